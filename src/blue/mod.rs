@@ -1,0 +1,1 @@
+//! Reading Kong's keyspace: connection, catalog, token ranges, pages. Knows nothing of PostgreSQL.

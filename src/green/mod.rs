@@ -1,0 +1,1 @@
+//! Writing Kong's database: connection, catalog, stage, checks, apply. Knows nothing of Cassandra.

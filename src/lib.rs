@@ -1,0 +1,8 @@
+//! kongferry moves the database of Kong Gateway from Apache Cassandra ("blue") to PostgreSQL ("green").
+//!
+//! Data flows one way: [`blue`] reads, [`mapping`] converts, [`green`] writes; `cli` parses and prints.
+
+pub mod blue;
+pub mod error;
+pub mod green;
+pub mod mapping;

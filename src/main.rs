@@ -1,0 +1,3 @@
+//! kongferry: parse, dispatch, exit code.
+
+fn main() {}

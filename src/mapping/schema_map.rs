@@ -1,0 +1,326 @@
+//! The schema map: what a line of Kong versions does that does not follow from the two catalogs.
+//!
+//! One JSON file per line in `schema-maps/` (format and reasons: `schema-maps/README.md`); the user's own files are
+//! laid over the built-in one, later ones winning column by column. This file only reads and merges; the
+//! [`table plan`](super::table_plan) decides what the entries mean for the tables that really stand on both sides.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::error::{Error, Kind, Result};
+
+/// The only map format there is so far.
+const FORMAT: u32 = 1;
+
+/// The maps that come with the program, oldest line first.
+const BUILT_IN: &[(&str, &str)] = &[
+    ("2.8", include_str!("../../schema-maps/kong-2.8.json")),
+    ("3.0", include_str!("../../schema-maps/kong-3.0.json")),
+    ("3.1", include_str!("../../schema-maps/kong-3.1.json")),
+    ("3.2", include_str!("../../schema-maps/kong-3.2.json")),
+    ("3.3", include_str!("../../schema-maps/kong-3.3.json")),
+];
+
+/// One schema map, as it stands in a file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SchemaMap {
+    /// Version of the format, 1.
+    pub format: u32,
+    /// The line of Kong versions, such as `3.3`; in a user's map: which line it is for, or absent for any.
+    pub line: Option<String>,
+    /// How `schema_meta` says that a database is of this line. Absent in a user's map.
+    pub detect: Option<Detect>,
+    /// Names that the whole line shares.
+    #[serde(default)]
+    pub names: Names,
+    /// What is special about each table.
+    #[serde(default)]
+    pub tables: BTreeMap<String, TableRules>,
+    /// Rows that green's own bootstrap made and that blue's take the place of.
+    #[serde(default)]
+    pub bootstrap: Vec<BootstrapRow>,
+}
+
+/// A migration whose whole name tells the line (facts, section 5: never compare ordinals).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Detect {
+    /// The subsystem in `schema_meta`.
+    pub subsystem: String,
+    /// The migration it must have executed last.
+    pub last_executed: String,
+}
+
+/// Tables and columns with a meaning of their own in every table of the line.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Names {
+    /// Table of workspaces.
+    pub workspaces: Option<WorkspaceNames>,
+    /// Column that holds an entity's workspace.
+    pub workspace_column: Option<String>,
+    /// Column of green that holds an expiry; on blue it is the TTL of the cells.
+    pub expiry_column: Option<String>,
+    /// Column that holds the text of a composite key; never prefixed.
+    pub cache_key_column: Option<String>,
+    /// Table that green fills by trigger, from these columns of every entity.
+    pub derived_tags: Option<DerivedTags>,
+    /// Table whose live rows say that a migration of Kong is running.
+    pub locks_table: Option<String>,
+}
+
+/// Where the workspaces are and which one is the default.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkspaceNames {
+    /// The table.
+    pub table: String,
+    /// Its id column.
+    pub id: String,
+    /// Its name column.
+    pub name: String,
+    /// The name of the default workspace.
+    pub default: String,
+}
+
+/// The table that Kong's `sync_tags` trigger keeps on green.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DerivedTags {
+    /// The table.
+    pub table: String,
+    /// Column with the entity's id.
+    pub entity_id: String,
+    /// Column with the entity's table.
+    pub entity_name: String,
+    /// Column with the tags, also the entities' own column.
+    pub tags: String,
+    /// The trigger function that fills it.
+    pub function: String,
+}
+
+/// What is special about one table.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TableRules {
+    /// Who writes it: people (default) or the data plane.
+    pub writer: Option<Writer>,
+    /// Whether its rows are moved; `always` where nothing is said.
+    pub copy: Option<Copy>,
+    /// Why it is not moved, or only on request: one sentence, shown to the user.
+    pub reason: Option<String>,
+    /// Only rows of this partition are Kong's.
+    pub partition: Option<Partition>,
+    /// Columns without which a row is only half a row, beside green's NOT NULL columns.
+    pub required: Option<Vec<Required>>,
+    /// Where the expiry comes from when it is not the cells' TTL.
+    pub expiry: Option<Expiry>,
+    /// What is special about its columns.
+    pub columns: BTreeMap<String, ColumnRules>,
+}
+
+/// Who writes a table (DESIGN, "The words").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Writer {
+    /// People, through the Admin API.
+    Admin,
+    /// The data plane, while requests flow.
+    Traffic,
+}
+
+/// Whether a table's rows are moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Copy {
+    /// Moved.
+    Always,
+    /// Moved only with `--include-table`.
+    OnRequest,
+    /// Not moved: run-time data, derived data, or left over from a version before.
+    Never,
+}
+
+/// The partition that Kong reads (facts, section 1 "partition").
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Partition {
+    /// The partition column.
+    pub column: String,
+    /// The only value that Kong reads.
+    pub value: String,
+}
+
+/// A required column, or a group of which one is enough.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Required {
+    /// This column must have a value.
+    Column(String),
+    /// One of these must have a value.
+    OneOf(Vec<String>),
+}
+
+/// An expiry that is computed from columns: the start of a window plus the seconds of its period.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expiry {
+    /// Timestamp column with the start of the window.
+    pub start: String,
+    /// Text column with the name of the period.
+    pub period: String,
+    /// Seconds of each period.
+    pub seconds: BTreeMap<String, i64>,
+}
+
+/// What is special about one column.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ColumnRules {
+    /// Whether the value carries `<ws_id>:` on blue; inferred from green's unique constraints where nothing is said.
+    pub prefix: Option<Prefix>,
+    /// Blue's column is left behind, for this reason.
+    pub drop: Option<String>,
+    /// Value for green where blue has null.
+    pub when_null: Option<WhenNull>,
+    /// The parts of a composite key, joined by `:`; the value is rebuilt from them.
+    pub cache_key: Option<Vec<KeyPart>>,
+    /// What the top level of a JSON text must be; an object where nothing is said.
+    pub json: Option<JsonShape>,
+}
+
+/// Whether a text carries its row's workspace id in front.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Prefix {
+    /// Blue holds `<ws_id>:<value>`.
+    Workspace,
+    /// Blue holds the value.
+    Never,
+}
+
+/// The value that takes the place of null.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum WhenNull {
+    /// This boolean.
+    Boolean(bool),
+    /// Lower-case hex of SHA-256 over the DER of the first certificate in this PEM column.
+    Sha256OfCertificate(String),
+}
+
+/// One part of a composite key.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum KeyPart {
+    /// A fixed text, often empty.
+    Text(String),
+    /// The value of a column of the row; empty where it is null.
+    Column(String),
+}
+
+/// What the top level of a JSON text must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JsonShape {
+    /// An object, as Kong writes for every record and map.
+    Object,
+    /// Anything.
+    Any,
+}
+
+/// Rows on green that its bootstrap made.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BootstrapRow {
+    /// The table.
+    pub table: String,
+    /// Column that tells the row.
+    pub column: String,
+    /// Its value.
+    pub value: String,
+}
+
+impl SchemaMap {
+    /// Reads a map from JSON text; `origin` names it in errors.
+    pub fn parse(text: &str, origin: &str) -> Result<Self> {
+        let map: SchemaMap = serde_json::from_str(text).map_err(|e| {
+            Error::usage(format!("the schema map {origin} cannot be read"))
+                .source(e)
+                .remedy("See schema-maps/README.md for the format.")
+        })?;
+        if map.format != FORMAT {
+            return Err(Error::usage(format!(
+                "the schema map {origin} has format {}, this program knows format {FORMAT}",
+                map.format
+            )));
+        }
+        Ok(map)
+    }
+
+    /// Reads a user's map from a file.
+    pub fn from_file(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            Error::new(Kind::Usage, format!("cannot read the schema map {}", path.display())).source(e)
+        })?;
+        SchemaMap::parse(&text, &path.display().to_string())
+    }
+
+    /// All built-in maps, oldest line first.
+    pub fn built_in() -> Result<Vec<SchemaMap>> {
+        BUILT_IN.iter().map(|(line, text)| SchemaMap::parse(text, &format!("of Kong {line}"))).collect()
+    }
+
+    /// Lays `over` on this map: its table and column entries win, one by one.
+    pub fn overlay(&mut self, over: SchemaMap) {
+        for (table, rules) in over.tables {
+            self.tables.entry(table).or_default().overlay(rules);
+        }
+        self.bootstrap.extend(over.bootstrap);
+        self.names.overlay(over.names);
+    }
+}
+
+impl Names {
+    fn overlay(&mut self, over: Names) {
+        replace(&mut self.workspaces, over.workspaces);
+        replace(&mut self.workspace_column, over.workspace_column);
+        replace(&mut self.expiry_column, over.expiry_column);
+        replace(&mut self.cache_key_column, over.cache_key_column);
+        replace(&mut self.derived_tags, over.derived_tags);
+        replace(&mut self.locks_table, over.locks_table);
+    }
+}
+
+impl TableRules {
+    fn overlay(&mut self, over: TableRules) {
+        replace(&mut self.writer, over.writer);
+        replace(&mut self.copy, over.copy);
+        replace(&mut self.reason, over.reason);
+        replace(&mut self.partition, over.partition);
+        replace(&mut self.required, over.required);
+        replace(&mut self.expiry, over.expiry);
+        for (column, rules) in over.columns {
+            self.columns.entry(column).or_default().overlay(rules);
+        }
+    }
+}
+
+impl ColumnRules {
+    fn overlay(&mut self, over: ColumnRules) {
+        replace(&mut self.prefix, over.prefix);
+        replace(&mut self.drop, over.drop);
+        replace(&mut self.when_null, over.when_null);
+        replace(&mut self.cache_key, over.cache_key);
+        replace(&mut self.json, over.json);
+    }
+}
+
+fn replace<T>(slot: &mut Option<T>, over: Option<T>) {
+    if over.is_some() {
+        *slot = over;
+    }
+}
