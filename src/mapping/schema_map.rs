@@ -27,6 +27,9 @@ const BUILT_IN: &[(&str, &str)] = &[
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SchemaMap {
+    /// Where the JSON Schema of the format is; for editors only.
+    #[serde(rename = "$schema")]
+    pub schema: Option<String>,
     /// Version of the format, 1.
     pub format: u32,
     /// The line of Kong versions, such as `3.3`; in a user's map: which line it is for, or absent for any.
@@ -110,6 +113,9 @@ pub struct TableRules {
     pub writer: Option<Writer>,
     /// Whether its rows are moved; `always` where nothing is said.
     pub copy: Option<Copy>,
+    /// `copy` holds only while green lacks the table: a table that stands on green as well is somebody's, whatever
+    /// Kong once used its name for, and is moved.
+    pub only_if_missing: Option<bool>,
     /// Why it is not moved, or only on request: one sentence, shown to the user.
     pub reason: Option<String>,
     /// Only rows of this partition are Kong's.
@@ -299,6 +305,7 @@ impl TableRules {
     fn overlay(&mut self, over: TableRules) {
         replace(&mut self.writer, over.writer);
         replace(&mut self.copy, over.copy);
+        replace(&mut self.only_if_missing, over.only_if_missing);
         replace(&mut self.reason, over.reason);
         replace(&mut self.partition, over.partition);
         replace(&mut self.required, over.required);
