@@ -41,3 +41,6 @@ create unlogged table {work}.stage_keep (
 );
 
 insert into {work}.stage_epoch values ('{run_id}');
+
+-- Finds the cause of a child's rejection; hash, because a key may be longer than a btree takes.
+create index on {work}.stage_reject using hash (key);

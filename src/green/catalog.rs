@@ -30,6 +30,8 @@ pub struct GreenTable {
     pub foreign_keys: Vec<ForeignKey>,
     /// CHECK constraints.
     pub checks: Vec<Check>,
+    /// Triggers, but the internal ones of foreign keys.
+    pub triggers: Vec<Trigger>,
 }
 
 /// One column of a table.
@@ -81,6 +83,17 @@ pub struct ForeignKey {
     pub parent_columns: Vec<String>,
 }
 
+/// One trigger.
+#[derive(Debug, Clone)]
+pub struct Trigger {
+    /// Its name.
+    pub name: String,
+    /// The function it calls.
+    pub function: String,
+    /// `O` fires, `D` does not, `R` and `A` are about replication.
+    pub enabled: String,
+}
+
 /// One CHECK constraint.
 #[derive(Debug, Clone)]
 pub struct Check {
@@ -126,6 +139,7 @@ impl GreenCatalog {
         catalog.read_indexes(tx, schema).await?;
         catalog.read_foreign_keys(tx, schema).await?;
         catalog.read_checks(tx, schema).await?;
+        catalog.read_triggers(tx, schema).await?;
         Ok(catalog)
     }
 
@@ -188,6 +202,19 @@ impl GreenCatalog {
             table.checks.push(Check {
                 name: row.try_get("constraint_name")?,
                 expression: row.try_get("expression")?,
+            });
+        }
+        Ok(())
+    }
+
+    async fn read_triggers(&mut self, tx: &mut PgConnection, schema: &str) -> sqlx::Result<()> {
+        let sql = include_str!("../../sql/catalog/triggers.sql");
+        for row in query(sql).bind(schema).fetch_all(&mut *tx).await? {
+            let Some(table) = self.tables.get_mut(row.try_get::<&str, _>("table_name")?) else { continue };
+            table.triggers.push(Trigger {
+                name: row.try_get("trigger_name")?,
+                function: row.try_get("function_name")?,
+                enabled: row.try_get("enabled")?,
             });
         }
         Ok(())
