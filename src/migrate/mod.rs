@@ -519,3 +519,22 @@ pub fn side_of_green(green: &Green) -> Side {
 fn parallel() -> usize {
     std::thread::available_parallelism().map_or(4, |cores| (cores.get() * 2).clamp(4, 8))
 }
+
+/// After an interruption: removes the stage of the run that was cut off and says how green stands.
+pub async fn tidy_up(green: &Green) -> Result<String> {
+    let what = "cannot tidy up on green";
+    let mut tx = green.begin().await?;
+    let work = crate::green::sql::quote(green.work_schema());
+    let sql = fill(include_str!("../../sql/journal/interrupted.sql"), &[("work", &work)]);
+    let state: Option<String> = crate::green::statement::query_scalar(sql)
+        .bind(i32::try_from(std::process::id()).unwrap_or(0))
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(|e| green.explain(e, what))?;
+    tx.commit().await.map_err(|e| green.explain(e, what))?;
+    if state.as_deref() == Some("applied") {
+        return Ok("the rows had been applied already, and green is complete".to_owned());
+    }
+    Stage::of(green, Uuid::nil()).drop_tables().await?;
+    Ok("green is as it was".to_owned())
+}
