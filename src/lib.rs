@@ -6,3 +6,4 @@ pub mod blue;
 pub mod error;
 pub mod green;
 pub mod mapping;
+pub mod process;
