@@ -7,8 +7,10 @@ use kongferry::error::Result;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
+use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
+use scylla::statement::Consistency;
 
 use crate::because::Because;
 use crate::certs::Identity;
@@ -63,10 +65,15 @@ impl Endpoint {
         self
     }
 
-    /// A new session in the runtime of the caller. It does not wait for schema agreement after each statement, as
-    /// there is one node, and keeps no copy of the schema.
+    /// A new session in the runtime of the caller. It writes and reads at ONE, as Kong does unless told otherwise,
+    /// does not wait for schema agreement after each statement, and keeps no copy of the schema.
     pub async fn session(&self) -> Result<Session> {
+        let profile = ExecutionProfile::builder()
+            .consistency(Consistency::One)
+            .request_timeout(Some(Duration::from_secs(120)))
+            .build();
         let mut builder = SessionBuilder::new()
+            .default_execution_profile_handle(profile.into_handle())
             .known_node(&self.contact_point)
             .fetch_schema_metadata(false)
             .auto_await_schema_agreement(false)
