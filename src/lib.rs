@@ -9,3 +9,4 @@ pub mod inspect;
 pub mod mapping;
 pub mod migrate;
 pub mod progress;
+pub mod process;
