@@ -130,12 +130,12 @@ fn missing_right(green: &Green, error: sqlx::Error) -> Error {
     ))
     .remedy(format!(
         "As the owner of the database, run: {}",
-        grant(config.database(), config.username(), green.work_schema())
+        grant(green.work_schema(), config.username())
     ))
 }
 
 /// The statement that gives a role a schema of its own.
-pub fn grant(_database: &str, role: &str, work_schema: &str) -> String {
+pub fn grant(work_schema: &str, role: &str) -> String {
     format!("CREATE SCHEMA {} AUTHORIZATION {};", quote(work_schema), quote(role))
 }
 

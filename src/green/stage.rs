@@ -81,7 +81,7 @@ impl RowBuffer {
 impl Stage {
     /// Makes the staging tables, after removing what an earlier run left behind.
     pub async fn create(green: &Green, run: Uuid, plan: &KeyspacePlan) -> Result<Stage> {
-        let stage = Stage { green: green.clone(), run };
+        let stage = Stage::of(green, run);
         stage.drop_tables().await?;
         let what = "cannot make the staging tables on green";
         let mut tx = green.begin().await?;
@@ -105,6 +105,11 @@ impl Stage {
         }
         tx.commit().await.map_err(|e| green.explain(e, what))?;
         Ok(stage)
+    }
+
+    /// The staging area of a run, whether or not its tables are there.
+    pub fn of(green: &Green, run: Uuid) -> Stage {
+        Stage { green: green.clone(), run }
     }
 
     /// The run it belongs to.
