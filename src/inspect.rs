@@ -331,7 +331,7 @@ fn line(meta: &SchemaMeta, user: &[SchemaMap]) -> Result<SchemaMap> {
         return Err(unknown_version(meta));
     };
     let mut map = found.clone();
-    for over in user.iter().filter(|over| over.line.is_none() || over.line == map.line) {
+    for over in user.iter().filter(|over| over.line.is_none() || over.line == found.line) {
         map.overlay(over.clone());
     }
     Ok(map)

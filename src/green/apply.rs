@@ -3,7 +3,7 @@
 //! Parents come before children. Nothing is switched off: Kong's own triggers keep `tags`, its own constraints have the
 //! last word, and every definition in Kong's schema is compared before the commit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -241,9 +241,9 @@ impl Apply<'_> {
     }
 
     /// On Enterprise the default of `ws_id` names the default workspace that the bootstrap made; it follows blue's.
-    async fn defaults_follow(&self, tx: &mut PgConnection, moved: Option<&DefaultWorkspace>) -> Result<Vec<(String, String)>> {
-        let (Some(moved), Some(column)) = (moved, self.map.names.workspace_column.as_deref()) else { return Ok(Vec::new()) };
-        let mut followed = Vec::new();
+    async fn defaults_follow(&self, tx: &mut PgConnection, moved: Option<&DefaultWorkspace>) -> Result<BTreeSet<(String, String)>> {
+        let (Some(moved), Some(column)) = (moved, self.map.names.workspace_column.as_deref()) else { return Ok(BTreeSet::new()) };
+        let mut followed = BTreeSet::new();
         for table in self.catalog.tables.values() {
             let names_it = |default: &String| default.contains(&moved.green);
             if moved.green == moved.blue || !table.column(column).is_some_and(|own| own.default.as_ref().is_some_and(names_it)) {
@@ -255,7 +255,7 @@ impl Apply<'_> {
             );
             let what = format!("cannot give the default of {}.{column} the id of blue's default workspace", table.name);
             sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| self.explain(e, &what))?;
-            followed.push((table.name.clone(), column.to_owned()));
+            followed.insert((table.name.clone(), column.to_owned()));
         }
         Ok(followed)
     }
@@ -345,7 +345,7 @@ fn same_row(table: &TablePlan) -> String {
 }
 
 /// Every definition is as it was, but the defaults that had to follow the workspace.
-fn compare_definitions(before: &Definitions, after: &Definitions, followed: &[(String, String)]) -> Result<()> {
+fn compare_definitions(before: &Definitions, after: &Definitions, followed: &BTreeSet<(String, String)>) -> Result<()> {
     let differences = before.differences(after, followed);
     if differences.is_empty() {
         return Ok(());

@@ -11,7 +11,7 @@ use crate::error::Result;
 pub type MetaRow = (String, Option<String>, Option<Vec<String>>, Option<Vec<String>>);
 
 /// Another client of green's database.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Session {
     /// Process id on the server.
     pub pid: i32,
@@ -55,11 +55,13 @@ impl Green {
 
     /// Other clients of the database; `own` is our application name.
     pub async fn other_sessions(&self, tx: &mut PgConnection, own: &str) -> Result<Vec<Session>> {
-        query_as(include_str!("../../sql/inspect/sessions.sql"))
+        let rows: Vec<(i32, String, String, String)> = query_as(include_str!("../../sql/inspect/sessions.sql"))
             .bind(own)
             .fetch_all(tx)
             .await
-            .map_err(|e| self.explain(e, "cannot see who else uses green"))
+            .map_err(|e| self.explain(e, "cannot see who else uses green"))?;
+        let session = |(pid, user_name, application, client)| Session { pid, user_name, application, client };
+        Ok(rows.into_iter().map(session).collect())
     }
 
     /// Rows of each of these tables, exactly.

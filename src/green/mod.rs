@@ -7,6 +7,7 @@ pub mod config;
 pub mod definitions;
 mod explain;
 pub mod journal;
+mod reading;
 pub mod kong;
 pub mod session;
 pub mod sql;

@@ -3,7 +3,7 @@
 //! A page of rows is one COPY in one transaction. Where PostgreSQL refuses a page for its data, the page is halved until
 //! the row is found; that row is set aside with PostgreSQL's own judgement and the others go through.
 
-use sqlx::{Connection, PgConnection};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::session::Green;
