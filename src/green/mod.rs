@@ -1,6 +1,7 @@
 //! Writing Kong's database: connection, catalog, stage, checks, apply. Knows nothing of Cassandra.
 
 pub mod apply;
+pub mod blueprint;
 pub mod catalog;
 pub mod checks;
 pub mod config;
@@ -9,7 +10,7 @@ mod explain;
 pub mod journal;
 pub mod kong;
 pub mod local;
-mod reading;
+mod catalog_settings;
 pub mod session;
 pub mod sql;
 pub mod stage;
