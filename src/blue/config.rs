@@ -1,0 +1,642 @@
+//! Where blue is and how to read it: the `cassandra://` address and its options.
+//!
+//! Parsing opens no connection and reads no file. A password never comes from the address, which every user of the
+//! machine can read in the process list; it is put in by [`BlueConfig::with_password`].
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use percent_encoding::percent_decode_str;
+use scylla::statement::Consistency;
+use secrecy::SecretString;
+
+use crate::error::{Error, Result};
+
+/// The port that Cassandra listens on unless told otherwise.
+pub const DEFAULT_PORT: u16 = 9042;
+
+/// The environment variable with blue's password.
+pub const PASSWORD_VARIABLE: &str = "KONGFERRY_BLUE_PASSWORD";
+
+/// The options that an address may carry, as the error about an unknown one lists them.
+const OPTIONS: &str =
+    "dc, consistency, tls, tls_ca, tls_cert, tls_key, connect_timeout, request_timeout, page_size";
+
+/// Everything that is needed to open a session to blue. Its `Debug` output does not show the password.
+#[derive(Debug, Clone)]
+pub struct BlueConfig {
+    /// The nodes to try first; the others are learnt from them.
+    pub contact_points: Vec<ContactPoint>,
+    /// Kong's keyspace, spelt exactly as Cassandra has it.
+    pub keyspace: String,
+    /// The role to log in as.
+    pub username: Option<String>,
+    /// Its password.
+    pub password: Option<SecretString>,
+    /// The datacenter to read from.
+    pub datacenter: Option<String>,
+    /// How many replicas must answer a read.
+    pub consistency: ReadConsistency,
+    /// Whether and how connections are encrypted.
+    pub tls: Tls,
+    /// How long a connection may take to open.
+    pub connect_timeout: Duration,
+    /// How long a request may take, retries included.
+    pub request_timeout: Duration,
+    /// Rows in one page.
+    pub page_size: i32,
+}
+
+/// One node to begin with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContactPoint {
+    /// Name or address, IPv6 without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+impl fmt::Display for ContactPoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// Whether and how connections to blue are encrypted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// What is checked.
+    pub mode: TlsMode,
+    /// Files with the certificates to trust.
+    pub ca_files: Vec<PathBuf>,
+    /// Whether the certificates that the system trusts are trusted too. With no file they always are.
+    pub system_roots: bool,
+    /// What we show to a server that asks for it.
+    pub client: Option<ClientCertificate>,
+}
+
+/// What is checked about the server's certificate.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TlsMode {
+    /// Not encrypted.
+    #[default]
+    Off,
+    /// Encrypted; the certificate is not checked.
+    Require,
+    /// Encrypted; who issued the certificate is checked, the name in it is not. This is what Kong's own driver does.
+    VerifyCa,
+    /// Encrypted; issuer and name are checked.
+    Verify,
+}
+
+/// The certificate that we show to the server, and its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// PEM file with the certificate, followed by its chain.
+    pub certificate: PathBuf,
+    /// PEM file with the private key.
+    pub key: PathBuf,
+}
+
+/// How many replicas must answer a read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ReadConsistency {
+    /// Every replica.
+    #[default]
+    All,
+    /// Most replicas of each datacenter.
+    EachQuorum,
+    /// Most replicas.
+    Quorum,
+    /// Most replicas of one datacenter.
+    LocalQuorum,
+    /// Three replicas.
+    Three,
+    /// Two replicas.
+    Two,
+    /// One replica of one datacenter.
+    LocalOne,
+    /// One replica.
+    One,
+}
+
+impl ReadConsistency {
+    /// All of them, the safest first.
+    pub const EVERY: [ReadConsistency; 8] = [
+        ReadConsistency::All,
+        ReadConsistency::EachQuorum,
+        ReadConsistency::Quorum,
+        ReadConsistency::LocalQuorum,
+        ReadConsistency::Three,
+        ReadConsistency::Two,
+        ReadConsistency::LocalOne,
+        ReadConsistency::One,
+    ];
+
+    /// The word for it in the address.
+    pub fn name(self) -> &'static str {
+        match self {
+            ReadConsistency::All => "all",
+            ReadConsistency::EachQuorum => "each_quorum",
+            ReadConsistency::Quorum => "quorum",
+            ReadConsistency::LocalQuorum => "local_quorum",
+            ReadConsistency::Three => "three",
+            ReadConsistency::Two => "two",
+            ReadConsistency::LocalOne => "local_one",
+            ReadConsistency::One => "one",
+        }
+    }
+
+    /// What may go wrong with it, one sentence. Kong writes at ONE unless told otherwise, so a row may stand on
+    /// one replica only.
+    pub fn risk(self) -> &'static str {
+        match self {
+            ReadConsistency::All => {
+                "Every replica is asked, so no written row is missed; a single node that is down stops the reading."
+            }
+            ReadConsistency::EachQuorum => {
+                "A row that Kong wrote at ONE is missed if only a minority of each datacenter's replicas has it."
+            }
+            ReadConsistency::Quorum => {
+                "A row that Kong wrote at ONE is missed if only a minority of the replicas has it; safe after a full \
+                 repair, or where Kong writes at QUORUM."
+            }
+            ReadConsistency::LocalQuorum => {
+                "A row that Kong wrote at ONE is missed if it has not reached most replicas of this datacenter; safe \
+                 after a full repair."
+            }
+            ReadConsistency::Three => {
+                "A row that Kong wrote at ONE is missed if none of the three asked replicas has it."
+            }
+            ReadConsistency::Two => {
+                "A row that Kong wrote at ONE is missed if neither of the two asked replicas has it."
+            }
+            ReadConsistency::LocalOne => {
+                "A row is missed whenever the one replica asked in this datacenter did not get it; only safe after a \
+                 full repair with nothing written since."
+            }
+            ReadConsistency::One => {
+                "A row is missed whenever the one replica asked did not get it; only safe after a full repair with \
+                 nothing written since."
+            }
+        }
+    }
+
+    /// Whether it counts the replicas of one datacenter only, so that the datacenter must be known.
+    pub fn is_local(self) -> bool {
+        matches!(self, ReadConsistency::LocalQuorum | ReadConsistency::LocalOne)
+    }
+
+    /// The driver's value.
+    pub fn level(self) -> Consistency {
+        match self {
+            ReadConsistency::All => Consistency::All,
+            ReadConsistency::EachQuorum => Consistency::EachQuorum,
+            ReadConsistency::Quorum => Consistency::Quorum,
+            ReadConsistency::LocalQuorum => Consistency::LocalQuorum,
+            ReadConsistency::Three => Consistency::Three,
+            ReadConsistency::Two => Consistency::Two,
+            ReadConsistency::LocalOne => Consistency::LocalOne,
+            ReadConsistency::One => Consistency::One,
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let wanted = text.to_ascii_lowercase().replace('-', "_");
+        ReadConsistency::EVERY.into_iter().find(|c| c.name() == wanted).ok_or_else(|| {
+            let names: Vec<&str> = ReadConsistency::EVERY.iter().map(|c| c.name()).collect();
+            Error::usage(format!("\"{text}\" is not a consistency to read at"))
+                .remedy(format!("Use one of {}.", names.join(", ")))
+        })
+    }
+}
+
+impl fmt::Display for ReadConsistency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name().to_ascii_uppercase())
+    }
+}
+
+impl BlueConfig {
+    /// A configuration with every option at its default.
+    pub fn new(contact_points: Vec<ContactPoint>, keyspace: impl Into<String>) -> Self {
+        BlueConfig {
+            contact_points,
+            keyspace: keyspace.into(),
+            username: None,
+            password: None,
+            datacenter: None,
+            consistency: ReadConsistency::All,
+            tls: Tls::default(),
+            connect_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(60),
+            page_size: 5000,
+        }
+    }
+
+    /// Reads `cassandra://[user@]host[:port][,host[:port]…]/keyspace[?option=value&…]`.
+    ///
+    /// No error repeats the address, because a password may stand in it by mistake.
+    pub fn parse(address: &str) -> Result<Self> {
+        let rest = without_scheme(address)?;
+        let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+        // Before anything is looked at more closely: a password with a "/" or "?" in it would be cut in two, and
+        // the pieces would show up in other messages.
+        refuse_password(place, query)?;
+        let (username, place) = match place.rsplit_once('@') {
+            Some((user, place)) => (Some(decode(user, "the user name")?), place),
+            None => (None, place),
+        };
+        let (hosts, keyspace) = place.split_once('/').unwrap_or((place, ""));
+        let contact_points = hosts.split(',').map(|host| ContactPoint::parse(host, DEFAULT_PORT));
+        let mut config = BlueConfig::new(contact_points.collect::<Result<_>>()?, parse_keyspace(keyspace)?);
+        config.username = username.filter(|name| !name.is_empty());
+        Options::parse(query)?.apply(&mut config)?;
+        Ok(config)
+    }
+
+    /// The same with this password.
+    #[must_use]
+    pub fn with_password(mut self, password: SecretString) -> Self {
+        self.password = Some(password);
+        self
+    }
+
+    /// The contact points as one text, for messages.
+    pub fn hosts(&self) -> String {
+        self.contact_points.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl ContactPoint {
+    /// Reads `host`, `host:port` or `[ipv6]:port`. Does not look the name up.
+    pub fn parse(text: &str, default_port: u16) -> Result<Self> {
+        let text = text.trim();
+        let (host, port) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (host, after) = rest.split_once(']').ok_or_else(|| {
+                    Error::usage("an IPv6 address in the address of blue has no closing bracket")
+                        .remedy("Write it as [::1]:9042.")
+                })?;
+                (host, (!after.is_empty()).then(|| after.strip_prefix(':').unwrap_or_default()))
+            }
+            None if text.matches(':').count() > 1 => {
+                return Err(Error::usage("an IPv6 address in the address of blue stands without brackets")
+                    .remedy("Write it as [::1]:9042."));
+            }
+            None => text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
+        };
+        if host.is_empty() {
+            return Err(Error::usage("the address of blue has an empty host name").remedy(FORM));
+        }
+        let host = decode(host, "a host name")?;
+        let port = port.map_or(Ok(default_port), |port| parse_port(port, &host))?;
+        Ok(ContactPoint { host, port })
+    }
+}
+
+/// The form of the address, as remedies show it.
+const FORM: &str = "Write it as cassandra://user@host1:9042,host2/keyspace.";
+
+fn without_scheme(address: &str) -> Result<&str> {
+    let address = address.trim();
+    match address.split_once("://") {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("cassandra") => Ok(rest),
+        Some((scheme, _)) if scheme.starts_with("postgres") => {
+            Err(Error::usage("the address of blue is one of PostgreSQL").remedy(
+                "Blue is the Cassandra that Kong leaves: give cassandra://… with --blue and postgres://… with --green.",
+            ))
+        }
+        _ => Err(Error::usage("the address of blue does not begin with cassandra://").remedy(FORM)),
+    }
+}
+
+fn refuse_password(place: &str, query: &str) -> Result<()> {
+    let user = place.rsplit_once('@').map(|(user, _)| user);
+    // "user:pass?word@host/keyspace": the "?" belongs to a password that was not percent-encoded.
+    let hidden_in_query =
+        user.is_none() && place.contains(':') && !place.contains('/') && query.contains('@');
+    if hidden_in_query || user.is_some_and(|user| user.contains(':')) {
+        return Err(Error::usage("the address of blue has a password in it, which other users can see").remedy(
+            format!("Leave it out and set {PASSWORD_VARIABLE}, or use --blue-password-file, or type it when asked."),
+        ));
+    }
+    Ok(())
+}
+
+fn parse_port(text: &str, host: &str) -> Result<u16> {
+    // The text is not repeated: it may be a piece of a password.
+    text.parse().ok().filter(|port| *port > 0).ok_or_else(|| {
+        Error::usage(format!("the port after host \"{host}\" is not a number from 1 to 65535")).remedy(FORM)
+    })
+}
+
+fn parse_keyspace(text: &str) -> Result<String> {
+    let name = decode(text.trim_end_matches('/'), "the keyspace")?;
+    if name.is_empty() {
+        return Err(Error::usage("the address of blue names no keyspace")
+            .remedy("Add it after the hosts: cassandra://host/keyspace; Kong's default is \"kong\"."));
+    }
+    check_keyspace(&name)?;
+    Ok(name)
+}
+
+/// Whether Cassandra could have a keyspace of this name; the driver and CQL take no other.
+pub(crate) fn check_keyspace(name: &str) -> Result<()> {
+    let legal = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if legal && (1..=48).contains(&name.len()) {
+        return Ok(());
+    }
+    Err(Error::usage(format!("\"{name}\" cannot be the name of a keyspace")).remedy(
+        "A keyspace has up to 48 letters, digits and underscores; it is written without quotes here.",
+    ))
+}
+
+fn decode(text: &str, what: &str) -> Result<String> {
+    percent_decode_str(text).decode_utf8().map(|text| text.into_owned()).map_err(|_| {
+        Error::usage(format!("{what} in the address of blue is not UTF-8 after percent-decoding"))
+    })
+}
+
+/// The options of the address, before they are weighed against each other.
+#[derive(Default)]
+struct Options {
+    seen: Vec<String>,
+    datacenter: Option<String>,
+    consistency: Option<ReadConsistency>,
+    tls: Option<TlsMode>,
+    ca: Option<PathBuf>,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+    connect_timeout: Option<Duration>,
+    request_timeout: Option<Duration>,
+    page_size: Option<i32>,
+}
+
+impl Options {
+    fn parse(query: &str) -> Result<Self> {
+        let mut options = Options::default();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let name = decode(name, "an option")?;
+            let value = decode(value, "an option's value")?;
+            if options.seen.contains(&name) {
+                return Err(Error::usage(format!("option \"{name}\" stands twice in the address of blue")));
+            }
+            options.set(&name, value)?;
+            options.seen.push(name);
+        }
+        Ok(options)
+    }
+
+    fn set(&mut self, name: &str, value: String) -> Result<()> {
+        if value.is_empty() {
+            return Err(unknown_or(name, || {
+                Error::usage(format!("option \"{name}\" in the address of blue has no value"))
+            }));
+        }
+        match name {
+            "dc" => self.datacenter = Some(value),
+            "consistency" => self.consistency = Some(ReadConsistency::parse(&value)?),
+            "tls" => self.tls = Some(parse_tls(&value)?),
+            "tls_ca" => self.ca = Some(value.into()),
+            "tls_cert" => self.certificate = Some(value.into()),
+            "tls_key" => self.key = Some(value.into()),
+            "connect_timeout" => self.connect_timeout = Some(parse_duration(name, &value)?),
+            "request_timeout" => self.request_timeout = Some(parse_duration(name, &value)?),
+            "page_size" => self.page_size = Some(parse_page_size(&value)?),
+            _ => return Err(unknown_option(name)),
+        }
+        Ok(())
+    }
+
+    fn apply(self, config: &mut BlueConfig) -> Result<()> {
+        config.tls = self.tls()?;
+        config.datacenter = self.datacenter;
+        config.consistency = self.consistency.unwrap_or(config.consistency);
+        config.connect_timeout = self.connect_timeout.unwrap_or(config.connect_timeout);
+        config.request_timeout = self.request_timeout.unwrap_or(config.request_timeout);
+        config.page_size = self.page_size.unwrap_or(config.page_size);
+        Ok(())
+    }
+
+    fn tls(&self) -> Result<Tls> {
+        let files = self.ca.is_some() || self.certificate.is_some() || self.key.is_some();
+        // Naming a file without saying how to use it means the safe way.
+        let mode = self.tls.unwrap_or(if files { TlsMode::Verify } else { TlsMode::Off });
+        if mode == TlsMode::Off && files {
+            return Err(Error::usage("tls=off and a TLS file contradict each other in the address of blue")
+                .remedy("Use tls=verify, or leave tls_ca, tls_cert and tls_key out."));
+        }
+        if mode == TlsMode::Require && self.ca.is_some() {
+            return Err(Error::usage(
+                "tls=require does not check the certificate, so tls_ca would have no effect",
+            )
+            .remedy("Use tls=verify."));
+        }
+        let client = match (&self.certificate, &self.key) {
+            (Some(certificate), Some(key)) => {
+                Some(ClientCertificate { certificate: certificate.clone(), key: key.clone() })
+            }
+            (None, None) => None,
+            _ => return Err(Error::usage("tls_cert and tls_key only work together in the address of blue")),
+        };
+        Ok(Tls { mode, ca_files: self.ca.iter().cloned().collect(), system_roots: false, client })
+    }
+}
+
+fn unknown_or(name: &str, otherwise: impl FnOnce() -> Error) -> Error {
+    if OPTIONS.split(", ").any(|known| known == name) { otherwise() } else { unknown_option(name) }
+}
+
+fn unknown_option(name: &str) -> Error {
+    if matches!(name, "password" | "pass" | "pwd") {
+        return Error::usage("the address of blue has a password in it, which other users can see")
+            .remedy(format!("Leave it out and set {PASSWORD_VARIABLE}."));
+    }
+    Error::usage(format!("the address of blue has an unknown option \"{name}\""))
+        .remedy(format!("The known options are {OPTIONS}."))
+}
+
+fn parse_tls(value: &str) -> Result<TlsMode> {
+    match value {
+        "off" => Ok(TlsMode::Off),
+        "require" => Ok(TlsMode::Require),
+        "verify" => Ok(TlsMode::Verify),
+        "verify-ca" => Ok(TlsMode::VerifyCa),
+        _ => Err(Error::usage(format!("tls=\"{value}\" is not known in the address of blue")).remedy(
+            "Use tls=off, tls=require (encrypted, certificate not checked), tls=verify (issuer and host name \
+             checked) or tls=verify-ca (issuer only, as Kong does).",
+        )),
+    }
+}
+
+/// Reads `5`, `5s`, `500ms` or `2m`; a bare number is seconds.
+pub(crate) fn parse_duration(name: &str, value: &str) -> Result<Duration> {
+    let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = value.strip_prefix(digits).unwrap_or_default();
+    let milliseconds = match unit {
+        "" | "s" => Some(1000),
+        "ms" => Some(1),
+        "m" => Some(60_000),
+        _ => None,
+    };
+    let amount = digits.parse::<u64>().ok().filter(|n| *n > 0);
+    milliseconds
+        .zip(amount)
+        .and_then(|(unit, amount)| amount.checked_mul(unit))
+        .filter(|total| *total <= 86_400_000)
+        .map(Duration::from_millis)
+        .ok_or_else(|| {
+            Error::usage(format!("{name}=\"{value}\" is not a time")).remedy("Write it as 10s, 500ms or 2m.")
+        })
+}
+
+fn parse_page_size(value: &str) -> Result<i32> {
+    value.parse().ok().filter(|n| (1..=100_000).contains(n)).ok_or_else(|| {
+        Error::usage(format!("page_size=\"{value}\" is not a number of rows from 1 to 100000"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    fn ok(address: &str) -> BlueConfig {
+        BlueConfig::parse(address).expect(address)
+    }
+
+    /// The whole text of the error, as a user would see it.
+    fn refused(address: &str) -> String {
+        let error = BlueConfig::parse(address).expect_err(address);
+        assert_eq!(error.kind(), Kind::Usage);
+        format!("{}\n{}", error.message(), error.remedy_text().unwrap_or_default())
+    }
+
+    #[test]
+    fn a_bare_address_has_safe_defaults() {
+        let config = ok("cassandra://db1/kong");
+        assert_eq!(config.hosts(), "db1:9042");
+        assert_eq!(config.keyspace, "kong");
+        assert_eq!(config.consistency, ReadConsistency::All);
+        assert_eq!(config.tls, Tls::default());
+        assert_eq!(config.username, None);
+        assert!(config.password.is_none());
+    }
+
+    #[test]
+    fn several_hosts_each_with_its_port() {
+        let config = ok("cassandra://kong@db1:9142,db2,[2001:db8::1]:9043,[::1]/Kong_2");
+        assert_eq!(config.hosts(), "db1:9142, db2:9042, [2001:db8::1]:9043, [::1]:9042");
+        assert_eq!(config.username.as_deref(), Some("kong"));
+        assert_eq!(config.keyspace, "Kong_2");
+    }
+
+    #[test]
+    fn names_are_percent_decoded() {
+        let config = ok("cassandra://kong%40corp@db1/kong?dc=M%C3%BCnchen%201");
+        assert_eq!(config.username.as_deref(), Some("kong@corp"));
+        assert_eq!(config.datacenter.as_deref(), Some("München 1"));
+    }
+
+    #[test]
+    fn every_option_is_read() {
+        let config = ok("cassandra://db1/kong?dc=dc1&consistency=LOCAL_QUORUM&tls=verify&tls_ca=/a/ca.pem\
+             &tls_cert=c.pem&tls_key=k.pem&connect_timeout=500ms&request_timeout=2m&page_size=100");
+        assert_eq!(config.datacenter.as_deref(), Some("dc1"));
+        assert_eq!(config.consistency, ReadConsistency::LocalQuorum);
+        assert_eq!(config.tls.mode, TlsMode::Verify);
+        assert_eq!(config.tls.ca_files, [PathBuf::from("/a/ca.pem")]);
+        assert_eq!(config.tls.client.as_ref().map(|c| c.key.clone()), Some("k.pem".into()));
+        assert_eq!(config.connect_timeout, Duration::from_millis(500));
+        assert_eq!(config.request_timeout, Duration::from_secs(120));
+        assert_eq!(config.page_size, 100);
+    }
+
+    #[test]
+    fn a_ca_file_alone_means_verify() {
+        assert_eq!(ok("cassandra://h/k?tls_ca=ca.pem").tls.mode, TlsMode::Verify);
+    }
+
+    #[test]
+    fn a_password_is_refused_and_never_repeated() {
+        for address in [
+            "cassandra://kong:s3cr3t@db1/kong",
+            "cassandra://kong:s3c/s3cr3t@db1/kong",
+            "cassandra://kong:s3c?s3cr3t@db1/kong",
+            "cassandra://kong:s3c@s3cr3t@db1/kong",
+            "cassandra://kong:s3c#s3cr3t@db1/kong",
+            "cassandra://db1/kong?password=s3cr3t",
+        ] {
+            let text = refused(address);
+            assert!(text.contains("KONGFERRY_BLUE_PASSWORD"), "{text}");
+            assert!(!text.contains("s3c"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_port_that_is_none_is_not_repeated() {
+        let text = refused("cassandra://kong:s3cr3t/kong");
+        assert!(text.contains("after host \"kong\""), "{text}");
+        assert!(!text.contains("s3cr3t"), "{text}");
+        refused("cassandra://db1:0/kong");
+        refused("cassandra://db1:65536/kong");
+        refused("cassandra://[::1]9042/kong").contains("number");
+    }
+
+    #[test]
+    fn an_unknown_option_names_the_known_ones() {
+        let text = refused("cassandra://db1/kong?ssl=true");
+        assert!(text.contains("\"ssl\""), "{text}");
+        assert!(text.contains("consistency, tls, tls_ca"), "{text}");
+        assert!(refused("cassandra://db1/kong?ssl").contains("unknown option"));
+    }
+
+    #[test]
+    fn other_mistakes_say_what_is_wrong() {
+        assert!(refused("postgres://db1/kong").contains("--green"));
+        assert!(refused("db1/kong").contains("cassandra://"));
+        assert!(refused("cassandra://db1").contains("names no keyspace"));
+        assert!(refused("cassandra://db1/").contains("Kong's default"));
+        assert!(refused("cassandra:///kong").contains("empty host"));
+        assert!(refused("cassandra://db1,/kong").contains("empty host"));
+        assert!(refused("cassandra://::1/kong").contains("brackets"));
+        assert!(refused("cassandra://[::1/kong").contains("closing bracket"));
+        assert!(refused("cassandra://db1/my-keyspace").contains("cannot be the name"));
+        assert!(refused("cassandra://db1/%22kong%22").contains("without quotes"));
+        assert!(refused("cassandra://db1/kong?dc=").contains("no value"));
+        assert!(refused("cassandra://db1/kong?dc=a&dc=b").contains("twice"));
+        assert!(refused("cassandra://db1/kong?dc=%ff").contains("UTF-8"));
+        assert!(refused("cassandra://db1/kong?consistency=any").contains("local_quorum"));
+        assert!(refused("cassandra://db1/kong?tls=yes").contains("tls=require"));
+        assert!(refused("cassandra://db1/kong?tls=off&tls_ca=x").contains("contradict"));
+        assert!(refused("cassandra://db1/kong?tls=require&tls_ca=x").contains("tls=verify"));
+        assert!(refused("cassandra://db1/kong?tls=verify&tls_cert=x").contains("together"));
+        assert!(refused("cassandra://db1/kong?connect_timeout=0").contains("10s"));
+        assert!(refused("cassandra://db1/kong?request_timeout=5h").contains("10s"));
+        assert!(refused("cassandra://db1/kong?page_size=0").contains("100000"));
+    }
+
+    #[test]
+    fn every_consistency_has_its_own_name_and_risk() {
+        for consistency in ReadConsistency::EVERY {
+            assert_eq!(ReadConsistency::parse(consistency.name()).expect("its own name"), consistency);
+            assert_eq!(consistency.level().to_string().to_lowercase(), consistency.name().replace('_', ""));
+            assert!(consistency.risk().ends_with('.'));
+        }
+        let risks: std::collections::BTreeSet<_> = ReadConsistency::EVERY.iter().map(|c| c.risk()).collect();
+        assert_eq!(risks.len(), ReadConsistency::EVERY.len());
+    }
+
+    #[test]
+    fn debug_does_not_show_the_password() {
+        let config = ok("cassandra://kong@db1/kong").with_password("s3cr3t".into());
+        assert!(!format!("{config:?}").contains("s3cr3t"));
+    }
+}

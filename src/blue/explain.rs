@@ -1,0 +1,406 @@
+//! What the driver's errors mean for the person who runs the migration: the cause, and what to do.
+
+use std::error::Error as StdError;
+use std::io::{ErrorKind, Read, Write};
+use std::time::Duration;
+
+use scylla::errors::{
+    ConnectionError, ConnectionPoolError, ConnectionSetupRequestErrorKind, DbError, ExecutionError,
+    MetadataError, NewSessionError, NextPageError, NextRowError, PagerExecutionError, PrepareError,
+    RequestAttemptError, RequestError,
+};
+
+use super::config::{BlueConfig, ContactPoint, PASSWORD_VARIABLE, ReadConsistency, TlsMode};
+use super::session::Node;
+use super::tls;
+use crate::error::{Error, Kind};
+
+/// Why a request to blue failed, taken out of the driver's many wrappers.
+#[derive(Debug)]
+pub struct Failure(Cause);
+
+#[derive(Debug)]
+enum Cause {
+    /// The last attempt was answered with an error, or its connection broke.
+    Attempt(RequestAttemptError),
+    /// We waited no longer.
+    Timeout(Duration),
+    /// There was no connection to send it on.
+    NoConnection(ConnectionPoolError),
+    /// Anything else.
+    Other(Box<dyn StdError + Send + Sync>),
+}
+
+impl Failure {
+    /// A failure that has no meaning of its own to us, such as an answer that cannot be decoded.
+    pub fn other(error: impl StdError + Send + Sync + 'static) -> Self {
+        Failure(Cause::Other(Box::new(error)))
+    }
+}
+
+impl From<RequestAttemptError> for Failure {
+    fn from(error: RequestAttemptError) -> Self {
+        Failure(Cause::Attempt(error))
+    }
+}
+
+impl From<ConnectionPoolError> for Failure {
+    fn from(error: ConnectionPoolError) -> Self {
+        Failure(Cause::NoConnection(error))
+    }
+}
+
+impl From<PrepareError> for Failure {
+    fn from(error: PrepareError) -> Self {
+        match error {
+            PrepareError::ConnectionPoolError(e) => e.into(),
+            PrepareError::AllAttemptsFailed { first_attempt } => first_attempt.into(),
+            other => Failure::other(other),
+        }
+    }
+}
+
+impl From<RequestError> for Failure {
+    fn from(error: RequestError) -> Self {
+        error.into_execution_error().into()
+    }
+}
+
+impl From<ExecutionError> for Failure {
+    fn from(error: ExecutionError) -> Self {
+        match error {
+            ExecutionError::LastAttemptError(e) => e.into(),
+            ExecutionError::PrepareError(e) => e.into(),
+            ExecutionError::ConnectionPoolError(e) => e.into(),
+            ExecutionError::RequestTimeout(waited) => Failure(Cause::Timeout(waited)),
+            other => Failure::other(other),
+        }
+    }
+}
+
+impl From<NextPageError> for Failure {
+    fn from(error: NextPageError) -> Self {
+        match error {
+            NextPageError::RequestFailure(e) => e.into(),
+            other => Failure::other(other),
+        }
+    }
+}
+
+impl From<NextRowError> for Failure {
+    fn from(error: NextRowError) -> Self {
+        match error {
+            NextRowError::NextPageError(e) => e.into(),
+            other => Failure::other(other),
+        }
+    }
+}
+
+impl From<PagerExecutionError> for Failure {
+    fn from(error: PagerExecutionError) -> Self {
+        match error {
+            PagerExecutionError::PrepareError(e) => e.into(),
+            PagerExecutionError::NextPageError(e) => e.into(),
+            other => Failure::other(other),
+        }
+    }
+}
+
+/// Explains why a request failed; `nodes` are those of the cluster as we see them now.
+pub(super) fn request(failure: Failure, config: &BlueConfig, nodes: &[Node], what: &str) -> Error {
+    match failure.0 {
+        Cause::Attempt(RequestAttemptError::DbError(error, text)) => server(error, &text, config, nodes, what),
+        Cause::Attempt(RequestAttemptError::BrokenConnectionError(e)) => lost(what).source(e),
+        Cause::Attempt(e) => Error::new(Kind::Server, what).source(e),
+        Cause::Timeout(waited) => with_nodes(
+            Error::new(Kind::Connection, format!("{what}: no answer within {} s", waited.as_secs_f64())),
+            nodes,
+        )
+        .remedy(
+            "Add request_timeout=… (now too short) or a smaller page_size=… to the address of blue, and look at the \
+             load of its nodes.",
+        ),
+        Cause::NoConnection(e) => with_nodes(lost(what), nodes).source(e),
+        Cause::Other(e) => Error::new(Kind::Server, what).source(e),
+    }
+}
+
+fn lost(what: &str) -> Error {
+    Error::new(Kind::Connection, format!("{what}: the connection to blue was lost"))
+        .remedy("Check that the node still runs, then run the command again.")
+}
+
+fn server(error: DbError, text: &str, config: &BlueConfig, nodes: &[Node], what: &str) -> Error {
+    match error {
+        DbError::Unavailable { required, alive, .. } => too_few(
+            format!("{what}: {alive} of {required} replicas are up, consistency {} needs {required}", config.consistency),
+            config,
+            nodes,
+        ),
+        DbError::ReadTimeout { required, received, .. } => too_few(
+            format!(
+                "{what}: {received} of {required} replicas answered in time, consistency {} needs {required}",
+                config.consistency
+            ),
+            config,
+            nodes,
+        ),
+        DbError::ReadFailure { numfailures, .. } => {
+            Error::new(Kind::Server, format!("{what}: {numfailures} replica(s) failed while reading")).detail(text).remedy(
+                "Read the system.log of blue's nodes; if it speaks of tombstones, use a smaller page_size=… in the \
+                 address of blue.",
+            )
+        }
+        DbError::Unauthorized => Error::refused(format!("{what}: the role has no right to read it")).detail(text).remedy(
+            format!(
+                "Ask an administrator for: GRANT SELECT ON KEYSPACE \"{}\" TO \"{}\".",
+                config.keyspace,
+                config.username.as_deref().unwrap_or("…")
+            ),
+        ),
+        DbError::Overloaded => Error::new(Kind::Server, format!("{what}: blue is overloaded"))
+            .detail(text)
+            .remedy("Wait until its load is lower, or use a smaller page_size=… in the address of blue."),
+        other => Error::new(Kind::Server, what).detail(format!("Cassandra says: {text} ({other})")),
+    }
+}
+
+/// The error for "not enough replicas": which nodes are down, and what the choices are.
+fn too_few(message: String, config: &BlueConfig, nodes: &[Node]) -> Error {
+    let error = with_nodes(Error::new(Kind::Connection, message), nodes);
+    let start = "Bring the node back and run again";
+    match weaker(config.consistency) {
+        Some(weaker) => error.remedy(format!(
+            "{start}; or add consistency={} to the address of blue and take this risk: {}",
+            weaker.name(),
+            weaker.risk()
+        )),
+        None => error.remedy(format!("{start}.")),
+    }
+}
+
+/// The next consistency worth offering when this one cannot be had.
+fn weaker(consistency: ReadConsistency) -> Option<ReadConsistency> {
+    match consistency {
+        ReadConsistency::All | ReadConsistency::EachQuorum | ReadConsistency::Three => {
+            Some(ReadConsistency::Quorum)
+        }
+        ReadConsistency::Quorum => Some(ReadConsistency::LocalQuorum),
+        ReadConsistency::LocalQuorum | ReadConsistency::Two => Some(ReadConsistency::LocalOne),
+        ReadConsistency::LocalOne | ReadConsistency::One => None,
+    }
+}
+
+fn with_nodes(error: Error, nodes: &[Node]) -> Error {
+    let down: Vec<&Node> = nodes.iter().filter(|node| !node.up).collect();
+    if nodes.is_empty() {
+        return error;
+    }
+    if down.is_empty() {
+        return error.detail(
+            "We have a connection to every node, so Cassandra lost sight of one or it is too slow: see nodetool status",
+        );
+    }
+    down.into_iter().fold(error, |error, node| error.detail(format!("down: {node}")))
+}
+
+/// Explains why no session could be opened. May try one more connection, to tell a server that wants TLS.
+pub(super) async fn connect(error: &NewSessionError, config: &BlueConfig) -> Error {
+    if let NewSessionError::FailedToResolveAnyHostname(_) = error {
+        return Error::new(
+            Kind::Connection,
+            format!("no host name of blue can be resolved: {}", config.hosts()),
+        )
+        .remedy("Check the spelling, or use an IP address; the port does not matter here.");
+    }
+    match connection_error(error) {
+        Some(cause) => connection(cause, config).await,
+        None => other(error, config).await,
+    }
+}
+
+/// The error of the last connection that was tried, if that is what stopped the session.
+fn connection_error(error: &NewSessionError) -> Option<&ConnectionError> {
+    match error {
+        NewSessionError::MetadataError(MetadataError::ConnectionPoolError(ConnectionPoolError::Broken {
+            last_connection_error,
+            ..
+        })) => Some(last_connection_error),
+        _ => None,
+    }
+}
+
+async fn connection(error: &ConnectionError, config: &BlueConfig) -> Error {
+    if let Some(explained) = tls_error(error, config) {
+        return explained;
+    }
+    match error {
+        ConnectionError::ConnectTimeout => unreachable_host(config, "no answer").remedy(
+            "Check address, port and firewall; connect_timeout=… in the address of blue gives it more time.",
+        ),
+        ConnectionError::IoError(e) if e.kind() == ErrorKind::ConnectionRefused => {
+            unreachable_host(config, "nothing listens there").remedy(
+                "Check the port, and that native transport (start_native_transport, rpc_address) is on.",
+            )
+        }
+        ConnectionError::ConnectionSetupRequestError(setup) => match setup.get_error() {
+            ConnectionSetupRequestErrorKind::DbError(DbError::AuthenticationError, text) => {
+                login(config, text)
+            }
+            ConnectionSetupRequestErrorKind::MissingAuthentication => missing_password(config),
+            ConnectionSetupRequestErrorKind::DbError(_, text) => {
+                Error::new(Kind::Connection, format!("blue at {} refuses the connection", config.hosts()))
+                    .detail(format!("Cassandra says: {text}"))
+            }
+            _ => other(error, config).await,
+        },
+        _ => other(error, config).await,
+    }
+}
+
+fn unreachable_host(config: &BlueConfig, why: &str) -> Error {
+    Error::new(Kind::Connection, format!("cannot reach blue at {}: {why}", config.hosts()))
+}
+
+fn login(config: &BlueConfig, text: &str) -> Error {
+    let user = config.username.as_deref().unwrap_or_default();
+    Error::new(Kind::Connection, format!("blue refuses the login of \"{user}\""))
+        .detail(format!("Cassandra says: {text}"))
+        .remedy(format!("Check the user in the address of blue and the password in {PASSWORD_VARIABLE}."))
+}
+
+fn missing_password(config: &BlueConfig) -> Error {
+    let (message, user) = match &config.username {
+        Some(user) => (format!("blue wants a password for \"{user}\", and none was given"), ""),
+        None => (
+            "blue wants a user and a password, and none was given".to_owned(),
+            "Put the user before the host (cassandra://user@host/…). ",
+        ),
+    };
+    Error::new(Kind::Connection, message)
+        .remedy(format!("{user}Set {PASSWORD_VARIABLE} or use --blue-password-file."))
+}
+
+/// Explains a failure of the encryption itself.
+fn tls_error(error: &ConnectionError, config: &BlueConfig) -> Option<Error> {
+    if config.tls.mode == TlsMode::Off {
+        return None;
+    }
+    let cause = match error {
+        ConnectionError::IoError(e) => e.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()),
+        _ => None,
+    };
+    match cause {
+        Some(rustls::Error::InvalidCertificate(_)) => cause.map(|cause| certificate(cause, config)),
+        Some(rustls::Error::InvalidMessage(_)) => Some(plain_server(config)),
+        // With TLS 1.3 a server says only after the handshake that it misses our certificate; by then the driver
+        // has wrapped it so often that nothing but the text is left.
+        _ if error.to_string().contains("received fatal alert") => Some(alert(error, config)),
+        Some(other) => Some(
+            Error::new(Kind::Connection, format!("TLS to blue at {} failed", config.hosts()))
+                .source(other.clone()),
+        ),
+        // The plain server of a test or of another kind hangs up on the first byte it does not understand.
+        None => {
+            matches!(error, ConnectionError::IoError(e) if hung_up(e.kind())).then(|| plain_server(config))
+        }
+    }
+}
+
+fn hung_up(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+}
+
+fn certificate(cause: &rustls::Error, config: &BlueConfig) -> Error {
+    let error =
+        Error::new(Kind::Connection, format!("the certificate of blue at {} is not trusted", config.hosts()))
+            .source(cause.clone());
+    if tls::is_wrong_name(cause) {
+        return error.remedy(
+            "Give a host name that stands in the certificate (as subject alternative name), or use tls=verify-ca, \
+             which checks the issuer only, as Kong does.",
+        );
+    }
+    error.remedy(
+        "Name the file with the certificate authority (tls_ca=…), or use tls=require, which encrypts without checking.",
+    )
+}
+
+fn plain_server(config: &BlueConfig) -> Error {
+    Error::new(Kind::Connection, format!("blue at {} does not speak TLS", config.hosts())).remedy(
+        "Use tls=off, or the port for encrypted clients (native_transport_port_ssl in cassandra.yaml).",
+    )
+}
+
+fn alert(error: &ConnectionError, config: &BlueConfig) -> Error {
+    let message = format!("blue at {} breaks off the TLS handshake", config.hosts());
+    let error = Error::new(Kind::Connection, message).source(error.clone());
+    match config.tls.client {
+        None => error.remedy(
+            "It probably wants a client certificate (require_client_auth): add tls_cert=… and tls_key=….",
+        ),
+        Some(_) => {
+            error.remedy("Check that blue trusts the issuer of tls_cert, and which TLS versions it allows.")
+        }
+    }
+}
+
+/// A connection that was accepted and then broke, or an answer that is not Cassandra's.
+async fn other(error: &(impl StdError + Clone + Send + Sync + 'static), config: &BlueConfig) -> Error {
+    if let Some(error) = wants_tls(config).await {
+        return error;
+    }
+    Error::new(Kind::Connection, format!("blue at {} does not answer like Cassandra", config.hosts()))
+        .source(error.clone())
+        .remedy("Check that this is Cassandra's port for clients (native_transport_port, 9042 by default).")
+}
+
+/// The error for a server that accepted the connection and never said a word.
+pub(super) async fn silent(config: &BlueConfig, waited: Duration) -> Error {
+    if let Some(error) = wants_tls(config).await {
+        return error;
+    }
+    unreachable_host(
+        config,
+        &format!("a connection opens, but nothing comes back within {} s", waited.as_secs()),
+    )
+    .remedy("Check that this is Cassandra's port for clients (native_transport_port, 9042 by default).")
+}
+
+async fn wants_tls(config: &BlueConfig) -> Option<Error> {
+    if config.tls.mode != TlsMode::Off {
+        return None;
+    }
+    for point in &config.contact_points {
+        if speaks_tls(point.clone(), config.connect_timeout).await {
+            return Some(
+                Error::new(Kind::Connection, format!("blue at {point} wants TLS, and we did not use it")).remedy(
+                    "Add tls=verify&tls_ca=FILE to the address of blue, or tls=require to encrypt without checking.",
+                ),
+            );
+        }
+    }
+    None
+}
+
+/// Whether the server answers a TLS greeting with a TLS record. Sends nothing but the greeting.
+async fn speaks_tls(point: ContactPoint, timeout: Duration) -> bool {
+    let greeted = tokio::task::spawn_blocking(move || greet(&point, timeout)).await;
+    // 22 begins a handshake record, 21 an alert: a server that dislikes the greeting speaks TLS all the same.
+    matches!(greeted, Ok(Some(21 | 22)))
+}
+
+fn greet(point: &ContactPoint, timeout: Duration) -> Option<u8> {
+    use std::net::{TcpStream, ToSocketAddrs};
+    let address = (point.host.as_str(), point.port).to_socket_addrs().ok()?.next()?;
+    let mut stream = TcpStream::connect_timeout(&address, timeout).ok()?;
+    stream.set_read_timeout(Some(timeout)).ok()?;
+    let name = rustls_pki_types::ServerName::IpAddress(address.ip().into());
+    let mut tls = rustls::ClientConnection::new(tls::probe_config()?, name).ok()?;
+    let mut greeting = Vec::new();
+    tls.write_tls(&mut greeting).ok()?;
+    stream.write_all(&greeting).ok()?;
+    let mut first = [0_u8];
+    stream.read_exact(&mut first).ok()?;
+    first.first().copied()
+}

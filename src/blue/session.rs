@@ -1,0 +1,281 @@
+//! One session to blue, and the words for everything that can go wrong with it.
+//!
+//! Blue is only read: nothing in this file, and nothing that uses it, sends a write. Statements name their table with
+//! [`Blue::table`]; the session has no current keyspace.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use scylla::client::SelfIdentity;
+use scylla::client::execution_profile::ExecutionProfile;
+use scylla::client::session::{Session, TlsContext};
+use scylla::client::session_builder::SessionBuilder;
+use scylla::policies::load_balancing::{DefaultPolicy, LoadBalancingPolicy};
+use secrecy::ExposeSecret;
+
+use super::config::BlueConfig;
+use super::explain::{self, Failure};
+use super::tls;
+use crate::error::{Error, Kind, Result};
+
+/// An open session to blue.
+pub struct Blue {
+    session: Session,
+    config: BlueConfig,
+    cluster_name: String,
+    release_version: String,
+}
+
+/// A node of blue as the driver sees it now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Address and port.
+    pub address: String,
+    /// Datacenter, where the node says so.
+    pub datacenter: Option<String>,
+    /// Rack, where the node says so.
+    pub rack: Option<String>,
+    /// Whether we have a connection to it. A node that only its peers cannot reach counts as up.
+    pub up: bool,
+}
+
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.datacenter {
+            Some(datacenter) => write!(f, "{} (datacenter {datacenter})", self.address),
+            None => f.write_str(&self.address),
+        }
+    }
+}
+
+impl fmt::Debug for Blue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Blue")
+            .field("config", &self.config)
+            .field("cluster_name", &self.cluster_name)
+            .finish()
+    }
+}
+
+impl Blue {
+    /// Opens the session and checks that the keyspace and the datacenter exist. Does not look into the keyspace.
+    pub async fn connect(config: &BlueConfig) -> Result<Blue> {
+        let tls = tls::client_config(config)?;
+        let session = Box::pin(open(config, tls)).await?;
+        let release_version = release_version(&session, config).await?;
+        let cluster_name = session.get_cluster_state().cluster_name().to_owned();
+        let blue = Blue { session, config: config.clone(), cluster_name, release_version };
+        blue.check_datacenter()?;
+        blue.check_keyspace().await?;
+        Ok(blue)
+    }
+
+    /// The driver's session. Its default profile has the consistency, datacenter and time-out of the configuration.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// What the session was opened with.
+    pub fn config(&self) -> &BlueConfig {
+        &self.config
+    }
+
+    /// Kong's keyspace, unquoted.
+    pub fn keyspace(&self) -> &str {
+        &self.config.keyspace
+    }
+
+    /// A table of the keyspace as CQL text, quoted: `"kong"."routes"`.
+    pub fn table(&self, table: &str) -> String {
+        format!("{}.{}", quote(&self.config.keyspace), quote(table))
+    }
+
+    /// The cluster's name as its nodes report it.
+    pub fn cluster_name(&self) -> &str {
+        &self.cluster_name
+    }
+
+    /// The version of the node that answered; others may run another one during an upgrade.
+    pub fn release_version(&self) -> &str {
+        &self.release_version
+    }
+
+    /// All nodes of the cluster, sorted by address.
+    pub fn nodes(&self) -> Vec<Node> {
+        let state = self.session.get_cluster_state();
+        let mut nodes: Vec<Node> = state
+            .get_nodes_info()
+            .iter()
+            .map(|node| Node {
+                address: std::net::SocketAddr::new(node.address.ip(), node.address.port()).to_string(),
+                datacenter: node.datacenter.clone(),
+                rack: node.rack.clone(),
+                up: node.is_connected(),
+            })
+            .collect();
+        nodes.sort_by(|a, b| a.address.cmp(&b.address));
+        nodes
+    }
+
+    /// Turns the driver's error about a request into ours. `what` is the message's beginning, such as
+    /// `cannot read table "routes"`.
+    pub fn explain(&self, error: impl Into<Failure>, what: &str) -> Error {
+        explain::request(error.into(), &self.config, &self.nodes(), what)
+    }
+
+    fn check_datacenter(&self) -> Result<()> {
+        let mut known: Vec<String> = self.nodes().into_iter().filter_map(|node| node.datacenter).collect();
+        known.sort();
+        known.dedup();
+        match &self.config.datacenter {
+            Some(wanted) if !known.contains(wanted) => {
+                Err(Error::usage(format!("blue has no datacenter \"{wanted}\""))
+                    .remedy(format!("Its datacenters are {}; write the name exactly so.", list(&known))))
+            }
+            None if self.config.consistency.is_local() && known.len() > 1 => Err(Error::usage(format!(
+                "consistency {} needs to know the datacenter, and blue has {}",
+                self.config.consistency,
+                known.len()
+            ))
+            .remedy(format!("Add dc=… to the address of blue, one of {}.", list(&known)))),
+            _ => Ok(()),
+        }
+    }
+
+    async fn check_keyspace(&self) -> Result<()> {
+        let wanted = self.keyspace();
+        let found =
+            keyspaces(&self.session).await.map_err(|e| self.explain(e, "cannot list blue's keyspaces"))?;
+        if found.iter().any(|name| name == wanted) {
+            return Ok(());
+        }
+        let error = Error::new(Kind::Connection, format!("blue has no keyspace \"{wanted}\""));
+        Err(match found.iter().find(|name| name.eq_ignore_ascii_case(wanted)) {
+            Some(other) => error
+                .remedy(format!("There is \"{other}\": upper and lower case matter, so write it exactly so.")),
+            None if found.is_empty() => error.remedy(
+                "This cluster has no keyspaces but Cassandra's own; check that the address is that of Kong's cluster.",
+            ),
+            None => error.remedy(format!(
+                "Its keyspaces are {}; Kong's is the cassandra_keyspace of its configuration.",
+                list(&found)
+            )),
+        })
+    }
+}
+
+/// A name as CQL takes it literally.
+pub fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn list(names: &[String]) -> String {
+    names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
+}
+
+async fn open(config: &BlueConfig, tls: Option<Arc<rustls::ClientConfig>>) -> Result<Session> {
+    // The driver's own time-out covers the TCP connection only; a server of another kind may accept it and then say
+    // nothing for ever.
+    let points = u32::try_from(config.contact_points.len()).unwrap_or(u32::MAX);
+    let patience = config.connect_timeout.saturating_mul(points.saturating_add(2)) + Duration::from_secs(10);
+    match tokio::time::timeout(patience, builder(config, tls).build()).await {
+        Ok(Ok(session)) => Ok(session),
+        Ok(Err(error)) => Err(explain::connect(&error, config).await),
+        Err(_) => Err(explain::silent(config, patience).await),
+    }
+}
+
+fn builder(config: &BlueConfig, tls: Option<Arc<rustls::ClientConfig>>) -> SessionBuilder {
+    let identity = SelfIdentity::new()
+        .with_application_name("kongferry")
+        .with_application_version(env!("CARGO_PKG_VERSION"));
+    let mut builder = SessionBuilder::new()
+        .known_nodes(config.contact_points.iter().map(ToString::to_string))
+        .connection_timeout(config.connect_timeout)
+        .default_execution_profile_handle(profile(config).into_handle())
+        // Routing needs this keyspace's replication only; a shared cluster may have thousands of tables.
+        .keyspaces_to_fetch([config.keyspace.clone()])
+        .custom_identity(identity)
+        .driver_config_reporting(false)
+        .tls_context(tls.map(TlsContext::from));
+    // Kong does the same: a user without a password means that the server asks for none.
+    if let (Some(user), Some(password)) = (&config.username, &config.password) {
+        builder = builder.user(user, password.expose_secret());
+    }
+    builder
+}
+
+fn profile(config: &BlueConfig) -> ExecutionProfile {
+    ExecutionProfile::builder()
+        .consistency(config.consistency.level())
+        .request_timeout(Some(config.request_timeout))
+        .load_balancing_policy(load_balancing(config))
+        .build()
+}
+
+fn load_balancing(config: &BlueConfig) -> Arc<dyn LoadBalancingPolicy> {
+    let policy = DefaultPolicy::builder().token_aware(true);
+    match &config.datacenter {
+        // A LOCAL_ level is counted in the coordinator's datacenter: going over to another one would silently mean
+        // something else.
+        Some(datacenter) => policy
+            .prefer_datacenter(datacenter.clone())
+            .permit_dc_failover(!config.consistency.is_local())
+            .build(),
+        None => policy.build(),
+    }
+}
+
+async fn release_version(session: &Session, config: &BlueConfig) -> Result<String> {
+    let explain = |error: Failure| explain::request(error, config, &[], "cannot ask blue for its version");
+    let result = session
+        .query_unpaged("SELECT release_version FROM system.local", ())
+        .await
+        .map_err(|e| explain(e.into()))?
+        .into_rows_result()
+        .map_err(|e| explain(Failure::other(e)))?;
+    let (version,) = result.single_row::<(String,)>().map_err(|e| explain(Failure::other(e)))?;
+    Ok(version)
+}
+
+/// The keyspaces that are not Cassandra's own, sorted.
+async fn keyspaces(session: &Session) -> std::result::Result<Vec<String>, Failure> {
+    let result = session
+        .query_unpaged("SELECT keyspace_name FROM system_schema.keyspaces", ())
+        .await?
+        .into_rows_result()
+        .map_err(Failure::other)?;
+    let mut names = Vec::new();
+    for row in result.rows::<(String,)>().map_err(Failure::other)? {
+        let (name,) = row.map_err(Failure::other)?;
+        if !is_system(&name) {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn is_system(keyspace: &str) -> bool {
+    keyspace == "system" || keyspace.starts_with("system_") || keyspace.starts_with("dse_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_quoted_so_that_case_and_quotes_survive() {
+        assert_eq!(quote("Kong"), "\"Kong\"");
+        assert_eq!(quote("a\"b"), "\"a\"\"b\"");
+    }
+
+    #[test]
+    fn only_cassandras_own_keyspaces_are_system() {
+        assert!(is_system("system"));
+        assert!(is_system("system_auth"));
+        assert!(!is_system("systemic"));
+        assert!(!is_system("kong"));
+    }
+}

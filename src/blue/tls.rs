@@ -1,0 +1,207 @@
+//! Encryption towards blue: files and roots turned into what the driver's connections use.
+//!
+//! The driver knows nodes by their IP address only, so the name check is ours: a certificate is good if it is for
+//! the node's address or for one of the host names that the user wrote into the address of blue.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+
+use super::config::{BlueConfig, ClientCertificate, Tls, TlsMode};
+use crate::error::{Error, Result};
+
+/// The driver's TLS settings, or none where connections are not encrypted. Reads files, opens no connection.
+pub(super) fn client_config(config: &BlueConfig) -> Result<Option<Arc<ClientConfig>>> {
+    let provider = Arc::new(ring::default_provider());
+    let verifier: Arc<dyn ServerCertVerifier> = match config.tls.mode {
+        TlsMode::Off => return Ok(None),
+        TlsMode::Require => Arc::new(AnyCertificate { provider: provider.clone() }),
+        TlsMode::VerifyCa => Arc::new(Checked { chain: chain(config, provider.clone())?, names: Names::Any }),
+        TlsMode::Verify => {
+            let names = Names::OneOf(host_names(config));
+            Arc::new(Checked { chain: chain(config, provider.clone())?, names })
+        }
+    };
+    build(provider, verifier, config.tls.client.as_ref()).map(|config| Some(Arc::new(config)))
+}
+
+/// Settings that accept any certificate, to find out whether a server speaks TLS at all.
+pub(super) fn probe_config() -> Option<Arc<ClientConfig>> {
+    let provider = Arc::new(ring::default_provider());
+    let verifier = Arc::new(AnyCertificate { provider: provider.clone() });
+    build(provider, verifier, None).ok().map(Arc::new)
+}
+
+fn build(
+    provider: Arc<CryptoProvider>,
+    verifier: Arc<dyn ServerCertVerifier>,
+    client: Option<&ClientCertificate>,
+) -> Result<ClientConfig> {
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| Error::usage("TLS cannot be set up").source(e))?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
+    let Some(client) = client else {
+        return Ok(builder.with_no_client_auth());
+    };
+    let chain = certificates(&client.certificate, "tls_cert")?;
+    let key = PrivateKeyDer::from_pem_file(&client.key)
+        .map_err(|e| unreadable(&client.key, "tls_key", "private key").source(e))?;
+    builder
+        .with_client_auth_cert(chain, key)
+        .map_err(|e| Error::usage("tls_cert and tls_key do not make a usable client certificate").source(e))
+}
+
+/// The names that a good certificate may be for.
+#[derive(Debug)]
+enum Names {
+    Any,
+    OneOf(Vec<ServerName<'static>>),
+}
+
+fn host_names(config: &BlueConfig) -> Vec<ServerName<'static>> {
+    config.contact_points.iter().filter_map(|point| ServerName::try_from(point.host.clone()).ok()).collect()
+}
+
+fn chain(config: &BlueConfig, provider: Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>> {
+    let roots = Arc::new(roots(&config.tls)?);
+    WebPkiServerVerifier::builder_with_provider(roots, provider).build().map_err(|e| {
+        Error::usage("there is no certificate authority to check blue's certificate against")
+            .source(e)
+            .remedy("Name the file with tls_ca=…, or install the system's ca-certificates.")
+    })
+}
+
+fn roots(tls: &Tls) -> Result<RootCertStore> {
+    let mut store = RootCertStore::empty();
+    for file in &tls.ca_files {
+        for certificate in certificates(file, "tls_ca")? {
+            store.add(certificate).map_err(|e| unreadable(file, "tls_ca", "certificate").source(e))?;
+        }
+    }
+    if tls.ca_files.is_empty() || tls.system_roots {
+        store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    }
+    Ok(store)
+}
+
+fn certificates(file: &Path, option: &str) -> Result<Vec<CertificateDer<'static>>> {
+    let found = CertificateDer::pem_file_iter(file)
+        .and_then(Iterator::collect::<std::result::Result<Vec<_>, _>>)
+        .map_err(|e| unreadable(file, option, "certificate").source(e))?;
+    if found.is_empty() {
+        return Err(unreadable(file, option, "certificate"));
+    }
+    Ok(found)
+}
+
+fn unreadable(file: &Path, option: &str, what: &str) -> Error {
+    Error::usage(format!("cannot read a {what} from {} ({option})", file.display()))
+        .remedy("The file must exist, be readable, and hold PEM text (-----BEGIN …).")
+}
+
+/// Encrypted, but to whom is not checked.
+#[derive(Debug)]
+struct AnyCertificate {
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// The issuer is checked, and the name as far as `names` says.
+#[derive(Debug)]
+struct Checked {
+    chain: Arc<WebPkiServerVerifier>,
+    names: Names,
+}
+
+impl ServerCertVerifier for Checked {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let check = |name: &ServerName<'_>| {
+            self.chain.verify_server_cert(end_entity, intermediates, name, ocsp_response, now)
+        };
+        // The chain is checked before the name, so this error means that everything else is right.
+        match (check(server_name), &self.names) {
+            (Err(error), Names::Any) if is_wrong_name(&error) => Ok(ServerCertVerified::assertion()),
+            (Err(error), Names::OneOf(names)) if is_wrong_name(&error) => {
+                names.iter().find_map(|name| check(name).ok()).ok_or(error)
+            }
+            (result, _) => result,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chain.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chain.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chain.supported_verify_schemes()
+    }
+}
+
+/// Whether the certificate is good but for another host.
+pub(super) fn is_wrong_name(error: &rustls::Error) -> bool {
+    use CertificateError::{NotValidForName, NotValidForNameContext};
+    matches!(error, rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. }))
+}

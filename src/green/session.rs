@@ -1,0 +1,220 @@
+//! Connections to green, each transaction with its own settings.
+//!
+//! [`Green::begin`] is the only way to the database. Nothing is ever set for a session: between us and green there may
+//! be a pooler in transaction mode, which gives every transaction another session. Statements come from
+//! [`statement`](super::statement) for the same reason.
+
+use std::fmt;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, Transaction};
+
+use super::config::GreenConfig;
+use super::explain;
+use super::statement;
+use crate::error::{Error, Kind, Result};
+
+/// Green, ready for transactions. Cheap to clone; all clones share one pool.
+#[derive(Clone)]
+pub struct Green {
+    pool: PgPool,
+    config: GreenConfig,
+    server_version: String,
+    server_version_num: i32,
+    /// What every transaction sets for itself, after its `begin`.
+    settings: String,
+}
+
+impl fmt::Debug for Green {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Green").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Green {
+    /// Connects and checks that Kong's schema exists. Does not look into the schema, and writes nothing.
+    pub async fn connect(config: &GreenConfig, application_name: &str) -> Result<Green> {
+        let options = config.options(application_name);
+        // The pool retries a refused connection and then only says "timed out"; one connection of our own says why.
+        let connection = Box::pin(first_connection(&options, config)).await?;
+        // An error while closing changes nothing: the connection is not used again.
+        let _ = connection.close().await;
+        let pool = PgPoolOptions::new()
+            .max_connections(config.max_connections)
+            .acquire_timeout(config.connect_timeout.max(Duration::from_secs(30)))
+            .connect_lazy_with(options);
+        let mut green = Green {
+            pool,
+            config: config.clone(),
+            server_version: String::new(),
+            server_version_num: 0,
+            settings: settings(config),
+        };
+        green.read_version().await?;
+        green.check_schema().await?;
+        Ok(green)
+    }
+
+    /// Begins a transaction that reads and writes, at READ COMMITTED.
+    pub async fn begin(&self) -> Result<Transaction<'static, Postgres>> {
+        self.begin_as("begin isolation level read committed, read write").await
+    }
+
+    /// Begins a transaction that reads one and the same state throughout and cannot write.
+    pub async fn begin_snapshot(&self) -> Result<Transaction<'static, Postgres>> {
+        self.begin_as("begin isolation level repeatable read, read only").await
+    }
+
+    async fn begin_as(&self, begin: &str) -> Result<Transaction<'static, Postgres>> {
+        // One message, so that beginning costs one round trip.
+        let sql = format!("{begin}; {}", self.settings);
+        self.pool
+            .begin_with(AssertSqlSafe(sql))
+            .await
+            .map_err(|e| self.explain(e, "cannot begin a transaction on green"))
+    }
+
+    /// What the connections were opened with.
+    pub fn config(&self) -> &GreenConfig {
+        &self.config
+    }
+
+    /// The schema with Kong's tables, unquoted. In every transaction it is the whole search path.
+    pub fn kong_schema(&self) -> &str {
+        self.config.kong_schema()
+    }
+
+    /// The schema with our own tables, unquoted.
+    pub fn work_schema(&self) -> &str {
+        self.config.work_schema()
+    }
+
+    /// The server's version as it says it, such as `15.14 (Debian 15.14-0+deb12u1)`.
+    pub fn server_version(&self) -> &str {
+        &self.server_version
+    }
+
+    /// The server's version as a number, such as 150014.
+    pub fn server_version_num(&self) -> i32 {
+        self.server_version_num
+    }
+
+    /// Turns the driver's error about a statement into ours. `what` is the message's beginning, such as
+    /// `cannot fill the stage of "routes"`.
+    pub fn explain(&self, error: sqlx::Error, what: &str) -> Error {
+        explain::statement(&error, &self.config, what)
+    }
+
+    /// Closes all connections that are not in use, and waits for the others.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    async fn read_version(&mut self) -> Result<()> {
+        let what = "cannot ask green for its version";
+        let mut transaction = self.begin().await?;
+        let (version, number) = statement::query_as::<(String, String)>(
+            "select current_setting('server_version'), current_setting('server_version_num')",
+        )
+        .fetch_one(&mut *transaction)
+        .await
+        .map_err(|e| self.explain(e, what))?;
+        self.server_version = version;
+        self.server_version_num = number.parse().unwrap_or(0);
+        // Newer servers can end a transaction for its length alone.
+        if self.server_version_num >= 170_000 {
+            self.settings.push_str("; set local transaction_timeout = 0");
+        }
+        transaction.rollback().await.map_err(|e| self.explain(e, what))
+    }
+
+    async fn check_schema(&self) -> Result<()> {
+        if !self.config.schema_must_exist() {
+            return Ok(());
+        }
+        let what = "cannot list green's schemas";
+        let wanted = self.kong_schema();
+        let mut transaction = self.begin_snapshot().await?;
+        let schemas: Vec<String> = statement::query_scalar(
+            "select nspname::text from pg_namespace where nspname !~ '^pg_' and nspname <> 'information_schema' order by 1",
+        )
+        .fetch_all(&mut *transaction)
+        .await
+        .map_err(|e| self.explain(e, what))?;
+        transaction.rollback().await.map_err(|e| self.explain(e, what))?;
+        if schemas.iter().any(|schema| schema == wanted) {
+            return Ok(());
+        }
+        Err(no_schema(&self.config, &schemas))
+    }
+}
+
+fn no_schema(config: &GreenConfig, found: &[String]) -> Error {
+    let wanted = config.kong_schema();
+    let message = format!("database \"{}\" of green has no schema \"{wanted}\"", config.database());
+    let error = Error::new(Kind::Connection, message);
+    if let Some(other) = found.iter().find(|name| name.eq_ignore_ascii_case(wanted)) {
+        return error
+            .remedy(format!("There is \"{other}\": upper and lower case matter, so write it exactly so."));
+    }
+    let names = found.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+    error.detail(format!("its schemas are: {names}")).remedy(
+        "Name the pg_schema of Kong's configuration with --green-schema; if it is new, run \"kong migrations bootstrap\" \
+         first.",
+    )
+}
+
+/// The settings without which Kong's own triggers write to the wrong place or delete live rows (facts 4.12, 4.12b),
+/// and those without which a setting of the role or the database could change what we read or end what we do.
+fn settings(config: &GreenConfig) -> String {
+    [
+        "set local time zone 'UTC'".to_owned(),
+        // Exactly Kong's schema, as Kong itself does; pg_catalog is searched before it anyway.
+        format!("set local search_path to {}", quote(config.kong_schema())),
+        "set local datestyle to 'ISO, YMD'".to_owned(),
+        "set local intervalstyle to 'postgres'".to_owned(),
+        "set local extra_float_digits = 3".to_owned(),
+        "set local bytea_output = 'hex'".to_owned(),
+        "set local statement_timeout = 0".to_owned(),
+        "set local idle_in_transaction_session_timeout = 0".to_owned(),
+        format!("set local lock_timeout = {}", config.lock_timeout.as_millis()),
+        // An error, instead of rows that a policy hides without a word.
+        "set local row_security = off".to_owned(),
+    ]
+    .join("; ")
+}
+
+async fn first_connection(options: &PgConnectOptions, config: &GreenConfig) -> Result<PgConnection> {
+    match tokio::time::timeout(config.connect_timeout, PgConnection::connect_with(options)).await {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(error)) => Err(explain::connect(&error, config)),
+        Err(_) => Err(explain::silent(config)),
+    }
+}
+
+/// A name as SQL takes it literally.
+pub fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_search_path_is_one_quoted_schema() {
+        let config = GreenConfig::parse("postgres://u@h/d")
+            .and_then(|config| config.with_schemas("Ko\"ng, pg_temp", "kongferry"))
+            .expect("odd, but a name");
+        assert!(settings(&config).contains("set local search_path to \"Ko\"\"ng, pg_temp\"; "));
+    }
+
+    #[test]
+    fn every_setting_is_local_to_its_transaction() {
+        let config = GreenConfig::parse("postgres://u@h/d").expect("an address");
+        for setting in settings(&config).split("; ") {
+            assert!(setting.starts_with("set local "), "{setting}");
+        }
+    }
+}
