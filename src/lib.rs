@@ -5,4 +5,8 @@
 pub mod blue;
 pub mod error;
 pub mod green;
+pub mod inspect;
 pub mod mapping;
+pub mod migrate;
+pub mod progress;
+pub mod process;

@@ -7,6 +7,7 @@ select
   x.indisprimary                                  as is_primary,
   not pg_get_indexdef(x.indexrelid) like '%NULLS NOT DISTINCT%' as nulls_distinct,
   pg_get_expr(x.indpred, x.indrelid)              as predicate,
+  m.amname::text                                  as method,
   array(
     select pg_get_indexdef(x.indexrelid, k, true)
     from generate_series(1, x.indnkeyatts) as k
@@ -21,6 +22,7 @@ select
   )                                               as columns
 from pg_index x
 join pg_class i on i.oid = x.indexrelid
+join pg_am m on m.oid = i.relam
 join pg_class c on c.oid = x.indrelid
 join pg_namespace n on n.oid = c.relnamespace
 where n.nspname = $1

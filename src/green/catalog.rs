@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use sqlx::{PgConnection, Row};
 
-use super::session::{Green, explain};
+use super::session::Green;
+use super::statement::query;
 use crate::error::Result;
 
 /// The tables of Kong's schema.
@@ -29,6 +30,8 @@ pub struct GreenTable {
     pub foreign_keys: Vec<ForeignKey>,
     /// CHECK constraints.
     pub checks: Vec<Check>,
+    /// Triggers, but the internal ones of foreign keys.
+    pub triggers: Vec<Trigger>,
 }
 
 /// One column of a table.
@@ -63,6 +66,8 @@ pub struct Index {
     pub columns: Vec<String>,
     /// The rows it covers, when not all.
     pub predicate: Option<String>,
+    /// Its access method: `btree`, `gin`, ….
+    pub method: String,
 }
 
 /// One reference to another table.
@@ -76,6 +81,17 @@ pub struct ForeignKey {
     pub parent: String,
     /// The columns referred to, in the same order.
     pub parent_columns: Vec<String>,
+}
+
+/// One trigger.
+#[derive(Debug, Clone)]
+pub struct Trigger {
+    /// Its name.
+    pub name: String,
+    /// The function it calls.
+    pub function: String,
+    /// `O` fires, `D` does not, `R` and `A` are about replication.
+    pub enabled: String,
 }
 
 /// One CHECK constraint.
@@ -108,25 +124,28 @@ impl GreenTable {
 impl GreenCatalog {
     /// Reads the catalog of Kong's schema. Needs no rights beyond connecting.
     pub async fn read(green: &Green) -> Result<GreenCatalog> {
-        let mut tx = green.begin().await?;
-        let catalog = GreenCatalog::read_in(&mut tx, green.kong_schema()).await?;
-        tx.rollback().await.map_err(|e| explain(e, "reading green's catalog"))?;
+        let mut tx = green.begin_snapshot().await?;
+        let what = "cannot read green's catalog";
+        let catalog =
+            GreenCatalog::read_in(&mut tx, green.kong_schema()).await.map_err(|e| green.explain(e, what))?;
+        tx.rollback().await.map_err(|e| green.explain(e, what))?;
         Ok(catalog)
     }
 
     /// Reads the catalog inside a transaction that is already open.
-    pub async fn read_in(tx: &mut PgConnection, schema: &str) -> Result<GreenCatalog> {
+    pub async fn read_in(tx: &mut PgConnection, schema: &str) -> sqlx::Result<GreenCatalog> {
         let mut catalog = GreenCatalog::default();
-        catalog.read_columns(tx, schema).await.map_err(|e| explain(e, "reading green's columns"))?;
-        catalog.read_indexes(tx, schema).await.map_err(|e| explain(e, "reading green's indexes"))?;
-        catalog.read_foreign_keys(tx, schema).await.map_err(|e| explain(e, "reading green's foreign keys"))?;
-        catalog.read_checks(tx, schema).await.map_err(|e| explain(e, "reading green's constraints"))?;
+        catalog.read_columns(tx, schema).await?;
+        catalog.read_indexes(tx, schema).await?;
+        catalog.read_foreign_keys(tx, schema).await?;
+        catalog.read_checks(tx, schema).await?;
+        catalog.read_triggers(tx, schema).await?;
         Ok(catalog)
     }
 
     async fn read_columns(&mut self, tx: &mut PgConnection, schema: &str) -> sqlx::Result<()> {
         let sql = include_str!("../../sql/catalog/columns.sql");
-        for row in sqlx::query(sql).bind(schema).persistent(false).fetch_all(tx).await? {
+        for row in query(sql).bind(schema).fetch_all(&mut *tx).await? {
             let name: String = row.try_get("table_name")?;
             let table = self.tables.entry(name.clone()).or_insert_with(|| GreenTable { name, ..Default::default() });
             table.columns.push(GreenColumn {
@@ -142,7 +161,7 @@ impl GreenCatalog {
 
     async fn read_indexes(&mut self, tx: &mut PgConnection, schema: &str) -> sqlx::Result<()> {
         let sql = include_str!("../../sql/catalog/indexes.sql");
-        for row in sqlx::query(sql).bind(schema).persistent(false).fetch_all(tx).await? {
+        for row in query(sql).bind(schema).fetch_all(&mut *tx).await? {
             let Some(table) = self.tables.get_mut(row.try_get::<&str, _>("table_name")?) else { continue };
             let index = Index {
                 name: row.try_get("index_name")?,
@@ -152,6 +171,7 @@ impl GreenCatalog {
                 expressions: row.try_get("expressions")?,
                 columns: row.try_get("columns")?,
                 predicate: row.try_get("predicate")?,
+                method: row.try_get("method")?,
             };
             if index.primary {
                 table.primary_key.clone_from(&index.columns);
@@ -163,7 +183,7 @@ impl GreenCatalog {
 
     async fn read_foreign_keys(&mut self, tx: &mut PgConnection, schema: &str) -> sqlx::Result<()> {
         let sql = include_str!("../../sql/catalog/foreign_keys.sql");
-        for row in sqlx::query(sql).bind(schema).persistent(false).fetch_all(tx).await? {
+        for row in query(sql).bind(schema).fetch_all(&mut *tx).await? {
             let Some(table) = self.tables.get_mut(row.try_get::<&str, _>("table_name")?) else { continue };
             table.foreign_keys.push(ForeignKey {
                 name: row.try_get("constraint_name")?,
@@ -177,11 +197,24 @@ impl GreenCatalog {
 
     async fn read_checks(&mut self, tx: &mut PgConnection, schema: &str) -> sqlx::Result<()> {
         let sql = include_str!("../../sql/catalog/checks.sql");
-        for row in sqlx::query(sql).bind(schema).persistent(false).fetch_all(tx).await? {
+        for row in query(sql).bind(schema).fetch_all(&mut *tx).await? {
             let Some(table) = self.tables.get_mut(row.try_get::<&str, _>("table_name")?) else { continue };
             table.checks.push(Check {
                 name: row.try_get("constraint_name")?,
                 expression: row.try_get("expression")?,
+            });
+        }
+        Ok(())
+    }
+
+    async fn read_triggers(&mut self, tx: &mut PgConnection, schema: &str) -> sqlx::Result<()> {
+        let sql = include_str!("../../sql/catalog/triggers.sql");
+        for row in query(sql).bind(schema).fetch_all(&mut *tx).await? {
+            let Some(table) = self.tables.get_mut(row.try_get::<&str, _>("table_name")?) else { continue };
+            table.triggers.push(Trigger {
+                name: row.try_get("trigger_name")?,
+                function: row.try_get("function_name")?,
+                enabled: row.try_get("enabled")?,
             });
         }
         Ok(())

@@ -6,6 +6,7 @@ pub mod json;
 pub mod pg_binary;
 pub mod prefix;
 pub mod reason;
+pub mod schema_meta;
 pub mod schema_map;
 pub mod table_plan;
 pub mod text;

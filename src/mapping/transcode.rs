@@ -217,7 +217,7 @@ impl Field<'_, '_> {
                 }
                 write_part(part, self.cells, out)?;
             }
-            Ok(())
+            Ok::<_, Reason>(())
         })?;
         let rebuilt = self.out.get(start + 4..);
         if rebuilt != stored.and_then(|cell| get(self.cells, cell)) {
