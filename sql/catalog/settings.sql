@@ -12,6 +12,7 @@ from (values
   ('bytea_output', 'hex'),
   -- A function's body may name tables that are created after it.
   ('check_function_bodies', 'off'),
+  ('client_min_messages', 'warning'),
   -- Compiling a query over the catalogs takes longer than running it.
   ('jit', 'off')
 ) as wanted (name, value)

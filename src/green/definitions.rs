@@ -7,7 +7,8 @@ use sha2::{Digest, Sha256};
 use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
-use super::{reading, statement};
+use super::catalog_settings::{self, failed};
+use super::statement;
 use crate::error::Result;
 
 const QUERY: &str = include_str!("../../sql/catalog/definitions.sql");
@@ -55,18 +56,18 @@ impl Definitions {
         // Without the number, behind an odd pooler, the server is taken to be a recent one.
         let is_old = conn.server_version_num().is_some_and(|version| version < 100_000);
         let sql = if is_old { QUERY.to_owned() } else { format!("{QUERY}{QUERY_SINCE_10}") };
-        let mut tx = reading::begin(conn, what).await?;
+        let mut tx = catalog_settings::begin(conn, what).await?;
         let rows = statement::query(AssertSqlSafe(sql))
             .bind(schema)
             .fetch_all(&mut *tx)
             .await
-            .map_err(|e| reading::failed(&e, what))?;
-        tx.rollback().await.map_err(|e| reading::failed(&e, what))?;
+            .map_err(|e| failed(&e, what))?;
+        tx.rollback().await.map_err(|e| failed(&e, what))?;
         rows.iter()
             .map(definition)
             .collect::<sqlx::Result<_>>()
             .map(Definitions)
-            .map_err(|e| reading::failed(&e, what))
+            .map_err(|e| failed(&e, what))
     }
 
     /// What is not the same in `after`. A column named in `new_default` (table, column) may have another default, but
@@ -184,11 +185,8 @@ impl fmt::Display for Difference {
 
 fn definition(row: &sqlx::postgres::PgRow) -> sqlx::Result<(Subject, Aspects)> {
     let Json(aspects) = row.try_get("aspects")?;
-    let subject = Subject {
-        table: row.try_get("table_name")?,
-        kind: row.try_get("kind")?,
-        name: row.try_get("name")?,
-    };
+    let subject =
+        Subject { table: row.try_get("table_name")?, kind: row.try_get("kind")?, name: row.try_get("name")? };
     Ok((subject, aspects))
 }
 
@@ -211,7 +209,9 @@ fn compare(subject: &Subject, before: &Aspects, after: &Aspects, differences: &m
 fn whole(aspects: &Aspects) -> String {
     match aspects.get("definition") {
         Some(definition) => definition.clone(),
-        None => aspects.iter().map(|(aspect, text)| format!("{aspect} {text}")).collect::<Vec<_>>().join(", "),
+        None => {
+            aspects.iter().map(|(aspect, text)| format!("{aspect} {text}")).collect::<Vec<_>>().join(", ")
+        }
     }
 }
 
@@ -287,8 +287,10 @@ mod tests {
     #[test]
     fn a_long_definition_is_shown_from_its_first_change_on() {
         let text = |body: &str| format!("CREATE FUNCTION f()\nAS $$\n  {body}\n$$");
-        let before = Definitions([one(subject("", "function", "f()"), &[("definition", &text("a := 1;"))])].into());
-        let after = Definitions([one(subject("", "function", "f()"), &[("definition", &text("a := 2;"))])].into());
+        let before =
+            Definitions([one(subject("", "function", "f()"), &[("definition", &text("a := 1;"))])].into());
+        let after =
+            Definitions([one(subject("", "function", "f()"), &[("definition", &text("a := 2;"))])].into());
         assert_eq!(
             before.differences(&after, &BTreeSet::new())[0].to_string(),
             "function \"f()\": its definition was \"a := 1; $$\" and is now \"a := 2; $$\""

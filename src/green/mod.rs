@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod blueprint;
 pub mod catalog;
+mod catalog_settings;
 pub mod checks;
 pub mod config;
 pub mod definitions;
@@ -10,7 +11,6 @@ mod explain;
 pub mod journal;
 pub mod kong;
 pub mod local;
-mod catalog_settings;
 pub mod session;
 pub mod sql;
 pub mod stage;
