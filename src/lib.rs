@@ -3,6 +3,8 @@
 //! Data flows one way: [`blue`] reads, [`mapping`] converts, [`green`] writes; `cli` parses and prints.
 
 pub mod blue;
+pub mod cli;
 pub mod error;
 pub mod green;
 pub mod mapping;
+pub mod settings;

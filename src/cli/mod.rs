@@ -1,0 +1,3 @@
+//! Arguments and what is printed; no logic.
+
+pub mod connect;
