@@ -7,4 +7,5 @@ pub mod cli;
 pub mod error;
 pub mod green;
 pub mod mapping;
+pub mod process;
 pub mod settings;

@@ -1,1 +1,20 @@
 //! Real servers and real rows for tests and demo.
+//!
+//! Nothing here imitates a server: a test that uses it talks to the Cassandra and the PostgreSQL that Kong talks to.
+//! Most tests begin with [`lab()`] and ask it for a keyspace and a green of their own.
+
+mod because;
+pub mod cassandra;
+pub mod catalog;
+pub mod certs;
+pub mod fill;
+pub mod fixture;
+pub mod green;
+pub mod keyspace;
+mod lab;
+pub mod postgres;
+mod tools;
+
+pub use keyspace::Keyspace;
+pub use lab::{Lab, lab};
+pub use postgres::Database;

@@ -1,0 +1,156 @@
+//! Many rows, for the tests with a million of them.
+
+use std::fmt::Write;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use kongferry::error::Result;
+use scylla::client::session::Session;
+use scylla::statement::prepared::PreparedStatement;
+use scylla::value::CqlTimestamp;
+use sha1::{Digest, Sha1};
+use uuid::Uuid;
+
+use crate::because::Because;
+use crate::keyspace::Keyspace;
+
+/// Consumers that are being written at once, each with its four rows one after the other.
+const CONCURRENCY: usize = 256;
+
+/// When all of them were created: 2023-11-14 22:13:20.
+const CREATED_AT: CqlTimestamp = CqlTimestamp(1_700_000_000_000);
+
+/// The content of consumer number `n`. All of it follows from `n` and the workspace, so that a test can tell what it
+/// must find.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Consumer {
+    /// `consumers.id`.
+    pub id: Uuid,
+    /// Without the workspace's prefix; `key`, `group` and basic-auth's `username` are made from it.
+    pub username: String,
+    /// What the consumer types in; `basicauth_credentials.password` is [`basic_auth_hash`] of it.
+    pub password: String,
+    /// `keyauth_credentials.key` without prefix.
+    pub key: String,
+    /// `acls.group`.
+    pub group: String,
+    /// `acls.tags`.
+    pub tags: Vec<String>,
+}
+
+impl Consumer {
+    /// Number `n`.
+    pub fn number(n: u64) -> Self {
+        Consumer {
+            id: id("consumer", n),
+            username: format!("consumer-{n}"),
+            password: format!("password-{n}"),
+            key: format!("key-{n}"),
+            group: format!("group-{}", n % 100),
+            tags: vec!["bulk".to_owned(), format!("shard-{}", n % 16)],
+        }
+    }
+}
+
+/// The hash that Kong's basic-auth plugin stores: SHA-1 of the password followed by the consumer's id, in hex.
+pub fn basic_auth_hash(password: &str, consumer: Uuid) -> String {
+    let digest = Sha1::digest(format!("{password}{consumer}"));
+    digest.iter().fold(String::with_capacity(40), |mut hex, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+/// Writes consumers 0 to `consumers` − 1 into the workspace, each with one basic-auth credential, one key-auth
+/// credential and one acl with two tags: four rows per consumer. The workspace's own row is not written.
+pub async fn fill(keyspace: &Keyspace, workspace: Uuid, consumers: u64) -> Result<()> {
+    let session = keyspace.session();
+    let statements =
+        Statements::prepare(session).await.because(|| "cannot prepare the inserts".to_owned())?;
+    let writes = (0..consumers).map(|n| statements.write(session, workspace, n));
+    let all = stream::iter(writes).buffer_unordered(CONCURRENCY).try_collect::<()>().await;
+    all.because(|| format!("cannot write {consumers} consumers"))
+}
+
+struct Statements {
+    consumer: PreparedStatement,
+    basic_auth: PreparedStatement,
+    key_auth: PreparedStatement,
+    acl: PreparedStatement,
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+impl Statements {
+    async fn prepare(session: &Session) -> std::result::Result<Self, Failure> {
+        Ok(Statements {
+            consumer: session
+                .prepare("INSERT INTO consumers (id, ws_id, created_at, username) VALUES (?, ?, ?, ?)")
+                .await?,
+            basic_auth: session
+                .prepare(
+                    "INSERT INTO basicauth_credentials (id, ws_id, created_at, consumer_id, username, password) \
+                     VALUES (?, ?, ?, ?, ?, ?)",
+                )
+                .await?,
+            key_auth: session
+                .prepare(
+                    "INSERT INTO keyauth_credentials (id, ws_id, created_at, consumer_id, key) \
+                     VALUES (?, ?, ?, ?, ?)",
+                )
+                .await?,
+            acl: session
+                .prepare(
+                    "INSERT INTO acls (id, ws_id, created_at, consumer_id, \"group\", cache_key, tags) \
+                     VALUES (?, ?, ?, ?, ?, ?, ?)",
+                )
+                .await?,
+        })
+    }
+
+    async fn write(&self, session: &Session, ws: Uuid, n: u64) -> std::result::Result<(), Failure> {
+        let Consumer { id: consumer, username, password, key, group, tags } = Consumer::number(n);
+        let hash = basic_auth_hash(&password, consumer);
+        let cache_key = format!("acls:{consumer}:{group}::::{ws}");
+        // Unique values carry the workspace on Cassandra.
+        let (username, key) = (format!("{ws}:{username}"), format!("{ws}:{key}"));
+        session.execute_unpaged(&self.consumer, (consumer, ws, CREATED_AT, &username)).await?;
+        let basic_auth = (id("basic-auth", n), ws, CREATED_AT, consumer, &username, hash);
+        session.execute_unpaged(&self.basic_auth, basic_auth).await?;
+        session.execute_unpaged(&self.key_auth, (id("key-auth", n), ws, CREATED_AT, consumer, key)).await?;
+        let acl = (id("acl", n), ws, CREATED_AT, consumer, group, cache_key, tags);
+        session.execute_unpaged(&self.acl, acl).await?;
+        Ok(())
+    }
+}
+
+/// The same id for the same kind and number, spread over the whole token ring.
+pub fn id(kind: &str, n: u64) -> Uuid {
+    let digest = Sha1::digest(format!("{kind} {n}"));
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::Fixture;
+
+    #[test]
+    fn the_hash_is_that_of_the_fixture() {
+        // tests/fixtures/enterprise-2.8: secrets.json has the password, basicauth_credentials the hash.
+        let fixture = Fixture::shipped("enterprise-2.8").unwrap();
+        let credentials = &fixture.blue["basicauth_credentials"];
+        let consumer = Uuid::parse_str("ad867238-16db-4dad-a6e7-41663be29552").unwrap();
+        let stored = credentials.iter().find(|row| row.row["consumer_id"] == consumer.to_string()).unwrap();
+        assert_eq!(stored.row["password"], basic_auth_hash("Kong-Adm1n!", consumer));
+    }
+
+    #[test]
+    fn numbers_have_ids_of_their_own() {
+        assert_eq!(Consumer::number(7), Consumer::number(7));
+        assert_ne!(id("acl", 1), id("acl", 2));
+        assert_ne!(id("acl", 1), id("key-auth", 1));
+    }
+}

@@ -1,0 +1,120 @@
+//! Kong's tables on PostgreSQL as Kong's own bootstrap leaves them.
+
+use std::fs;
+use std::path::Path;
+
+use kongferry::error::{Error, Kind, Result};
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection};
+use uuid::Uuid;
+
+use crate::because::Because;
+use crate::catalog::{fixtures, quote};
+use crate::fixture::read_green;
+use crate::postgres::{Database, PgServer};
+
+/// The line whose bootstrap rows were modelled with fixed ids, because column defaults name one of them.
+const ENTERPRISE: &str = "enterprise-2.8";
+
+/// Fills an empty database: tables, functions, indexes and triggers of `line`, and the rows that a bootstrap makes
+/// (`schema_meta`, a default workspace and a `cluster_id` with new random ids).
+pub async fn bootstrap_green(database: &Database, line: &str) -> Result<()> {
+    create_tables(database, line).await?;
+    add_own_rows(database, line).await
+}
+
+/// A new database with the content of [`bootstrap_green`], copied from a template that is made once per server and
+/// definition.
+pub async fn fresh_green(server: &PgServer, name: &str, line: &str) -> Result<Database> {
+    let template = template(server, line).await?;
+    let database = server.copy_database(name, &template).await?;
+    add_own_rows(&database, line).await?;
+    Ok(database)
+}
+
+/// What all bootstraps of a line have in common.
+async fn create_tables(database: &Database, line: &str) -> Result<()> {
+    database.execute(&definition(line)?).await?;
+    if line == ENTERPRISE { insert_modelled_rows(database).await } else { Ok(()) }
+}
+
+/// What every bootstrap makes anew. The row of a new workspace passes the triggers, like Kong's.
+async fn add_own_rows(database: &Database, line: &str) -> Result<()> {
+    if line == ENTERPRISE {
+        return Ok(());
+    }
+    let (workspace, cluster) = (Uuid::new_v4(), Uuid::new_v4());
+    let rows = format!(
+        "insert into workspaces (id, name) values ('{workspace}', 'default');
+         insert into parameters (key, value) values ('cluster_id', '{cluster}');"
+    );
+    database.execute(&rows).await
+}
+
+/// The DDL of a line and, where it was observed, its `schema_meta`.
+fn definition(line: &str) -> Result<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sql/kong");
+    let read = |path: &Path| fs::read_to_string(path).because(|| format!("cannot read {}", path.display()));
+    let tables = read(&folder.join(format!("{line}.sql")))?;
+    if line == ENTERPRISE {
+        return Ok(tables);
+    }
+    Ok(tables + &read(&folder.join("schema_meta").join(format!("{line}.sql")))?)
+}
+
+/// Inserts the rows as they were recorded, without triggers and foreign keys: they name each other in circles, and
+/// the rows that triggers made are among them.
+async fn insert_modelled_rows(database: &Database) -> Result<()> {
+    let tables = read_green(&fixtures().join(ENTERPRISE).join("green/_bootstrap"))?;
+    let mut connection = database.connect().await?;
+    run(&mut connection, "set session_replication_role = replica").await?;
+    for (table, rows) in tables {
+        let name = quote(&table);
+        let sql = format!("insert into {name} select (jsonb_populate_record(null::{name}, $1)).*");
+        for row in rows {
+            let inserted = sqlx::query(AssertSqlSafe(sql.as_str())).bind(row).execute(&mut connection).await;
+            inserted.because(|| format!("cannot insert a bootstrap row of {table}"))?;
+        }
+    }
+    connection.close().await.because(|| "PostgreSQL ended the connection".to_owned())
+}
+
+/// The name of the template for `line`, made now if there is none. Its name tells the definition, so a changed one
+/// is not mistaken for it on a server that outlives the test.
+async fn template(server: &PgServer, line: &str) -> Result<String> {
+    let name = format!("kong {line} {:016x}", fingerprint(&definition(line)?));
+    let mut connection = server.connect().await?;
+    // Held until the connection is closed; other tests and processes wait here.
+    let key = fingerprint(&name).cast_signed();
+    run(&mut connection, &format!("select pg_advisory_lock({key})")).await?;
+    let found: Option<i32> = sqlx::query_scalar("select 1 from pg_database where datname = $1")
+        .bind(&name)
+        .fetch_optional(&mut connection)
+        .await
+        .because(|| "cannot list databases".to_owned())?;
+    if found.is_none() {
+        make_template(server, &name, line).await?;
+    }
+    connection.close().await.because(|| "PostgreSQL ended the connection".to_owned())?;
+    Ok(name)
+}
+
+/// A database with the template's name is complete: it gets that name last.
+async fn make_template(server: &PgServer, name: &str, line: &str) -> Result<()> {
+    let unfinished = format!("{name} unfinished");
+    server.maintain(&format!("drop database if exists {} with (force)", quote(&unfinished))).await?;
+    let database = server.create_database(&unfinished).await?;
+    create_tables(&database, line).await?;
+    server.maintain(&format!("alter database {} rename to {}", quote(&unfinished), quote(name))).await
+}
+
+async fn run(connection: &mut PgConnection, sql: &str) -> Result<()> {
+    let done = sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await;
+    done.map(|_| ()).map_err(|e| Error::new(Kind::Server, format!("PostgreSQL refuses: {sql}")).source(e))
+}
+
+/// FNV-1a: the standard hasher may differ between two builds of the tests.
+fn fingerprint(text: &str) -> u64 {
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+}

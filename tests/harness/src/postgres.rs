@@ -1,0 +1,181 @@
+//! A real PostgreSQL: started by kongferry's own code, or one that is already there.
+
+use std::str::FromStr;
+
+use kongferry::error::Result;
+use kongferry::green::local::{LocalPostgres, Options, ServerTls};
+use serde_json::Value;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
+
+use crate::because::Because;
+use crate::catalog::quote;
+use crate::certs::Certificates;
+
+/// The superuser's password of [`start_secured`].
+pub const PASSWORD: &str = "green: superuser";
+
+/// A PostgreSQL that takes any number of tests: no password, no TLS, nothing synced to disk.
+pub async fn start() -> Result<LocalPostgres> {
+    LocalPostgres::start(base()).await
+}
+
+/// A PostgreSQL that takes nobody without TLS and scram-sha-256, for the connection tests.
+pub async fn start_secured(certificates: &Certificates) -> Result<LocalPostgres> {
+    let tls = ServerTls {
+        certificate: certificates.server.certificate.clone(),
+        key: certificates.server.key.clone(),
+        client_ca: Some(certificates.ca.clone()),
+    };
+    LocalPostgres::start(base().password(PASSWORD).tls(tls)).await
+}
+
+/// `start` with room for many tests at once, and in a zone that is not UTC: whoever leaves the zone of the session
+/// to chance is found out.
+fn base() -> Options {
+    Options::default().unsafe_writes().line("max_connections = 300").line("timezone = 'Asia/Kathmandu'")
+}
+
+/// A PostgreSQL server and how its superuser comes in. It can be shared between threads and runtimes, which a
+/// connection can not.
+#[derive(Debug, Clone)]
+pub struct PgServer {
+    options: PgConnectOptions,
+    url: String,
+}
+
+impl From<&LocalPostgres> for PgServer {
+    fn from(local: &LocalPostgres) -> Self {
+        PgServer { options: local.connect_options("postgres"), url: local.url("postgres") }
+    }
+}
+
+impl PgServer {
+    /// A server that is already there; `url` names its maintenance database.
+    pub fn at(url: &str) -> Result<Self> {
+        let options = PgConnectOptions::from_str(url).because(|| format!("{url} is no PostgreSQL URL"))?;
+        Ok(PgServer { options, url: url.to_owned() })
+    }
+
+    /// One of its databases, there or not.
+    pub fn database(&self, name: &str) -> Database {
+        let (before, after) =
+            self.url.split_once('?').map_or((self.url.as_str(), None), |(b, a)| (b, Some(a)));
+        let server = before.rsplit_once('/').map_or(before, |(server, _)| server);
+        let query = after.map(|after| format!("?{after}")).unwrap_or_default();
+        Database {
+            name: name.to_owned(),
+            url: format!("{server}/{name}{query}"),
+            options: self.options.clone().database(name),
+        }
+    }
+
+    /// Makes an empty database.
+    pub async fn create_database(&self, name: &str) -> Result<Database> {
+        self.maintain(&format!("create database {}", quote(name))).await?;
+        Ok(self.database(name))
+    }
+
+    /// Makes a database as a copy of another one that nobody is connected to.
+    pub async fn copy_database(&self, name: &str, template: &str) -> Result<Database> {
+        self.maintain(&format!("create database {} template {}", quote(name), quote(template))).await?;
+        Ok(self.database(name))
+    }
+
+    /// Runs one statement in the maintenance database.
+    pub async fn maintain(&self, sql: &str) -> Result<()> {
+        let mut connection = connect(&self.options).await?;
+        let done = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await;
+        done.because(|| format!("PostgreSQL refuses: {sql}"))?;
+        close(connection).await
+    }
+
+    /// A connection to the maintenance database.
+    pub async fn connect(&self) -> Result<PgConnection> {
+        connect(&self.options).await
+    }
+}
+
+/// A database of a [`PgServer`].
+#[derive(Debug, Clone)]
+pub struct Database {
+    name: String,
+    url: String,
+    options: PgConnectOptions,
+}
+
+impl Database {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// `postgres://USER@HOST:PORT/NAME`, without the password.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// What sqlx needs to connect, password and TLS included.
+    pub fn options(&self) -> &PgConnectOptions {
+        &self.options
+    }
+
+    /// A new connection in the runtime of the caller.
+    pub async fn connect(&self) -> Result<PgConnection> {
+        connect(&self.options).await
+    }
+
+    /// Runs any number of statements, without results.
+    pub async fn execute(&self, sql: &str) -> Result<()> {
+        let mut connection = self.connect().await?;
+        let done = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await;
+        let start: String = sql.chars().take(200).collect();
+        done.because(|| format!("PostgreSQL refuses: {start}"))?;
+        close(connection).await
+    }
+
+    /// The rows of a table as JSON, in no order that matters. Times are shown in UTC.
+    pub async fn rows(&self, table: &str) -> Result<Vec<Value>> {
+        self.json(&format!("select to_jsonb(t) from {} t", quote(table))).await
+    }
+
+    /// How many rows a table has.
+    pub async fn count(&self, table: &str) -> Result<i64> {
+        let rows = self.json(&format!("select to_jsonb(count(*)) from {}", quote(table))).await?;
+        Ok(rows.first().and_then(Value::as_i64).unwrap_or_default())
+    }
+
+    /// The results of a query with one column of type jsonb, in a session that is in UTC.
+    pub async fn json(&self, sql: &str) -> Result<Vec<Value>> {
+        let options = self.options.clone().options([("timezone", "UTC")]);
+        let mut connection = connect(&options).await?;
+        let rows = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut connection).await;
+        let rows = rows.because(|| format!("PostgreSQL refuses: {sql}"))?;
+        close(connection).await?;
+        Ok(rows)
+    }
+}
+
+/// Connects without logging each statement: a test prints what it means to.
+async fn connect(options: &PgConnectOptions) -> Result<PgConnection> {
+    let options = options.clone().disable_statement_logging();
+    let connected = PgConnection::connect_with(&options).await;
+    connected
+        .because(|| format!("cannot connect to PostgreSQL at {}:{}", options.get_host(), options.get_port()))
+}
+
+/// Waits until the server has let go, so that the database can be a template or be dropped.
+async fn close(connection: PgConnection) -> Result<()> {
+    connection.close().await.because(|| "PostgreSQL ended the connection".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_url_of_a_database_keeps_the_servers_options() {
+        let server = PgServer::at("postgres://me@host:5433/postgres?sslmode=require").unwrap();
+        assert_eq!(server.database("kong").url(), "postgres://me@host:5433/kong?sslmode=require");
+    }
+}

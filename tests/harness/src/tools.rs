@@ -1,0 +1,92 @@
+//! Java and Maven: where they are, and how they get here.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use kongferry::error::{Error, Kind, Result};
+use nix::unistd::geteuid;
+
+use crate::because::Because;
+
+/// Cassandra 5.0 runs on 11 and 17; the options that we start it with are those of 17.
+const JAVA_MAJOR: &str = "17";
+
+/// The program `java` of a Java 17, installed with apt-get if there is none and we may.
+pub(crate) fn java() -> Result<PathBuf> {
+    find_or_install("Java 17", "openjdk-17-jre-headless", find_java)
+}
+
+/// The program `mvn`, installed with apt-get if there is none and we may.
+pub(crate) fn maven() -> Result<PathBuf> {
+    find_or_install("Maven", "maven", || on_path("mvn"))
+}
+
+fn find_or_install(what: &str, package: &str, find: impl Fn() -> Option<PathBuf>) -> Result<PathBuf> {
+    if let Some(found) = find() {
+        return Ok(found);
+    }
+    let command = format!("apt-get install -y {package}");
+    let missing = || {
+        Error::new(Kind::Io, format!("{what} is not installed, and real servers are started with it"))
+            .remedy(format!("run `{command}` as root, or install {what} another way"))
+    };
+    if !geteuid().is_root() || on_path("apt-get").is_none() {
+        return Err(missing());
+    }
+    eprintln!("{what} is missing; running `{command}`");
+    apt_get(&["install", "-y", package])
+        .or_else(|_| apt_get(&["update"]).and_then(|()| apt_get(&["install", "-y", package])))
+        .map_err(|error| missing().source(error))?;
+    find().ok_or_else(missing)
+}
+
+fn apt_get(arguments: &[&str]) -> Result<()> {
+    let output = Command::new("apt-get")
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .output()
+        .because(|| "apt-get cannot be run".to_owned())?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    Err(Error::new(Kind::Io, format!("apt-get {} failed", arguments.join(" "))).detail(text))
+}
+
+fn find_java() -> Option<PathBuf> {
+    let home = std::env::var_os("JAVA_HOME").map(|home| Path::new(&home).join("bin/java"));
+    home.into_iter().chain(on_path("java")).chain(installed_javas()).find(|java| is_wanted_version(java))
+}
+
+fn installed_javas() -> Vec<PathBuf> {
+    let entries = Path::new("/usr/lib/jvm").read_dir().into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_name().to_string_lossy().contains(JAVA_MAJOR))
+        .map(|entry| entry.path().join("bin/java"))
+        .collect()
+}
+
+/// `java -version` prints `openjdk version "17.0.15" 2025-04-15` on stderr.
+fn is_wanted_version(java: &Path) -> bool {
+    let Ok(output) = Command::new(java).arg("-version").output() else { return false };
+    let text = String::from_utf8_lossy(&output.stderr);
+    text.split('"').nth(1).and_then(|version| version.split('.').next()) == Some(JAVA_MAJOR)
+}
+
+fn on_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_tool_that_cannot_be_installed_is_named_with_the_command() {
+        let error = find_or_install("A tool", "kongferry-no-such-package", || None).unwrap_err();
+        assert!(error.message().contains("A tool is not installed"));
+        let remedy = error.remedy_text().unwrap();
+        assert!(remedy.contains("apt-get install -y kongferry-no-such-package"), "{remedy}");
+    }
+}

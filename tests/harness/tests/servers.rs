@@ -1,0 +1,255 @@
+//! The harness itself, with real servers: what other tests build on.
+
+use std::path::Path;
+use std::time::Duration;
+
+use kongferry::green::local::{Binaries, LocalPostgres, Options as PgOptions};
+use kongferry_harness::cassandra::{Cassandra, Options};
+use kongferry_harness::catalog::{Catalog, KeyspaceOptions, LINES};
+use kongferry_harness::fixture::Fixture;
+use kongferry_harness::keyspace::{Keyspace, LoadOptions};
+use kongferry_harness::postgres::PgServer;
+use kongferry_harness::{fill, lab, postgres};
+use serde_json::{Map, Value, json};
+use sqlx::{Connection, PgConnection};
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+/// Cells as they are compared: no nulls, since both sides name every column.
+fn without_nulls(row: &Map<String, Value>) -> Map<String, Value> {
+    row.iter()
+        .filter(|(_, value)| !value.is_null())
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}
+
+fn sorted(rows: impl Iterator<Item = Map<String, Value>>) -> Vec<String> {
+    // Through a BTreeMap: the order of columns is not part of a row.
+    let mut lines: Vec<String> = rows
+        .map(|row| without_nulls(&row).into_iter().collect::<std::collections::BTreeMap<_, _>>())
+        .map(|row| serde_json::to_string(&row).unwrap())
+        .collect();
+    lines.sort();
+    lines
+}
+
+async fn assert_holds(keyspace: &Keyspace, fixture: &Fixture) {
+    for (table, rows) in &fixture.blue {
+        let found = keyspace.rows(table).await.unwrap();
+        assert_eq!(
+            sorted(found.into_iter()),
+            sorted(rows.iter().map(|row| row.row.clone())),
+            "{table} in Cassandra is not what was recorded"
+        );
+    }
+}
+
+#[tokio::test]
+async fn every_shipped_row_arrives_in_cassandra_as_it_was_recorded() -> Outcome {
+    for line in LINES {
+        let keyspace = lab().keyspace(line).await?;
+        assert_holds(&keyspace, &Fixture::shipped(line)?).await;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn cells_live_as_long_as_they_did_where_they_were_recorded() -> Outcome {
+    let keyspace = lab().filled_keyspace("3.3").await?;
+    let fixture = Fixture::shipped("3.3")?;
+    let mut seen = 0;
+    for (table, column) in
+        [("sessions", "data"), ("keyauth_credentials", "key"), ("oauth2_tokens", "access_token")]
+    {
+        for row in &fixture.blue[table] {
+            let recorded = row.ttl.as_ref().and_then(|ttl| ttl.get(column)).copied();
+            let key = json!({"id": row.row["id"]});
+            let found = keyspace.ttl(table, column, &key).await?;
+            assert_eq!(recorded.is_some(), found.is_some(), "{table} {key}");
+            if let (Some(recorded), Some(found)) = (recorded, found) {
+                assert!(
+                    (recorded - 60..=recorded).contains(&found),
+                    "{table} {key}: {recorded} became {found}"
+                );
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 3, "the fixture has rows with a time to live");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_row_may_have_cells_that_expire_at_different_times() -> Outcome {
+    let keyspace = lab().fresh_keyspace("3.3").await?;
+    let id = "00000000-0000-4000-8000-000000000001";
+    let row = serde_json::from_value(json!({
+        "row": {"id": id, "code": "stays", "challenge": "short", "scope": "long"},
+        "ttl": {"challenge": 1, "scope": 1000},
+    }))?;
+    keyspace.write_recorded("oauth2_authorization_codes", &row, LoadOptions::default()).await?;
+    let key = json!({"id": id});
+    assert_eq!(
+        keyspace.ttl("oauth2_authorization_codes", "code", &key).await?,
+        None,
+        "the default of 300 s is off"
+    );
+    assert!(keyspace.ttl("oauth2_authorization_codes", "scope", &key).await? > Some(900));
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    let rows = keyspace.rows("oauth2_authorization_codes").await?;
+    assert_eq!(rows.len(), 1);
+    assert_eq!((&rows[0]["challenge"], &rows[0]["scope"]), (&Value::Null, &json!("long")));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_row_without_a_given_time_to_live_takes_the_tables() -> Outcome {
+    let keyspace = lab().fresh_keyspace("3.3").await?;
+    let row = json!({"id": "00000000-0000-4000-8000-000000000001", "code": "c"});
+    keyspace.write_row("oauth2_authorization_codes", &row).await?;
+    assert!(keyspace.ttl("oauth2_authorization_codes", "code", &row).await? > Some(250));
+    let unknown = keyspace.write_row("consumers", &json!({"nobody": 1})).await.unwrap_err();
+    assert_eq!(unknown.message(), "the table consumers has no column nobody");
+    Ok(())
+}
+
+#[tokio::test]
+async fn indexes_and_replication_are_made_when_asked_for() -> Outcome {
+    let options = KeyspaceOptions { replication_factor: 3, indexes: true };
+    let keyspace = lab().fresh_keyspace_with("2.8", options).await?;
+    let catalog = Catalog::of("2.8")?;
+    let expected: usize = catalog.tables.values().map(|table| table.indexes.len()).sum();
+    let cql = "SELECT count(*) FROM system_schema.indexes WHERE keyspace_name = ?";
+    let result = keyspace.session().query_unpaged(cql, (keyspace.name(),)).await?.into_rows_result()?;
+    assert_eq!(result.single_row::<(i64,)>()?.0, i64::try_from(expected)?);
+    keyspace.write_row("consumers", &json!({"id": "00000000-0000-4000-8000-000000000001"})).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_green_is_as_a_bootstrap_leaves_it_and_has_ids_of_its_own() -> Outcome {
+    for line in LINES {
+        let (one, two) = tokio::try_join!(lab().fresh_green(line), lab().fresh_green(line))?;
+        let (first, second) = (one.rows("workspaces").await?, two.rows("workspaces").await?);
+        assert_eq!((first.len(), &first[0]["name"]), (1, &json!("default")), "{line}");
+        assert_eq!(first[0]["id"] == second[0]["id"], *line == "enterprise-2.8");
+        let parameters = one.rows("parameters").await?;
+        assert_eq!((parameters.len(), &parameters[0]["key"]), (1, &json!("cluster_id")), "{line}");
+        let core =
+            one.json("select to_jsonb(last_executed) from schema_meta where subsystem = 'core'").await?;
+        let blue = Fixture::shipped(line)?;
+        let recorded = blue.blue["schema_meta"].iter().find(|row| row.row["subsystem"] == "core").unwrap();
+        assert_eq!(core, [recorded.row["last_executed"].clone()], "{line}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn filling_writes_four_rows_for_each_consumer() -> Outcome {
+    let keyspace = lab().fresh_keyspace("3.3").await?;
+    fill::fill(&keyspace, fill::id("workspace", 0), 500).await?;
+    for table in ["consumers", "basicauth_credentials", "keyauth_credentials", "acls"] {
+        assert_eq!(keyspace.count(table).await?, 500, "{table}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_killed_cassandra_comes_back_with_its_rows() -> Outcome {
+    let mut cassandra = Cassandra::start(Options { heap_mb: 512, ..Options::default() }).await?;
+    let endpoint = cassandra.endpoint();
+    Catalog::of("2.8")?.create(&endpoint.session().await?, "kong", KeyspaceOptions::default()).await?;
+    let row = json!({"id": "00000000-0000-4000-8000-000000000001", "username": "x"});
+    Keyspace::open(&endpoint, "kong").await?.write_row("consumers", &row).await?;
+
+    cassandra.restart().await?;
+    assert_eq!(Keyspace::open(&endpoint, "kong").await?.count("consumers").await?, 1);
+
+    let keyspace = Keyspace::open(&endpoint, "kong").await?;
+    cassandra.pause()?;
+    let paused = tokio::time::timeout(Duration::from_millis(500), keyspace.count("consumers")).await;
+    cassandra.resume()?;
+    assert!(paused.is_err(), "a paused server does not answer");
+    assert_eq!(Keyspace::open(&endpoint, "kong").await?.count("consumers").await?, 1);
+
+    let home = cassandra.home().to_owned();
+    cassandra.stop().await?;
+    assert!(!home.exists());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_secured_cassandra_asks_for_tls_and_a_password() -> Outcome {
+    let cassandra = Cassandra::start(Options { heap_mb: 512, ..Options::secured()? }).await?;
+    let endpoint = cassandra.endpoint();
+    let session = endpoint.session().await?;
+    session.query_unpaged("CREATE ROLE kong WITH PASSWORD = 'k' AND LOGIN = true", ()).await?;
+    let kong = endpoint.clone().with_login("kong", "k").session().await?;
+    assert!(kong.query_unpaged("CREATE ROLE other", ()).await.is_err(), "an ordinary role has few rights");
+
+    assert!(endpoint.clone().with_login("kong", "wrong").session().await.is_err());
+    let mut without_tls = endpoint.clone();
+    without_tls.tls = None;
+    assert!(without_tls.session().await.is_err());
+    cassandra.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_secured_postgres_asks_for_tls_and_a_password() -> Outcome {
+    let certificates = kongferry_harness::certs::Certificates::generate()?;
+    let local = postgres::start_secured(&certificates).await?;
+    let options = local.connect_options("postgres");
+    PgConnection::connect_with(&options).await?.close().await?;
+
+    let verified = options.clone().ssl_mode(sqlx::postgres::PgSslMode::VerifyFull);
+    let verified = verified.ssl_root_cert_from_pem(certificates.ca.clone().into_bytes());
+    PgConnection::connect_with(&verified).await?.close().await?;
+
+    assert!(PgConnection::connect_with(&options.clone().password("wrong")).await.is_err());
+    let plain = options.ssl_mode(sqlx::postgres::PgSslMode::Disable);
+    assert!(PgConnection::connect_with(&plain).await.is_err());
+    local.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_scratch_server_keeps_others_out_and_leaves_nothing() -> Outcome {
+    let local = LocalPostgres::start(PgOptions::scratch()).await?;
+    let mine = PgServer::from(&local);
+    mine.create_database("x").await?;
+    let stranger = PgServer::at(&local.url("postgres"))?;
+    assert!(stranger.connect().await.is_err(), "without the password nobody comes in");
+
+    // PostgreSQL refuses to run as root; whoever we are, it does not.
+    let owner = std::fs::read_to_string(format!("/proc/{}/status", local.id()))?;
+    let uid =
+        owner.lines().find_map(|line| line.strip_prefix("Uid:\t")).and_then(|ids| ids.split('\t').next());
+    assert_ne!(uid, Some("0"));
+
+    let data = std::fs::read_link(format!("/proc/{}/cwd", local.id()))?;
+    assert!(data.exists());
+    local.stop().await?;
+    assert!(!data.exists());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_private_postgres_that_cannot_start_says_why() {
+    let options = PgOptions::default().line("shared_buffers = 'nonsense'");
+    let error = LocalPostgres::start(options).await.unwrap_err();
+    assert!(error.details().iter().any(|line| line.contains("shared_buffers")), "{error:?}");
+}
+
+#[tokio::test]
+async fn the_embedded_archive_starts_where_postgresql_is_not_installed() -> Outcome {
+    let cache = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/harness");
+    let binaries = Binaries::embedded(&cache).await?;
+    let local = LocalPostgres::start_with(&binaries, PgOptions::scratch()).await?;
+    let mut connection = PgConnection::connect_with(&local.connect_options("postgres")).await?;
+    let version: String = sqlx::query_scalar("show server_version").fetch_one(&mut connection).await?;
+    assert!(version.starts_with("17"), "{version}");
+    connection.close().await?;
+    local.stop().await?;
+    Ok(())
+}
