@@ -39,6 +39,20 @@ impl Failure {
     pub fn other(error: impl StdError + Send + Sync + 'static) -> Self {
         Failure(Cause::Other(Box::new(error)))
     }
+
+    /// Whether the same request may go through a little later. A missing replica is not waited for: the operator has
+    /// to choose between bringing it back and a lower consistency.
+    pub fn may_pass(&self) -> bool {
+        match &self.0 {
+            Cause::Timeout(_) | Cause::NoConnection(_) => true,
+            Cause::Attempt(RequestAttemptError::DbError(error, _)) => matches!(
+                error,
+                DbError::Overloaded | DbError::IsBootstrapping | DbError::ReadTimeout { .. } | DbError::ServerError
+            ),
+            Cause::Attempt(error) => matches!(error, RequestAttemptError::BrokenConnectionError(_)),
+            Cause::Other(_) => false,
+        }
+    }
 }
 
 impl From<RequestAttemptError> for Failure {

@@ -1,7 +1,12 @@
 //! Reading Kong's keyspace: connection, catalog, token ranges, pages. Knows nothing of PostgreSQL.
 
+pub mod catalog;
+pub mod cell;
 pub mod config;
+pub mod cql_type;
 mod explain;
+pub mod kong;
+pub mod scan;
 pub mod session;
 mod tls;
 

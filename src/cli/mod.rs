@@ -1,3 +1,134 @@
 //! Arguments and what is printed; no logic.
 
 pub mod connect;
+mod inspect;
+mod migrate;
+mod plan;
+mod progress;
+mod text;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::error::{Error, Kind, Result};
+use connect::{CommonArgs, Format, Stop};
+
+/// Moves Kong Gateway's database from Cassandra to PostgreSQL
+///
+/// With every id and every credential, and a proof that nothing was lost. Blue is Kong on Cassandra, only read; green
+/// is Kong on PostgreSQL, bootstrapped by the same version of Kong.
+#[derive(Debug, Parser)]
+#[command(name = "kongferry", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// The exit codes are a contract with scripts.
+const EXIT_CODES: &str = "Exit codes: 0 done and clean · 1 error · 2 usage · 3 done, with rejects or findings ·\n\
+4 refused, green unchanged · 130 interrupted, green unchanged or complete";
+
+/// The phases of a migration, in order.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Look at both sides: versions, tables, rights, and what must be done first
+    Inspect(inspect::InspectArgs),
+    /// Rehearse the whole migration in a scratch PostgreSQL; green is not written
+    Plan(plan::PlanArgs),
+    /// Move the keyspace: stage, check, apply in one transaction
+    Migrate(migrate::MigrateArgs),
+}
+
+impl Command {
+    fn common(&self) -> &CommonArgs {
+        match self {
+            Command::Inspect(args) => &args.common,
+            Command::Plan(args) => &args.common,
+            Command::Migrate(args) => &args.common,
+        }
+    }
+}
+
+/// Reads the command line; an `Err` is the exit code of a program that has said all it has to say.
+pub fn parse() -> std::result::Result<Cli, ExitCode> {
+    connect::parse::<Cli>(std::env::args_os().collect()).map_err(|stop| match stop {
+        Stop::Clap(error) => {
+            // A closed pipe while printing help is nobody's error.
+            let _ = error.print();
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+        }
+        Stop::File(error) => {
+            text::print_error(&error);
+            ExitCode::from(error.kind().exit_code())
+        }
+    })
+}
+
+/// Runs the command until it ends or is interrupted.
+pub async fn run(cli: Cli) -> ExitCode {
+    let common = cli.command.common().clone();
+    common.color.apply();
+    start_log(&common);
+    let result = tokio::select! {
+        result = Box::pin(dispatch(&cli.command)) => result,
+        signal = interrupted() => {
+            let after = Box::pin(tidy_up(&cli.command)).await;
+            Err(Error::new(Kind::Interrupted, format!("interrupted by {signal}; {after}")).remedy("Run the same command again; it begins anew."))
+        }
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            if common.format == Format::Json {
+                text::print_error_json(&error);
+            }
+            text::print_error(&error);
+            ExitCode::from(error.kind().exit_code())
+        }
+    }
+}
+
+async fn dispatch(command: &Command) -> Result<u8> {
+    match command {
+        Command::Inspect(args) => inspect::run(args).await,
+        Command::Plan(args) => plan::run(args).await,
+        Command::Migrate(args) => migrate::run(args).await,
+    }
+}
+
+/// What is left to do when the work was cut off, and what to say about green.
+async fn tidy_up(command: &Command) -> String {
+    match command {
+        Command::Inspect(_) | Command::Plan(_) => "green is as it was".to_owned(),
+        Command::Migrate(args) => migrate::tidy_up(args).await,
+    }
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+async fn interrupted() -> &'static str {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = int.recv() => "Ctrl-C",
+        _ = term.recv() => "SIGTERM",
+    }
+}
+
+fn start_log(common: &CommonArgs) {
+    let level = match (common.quiet, common.verbose) {
+        (true, _) => "kongferry=error",
+        (false, 0) => "kongferry=warn",
+        (false, 1) => "kongferry=info",
+        (false, _) => "kongferry=debug,scylla=info,sqlx=warn",
+    };
+    let filter = EnvFilter::try_from_env("KONGFERRY_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(progress::log_writer).with_target(false);
+    match common.log_format {
+        Format::Json => log.json().init(),
+        Format::Text => log.with_ansi(false).without_time().compact().init(),
+    }
+}

@@ -1,9 +1,19 @@
 //! Writing Kong's database: connection, catalog, stage, checks, apply. Knows nothing of Cassandra.
 
+pub mod apply;
+pub mod blueprint;
+pub mod catalog;
+mod catalog_settings;
+pub mod checks;
 pub mod config;
+pub mod definitions;
 mod explain;
+pub mod journal;
+pub mod kong;
 pub mod local;
 pub mod session;
+pub mod sql;
+pub mod stage;
 pub mod statement;
 
 pub use explain::sqlstate;

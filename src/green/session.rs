@@ -22,6 +22,7 @@ pub struct Green {
     config: GreenConfig,
     server_version: String,
     server_version_num: i32,
+    application_name: String,
     /// What every transaction sets for itself, after its `begin`.
     settings: String,
 }
@@ -53,6 +54,7 @@ impl Green {
             config: config.clone(),
             server_version: String::new(),
             server_version_num: 0,
+            application_name: application_name.to_owned(),
             settings: settings(config),
         };
         green.read_version().await?;
@@ -92,6 +94,11 @@ impl Green {
     /// The schema with our own tables, unquoted.
     pub fn work_schema(&self) -> &str {
         self.config.work_schema()
+    }
+
+    /// What our connections call themselves, so that we can tell them from other sessions.
+    pub fn application_name(&self) -> &str {
+        &self.application_name
     }
 
     /// The server's version as it says it, such as `15.14 (Debian 15.14-0+deb12u1)`.

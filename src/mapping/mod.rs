@@ -1,3 +1,13 @@
 //! From both catalogs and the schema map to converters of bytes. Knows both sides, opens no connection.
 
+pub mod conversion;
+pub mod exhibit;
+pub mod json;
+pub mod pg_binary;
+pub mod prefix;
+pub mod reason;
+pub mod schema_meta;
 pub mod schema_map;
+pub mod table_plan;
+pub mod text;
+pub mod transcode;

@@ -196,6 +196,8 @@ pub struct ColumnRules {
     pub cache_key: Option<Vec<KeyPart>>,
     /// What the top level of a JSON text must be; an object where nothing is said.
     pub json: Option<JsonShape>,
+    /// What is worth a note without being touched.
+    pub remark: Option<Remark>,
 }
 
 /// Whether a text carries its row's workspace id in front.
@@ -236,6 +238,14 @@ pub enum JsonShape {
     Object,
     /// Anything.
     Any,
+}
+
+/// What is worth a note without being touched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Remark {
+    /// Elements that look like a regular expression but lack the `~` that Kong 3.x asks for (facts, 4.18).
+    RegexPath,
 }
 
 /// Rows on green that its bootstrap made.
@@ -323,6 +333,7 @@ impl ColumnRules {
         replace(&mut self.when_null, over.when_null);
         replace(&mut self.cache_key, over.cache_key);
         replace(&mut self.json, over.json);
+        replace(&mut self.remark, over.remark);
     }
 }
 

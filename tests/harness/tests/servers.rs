@@ -267,11 +267,24 @@ async fn a_scratch_server_keeps_others_out_and_leaves_nothing() -> Outcome {
     Ok(())
 }
 
-/// The test above, for the user that we are not: root runs it again as `nobody`.
+#[tokio::test]
+async fn after_a_crash_of_postgres_unlogged_tables_are_empty() -> Outcome {
+    let mut local = LocalPostgres::start(PgOptions::default()).await?;
+    let database = PgServer::from(&local).create_database("x").await?;
+    database
+        .execute("create unlogged table stage as select 1 as a; create table kept as select 1 as a")
+        .await?;
+    local.crash_and_restart().await?;
+    assert_eq!((database.count("stage").await?, database.count("kept").await?), (0, 1));
+    local.stop().await?;
+    Ok(())
+}
+
+/// Root runs the test of the scratch server again as `nobody`: he needs no other user.
 #[test]
 fn an_ordinary_user_needs_no_other_user() -> Outcome {
     if !nix::unistd::geteuid().is_root() {
-        // Then the test above was run by an ordinary user.
+        // Then that test itself was run by an ordinary user.
         return Ok(());
     }
     let nobody = nix::unistd::User::from_name("nobody")?.ok_or("there is no user nobody")?;

@@ -1,0 +1,5 @@
+-- Living rows of a table written by traffic for which green, in use, holds another row with the same value.
+select count(*)
+from {stage} s
+where {alive}
+  and not exists (select from {table_ref} g where {same_key})

@@ -1,0 +1,40 @@
+-- Every member of a group of rows that hold what one unique index of green allows only once (4.6, 4.6b).
+-- A member that a reviewed rejects file keeps is let go, unless the file keeps two of one group.
+insert into {work}.stage_bad (table_name, row_id, column_name, reason, detail)
+with member as (
+  select
+    s.ctid as row_id,
+    count(*) over same as members,
+    exists (
+      select from {work}.stage_keep k
+      where k.table_name = {table} and k.key = {key}
+    ) as kept,
+    min({key}::text) over same as first_key,
+    max({key}::text) over same as last_key,
+    {key}::text as own_key,
+    count(*) filter (
+      where exists (
+        select from {work}.stage_keep k
+        where k.table_name = {table} and k.key = {key}
+      )
+    ) over same as keeps
+  from {stage} s
+  where ({parts}) in (
+    select {parts}
+    from {stage}
+    where {covered}
+    group by {parts}
+    having count(*) > 1
+  )
+  and {covered}
+  window same as (partition by {parts})
+)
+select
+  {table},
+  row_id,
+  {columns},
+  'duplicate',
+  members::text || ' rows with the same value, one of the others: '
+    || case when own_key = first_key then last_key else first_key end
+from member
+where not (kept and keeps = 1)

@@ -1,0 +1,18 @@
+-- Rows whose reference green would refuse, or that hang on a row that was itself set aside (4.1, 4.2, 4.3).
+-- Nothing is ever set to null: a plugin without its consumer would be a global plugin.
+insert into {work}.stage_bad (table_name, row_id, column_name, reason, detail, cause)
+select
+  {table},
+  s.ctid,
+  {columns},
+  case
+    when {cause} is not null then 'parent_rejected'
+    when {to_workspace} then 'workspace_unknown'
+    when {elsewhere} then 'cross_workspace_reference'
+    else 'dangling_reference'
+  end,
+  {constraint},
+  {cause}
+from {stage} s
+where {all_set}
+  and not exists (select from {parent} p where {joined})

@@ -1,0 +1,22 @@
+-- Moves the rows that the checks found from the stage to the rejects; the first finding about a row counts.
+with first as (
+  select distinct on (row_id) row_id, column_name, reason, detail, cause
+  from {work}.stage_bad
+  where table_name = {table}
+  order by row_id, found
+), gone as (
+  delete from {stage} s
+  using first
+  where s.ctid = first.row_id
+  returning {key} as key, first.column_name, first.reason, first.detail, first.cause, row_to_json(s)::text as row_text
+), unmended as (
+  delete from {work}.stage_repair r
+  using gone
+  where r.table_name = {table} and r.key = gone.key
+), forgotten as (
+  delete from {work}.stage_bad where table_name = {table}
+), kept as (
+  insert into {work}.stage_reject (table_name, key, column_name, reason, detail, cause, row_text)
+  select {table}, key, column_name, reason, detail, cause, row_text from gone
+)
+select count(*) from gone

@@ -1,0 +1,28 @@
+-- The journal: one row per run of migrate, and what each run set aside. It stays when the staging tables go.
+-- Rows of Kong's tables never stand here: of a reject only its key and a digest.
+create table if not exists {work}.run (
+  run_id            uuid primary key,
+  started_at        timestamptz not null default clock_timestamp(),
+  finished_at       timestamptz,
+  state             text not null,           -- staging, staged, applied, refused, failed
+  tool_version      text not null,
+  host              text not null,
+  process_id        integer not null,
+  blue_cluster      text not null,
+  blue_keyspace     text not null,
+  kong_schema       text not null,
+  map_digest        text not null,
+  database_oid      oid not null,            -- with the next one: the journal is about this very database,
+  bootstrap_marker  text not null,           -- or it is history only
+  tables            jsonb                    -- counts per table
+);
+
+create table if not exists {work}.reject (
+  run_id       uuid not null references {work}.run on delete cascade,
+  table_name   text not null,
+  key          jsonb not null,
+  column_name  text,
+  reason       text not null,
+  cause        jsonb,
+  row_digest   text not null
+);

@@ -1,0 +1,35 @@
+//! What Kong on blue says about itself: its record of migrations, its workspaces, the locks of a running migration.
+
+use std::collections::HashSet;
+
+use uuid::Uuid;
+
+use super::session::{Blue, quote};
+use crate::error::Result;
+
+/// One row of Kong's record of migrations: subsystem, last executed, executed, pending.
+pub type MetaRow = (String, Option<String>, Option<HashSet<String>>, Option<HashSet<String>>);
+
+/// A workspace: its id, and its name, which half a row may lack.
+pub type Workspace = (Uuid, Option<String>);
+
+impl Blue {
+    /// Kong's record of migrations.
+    pub async fn schema_meta(&self, table: &str) -> Result<Vec<MetaRow>> {
+        let cql = format!("SELECT subsystem, last_executed, executed, pending FROM {}", self.table(table));
+        self.rows(&cql, (), "cannot read Kong's record of migrations on blue").await
+    }
+
+    /// All workspaces.
+    pub async fn workspaces(&self, table: &str, id: &str, name: &str) -> Result<Vec<Workspace>> {
+        let cql = format!("SELECT {}, {} FROM {}", quote(id), quote(name), self.table(table));
+        self.rows(&cql, (), "cannot read the workspaces of blue").await
+    }
+
+    /// How many rows a small table has.
+    pub async fn rows_in(&self, table: &str) -> Result<i64> {
+        let cql = format!("SELECT count(*) FROM {}", self.table(table));
+        let rows: Vec<(i64,)> = self.rows(&cql, (), &format!("cannot count the table \"{table}\"")).await?;
+        Ok(rows.first().map_or(0, |(count,)| *count))
+    }
+}

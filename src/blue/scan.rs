@@ -1,0 +1,230 @@
+//! Reading tables whole: token ranges of the ring, pages of raw rows, and the retries that reading may safely have.
+//!
+//! A page is asked for again when the cluster is overloaded, a request times out or a connection breaks: reading
+//! changes nothing, and the paging state says exactly where the page begins.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use scylla::deserialize::row::ColumnIterator;
+use scylla::response::PagingState;
+use scylla::response::query_result::QueryRowsResult;
+use scylla::serialize::row::SerializeRow;
+use scylla::statement::prepared::PreparedStatement;
+
+use super::explain::Failure;
+use super::session::{Blue, quote};
+use crate::error::Result;
+
+/// Rows of the first page of a table, before it is known how long its rows are.
+const FIRST_PAGE_ROWS: i32 = 200;
+
+/// Rows a page may have at most.
+const MOST_ROWS: i32 = 5000;
+
+/// What a page should weigh: large enough to be worth a round trip, small enough to keep memory flat.
+const PAGE_BYTES: usize = 1 << 20;
+
+/// How often a page is asked for before we give up.
+const ATTEMPTS: u32 = 6;
+
+/// A part of the ring: tokens after `after`, up to and including `up_to`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenRange {
+    /// The token before the first one.
+    pub after: i64,
+    /// The last token.
+    pub up_to: i64,
+}
+
+impl TokenRange {
+    /// All tokens of Murmur3.
+    pub const WHOLE: TokenRange = TokenRange { after: i64::MIN, up_to: i64::MAX };
+}
+
+/// One table, prepared to be read by token range.
+#[derive(Debug)]
+pub struct TableReader {
+    table: String,
+    statement: PreparedStatement,
+}
+
+/// One page of raw rows.
+#[derive(Debug)]
+pub struct Page {
+    rows: QueryRowsResult,
+    /// Where the next page begins, if there is one.
+    pub next: Option<PagingState>,
+}
+
+impl Blue {
+    /// Prepares reading of `select` (a list of CQL expressions) from a table.
+    pub async fn reader(&self, table: &str, select: &str, partition_key: &[String]) -> Result<TableReader> {
+        let key = partition_key.iter().map(|name| quote(name)).collect::<Vec<_>>().join(", ");
+        let cql = format!(
+            "SELECT {select} FROM {} WHERE token({key}) > ? AND token({key}) <= ?",
+            self.table(table)
+        );
+        let what = format!("cannot read the table \"{table}\"");
+        let mut statement = self.session().prepare(cql).await.map_err(|e| self.explain(e, &what))?;
+        statement.set_is_idempotent(true);
+        Ok(TableReader { table: table.to_owned(), statement })
+    }
+
+    /// Counts a table's rows, range by range, on the servers.
+    pub async fn count(&self, table: &str, partition_key: &[String]) -> Result<u64> {
+        use futures::{StreamExt, TryStreamExt};
+        let reader = self.reader(table, "count(*)", partition_key).await?;
+        let ranges = self.ranges(COUNT_RANGES);
+        let counts = futures::stream::iter(ranges).map(|range| self.count_range(&reader, range)).buffer_unordered(4);
+        counts.try_fold(0, |sum, one| async move { Ok(sum + one) }).await
+    }
+
+    async fn count_range(&self, reader: &TableReader, range: TokenRange) -> Result<u64> {
+        let page = self.page(reader, range, PagingState::start(), 1).await?;
+        let mut count = 0_i64;
+        page.for_each(|cells| {
+            count = cells.first().copied().flatten().and_then(|cell| super::cell::bigint(cell).ok()).unwrap_or(0);
+        })
+        .map_err(|e| self.explain(e, &format!("cannot count the table \"{}\"", reader.table)))?;
+        Ok(u64::try_from(count).unwrap_or(0))
+    }
+
+    /// Reads one page. `rows` is how many it may have.
+    pub async fn page(&self, reader: &TableReader, range: TokenRange, from: PagingState, rows: i32) -> Result<Page> {
+        let mut statement = reader.statement.clone();
+        statement.set_page_size(rows.clamp(1, MOST_ROWS));
+        let what = || format!("cannot read the table \"{}\"", reader.table);
+        let mut attempt = 1;
+        loop {
+            match self.session().execute_single_page(&statement, (range.after, range.up_to), from.clone()).await {
+                Ok((result, next)) => {
+                    let rows = result.into_rows_result().map_err(|e| self.explain(Failure::other(e), &what()))?;
+                    let next = match next.into_paging_control_flow() {
+                        ControlFlow::Continue(state) => Some(state),
+                        ControlFlow::Break(()) => None,
+                    };
+                    return Ok(Page { rows, next });
+                }
+                Err(error) => {
+                    let failure = Failure::from(error);
+                    if attempt >= ATTEMPTS || !failure.may_pass() {
+                        return Err(self.explain(failure, &what()));
+                    }
+                    tracing::warn!(table = reader.table, attempt, "Blue did not answer; asking again.");
+                    tokio::time::sleep(Duration::from_millis(250) * 2_u32.pow(attempt)).await;
+                    attempt += 1;
+                }
+            }
+        }
+    }
+
+    /// All rows of a small query, decoded.
+    pub async fn rows<R>(&self, cql: &str, values: impl SerializeRow, what: &str) -> Result<Vec<R>>
+    where
+        R: for<'f> scylla::deserialize::row::DeserializeRow<'f, 'f>,
+    {
+        let result = self.session().query_unpaged(cql, values).await.map_err(|e| self.explain(e, what))?;
+        let rows = result.into_rows_result().map_err(|e| self.explain(Failure::other(e), what))?;
+        let decoded = rows.rows::<R>().map_err(|e| self.explain(Failure::other(e), what))?;
+        decoded.collect::<Result<Vec<R>, _>>().map_err(|e| self.explain(Failure::other(e), what))
+    }
+
+    /// The ring, cut at every node's tokens and then into at least `wanted` parts.
+    pub fn ranges(&self, wanted: usize) -> VecDeque<TokenRange> {
+        let state = self.session().get_cluster_state();
+        let mut tokens: Vec<i64> = state.replica_locator().ring().iter().map(|(token, _)| token.value()).collect();
+        tokens.sort_unstable();
+        tokens.dedup();
+        split(&tokens, wanted)
+    }
+}
+
+/// How many parts of the ring are counted one after another: each part must be counted within a request's time-out.
+const COUNT_RANGES: usize = 16;
+
+/// Cuts the ring at these tokens (ascending), then each part evenly, so that there are about `wanted` parts.
+fn split(tokens: &[i64], wanted: usize) -> VecDeque<TokenRange> {
+    let mut bounds = vec![i64::MIN];
+    bounds.extend(tokens.iter().copied().filter(|&token| token != i64::MIN && token != i64::MAX));
+    bounds.push(i64::MAX);
+    // Parts of equal width rather than equal number: with random tokens a few parts would hold most of the ring.
+    let step = (u128::from(u64::MAX) / wanted.max(1) as u128).max(1);
+    let mut ranges = VecDeque::new();
+    for pair in bounds.windows(2) {
+        let &[mut after, end] = pair else { continue };
+        loop {
+            let next = i128::from(after) + step as i128;
+            if next >= i128::from(end) {
+                break;
+            }
+            let up_to = i64::try_from(next).unwrap_or(end);
+            ranges.push_back(TokenRange { after, up_to });
+            after = up_to;
+        }
+        ranges.push_back(TokenRange { after, up_to: end });
+    }
+    ranges
+}
+
+impl Page {
+    /// How many rows it has.
+    pub fn len(&self) -> usize {
+        self.rows.rows_num()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many rows the next page should have, judged by the weight of this one's.
+    pub fn next_rows(&self) -> i32 {
+        if self.is_empty() {
+            return FIRST_PAGE_ROWS;
+        }
+        let weight = (self.rows.rows_bytes_size() / self.len()).max(1);
+        i32::try_from(PAGE_BYTES / weight).unwrap_or(MOST_ROWS).clamp(1, MOST_ROWS)
+    }
+
+    /// Rows that a table's first page should have.
+    pub fn first_rows() -> i32 {
+        FIRST_PAGE_ROWS
+    }
+
+    /// Shows every row as its cells; `None` is null. Nothing is copied.
+    pub fn for_each<'p>(&'p self, mut row: impl FnMut(&[Option<&'p [u8]>])) -> Result<(), Failure> {
+        let mut cells: Vec<Option<&'p [u8]>> = Vec::new();
+        for columns in self.rows.rows::<ColumnIterator<'p, 'p>>().map_err(Failure::other)? {
+            cells.clear();
+            for column in columns.map_err(Failure::other)? {
+                cells.push(column.map_err(Failure::other)?.slice.map(|slice| slice.as_slice()));
+            }
+            row(&cells);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn ranges_cover_the_ring_once(mut tokens in proptest::collection::vec(any::<i64>(), 0..20), wanted in 1_usize..200) {
+            tokens.sort_unstable();
+            tokens.dedup();
+            let ranges = split(&tokens, wanted);
+            prop_assert_eq!(ranges.front().map(|range| range.after), Some(i64::MIN));
+            prop_assert_eq!(ranges.back().map(|range| range.up_to), Some(i64::MAX));
+            for (one, next) in ranges.iter().zip(ranges.iter().skip(1)) {
+                prop_assert_eq!(one.up_to, next.after);
+                prop_assert!(one.after < one.up_to);
+            }
+            prop_assert!(ranges.len() >= wanted);
+        }
+    }
+}

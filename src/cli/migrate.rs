@@ -1,0 +1,149 @@
+//! `migrate`: its flags, the one question it asks, and its summary.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::connect::{BlueArgs, CommonArgs, Format, GreenArgs};
+use super::{progress, text};
+use crate::blue::session::Blue;
+use crate::error::{Error, Kind, Result};
+use crate::green::session::Green;
+use crate::inspect::{Choices, Inspection};
+use crate::mapping::schema_map::SchemaMap;
+use crate::mapping::table_plan::TableChoices;
+use crate::migrate::rejects::{Accept, Reviewed};
+use crate::migrate::report::Report;
+use crate::migrate::{self, Options};
+
+/// Arguments of `migrate`.
+#[derive(Debug, Clone, Args)]
+pub struct MigrateArgs {
+    #[command(flatten)]
+    blue: BlueArgs,
+    #[command(flatten)]
+    green: GreenArgs,
+    #[command(flatten)]
+    pub(super) tables: TableArgs,
+
+    /// Do not ask before applying
+    #[arg(long)]
+    yes: bool,
+
+    /// Leave rejected rows behind; with FILE only the reviewed ones
+    ///
+    /// FILE is a rejects file of an earlier plan or migrate. A line with "decision": "keep" lets one member of a group of
+    /// duplicates go.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    accept_rejects: Option<Option<PathBuf>>,
+
+    /// Where rejected rows are written, one JSON object per line
+    ///
+    /// Default: kongferry-rejects-<run>.jsonl in the working directory, removed when nothing was rejected. The file holds
+    /// whole rows, credentials too; its mode is 0600.
+    #[arg(long, value_name = "FILE")]
+    rejects_file: Option<PathBuf>,
+
+    /// Apply although other sessions use green's database
+    #[arg(long)]
+    green_online: bool,
+
+    #[command(flatten)]
+    pub(super) common: CommonArgs,
+}
+
+/// Which tables move, and by which rules.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Tables")]
+pub struct TableArgs {
+    /// Leave this table behind (repeatable)
+    #[arg(long, value_name = "TABLE")]
+    pub skip_table: Vec<String>,
+
+    /// Move a table that moves only on request, such as sessions
+    #[arg(long, value_name = "TABLE")]
+    pub include_table: Vec<String>,
+
+    /// A schema map of your own; later ones override (repeatable)
+    #[arg(long, value_name = "FILE")]
+    pub schema_map: Vec<PathBuf>,
+}
+
+impl TableArgs {
+    /// What they come to; reads the maps.
+    pub fn choices(&self, green_online: bool) -> Result<Choices> {
+        Ok(Choices {
+            tables: TableChoices {
+                include: self.include_table.iter().cloned().collect(),
+                skip: self.skip_table.iter().cloned().collect(),
+            },
+            maps: self.schema_map.iter().map(|path| SchemaMap::from_file(path)).collect::<Result<_>>()?,
+            green_online,
+        })
+    }
+}
+
+/// What our connections to green call themselves: one name per process.
+pub fn application_name() -> String {
+    format!("kongferry {}", std::process::id())
+}
+
+/// Runs the command.
+pub async fn run(args: &MigrateArgs) -> Result<u8> {
+    let options = options(args)?;
+    let (blue_config, green_config) = (args.blue.resolve(&args.common)?, args.green.resolve(&args.common)?);
+    if !args.yes && !std::io::stdin().is_terminal() {
+        return Err(Error::usage("migrate asks before it applies, and here is nobody to ask").remedy("Add --yes."));
+    }
+    let green = Green::connect(&green_config, &application_name()).await?;
+    let blue = Arc::new(Blue::connect(&blue_config).await?);
+    let inspection = Inspection::take(&blue, &green, &options.choices).await?;
+    let observer = progress::observer(&args.common);
+    let confirm = |report: &Report| if args.yes { Ok(true) } else { ask(report) };
+    let report = Box::pin(migrate::run(blue, &green, inspection, &options, observer, &confirm)).await?;
+    match args.common.format {
+        Format::Json => text::print_json(&report),
+        Format::Text => text::print_report(&report),
+    }
+    Ok(report.exit_code())
+}
+
+fn options(args: &MigrateArgs) -> Result<Options> {
+    Ok(Options {
+        choices: args.tables.choices(args.green_online)?,
+        accept: match &args.accept_rejects {
+            None => Accept::None,
+            Some(None) => Accept::All,
+            Some(Some(path)) => Accept::Reviewed(Reviewed::read(path)?),
+        },
+        rejects_file: args.rejects_file.clone(),
+        rehearsal: false,
+    })
+}
+
+/// Asks once, with the counts.
+fn ask(report: &Report) -> Result<bool> {
+    text::print_counts(report);
+    let cannot = |e| Error::new(Kind::Io, "cannot ask on this terminal").source(e);
+    anstream::eprint!("\nApply this to green ({}, database {})? [y/N] ", report.green.server, report.green.name);
+    std::io::stderr().flush().map_err(cannot)?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer).map_err(cannot)?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+/// After an interruption: removes the stage where that is possible, and says how green stands.
+pub async fn tidy_up(args: &MigrateArgs) -> String {
+    const AS_IT_WAS: &str = "Kong's tables on green are as they were, or complete if the last message said so";
+    let Ok(config) = args.green.resolve(&args.common) else { return AS_IT_WAS.to_owned() };
+    let tidied = tokio::time::timeout(std::time::Duration::from_secs(10), async {
+        let green = Green::connect(&config, &application_name()).await?;
+        migrate::tidy_up(&green).await
+    });
+    match tidied.await {
+        Ok(Ok(state)) => state,
+        _ => AS_IT_WAS.to_owned(),
+    }
+}

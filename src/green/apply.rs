@@ -1,0 +1,364 @@
+//! The one transaction that merges the stage into Kong's tables: green is seen before or after it, never between.
+//!
+//! Parents come before children. Nothing is switched off: Kong's own triggers keep `tags`, its own constraints have the
+//! last word, and every definition in Kong's schema is compared before the commit.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+use sqlx::PgConnection;
+
+use super::catalog::GreenCatalog;
+use super::definitions::Definitions;
+use super::sql::{columns, fill, key, literal, quote};
+use super::stage::Stage;
+use super::statement::query_scalar;
+use crate::error::{Error, Kind, Result};
+use crate::mapping::schema_map::{BootstrapRow, SchemaMap, Writer};
+use crate::mapping::table_plan::{KeyspacePlan, TablePlan};
+
+/// How many rows a message names before it only counts.
+const NAMED: usize = 5;
+
+/// Everything the applying transaction needs.
+#[derive(Debug, Clone, Copy)]
+pub struct Apply<'a> {
+    /// The filled and checked stage.
+    pub stage: &'a Stage,
+    /// What was staged.
+    pub plan: &'a KeyspacePlan,
+    /// Green's tables.
+    pub catalog: &'a GreenCatalog,
+    /// The line's schema map.
+    pub map: &'a SchemaMap,
+}
+
+/// What became of one table.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AppliedTable {
+    /// Rows of blue that stand on green now.
+    pub applied: u64,
+    /// Those of them that this run wrote.
+    pub written: u64,
+    /// Rows whose time ran out since the checks.
+    pub expired: u64,
+    /// Rows that stayed behind because green, in use, holds another row in their place; only of `traffic` tables.
+    pub held_back: u64,
+}
+
+/// Rows that stand on green and that nothing explains.
+#[derive(Debug, Clone)]
+pub struct Unexplained {
+    /// The table.
+    pub table: String,
+    /// The keys of some of them, as JSON text.
+    pub keys: Vec<String>,
+    /// Whether there are more.
+    pub more: bool,
+}
+
+/// The workspaces' ids before and after.
+struct DefaultWorkspace {
+    green: String,
+    blue: String,
+}
+
+impl Apply<'_> {
+    /// Merges, compares and leaves the transaction to the caller to commit.
+    pub async fn run(&self, tx: &mut PgConnection, seen: impl Fn(&str, u64)) -> Result<BTreeMap<String, AppliedTable>> {
+        let what = "cannot apply the stage";
+        self.lock(tx).await?;
+        self.stage.check_epoch(tx).await?;
+        self.refuse_unexplained(tx).await?;
+        let before = Definitions::read(tx, self.stage.green().kong_schema()).await?;
+        let moved = self.default_workspace(tx).await.map_err(|e| self.explain(e, what))?;
+        self.make_room(tx).await.map_err(|e| self.explain(e, what))?;
+        let mut applied = BTreeMap::new();
+        for table in &self.plan.moved {
+            let counts = self.table(tx, table).await.map_err(|e| self.refused_by_green(e, table))?;
+            seen(&table.table, counts.applied);
+            applied.insert(table.table.clone(), counts);
+        }
+        let followed = self.defaults_follow(tx, moved.as_ref()).await?;
+        self.compare_tags(tx).await?;
+        let after = Definitions::read(tx, self.stage.green().kong_schema()).await?;
+        compare_definitions(&before, &after, &followed)?;
+        Ok(applied)
+    }
+
+    fn explain(&self, error: sqlx::Error, what: &str) -> Error {
+        self.stage.green().explain(error, what)
+    }
+
+    /// A constraint that the checks did not foresee: green is as it was, and its name helps.
+    fn refused_by_green(&self, error: sqlx::Error, table: &TablePlan) -> Error {
+        let constraint = error
+            .as_database_error()
+            .and_then(|e| e.constraint().map(|name| format!("The constraint or index is {name}.")));
+        let error = self.explain(error, &format!("green refuses rows of \"{}\"; nothing was applied", table.table));
+        match constraint {
+            Some(line) => error.detail(line),
+            None => error,
+        }
+    }
+
+    /// Nobody writes between the last look and the commit; readers go on.
+    async fn lock(&self, tx: &mut PgConnection) -> Result<()> {
+        let tables: Vec<String> = self.plan.moved.iter().map(|table| self.stage.kong_table(&table.table)).collect();
+        let sql = fill(
+            "set local lock_timeout = '10s'; lock table {tables} in share row exclusive mode",
+            &[("tables", &tables.join(", "))],
+        );
+        sqlx::raw_sql(sql).execute(tx).await.map(|_| ()).map_err(|e| self.explain(e, "cannot lock Kong's tables on green"))
+    }
+
+    async fn refuse_unexplained(&self, tx: &mut PgConnection) -> Result<()> {
+        let found = self.unexplained(tx).await?;
+        if found.is_empty() {
+            return Ok(());
+        }
+        Err(not_fresh(&found))
+    }
+
+    /// Rows of `admin` tables that neither green's bootstrap nor the stage explains.
+    pub async fn unexplained(&self, tx: &mut PgConnection) -> Result<Vec<Unexplained>> {
+        let mut found = Vec::new();
+        for table in self.plan.moved.iter().filter(|table| table.writer == Writer::Admin && !table.key.is_empty()) {
+            let sql = fill(
+                include_str!("../../sql/apply/unexplained.sql"),
+                &[
+                    ("key", &key(&table.key, "g")),
+                    ("table_ref", &self.stage.kong_table(&table.table)),
+                    ("stage", &self.stage.table(&table.table)),
+                    ("bootstrap", &self.made_by_bootstrap(&table.table)),
+                    ("same_row", &same_row(table)),
+                ],
+            );
+            let what = format!("cannot look for rows of \"{}\" that are on green already", table.table);
+            let mut keys: Vec<String> =
+                query_scalar(sql).fetch_all(&mut *tx).await.map_err(|e| self.explain(e, &what))?;
+            let more = keys.len() > NAMED;
+            keys.truncate(NAMED);
+            if !keys.is_empty() {
+                found.push(Unexplained { table: table.table.clone(), keys, more });
+            }
+        }
+        for table in &self.plan.only_green {
+            let sql = fill("select exists (select from {table})", &[("table", &self.stage.kong_table(table))]);
+            let what = format!("cannot look into green's table \"{table}\"");
+            if query_scalar(sql).fetch_one(&mut *tx).await.map_err(|e| self.explain(e, &what))? {
+                found.push(Unexplained { table: table.clone(), keys: Vec::new(), more: true });
+            }
+        }
+        Ok(found)
+    }
+
+    /// The condition under which a row of green was made by its own bootstrap.
+    fn made_by_bootstrap(&self, table: &str) -> String {
+        let rows = self.bootstrap(table);
+        let one = |row: &BootstrapRow| format!("g.{}::text = {}", quote(&row.column), literal(&row.value));
+        let conditions: Vec<String> = rows.map(one).collect();
+        if conditions.is_empty() { "false".to_owned() } else { conditions.join(" or ") }
+    }
+
+    fn bootstrap<'t>(&'t self, table: &'t str) -> impl Iterator<Item = &'t BootstrapRow> {
+        self.map.bootstrap.iter().filter(move |row| row.table == table)
+    }
+
+    async fn default_workspace(&self, tx: &mut PgConnection) -> sqlx::Result<Option<DefaultWorkspace>> {
+        let Some(names) = &self.map.names.workspaces else { return Ok(None) };
+        let id_on = |table: String| {
+            fill(
+                "select {id}::text from {table} where {name} = {default}",
+                &[
+                    ("id", &quote(&names.id)),
+                    ("table", &table),
+                    ("name", &quote(&names.name)),
+                    ("default", &literal(&names.default)),
+                ],
+            )
+        };
+        let green: Option<String> =
+            query_scalar(id_on(self.stage.kong_table(&names.table))).fetch_optional(&mut *tx).await?;
+        let blue: Option<String> = query_scalar(id_on(self.stage.table(&names.table))).fetch_optional(tx).await?;
+        Ok(green.zip(blue).map(|(green, blue)| DefaultWorkspace { green, blue }))
+    }
+
+    /// Rows that green's bootstrap made give way to blue's: same key, new values; another key, gone.
+    async fn make_room(&self, tx: &mut PgConnection) -> sqlx::Result<()> {
+        for table in self.plan.moved.iter().rev() {
+            for row in self.bootstrap(&table.table) {
+                let names: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
+                let sql = fill(
+                    include_str!("../../sql/apply/make_room.sql"),
+                    &[
+                        ("table_ref", &self.stage.kong_table(&table.table)),
+                        ("stage", &self.stage.table(&table.table)),
+                        ("columns", &columns(&names, "")),
+                        ("staged", &columns(&names, "s")),
+                        ("same_key", &same_key(table)),
+                        ("column", &quote(&row.column)),
+                        ("value", &literal(&row.value)),
+                    ],
+                );
+                sqlx::raw_sql(sql).execute(&mut *tx).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn table(&self, tx: &mut PgConnection, table: &TablePlan) -> sqlx::Result<AppliedTable> {
+        let names: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
+        let alive = match &table.expiry {
+            Some(column) => format!("(s.{0} is null or s.{0} > now())", quote(column)),
+            None => "true".to_owned(),
+        };
+        let places = [
+            ("table_ref", self.stage.kong_table(&table.table)),
+            ("stage", self.stage.table(&table.table)),
+            ("columns", columns(&names, "")),
+            ("staged", columns(&names, "s")),
+            ("alive", alive),
+            ("same_key", same_key(table)),
+            ("on_conflict", if table.writer == Writer::Traffic { "on conflict do nothing".to_owned() } else { String::new() }),
+        ];
+        let places: Vec<(&str, &str)> = places.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let written = sqlx::raw_sql(fill(include_str!("../../sql/apply/insert.sql"), &places)).execute(&mut *tx).await?;
+        let count = |sql: &'static str| query_scalar::<i64>(fill(sql, &places));
+        let staged = count("select count(*) from {stage} s").fetch_one(&mut *tx).await?;
+        let living = count("select count(*) from {stage} s where {alive}").fetch_one(&mut *tx).await?;
+        let held_back = match table.writer {
+            Writer::Admin => 0,
+            Writer::Traffic => count(include_str!("../../sql/apply/held_back.sql")).fetch_one(&mut *tx).await?,
+        };
+        let number = |count: i64| u64::try_from(count).unwrap_or(0);
+        Ok(AppliedTable {
+            applied: number(living - held_back),
+            written: written.rows_affected(),
+            expired: number(staged - living),
+            held_back: number(held_back),
+        })
+    }
+
+    /// On Enterprise the default of `ws_id` names the default workspace that the bootstrap made; it follows blue's.
+    async fn defaults_follow(&self, tx: &mut PgConnection, moved: Option<&DefaultWorkspace>) -> Result<BTreeSet<(String, String)>> {
+        let (Some(moved), Some(column)) = (moved, self.map.names.workspace_column.as_deref()) else { return Ok(BTreeSet::new()) };
+        let mut followed = BTreeSet::new();
+        for table in self.catalog.tables.values() {
+            let names_it = |default: &String| default.contains(&moved.green);
+            if moved.green == moved.blue || !table.column(column).is_some_and(|own| own.default.as_ref().is_some_and(names_it)) {
+                continue;
+            }
+            let sql = fill(
+                "alter table {table} alter column {column} set default {id}::uuid",
+                &[("table", &self.stage.kong_table(&table.name)), ("column", &quote(column)), ("id", &literal(&moved.blue))],
+            );
+            let what = format!("cannot give the default of {}.{column} the id of blue's default workspace", table.name);
+            sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| self.explain(e, &what))?;
+            followed.insert((table.name.clone(), column.to_owned()));
+        }
+        Ok(followed)
+    }
+
+    /// The table that Kong's triggers keep must hold exactly what the entities hold.
+    async fn compare_tags(&self, tx: &mut PgConnection) -> Result<()> {
+        let Some(tags) = &self.map.names.derived_tags else { return Ok(()) };
+        if !self.catalog.tables.contains_key(&tags.table) {
+            return Ok(());
+        }
+        let kept = |name: &&String| {
+            self.catalog.tables.get(*name).is_some_and(|t| t.triggers.iter().any(|trigger| trigger.function == tags.function))
+        };
+        let entities: Vec<String> = self.catalog.tables.keys().filter(kept).map(|name| self.entities(name, &tags.tags)).collect();
+        if entities.is_empty() {
+            return Ok(());
+        }
+        let sql = fill(
+            include_str!("../../sql/apply/tags_differ.sql"),
+            &[
+                ("entities", &entities.join("\n  union all\n  ")),
+                ("tags_ref", &self.stage.kong_table(&tags.table)),
+                ("entity_id", &quote(&tags.entity_id)),
+                ("entity_name", &quote(&tags.entity_name)),
+                ("tags", &quote(&tags.tags)),
+            ],
+        );
+        let differing: i64 = query_scalar(sql).fetch_one(tx).await.map_err(|e| self.explain(e, "cannot compare green's tags"))?;
+        if differing == 0 {
+            return Ok(());
+        }
+        Err(Error::refused(format!("green's table \"{}\" would not hold what its entities hold: {differing} rows differ", tags.table))
+            .detail("Green is as it was. Either a trigger of Kong is disabled there, or the table held rows of entities that are gone.")
+            .remedy(format!("Bootstrap green afresh, or look at the triggers that call {}().", tags.function)))
+    }
+
+    fn entities(&self, table: &str, tags: &str) -> String {
+        let primary = self.catalog.tables.get(table).and_then(|t| t.primary_key.first()).map_or("id", String::as_str);
+        format!(
+            "select {} as entity_id, {} as entity_name, {} as tags from {}",
+            quote(primary),
+            literal(table),
+            quote(tags),
+            self.stage.kong_table(table)
+        )
+    }
+}
+
+/// The sentence that names rows on green that nobody can explain.
+pub fn not_fresh(found: &[Unexplained]) -> Error {
+    let tables: Vec<String> = found.iter().map(|one| format!("\"{}\"", one.table)).collect();
+    let mut error = Error::refused(format!(
+        "green is not fresh: it holds rows that neither its bootstrap nor blue explains, in {}",
+        tables.join(", ")
+    ))
+    .remedy(
+        "Use a database that Kong has just bootstrapped (kong migrations bootstrap) and nobody has written to, or delete these rows if they may go.",
+    );
+    for one in found {
+        let more = if one.more { " and more" } else { "" };
+        let keys = if one.keys.is_empty() { "has rows; blue has no such table (--skip-table leaves it alone)".to_owned() } else { one.keys.join(", ") };
+        error = error.detail(format!("{}: {keys}{more}", one.table));
+    }
+    error
+}
+
+fn same_key(table: &TablePlan) -> String {
+    let one = |name: &String| format!("g.{0} = s.{0}", quote(name));
+    if table.key.is_empty() { "false".to_owned() } else { table.key.iter().map(one).collect::<Vec<_>>().join(" and ") }
+}
+
+/// Equal in every column; two expiries are the same within two seconds (DESIGN, "Time to live").
+fn same_row(table: &TablePlan) -> String {
+    let mut conditions = vec![same_key(table)];
+    for column in table.columns.iter().filter(|column| !table.key.contains(&column.name)) {
+        let name = quote(&column.name);
+        // json has no equality of its own.
+        let cast = if column.green_type.starts_with("json") && !column.green_type.starts_with("jsonb") { "::text" } else { "" };
+        let equal = format!("s.{name}{cast} is not distinct from g.{name}{cast}");
+        if table.expiry.as_ref() == Some(&column.name) {
+            conditions.push(format!("({equal} or abs(extract(epoch from s.{name} - g.{name})) <= 2)"));
+        } else {
+            conditions.push(equal);
+        }
+    }
+    conditions.join(" and ")
+}
+
+/// Every definition is as it was, but the defaults that had to follow the workspace.
+fn compare_definitions(before: &Definitions, after: &Definitions, followed: &BTreeSet<(String, String)>) -> Result<()> {
+    let differences = before.differences(after, followed);
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let mut error = Error::new(Kind::Server, "Kong's schema on green would not be as it was; nothing was applied")
+        .remedy("This is a defect of kongferry, or somebody changed the schema meanwhile: run it again, and report it if it stays.");
+    for difference in differences.iter().take(NAMED) {
+        error = error.detail(difference.to_string());
+    }
+    Err(error)
+}
+
+/// A key as it is shown to people.
+pub fn shown_key(key: &Value) -> String {
+    key.as_str().map_or_else(|| key.to_string(), str::to_owned)
+}

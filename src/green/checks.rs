@@ -1,0 +1,309 @@
+//! What Kong's tables would refuse, found set by set in the stage before anything is applied.
+//!
+//! First what a table's rows show by themselves – expiry, duplicates, CHECK constraints, index rows too large –, then
+//! references, parents before children, so that a child of a rejected parent carries its parent's key as the cause.
+//! The statements are in `sql/checks/`; everything they need to know of Kong comes from green's catalog.
+
+use std::collections::BTreeMap;
+
+use sqlx::PgConnection;
+
+use super::catalog::{ForeignKey, GreenCatalog, GreenTable, Index};
+use super::sql::{columns, fill, key, literal, quote};
+use super::stage::Stage;
+use super::statement::query_scalar;
+use crate::error::Result;
+use crate::mapping::schema_map::Names;
+use crate::mapping::table_plan::{KeyspacePlan, TablePlan};
+
+/// Everything the checks look at.
+#[derive(Debug, Clone, Copy)]
+pub struct Checks<'a> {
+    /// The filled stage.
+    pub stage: &'a Stage,
+    /// What was staged.
+    pub plan: &'a KeyspacePlan,
+    /// Green's tables.
+    pub catalog: &'a GreenCatalog,
+    /// The names that the whole line shares.
+    pub names: &'a Names,
+}
+
+/// A member of a group of duplicates that is let go: its table and key.
+pub type Kept = (String, serde_json::Value);
+
+impl Checks<'_> {
+    /// Runs all checks; says per table how many rows' time ran out since they were read. `seen` is told each table
+    /// before its checks begin.
+    pub async fn run(&self, keep: &[Kept], seen: impl Fn(&str)) -> Result<BTreeMap<String, u64>> {
+        self.load_keep(keep).await?;
+        let mut expired = BTreeMap::new();
+        for table in &self.plan.moved {
+            seen(&table.table);
+            let gone = self.table_by_itself(table).await?;
+            expired.insert(table.table.clone(), gone);
+        }
+        while self.references(&seen).await? {}
+        Ok(expired)
+    }
+
+    async fn load_keep(&self, keep: &[Kept]) -> Result<()> {
+        if keep.is_empty() {
+            return Ok(());
+        }
+        let what = "cannot load the reviewed rejects";
+        let mut tx = self.stage.green().begin().await?;
+        let sql = fill(
+            "insert into {keep} select * from unnest($1::text[], $2::jsonb[])",
+            &[("keep", &self.stage.own("stage_keep"))],
+        );
+        let tables: Vec<&str> = keep.iter().map(|(table, _)| table.as_str()).collect();
+        let keys: Vec<&serde_json::Value> = keep.iter().map(|(_, key)| key).collect();
+        let query = super::statement::query(sql).bind(tables).bind(keys);
+        query.execute(&mut *tx).await.map_err(|e| self.stage.green().explain(e, what))?;
+        tx.commit().await.map_err(|e| self.stage.green().explain(e, what))
+    }
+
+    async fn table_by_itself(&self, plan: &TablePlan) -> Result<u64> {
+        let what = format!("cannot check the stage of \"{}\"", plan.table);
+        let green = self.stage.green();
+        let mut tx = green.begin().await?;
+        let table = self.catalog.tables.get(&plan.table);
+        let gone = match table {
+            Some(table) => {
+                self.alone(&mut tx, plan, table).await.map_err(|e| green.explain(e, &what))?
+            }
+            None => 0,
+        };
+        tx.commit().await.map_err(|e| green.explain(e, &what))?;
+        Ok(gone)
+    }
+
+    async fn alone(&self, tx: &mut PgConnection, plan: &TablePlan, table: &GreenTable) -> sqlx::Result<u64> {
+        let place = Place::new(self.stage, plan);
+        let gone = match &plan.expiry {
+            Some(column) => place.count(tx, include_str!("../../sql/checks/expired.sql"), &[("expiry", &quote(column))]).await?,
+            None => 0,
+        };
+        for index in unique_indexes(table) {
+            let parts = index.expressions.join(", ");
+            let places = [("parts", parts.as_str()), ("covered", &covered(index)), ("columns", &shown(&index.columns))];
+            place.execute(tx, include_str!("../../sql/checks/duplicates.sql"), &places).await?;
+        }
+        for check in &table.checks {
+            let places = [("constraint", literal(&check.name)), ("expression", check.expression.clone())];
+            let places = places.each_ref().map(|(name, value)| (*name, value.as_str()));
+            place.execute(tx, include_str!("../../sql/checks/check_constraint.sql"), &places).await?;
+        }
+        for index in &table.indexes {
+            self.index_size(tx, &place, index).await?;
+        }
+        place.set_aside(tx).await?;
+        Ok(gone)
+    }
+
+    async fn index_size(&self, tx: &mut PgConnection, place: &Place, index: &Index) -> sqlx::Result<()> {
+        let length = length(index);
+        let candidates = place
+            .count(tx, "select count(*) from {stage} s where {length} > 1600", &[("length", &length)])
+            .await?;
+        if candidates == 0 {
+            return Ok(());
+        }
+        let parts = index.expressions.iter().map(|part| format!("({part})")).collect::<Vec<_>>().join(", ");
+        let places = [
+            ("length", length.as_str()),
+            ("parts", &parts),
+            ("method", &index.method),
+            ("columns", &shown(&index.columns)),
+            ("index", &literal(&index.name)),
+            ("probe", &self.stage.own("stage_probe")),
+        ];
+        place.execute(tx, include_str!("../../sql/checks/index_probe.sql"), &places).await
+    }
+
+    /// One pass over all references; says whether another pass could find more, which only cycles can make so.
+    async fn references(&self, seen: &impl Fn(&str)) -> Result<bool> {
+        let mut again = false;
+        for (position, plan) in self.plan.moved.iter().enumerate() {
+            seen(&plan.table);
+            let aside = self.references_of(plan).await?;
+            again |= aside > 0 && self.is_parent_of_earlier(&plan.table, position);
+        }
+        Ok(again)
+    }
+
+    fn is_parent_of_earlier(&self, table: &str, position: usize) -> bool {
+        let refers = |plan: &TablePlan| self.foreign_keys(plan).iter().any(|key| key.parent == table);
+        self.plan.moved.iter().take(position + 1).any(refers)
+    }
+
+    fn foreign_keys(&self, plan: &TablePlan) -> &[ForeignKey] {
+        self.catalog.tables.get(&plan.table).map_or(&[], |table| &table.foreign_keys)
+    }
+
+    async fn references_of(&self, plan: &TablePlan) -> Result<u64> {
+        let keys = self.foreign_keys(plan);
+        if keys.is_empty() {
+            return Ok(0);
+        }
+        let green = self.stage.green();
+        let what = format!("cannot check the references of \"{}\"", plan.table);
+        let mut tx = green.begin().await?;
+        let place = Place::new(self.stage, plan);
+        // The workspace comes first: in an unknown workspace every other reference is broken as well.
+        let (first, then): (Vec<_>, Vec<_>) = keys.iter().partition(|key| self.is_workspace(key));
+        for key in first.into_iter().chain(then) {
+            self.reference(&mut tx, &place, key).await.map_err(|e| green.explain(e, &what))?;
+        }
+        let aside = place.set_aside(&mut tx).await.map_err(|e| green.explain(e, &what))?;
+        tx.commit().await.map_err(|e| green.explain(e, &what))?;
+        Ok(aside)
+    }
+
+    fn is_workspace(&self, key: &ForeignKey) -> bool {
+        let table = self.names.workspaces.as_ref().map(|workspaces| workspaces.table.as_str());
+        let column = self.names.workspace_column.as_deref();
+        table == Some(&key.parent) && matches!(key.columns.as_slice(), [one] if Some(one.as_str()) == column)
+    }
+
+    async fn reference(&self, tx: &mut PgConnection, place: &Place, key: &ForeignKey) -> sqlx::Result<()> {
+        let parent = if self.plan.table(&key.parent).is_some() {
+            self.stage.table(&key.parent)
+        } else {
+            self.stage.kong_table(&key.parent)
+        };
+        let own = self.without_workspace(key);
+        let elsewhere = if own.len() < key.columns.len() && !own.is_empty() {
+            format!("exists (select from {parent} p where {})", joined(&own))
+        } else {
+            "false".to_owned()
+        };
+        let named: Vec<&String> = if own.is_empty() { key.columns.iter().collect() } else { own.iter().map(|(child, _)| *child).collect() };
+        let pairs: Vec<(&String, &String)> = key.columns.iter().zip(&key.parent_columns).collect();
+        let places = [
+            ("parent", parent.as_str()),
+            ("joined", &joined(&pairs)),
+            ("all_set", &all_set(&key.columns, "s")),
+            ("elsewhere", &elsewhere),
+            ("to_workspace", if self.is_workspace(key) { "true" } else { "false" }),
+            ("cause", &self.cause(key)),
+            ("columns", &shown(&named)),
+            ("constraint", &literal(&key.name)),
+        ];
+        place.execute(tx, include_str!("../../sql/checks/foreign_key.sql"), &places).await
+    }
+
+    /// The pairs of columns of a reference, but that of the workspace.
+    fn without_workspace<'k>(&self, key: &'k ForeignKey) -> Vec<(&'k String, &'k String)> {
+        let workspace = self.names.workspace_column.as_ref();
+        let pairs = key.columns.iter().zip(&key.parent_columns);
+        pairs.filter(|(child, _)| Some(*child) != workspace).collect()
+    }
+
+    /// The key of the rejected parent that a child refers to, as an expression; null where there is none.
+    fn cause(&self, foreign: &ForeignKey) -> String {
+        let primary = self.catalog.tables.get(&foreign.parent).map_or(&[][..], |table| &table.primary_key);
+        let child_of = |name: &String| {
+            let at = foreign.parent_columns.iter().position(|own| own == name)?;
+            foreign.columns.get(at).map(|child| format!("s.{}", quote(child)))
+        };
+        let children: Option<Vec<String>> = primary.iter().map(child_of).collect();
+        let wanted = match children.as_deref() {
+            None | Some([]) => return "null::jsonb".to_owned(),
+            Some([one]) => format!("to_jsonb({one})"),
+            Some(many) => {
+                let parts = primary.iter().zip(many).map(|(name, child)| format!("{}, {child}", literal(name)));
+                format!("jsonb_build_object({})", parts.collect::<Vec<_>>().join(", "))
+            }
+        };
+        format!(
+            "(select r.key from {} r where r.table_name = {} and r.key = {wanted} limit 1)",
+            self.stage.own("stage_reject"),
+            literal(&foreign.parent)
+        )
+    }
+}
+
+/// The holders that every check of one table fills in the same way.
+struct Place {
+    stage: String,
+    work: String,
+    table: String,
+    key: String,
+}
+
+impl Place {
+    fn new(stage: &Stage, plan: &TablePlan) -> Place {
+        Place {
+            stage: stage.table(&plan.table),
+            work: quote(stage.green().work_schema()),
+            table: literal(&plan.table),
+            key: key(&plan.key, "s"),
+        }
+    }
+
+    fn fill(&self, template: &str, places: &[(&str, &str)]) -> sqlx::AssertSqlSafe<String> {
+        let mut all: Vec<(&str, &str)> =
+            vec![("stage", &self.stage), ("work", &self.work), ("table", &self.table), ("key", &self.key)];
+        all.extend_from_slice(places);
+        fill(template, &all)
+    }
+
+    async fn execute(&self, tx: &mut PgConnection, template: &str, places: &[(&str, &str)]) -> sqlx::Result<()> {
+        sqlx::raw_sql(self.fill(template, places)).execute(tx).await.map(|_| ())
+    }
+
+    async fn count(&self, tx: &mut PgConnection, template: &str, places: &[(&str, &str)]) -> sqlx::Result<u64> {
+        let count: i64 = query_scalar(self.fill(template, places)).fetch_one(tx).await?;
+        Ok(u64::try_from(count).unwrap_or(0))
+    }
+
+    async fn set_aside(&self, tx: &mut PgConnection) -> sqlx::Result<u64> {
+        self.count(tx, include_str!("../../sql/checks/set_aside.sql"), &[]).await
+    }
+}
+
+/// Unique indexes that can refuse something: one that covers the primary key and more refuses nothing of its own.
+fn unique_indexes(table: &GreenTable) -> impl Iterator<Item = &Index> {
+    let primary = &table.primary_key;
+    let implied = |index: &&Index| {
+        !index.primary
+            && !primary.is_empty()
+            && index.columns.len() == index.expressions.len()
+            && primary.iter().all(|column| index.columns.contains(column))
+    };
+    table.indexes.iter().filter(move |index| index.unique && !implied(index))
+}
+
+/// The rows that an index compares at all: nulls differ from each other, and a partial index sees only its part.
+fn covered(index: &Index) -> String {
+    let mut conditions: Vec<String> = index.predicate.iter().map(|predicate| format!("({predicate})")).collect();
+    if index.nulls_distinct {
+        conditions.extend(index.expressions.iter().map(|part| format!("({part}) is not null")));
+    }
+    if conditions.is_empty() { "true".to_owned() } else { conditions.join(" and ") }
+}
+
+/// Bytes of everything an index holds of one row, before compression.
+fn length(index: &Index) -> String {
+    let one = |part: &String| format!("coalesce(octet_length(({part})::text), 0)");
+    index.expressions.iter().map(one).collect::<Vec<_>>().join(" + ")
+}
+
+/// Column names as one text literal, as they stand in a reject.
+fn shown<S: AsRef<str>>(names: &[S]) -> String {
+    if names.is_empty() {
+        return "null::text".to_owned();
+    }
+    literal(&names.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", "))
+}
+
+fn joined(pairs: &[(&String, &String)]) -> String {
+    let one = |(child, parent): &(&String, &String)| format!("p.{} = s.{}", quote(parent), quote(child));
+    pairs.iter().map(one).collect::<Vec<_>>().join(" and ")
+}
+
+fn all_set(names: &[String], alias: &str) -> String {
+    format!("num_nulls({}) = 0", columns(names, alias))
+}

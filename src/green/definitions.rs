@@ -1,0 +1,299 @@
+//! Every definition in Kong's schema, to prove that a run changed none: read before and after, and compared.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+use sqlx::types::Json;
+use sqlx::{AssertSqlSafe, PgConnection, Row};
+
+use super::catalog_settings::{self, failed};
+use super::statement;
+use crate::error::Result;
+
+const QUERY: &str = include_str!("../../sql/catalog/definitions.sql");
+const QUERY_SINCE_10: &str = include_str!("../../sql/catalog/definitions_since_10.sql");
+
+/// A definition longer than this is shown from the line on in which it changed, and cut.
+const SHOWN: usize = 160;
+
+/// What is defined: a table, or one of the things that belong to one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Subject {
+    /// The table it belongs to; empty for what stands in the schema itself, tables among them.
+    pub table: String,
+    /// The word for it, such as `index`.
+    pub kind: String,
+    /// Its name; a function's with its arguments.
+    pub name: String,
+}
+
+/// All definitions of one schema at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Definitions(BTreeMap<Subject, Aspects>);
+
+/// What can be said of a subject (its owner, its type …), by the word for it. What does not apply is not there.
+type Aspects = BTreeMap<String, String>;
+
+/// One thing that is not as it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// What differs.
+    pub subject: Subject,
+    /// Which aspect of it, such as `default`; none where the whole subject is new or gone.
+    pub aspect: Option<String>,
+    /// How it was; none where it was not.
+    pub before: Option<String>,
+    /// How it is; none where it is no longer.
+    pub after: Option<String>,
+}
+
+impl Definitions {
+    /// Reads them all by one query. Needs no rights beyond connecting. Inside a transaction it sees what that has done,
+    /// and leaves its settings as they were.
+    pub async fn read(conn: &mut PgConnection, schema: &str) -> Result<Definitions> {
+        let what = "cannot read the definitions of Kong's schema";
+        // Without the number, behind an odd pooler, the server is taken to be a recent one.
+        let is_old = conn.server_version_num().is_some_and(|version| version < 100_000);
+        let sql = if is_old { QUERY.to_owned() } else { format!("{QUERY}{QUERY_SINCE_10}") };
+        let mut tx = catalog_settings::begin(conn, what).await?;
+        let rows = statement::query(AssertSqlSafe(sql))
+            .bind(schema)
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(|e| failed(&e, what))?;
+        tx.rollback().await.map_err(|e| failed(&e, what))?;
+        rows.iter()
+            .map(definition)
+            .collect::<sqlx::Result<_>>()
+            .map(Definitions)
+            .map_err(|e| failed(&e, what))
+    }
+
+    /// What is not the same in `after`. A column named in `new_default` (table, column) may have another default, but
+    /// must still have one if it had one. The parts of a table that is new or gone are not listed beside it.
+    pub fn differences(
+        &self,
+        after: &Definitions,
+        new_default: &BTreeSet<(String, String)>,
+    ) -> Vec<Difference> {
+        let subjects: BTreeSet<&Subject> = self.0.keys().chain(after.0.keys()).collect();
+        let mut differences = Vec::new();
+        for subject in subjects {
+            match (self.0.get(subject), after.0.get(subject)) {
+                (Some(before), Some(after)) => compare(subject, before, after, &mut differences),
+                (before, after) => differences.push(Difference {
+                    subject: subject.clone(),
+                    aspect: None,
+                    before: before.map(whole),
+                    after: after.map(whole),
+                }),
+            }
+        }
+        let lone: BTreeSet<String> =
+            differences.iter().filter(|d| d.aspect.is_none()).filter_map(|d| d.subject.as_table()).collect();
+        differences.retain(|d| !lone.contains(&d.subject.table) && !d.is_new_default(new_default));
+        differences
+    }
+
+    /// SHA-256 of all of it, in hexadecimal digits; the same for two schemas that are defined alike.
+    pub fn digest(&self) -> String {
+        let mut hasher = Sha256::new();
+        let mut add = |text: &str| {
+            hasher.update((text.len() as u64).to_be_bytes());
+            hasher.update(text);
+        };
+        for (subject, aspects) in &self.0 {
+            add(&subject.table);
+            add(&subject.kind);
+            add(&subject.name);
+            add(&aspects.len().to_string());
+            for (aspect, text) in aspects {
+                add(aspect);
+                add(text);
+            }
+        }
+        hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none, as where the schema does not exist.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The same without aspects whose word is one of `aspects`: to compare schemas on servers with other roles, say.
+    #[must_use]
+    pub fn without(mut self, aspects: &[&str]) -> Definitions {
+        for definition in self.0.values_mut() {
+            definition.retain(|aspect, _| !aspects.contains(&aspect.as_str()));
+        }
+        self
+    }
+}
+
+impl Subject {
+    /// The table's name, where the subject is one.
+    fn as_table(&self) -> Option<String> {
+        (self.kind == "table").then(|| self.name.clone())
+    }
+}
+
+impl Difference {
+    fn is_new_default(&self, columns: &BTreeSet<(String, String)>) -> bool {
+        self.subject.kind == "column"
+            && self.aspect.as_deref() == Some("default")
+            && self.before.is_some()
+            && self.after.is_some()
+            && columns.contains(&(self.subject.table.clone(), self.subject.name.clone()))
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} \"{}\"", self.kind, self.name)?;
+        if self.table.is_empty() { Ok(()) } else { write!(f, " of table \"{}\"", self.table) }
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let subject = &self.subject;
+        let Some(aspect) = &self.aspect else {
+            return match &self.before {
+                Some(before) => write!(f, "{subject} is gone; it was: {}", cut(before)),
+                None => write!(f, "{subject} is new: {}", cut(self.after.as_deref().unwrap_or_default())),
+            };
+        };
+        match (&self.before, &self.after) {
+            (Some(before), Some(after)) => {
+                let (before, after) = from_first_change(before, after);
+                write!(f, "{subject}: its {aspect} was \"{}\" and is now \"{}\"", cut(before), cut(after))
+            }
+            (Some(before), None) => write!(f, "{subject}: its {aspect} was \"{}\" and is gone", cut(before)),
+            (None, after) => {
+                let after = cut(after.as_deref().unwrap_or_default());
+                write!(f, "{subject}: it had no {aspect} and now has \"{after}\"")
+            }
+        }
+    }
+}
+
+fn definition(row: &sqlx::postgres::PgRow) -> sqlx::Result<(Subject, Aspects)> {
+    let Json(aspects) = row.try_get("aspects")?;
+    let subject =
+        Subject { table: row.try_get("table_name")?, kind: row.try_get("kind")?, name: row.try_get("name")? };
+    Ok((subject, aspects))
+}
+
+fn compare(subject: &Subject, before: &Aspects, after: &Aspects, differences: &mut Vec<Difference>) {
+    let aspects: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    for aspect in aspects {
+        let (before, after) = (before.get(aspect), after.get(aspect));
+        if before != after {
+            differences.push(Difference {
+                subject: subject.clone(),
+                aspect: Some(aspect.clone()),
+                before: before.cloned(),
+                after: after.cloned(),
+            });
+        }
+    }
+}
+
+/// Of a subject that stands alone: its definition, or else whatever is known.
+fn whole(aspects: &Aspects) -> String {
+    match aspects.get("definition") {
+        Some(definition) => definition.clone(),
+        None => {
+            aspects.iter().map(|(aspect, text)| format!("{aspect} {text}")).collect::<Vec<_>>().join(", ")
+        }
+    }
+}
+
+/// Both texts from the first line on that is not the same.
+fn from_first_change<'t>(before: &'t str, after: &'t str) -> (&'t str, &'t str) {
+    let same: usize = before
+        .split_inclusive('\n')
+        .zip(after.split_inclusive('\n'))
+        .take_while(|(before, after)| before == after)
+        .map(|(line, _)| line.len())
+        .sum();
+    (before.get(same..).unwrap_or_default(), after.get(same..).unwrap_or_default())
+}
+
+/// One line of at most so many characters.
+fn cut(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{} …", line.get(..end).unwrap_or_default()),
+        None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subject(table: &str, kind: &str, name: &str) -> Subject {
+        Subject { table: table.into(), kind: kind.into(), name: name.into() }
+    }
+
+    fn one(subject: Subject, aspects: &[(&str, &str)]) -> (Subject, Aspects) {
+        (subject, aspects.iter().map(|(aspect, text)| ((*aspect).into(), (*text).into())).collect())
+    }
+
+    fn with_default(default: Option<&str>) -> Definitions {
+        let default: Vec<_> = default.into_iter().map(|text| ("default", text)).collect();
+        Definitions([one(subject("routes", "column", "ws_id"), &default)].into())
+    }
+
+    #[test]
+    fn a_default_may_change_only_where_declared_and_may_not_vanish() {
+        let declared: BTreeSet<_> = [("routes".to_owned(), "ws_id".to_owned())].into();
+        let (before, after, none) =
+            (with_default(Some("'a'::uuid")), with_default(Some("'b'::uuid")), with_default(None));
+        assert_eq!(before.differences(&after, &declared), []);
+        assert_eq!(
+            before.differences(&after, &BTreeSet::new())[0].to_string(),
+            "column \"ws_id\" of table \"routes\": its default was \"'a'::uuid\" and is now \"'b'::uuid\""
+        );
+        assert_eq!(before.differences(&none, &declared).len(), 1);
+        assert_eq!(
+            none.differences(&before, &declared)[0].to_string(),
+            "column \"ws_id\" of table \"routes\": it had no default and now has \"'a'::uuid\""
+        );
+        assert_ne!(before.digest(), after.digest());
+    }
+
+    #[test]
+    fn the_parts_of_a_lost_table_are_not_listed() {
+        let before = Definitions(
+            [
+                one(subject("", "table", "routes"), &[("owner", "kong")]),
+                one(subject("routes", "column", "id"), &[("type", "uuid")]),
+            ]
+            .into(),
+        );
+        let differences = before.differences(&Definitions(BTreeMap::new()), &BTreeSet::new());
+        let sentences: Vec<_> = differences.iter().map(ToString::to_string).collect();
+        assert_eq!(sentences, ["table \"routes\" is gone; it was: owner kong"]);
+    }
+
+    #[test]
+    fn a_long_definition_is_shown_from_its_first_change_on() {
+        let text = |body: &str| format!("CREATE FUNCTION f()\nAS $$\n  {body}\n$$");
+        let before =
+            Definitions([one(subject("", "function", "f()"), &[("definition", &text("a := 1;"))])].into());
+        let after =
+            Definitions([one(subject("", "function", "f()"), &[("definition", &text("a := 2;"))])].into());
+        assert_eq!(
+            before.differences(&after, &BTreeSet::new())[0].to_string(),
+            "function \"f()\": its definition was \"a := 1; $$\" and is now \"a := 2; $$\""
+        );
+    }
+}

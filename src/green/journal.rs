@@ -1,0 +1,156 @@
+//! The journal on green: which run did what, and the guard that lets only one run work at a time.
+//!
+//! The guard is a transaction of its own that holds an advisory lock from begin to end: it lives as long as the
+//! process does and needs no clean-up after a kill.
+
+use serde_json::Value;
+use sqlx::{Postgres, Transaction};
+use uuid::Uuid;
+
+use super::session::Green;
+use super::sql::{fill, literal, quote};
+use super::statement::{query, query_scalar};
+use crate::error::{Error, Result};
+
+/// Who runs what: the fixed part of a run's entry.
+#[derive(Debug, Clone)]
+pub struct RunEntry {
+    /// Its id.
+    pub run: Uuid,
+    /// Blue's cluster.
+    pub cluster: String,
+    /// Blue's keyspace.
+    pub keyspace: String,
+    /// Digest of the schema maps in force.
+    pub map_digest: String,
+}
+
+/// The journal of runs, and the right to be the only one.
+pub struct Journal {
+    green: Green,
+    run: Uuid,
+    guard: Transaction<'static, Postgres>,
+}
+
+impl Journal {
+    /// Makes our schema if it is not there, takes the guard, and enters the run.
+    pub async fn open(green: &Green, entry: &RunEntry) -> Result<Journal> {
+        ensure_schema(green).await?;
+        let mut guard = green.begin().await?;
+        let name = literal(&format!("kongferry/{}", green.work_schema()));
+        let sql = fill("select pg_try_advisory_xact_lock(hashtextextended({name}, 0))", &[("name", &name)]);
+        let what = "cannot take the guard on green";
+        let alone: bool = query_scalar(sql).fetch_one(&mut *guard).await.map_err(|e| green.explain(e, what))?;
+        if !alone {
+            return Err(other_run(green).await);
+        }
+        let journal = Journal { green: green.clone(), run: entry.run, guard };
+        journal.enter(entry).await?;
+        Ok(journal)
+    }
+
+    async fn enter(&self, entry: &RunEntry) -> Result<()> {
+        let what = "cannot enter the run into the journal";
+        let work = quote(self.green.work_schema());
+        let mut tx = self.green.begin().await?;
+        let sql = fill(include_str!("../../sql/journal/create.sql"), &[("work", &work)]);
+        sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| self.green.explain(e, what))?;
+        let sql = fill(include_str!("../../sql/journal/enter.sql"), &[("work", &work)]);
+        query(sql)
+            .bind(entry.run)
+            .bind(env!("CARGO_PKG_VERSION"))
+            .bind(host_name())
+            .bind(i32::try_from(std::process::id()).unwrap_or(0))
+            .bind(&entry.cluster)
+            .bind(&entry.keyspace)
+            .bind(self.green.kong_schema())
+            .bind(&entry.map_digest)
+            .execute(&mut *tx)
+            .await
+            .map_err(|e| self.green.explain(e, what))?;
+        tx.commit().await.map_err(|e| self.green.explain(e, what))
+    }
+
+    /// Enters a new state and, if given, the counts per table; inside the caller's transaction, so that the state
+    /// `applied` is committed with the rows or not at all.
+    pub async fn state(&self, tx: &mut Transaction<'static, Postgres>, state: &str, tables: Option<&Value>) -> Result<()> {
+        let sql = fill(include_str!("../../sql/journal/state.sql"), &[("work", &quote(self.green.work_schema()))]);
+        let done = query(sql).bind(self.run).bind(state).bind(tables).execute(&mut **tx).await;
+        done.map(|_| ()).map_err(|e| self.green.explain(e, "cannot enter the state into the journal"))
+    }
+
+    /// Enters a new state in a transaction of its own.
+    pub async fn note(&self, state: &str) -> Result<()> {
+        let mut tx = self.green.begin().await?;
+        self.state(&mut tx, state, None).await?;
+        tx.commit().await.map_err(|e| self.green.explain(e, "cannot enter the state into the journal"))
+    }
+
+    /// Keeps of each reject what may be kept: key, reason and a digest, never the row.
+    pub async fn keep_rejects(&self, tx: &mut Transaction<'static, Postgres>) -> Result<()> {
+        let sql = fill(
+            include_str!("../../sql/journal/keep_rejects.sql"),
+            &[("work", &quote(self.green.work_schema()))],
+        );
+        let done = query(sql).bind(self.run).execute(&mut **tx).await;
+        done.map(|_| ()).map_err(|e| self.green.explain(e, "cannot keep the rejects in the journal"))
+    }
+
+    /// Lets the next run in.
+    pub async fn close(self) -> Result<()> {
+        self.guard.rollback().await.map_err(|e| self.green.explain(e, "cannot release the guard on green"))
+    }
+}
+
+/// Makes our schema, or says which right is missing.
+async fn ensure_schema(green: &Green) -> Result<()> {
+    let what = "cannot make our schema on green";
+    let mut tx = green.begin().await?;
+    let there: bool = query_scalar("select exists (select from pg_namespace where nspname = $1)")
+        .bind(green.work_schema())
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(|e| green.explain(e, what))?;
+    if !there {
+        let sql = fill("create schema {work}", &[("work", &quote(green.work_schema()))]);
+        sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| missing_right(green, e))?;
+    }
+    tx.commit().await.map_err(|e| green.explain(e, what))
+}
+
+fn missing_right(green: &Green, error: sqlx::Error) -> Error {
+    if super::explain::sqlstate(&error).as_deref() != Some("42501") {
+        return green.explain(error, "cannot make our schema on green");
+    }
+    let config = green.config();
+    Error::refused(format!(
+        "the role \"{}\" may not create the schema \"{}\" for our own tables on green",
+        config.username(),
+        green.work_schema()
+    ))
+    .remedy(format!(
+        "As the owner of the database, run: {}",
+        grant(green.work_schema(), config.username())
+    ))
+}
+
+/// The statement that gives a role a schema of its own.
+pub fn grant(work_schema: &str, role: &str) -> String {
+    format!("CREATE SCHEMA {} AUTHORIZATION {};", quote(work_schema), quote(role))
+}
+
+/// Says who holds the guard.
+async fn other_run(green: &Green) -> Error {
+    let error = Error::refused("another kongferry works on this database")
+        .remedy("Wait until it has ended, or stop it; its work is undone by itself.");
+    let Ok(mut tx) = green.begin().await else { return error };
+    let sql = fill(include_str!("../../sql/journal/latest.sql"), &[("work", &quote(green.work_schema()))]);
+    match query_scalar::<String>(sql).fetch_optional(&mut *tx).await {
+        Ok(Some(who)) => error.detail(who),
+        _ => error,
+    }
+}
+
+fn host_name() -> String {
+    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_else(|| "?".to_owned())
+}

@@ -1,0 +1,123 @@
+//! What Kong on green says about itself, and what our role may do there: read only.
+
+use sqlx::PgConnection;
+
+use super::session::Green;
+use super::sql::{fill, quote};
+use super::statement::{query_as, query_scalar};
+use crate::error::Result;
+
+/// One row of Kong's record of migrations: subsystem, last executed, executed, pending.
+pub type MetaRow = (String, Option<String>, Option<Vec<String>>, Option<Vec<String>>);
+
+/// Another client of green's database.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Session {
+    /// Process id on the server.
+    pub pid: i32,
+    /// Its role.
+    pub user_name: String,
+    /// What it calls itself.
+    pub application: String,
+    /// Where it comes from.
+    pub client: String,
+}
+
+/// What our role lacks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MissingRights {
+    /// Kong's tables on which it may not do all that is needed.
+    pub tables: Vec<String>,
+    /// Whether our own schema neither exists with rights on it nor may be made.
+    pub work_schema: bool,
+}
+
+impl Green {
+    /// Kong's record of migrations.
+    pub async fn schema_meta(&self, table: &str) -> Result<Vec<MetaRow>> {
+        let what = "cannot read Kong's record of migrations on green";
+        let sql = fill("select subsystem, last_executed, executed, pending from {table}", &[("table", &quote(table))]);
+        let mut tx = self.begin_snapshot().await?;
+        let rows = query_as(sql).fetch_all(&mut *tx).await.map_err(|e| self.explain(e, what))?;
+        tx.rollback().await.map_err(|e| self.explain(e, what))?;
+        Ok(rows)
+    }
+
+    /// Live locks of a running migration: rows whose time has not run out.
+    pub async fn live_locks(&self, table: &str, expiry: &str) -> Result<i64> {
+        let what = "cannot look for running migrations on green";
+        let sql = fill("select count(*) from {table} where {ttl} is null or {ttl} > now()", &[("table", &quote(table)), ("ttl", &quote(expiry))]);
+        let mut tx = self.begin_snapshot().await?;
+        let count = query_scalar(sql).fetch_one(&mut *tx).await.map_err(|e| self.explain(e, what))?;
+        tx.rollback().await.map_err(|e| self.explain(e, what))?;
+        Ok(count)
+    }
+
+    /// Other clients of the database; `own` is our application name.
+    pub async fn other_sessions(&self, tx: &mut PgConnection, own: &str) -> Result<Vec<Session>> {
+        let rows: Vec<(i32, String, String, String)> = query_as(include_str!("../../sql/inspect/sessions.sql"))
+            .bind(own)
+            .fetch_all(tx)
+            .await
+            .map_err(|e| self.explain(e, "cannot see who else uses green"))?;
+        let session = |(pid, user_name, application, client)| Session { pid, user_name, application, client };
+        Ok(rows.into_iter().map(session).collect())
+    }
+
+    /// Rows of each of these tables, exactly.
+    pub async fn count(&self, tables: &[String]) -> Result<Vec<(String, i64)>> {
+        let what = "cannot count green's tables";
+        let mut tx = self.begin_snapshot().await?;
+        let mut counts = Vec::with_capacity(tables.len());
+        for table in tables {
+            let sql = fill("select count(*) from {table}", &[("table", &quote(table))]);
+            let count = query_scalar(sql).fetch_one(&mut *tx).await.map_err(|e| self.explain(e, what))?;
+            counts.push((table.clone(), count));
+        }
+        tx.rollback().await.map_err(|e| self.explain(e, what))?;
+        Ok(counts)
+    }
+
+    /// What our role would lack for a migration into these tables.
+    pub async fn missing_rights(&self, tables: &[String]) -> Result<MissingRights> {
+        let what = "cannot ask green for our rights";
+        let mut tx = self.begin_snapshot().await?;
+        let lacking = query_scalar(include_str!("../../sql/inspect/rights.sql"))
+            .bind(self.kong_schema())
+            .bind(tables)
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(|e| self.explain(e, what))?;
+        let work: bool = query_scalar(include_str!("../../sql/inspect/work_schema.sql"))
+            .bind(self.work_schema())
+            .fetch_one(&mut *tx)
+            .await
+            .map_err(|e| self.explain(e, what))?;
+        tx.rollback().await.map_err(|e| self.explain(e, what))?;
+        Ok(MissingRights { tables: lacking, work_schema: !work })
+    }
+
+    /// Bytes of the whole database, as PostgreSQL counts them.
+    pub async fn size(&self) -> Result<i64> {
+        let what = "cannot ask green for its size";
+        let mut tx = self.begin_snapshot().await?;
+        let size = query_scalar("select pg_database_size(current_database())")
+            .fetch_one(&mut *tx)
+            .await
+            .map_err(|e| self.explain(e, what))?;
+        tx.rollback().await.map_err(|e| self.explain(e, what))?;
+        Ok(size)
+    }
+
+    /// Free bytes where the database's files are, when they are on this machine and our role may know where.
+    pub async fn free_bytes(&self) -> Option<u64> {
+        let mut tx = self.begin_snapshot().await.ok()?;
+        let folder: String = query_scalar("select current_setting('data_directory')").fetch_one(&mut *tx).await.ok()?;
+        tx.rollback().await.ok()?;
+        let folder = std::path::Path::new(&folder);
+        // The same path on this machine may be another server's; only a cluster has this file.
+        folder.join("PG_VERSION").exists().then_some(())?;
+        let room = nix::sys::statvfs::statvfs(folder).ok()?;
+        room.blocks_available().checked_mul(room.fragment_size())
+    }
+}

@@ -1,0 +1,303 @@
+//! The staging area on green: unlogged tables of the same columns as Kong's, without constraints, filled by binary COPY.
+//!
+//! A page of rows is one COPY in one transaction. Where PostgreSQL refuses a page for its data, the page is halved until
+//! the row is found; that row is set aside with PostgreSQL's own judgement and the others go through.
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::session::Green;
+use super::sql::{columns, fill, literal, quote};
+use super::statement::{query, query_scalar};
+use crate::error::{Error, Result};
+use crate::mapping::pg_binary;
+use crate::mapping::table_plan::{KeyspacePlan, TablePlan};
+
+/// The staging area of one run.
+#[derive(Debug, Clone)]
+pub struct Stage {
+    green: Green,
+    run: Uuid,
+}
+
+/// Rows in COPY's binary format, with the place where each begins.
+#[derive(Debug, Default)]
+pub struct RowBuffer {
+    /// The rows, one after another, without header and trailer.
+    pub bytes: Vec<u8>,
+    /// Where each row begins.
+    pub starts: Vec<usize>,
+}
+
+/// A row that PostgreSQL refused: its place in the buffer and PostgreSQL's code for the reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Which row of the buffer, from 0.
+    pub row: usize,
+    /// The SQLSTATE.
+    pub sqlstate: String,
+}
+
+/// A row set aside while reading.
+#[derive(Debug, Clone)]
+pub struct SetAside {
+    /// Its key as JSON.
+    pub key: serde_json::Value,
+    /// The column to blame.
+    pub column: Option<String>,
+    /// The code of the reason.
+    pub reason: &'static str,
+    /// What else is known; no values.
+    pub detail: Option<String>,
+    /// The row as blue holds it, as JSON.
+    pub row: serde_json::Value,
+}
+
+/// Something mended while reading.
+#[derive(Debug, Clone)]
+pub struct Mended {
+    /// The row's key as JSON.
+    pub key: serde_json::Value,
+    /// The column.
+    pub column: String,
+    /// The code of what was done.
+    pub repair: &'static str,
+}
+
+impl RowBuffer {
+    /// Empties it and keeps its memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.starts.clear();
+    }
+
+    fn rows(&self, range: std::ops::Range<usize>) -> &[u8] {
+        let start = self.starts.get(range.start).copied().unwrap_or(self.bytes.len());
+        let end = self.starts.get(range.end).copied().unwrap_or(self.bytes.len());
+        self.bytes.get(start..end).unwrap_or_default()
+    }
+}
+
+impl Stage {
+    /// Makes the staging tables, after removing what an earlier run left behind.
+    pub async fn create(green: &Green, run: Uuid, plan: &KeyspacePlan) -> Result<Stage> {
+        let stage = Stage::of(green, run);
+        stage.drop_tables().await?;
+        let what = "cannot make the staging tables on green";
+        let mut tx = green.begin().await?;
+        let work = quote(green.work_schema());
+        let sql = fill(
+            include_str!("../../sql/stage/create.sql"),
+            &[("work", &work), ("run_id", &run.to_string())],
+        );
+        sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| green.explain(e, what))?;
+        for table in &plan.moved {
+            let names: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
+            let sql = fill(
+                "create unlogged table {stage} with (autovacuum_enabled = false) as select {columns} from {table} with no data",
+                &[
+                    ("stage", &stage.table(&table.table)),
+                    ("columns", &columns(&names, "")),
+                    ("table", &stage.kong_table(&table.table)),
+                ],
+            );
+            sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| green.explain(e, what))?;
+        }
+        tx.commit().await.map_err(|e| green.explain(e, what))?;
+        Ok(stage)
+    }
+
+    /// The staging area of a run, whether or not its tables are there.
+    pub fn of(green: &Green, run: Uuid) -> Stage {
+        Stage { green: green.clone(), run }
+    }
+
+    /// The run it belongs to.
+    pub fn run(&self) -> Uuid {
+        self.run
+    }
+
+    /// The server it is on.
+    pub fn green(&self) -> &Green {
+        &self.green
+    }
+
+    /// The staging table of one of Kong's tables, quoted.
+    pub fn table(&self, table: &str) -> String {
+        format!("{}.{}", quote(self.green.work_schema()), quote(&stage_name(table)))
+    }
+
+    /// One of our own tables, quoted.
+    pub fn own(&self, table: &str) -> String {
+        format!("{}.{}", quote(self.green.work_schema()), quote(table))
+    }
+
+    /// One of Kong's tables, quoted.
+    pub fn kong_table(&self, table: &str) -> String {
+        format!("{}.{}", quote(self.green.kong_schema()), quote(table))
+    }
+
+    /// Copies rows into a staging table; those that PostgreSQL refuses for their data come back.
+    pub async fn copy(&self, plan: &TablePlan, buffer: &RowBuffer) -> Result<Vec<Refused>> {
+        let what = format!("cannot fill the stage of \"{}\"", plan.table);
+        let mut refused = Vec::new();
+        let mut todo = vec![0..buffer.starts.len()];
+        while let Some(range) = todo.pop() {
+            if range.is_empty() {
+                continue;
+            }
+            let mut tx = self.green.begin().await?;
+            match self.copy_range(&mut tx, plan, buffer.rows(range.clone())).await {
+                Ok(()) => tx.commit().await.map_err(|e| self.green.explain(e, &what))?,
+                Err(error) => {
+                    let Some(sqlstate) = about_data(&error) else { return Err(self.green.explain(error, &what)) };
+                    tx.rollback().await.map_err(|e| self.green.explain(e, &what))?;
+                    if range.len() == 1 {
+                        refused.push(Refused { row: range.start, sqlstate });
+                    } else {
+                        let middle = range.start + range.len() / 2;
+                        todo.push(middle..range.end);
+                        todo.push(range.start..middle);
+                    }
+                }
+            }
+        }
+        Ok(refused)
+    }
+
+    async fn copy_range(&self, tx: &mut PgConnection, plan: &TablePlan, rows: &[u8]) -> sqlx::Result<()> {
+        let sql = format!("copy {} from stdin (format binary)", self.table(&plan.table));
+        let mut copy = tx.copy_in_raw(&sql).await?;
+        copy.send(pg_binary::HEADER.as_slice()).await?;
+        copy.send(rows).await?;
+        copy.send(pg_binary::TRAILER.as_slice()).await?;
+        copy.finish().await?;
+        Ok(())
+    }
+
+    /// Records rows that were set aside and values that were mended while reading one page.
+    pub async fn record(&self, table: &str, aside: &[SetAside], mended: &[Mended]) -> Result<()> {
+        if aside.is_empty() && mended.is_empty() {
+            return Ok(());
+        }
+        let what = format!("cannot record what was set aside from \"{table}\"");
+        let mut tx = self.green.begin().await?;
+        self.insert_aside(&mut tx, table, aside).await.map_err(|e| self.green.explain(e, &what))?;
+        self.insert_mended(&mut tx, table, mended).await.map_err(|e| self.green.explain(e, &what))?;
+        tx.commit().await.map_err(|e| self.green.explain(e, &what))
+    }
+
+    async fn insert_aside(&self, tx: &mut PgConnection, table: &str, aside: &[SetAside]) -> sqlx::Result<()> {
+        let sql = fill(
+            include_str!("../../sql/stage/set_aside.sql"),
+            &[("rejects", &self.own("stage_reject")), ("table", &literal(table))],
+        );
+        // jsonb takes no U+0000, which a key of a rejected row may hold; the text keeps it as an escape.
+        let keys: Vec<String> = aside.iter().map(|row| storable_key(&row.key)).collect();
+        let column: Vec<Option<&str>> = aside.iter().map(|row| row.column.as_deref()).collect();
+        let reason: Vec<&str> = aside.iter().map(|row| row.reason).collect();
+        let detail: Vec<Option<&str>> = aside.iter().map(|row| row.detail.as_deref()).collect();
+        let text: Vec<String> = aside.iter().map(|row| row.row.to_string()).collect();
+        query(sql).bind(keys).bind(column).bind(reason).bind(detail).bind(text).execute(tx).await?;
+        Ok(())
+    }
+
+    async fn insert_mended(&self, tx: &mut PgConnection, table: &str, mended: &[Mended]) -> sqlx::Result<()> {
+        let sql = fill(
+            include_str!("../../sql/stage/mended.sql"),
+            &[("repairs", &self.own("stage_repair")), ("table", &literal(table))],
+        );
+        let keys: Vec<String> = mended.iter().map(|one| storable_key(&one.key)).collect();
+        let column: Vec<&str> = mended.iter().map(|one| one.column.as_str()).collect();
+        let repair: Vec<&str> = mended.iter().map(|one| one.repair).collect();
+        query(sql).bind(keys).bind(column).bind(repair).execute(tx).await?;
+        Ok(())
+    }
+
+    /// Whether the stage is still the one this run filled. A crash of PostgreSQL empties unlogged tables.
+    pub async fn check_epoch(&self, tx: &mut PgConnection) -> Result<()> {
+        let sql = fill("select run_id from {epoch}", &[("epoch", &self.own("stage_epoch"))]);
+        let found: Option<Uuid> = query_scalar(sql)
+            .fetch_optional(tx)
+            .await
+            .map_err(|e| self.green.explain(e, "cannot read the stage's epoch"))?;
+        if found == Some(self.run) {
+            return Ok(());
+        }
+        Err(Error::refused("the staging tables are not those that this run filled, so nothing is applied")
+            .detail("PostgreSQL was restarted after a crash, or another kongferry works on this database.")
+            .remedy("Run the command again: it stages anew."))
+    }
+
+    /// Removes all staging tables of our schema.
+    pub async fn drop_tables(&self) -> Result<()> {
+        let what = "cannot remove the staging tables from green";
+        let mut tx = self.green.begin().await?;
+        let names: Vec<String> = query_scalar(include_str!("../../sql/stage/leftovers.sql"))
+            .bind(self.green.work_schema())
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(|e| self.green.explain(e, what))?;
+        for name in names {
+            let sql = fill("drop table {table}", &[("table", &self.own(&name))]);
+            sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| self.green.explain(e, what))?;
+        }
+        tx.commit().await.map_err(|e| self.green.explain(e, what))
+    }
+
+    /// Gives the planner the sizes of what was staged.
+    pub async fn analyze(&self, plan: &KeyspacePlan) -> Result<()> {
+        let what = "cannot analyze the staging tables";
+        let mut tx = self.green.begin().await?;
+        for table in &plan.moved {
+            let sql = fill("analyze {stage}", &[("stage", &self.table(&table.table))]);
+            sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| self.green.explain(e, what))?;
+        }
+        tx.commit().await.map_err(|e| self.green.explain(e, what))
+    }
+}
+
+/// PostgreSQL cuts names at 63 bytes; a long table keeps its end, which tells it apart, behind a digest.
+fn stage_name(table: &str) -> String {
+    use sha2::{Digest, Sha256};
+    if table.len() <= 57 {
+        return format!("stage_{table}");
+    }
+    let digest = format!("{:x}", Sha256::digest(table));
+    format!("stage_x{}", digest.get(..40).unwrap_or_default())
+}
+
+/// A key as JSON text that jsonb takes.
+fn storable_key(key: &serde_json::Value) -> String {
+    key.to_string().replace("\\u0000", "\\\\u0000")
+}
+
+/// The SQLSTATE, where PostgreSQL refused the data rather than the statement: class 22 (data exception), 54
+/// (a limit such as its stack), 23 (a domain's constraint).
+fn about_data(error: &sqlx::Error) -> Option<String> {
+    let code = super::explain::sqlstate(error)?;
+    ["22", "23", "54"].iter().any(|class| code.starts_with(class)).then_some(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_names_stay_apart_and_short() {
+        let long = "a".repeat(62);
+        let longer = "a".repeat(63);
+        assert_ne!(stage_name(&long), stage_name(&longer));
+        assert!(stage_name(&longer).len() <= 63);
+        assert_eq!(stage_name("routes"), "stage_routes");
+    }
+
+    #[test]
+    fn a_buffer_gives_out_any_run_of_rows() {
+        let buffer = RowBuffer { bytes: b"aabbbc".to_vec(), starts: vec![0, 2, 5] };
+        assert_eq!(buffer.rows(0..3), b"aabbbc");
+        assert_eq!(buffer.rows(1..2), b"bbb");
+        assert_eq!(buffer.rows(2..3), b"c");
+        assert_eq!(buffer.rows(3..3), b"");
+    }
+}

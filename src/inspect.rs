@@ -1,0 +1,438 @@
+//! What stands on either side before anything is moved, and what must be done first.
+//!
+//! Read only. `inspect` prints it; `plan` and `migrate` begin with it and go on only where nothing stops them.
+
+use std::collections::BTreeMap;
+
+use futures::{StreamExt, TryStreamExt};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::blue::catalog::BlueCatalog;
+use crate::blue::session::Blue;
+use crate::error::{Error, Kind, Result};
+use crate::green::catalog::GreenCatalog;
+use crate::green::kong::Session;
+use crate::green::session::Green;
+use crate::mapping::schema_map::{SchemaMap, Writer};
+use crate::mapping::schema_meta::{self, SchemaMeta, Subsystem};
+use crate::mapping::table_plan::{KeyspacePlan, TableChoices};
+
+/// How much a finding weighs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Weight {
+    /// `migrate` would refuse.
+    Stop,
+    /// Worth knowing before going on.
+    Warn,
+}
+
+/// One thing that was found, with what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How much it weighs.
+    pub weight: Weight,
+    /// What is so, one sentence without a full stop.
+    pub problem: String,
+    /// What to do, one sentence.
+    pub remedy: String,
+}
+
+/// Kong on blue.
+#[derive(Debug, Clone)]
+pub struct BlueSide {
+    /// Tables of the keyspace.
+    pub catalog: BlueCatalog,
+    /// Kong's record of migrations.
+    pub meta: SchemaMeta,
+    /// The schema map in force, user's maps laid over it.
+    pub map: SchemaMap,
+    /// Id and name of each workspace.
+    pub workspaces: Vec<(Uuid, Option<String>)>,
+}
+
+/// Kong on green.
+#[derive(Debug, Clone)]
+pub struct GreenSide {
+    /// Tables of Kong's schema.
+    pub catalog: GreenCatalog,
+    /// Kong's record of migrations.
+    pub meta: SchemaMeta,
+    /// Other clients of the database.
+    pub sessions: Vec<Session>,
+}
+
+/// Both sides, the plan, and what was found.
+#[derive(Debug, Clone)]
+pub struct Inspection {
+    /// Kong on blue.
+    pub blue: BlueSide,
+    /// Kong on green.
+    pub green: GreenSide,
+    /// How tables would be moved.
+    pub plan: KeyspacePlan,
+    /// Rows of tables that are not moved.
+    pub left_rows: BTreeMap<String, u64>,
+    /// What was found, what stops first.
+    pub findings: Vec<Finding>,
+}
+
+/// What the user said that matters here.
+#[derive(Debug, Clone, Default)]
+pub struct Choices {
+    /// About single tables.
+    pub tables: TableChoices,
+    /// The user's own schema maps, later ones over earlier ones.
+    pub maps: Vec<SchemaMap>,
+    /// Other sessions on green are no reason to stop.
+    pub green_online: bool,
+}
+
+impl BlueSide {
+    /// Reads blue; a keyspace that is not Kong's is an error.
+    pub async fn read(blue: &Blue, maps: &[SchemaMap]) -> Result<BlueSide> {
+        let catalog = BlueCatalog::read(blue).await?;
+        if !catalog.tables.contains_key(schema_meta::TABLE) {
+            return Err(not_kong(blue, &catalog));
+        }
+        let meta = meta_of_blue(blue).await?;
+        let map = line(&meta, maps)?;
+        let workspaces = match &map.names.workspaces {
+            Some(names) => blue.workspaces(&names.table, &names.id, &names.name).await?,
+            None => Vec::new(),
+        };
+        Ok(BlueSide { catalog, meta, map, workspaces })
+    }
+}
+
+impl GreenSide {
+    /// Reads green; a database that Kong has not bootstrapped is an error.
+    pub async fn read(green: &Green) -> Result<GreenSide> {
+        let catalog = GreenCatalog::read(green).await?;
+        if !catalog.tables.contains_key(schema_meta::TABLE) {
+            return Err(not_bootstrapped(green));
+        }
+        let rows = green.schema_meta(schema_meta::TABLE).await?;
+        let subsystem = |(name, last_executed, executed, pending): crate::green::kong::MetaRow| {
+            let set = |names: Option<Vec<String>>| names.into_iter().flatten().collect();
+            (name, Subsystem { last_executed, executed: set(executed), pending: set(pending) })
+        };
+        let meta = SchemaMeta { subsystems: rows.into_iter().map(subsystem).collect() };
+        if meta.subsystems.is_empty() {
+            return Err(not_bootstrapped(green));
+        }
+        let mut tx = green.begin().await?;
+        let sessions = green.other_sessions(&mut tx, green.application_name()).await?;
+        tx.rollback().await.map_err(|e| green.explain(e, "cannot see who else uses green"))?;
+        Ok(GreenSide { catalog, meta, sessions })
+    }
+}
+
+impl Inspection {
+    /// Looks at both sides. Errors are what makes looking itself impossible; everything else is a finding.
+    pub async fn take(blue: &Blue, green: &Green, choices: &Choices) -> Result<Inspection> {
+        let blue_side = BlueSide::read(blue, &choices.maps).await?;
+        let green_side = GreenSide::read(green).await?;
+        Inspection::of(blue, green, blue_side, green_side, choices).await
+    }
+
+    /// Puts together what was read of either side.
+    pub async fn of(blue: &Blue, green: &Green, blue_side: BlueSide, green_side: GreenSide, choices: &Choices) -> Result<Inspection> {
+        let plan = KeyspacePlan::resolve(&blue_side.map, &blue_side.catalog, &green_side.catalog, &choices.tables);
+        let mut inspection = Inspection {
+            left_rows: count_left(blue, &blue_side, &plan).await?,
+            blue: blue_side,
+            green: green_side,
+            plan,
+            findings: Vec::new(),
+        };
+        inspection.compare_versions();
+        inspection.look_for_locks(blue, green).await?;
+        inspection.look_at_workspaces();
+        inspection.look_at_tables();
+        inspection.look_at_rights(green).await?;
+        inspection.look_at_sessions(choices);
+        inspection.look_at_consistency(blue);
+        inspection.findings.sort_by_key(|finding| finding.weight);
+        Ok(inspection)
+    }
+
+    /// The findings that stop a migration, as one error; nothing where there are none.
+    pub fn refusal(&self) -> Result<()> {
+        let stops: Vec<&Finding> = self.findings.iter().filter(|finding| finding.weight == Weight::Stop).collect();
+        match stops.as_slice() {
+            [] => Ok(()),
+            [one] => Err(Error::refused(one.problem.clone()).remedy(one.remedy.clone())),
+            [one, others @ ..] => {
+                let mut error = Error::refused(one.problem.clone()).remedy(one.remedy.clone());
+                for other in others {
+                    error = error.detail(format!("Also: {}. {}", other.problem, other.remedy));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn stop(&mut self, problem: impl Into<String>, remedy: impl Into<String>) {
+        self.findings.push(Finding { weight: Weight::Stop, problem: problem.into(), remedy: remedy.into() });
+    }
+
+    fn warn(&mut self, problem: impl Into<String>, remedy: impl Into<String>) {
+        self.findings.push(Finding { weight: Weight::Warn, problem: problem.into(), remedy: remedy.into() });
+    }
+
+    fn compare_versions(&mut self) {
+        for (side, meta) in [("blue", self.blue.meta.clone()), ("green", self.green.meta.clone())] {
+            let pending = meta.pending();
+            if !pending.is_empty() {
+                let names: Vec<String> = pending.iter().map(|(subsystem, name)| format!("{subsystem} {name}")).collect();
+                self.stop(
+                    format!("Kong's migrations on {side} are not finished: {}", names.join(", ")),
+                    format!("Run \"kong migrations finish\" against {side}, with the version of Kong that began them."),
+                );
+            }
+        }
+        let found = self.blue.meta.disagreement(&self.green.meta);
+        for (subsystem, only_blue, only_green) in &found.unequal {
+            self.stop(unequal(subsystem, only_blue, only_green, &self.blue.meta, &self.green.meta), "Bootstrap green with the very version of Kong that runs on blue: rows of one version are not rows of another.");
+        }
+        if self.blue.meta.is_enterprise() != self.green.meta.is_enterprise() {
+            let name = |enterprise| if enterprise { "Kong Enterprise" } else { "open-source Kong" };
+            self.stop(
+                format!("blue is {}, green is {}", name(self.blue.meta.is_enterprise()), name(self.green.meta.is_enterprise())),
+                "Bootstrap green with the very edition and version of Kong that runs on blue.",
+            );
+        }
+        if !found.only_blue.is_empty() {
+            self.warn(
+                format!("plugins with tables of their own were loaded on blue only: {}", found.only_blue.join(", ")),
+                "If they are in use, load them on green too and run \"kong migrations bootstrap\" or \"up\" there again; Kong does not start with a plugin that it does not know.",
+            );
+        }
+        if !found.only_green.is_empty() {
+            self.warn(
+                format!("plugins with tables of their own were loaded on green only: {}", found.only_green.join(", ")),
+                "Nothing needs to be done; their tables stay empty.",
+            );
+        }
+    }
+
+    async fn look_for_locks(&mut self, blue: &Blue, green: &Green) -> Result<()> {
+        let Some(table) = self.blue.map.names.locks_table.clone() else { return Ok(()) };
+        let remedy = "Wait until it has ended; a lock left by a crash goes by itself within a minute.";
+        if self.blue.catalog.tables.contains_key(&table) && blue.rows_in(&table).await? > 0 {
+            self.stop("a migration of Kong is running on blue: its lock is held", remedy);
+        }
+        let expiry = self.blue.map.names.expiry_column.clone().unwrap_or_default();
+        let has_expiry = self.green.catalog.tables.get(&table).is_some_and(|own| own.column(&expiry).is_some());
+        if has_expiry && green.live_locks(&table, &expiry).await? > 0 {
+            self.stop("a migration of Kong is running on green: its lock is held", remedy);
+        }
+        Ok(())
+    }
+
+    fn look_at_workspaces(&mut self) {
+        let Some(names) = self.blue.map.names.workspaces.clone() else { return };
+        let is_default = |name: &Option<String>| name.as_deref() == Some(names.default.as_str());
+        let defaults: Vec<String> =
+            self.blue.workspaces.iter().filter(|(_, name)| is_default(name)).map(|(id, _)| id.to_string()).collect();
+        match defaults.as_slice() {
+            [_] => {}
+            [] => self.stop(
+                format!("blue has no workspace named \"{}\"", names.default),
+                "Kong cannot run on such a keyspace; check that this is the keyspace that Kong uses.",
+            ),
+            many => self.stop(
+                format!("blue has {} workspaces named \"{}\": {}", many.len(), names.default, many.join(", ")),
+                "A known defect of Kong 2.1 made them. Find out which one its entities belong to, move the others' entities there or delete them, and delete the other workspaces on blue.",
+            ),
+        }
+    }
+
+    fn look_at_tables(&mut self) {
+        for obstacle in self.plan.obstacles.clone() {
+            self.stop(obstacle.problem, obstacle.remedy);
+        }
+        let stuck: Vec<(String, u64)> = self
+            .plan
+            .left
+            .iter()
+            .filter(|left| left.must_be_empty)
+            .filter_map(|left| Some((left.table.clone(), *self.left_rows.get(&left.table)?)))
+            .filter(|(_, rows)| *rows > 0)
+            .collect();
+        for (table, rows) in stuck {
+            self.stop(
+                format!("blue's table \"{table}\" holds {rows} rows, and green has no such table"),
+                format!("Install the plugin that made it on green and run \"kong migrations bootstrap\" or \"up\" there, or leave the rows behind with --skip-table {table}."),
+            );
+        }
+    }
+
+    async fn look_at_rights(&mut self, green: &Green) -> Result<()> {
+        let mut tables: Vec<String> = self.plan.moved.iter().map(|table| table.table.clone()).collect();
+        tables.extend(self.blue.map.names.derived_tags.iter().map(|tags| tags.table.clone()));
+        let missing = green.missing_rights(&tables).await?;
+        let role = green.config().username().to_owned();
+        if !missing.tables.is_empty() {
+            let schema = crate::green::sql::quote(green.kong_schema());
+            self.stop(
+                format!("the role \"{role}\" may not write to {} of Kong's tables on green, such as \"{}\"", missing.tables.len(), missing.tables.first().map_or("", String::as_str)),
+                format!("Connect as the role that Kong itself uses, or run: GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {};", crate::green::sql::quote(&role)),
+            );
+        }
+        if missing.work_schema {
+            self.stop(
+                format!("the role \"{role}\" may not make the schema \"{}\" for our own tables on green", green.work_schema()),
+                format!("As the owner of the database, run: {}", crate::green::journal::grant(green.work_schema(), &role)),
+            );
+        }
+        Ok(())
+    }
+
+    fn look_at_sessions(&mut self, choices: &Choices) {
+        let sessions = &self.green.sessions;
+        let Some(first) = sessions.first() else { return };
+        let named = format!("{} ({}, from {})", first.application, first.user_name, first.client);
+        let problem = format!("green is in use: {} other sessions, such as {named}", sessions.len());
+        if choices.green_online {
+            self.warn(problem, "Restart every Kong node on green after the migration.");
+        } else {
+            self.stop(problem, "Stop Kong and other clients of green's database, or say that it may be in use with --green-online.");
+        }
+    }
+
+    fn look_at_consistency(&mut self, blue: &Blue) {
+        let consistency = blue.config().consistency;
+        if consistency.name() != "all" {
+            self.warn(
+                format!("blue is read at consistency {}: {}", consistency.name(), consistency.risk().trim_end_matches('.')),
+                "Run \"nodetool repair -full\" on blue first, or read at consistency all.",
+            );
+        }
+    }
+}
+
+async fn meta_of_blue(blue: &Blue) -> Result<SchemaMeta> {
+    let rows = blue.schema_meta(schema_meta::TABLE).await?;
+    let subsystem = |(name, last_executed, executed, pending): crate::blue::kong::MetaRow| {
+        let set = |names: Option<std::collections::HashSet<String>>| names.into_iter().flatten().collect();
+        (name, Subsystem { last_executed, executed: set(executed), pending: set(pending) })
+    };
+    Ok(SchemaMeta { subsystems: rows.into_iter().map(subsystem).collect() })
+}
+
+/// The map of the database's line, with the user's maps laid over it.
+fn line(meta: &SchemaMeta, user: &[SchemaMap]) -> Result<SchemaMap> {
+    let built_in = SchemaMap::built_in()?;
+    let with_line: Vec<SchemaMap> = built_in.into_iter().chain(user.iter().filter(|map| map.detect.is_some()).cloned()).collect();
+    let Some(found) = meta.line(&with_line) else {
+        return Err(unknown_version(meta));
+    };
+    let mut map = found.clone();
+    for over in user.iter().filter(|over| over.line.is_none() || over.line == found.line) {
+        map.overlay(over.clone());
+    }
+    Ok(map)
+}
+
+fn unknown_version(meta: &SchemaMeta) -> Error {
+    if meta.subsystems.is_empty() {
+        return Error::refused("blue's keyspace has Kong's tables but no record of migrations, so its version cannot be told")
+            .remedy("Check that this is the keyspace that Kong uses; a keyspace that was only half bootstrapped cannot be moved.");
+    }
+    let edition = if meta.is_enterprise() { "Kong Enterprise" } else { "Kong" };
+    Error::refused(format!(
+        "blue is a version of {edition} that no schema map is for: its last core migration is {}",
+        meta.core()
+    ))
+    .remedy("Upgrade Kong on blue to the last release of 2.8, 3.0, 3.1, 3.2 or 3.3, or give a map of your own with --schema-map.")
+}
+
+fn not_kong(blue: &Blue, catalog: &BlueCatalog) -> Error {
+    let keyspace = blue.keyspace();
+    let error = if catalog.tables.is_empty() {
+        Error::refused(format!("blue's keyspace \"{keyspace}\" is empty: it has no tables"))
+    } else {
+        Error::refused(format!(
+            "blue's keyspace \"{keyspace}\" is not Kong's: it has no table \"{}\" among its {} tables",
+            schema_meta::TABLE,
+            catalog.tables.len()
+        ))
+    };
+    error.remedy("Give the keyspace that Kong uses: cassandra_keyspace in its configuration, \"kong\" unless it says otherwise.")
+}
+
+fn not_bootstrapped(green: &Green) -> Error {
+    Error::new(
+        Kind::Refused,
+        format!(
+            "green's database \"{}\" is not bootstrapped: Kong's record of migrations is not in its schema \"{}\"",
+            green.config().database(),
+            green.kong_schema()
+        ),
+    )
+    .remedy("Run \"kong migrations bootstrap\" against it with the very version of Kong that runs on blue; for another schema give --green-schema.")
+}
+
+fn unequal(subsystem: &str, only_blue: &[String], only_green: &[String], blue: &SchemaMeta, green: &SchemaMeta) -> String {
+    if subsystem == schema_meta::CORE {
+        return format!("the versions of Kong differ: blue is at {}, green at {}", blue.core(), green.core());
+    }
+    let list = |names: &[String]| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+    format!(
+        "the migrations of \"{subsystem}\" differ: only blue has {}, only green has {}",
+        list(only_blue),
+        list(only_green)
+    )
+}
+
+/// Counts the tables that are not moved: every row of blue is accounted for.
+async fn count_left(blue: &Blue, side: &BlueSide, plan: &KeyspacePlan) -> Result<BTreeMap<String, u64>> {
+    let counting = plan.left.iter().filter_map(|left| side.catalog.tables.get(&left.table)).map(|table| async move {
+        let key: Vec<String> = table.partition_key().into_iter().map(str::to_owned).collect();
+        Ok::<_, Error>((table.name.clone(), blue.count(&table.name, &key).await?))
+    });
+    futures::stream::iter(counting).buffer_unordered(4).try_collect().await
+}
+
+/// Whether a table's rows are people's or the data plane's, as a word.
+pub fn writer_word(writer: Writer) -> &'static str {
+    match writer {
+        Writer::Admin => "admin",
+        Writer::Traffic => "traffic",
+    }
+}
+
+/// Numbers that only people want: how much there is, and how much room.
+#[derive(Debug, Clone, Default)]
+pub struct Survey {
+    /// Rows on blue of the tables that are moved.
+    pub on_blue: BTreeMap<String, u64>,
+    /// Rows on green of all tables.
+    pub on_green: BTreeMap<String, u64>,
+    /// Size of green's database.
+    pub green_bytes: i64,
+    /// Free bytes where green's data is, when that is a file system of this machine.
+    pub green_free_bytes: Option<u64>,
+}
+
+impl Survey {
+    /// Counts both sides.
+    pub async fn take(blue: &Blue, green: &Green, inspection: &Inspection) -> Result<Survey> {
+        let counting = inspection.plan.moved.iter().map(|plan| async move {
+            Ok::<_, Error>((plan.table.clone(), blue.count(&plan.table, &plan.partition_key).await?))
+        });
+        let on_blue = futures::stream::iter(counting).buffer_unordered(4).try_collect().await?;
+        let tables: Vec<String> = inspection.green.catalog.tables.keys().cloned().collect();
+        let on_green = green.count(&tables).await?;
+        let number = |count: i64| u64::try_from(count).unwrap_or(0);
+        Ok(Survey {
+            on_blue,
+            on_green: on_green.into_iter().map(|(table, count)| (table, number(count))).collect(),
+            green_bytes: green.size().await?,
+            green_free_bytes: green.free_bytes().await,
+        })
+    }
+}

@@ -1,0 +1,409 @@
+//! From one type of CQL to one type of PostgreSQL: which pairs there are, and how the bytes of a cell become the bytes
+//! of a field (facts, section 1).
+
+use crate::blue::cell::{self, Elements, Malformed};
+use crate::blue::cql_type::CqlType;
+
+use super::reason::Reason;
+use super::schema_map::JsonShape;
+use super::{json, pg_binary, text};
+
+/// Appends the field of one scalar cell, without its length.
+pub type Scalar = fn(&[u8], &mut Vec<u8>) -> Result<(), Reason>;
+
+/// How a cell that is not null becomes a field.
+#[derive(Debug, Clone)]
+pub enum Conversion {
+    /// A value of fixed meaning; the name says how it is shown to people.
+    Scalar(Scalar, &'static str),
+    /// A JSON text.
+    Json(json::Target, JsonShape),
+    /// A list or set whose elements are scalars.
+    Array(Scalar, u32),
+    /// A list or set of JSON texts.
+    JsonArray(json::Target, JsonShape, u32),
+    /// A map whose values become the members of a JSON object.
+    Object(json::Target, CqlType),
+}
+
+impl From<Malformed> for Reason {
+    fn from(_: Malformed) -> Self {
+        Reason::Undecodable
+    }
+}
+
+impl Conversion {
+    /// The conversion for a pair of types, if there is one.
+    ///
+    /// `green_type` is spelled as `format_type()` does; `element_oid` is the element's type of an array.
+    pub fn between(blue: &CqlType, green_type: &str, element_oid: u32, shape: JsonShape) -> Option<Conversion> {
+        match blue {
+            CqlType::Native(name) => match (json_target(green_type), is_text(name)) {
+                (Some(target), true) => Some(Conversion::Json(target, shape)),
+                (Some(_), false) => None,
+                (None, _) => scalar(name, green_type).map(|(scalar, rule)| Conversion::Scalar(scalar, rule)),
+            },
+            CqlType::List(element) | CqlType::Set(element) => {
+                let CqlType::Native(name) = element.as_ref() else { return None };
+                let green_element = green_type.strip_suffix("[]")?;
+                match (json_target(green_element), is_text(name)) {
+                    (Some(target), true) => Some(Conversion::JsonArray(target, shape, element_oid)),
+                    (Some(_), false) => None,
+                    (None, _) => {
+                        scalar(name, green_element).map(|(scalar, _)| Conversion::Array(scalar, element_oid))
+                    }
+                }
+            }
+            CqlType::Map(key, value) => {
+                let target = json_target(green_type)?;
+                (key.is("text") && json_value(value)).then(|| Conversion::Object(target, (**value).clone()))
+            }
+            CqlType::Other(_) => None,
+        }
+    }
+
+    /// The rule in a few words, for `plan --columns`.
+    pub fn describe(&self) -> &'static str {
+        match self {
+            Conversion::Scalar(_, rule) => rule,
+            Conversion::Json(..) => "JSON text, parsed by PostgreSQL",
+            Conversion::Array(..) => "elements in blue's order",
+            Conversion::JsonArray(..) => "each element parsed as JSON",
+            Conversion::Object(..) => "map to JSON object",
+        }
+    }
+
+    /// Appends the field of a cell, without its length.
+    pub fn write(&self, cell: &[u8], out: &mut Vec<u8>) -> Result<(), Reason> {
+        match self {
+            Conversion::Scalar(scalar, _) => scalar(cell, out),
+            Conversion::Json(target, shape) => write_json(cell, *target, *shape, out),
+            Conversion::Array(scalar, oid) => write_array(cell, *oid, out, |element, out| scalar(element, out)),
+            Conversion::JsonArray(target, shape, oid) => {
+                write_array(cell, *oid, out, |element, out| write_json(element, *target, *shape, out))
+            }
+            Conversion::Object(target, value) => {
+                json_version(*target, out);
+                write_object(cell, value, *target, out)
+            }
+        }
+    }
+}
+
+fn is_text(name: &str) -> bool {
+    matches!(name, "text" | "ascii")
+}
+
+fn json_target(green_type: &str) -> Option<json::Target> {
+    match green_type {
+        "json" => Some(json::Target::Json),
+        "jsonb" => Some(json::Target::Jsonb),
+        _ => None,
+    }
+}
+
+/// The pairs of scalar types. `green` may carry a length, as in `character(32)`.
+fn scalar(blue: &str, green: &str) -> Option<(Scalar, &'static str)> {
+    let green = green.split('(').next().unwrap_or(green);
+    Some(match (blue, green) {
+        ("uuid" | "timeuuid", "uuid") => (uuid, "same 16 bytes"),
+        ("text" | "ascii", "text" | "character varying" | "character") => (write_text, "same bytes"),
+        ("int", "integer") => (int_as_int4, "same number"),
+        ("int", "bigint") => (int_as_int8, "widened"),
+        ("int", "smallint") => (int_as_int2, "range checked"),
+        ("smallint", "smallint") => (smallint_as_int2, "same number"),
+        ("smallint", "integer") => (smallint_as_int4, "widened"),
+        ("tinyint", "smallint") => (tinyint_as_int2, "widened"),
+        ("bigint" | "counter", "bigint") => (bigint_as_int8, "same number"),
+        ("bigint" | "counter", "integer") => (bigint_as_int4, "range checked"),
+        ("boolean", "boolean") => (boolean, "same"),
+        ("timestamp", "timestamp with time zone") => (timestamp, "same instant, to the millisecond"),
+        ("timestamp", "timestamp without time zone") => (timestamp, "same instant, in UTC"),
+        ("float", "double precision") => (float_as_float8, "widened"),
+        ("float", "real") => (four_bytes, "same number"),
+        ("double", "double precision") => (eight_bytes, "same number"),
+        ("blob", "bytea") => (blob, "same bytes"),
+        _ => return None,
+    })
+}
+
+fn exactly<const N: usize>(cell: &[u8], out: &mut Vec<u8>) -> Result<(), Reason> {
+    let bytes: &[u8; N] = cell.try_into().map_err(|_| Reason::Undecodable)?;
+    out.extend_from_slice(bytes);
+    Ok(())
+}
+
+fn uuid(cell: &[u8], out: &mut Vec<u8>) -> Result<(), Reason> {
+    exactly::<16>(cell, out)
+}
+
+fn four_bytes(cell: &[u8], out: &mut Vec<u8>) -> Result<(), Reason> {
+    exactly::<4>(cell, out)
+}
+
+fn eight_bytes(cell: &[u8], out: &mut Vec<u8>) -> Result<(), Reason> {
+    exactly::<8>(cell, out)
+}
+
+fn blob(cell: &[u8], out: &mut Vec<u8>) -> Result<(), Reason> {
+    out.extend_from_slice(cell);
+    Ok(())
+}
+
+/// A text, once it is known that PostgreSQL takes it.
+pub fn write_text(cell: &[u8], out: &mut Vec<u8>) -> Result<(), Reason> {
+    text::check(cell)?;
+    out.extend_from_slice(cell);
+    Ok(())
+}
+
+fn int_as_int4(cell: &[u8], out: &mut Vec<u8>) -> Result<(), Reason> {
+    four_bytes(cell, out)
+}
+
+fn int_as_int8(cell: &[u8], out: &mut Vec<u8>) -> Result<(), Reason> {
+    out.extend(i64::from(cell::int(cell)?).to_be_bytes());
+    Ok(())
+}
+
+fn int_as_int2(cell: &[u8], out: &mut Vec<u8>) -> Result<(), Reason> {
+    let number = i16::try_from(cell::int(cell)?).map_err(|_| Reason::NumberOutOfRange)?;
+    out.extend(number.to_be_bytes());
+    Ok(())
+}
+
+fn smallint_as_int2(cell: &[u8], out: &mut Vec<u8>) -> Result<(), Reason> {
+    exactly::<2>(cell, out)
+}
+
+fn smallint_as_int4(cell: &[u8], out: &mut Vec<u8>) -> Result<(), Reason> {
+    let number = i16::from_be_bytes(cell.try_into().map_err(|_| Reason::Undecodable)?);
+    out.extend(i32::from(number).to_be_bytes());
+    Ok(())
+}
+
+fn tinyint_as_int2(cell: &[u8], out: &mut Vec<u8>) -> Result<(), Reason> {
+    let number = i8::from_be_bytes(cell.try_into().map_err(|_| Reason::Undecodable)?);
+    out.extend(i16::from(number).to_be_bytes());
+    Ok(())
+}
+
+fn bigint_as_int8(cell: &[u8], out: &mut Vec<u8>) -> Result<(), Reason> {
+    eight_bytes(cell, out)
+}
+
+fn bigint_as_int4(cell: &[u8], out: &mut Vec<u8>) -> Result<(), Reason> {
+    let number = i32::try_from(cell::bigint(cell)?).map_err(|_| Reason::NumberOutOfRange)?;
+    out.extend(number.to_be_bytes());
+    Ok(())
+}
+
+fn boolean(cell: &[u8], out: &mut Vec<u8>) -> Result<(), Reason> {
+    let [byte] = cell else { return Err(Reason::Undecodable) };
+    out.push(u8::from(*byte != 0));
+    Ok(())
+}
+
+/// Both of PostgreSQL's timestamp types count microseconds; the one without time zone holds UTC in Kong's tables.
+fn timestamp(cell: &[u8], out: &mut Vec<u8>) -> Result<(), Reason> {
+    let microseconds = pg_binary::timestamp(cell::bigint(cell)?).ok_or(Reason::TimestampOutOfRange)?;
+    out.extend(microseconds.to_be_bytes());
+    Ok(())
+}
+
+fn float_as_float8(cell: &[u8], out: &mut Vec<u8>) -> Result<(), Reason> {
+    let number = f32::from_be_bytes(cell.try_into().map_err(|_| Reason::Undecodable)?);
+    out.extend(f64::from(number).to_be_bytes());
+    Ok(())
+}
+
+fn write_array(
+    cell: &[u8],
+    element_oid: u32,
+    out: &mut Vec<u8>,
+    write: impl Fn(&[u8], &mut Vec<u8>) -> Result<(), Reason>,
+) -> Result<(), Reason> {
+    let elements = Elements::of_collection(cell)?;
+    pg_binary::array(out, element_oid, elements.left());
+    for element in elements {
+        let element = element?;
+        pg_binary::field(out, |out| write(element, out))?;
+    }
+    Ok(())
+}
+
+/// jsonb's binary form begins with the version of the format, 1.
+fn json_version(target: json::Target, out: &mut Vec<u8>) {
+    if target == json::Target::Jsonb {
+        out.push(1);
+    }
+}
+
+fn write_json(cell: &[u8], target: json::Target, shape: JsonShape, out: &mut Vec<u8>) -> Result<(), Reason> {
+    text::check(cell)?;
+    let top = json::check(cell, target)?;
+    if shape == JsonShape::Object && top != json::Top::Object {
+        return Err(Reason::JsonNotObject);
+    }
+    json_version(target, out);
+    out.extend_from_slice(cell);
+    Ok(())
+}
+
+/// Whether values of this type can be members of a JSON object.
+fn json_value(value: &CqlType) -> bool {
+    match value {
+        CqlType::Native(name) => {
+            matches!(name.as_str(), "text" | "ascii" | "int" | "bigint" | "boolean" | "float" | "double" | "uuid")
+        }
+        CqlType::List(element) | CqlType::Set(element) => json_value(element),
+        CqlType::Map(key, value) => key.is("text") && json_value(value),
+        CqlType::Other(_) => false,
+    }
+}
+
+fn write_object(cell: &[u8], value: &CqlType, target: json::Target, out: &mut Vec<u8>) -> Result<(), Reason> {
+    let mut elements = Elements::of_map(cell)?;
+    out.push(b'{');
+    let mut first = true;
+    while let (Some(key), Some(member)) = (elements.next(), elements.next()) {
+        if !first {
+            out.push(b',');
+        }
+        first = false;
+        write_json_string(key?, out)?;
+        out.push(b':');
+        write_json_value(member?, value, target, out)?;
+    }
+    out.push(b'}');
+    Ok(())
+}
+
+fn write_json_value(cell: &[u8], kind: &CqlType, target: json::Target, out: &mut Vec<u8>) -> Result<(), Reason> {
+    match kind {
+        CqlType::Map(_, value) => write_object(cell, value, target, out),
+        CqlType::List(element) | CqlType::Set(element) => {
+            out.push(b'[');
+            for (at, member) in Elements::of_collection(cell)?.enumerate() {
+                if at > 0 {
+                    out.push(b',');
+                }
+                write_json_value(member?, element, target, out)?;
+            }
+            out.push(b']');
+            Ok(())
+        }
+        CqlType::Native(name) => write_json_scalar(cell, name, out),
+        CqlType::Other(_) => Err(Reason::Undecodable),
+    }
+}
+
+fn write_json_scalar(cell: &[u8], name: &str, out: &mut Vec<u8>) -> Result<(), Reason> {
+    let text = match name {
+        "int" => cell::int(cell)?.to_string(),
+        "bigint" => cell::bigint(cell)?.to_string(),
+        "boolean" => (cell.first().ok_or(Reason::Undecodable)? != &0).to_string(),
+        "uuid" => uuid::Uuid::from_slice(cell).map_err(|_| Reason::Undecodable)?.to_string(),
+        "float" => {
+            let number = f32::from_be_bytes(cell.try_into().map_err(|_| Reason::Undecodable)?);
+            json_number(f64::from(number))?
+        }
+        "double" => json_number(f64::from_be_bytes(cell.try_into().map_err(|_| Reason::Undecodable)?))?,
+        _ => return write_json_string(cell, out),
+    };
+    if name == "uuid" {
+        return write_json_string(text.as_bytes(), out);
+    }
+    out.extend_from_slice(text.as_bytes());
+    Ok(())
+}
+
+/// JSON has no NaN and no infinity.
+fn json_number(number: f64) -> Result<String, Reason> {
+    if number.is_finite() { Ok(number.to_string()) } else { Err(Reason::JsonInvalid) }
+}
+
+fn write_json_string(cell: &[u8], out: &mut Vec<u8>) -> Result<(), Reason> {
+    let text = text::check(cell)?;
+    serde_json::to_writer(&mut *out, text).map_err(|_| Reason::Undecodable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn convert(blue: &str, green: &str, cell: &[u8]) -> Result<Vec<u8>, Reason> {
+        let oid = 25;
+        let conversion =
+            Conversion::between(&CqlType::parse(blue), green, oid, JsonShape::Object).expect("a known pair");
+        let mut out = Vec::new();
+        conversion.write(cell, &mut out).map(|()| out)
+    }
+
+    #[test]
+    fn numbers_are_widened_or_range_checked() {
+        assert_eq!(convert("int", "bigint", &(-5_i32).to_be_bytes()), Ok((-5_i64).to_be_bytes().to_vec()));
+        assert_eq!(convert("int", "smallint", &64_i32.to_be_bytes()), Ok(64_i16.to_be_bytes().to_vec()));
+        assert_eq!(convert("int", "smallint", &40_000_i32.to_be_bytes()), Err(Reason::NumberOutOfRange));
+        assert_eq!(convert("counter", "integer", &(1_i64 << 31).to_be_bytes()), Err(Reason::NumberOutOfRange));
+        assert_eq!(
+            convert("float", "double precision", &0.1_f32.to_be_bytes()),
+            Ok(f64::from(0.1_f32).to_be_bytes().to_vec())
+        );
+    }
+
+    #[test]
+    fn an_empty_cell_is_not_a_number() {
+        for (blue, green) in [("int", "integer"), ("timestamp", "timestamp with time zone"), ("uuid", "uuid"), ("boolean", "boolean")] {
+            assert_eq!(convert(blue, green, b""), Err(Reason::Undecodable), "{blue}");
+        }
+        assert_eq!(convert("text", "text", b""), Ok(Vec::new()));
+        assert_eq!(convert("blob", "bytea", b""), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn json_is_handed_over_untouched() {
+        let text = br#"{"a":1e+15,"b":"\/x"}"#;
+        let mut expected = vec![1];
+        expected.extend(text);
+        assert_eq!(convert("text", "jsonb", text), Ok(expected));
+        assert_eq!(convert("text", "json", text), Ok(text.to_vec()));
+        assert_eq!(convert("text", "jsonb", b"[]"), Err(Reason::JsonNotObject));
+        assert_eq!(convert("text", "jsonb", b"null"), Err(Reason::JsonNotObject));
+        assert_eq!(convert("text", "jsonb", b""), Err(Reason::JsonInvalid));
+    }
+
+    fn collection(elements: &[&[u8]]) -> Vec<u8> {
+        let mut cell = (elements.len() as i32).to_be_bytes().to_vec();
+        for element in elements {
+            cell.extend((element.len() as i32).to_be_bytes());
+            cell.extend(*element);
+        }
+        cell
+    }
+
+    #[test]
+    fn headers_become_an_object_of_arrays() {
+        let values = collection(&[b"a", b"b\"c"]);
+        let mut cell = 2_i32.to_be_bytes().to_vec();
+        for part in [b"x-one".as_slice(), &values, b"x-two", &collection(&[])] {
+            cell.extend((part.len() as i32).to_be_bytes());
+            cell.extend(part);
+        }
+        let out = convert("map<text, frozen<set<text>>>", "jsonb", &cell).unwrap();
+        assert_eq!(out, b"\x01{\"x-one\":[\"a\",\"b\\\"c\"],\"x-two\":[]}");
+    }
+
+    #[test]
+    fn pairs_without_a_rule_have_no_conversion() {
+        let none = |blue: &str, green: &str| {
+            Conversion::between(&CqlType::parse(blue), green, 0, JsonShape::Object).is_none()
+        };
+        assert!(none("text", "uuid"));
+        assert!(none("int", "text"));
+        assert!(none("set<text>", "text"));
+        assert!(none("set<int>", "jsonb[]"));
+        assert!(none("varint", "bigint"));
+        assert!(none("map<int, text>", "jsonb"));
+    }
+}

@@ -1,0 +1,101 @@
+//! The workspace id that Kong on Cassandra writes in front of unique texts, and what else may stand there.
+//!
+//! Kong's reader cuts 37 bytes whenever byte 37 is `:`; a migrator that did so would corrupt values. Cut is only the
+//! row's own workspace id; every other shape is a finding (facts, sections 1 and 4.4).
+
+use uuid::Uuid;
+
+use super::reason::Reason;
+
+/// Length of a uuid in its text form.
+const UUID: usize = 36;
+
+/// The literal that a defect of Kong 2.1.0's migration wrote in place of values.
+const LITERAL: &[u8] = b"$(VALUE)";
+
+/// What was found in front of a value.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Stripped<'a> {
+    /// The row's own workspace id stood in front; this is the value.
+    Own(&'a [u8]),
+    /// Nothing that looks like a workspace id; this is the value, and worth a note.
+    Missing(&'a [u8]),
+}
+
+/// Takes the row's own workspace id off a unique text.
+///
+/// `known` are the ids of all workspaces on blue, in any order.
+pub fn strip<'a>(value: &'a [u8], own: Uuid, known: &[Uuid]) -> Result<Stripped<'a>, Reason> {
+    let Some((workspace, rest)) = split(value) else {
+        return if value == LITERAL { Err(Reason::PrefixLiteral) } else { Ok(Stripped::Missing(value)) };
+    };
+    if workspace != own || !is_lower_case(value) {
+        return Err(Reason::PrefixForeign);
+    }
+    if rest == LITERAL {
+        return Err(Reason::PrefixLiteral);
+    }
+    match split(rest) {
+        Some((again, _)) if again == own || known.contains(&again) => Err(Reason::PrefixDouble),
+        _ => Ok(Stripped::Own(rest)),
+    }
+}
+
+/// A uuid, a colon, and what follows.
+fn split(value: &[u8]) -> Option<(Uuid, &[u8])> {
+    let (head, rest) = value.split_at_checked(UUID)?;
+    let rest = rest.strip_prefix(b":")?;
+    Some((Uuid::try_parse_ascii(head).ok()?, rest))
+}
+
+/// Kong writes ids in lower case; upper case in front of a value is somebody else's text.
+fn is_lower_case(value: &[u8]) -> bool {
+    value.iter().take(UUID).all(|byte| !byte.is_ascii_uppercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWN: &str = "a2a473df-2f8f-4630-a5d2-ce462300cede";
+    const OTHER: &str = "11111111-2222-4333-8444-555555555555";
+    const STRANGER: &str = "99999999-2222-4333-8444-555555555555";
+
+    fn check(value: &str) -> Result<(bool, String), Reason> {
+        let known = [Uuid::try_parse(OWN).unwrap(), Uuid::try_parse(OTHER).unwrap()];
+        strip(value.as_bytes(), known[0], &known).map(|found| match found {
+            Stripped::Own(rest) => (true, String::from_utf8(rest.to_vec()).unwrap()),
+            Stripped::Missing(rest) => (false, String::from_utf8(rest.to_vec()).unwrap()),
+        })
+    }
+
+    #[test]
+    fn the_rows_own_workspace_is_taken_off_once() {
+        for rest in ["bob", "a:b:c", ":starts:with:colon", "", "日本"] {
+            assert_eq!(check(&format!("{OWN}:{rest}")), Ok((true, rest.to_owned())));
+        }
+    }
+
+    #[test]
+    fn a_uuid_that_is_no_workspace_is_part_of_the_value() {
+        assert_eq!(check(&format!("{OWN}:{STRANGER}:x")), Ok((true, format!("{STRANGER}:x"))));
+    }
+
+    #[test]
+    fn a_value_without_prefix_stays_whole() {
+        for value in ["bob", "a:b", OWN, "0123456789012345678901234567890123456:x"] {
+            assert_eq!(check(value), Ok((false, value.to_owned())));
+        }
+    }
+
+    #[test]
+    fn other_shapes_are_findings() {
+        assert_eq!(check(&format!("{OTHER}:bob")), Err(Reason::PrefixForeign));
+        assert_eq!(check(&format!("{STRANGER}:bob")), Err(Reason::PrefixForeign));
+        assert_eq!(check(&format!("{}:bob", OWN.to_uppercase())), Err(Reason::PrefixForeign));
+        assert_eq!(check(&format!("{OWN}:{OWN}:bob")), Err(Reason::PrefixDouble));
+        assert_eq!(check(&format!("{OWN}:{OTHER}:bob")), Err(Reason::PrefixDouble));
+        assert_eq!(check(&format!("{OWN}:$(VALUE)")), Err(Reason::PrefixLiteral));
+        assert_eq!(check("$(VALUE)"), Err(Reason::PrefixLiteral));
+    }
+}

@@ -1,0 +1,334 @@
+//! One row: the bytes of blue's cells in, the bytes of a binary COPY row out.
+//!
+//! No value is built per cell and nothing is allocated per row that goes through: each column of the table plan
+//! appends to the caller's buffer. A row that green would not accept is taken back out of the buffer, whole, and
+//! reported with its column and reason.
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::blue::cell;
+
+use super::prefix::{self, Stripped};
+use super::reason::{Note, Reason, Repair};
+use super::schema_map::Remark;
+use super::table_plan::{ColumnPlan, Part, Source, Substitute, TablePlan};
+use super::{conversion, pg_binary};
+
+/// A timestamp before this (2010-01-01) is older than Kong.
+const BEFORE_KONG_MS: i64 = 1_262_304_000_000;
+
+/// What became of a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It stands in the buffer.
+    Staged,
+    /// Its partition is one that Kong does not read; nothing was written.
+    OtherPartition,
+    /// Green would not accept it; nothing was written.
+    Rejected(Rejection),
+    /// A column that green does not have holds a value; nothing was written. The cell's place is given.
+    UnknownColumn(usize),
+}
+
+/// Why a row was set aside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// The column, where one is to blame; for a half row the columns that are missing.
+    pub column: Option<String>,
+    /// The reason.
+    pub reason: Reason,
+}
+
+/// What was mended and what is worth a note in one row; cleared and reused from row to row.
+#[derive(Debug, Default)]
+pub struct Remarks {
+    /// Place of the column in the plan, and what was done.
+    pub repairs: Vec<(usize, Repair)>,
+    /// Place of the column in the plan, and what was seen.
+    pub notes: Vec<(usize, Note)>,
+}
+
+/// What a transcoder has to know beyond the plan.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    /// Ids of all workspaces on blue.
+    pub workspaces: Vec<Uuid>,
+    /// Milliseconds since 1970; a day after it a timestamp lies in the future.
+    pub now_ms: i64,
+}
+
+/// The compiled converter of one table.
+#[derive(Debug, Clone)]
+pub struct Transcoder<'a> {
+    plan: &'a TablePlan,
+    surroundings: &'a Surroundings,
+}
+
+/// The cells of one row, in the order of the plan; `None` is null.
+type Cells<'a> = [Option<&'a [u8]>];
+
+impl<'a> Transcoder<'a> {
+    /// A converter for the rows of one table.
+    pub fn new(plan: &'a TablePlan, surroundings: &'a Surroundings) -> Self {
+        Transcoder { plan, surroundings }
+    }
+
+    /// Appends one row to `out`, or says why not. `remarks` are those of this row only.
+    pub fn row(&self, cells: &Cells<'_>, out: &mut Vec<u8>, remarks: &mut Remarks) -> Outcome {
+        remarks.repairs.clear();
+        remarks.notes.clear();
+        if let Some((cell, value)) = &self.plan.partition
+            && get(cells, *cell) != Some(value.as_bytes())
+        {
+            return Outcome::OtherPartition;
+        }
+        if let Some(&unknown) = self.plan.unknown.iter().find(|&&cell| get(cells, cell).is_some()) {
+            return Outcome::UnknownColumn(unknown);
+        }
+        let start = out.len();
+        match self.whole_row(cells, out, remarks) {
+            Ok(()) => Outcome::Staged,
+            Err(rejection) => {
+                out.truncate(start);
+                remarks.repairs.clear();
+                remarks.notes.clear();
+                Outcome::Rejected(rejection)
+            }
+        }
+    }
+
+    fn whole_row(&self, cells: &Cells<'_>, out: &mut Vec<u8>, remarks: &mut Remarks) -> Result<(), Rejection> {
+        self.no_half_row(cells)?;
+        let workspace = self.workspace(cells)?;
+        pg_binary::row(out, i16::try_from(self.plan.columns.len()).unwrap_or(i16::MAX));
+        for (at, column) in self.plan.columns.iter().enumerate() {
+            let mut field = Field { at, cells, workspace, surroundings: self.surroundings, out, remarks };
+            field
+                .write(column)
+                .map_err(|reason| Rejection { column: Some(column.name.clone()), reason })?;
+        }
+        Ok(())
+    }
+
+    fn no_half_row(&self, cells: &Cells<'_>) -> Result<(), Rejection> {
+        let missing = |group: &&Vec<usize>| group.iter().all(|&cell| get(cells, cell).is_none());
+        if !self.plan.required.iter().any(|group| missing(&group)) {
+            return Ok(());
+        }
+        let names: Vec<String> = self.plan.required.iter().filter(missing).map(|group| self.names(group)).collect();
+        Err(Rejection { column: Some(names.join(", ")), reason: Reason::HalfRow })
+    }
+
+    fn names(&self, group: &[usize]) -> String {
+        let names: Vec<&str> = group.iter().filter_map(|&cell| self.plan.cell_name(cell)).collect();
+        names.join("|")
+    }
+
+    fn workspace(&self, cells: &Cells<'_>) -> Result<Option<Uuid>, Rejection> {
+        let Some(cell) = self.plan.workspace else { return Ok(None) };
+        let refuse = |reason| Rejection { column: self.plan.cell_name(cell).map(str::to_owned), reason };
+        let bytes = get(cells, cell).ok_or_else(|| refuse(Reason::WorkspaceNull))?;
+        Uuid::from_slice(bytes).map(Some).map_err(|_| refuse(Reason::Undecodable))
+    }
+}
+
+fn get<'a>(cells: &Cells<'a>, at: usize) -> Option<&'a [u8]> {
+    cells.get(at).copied().flatten()
+}
+
+/// One field in the making.
+struct Field<'r, 'c> {
+    at: usize,
+    cells: &'r Cells<'c>,
+    workspace: Option<Uuid>,
+    surroundings: &'r Surroundings,
+    out: &'r mut Vec<u8>,
+    remarks: &'r mut Remarks,
+}
+
+impl Field<'_, '_> {
+    fn write(&mut self, column: &ColumnPlan) -> Result<(), Reason> {
+        match &column.source {
+            Source::Nothing => {
+                pg_binary::null(self.out);
+                Ok(())
+            }
+            Source::Cell { cell, conversion, prefixed, when_null, remark } => {
+                match (get(self.cells, *cell), when_null) {
+                    (None, None) => {
+                        pg_binary::null(self.out);
+                        Ok(())
+                    }
+                    (None, Some(substitute)) => self.substitute(substitute),
+                    (Some(bytes), _) if *prefixed => self.prefixed(bytes),
+                    (Some(bytes), _) => {
+                        self.remark(bytes, *remark, &column.green_type);
+                        pg_binary::field(self.out, |out| conversion.write(bytes, out))
+                    }
+                }
+            }
+            Source::CacheKey { cell, parts } => self.cache_key(*cell, parts),
+            Source::CellExpiry { ttls, now } => self.cell_expiry(ttls, *now),
+            Source::WindowExpiry { start, period, seconds } => self.window_expiry(*start, *period, seconds),
+        }
+    }
+
+    fn prefixed(&mut self, bytes: &[u8]) -> Result<(), Reason> {
+        // A row without workspace was rejected before; this column then has no prefix to speak of.
+        let own = self.workspace.ok_or(Reason::WorkspaceNull)?;
+        let value = match prefix::strip(bytes, own, &self.surroundings.workspaces)? {
+            Stripped::Own(value) => value,
+            Stripped::Missing(value) => {
+                let cipher = value.starts_with(b"$ke$");
+                let note = if cipher { Note::KeyringCipherText } else { Note::PrefixMissing };
+                self.remarks.notes.push((self.at, note));
+                value
+            }
+        };
+        pg_binary::field(self.out, |out| conversion::write_text(value, out))
+    }
+
+    fn substitute(&mut self, substitute: &Substitute) -> Result<(), Reason> {
+        match substitute {
+            Substitute::Boolean(value) => {
+                self.remarks.repairs.push((self.at, Repair::DefaultForNull));
+                pg_binary::field(self.out, |out| {
+                    out.push(u8::from(*value));
+                    Ok(())
+                })
+            }
+            Substitute::CertificateDigest(cell) => {
+                let digest = get(self.cells, *cell).and_then(certificate_digest).ok_or(Reason::HalfRow)?;
+                self.remarks.repairs.push((self.at, Repair::DigestRecomputed));
+                pg_binary::field(self.out, |out| conversion::write_text(digest.as_bytes(), out))
+            }
+        }
+    }
+
+    fn cache_key(&mut self, stored: Option<usize>, parts: &[Part]) -> Result<(), Reason> {
+        let start = self.out.len();
+        pg_binary::field(self.out, |out| {
+            for (at, part) in parts.iter().enumerate() {
+                if at > 0 {
+                    out.push(b':');
+                }
+                write_part(part, self.cells, out)?;
+            }
+            Ok::<_, Reason>(())
+        })?;
+        let rebuilt = self.out.get(start + 4..);
+        if rebuilt != stored.and_then(|cell| get(self.cells, cell)) {
+            self.remarks.repairs.push((self.at, Repair::CacheKeyRebuilt));
+        }
+        Ok(())
+    }
+
+    /// Read time cut to the second plus the largest time to live, both of the same page (DESIGN, "Time to live").
+    fn cell_expiry(&mut self, ttls: &[usize], now: usize) -> Result<(), Reason> {
+        let mut largest: Option<i32> = None;
+        for bytes in ttls.iter().filter_map(|&ttl| get(self.cells, ttl)) {
+            largest = largest.max(Some(cell::int(bytes)?));
+        }
+        let Some(seconds) = largest else {
+            pg_binary::null(self.out);
+            return Ok(());
+        };
+        let now = cell::bigint(get(self.cells, now).ok_or(Reason::Undecodable)?)?;
+        self.instant(now.div_euclid(1000).saturating_add(i64::from(seconds)).saturating_mul(1000))
+    }
+
+    fn window_expiry(&mut self, start: usize, period: usize, seconds: &BTreeMap<String, i64>) -> Result<(), Reason> {
+        let start = cell::bigint(get(self.cells, start).ok_or(Reason::HalfRow)?)?;
+        let period = get(self.cells, period).and_then(|bytes| std::str::from_utf8(bytes).ok());
+        let length = period.and_then(|period| seconds.get(period)).ok_or(Reason::PeriodUnknown)?;
+        self.instant(start.saturating_add(length.saturating_mul(1000)))
+    }
+
+    fn instant(&mut self, milliseconds: i64) -> Result<(), Reason> {
+        let instant = pg_binary::timestamp(milliseconds).ok_or(Reason::TimestampOutOfRange)?;
+        pg_binary::field(self.out, |out| {
+            out.extend(instant.to_be_bytes());
+            Ok(())
+        })
+    }
+
+    fn remark(&mut self, bytes: &[u8], remark: Option<Remark>, green_type: &str) {
+        if green_type.starts_with("timestamp") {
+            let likely = BEFORE_KONG_MS..self.surroundings.now_ms.saturating_add(86_400_000);
+            if cell::bigint(bytes).is_ok_and(|instant| !likely.contains(&instant)) {
+                self.remarks.notes.push((self.at, Note::TimestampUnlikely));
+            }
+        }
+        if remark == Some(Remark::RegexPath) && any_regex_without_tilde(bytes) {
+            self.remarks.notes.push((self.at, Note::RegexPathWithoutTilde));
+        }
+        if bytes.starts_with(b"$ke$") {
+            self.remarks.notes.push((self.at, Note::KeyringCipherText));
+        }
+    }
+}
+
+fn write_part(part: &Part, cells: &Cells<'_>, out: &mut Vec<u8>) -> Result<(), Reason> {
+    match part {
+        Part::Text(text) => {
+            out.extend_from_slice(text.as_bytes());
+            Ok(())
+        }
+        Part::Cell { cell, uuid } => match (get(cells, *cell), uuid) {
+            (None, _) => Ok(()),
+            (Some(bytes), true) => {
+                let id = Uuid::from_slice(bytes).map_err(|_| Reason::Undecodable)?;
+                let mut text = Uuid::encode_buffer();
+                out.extend_from_slice(id.hyphenated().encode_lower(&mut text).as_bytes());
+                Ok(())
+            }
+            (Some(bytes), false) => conversion::write_text(bytes, out),
+        },
+    }
+}
+
+/// Lower-case hex of SHA-256 over the DER of the first certificate in a PEM text.
+fn certificate_digest(pem: &[u8]) -> Option<String> {
+    use rustls_pki_types::{CertificateDer, pem::PemObject};
+    let certificate = CertificateDer::from_pem_slice(pem).ok()?;
+    Some(format!("{:x}", Sha256::digest(&certificate)))
+}
+
+/// Kong 3.0's own test for a plain path: only these characters (facts, 4.18).
+fn any_regex_without_tilde(paths: &[u8]) -> bool {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"._~/%-".contains(byte);
+    let Ok(paths) = cell::Elements::of_collection(paths) else { return false };
+    paths.flatten().any(|path| !path.starts_with(b"~") && !path.iter().all(plain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_looks_like_a_regex_is_remarked_unless_it_says_so() {
+        let list = |path: &[u8]| {
+            let mut cell = 1_i32.to_be_bytes().to_vec();
+            cell.extend((path.len() as i32).to_be_bytes());
+            cell.extend(path);
+            cell
+        };
+        assert!(any_regex_without_tilde(&list(br"/a/\d+$")));
+        assert!(!any_regex_without_tilde(&list(br"~/a/\d+$")));
+        assert!(!any_regex_without_tilde(&list(b"/plain/path-1_2.html%20")));
+    }
+
+    #[test]
+    fn the_digest_is_that_of_the_der_bytes() {
+        // "MAMCAQE=" is a DER sequence holding the integer 1; its digest was made with sha256sum.
+        let pem = b"-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n";
+        assert_eq!(
+            certificate_digest(pem).as_deref(),
+            Some("1b65f68a522c858715f5dd951cd0402dc16691778814bf0759822b7a257421d0")
+        );
+        assert_eq!(certificate_digest(b"no certificate"), None);
+    }
+}

@@ -1,0 +1,367 @@
+//! Fills the stage: every table of the plan, scanned by token range in parallel, converted page by page, copied.
+//!
+//! While one page is converted and copied the next one is on its way. A table's first page is small; when it is not
+//! the last one, the table is cut into ranges – unless all its rows are one partition, which can only be paged through.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures::{StreamExt, TryStreamExt};
+use scylla::response::PagingState;
+
+use crate::blue::scan::{Page, TableReader, TokenRange};
+use crate::blue::session::{Blue, quote};
+use crate::error::{Error, Result};
+use crate::green::stage::{Mended, RowBuffer, SetAside, Stage};
+use crate::mapping::exhibit;
+use crate::mapping::reason::{Note, Reason};
+use crate::mapping::table_plan::{Cell, KeyspacePlan, TablePlan};
+use crate::mapping::transcode::{Outcome, Remarks, Surroundings, Transcoder};
+use crate::progress::Observer;
+
+/// Keys shown as examples of one note.
+const EXAMPLES: usize = 5;
+
+/// What was read of one table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// Rows of blue.
+    pub source: u64,
+    /// Rows in the stage.
+    pub staged: u64,
+    /// Rows of a partition that Kong does not read.
+    pub other_partition: u64,
+    /// Column and kind of what was seen: how often, and some keys.
+    pub notes: BTreeMap<(String, Note), (u64, Vec<String>)>,
+}
+
+impl Loaded {
+    fn add(&mut self, other: Loaded) {
+        self.source += other.source;
+        self.staged += other.staged;
+        self.other_partition += other.other_partition;
+        for (what, (count, keys)) in other.notes {
+            let own = self.notes.entry(what).or_default();
+            own.0 += count;
+            own.1.extend(keys);
+            own.1.truncate(EXAMPLES);
+        }
+    }
+}
+
+/// Where converted rows go.
+pub enum Target {
+    /// Into green's staging tables.
+    Stage(Stage),
+    /// Nowhere: `plan --quick` only wants to know which rows cannot be converted.
+    Nowhere(Mutex<Tally>),
+}
+
+/// What was set aside and mended where there is no stage to record it.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Rows set aside, with their table.
+    pub aside: Vec<(String, SetAside)>,
+    /// How many values were mended, per table, column and way, and in some of which rows.
+    pub mended: BTreeMap<(String, String, &'static str), (u64, Vec<serde_json::Value>)>,
+    /// How many rows have a mended value, per table.
+    pub mended_rows: BTreeMap<String, u64>,
+}
+
+impl Tally {
+    fn add(&mut self, table: &str, converted: Converted) {
+        self.aside.extend(converted.aside.into_iter().map(|row| (table.to_owned(), row)));
+        let mut last = None;
+        for one in converted.mended {
+            // The values of one row come one after another.
+            if last.as_ref() != Some(&one.key) {
+                *self.mended_rows.entry(table.to_owned()).or_default() += 1;
+            }
+            let (count, keys) = self.mended.entry((table.to_owned(), one.column, one.repair)).or_default();
+            *count += 1;
+            if keys.len() < EXAMPLES {
+                keys.push(one.key.clone());
+            }
+            last = Some(one.key);
+        }
+    }
+}
+
+/// Everything that loading needs, shared by all tasks.
+pub struct Loader {
+    /// Where rows come from.
+    pub blue: Arc<Blue>,
+    /// Where they go.
+    pub target: Target,
+    /// The plan.
+    pub plan: Arc<KeyspacePlan>,
+    /// What transcoders must know.
+    pub surroundings: Surroundings,
+    /// Who watches.
+    pub observer: Arc<dyn Observer>,
+    /// Pages worked on at the same time.
+    pub parallel: usize,
+}
+
+/// A part of a table that one task reads from end to end.
+struct Part {
+    table: usize,
+    reader: Arc<TableReader>,
+    range: TokenRange,
+    of: Arc<Progress>,
+}
+
+/// How many parts of a table are done.
+struct Progress {
+    done: AtomicUsize,
+    parts: usize,
+}
+
+impl Loader {
+    /// Loads all tables; the result is in the plan's order.
+    pub async fn run(self: Arc<Self>) -> Result<Vec<Loaded>> {
+        let mut loaded = vec![Loaded::default(); self.plan.moved.len()];
+        let mut parts = Vec::new();
+        let firsts = futures::stream::iter(0..self.plan.moved.len())
+            .map(|table| spawned(self.clone().first_page(table)))
+            .buffer_unordered(self.parallel);
+        let mut firsts = Box::pin(firsts);
+        while let Some(first) = firsts.try_next().await? {
+            match first {
+                First::Done(table, counts) => self.add(&mut loaded, table, counts),
+                First::More(more) => parts.extend(more),
+            }
+        }
+        // Ranges of all tables mixed: a table that hangs on one slow replica does not hold up the others.
+        let mut rest = Box::pin(
+            futures::stream::iter(parts).map(|part| spawned(self.clone().part(part))).buffer_unordered(self.parallel),
+        );
+        while let Some((table, counts)) = rest.try_next().await? {
+            self.add(&mut loaded, table, counts);
+        }
+        Ok(loaded)
+    }
+
+    fn add(&self, loaded: &mut [Loaded], table: usize, counts: Loaded) {
+        if let Some(own) = loaded.get_mut(table) {
+            own.add(counts);
+        }
+    }
+
+    fn table(&self, at: usize) -> Result<&TablePlan> {
+        self.plan.moved.get(at).ok_or_else(|| Error::new(crate::error::Kind::Server, "a table left the plan"))
+    }
+
+    async fn first_page(self: Arc<Self>, at: usize) -> Result<First> {
+        let plan = self.table(at)?;
+        let reader = Arc::new(self.blue.reader(&plan.table, &select(plan), &plan.partition_key).await?);
+        let page = self.blue.page(&reader, TokenRange::WHOLE, PagingState::start(), Page::first_rows()).await?;
+        if page.next.is_none() {
+            let counts = self.work(plan, &page).await?;
+            self.observer.done(&plan.table);
+            return Ok(First::Done(at, counts));
+        }
+        let one_partition = plan.partition.as_ref().and_then(|(cell, _)| plan.cell_name(*cell));
+        let single = matches!(plan.partition_key.as_slice(), [key] if Some(key.as_str()) == one_partition);
+        let ranges = if single { [TokenRange::WHOLE].into() } else { self.blue.ranges(self.parallel * 8) };
+        let of = Arc::new(Progress { done: AtomicUsize::new(0), parts: ranges.len() });
+        let part = |range| Part { table: at, reader: reader.clone(), range, of: of.clone() };
+        Ok(First::More(ranges.into_iter().map(part).collect()))
+    }
+
+    async fn part(self: Arc<Self>, part: Part) -> Result<(usize, Loaded)> {
+        let plan = self.table(part.table)?;
+        let mut counts = Loaded::default();
+        let mut next = Some((PagingState::start(), Page::first_rows()));
+        let mut coming = None;
+        while let Some(page) = match (coming.take(), next.take()) {
+            (Some(page), _) => Some(joined(page).await?),
+            (None, Some((from, rows))) => Some(self.blue.page(&part.reader, part.range, from, rows).await?),
+            (None, None) => None,
+        } {
+            if let Some(from) = page.next.clone() {
+                let (loader, reader, range, rows) =
+                    (self.clone(), part.reader.clone(), part.range, page.next_rows());
+                coming = Some(tokio::spawn(async move { loader.blue.page(&reader, range, from, rows).await }));
+            }
+            counts.add(self.work(plan, &page).await?);
+        }
+        let done = part.of.done.fetch_add(1, Ordering::Relaxed) + 1;
+        self.observer.parts(&plan.table, done, part.of.parts);
+        if done == part.of.parts {
+            self.observer.done(&plan.table);
+        }
+        Ok((part.table, counts))
+    }
+
+    /// Converts one page and copies it into the stage.
+    async fn work(&self, plan: &TablePlan, page: &Page) -> Result<Loaded> {
+        let mut converted = self.convert(plan, page)?;
+        let counts = match &self.target {
+            Target::Stage(stage) => {
+                let refused = stage.copy(plan, &converted.buffer).await?;
+                converted.counts.staged -= refused.len() as u64;
+                if !refused.is_empty() {
+                    self.exhibit_refused(plan, page, &converted.places, &refused, &mut converted.aside)?;
+                }
+                stage.record(&plan.table, &converted.aside, &converted.mended).await?;
+                converted.counts
+            }
+            Target::Nowhere(tally) => {
+                let counts = std::mem::take(&mut converted.counts);
+                tally.lock().unwrap_or_else(PoisonError::into_inner).add(&plan.table, converted);
+                counts
+            }
+        };
+        self.observer.rows(&plan.table, page.len() as u64);
+        Ok(counts)
+    }
+
+    fn convert(&self, plan: &TablePlan, page: &Page) -> Result<Converted> {
+        let transcoder = Transcoder::new(plan, &self.surroundings);
+        let mut converted = Converted::default();
+        let mut remarks = Remarks::default();
+        let mut unknown = None;
+        let mut place = 0;
+        let read = page.for_each(|cells| {
+            let start = converted.buffer.bytes.len();
+            match transcoder.row(cells, &mut converted.buffer.bytes, &mut remarks) {
+                Outcome::Staged => {
+                    converted.buffer.starts.push(start);
+                    converted.places.push(place);
+                    converted.counts.staged += 1;
+                    converted.remark(plan, cells, &remarks);
+                }
+                Outcome::OtherPartition => converted.counts.other_partition += 1,
+                Outcome::Rejected(rejection) => converted.aside.push(SetAside {
+                    key: exhibit::key(plan, cells),
+                    column: rejection.column,
+                    reason: rejection.reason.code(),
+                    detail: None,
+                    row: exhibit::row(plan, cells),
+                }),
+                Outcome::UnknownColumn(cell) => unknown = Some((cell, exhibit::key(plan, cells))),
+            }
+            converted.counts.source += 1;
+            place += 1;
+        });
+        read.map_err(|e| self.blue.explain(e, &format!("cannot read the table \"{}\"", plan.table)))?;
+        match unknown {
+            Some((cell, key)) => Err(unknown_column(plan, cell, &key)),
+            None => Ok(converted),
+        }
+    }
+
+    /// Shows the rows of a page that only PostgreSQL itself could refuse.
+    fn exhibit_refused(
+        &self,
+        plan: &TablePlan,
+        page: &Page,
+        places: &[usize],
+        refused: &[crate::green::stage::Refused],
+        aside: &mut Vec<SetAside>,
+    ) -> Result<()> {
+        let states: BTreeMap<usize, &str> =
+            refused.iter().filter_map(|one| Some((*places.get(one.row)?, one.sqlstate.as_str()))).collect();
+        let mut place = 0;
+        let read = page.for_each(|cells| {
+            if let Some(state) = states.get(&place) {
+                aside.push(SetAside {
+                    key: exhibit::key(plan, cells),
+                    column: None,
+                    reason: Reason::RefusedByPostgres.code(),
+                    detail: Some(format!("SQLSTATE {state}")),
+                    row: exhibit::row(plan, cells),
+                });
+            }
+            place += 1;
+        });
+        read.map_err(|e| self.blue.explain(e, &format!("cannot read the table \"{}\"", plan.table)))
+    }
+}
+
+/// What a table's first page showed.
+enum First {
+    Done(usize, Loaded),
+    More(Vec<Part>),
+}
+
+/// One page, converted.
+#[derive(Default)]
+struct Converted {
+    buffer: RowBuffer,
+    /// For each row of the buffer its place in the page.
+    places: Vec<usize>,
+    aside: Vec<SetAside>,
+    mended: Vec<Mended>,
+    counts: Loaded,
+}
+
+impl Converted {
+    fn remark(&mut self, plan: &TablePlan, cells: &[Option<&[u8]>], remarks: &Remarks) {
+        for (at, repair) in &remarks.repairs {
+            let Some(column) = plan.columns.get(*at) else { continue };
+            self.mended.push(Mended { key: exhibit::key(plan, cells), column: column.name.clone(), repair: repair.code() });
+        }
+        for (at, note) in &remarks.notes {
+            let Some(column) = plan.columns.get(*at) else { continue };
+            let (count, keys) = self.counts.notes.entry((column.name.clone(), *note)).or_default();
+            *count += 1;
+            if keys.len() < EXAMPLES {
+                keys.push(crate::green::apply::shown_key(&exhibit::key(plan, cells)));
+            }
+        }
+    }
+}
+
+/// The expressions that are read of each row, in the order of the plan's cells.
+fn select(plan: &TablePlan) -> String {
+    let one = |cell: &Cell| match cell {
+        Cell::Value(name, _) => quote(name),
+        Cell::TimeToLive(name) => format!("ttl({})", quote(name)),
+        // The coordinator's clock, in the same row: expiry is counted from here.
+        Cell::ReadTime => "toTimestamp(now())".to_owned(),
+    };
+    plan.cells.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+fn unknown_column(plan: &TablePlan, cell: usize, key: &serde_json::Value) -> Error {
+    let column = plan.cell_name(cell).unwrap_or("?");
+    Error::refused(format!("blue's column {}.{column} holds values, and green has no such column", plan.table))
+        .detail(format!("The first row found is {key}."))
+        .remedy(format!(
+            "If these values may be lost, say so in a schema map and give it with --schema-map: {{\"format\": 1, \"tables\": {{\"{}\": {{\"columns\": {{\"{column}\": {{\"drop\": \"why\"}}}}}}}}}}",
+            plan.table
+        ))
+}
+
+/// Runs a part on its own task, so that conversion uses all cores.
+async fn spawned<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    let task = AbortOnDrop(tokio::spawn(work));
+    joined_task(task).await
+}
+
+/// A task that ends when nobody waits for it any more: an interrupted run must not go on in the background.
+struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn joined_task<T>(mut task: AbortOnDrop<Result<T>>) -> Result<T> {
+    joined_handle(&mut task.0).await
+}
+
+async fn joined<T>(mut task: tokio::task::JoinHandle<Result<T>>) -> Result<T> {
+    joined_handle(&mut task).await
+}
+
+async fn joined_handle<T>(task: &mut tokio::task::JoinHandle<Result<T>>) -> Result<T> {
+    match task.await {
+        Ok(result) => result,
+        Err(error) => Err(Error::new(crate::error::Kind::Server, "a part of the run ended unexpectedly").source(error)),
+    }
+}

@@ -1,0 +1,392 @@
+//! A run from end to end: inspect, stage, check, ask, apply. `plan` is the same run against a scratch server.
+
+pub mod load;
+pub mod rejects;
+pub mod report;
+pub mod summary;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::blue::session::Blue;
+use crate::error::{Error, Kind, Result};
+use crate::green::apply::{AppliedTable, Apply, not_fresh};
+use crate::green::checks::Checks;
+use crate::green::journal::{Journal, RunEntry};
+use crate::green::session::Green;
+use crate::green::sql::fill;
+use crate::green::stage::Stage;
+use crate::inspect::{Choices, Inspection};
+use crate::mapping::transcode::Surroundings;
+use crate::progress::{Observer, Phase};
+
+use load::{Loaded, Loader, Target};
+use rejects::{Accept, RejectsFile, Written};
+use report::{Outcome, Refusal, Report, Seconds};
+use summary::{Found, Summary};
+
+/// What a run is told.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// About tables, maps and other sessions.
+    pub choices: Choices,
+    /// Which rejects may stay behind.
+    pub accept: Accept,
+    /// Where rejects are written; a file of the run's own name in the working directory where nothing is said.
+    pub rejects_file: Option<PathBuf>,
+    /// The rehearsal of `plan`: everything is applied to a scratch server, whatever was rejected.
+    pub rehearsal: bool,
+}
+
+/// Asks a person, with the counts, before Kong's tables are written; `false` ends the run.
+pub type Confirm<'a> = &'a (dyn Fn(&Report) -> Result<bool> + Send + Sync);
+
+/// One run, and what it has found so far.
+struct Run<'a> {
+    id: Uuid,
+    blue: Arc<Blue>,
+    green: &'a Green,
+    options: &'a Options,
+    observer: Arc<dyn Observer>,
+    inspection: Inspection,
+    started: Instant,
+    seconds: Seconds,
+}
+
+/// Moves blue's keyspace into green, or says why not. An `Err` means that green is as it was.
+pub async fn run(
+    blue: Arc<Blue>,
+    green: &Green,
+    inspection: Inspection,
+    options: &Options,
+    observer: Arc<dyn Observer>,
+    confirm: Confirm<'_>,
+) -> Result<Report> {
+    let id = Uuid::new_v4();
+    let mut file = create_file(options, id)?;
+    let mut run = Run { id, blue, green, options, observer, inspection, started: Instant::now(), seconds: Seconds::default() };
+    let result = run.go(&mut file, confirm).await;
+    run.observer.finish();
+    let rejected = result.as_ref().map_or(0, |report| report.totals.rejected);
+    file.close(rejected);
+    result
+}
+
+fn create_file(options: &Options, id: Uuid) -> Result<RejectsFile> {
+    match &options.rejects_file {
+        Some(path) => RejectsFile::create(path),
+        None if options.rehearsal => RejectsFile::create(std::path::Path::new("/dev/null")),
+        None => {
+            let mut file = RejectsFile::create(&PathBuf::from(format!("kongferry-rejects-{id}.jsonl")))?;
+            file.remove_if_empty = true;
+            Ok(file)
+        }
+    }
+}
+
+impl Run<'_> {
+    async fn go(&mut self, file: &mut RejectsFile, confirm: Confirm<'_>) -> Result<Report> {
+        if !self.options.rehearsal {
+            self.inspection.refusal()?;
+        }
+        let entry = RunEntry {
+            run: self.id,
+            cluster: self.blue.cluster_name().to_owned(),
+            keyspace: self.blue.keyspace().to_owned(),
+            map_digest: format!("{:x}", Sha256::digest(format!("{:?}", self.inspection.blue.map))),
+        };
+        let journal = Journal::open(self.green, &entry).await?;
+        let result = self.journaled(&journal, file, confirm).await;
+        let state = match &result {
+            Ok(report) if report.outcome == Outcome::Refused => Some("refused"),
+            Ok(_) => None,
+            Err(_) => Some("failed"),
+        };
+        self.tidy(&journal, state).await?;
+        journal.close().await?;
+        result
+    }
+
+    /// Removes the stage. When green itself has gone, the next run does so; that must not hide the first error.
+    async fn tidy(&self, journal: &Journal, state: Option<&str>) -> Result<()> {
+        let stage = Stage::of(self.green, self.id);
+        match (state, stage.drop_tables().await) {
+            (Some(state), _) => {
+                if let Err(error) = journal.note(state).await {
+                    tracing::debug!(%error, "The journal could not be told how the run ended.");
+                }
+                Ok(())
+            }
+            (None, result) => result,
+        }
+    }
+
+    async fn journaled(&mut self, journal: &Journal, file: &mut RejectsFile, confirm: Confirm<'_>) -> Result<Report> {
+        let plan = Arc::new(self.inspection.plan.clone());
+        let stage = Stage::create(self.green, self.id, &plan).await?;
+        let loaded = self.load(&stage).await?;
+        journal.note("staged").await?;
+        let expired = self.check(&stage).await?;
+        let written = self.write_rejects(&stage, file).await?;
+        let mut report = self.report(&stage, &loaded, &expired, None).await?;
+        report.rejects_file = self.shown_file(file, &written);
+        if let Some(refusal) = self.refusal(&stage, &written).await? {
+            report.outcome = Outcome::Refused;
+            report.refusal = Some(refusal);
+            report.next = self.next(&report);
+            return Ok(report);
+        }
+        self.observer.finish();
+        if !confirm(&report)? {
+            return Err(Error::new(Kind::Interrupted, "not applied: the question was not answered with yes; green is as it was"));
+        }
+        let applied = self.apply(&stage, journal, &loaded, &expired).await?;
+        let rejects_file = report.rejects_file.take();
+        report = self.report(&stage, &loaded, &expired, Some(&applied)).await?;
+        report.rejects_file = rejects_file;
+        report.next = self.next(&report);
+        Ok(report)
+    }
+
+    async fn load(&mut self, stage: &Stage) -> Result<Vec<Loaded>> {
+        let began = Instant::now();
+        let plan = Arc::new(self.inspection.plan.clone());
+        self.observer.phase(Phase::Staging, plan.moved.len());
+        let loader = Arc::new(Loader {
+            blue: self.blue.clone(),
+            target: Target::Stage(stage.clone()),
+            plan: plan.clone(),
+            surroundings: surroundings(&self.inspection),
+            observer: self.observer.clone(),
+            parallel: parallel(),
+        });
+        let loaded = loader.run().await?;
+        stage.analyze(&plan).await?;
+        self.seconds.stage = began.elapsed().as_secs_f64();
+        Ok(loaded)
+    }
+
+    async fn check(&mut self, stage: &Stage) -> Result<BTreeMap<String, u64>> {
+        let began = Instant::now();
+        let plan = &self.inspection.plan;
+        self.observer.phase(Phase::Checking, plan.moved.len());
+        let checks = Checks {
+            stage,
+            plan,
+            catalog: &self.inspection.green.catalog,
+            names: &self.inspection.blue.map.names,
+        };
+        let expired = checks.run(self.options.accept.keep(), |table| self.observer.done(table)).await?;
+        self.seconds.check = began.elapsed().as_secs_f64();
+        Ok(expired)
+    }
+
+    async fn write_rejects(&self, stage: &Stage, file: &mut RejectsFile) -> Result<Written> {
+        let mut tx = self.green.begin().await?;
+        let written = file.write(stage, &mut tx, &self.options.accept).await?;
+        tx.rollback().await.map_err(|e| self.green.explain(e, "cannot read the rows that were set aside"))?;
+        Ok(written)
+    }
+
+    fn shown_file(&self, file: &RejectsFile, written: &Written) -> Option<String> {
+        let asked = self.options.rejects_file.is_some();
+        (asked || (written.lines > 0 && !self.options.rehearsal)).then(|| file.path().display().to_string())
+    }
+
+    /// What stops the run now that every row is known.
+    async fn refusal(&self, stage: &Stage, written: &Written) -> Result<Option<Refusal>> {
+        if !self.options.rehearsal && written.not_accepted > 0 {
+            return Ok(Some(not_accepted(written, &self.options.accept)));
+        }
+        let apply = self.applying(stage);
+        let mut tx = self.green.begin().await?;
+        let found = apply.unexplained(&mut tx).await?;
+        tx.rollback().await.map_err(|e| self.green.explain(e, "cannot look for rows that are on green already"))?;
+        Ok((!found.is_empty()).then(|| refusal_of(&not_fresh(&found))))
+    }
+
+    fn applying<'s>(&'s self, stage: &'s Stage) -> Apply<'s> {
+        Apply {
+            stage,
+            plan: &self.inspection.plan,
+            catalog: &self.inspection.green.catalog,
+            map: &self.inspection.blue.map,
+        }
+    }
+
+    async fn apply(
+        &mut self,
+        stage: &Stage,
+        journal: &Journal,
+        loaded: &[Loaded],
+        expired: &BTreeMap<String, u64>,
+    ) -> Result<BTreeMap<String, AppliedTable>> {
+        let began = Instant::now();
+        self.observer.phase(Phase::Applying, self.inspection.plan.moved.len());
+        let what = "cannot apply the stage";
+        let mut tx = self.green.begin().await?;
+        self.still_alone(&mut tx).await?;
+        let applied = self.applying(stage).run(&mut tx, |table, rows| {
+            self.observer.rows(table, rows);
+            self.observer.done(table);
+        })
+        .await?;
+        let report = self.report(stage, loaded, expired, Some(&applied)).await?;
+        accounted_for(&report)?;
+        let tables = serde_json::to_value(&report.tables).unwrap_or_default();
+        journal.keep_rejects(&mut tx).await?;
+        journal.state(&mut tx, "applied", Some(&tables)).await?;
+        tx.commit().await.map_err(|e| self.green.explain(e, what))?;
+        self.analyze().await?;
+        self.seconds.apply = began.elapsed().as_secs_f64();
+        Ok(applied)
+    }
+
+    async fn still_alone(&self, tx: &mut sqlx::PgConnection) -> Result<()> {
+        if self.options.choices.green_online || self.options.rehearsal {
+            return Ok(());
+        }
+        let sessions = self.green.other_sessions(tx, self.green.application_name()).await?;
+        match sessions.first() {
+            None => Ok(()),
+            Some(one) => Err(Error::refused(format!(
+                "green has come into use meanwhile: {} other sessions, such as {} ({}, from {})",
+                sessions.len(),
+                one.application,
+                one.user_name,
+                one.client
+            ))
+            .remedy("Stop Kong and other clients of green's database and run the command again, or say that it may be in use with --green-online.")),
+        }
+    }
+
+    /// Gives green's planner the sizes of its new tables, so that Kong's first queries are planned well.
+    async fn analyze(&self) -> Result<()> {
+        let what = "everything was applied, but green's statistics could not be brought up to date; run ANALYZE";
+        let mut tx = self.green.begin().await?;
+        for table in &self.inspection.plan.moved {
+            let sql = fill("analyze {table}", &[("table", &crate::green::sql::quote(&table.table))]);
+            sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| self.green.explain(e, what))?;
+        }
+        tx.commit().await.map_err(|e| self.green.explain(e, what))
+    }
+
+    async fn report(
+        &self,
+        stage: &Stage,
+        loaded: &[Loaded],
+        expired: &BTreeMap<String, u64>,
+        applied: Option<&BTreeMap<String, AppliedTable>>,
+    ) -> Result<Report> {
+        let mut seconds = self.seconds;
+        seconds.total = self.started.elapsed().as_secs_f64();
+        let outcome = if self.options.rehearsal { Outcome::Rehearsed } else { Outcome::Applied };
+        let found = Found::read(stage).await?;
+        let summary = Summary { id: self.id, blue: &self.blue, green: self.green, inspection: &self.inspection, seconds, outcome };
+        Ok(summary.report(loaded, expired, applied, found))
+    }
+
+    fn next(&self, report: &Report) -> Vec<String> {
+        let file = report.rejects_file.as_deref().unwrap_or("FILE");
+        match report.outcome {
+            Outcome::Refused => Vec::new(),
+            Outcome::Rehearsed if report.totals.rejected == 0 => vec!["Run migrate with the same addresses.".to_owned()],
+            Outcome::Rehearsed => vec![
+                "Mend the rejected rows on blue through the Admin API where you can, and run plan again.".to_owned(),
+                format!("Or review the rejects file and run migrate with --accept-rejects={file}."),
+            ],
+            Outcome::Applied => {
+                let mut next = vec![
+                    "Restart every Kong node on green: it holds the default workspace's id and caches in memory.".to_owned(),
+                    "Run verify with the same addresses before any traffic moves.".to_owned(),
+                ];
+                if report.totals.rejected > 0 {
+                    next.insert(0, format!("Look at what stayed behind, in {file}."));
+                }
+                next
+            }
+        }
+    }
+}
+
+/// The last look before the commit: no row may have gone without a word.
+fn accounted_for(report: &Report) -> Result<()> {
+    for table in &report.tables {
+        if !table.counts.add_up() {
+            return Err(Error::new(
+                Kind::Server,
+                format!("the rows of \"{}\" do not add up, so nothing was applied: {:?}", table.table, table.counts),
+            )
+            .remedy("Run the command again; if it stays so, report it: this is a defect of kongferry."));
+        }
+    }
+    Ok(())
+}
+
+fn not_accepted(written: &Written, accept: &Accept) -> Refusal {
+    let problem = match accept {
+        Accept::Reviewed(_) => format!(
+            "{} of {} rows that green would not accept are not in the reviewed file with the same reason",
+            written.not_accepted, written.lines
+        ),
+        _ => format!("green would not accept {} rows of blue as they are", written.lines),
+    };
+    let mut details = written.examples.clone();
+    let more = written.not_accepted.saturating_sub(details.len() as u64);
+    if more > 0 {
+        details.push(format!("… and {more} more"));
+    }
+    Refusal {
+        problem,
+        details,
+        remedy: Some(
+            "Mend them on blue, or review the rejects file and give it with --accept-rejects=FILE; --accept-rejects alone leaves all of them behind. A rejected plugin may leave a route open."
+                .to_owned(),
+        ),
+    }
+}
+
+fn refusal_of(error: &Error) -> Refusal {
+    Refusal {
+        problem: error.message().to_owned(),
+        details: error.details().to_vec(),
+        remedy: error.remedy_text().map(str::to_owned),
+    }
+}
+
+/// What transcoders must know of the rest of blue.
+pub fn surroundings(inspection: &Inspection) -> Surroundings {
+    Surroundings {
+        workspaces: inspection.blue.workspaces.iter().map(|(id, _)| *id).collect(),
+        now_ms: chrono::Utc::now().timestamp_millis(),
+    }
+}
+
+/// Pages worked on at the same time: two per core keep both cores and both servers busy.
+pub fn parallel() -> usize {
+    std::thread::available_parallelism().map_or(4, |cores| (cores.get() * 2).clamp(4, 8))
+}
+
+/// After an interruption: removes the stage of the run that was cut off and says how green stands.
+pub async fn tidy_up(green: &Green) -> Result<String> {
+    let what = "cannot tidy up on green";
+    let mut tx = green.begin().await?;
+    let work = crate::green::sql::quote(green.work_schema());
+    let sql = fill(include_str!("../../sql/journal/interrupted.sql"), &[("work", &work)]);
+    let state: Option<String> = crate::green::statement::query_scalar(sql)
+        .bind(i32::try_from(std::process::id()).unwrap_or(0))
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(|e| green.explain(e, what))?;
+    tx.commit().await.map_err(|e| green.explain(e, what))?;
+    if state.as_deref() == Some("applied") {
+        return Ok("the rows had been applied already, and green is complete".to_owned());
+    }
+    Stage::of(green, Uuid::nil()).drop_tables().await?;
+    Ok("green is as it was".to_owned())
+}

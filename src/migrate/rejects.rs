@@ -1,0 +1,332 @@
+//! The rejects file: rows that were set aside, one JSON object per line, and the reviewed file of an earlier run.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use futures::TryStreamExt;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use sqlx::{PgConnection, Row};
+
+use crate::error::{Error, Kind, Result};
+use crate::green::checks::Kept;
+use crate::green::sql::fill;
+use crate::green::stage::{SetAside, Stage};
+use crate::green::statement::query;
+use crate::mapping::reason::Reason;
+
+/// One line of the file.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    table: &'a str,
+    key: &'a RawValue,
+    column: Option<&'a str>,
+    reason: &'a str,
+    message: String,
+    cause: Option<&'a RawValue>,
+    row: &'a RawValue,
+}
+
+/// What of a line matters when a person has reviewed it.
+#[derive(Debug, Deserialize)]
+struct ReviewedLine {
+    table: String,
+    key: Value,
+    reason: String,
+    decision: Option<Decision>,
+}
+
+/// What a person wrote into a reviewed line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Decision {
+    /// Let this member of a group of duplicates go; the others stay behind.
+    Keep,
+    /// Leave it behind, as a line without a decision says as well.
+    Reject,
+}
+
+/// Which rejects may be left behind.
+#[derive(Debug, Clone, Default)]
+pub enum Accept {
+    /// None: one reject stops the run.
+    #[default]
+    None,
+    /// All, after the counts were shown.
+    All,
+    /// Those of a reviewed file.
+    Reviewed(Reviewed),
+}
+
+/// A rejects file that a person went through.
+#[derive(Debug, Clone, Default)]
+pub struct Reviewed {
+    accepted: BTreeSet<(String, String, String)>,
+    keep: Vec<Kept>,
+}
+
+impl Reviewed {
+    /// Reads a file that `plan` or `migrate` wrote.
+    pub fn read(path: &Path) -> Result<Reviewed> {
+        let shown = path.display();
+        let file = File::open(path)
+            .map_err(|e| Error::usage(format!("cannot read the reviewed rejects file {shown}")).source(e))?;
+        let mut reviewed = Reviewed::default();
+        for (number, line) in BufReader::new(file).lines().enumerate() {
+            let line = line.map_err(|e| Error::usage(format!("cannot read the reviewed rejects file {shown}")).source(e))?;
+            if line.trim().is_empty() {
+                continue;
+            }
+            let parsed: ReviewedLine = serde_json::from_str(&line).map_err(|e| {
+                Error::usage(format!("line {} of {shown} is not a line of a rejects file", number + 1)).source(e)
+            })?;
+            if parsed.decision == Some(Decision::Keep) {
+                reviewed.keep(parsed, number + 1)?;
+            } else {
+                reviewed.accepted.insert((parsed.table, parsed.key.to_string(), parsed.reason));
+            }
+        }
+        Ok(reviewed)
+    }
+
+    fn keep(&mut self, line: ReviewedLine, number: usize) -> Result<()> {
+        if line.reason != Reason::Duplicate.code() {
+            return Err(Error::usage(format!(
+                "line {number} keeps a row that was set aside for \"{}\": only one of several duplicates can be kept",
+                line.reason
+            )));
+        }
+        self.keep.push((line.table, line.key));
+        Ok(())
+    }
+
+    fn accepts(&self, table: &str, key: &str, reason: &str) -> bool {
+        // What stands in the file was written by serde_json; PostgreSQL spells the same key with other blanks.
+        let key = serde_json::from_str::<Value>(key).map_or_else(|_| key.to_owned(), |key| key.to_string());
+        self.accepted.contains(&(table.to_owned(), key, reason.to_owned()))
+    }
+}
+
+impl Accept {
+    /// The duplicates that may go through.
+    pub fn keep(&self) -> &[Kept] {
+        match self {
+            Accept::Reviewed(reviewed) => &reviewed.keep,
+            Accept::None | Accept::All => &[],
+        }
+    }
+
+    fn accepts(&self, table: &str, key: &str, reason: &str) -> bool {
+        match self {
+            Accept::None => false,
+            Accept::All => true,
+            Accept::Reviewed(reviewed) => reviewed.accepts(table, key, reason),
+        }
+    }
+}
+
+/// A file that exists before the work begins, readable by its owner only.
+#[derive(Debug)]
+pub struct RejectsFile {
+    path: PathBuf,
+    file: BufWriter<File>,
+    /// Whether it may go again when nothing was written to it.
+    pub remove_if_empty: bool,
+}
+
+/// What went into the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Lines written.
+    pub lines: u64,
+    /// Lines that were not accepted.
+    pub not_accepted: u64,
+    /// The first of those, as sentences.
+    pub examples: Vec<String>,
+}
+
+impl RejectsFile {
+    /// Creates the file, or says why it cannot be written.
+    pub fn create(path: &Path) -> Result<RejectsFile> {
+        let opened = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+        let file = opened.map_err(|e| {
+            Error::new(Kind::Usage, format!("cannot write the rejects file {}", path.display()))
+                .source(e)
+                .remedy("Give a path in a folder that you may write to with --rejects-file; nothing was read or written yet.")
+        })?;
+        restrict(&file, path)?;
+        Ok(RejectsFile { path: path.to_owned(), file: BufWriter::new(file), remove_if_empty: false })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes every row that was set aside, ordered by table, and says which of them were not accepted.
+    pub async fn write(&mut self, stage: &Stage, tx: &mut PgConnection, accept: &Accept) -> Result<Written> {
+        let sql = fill(include_str!("../../sql/stage/rejects.sql"), &[("rejects", &stage.own("stage_reject"))]);
+        let what = "cannot read the rows that were set aside";
+        let mut written = Written::default();
+        let mut rows = query(sql).fetch(tx);
+        while let Some(row) = rows.try_next().await.map_err(|e| stage.green().explain(e, what))? {
+            self.line(&row, accept, &mut written).map_err(|e| {
+                Error::new(Kind::Io, format!("cannot write the rejects file {}", self.path.display())).source(e)
+            })?;
+        }
+        drop(rows);
+        self.file
+            .flush()
+            .and_then(|()| self.file.get_ref().sync_all())
+            .map_err(|e| Error::new(Kind::Io, format!("cannot write the rejects file {}", self.path.display())).source(e))?;
+        Ok(written)
+    }
+
+    fn line(&mut self, row: &sqlx::postgres::PgRow, accept: &Accept, written: &mut Written) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let (table, key, reason): (&str, &str, &str) = (row.try_get("table_name")?, row.try_get("key")?, row.try_get("reason")?);
+        let cause: Option<&str> = row.try_get("cause")?;
+        let column: Option<&str> = row.try_get("column_name")?;
+        let line = Line {
+            table,
+            key: serde_json::from_str(key)?,
+            column,
+            reason,
+            message: message(table, column, reason, row.try_get("detail")?),
+            cause: cause.map(serde_json::from_str).transpose()?,
+            row: serde_json::from_str(row.try_get("row_text")?)?,
+        };
+        serde_json::to_writer(&mut self.file, &line)?;
+        self.file.write_all(b"\n")?;
+        written.lines += 1;
+        if !accept.accepts(table, key, reason) {
+            written.not_accepted += 1;
+            if written.examples.len() < 5 {
+                written.examples.push(format!("{table} {}: {}", key.trim_matches('"'), line.message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes one row that was set aside without ever being staged.
+    pub fn write_unstaged(&mut self, table: &str, row: &SetAside) -> Result<()> {
+        let cannot = |path: &Path, e: std::io::Error| {
+            Error::new(Kind::Io, format!("cannot write the rejects file {}", path.display())).source(e)
+        };
+        let line = serde_json::json!({
+            "table": table,
+            "key": row.key,
+            "column": row.column,
+            "reason": row.reason,
+            "message": message(table, row.column.as_deref(), row.reason, row.detail.as_deref()),
+            "cause": null,
+            "row": row.row,
+        });
+        writeln!(self.file, "{line}").and_then(|()| self.file.flush()).map_err(|e| cannot(&self.path, e))
+    }
+
+    /// Ends the work with the file; an empty one that nobody asked for goes.
+    pub fn close(self, written: u64) {
+        if written == 0 && self.remove_if_empty {
+            // It is empty and ours; if it cannot be removed, nobody loses anything.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// A file that was there before keeps its mode on opening, so the mode is set again.
+fn restrict(file: &File, path: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let is_file = file.metadata().is_ok_and(|data| data.is_file());
+    if !is_file {
+        return Ok(());
+    }
+    file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(|e| {
+        Error::new(Kind::Usage, format!("cannot make the rejects file {} private", path.display())).source(e)
+    })
+}
+
+/// The sentence for one reject. It names table and column, never a value.
+fn message(table: &str, column: Option<&str>, reason: &str, detail: Option<&str>) -> String {
+    let column = column.unwrap_or("?");
+    let sentence = match reason {
+        "dangling_reference" => format!("{column} refers to a row that blue does not have"),
+        "cross_workspace_reference" => format!("{column} refers to a row of another workspace"),
+        "parent_rejected" => format!("the row that {column} refers to was rejected; see cause"),
+        "workspace_null" => "the entity belongs to no workspace".to_owned(),
+        "workspace_unknown" => "the entity belongs to a workspace that blue does not have".to_owned(),
+        "prefix_foreign" => format!("{column} carries the id of another workspace in front of its value"),
+        "prefix_double" => format!("{column} carries a workspace id twice in front of its value"),
+        "prefix_literal" => format!("{column} holds $(VALUE): a defect of Kong 2.1.0 overwrote the real value"),
+        "duplicate" => format!("{column} holds a value that green allows only once"),
+        "text_nul" => format!("{column} holds U+0000, which PostgreSQL cannot store"),
+        "text_not_utf8" => format!("{column} holds bytes that are not UTF-8"),
+        "json_invalid" => format!("{column} holds text that PostgreSQL does not take as JSON"),
+        "json_not_object" => format!("{column} holds JSON that is not an object"),
+        "half_row" => format!("only a part of the row is there: {column} is missing"),
+        "index_row_too_large" => format!("{column} is too long for one of green's indexes"),
+        "timestamp_out_of_range" => format!("{column} holds a time that PostgreSQL cannot store"),
+        "number_out_of_range" => format!("{column} holds a number that green's column cannot store"),
+        "period_unknown" => "no expiry can be computed for this period".to_owned(),
+        "check_failed" => "a CHECK constraint of green does not hold".to_owned(),
+        "undecodable" => format!("{column} holds bytes that are not a value of its type"),
+        _ => format!("PostgreSQL refuses this row of {table}"),
+    };
+    match detail {
+        Some(detail) => format!("{sentence} ({detail})"),
+        None => sentence,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reviewed(text: &str) -> Result<Reviewed> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        Reviewed::read(file.path())
+    }
+
+    #[test]
+    fn a_reviewed_file_accepts_its_own_lines_and_no_others() {
+        let file = reviewed("{\"table\":\"acls\",\"key\":\"a\",\"reason\":\"duplicate\",\"row\":{}}\n\n").unwrap();
+        let accept = Accept::Reviewed(file);
+        assert!(accept.accepts("acls", "\"a\"", "duplicate"));
+        assert!(!accept.accepts("acls", "\"a\"", "half_row"));
+        assert!(!accept.accepts("acls", "\"b\"", "duplicate"));
+    }
+
+    #[test]
+    fn keys_of_several_columns_match_whatever_the_blanks() {
+        let file = reviewed("{\"table\":\"t\",\"key\":{\"a\":\"1\",\"b\":\"2\"},\"reason\":\"duplicate\"}").unwrap();
+        assert!(Accept::Reviewed(file).accepts("t", "{\"a\": \"1\", \"b\": \"2\"}", "duplicate"));
+    }
+
+    #[test]
+    fn only_a_duplicate_can_be_kept() {
+        let keep = |reason: &str| reviewed(&format!("{{\"table\":\"t\",\"key\":\"a\",\"reason\":\"{reason}\",\"decision\":\"keep\"}}"));
+        assert_eq!(keep("duplicate").unwrap().keep.len(), 1);
+        assert!(keep("half_row").unwrap_err().message().contains("half_row"));
+    }
+
+    #[test]
+    fn a_line_of_something_else_is_named() {
+        assert!(reviewed("{}\nnonsense").unwrap_err().message().starts_with("line 1 of"));
+    }
+
+    #[test]
+    fn the_file_is_private_even_when_it_was_there_before() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rejects.jsonl");
+        std::fs::write(&path, "old").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        RejectsFile::create(&path).unwrap();
+        let data = std::fs::metadata(&path).unwrap();
+        assert_eq!((data.permissions().mode() & 0o777, data.len()), (0o600, 0));
+    }
+}

@@ -1,0 +1,181 @@
+//! What a run did, table by table: the structure that text and JSON output are made of (docs/migrate.md describes it;
+//! its field names are a contract).
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::inspect::Finding;
+use crate::mapping::schema_map::Writer;
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Everything that was not rejected, expired or left by rule stands on green.
+    Applied,
+    /// Rehearsed only: a scratch server took the rows.
+    Rehearsed,
+    /// Nothing was written to Kong's tables.
+    Refused,
+}
+
+/// A whole run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Version of this structure, 1.
+    pub format: u32,
+    /// The run's id, as in the journal on green.
+    pub run: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why it was refused, if it was.
+    pub refusal: Option<Refusal>,
+    /// The line of Kong versions.
+    pub kong: String,
+    /// The version of this program.
+    pub kongferry: &'static str,
+    /// Where the rows came from.
+    pub blue: Side,
+    /// Where they went.
+    pub green: Side,
+    /// Sums over all tables.
+    pub totals: Counts,
+    /// Every table of blue.
+    pub tables: Vec<TableReport>,
+    /// Rows set aside, per table and reason.
+    pub rejects: Vec<Group>,
+    /// Values mended, per table, column and way.
+    pub repairs: Vec<Group>,
+    /// What was copied and is worth a look.
+    pub notes: Vec<Group>,
+    /// The rejects file, if there is one.
+    pub rejects_file: Option<String>,
+    /// What was found before the run and did not stop it.
+    pub warnings: Vec<Finding>,
+    /// Wall time of the phases.
+    pub seconds: Seconds,
+    /// What to do next, in order.
+    pub next: Vec<String>,
+}
+
+/// Why nothing was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Refusal {
+    /// What is so.
+    pub problem: String,
+    /// More about it.
+    pub details: Vec<String>,
+    /// What to do.
+    pub remedy: Option<String>,
+}
+
+/// One side of a run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Side {
+    /// Cluster or server, without credentials.
+    pub server: String,
+    /// Its version.
+    pub version: String,
+    /// Keyspace or database.
+    pub name: String,
+}
+
+/// Where every row of blue went: these add up to `source`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Rows on blue.
+    pub source: u64,
+    /// Rows that stand on green as they were.
+    pub applied: u64,
+    /// Rows that stand on green with a value mended.
+    pub repaired: u64,
+    /// Rows set aside.
+    pub rejected: u64,
+    /// Rows whose time ran out on the way.
+    pub expired: u64,
+    /// Rows left behind by rule.
+    pub not_copied: u64,
+}
+
+/// One table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TableReport {
+    /// Its name.
+    pub table: String,
+    /// Who writes it.
+    pub writer: Writer,
+    /// Where its rows went.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// Why rows were left behind, if any were.
+    pub reason: Option<String>,
+}
+
+/// Several rows with the same fate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Group {
+    /// Their table.
+    pub table: String,
+    /// The column, where one is to blame.
+    pub column: Option<String>,
+    /// The code of the reason, repair or note.
+    pub reason: String,
+    /// How many.
+    pub rows: u64,
+    /// Some of their keys.
+    pub examples: Vec<Value>,
+}
+
+/// Wall time of the phases, in seconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Seconds {
+    /// Reading blue, filling the stage.
+    pub stage: f64,
+    /// Checking the stage.
+    pub check: f64,
+    /// Applying it.
+    pub apply: f64,
+    /// All of it, connecting aside.
+    pub total: f64,
+}
+
+impl Counts {
+    /// Whether every row of blue is in exactly one class.
+    pub fn add_up(&self) -> bool {
+        self.source == self.applied + self.repaired + self.rejected + self.expired + self.not_copied
+    }
+
+    /// Adds another table's.
+    pub fn add(&mut self, other: &Counts) {
+        self.source += other.source;
+        self.applied += other.applied;
+        self.repaired += other.repaired;
+        self.rejected += other.rejected;
+        self.expired += other.expired;
+        self.not_copied += other.not_copied;
+    }
+}
+
+impl Report {
+    /// The exit code that scripts see: 0 clean, 3 with rejects, 4 refused.
+    pub fn exit_code(&self) -> u8 {
+        match self.outcome {
+            Outcome::Refused => 4,
+            Outcome::Applied | Outcome::Rehearsed if self.totals.rejected > 0 => 3,
+            Outcome::Applied | Outcome::Rehearsed => 0,
+        }
+    }
+
+    /// Rejects per reason over all tables, most frequent first.
+    pub fn rejects_by_reason(&self) -> Vec<(String, u64)> {
+        let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
+        for group in &self.rejects {
+            *sums.entry(&group.reason).or_default() += group.rows;
+        }
+        let mut sums: Vec<(String, u64)> = sums.into_iter().map(|(reason, rows)| (reason.to_owned(), rows)).collect();
+        sums.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        sums
+    }
+}

@@ -1,0 +1,310 @@
+//! The plans that the program makes of Kong's own catalogs say what was measured about Kong's data.
+//!
+//! `schema_maps.rs` checks the maps without believing the planner; this checks the planner itself, on the catalogs that
+//! real servers left. The facts are in `tests/fixtures/model.json`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use kongferry::blue::catalog::{BlueCatalog, BlueColumn, BlueTable, ColumnKind};
+use kongferry::blue::cql_type::CqlType;
+use kongferry::green::catalog::{ForeignKey, GreenCatalog, GreenColumn, GreenTable, Index};
+use kongferry::mapping::schema_map::{SchemaMap, Writer};
+use kongferry::mapping::table_plan::{Cell, KeyspacePlan, Part, Source, Substitute, TableChoices, TablePlan};
+use serde_json::Value;
+
+/// Line of Kong versions → the release whose facts stand in `model.json`.
+const LINES: [(&str, &str); 5] =
+    [("2.8", "2.8.5"), ("3.0", "3.0.2"), ("3.1", "3.1.1"), ("3.2", "3.2.2"), ("3.3", "3.3.1")];
+
+/// Tables that move only with `--include-table`.
+const ON_REQUEST: [&str; 4] =
+    ["oauth2_authorization_codes", "ratelimiting_metrics", "response_ratelimiting_metrics", "sessions"];
+
+fn json(path: &str) -> Value {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(path);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    serde_json::from_str(&text).unwrap()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+fn texts(value: &Value) -> Vec<String> {
+    value.as_array().unwrap().iter().map(text).collect()
+}
+
+fn list<T>(value: &Value, one: impl Fn(&Value) -> T) -> Vec<T> {
+    value.as_array().unwrap().iter().map(one).collect()
+}
+
+fn blue_catalog(line: &str) -> BlueCatalog {
+    let mut catalog = BlueCatalog::default();
+    for (name, table) in json(&format!("catalog/{line}/cassandra.json")).as_object().unwrap() {
+        let mut columns = list(&table["columns"], |column| BlueColumn {
+            name: text(&column["name"]),
+            kind: match (column["kind"].as_str().unwrap(), column["position"].as_i64().unwrap()) {
+                ("partition_key", position) => ColumnKind::PartitionKey(position as i32),
+                ("clustering", position) => ColumnKind::Clustering(position as i32),
+                ("static", _) => ColumnKind::Static,
+                _ => ColumnKind::Regular,
+            },
+            cql_type: CqlType::parse(column["type"].as_str().unwrap()),
+        });
+        columns.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
+        catalog.tables.insert(name.clone(), BlueTable { name: name.clone(), columns });
+    }
+    catalog
+}
+
+fn green_catalog(line: &str) -> GreenCatalog {
+    let mut catalog = GreenCatalog::default();
+    for (name, table) in json(&format!("catalog/{line}/postgres.json")).as_object().unwrap() {
+        let unique = |columns: Vec<String>| Index {
+            name: columns.join("_"),
+            unique: true,
+            primary: false,
+            nulls_distinct: true,
+            expressions: columns.clone(),
+            columns,
+            predicate: None,
+            method: "btree".to_owned(),
+        };
+        let green = GreenTable {
+            name: name.clone(),
+            columns: list(&table["columns"], |column| GreenColumn {
+                name: text(&column["name"]),
+                column_type: text(&column["type"]),
+                element_oid: element_oid(column["type"].as_str().unwrap()),
+                not_null: column["not_null"] == true,
+                default: column["default"].as_str().map(str::to_owned),
+            }),
+            primary_key: texts(&table["primary_key"]),
+            indexes: list(&table["uniques"], |columns| unique(texts(columns))),
+            foreign_keys: list(&table["foreign_keys"], |key| ForeignKey {
+                name: text(&key["name"]),
+                columns: texts(&key["columns"]),
+                parent: text(&key["ref_table"]),
+                parent_columns: texts(&key["ref_columns"]),
+            }),
+            ..GreenTable::default()
+        };
+        catalog.tables.insert(name.clone(), green);
+    }
+    catalog
+}
+
+fn element_oid(column_type: &str) -> u32 {
+    match column_type {
+        "text[]" => 25,
+        "uuid[]" => 2950,
+        "jsonb[]" => 3802,
+        _ => 0,
+    }
+}
+
+/// One line's plan, with all tables that move on request, beside its facts.
+struct Line {
+    name: &'static str,
+    plan: KeyspacePlan,
+    green: GreenCatalog,
+    model: Value,
+}
+
+fn choices(include: &[&str]) -> TableChoices {
+    TableChoices { include: include.iter().map(|&t| t.to_owned()).collect(), ..TableChoices::default() }
+}
+
+fn lines(include: &[&str]) -> Vec<Line> {
+    let model = json("model.json");
+    let with_map = |((name, release), map): (&(&'static str, &str), SchemaMap)| {
+        let green = green_catalog(name);
+        let plan = KeyspacePlan::resolve(&map, &blue_catalog(name), &green, &choices(include));
+        Line { name, plan, green, model: model["versions"][release].clone() }
+    };
+    LINES.iter().zip(SchemaMap::built_in().unwrap()).map(with_map).collect()
+}
+
+impl Line {
+    fn not_null(&self, table: &str) -> BTreeSet<String> {
+        let columns = self.green.tables[table].columns.iter().filter(|c| c.not_null);
+        columns.map(|c| c.name.clone()).collect()
+    }
+}
+
+/// A composite key in the notation of the model.
+fn recipe(plan: &TablePlan, parts: &[Part]) -> String {
+    let part = |part: &Part| match part {
+        Part::Text(text) => text.clone(),
+        Part::Cell { cell, .. } => format!("<{}>", plan.cell_name(*cell).unwrap()),
+    };
+    parts.iter().map(part).collect::<Vec<_>>().join(":")
+}
+
+#[test]
+fn kongs_own_tables_leave_nothing_to_decide() {
+    for line in lines(&ON_REQUEST) {
+        assert_eq!(line.plan.obstacles, [], "{}", line.name);
+        for plan in &line.plan.moved {
+            assert!(plan.unknown.is_empty(), "{} {}", line.name, plan.table);
+        }
+        assert!(line.plan.only_green.is_empty(), "{} {:?}", line.name, line.plan.only_green);
+    }
+}
+
+#[test]
+fn the_tables_that_stay_are_those_that_were_measured() {
+    for line in lines(&[]) {
+        for left in &line.plan.left {
+            let kind = line.model[&left.table]["kind"].as_str().unwrap();
+            let never = matches!(kind, "runtime" | "meta" | "derived" | "legacy");
+            let on_request = ON_REQUEST.contains(&left.table.as_str());
+            let unknown_to_green = left.table == "vault_auth_vaults";
+            assert!(never || on_request || unknown_to_green, "{} {}", line.name, left.table);
+            assert_eq!(left.must_be_empty, unknown_to_green, "{} {}", line.name, left.table);
+        }
+        let moved: BTreeSet<&str> = line.plan.moved.iter().map(|p| p.table.as_str()).collect();
+        for (table, facts) in line.model.as_object().unwrap() {
+            let kind = facts["kind"].as_str().unwrap();
+            let measured = matches!(kind, "config" | "credential")
+                || matches!(table.as_str(), "oauth2_tokens" | "acme_storage");
+            assert_eq!(moved.contains(table.as_str()), measured, "{} {table}", line.name);
+        }
+    }
+}
+
+#[test]
+fn tables_are_in_the_order_that_was_measured() {
+    for line in lines(&ON_REQUEST) {
+        let at: BTreeMap<&str, usize> =
+            line.plan.moved.iter().enumerate().map(|(at, plan)| (plan.table.as_str(), at)).collect();
+        for table in at.keys() {
+            for key in line.green.tables[*table].foreign_keys.iter().filter(|key| key.parent != *table) {
+                let order = |table: &str| line.model[table]["load_order"].as_i64().unwrap();
+                assert!(order(&key.parent) < order(table), "{} {table}: the facts", line.name);
+                assert!(at[key.parent.as_str()] < at[table], "{} {table}: the plan", line.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_column_comes_from_where_it_was_measured() {
+    for line in lines(&ON_REQUEST) {
+        for plan in &line.plan.moved {
+            let facts = &line.model[&plan.table];
+            let unique = facts["unique_fields"].as_array().unwrap();
+            for column in &plan.columns {
+                let here = format!("{} {}.{}", line.name, plan.table, column.name);
+                let pair = &facts["column_map"][&column.name];
+                match &column.source {
+                    Source::Cell { cell, prefixed, when_null, .. } => {
+                        assert_eq!(plan.cell_name(*cell), Some(column.name.as_str()), "{here}");
+                        let measured =
+                            unique.iter().any(|f| f["name"] == column.name.as_str() && f["prefixed"] == true);
+                        assert_eq!(*prefixed, measured, "{here}: prefix");
+                        let substitute = match when_null {
+                            Some(Substitute::Boolean(value)) => value.to_string(),
+                            Some(Substitute::CertificateDigest(cell)) => {
+                                plan.cell_name(*cell).unwrap().to_owned()
+                            }
+                            None => String::new(),
+                        };
+                        let expected = match (plan.table.as_str(), column.name.as_str()) {
+                            ("plugins", "enabled") => "true",
+                            ("ca_certificates", "cert_digest") => "cert",
+                            _ => "",
+                        };
+                        assert_eq!(substitute, expected, "{here}: null");
+                        assert!(pair.as_str().unwrap().ends_with(&column.green_type), "{here}: {pair}");
+                    }
+                    Source::CacheKey { cell, parts } => {
+                        assert_eq!(
+                            cell.and_then(|c| plan.cell_name(c)),
+                            Some(column.name.as_str()),
+                            "{here}"
+                        );
+                        let noted = facts["cache_key"].as_str().unwrap();
+                        let measured = noted.split(" (").next().unwrap().replace(" or empty", "");
+                        assert_eq!(recipe(plan, parts), measured, "{here}");
+                    }
+                    Source::CellExpiry { ttls, now } => {
+                        assert!(matches!(plan.cells[*now], Cell::ReadTime), "{here}");
+                        let asked = ttls.iter().any(|&at| match &plan.cells[at] {
+                            Cell::TimeToLive(name) => facts["ttl_probe_column"] == name.as_str(),
+                            _ => false,
+                        });
+                        assert!(asked, "{here}: the column that Kong itself asks is not asked");
+                    }
+                    Source::WindowExpiry { start, period, .. } => {
+                        assert_eq!(facts["ttl"], true, "{here}");
+                        assert!(facts["ttl_probe_column"].is_null(), "{here}");
+                        assert_eq!(plan.cell_name(*start), Some("period_date"), "{here}");
+                        assert_eq!(plan.cell_name(*period), Some("period"), "{here}");
+                    }
+                    Source::Nothing => panic!("{here} comes from nowhere"),
+                }
+            }
+            assert_eq!(plan.expiry.is_some(), facts["ttl"] == true, "{} {}", line.name, plan.table);
+            let has_key = plan.columns.iter().any(|c| matches!(c.source, Source::CacheKey { .. }));
+            assert_eq!(has_key, facts["cache_key"].is_string(), "{} {}", line.name, plan.table);
+        }
+    }
+}
+
+#[test]
+fn half_rows_are_told_by_the_columns_that_were_measured() {
+    for line in lines(&ON_REQUEST) {
+        for plan in &line.plan.moved {
+            let name = |cells: &Vec<usize>| {
+                cells.iter().map(|&cell| plan.cell_name(cell).unwrap()).collect::<Vec<_>>().join("|")
+            };
+            let found: BTreeSet<String> = plan.required.iter().map(name).collect();
+            let mut measured = line.not_null(&plan.table);
+            measured.extend(texts(&line.model[&plan.table]["required_columns"]));
+            // Null in these is mended, so it is not what makes a half row.
+            for mended in ["enabled", "cert_digest"] {
+                measured.remove(mended);
+            }
+            assert_eq!(found, measured, "{} {}", line.name, plan.table);
+        }
+    }
+}
+
+#[test]
+fn partitions_workspaces_and_writers_are_those_that_were_measured() {
+    for line in lines(&ON_REQUEST) {
+        for plan in &line.plan.moved {
+            let facts = &line.model[&plan.table];
+            let here = format!("{} {}", line.name, plan.table);
+            let partition =
+                plan.partition.as_ref().map(|(cell, value)| (plan.cell_name(*cell), value.as_str()));
+            let measured = (facts["partitioned"] == true).then_some((Some("partition"), plan.table.as_str()));
+            assert_eq!(partition, measured, "{here}");
+            assert_eq!(plan.workspace.is_some(), facts["workspaceable"] == true, "{here}");
+            assert_eq!(plan.writer == Writer::Traffic, facts["kind"] == "optional", "{here}");
+        }
+    }
+}
+
+#[test]
+fn a_dead_table_moves_once_green_has_one_of_its_name() {
+    let map = SchemaMap::built_in().unwrap().pop().unwrap();
+    let (mut blue, mut green) = (blue_catalog("3.3"), green_catalog("3.3"));
+    let named =
+        |name: &str, blue: &BlueCatalog| BlueTable { name: name.to_owned(), ..blue.tables["locks"].clone() };
+    for name in ["apis", "cluster_ca", "nodes", "schema_migrations", "vaults", "vaults_beta"] {
+        blue.tables.insert(name.to_owned(), named(name, &blue));
+    }
+    let plan = KeyspacePlan::resolve(&map, &blue, &green, &choices(&[]));
+    let left = plan.left.iter().find(|left| left.table == "nodes").unwrap();
+    assert!(!left.must_be_empty);
+    assert_eq!(left.reason, "Cluster membership from before Kong 1.0; no later version reads this table.");
+    assert!(plan.table("nodes").is_none() && plan.table("vaults").is_none());
+
+    let custom = GreenTable { name: "nodes".to_owned(), ..green.tables["locks"].clone() };
+    green.tables.insert("nodes".to_owned(), custom);
+    let plan = KeyspacePlan::resolve(&map, &blue, &green, &choices(&[]));
+    assert!(plan.table("nodes").is_some() && plan.table("vaults").is_none());
+}
