@@ -63,9 +63,10 @@ impl Blue {
     pub async fn connect(config: &BlueConfig) -> Result<Blue> {
         let tls = tls::client_config(config)?;
         let session = Box::pin(open(config, tls)).await?;
-        let release_version = release_version(&session, config).await?;
         let cluster_name = session.get_cluster_state().cluster_name().to_owned();
-        let blue = Blue { session, config: config.clone(), cluster_name, release_version };
+        let mut blue = Blue { session, config: config.clone(), cluster_name, release_version: String::new() };
+        blue.check_nodes()?;
+        blue.release_version = release_version(&blue).await?;
         blue.check_datacenter()?;
         blue.check_keyspace().await?;
         Ok(blue)
@@ -122,6 +123,23 @@ impl Blue {
     /// `cannot read table "routes"`.
     pub fn explain(&self, error: impl Into<Failure>, what: &str) -> Error {
         explain::request(error.into(), &self.config, &self.nodes(), what)
+    }
+
+    /// The driver needs one contact point to learn where the nodes are; then it needs a node.
+    fn check_nodes(&self) -> Result<()> {
+        let nodes = self.nodes();
+        if nodes.iter().any(|node| node.up) {
+            return Ok(());
+        }
+        let message =
+            format!("blue answers at {}, but none of its nodes can be reached", self.config.hosts());
+        let error = nodes.iter().fold(Error::new(Kind::Connection, message), |error, node| {
+            error.detail(format!("a node says that it is at {node}"))
+        });
+        Err(error.remedy(
+            "Run the program where these addresses can be reached (no port forward or tunnel in between), or set \
+             broadcast_rpc_address in cassandra.yaml to addresses that can.",
+        ))
     }
 
     fn check_datacenter(&self) -> Result<()> {
@@ -227,9 +245,10 @@ fn load_balancing(config: &BlueConfig) -> Arc<dyn LoadBalancingPolicy> {
     }
 }
 
-async fn release_version(session: &Session, config: &BlueConfig) -> Result<String> {
-    let explain = |error: Failure| explain::request(error, config, &[], "cannot ask blue for its version");
-    let result = session
+async fn release_version(blue: &Blue) -> Result<String> {
+    let explain = |error: Failure| blue.explain(error, "cannot ask blue for its version");
+    let result = blue
+        .session
         .query_unpaged("SELECT release_version FROM system.local", ())
         .await
         .map_err(|e| explain(e.into()))?

@@ -39,6 +39,9 @@ const UNDERSTOOD: &[&str] = &[
     "connect_timeout",
 ];
 
+/// Options that name a file.
+const FILES: &[&str] = &["sslrootcert", "sslcert", "sslkey"];
+
 /// Options of libpq or sqlx that make no difference to us, so that leaving them out loses nothing.
 const WITHOUT_EFFECT: &[&str] = &[
     "application_name",
@@ -63,6 +66,8 @@ pub struct GreenConfig {
     schema_must_exist: bool,
     password_in_address: bool,
     warnings: Vec<String>,
+    /// Options and the files that they name.
+    files: Vec<(&'static str, PathBuf)>,
     /// How long a connection may take to open.
     pub connect_timeout: Duration,
     /// How long a statement waits for a lock before it fails.
@@ -102,6 +107,7 @@ impl GreenConfig {
         };
         config.password_in_address = password_in_address;
         config.warnings = warnings;
+        config.files = FILES.iter().filter_map(|name| Some((*name, file_of(&url, name)?))).collect();
         config.connect_timeout = connect_timeout.unwrap_or(config.connect_timeout);
         Ok(config)
     }
@@ -116,6 +122,7 @@ impl GreenConfig {
             schema_must_exist: true,
             password_in_address: false,
             warnings: Vec::new(),
+            files: Vec::new(),
             connect_timeout: Duration::from_secs(10),
             lock_timeout: Duration::from_secs(10),
             max_connections: 10,
@@ -177,6 +184,18 @@ impl GreenConfig {
     /// What the address asks for and does not get, one sentence each.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// Checks that the files of the address can be read, which the driver would do in the middle of connecting.
+    pub(super) fn check_files(&self) -> Result<()> {
+        for (option, file) in &self.files {
+            std::fs::File::open(file).map_err(|e| {
+                Error::usage(format!("cannot read {} ({option} of green)", file.display()))
+                    .source(e)
+                    .remedy("The file must exist, be readable, and hold PEM text (-----BEGIN …).")
+            })?;
+        }
+        Ok(())
     }
 
     /// The role to log in as.
@@ -353,6 +372,11 @@ fn parse_seconds(value: &str) -> Result<Duration> {
 
 fn option(url: &Url, wanted: &str) -> Option<String> {
     url.query_pairs().find(|(name, _)| name == wanted).map(|(_, value)| value.into_owned())
+}
+
+/// The file that an option names; the driver also takes PEM text in its place.
+fn file_of(url: &Url, name: &str) -> Option<PathBuf> {
+    option(url, name).filter(|value| !value.trim_start().starts_with("-----BEGIN")).map(PathBuf::from)
 }
 
 fn unusable(error: &sqlx::Error) -> Error {

@@ -36,6 +36,10 @@ impl fmt::Debug for Green {
 impl Green {
     /// Connects and checks that Kong's schema exists. Does not look into the schema, and writes nothing.
     pub async fn connect(config: &GreenConfig, application_name: &str) -> Result<Green> {
+        config.check_files()?;
+        // For `verify-ca` sqlx takes the provider of the process, and panics where none was chosen. Somebody may
+        // have chosen one before, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let options = config.options(application_name);
         // The pool retries a refused connection and then only says "timed out"; one connection of our own says why.
         let connection = Box::pin(first_connection(&options, config)).await?;
