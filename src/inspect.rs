@@ -404,3 +404,35 @@ pub fn writer_word(writer: Writer) -> &'static str {
         Writer::Traffic => "traffic",
     }
 }
+
+/// Numbers that only people want: how much there is, and how much room.
+#[derive(Debug, Clone, Default)]
+pub struct Survey {
+    /// Rows on blue of the tables that are moved.
+    pub on_blue: BTreeMap<String, u64>,
+    /// Rows on green of all tables.
+    pub on_green: BTreeMap<String, u64>,
+    /// Size of green's database.
+    pub green_bytes: i64,
+    /// Free bytes where green's data is, when that is a file system of this machine.
+    pub green_free_bytes: Option<u64>,
+}
+
+impl Survey {
+    /// Counts both sides.
+    pub async fn take(blue: &Blue, green: &Green, inspection: &Inspection) -> Result<Survey> {
+        let counting = inspection.plan.moved.iter().map(|plan| async move {
+            Ok::<_, Error>((plan.table.clone(), blue.count(&plan.table, &plan.partition_key).await?))
+        });
+        let on_blue = futures::stream::iter(counting).buffer_unordered(4).try_collect().await?;
+        let tables: Vec<String> = inspection.green.catalog.tables.keys().cloned().collect();
+        let on_green = green.count(&tables).await?;
+        let number = |count: i64| u64::try_from(count).unwrap_or(0);
+        Ok(Survey {
+            on_blue,
+            on_green: on_green.into_iter().map(|(table, count)| (table, number(count))).collect(),
+            green_bytes: green.size().await?,
+            green_free_bytes: green.free_bytes().await,
+        })
+    }
+}

@@ -3,6 +3,7 @@
 //! Data flows one way: [`blue`] reads, [`mapping`] converts, [`green`] writes; `cli` parses and prints.
 
 pub mod blue;
+pub mod cli;
 pub mod error;
 pub mod green;
 pub mod inspect;
@@ -10,3 +11,5 @@ pub mod mapping;
 pub mod migrate;
 pub mod progress;
 pub mod process;
+pub mod rehearsal;
+pub mod settings;

@@ -260,6 +260,11 @@ impl BlueConfig {
         Ok(config)
     }
 
+    /// Lays options, written as in the address (`consistency=quorum&tls=require`), over this configuration.
+    pub fn set_options(&mut self, options: &str) -> Result<()> {
+        Options::parse(options.trim().trim_start_matches('?'))?.apply(self)
+    }
+
     /// The same with this password.
     #[must_use]
     pub fn with_password(mut self, password: SecretString) -> Self {
@@ -416,8 +421,10 @@ impl Options {
     }
 
     fn apply(self, config: &mut BlueConfig) -> Result<()> {
-        config.tls = self.tls()?;
-        config.datacenter = self.datacenter;
+        config.tls = self.tls(&config.tls)?;
+        if self.datacenter.is_some() {
+            config.datacenter = self.datacenter;
+        }
         config.consistency = self.consistency.unwrap_or(config.consistency);
         config.connect_timeout = self.connect_timeout.unwrap_or(config.connect_timeout);
         config.request_timeout = self.request_timeout.unwrap_or(config.request_timeout);
@@ -425,10 +432,12 @@ impl Options {
         Ok(())
     }
 
-    fn tls(&self) -> Result<Tls> {
+    /// These options over what was said before.
+    fn tls(&self, before: &Tls) -> Result<Tls> {
         let files = self.ca.is_some() || self.certificate.is_some() || self.key.is_some();
         // Naming a file without saying how to use it means the safe way.
-        let mode = self.tls.unwrap_or(if files { TlsMode::Verify } else { TlsMode::Off });
+        let unsaid = if files && before.mode == TlsMode::Off { TlsMode::Verify } else { before.mode };
+        let mode = self.tls.unwrap_or(unsaid);
         if mode == TlsMode::Off && files {
             return Err(Error::usage("tls=off and a TLS file contradict each other in the address of blue")
                 .remedy("Use tls=verify, or leave tls_ca, tls_cert and tls_key out."));
@@ -443,10 +452,14 @@ impl Options {
             (Some(certificate), Some(key)) => {
                 Some(ClientCertificate { certificate: certificate.clone(), key: key.clone() })
             }
-            (None, None) => None,
+            (None, None) => before.client.clone(),
             _ => return Err(Error::usage("tls_cert and tls_key only work together in the address of blue")),
         };
-        Ok(Tls { mode, ca_files: self.ca.iter().cloned().collect(), system_roots: false, client })
+        let (ca_files, system_roots) = match &self.ca {
+            Some(file) => (vec![file.clone()], false),
+            None => (before.ca_files.clone(), before.system_roots),
+        };
+        Ok(Tls { mode, ca_files, system_roots, client })
     }
 }
 
@@ -562,6 +575,17 @@ mod tests {
     #[test]
     fn a_ca_file_alone_means_verify() {
         assert_eq!(ok("cassandra://h/k?tls_ca=ca.pem").tls.mode, TlsMode::Verify);
+    }
+
+    #[test]
+    fn options_can_be_laid_over_an_address() {
+        let mut config = ok("cassandra://h/k?tls_ca=ca.pem&dc=dc1");
+        config.set_options("?consistency=one").expect("an option");
+        assert_eq!((config.consistency, config.datacenter.as_deref()), (ReadConsistency::One, Some("dc1")));
+        assert_eq!(config.tls.ca_files, [PathBuf::from("ca.pem")]);
+        config.set_options("tls=off").expect("an option");
+        assert_eq!(config.tls.mode, TlsMode::Off);
+        assert!(config.set_options("password=x").is_err());
     }
 
     #[test]

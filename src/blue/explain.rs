@@ -15,6 +15,9 @@ use super::session::Node;
 use super::tls;
 use crate::error::{Error, Kind};
 
+/// Where an option can be set.
+pub(super) const WHERE: &str = "in the address of blue or with --blue-options";
+
 /// Why a request to blue failed, taken out of the driver's many wrappers.
 #[derive(Debug)]
 pub struct Failure(Cause);
@@ -130,10 +133,9 @@ pub(super) fn request(failure: Failure, config: &BlueConfig, nodes: &[Node], wha
             Error::new(Kind::Connection, format!("{what}: no answer within {} s", waited.as_secs_f64())),
             nodes,
         )
-        .remedy(
-            "Add request_timeout=… (now too short) or a smaller page_size=… to the address of blue, and look at the \
-             load of its nodes.",
-        ),
+        .remedy(format!(
+            "Set a longer request_timeout=… or a smaller page_size=… {WHERE}, and look at the load of its nodes."
+        )),
         Cause::NoConnection(e) => with_nodes(lost(what), nodes).source(e),
         Cause::Other(e) => Error::new(Kind::Server, what).source(e),
     }
@@ -145,47 +147,45 @@ fn lost(what: &str) -> Error {
 }
 
 fn server(error: DbError, text: &str, config: &BlueConfig, nodes: &[Node], what: &str) -> Error {
+    let level = config.consistency;
     match error {
-        DbError::Unavailable { required, alive, .. } => too_few(
-            format!("{what}: {alive} of {required} replicas are up, consistency {} needs {required}", config.consistency),
-            config,
-            nodes,
-        ),
-        DbError::ReadTimeout { required, received, .. } => too_few(
-            format!(
-                "{what}: {received} of {required} replicas answered in time, consistency {} needs {required}",
-                config.consistency
-            ),
-            config,
-            nodes,
-        ),
-        DbError::ReadFailure { numfailures, .. } => {
-            Error::new(Kind::Server, format!("{what}: {numfailures} replica(s) failed while reading")).detail(text).remedy(
-                "Read the system.log of blue's nodes; if it speaks of tombstones, use a smaller page_size=… in the \
-                 address of blue.",
-            )
+        DbError::Unavailable { required, alive, .. } => {
+            let message = format!("{what}: {alive} of {required} replicas are up, consistency {level} needs {required}");
+            too_few(message, required, alive, config, nodes)
         }
-        DbError::Unauthorized => Error::refused(format!("{what}: the role has no right to read it")).detail(text).remedy(
-            format!(
+        DbError::ReadTimeout { required, received, .. } => {
+            let message =
+                format!("{what}: {received} of {required} replicas answered in time, consistency {level} needs {required}");
+            too_few(message, required, received, config, nodes)
+        }
+        DbError::ReadFailure { numfailures, .. } => {
+            Error::new(Kind::Server, format!("{what}: {numfailures} replica(s) failed while reading"))
+                .detail(text)
+                .remedy(format!(
+                    "Read the system.log of blue's nodes; if it speaks of tombstones, set a smaller page_size=… {WHERE}."
+                ))
+        }
+        DbError::Unauthorized => Error::refused(format!("{what}: the role has no right to read it"))
+            .detail(text)
+            .remedy(format!(
                 "Ask an administrator for: GRANT SELECT ON KEYSPACE \"{}\" TO \"{}\".",
                 config.keyspace,
                 config.username.as_deref().unwrap_or("…")
-            ),
-        ),
+            )),
         DbError::Overloaded => Error::new(Kind::Server, format!("{what}: blue is overloaded"))
             .detail(text)
-            .remedy("Wait until its load is lower, or use a smaller page_size=… in the address of blue."),
+            .remedy(format!("Wait until its load is lower, or set a smaller page_size=… {WHERE}.")),
         other => Error::new(Kind::Server, what).detail(format!("Cassandra says: {text} ({other})")),
     }
 }
 
 /// The error for "not enough replicas": which nodes are down, and what the choices are.
-fn too_few(message: String, config: &BlueConfig, nodes: &[Node]) -> Error {
+fn too_few(message: String, required: i32, there: i32, config: &BlueConfig, nodes: &[Node]) -> Error {
     let error = with_nodes(Error::new(Kind::Connection, message), nodes);
     let start = "Bring the node back and run again";
-    match weaker(config.consistency) {
+    match weaker(config.consistency, required, there) {
         Some(weaker) => error.remedy(format!(
-            "{start}; or add consistency={} to the address of blue and take this risk: {}",
+            "{start}; or set consistency={} {WHERE} and take this risk: {}",
             weaker.name(),
             weaker.risk()
         )),
@@ -193,15 +193,16 @@ fn too_few(message: String, config: &BlueConfig, nodes: &[Node]) -> Error {
     }
 }
 
-/// The next consistency worth offering when this one cannot be had.
-fn weaker(consistency: ReadConsistency) -> Option<ReadConsistency> {
+/// The safest consistency that can be had with the replicas that are there.
+fn weaker(consistency: ReadConsistency, required: i32, there: i32) -> Option<ReadConsistency> {
+    let quorum = required / 2 + 1;
     match consistency {
-        ReadConsistency::All | ReadConsistency::EachQuorum | ReadConsistency::Three => {
-            Some(ReadConsistency::Quorum)
-        }
-        ReadConsistency::Quorum => Some(ReadConsistency::LocalQuorum),
-        ReadConsistency::LocalQuorum | ReadConsistency::Two => Some(ReadConsistency::LocalOne),
+        _ if there < 1 => None,
+        // What ALL requires is the number of replicas; of two, most are both.
+        ReadConsistency::All if quorum < required && there >= quorum => Some(ReadConsistency::Quorum),
+        ReadConsistency::LocalQuorum => Some(ReadConsistency::LocalOne),
         ReadConsistency::LocalOne | ReadConsistency::One => None,
+        _ => Some(ReadConsistency::One),
     }
 }
 
@@ -249,9 +250,9 @@ async fn connection(error: &ConnectionError, config: &BlueConfig) -> Error {
         return explained;
     }
     match error {
-        ConnectionError::ConnectTimeout => unreachable_host(config, "no answer").remedy(
-            "Check address, port and firewall; connect_timeout=… in the address of blue gives it more time.",
-        ),
+        ConnectionError::ConnectTimeout => unreachable_host(config, "no answer").remedy(format!(
+            "Check address, port and firewall; a longer connect_timeout=… {WHERE} gives it more time."
+        )),
         ConnectionError::IoError(e) if e.kind() == ErrorKind::ConnectionRefused => {
             unreachable_host(config, "nothing listens there").remedy(
                 "Check the port, and that native transport (start_native_transport, rpc_address) is on.",
@@ -388,9 +389,10 @@ async fn wants_tls(config: &BlueConfig) -> Option<Error> {
     for point in &config.contact_points {
         if speaks_tls(point.clone(), config.connect_timeout).await {
             return Some(
-                Error::new(Kind::Connection, format!("blue at {point} wants TLS, and we did not use it")).remedy(
-                    "Add tls=verify&tls_ca=FILE to the address of blue, or tls=require to encrypt without checking.",
-                ),
+                Error::new(Kind::Connection, format!("blue at {point} wants TLS, and we did not use it"))
+                    .remedy(format!(
+                        "Set tls=verify&tls_ca=FILE {WHERE}, or tls=require to encrypt without checking."
+                    )),
             );
         }
     }
@@ -417,4 +419,76 @@ fn greet(point: &ContactPoint, timeout: Duration) -> Option<u8> {
     let mut first = [0_u8];
     stream.read_exact(&mut first).ok()?;
     first.first().copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> BlueConfig {
+        BlueConfig::parse("cassandra://reader@db1/kong").expect("an address")
+    }
+
+    fn node(address: &str, up: bool) -> Node {
+        Node { address: address.to_owned(), datacenter: Some("dc1".to_owned()), rack: None, up }
+    }
+
+    fn answered(error: DbError, config: &BlueConfig, nodes: &[Node]) -> Error {
+        let failure = Failure::from(RequestAttemptError::DbError(error, "the server's text".to_owned()));
+        request(failure, config, nodes, "cannot read table \"routes\"")
+    }
+
+    fn unavailable(required: i32, alive: i32) -> DbError {
+        DbError::Unavailable { consistency: scylla::statement::Consistency::All, required, alive }
+    }
+
+    #[test]
+    fn a_replica_that_is_down_is_named_with_the_choices_and_their_risk() {
+        let nodes = [node("10.0.0.1:9042", true), node("10.0.0.3:9042", false)];
+        let error = answered(unavailable(3, 2), &config(), &nodes);
+        assert_eq!(error.kind(), Kind::Connection);
+        assert_eq!(
+            error.message(),
+            "cannot read table \"routes\": 2 of 3 replicas are up, consistency ALL needs 3"
+        );
+        assert_eq!(error.details(), ["down: 10.0.0.3:9042 (datacenter dc1)"]);
+        let remedy = error.remedy_text().expect("a remedy");
+        assert!(remedy.contains("Bring the node back") && remedy.contains("consistency=quorum"), "{remedy}");
+        assert!(remedy.contains(ReadConsistency::Quorum.risk()), "{remedy}");
+    }
+
+    #[test]
+    fn only_a_consistency_that_can_be_had_is_offered() {
+        assert_eq!(weaker(ReadConsistency::All, 3, 2), Some(ReadConsistency::Quorum));
+        assert_eq!(weaker(ReadConsistency::All, 2, 1), Some(ReadConsistency::One));
+        assert_eq!(weaker(ReadConsistency::All, 5, 2), Some(ReadConsistency::One));
+        assert_eq!(weaker(ReadConsistency::All, 1, 0), None);
+        assert_eq!(weaker(ReadConsistency::LocalQuorum, 2, 1), Some(ReadConsistency::LocalOne));
+        assert_eq!(weaker(ReadConsistency::One, 1, 0), None);
+    }
+
+    #[test]
+    fn a_node_that_only_its_peers_miss_is_a_matter_for_nodetool() {
+        let error = answered(unavailable(3, 2), &config(), &[node("10.0.0.1:9042", true)]);
+        assert!(error.details().iter().any(|line| line.contains("nodetool status")));
+    }
+
+    #[test]
+    fn a_missing_right_is_refused_with_the_grant_to_ask_for() {
+        let error = answered(DbError::Unauthorized, &config(), &[]);
+        assert_eq!(error.kind(), Kind::Refused);
+        assert!(
+            error
+                .remedy_text()
+                .is_some_and(|text| text.contains("GRANT SELECT ON KEYSPACE \"kong\" TO \"reader\""))
+        );
+    }
+
+    #[test]
+    fn our_own_time_out_tells_which_option_to_change() {
+        let failure = Failure::from(ExecutionError::RequestTimeout(Duration::from_millis(1500)));
+        let error = request(failure, &config(), &[], "cannot read");
+        assert_eq!(error.message(), "cannot read: no answer within 1.5 s");
+        assert!(error.remedy_text().is_some_and(|text| text.contains("request_timeout=")));
+    }
 }

@@ -138,7 +138,7 @@ impl Blue {
                 self.config.consistency,
                 known.len()
             ))
-            .remedy(format!("Add dc=… to the address of blue, one of {}.", list(&known)))),
+            .remedy(format!("Set dc=… {}, to one of {}.", explain::WHERE, list(&known)))),
             _ => Ok(()),
         }
     }

@@ -108,4 +108,16 @@ impl Green {
         tx.rollback().await.map_err(|e| self.explain(e, what))?;
         Ok(size)
     }
+
+    /// Free bytes where the database's files are, when they are on this machine and our role may know where.
+    pub async fn free_bytes(&self) -> Option<u64> {
+        let mut tx = self.begin_snapshot().await.ok()?;
+        let folder: String = query_scalar("select current_setting('data_directory')").fetch_one(&mut *tx).await.ok()?;
+        tx.rollback().await.ok()?;
+        let folder = std::path::Path::new(&folder);
+        // The same path on this machine may be another server's; only a cluster has this file.
+        folder.join("PG_VERSION").exists().then_some(())?;
+        let room = nix::sys::statvfs::statvfs(folder).ok()?;
+        room.blocks_available().checked_mul(room.fragment_size())
+    }
 }

@@ -4,7 +4,7 @@
 //! the last one, the table is cut into ranges – unless all its rows are one partition, which can only be paged through.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::{StreamExt, TryStreamExt};
@@ -50,12 +50,50 @@ impl Loaded {
     }
 }
 
+/// Where converted rows go.
+pub enum Target {
+    /// Into green's staging tables.
+    Stage(Stage),
+    /// Nowhere: `plan --quick` only wants to know which rows cannot be converted.
+    Nowhere(Mutex<Tally>),
+}
+
+/// What was set aside and mended where there is no stage to record it.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Rows set aside, with their table.
+    pub aside: Vec<(String, SetAside)>,
+    /// How many values were mended, per table, column and way, and in some of which rows.
+    pub mended: BTreeMap<(String, String, &'static str), (u64, Vec<serde_json::Value>)>,
+    /// How many rows have a mended value, per table.
+    pub mended_rows: BTreeMap<String, u64>,
+}
+
+impl Tally {
+    fn add(&mut self, table: &str, converted: Converted) {
+        self.aside.extend(converted.aside.into_iter().map(|row| (table.to_owned(), row)));
+        let mut last = None;
+        for one in converted.mended {
+            // The values of one row come one after another.
+            if last.as_ref() != Some(&one.key) {
+                *self.mended_rows.entry(table.to_owned()).or_default() += 1;
+            }
+            let (count, keys) = self.mended.entry((table.to_owned(), one.column, one.repair)).or_default();
+            *count += 1;
+            if keys.len() < EXAMPLES {
+                keys.push(one.key.clone());
+            }
+            last = Some(one.key);
+        }
+    }
+}
+
 /// Everything that loading needs, shared by all tasks.
 pub struct Loader {
     /// Where rows come from.
     pub blue: Arc<Blue>,
     /// Where they go.
-    pub stage: Stage,
+    pub target: Target,
     /// The plan.
     pub plan: Arc<KeyspacePlan>,
     /// What transcoders must know.
@@ -160,14 +198,24 @@ impl Loader {
     /// Converts one page and copies it into the stage.
     async fn work(&self, plan: &TablePlan, page: &Page) -> Result<Loaded> {
         let mut converted = self.convert(plan, page)?;
-        let refused = self.stage.copy(plan, &converted.buffer).await?;
-        converted.counts.staged -= refused.len() as u64;
-        if !refused.is_empty() {
-            self.exhibit_refused(plan, page, &converted.places, &refused, &mut converted.aside)?;
-        }
-        self.stage.record(&plan.table, &converted.aside, &converted.mended).await?;
+        let counts = match &self.target {
+            Target::Stage(stage) => {
+                let refused = stage.copy(plan, &converted.buffer).await?;
+                converted.counts.staged -= refused.len() as u64;
+                if !refused.is_empty() {
+                    self.exhibit_refused(plan, page, &converted.places, &refused, &mut converted.aside)?;
+                }
+                stage.record(&plan.table, &converted.aside, &converted.mended).await?;
+                converted.counts
+            }
+            Target::Nowhere(tally) => {
+                let counts = std::mem::take(&mut converted.counts);
+                tally.lock().unwrap_or_else(PoisonError::into_inner).add(&plan.table, converted);
+                counts
+            }
+        };
         self.observer.rows(&plan.table, page.len() as u64);
-        Ok(converted.counts)
+        Ok(counts)
     }
 
     fn convert(&self, plan: &TablePlan, page: &Page) -> Result<Converted> {

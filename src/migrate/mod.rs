@@ -3,15 +3,14 @@
 pub mod load;
 pub mod rejects;
 pub mod report;
+pub mod summary;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use serde_json::Value;
 use sha2::{Digest, Sha256};
-use sqlx::Row;
 use uuid::Uuid;
 
 use crate::blue::session::Blue;
@@ -22,14 +21,14 @@ use crate::green::journal::{Journal, RunEntry};
 use crate::green::session::Green;
 use crate::green::sql::fill;
 use crate::green::stage::Stage;
-use crate::green::statement::query;
-use crate::inspect::{Choices, Inspection, Weight};
+use crate::inspect::{Choices, Inspection};
 use crate::mapping::transcode::Surroundings;
 use crate::progress::{Observer, Phase};
 
-use load::{Loaded, Loader};
+use load::{Loaded, Loader, Target};
 use rejects::{Accept, RejectsFile, Written};
-use report::{Counts, Group, Outcome, Refusal, Report, Seconds, Side, TableReport};
+use report::{Outcome, Refusal, Report, Seconds};
+use summary::{Found, Summary};
 
 /// What a run is told.
 #[derive(Debug, Clone, Default)]
@@ -92,7 +91,9 @@ fn create_file(options: &Options, id: Uuid) -> Result<RejectsFile> {
 
 impl Run<'_> {
     async fn go(&mut self, file: &mut RejectsFile, confirm: Confirm<'_>) -> Result<Report> {
-        self.inspection.refusal()?;
+        if !self.options.rehearsal {
+            self.inspection.refusal()?;
+        }
         let entry = RunEntry {
             run: self.id,
             cluster: self.blue.cluster_name().to_owned(),
@@ -158,12 +159,9 @@ impl Run<'_> {
         self.observer.phase(Phase::Staging, plan.moved.len());
         let loader = Arc::new(Loader {
             blue: self.blue.clone(),
-            stage: stage.clone(),
+            target: Target::Stage(stage.clone()),
             plan: plan.clone(),
-            surroundings: Surroundings {
-                workspaces: self.inspection.blue.workspaces.iter().map(|(id, _)| *id).collect(),
-                now_ms: chrono::Utc::now().timestamp_millis(),
-            },
+            surroundings: surroundings(&self.inspection),
             observer: self.observer.clone(),
             parallel: parallel(),
         });
@@ -285,69 +283,12 @@ impl Run<'_> {
         expired: &BTreeMap<String, u64>,
         applied: Option<&BTreeMap<String, AppliedTable>>,
     ) -> Result<Report> {
-        let found = Found::read(stage).await?;
-        let mut tables: Vec<TableReport> = self
-            .inspection
-            .plan
-            .moved
-            .iter()
-            .zip(loaded)
-            .map(|(plan, loaded)| {
-                let table = &plan.table;
-                let rejected = found.rejected(table);
-                let expired = expired.get(table).copied().unwrap_or(0);
-                let done = applied.and_then(|applied| applied.get(table)).copied().unwrap_or(AppliedTable {
-                    applied: loaded.source.saturating_sub(loaded.other_partition + rejected + expired),
-                    ..AppliedTable::default()
-                });
-                let repaired = found.repaired.get(table).copied().unwrap_or(0).min(done.applied);
-                TableReport {
-                    table: table.clone(),
-                    writer: plan.writer,
-                    counts: Counts {
-                        source: loaded.source,
-                        applied: done.applied - repaired,
-                        repaired,
-                        rejected,
-                        expired: expired + done.expired,
-                        not_copied: loaded.other_partition + done.held_back,
-                    },
-                    reason: left_reason(loaded, &done),
-                }
-            })
-            .collect();
-        tables.extend(self.inspection.plan.left.iter().map(|left| {
-            let rows = self.inspection.left_rows.get(&left.table).copied().unwrap_or(0);
-            TableReport {
-                table: left.table.clone(),
-                writer: left.writer,
-                counts: Counts { source: rows, not_copied: rows, ..Counts::default() },
-                reason: Some(left.reason.clone()),
-            }
-        }));
-        let mut totals = Counts::default();
-        tables.iter().for_each(|table| totals.add(&table.counts));
         let mut seconds = self.seconds;
         seconds.total = self.started.elapsed().as_secs_f64();
-        Ok(Report {
-            format: 1,
-            run: self.id.to_string(),
-            outcome: if self.options.rehearsal { Outcome::Rehearsed } else { Outcome::Applied },
-            refusal: None,
-            kong: self.inspection.blue.map.line.clone().unwrap_or_default(),
-            kongferry: env!("CARGO_PKG_VERSION"),
-            blue: side_of_blue(&self.blue),
-            green: side_of_green(self.green),
-            totals,
-            tables,
-            rejects: found.rejects,
-            repairs: found.repairs,
-            notes: notes(&self.inspection, loaded),
-            rejects_file: None,
-            warnings: self.inspection.findings.iter().filter(|f| f.weight == Weight::Warn).cloned().collect(),
-            seconds,
-            next: Vec::new(),
-        })
+        let outcome = if self.options.rehearsal { Outcome::Rehearsed } else { Outcome::Applied };
+        let found = Found::read(stage).await?;
+        let summary = Summary { id: self.id, blue: &self.blue, green: self.green, inspection: &self.inspection, seconds, outcome };
+        Ok(summary.report(loaded, expired, applied, found))
     }
 
     fn next(&self, report: &Report) -> Vec<String> {
@@ -371,85 +312,6 @@ impl Run<'_> {
             }
         }
     }
-}
-
-/// What the stage knows about rows set aside and values mended.
-#[derive(Default)]
-struct Found {
-    rejects: Vec<Group>,
-    repairs: Vec<Group>,
-    repaired: BTreeMap<String, u64>,
-}
-
-impl Found {
-    async fn read(stage: &Stage) -> Result<Found> {
-        let green = stage.green();
-        let what = "cannot count what was set aside";
-        let mut tx = green.begin().await?;
-        let rejects = stage.own("stage_reject");
-        let repairs = stage.own("stage_repair");
-        let places = [("rejects", rejects.as_str()), ("repairs", repairs.as_str())];
-        let mut found = Found::default();
-        let rows = query(fill(include_str!("../../sql/stage/reject_counts.sql"), &places)).fetch_all(&mut *tx).await;
-        for row in rows.map_err(|e| green.explain(e, what))? {
-            found.rejects.push(group(&row, "reason", None).map_err(|e| green.explain(e, what))?);
-        }
-        let rows = query(fill(include_str!("../../sql/stage/repair_counts.sql"), &places)).fetch_all(&mut *tx).await;
-        for row in rows.map_err(|e| green.explain(e, what))? {
-            found.repairs.push(group(&row, "repair", Some("column_name")).map_err(|e| green.explain(e, what))?);
-        }
-        let rows = query(fill(include_str!("../../sql/stage/repaired_rows.sql"), &places)).fetch_all(&mut *tx).await;
-        for row in rows.map_err(|e| green.explain(e, what))? {
-            let count: i64 = row.try_get("rows").map_err(|e| green.explain(e, what))?;
-            let table: String = row.try_get("table_name").map_err(|e| green.explain(e, what))?;
-            found.repaired.insert(table, u64::try_from(count).unwrap_or(0));
-        }
-        tx.rollback().await.map_err(|e| green.explain(e, what))?;
-        Ok(found)
-    }
-
-    fn rejected(&self, table: &str) -> u64 {
-        self.rejects.iter().filter(|group| group.table == table).map(|group| group.rows).sum()
-    }
-}
-
-fn group(row: &sqlx::postgres::PgRow, reason: &str, column: Option<&str>) -> sqlx::Result<Group> {
-    let examples: Vec<String> = row.try_get("examples")?;
-    let rows: i64 = row.try_get("rows")?;
-    Ok(Group {
-        table: row.try_get("table_name")?,
-        column: column.map(|name| row.try_get(name)).transpose()?,
-        reason: row.try_get(reason)?,
-        rows: u64::try_from(rows).unwrap_or(0),
-        examples: examples.iter().map(|key| serde_json::from_str(key).unwrap_or(Value::Null)).collect(),
-    })
-}
-
-fn notes(inspection: &Inspection, loaded: &[Loaded]) -> Vec<Group> {
-    let mut groups = Vec::new();
-    for (plan, loaded) in inspection.plan.moved.iter().zip(loaded) {
-        for ((column, note), (rows, keys)) in &loaded.notes {
-            groups.push(Group {
-                table: plan.table.clone(),
-                column: Some(column.clone()),
-                reason: note.code().to_owned(),
-                rows: *rows,
-                examples: keys.iter().map(|key| Value::String(key.clone())).collect(),
-            });
-        }
-    }
-    groups
-}
-
-fn left_reason(loaded: &Loaded, done: &AppliedTable) -> Option<String> {
-    let mut reasons = Vec::new();
-    if loaded.other_partition > 0 {
-        reasons.push(format!("{} rows of a partition that Kong does not read", loaded.other_partition));
-    }
-    if done.held_back > 0 {
-        reasons.push(format!("for {} rows green, in use, holds another row with the same value", done.held_back));
-    }
-    (!reasons.is_empty()).then(|| format!("{}.", reasons.join("; ")))
 }
 
 /// The last look before the commit: no row may have gone without a word.
@@ -497,26 +359,16 @@ fn refusal_of(error: &Error) -> Refusal {
     }
 }
 
-/// Blue, as it is named in reports.
-pub fn side_of_blue(blue: &Blue) -> Side {
-    Side {
-        server: format!("{} ({})", blue.cluster_name(), blue.config().hosts()),
-        version: format!("Cassandra {}", blue.release_version()),
-        name: blue.keyspace().to_owned(),
-    }
-}
-
-/// Green, as it is named in reports.
-pub fn side_of_green(green: &Green) -> Side {
-    Side {
-        server: green.config().address(),
-        version: format!("PostgreSQL {}", green.server_version()),
-        name: green.config().database().to_owned(),
+/// What transcoders must know of the rest of blue.
+pub fn surroundings(inspection: &Inspection) -> Surroundings {
+    Surroundings {
+        workspaces: inspection.blue.workspaces.iter().map(|(id, _)| *id).collect(),
+        now_ms: chrono::Utc::now().timestamp_millis(),
     }
 }
 
 /// Pages worked on at the same time: two per core keep both cores and both servers busy.
-fn parallel() -> usize {
+pub fn parallel() -> usize {
     std::thread::available_parallelism().map_or(4, |cores| (cores.get() * 2).clamp(4, 8))
 }
 

@@ -15,7 +15,7 @@ use sqlx::{PgConnection, Row};
 use crate::error::{Error, Kind, Result};
 use crate::green::checks::Kept;
 use crate::green::sql::fill;
-use crate::green::stage::Stage;
+use crate::green::stage::{SetAside, Stage};
 use crate::green::statement::query;
 use crate::mapping::reason::Reason;
 
@@ -181,7 +181,7 @@ impl RejectsFile {
         drop(rows);
         self.file
             .flush()
-            .and_then(|()| self.file.get_ref().sync_all())
+            .and_then(|()| settle(self.file.get_ref()))
             .map_err(|e| Error::new(Kind::Io, format!("cannot write the rejects file {}", self.path.display())).source(e))?;
         Ok(written)
     }
@@ -211,6 +211,23 @@ impl RejectsFile {
         Ok(())
     }
 
+    /// Writes one row that was set aside without ever being staged.
+    pub fn write_unstaged(&mut self, table: &str, row: &SetAside) -> Result<()> {
+        let cannot = |path: &Path, e: std::io::Error| {
+            Error::new(Kind::Io, format!("cannot write the rejects file {}", path.display())).source(e)
+        };
+        let line = serde_json::json!({
+            "table": table,
+            "key": row.key,
+            "column": row.column,
+            "reason": row.reason,
+            "message": message(table, row.column.as_deref(), row.reason, row.detail.as_deref()),
+            "cause": null,
+            "row": row.row,
+        });
+        writeln!(self.file, "{line}").and_then(|()| self.file.flush()).map_err(|e| cannot(&self.path, e))
+    }
+
     /// Ends the work with the file; an empty one that nobody asked for goes.
     pub fn close(self, written: u64) {
         if written == 0 && self.remove_if_empty {
@@ -218,6 +235,11 @@ impl RejectsFile {
             let _ = std::fs::remove_file(&self.path);
         }
     }
+}
+
+/// Waits until the disk has it; a pipe or a device has no disk to wait for.
+fn settle(file: &File) -> std::io::Result<()> {
+    if file.metadata()?.is_file() { file.sync_all() } else { Ok(()) }
 }
 
 /// A file that was there before keeps its mode on opening, so the mode is set again.

@@ -6,7 +6,7 @@
 mod binaries;
 mod settings;
 
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -40,6 +40,7 @@ pub struct LocalPostgres {
     // Declared before the directory: dropped first, so the server has ended when its files go.
     server: BoundChild,
     dir: WorkDir,
+    binaries: Binaries,
     port: u16,
     options: Options,
 }
@@ -98,6 +99,16 @@ impl LocalPostgres {
     /// `postgres://postgres@127.0.0.1:PORT/DATABASE`, without the password.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://{SUPERUSER}@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Ends the server at once, as a crash would, and starts it again on the same port: PostgreSQL recovers what was
+    /// committed, and unlogged tables are empty.
+    pub async fn crash_and_restart(&mut self) -> Result<()> {
+        self.server
+            .stop(Signal::SIGQUIT, STOP_LIMIT)
+            .map_err(|e| Error::new(Kind::Io, "cannot stop the private PostgreSQL").source(e))?;
+        self.server = run_server(&self.binaries, ServerUser::needed()?, self.dir.path())?;
+        self.wait_until_it_answers().await
     }
 
     /// Ends the server at once, without a checkpoint, and removes its data.
@@ -178,9 +189,8 @@ fn launch(binaries: &Binaries, options: Options) -> Result<LocalPostgres> {
     let port = free_port().map_err(|e| cannot_start("no port is free on 127.0.0.1").source(e))?;
     settings::write(&data, port, &options, |file| hand_over(file, user))
         .map_err(|e| cannot_start("its configuration cannot be written").source(e))?;
-    let server = start_server(binaries, user, dir.path(), &data)
-        .map_err(|e| cannot_start("its program cannot be run").source(e))?;
-    Ok(LocalPostgres { server, dir, port, options })
+    let server = run_server(binaries, user, dir.path())?;
+    Ok(LocalPostgres { server, dir, binaries: binaries.clone(), port, options })
 }
 
 /// Runs `initdb` as the server's user; returns the data directory.
@@ -219,15 +229,14 @@ fn prepare_data_directory(data: &Path, user: Option<ServerUser>) -> io::Result<(
     hand_over(data, user)
 }
 
-fn start_server(
-    binaries: &Binaries,
-    user: Option<ServerUser>,
-    dir: &Path,
-    data: &Path,
-) -> io::Result<BoundChild> {
-    let log = File::create(dir.join("log"))?;
+fn run_server(binaries: &Binaries, user: Option<ServerUser>, dir: &Path) -> Result<BoundChild> {
+    spawn(binaries, user, dir).map_err(|e| cannot_start("its program cannot be run").source(e))
+}
+
+fn spawn(binaries: &Binaries, user: Option<ServerUser>, dir: &Path) -> io::Result<BoundChild> {
+    let log = OpenOptions::new().create(true).append(true).open(dir.join("log"))?;
     let mut postgres = command(&binaries.postgres, user, dir);
-    postgres.arg("-D").arg(data).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    postgres.arg("-D").arg(dir.join("data")).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     // SIGQUIT is PostgreSQL's immediate shutdown: unlike SIGKILL it lets the postmaster end its children and
     // give back its shared memory.
     BoundChild::spawn(postgres, Signal::SIGQUIT)

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::because::Because;
 use crate::catalog::{fixtures, quote};
 use crate::fixture::read_green;
-use crate::postgres::{Database, PgServer};
+use crate::postgres::{Database, PgServer, insert};
 
 /// The line whose bootstrap rows were modelled with fixed ids, because column defaults name one of them.
 const ENTERPRISE: &str = "enterprise-2.8";
@@ -69,11 +69,8 @@ async fn insert_modelled_rows(database: &Database) -> Result<()> {
     let mut connection = database.connect().await?;
     run(&mut connection, "set session_replication_role = replica").await?;
     for (table, rows) in tables {
-        let name = quote(&table);
-        let sql = format!("insert into {name} select (jsonb_populate_record(null::{name}, $1)).*");
         for row in rows {
-            let inserted = sqlx::query(AssertSqlSafe(sql.as_str())).bind(row).execute(&mut connection).await;
-            inserted.because(|| format!("cannot insert a bootstrap row of {table}"))?;
+            insert(&mut connection, &table, &row).await?;
         }
     }
     connection.close().await.because(|| "PostgreSQL ended the connection".to_owned())

@@ -7,13 +7,14 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use kongferry::error::Result;
+use kongferry::error::{Error, Result};
 use kongferry::green::local::LocalPostgres;
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
-use crate::cassandra::{Cassandra, Endpoint, Options};
+use crate::cassandra::{self, Cassandra, Endpoint};
 use crate::catalog::{Catalog, KeyspaceOptions};
+use crate::certs::Certificates;
 use crate::fixture::Fixture;
 use crate::green;
 use crate::keyspace::{Keyspace, LoadOptions};
@@ -23,13 +24,41 @@ use crate::postgres::{self, Database, PgServer};
 /// to the test's runtime.
 #[derive(Debug, Default)]
 pub struct Lab {
-    cassandra: OnceCell<(Endpoint, Owned<Cassandra>)>,
-    postgres: OnceCell<(PgServer, Owned<LocalPostgres>)>,
+    cassandra: Shared<Endpoint, Cassandra>,
+    postgres: Shared<PgServer, LocalPostgres>,
+    secured_cassandra: Shared<Endpoint, Cassandra>,
+    secured_postgres: Shared<PgServer, LocalPostgres>,
+    certificates: OnceCell<Certificates>,
     keyspaces: Mutex<HashMap<String, Arc<OnceCell<String>>>>,
 }
 
-/// The server if it is ours; it can be taken out at the end, when the lab itself cannot be dropped any more.
-type Owned<T> = Mutex<Option<T>>;
+/// The address of a server and, if we started it, the server. That can be taken out at the end, when a static can
+/// not be dropped.
+#[derive(Debug)]
+struct Shared<A, S>(OnceCell<(A, Mutex<Option<S>>)>);
+
+impl<A, S> Default for Shared<A, S> {
+    fn default() -> Self {
+        Shared(OnceCell::new())
+    }
+}
+
+impl<A, S> Shared<A, S> {
+    /// The address; the first caller starts the server, the others wait.
+    async fn get(&self, start: impl AsyncFnOnce() -> Result<(A, Option<S>)>) -> Result<&A> {
+        let start = async || {
+            let (address, server) = start().await?;
+            Ok::<_, Error>((address, Mutex::new(server)))
+        };
+        Ok(&self.0.get_or_try_init(start).await?.0)
+    }
+
+    fn stop(&self) {
+        if let Some((_, server)) = self.0.get() {
+            drop(server.lock().unwrap_or_else(PoisonError::into_inner).take());
+        }
+    }
+}
 
 /// The lab of this process.
 pub fn lab() -> &'static Lab {
@@ -44,26 +73,50 @@ pub fn lab() -> &'static Lab {
 }
 
 extern "C" fn stop_at_exit() {
-    let Lab { cassandra, postgres, .. } = lab();
-    if let Some((_, owned)) = cassandra.get() {
-        drop(owned.lock().unwrap_or_else(PoisonError::into_inner).take());
-    }
-    if let Some((_, owned)) = postgres.get() {
-        drop(owned.lock().unwrap_or_else(PoisonError::into_inner).take());
-    }
+    let lab = lab();
+    lab.cassandra.stop();
+    lab.postgres.stop();
+    lab.secured_cassandra.stop();
+    lab.secured_postgres.stop();
 }
 
 impl Lab {
     /// The shared Cassandra, without logins and TLS.
     pub async fn cassandra(&self) -> Result<&Endpoint> {
-        let (endpoint, _) = self.cassandra.get_or_try_init(start_cassandra).await?;
-        Ok(endpoint)
+        let start = async || match std::env::var("KONGFERRY_LAB_CASSANDRA") {
+            Ok(address) => Ok((Endpoint::open(address), None)),
+            Err(_) => start_cassandra(cassandra::Options::default()).await,
+        };
+        self.cassandra.get(start).await
     }
 
     /// The shared PostgreSQL, without passwords and TLS.
     pub async fn postgres(&self) -> Result<&PgServer> {
-        let (server, _) = self.postgres.get_or_try_init(start_postgres).await?;
-        Ok(server)
+        let start = async || match std::env::var("KONGFERRY_LAB_POSTGRES") {
+            Ok(url) => Ok((PgServer::at(&url)?, None)),
+            Err(_) => own_postgres(postgres::start().await?),
+        };
+        self.postgres.get(start).await
+    }
+
+    /// A Cassandra that takes nobody without TLS and password; the endpoint is the superuser's. Its tables are those
+    /// that the tests make.
+    pub async fn secured_cassandra(&self) -> Result<&Endpoint> {
+        let certificates = self.certificates().await?;
+        let options = cassandra::Options { heap_mb: 512, ..cassandra::Options::secured(certificates) };
+        self.secured_cassandra.get(async || start_cassandra(options).await).await
+    }
+
+    /// A PostgreSQL that takes nobody without TLS and scram-sha-256.
+    pub async fn secured_postgres(&self) -> Result<&PgServer> {
+        let certificates = self.certificates().await?;
+        let start = async || own_postgres(postgres::start_secured(certificates).await?);
+        self.secured_postgres.get(start).await
+    }
+
+    /// What the secured servers show, their CA, and a client certificate that they know.
+    pub async fn certificates(&self) -> Result<&Certificates> {
+        self.certificates.get_or_try_init(async || Certificates::generate()).await
     }
 
     /// A keyspace with the shipped rows of `line`, shared by all tests of this process: only read it. Rows with a
@@ -75,7 +128,7 @@ impl Lab {
         };
         let load = || async {
             let keyspace = self.loaded_keyspace(line, &Fixture::shipped(line)?).await?;
-            Ok::<_, kongferry::error::Error>(keyspace.name().to_owned())
+            Ok::<_, Error>(keyspace.name().to_owned())
         };
         let name = cell.get_or_try_init(load).await?;
         Keyspace::open(self.cassandra().await?, name).await
@@ -127,18 +180,11 @@ fn unique_name(line: &str) -> String {
     format!("kong_{plain}_{}", &Uuid::new_v4().simple().to_string()[..12])
 }
 
-async fn start_cassandra() -> Result<(Endpoint, Owned<Cassandra>)> {
-    if let Ok(address) = std::env::var("KONGFERRY_LAB_CASSANDRA") {
-        return Ok((Endpoint::open(address), Mutex::new(None)));
-    }
-    let cassandra = Cassandra::start(Options::default()).await?;
-    Ok((cassandra.endpoint(), Mutex::new(Some(cassandra))))
+async fn start_cassandra(options: cassandra::Options) -> Result<(Endpoint, Option<Cassandra>)> {
+    let cassandra = Cassandra::start(options).await?;
+    Ok((cassandra.endpoint(), Some(cassandra)))
 }
 
-async fn start_postgres() -> Result<(PgServer, Owned<LocalPostgres>)> {
-    if let Ok(url) = std::env::var("KONGFERRY_LAB_POSTGRES") {
-        return Ok((PgServer::at(&url)?, Mutex::new(None)));
-    }
-    let local = postgres::start().await?;
-    Ok((PgServer::from(&local), Mutex::new(Some(local))))
+fn own_postgres(local: LocalPostgres) -> Result<(PgServer, Option<LocalPostgres>)> {
+    Ok((PgServer::from(&local), Some(local)))
 }

@@ -13,15 +13,25 @@ const JAVA_MAJOR: &str = "17";
 
 /// The program `java` of a Java 17, installed with apt-get if there is none and we may.
 pub(crate) fn java() -> Result<PathBuf> {
-    find_or_install("Java 17", "openjdk-17-jre-headless", find_java)
+    find_or_install("Java 17", "openjdk-17-jre-headless", find_java, may_install())
 }
 
 /// The program `mvn`, installed with apt-get if there is none and we may.
 pub(crate) fn maven() -> Result<PathBuf> {
-    find_or_install("Maven", "maven", || on_path("mvn"))
+    find_or_install("Maven", "maven", || on_path("mvn"), may_install())
 }
 
-fn find_or_install(what: &str, package: &str, find: impl Fn() -> Option<PathBuf>) -> Result<PathBuf> {
+/// Root on Debian or Ubuntu.
+fn may_install() -> bool {
+    geteuid().is_root() && on_path("apt-get").is_some()
+}
+
+fn find_or_install(
+    what: &str,
+    package: &str,
+    find: impl Fn() -> Option<PathBuf>,
+    may_install: bool,
+) -> Result<PathBuf> {
     if let Some(found) = find() {
         return Ok(found);
     }
@@ -30,7 +40,7 @@ fn find_or_install(what: &str, package: &str, find: impl Fn() -> Option<PathBuf>
         Error::new(Kind::Io, format!("{what} is not installed, and real servers are started with it"))
             .remedy(format!("run `{command}` as root, or install {what} another way"))
     };
-    if !geteuid().is_root() || on_path("apt-get").is_none() {
+    if !may_install {
         return Err(missing());
     }
     eprintln!("{what} is missing; running `{command}`");
@@ -84,9 +94,9 @@ mod tests {
 
     #[test]
     fn a_missing_tool_that_cannot_be_installed_is_named_with_the_command() {
-        let error = find_or_install("A tool", "kongferry-no-such-package", || None).unwrap_err();
+        let error = find_or_install("A tool", "its-package", || None, false).unwrap_err();
         assert!(error.message().contains("A tool is not installed"));
         let remedy = error.remedy_text().unwrap();
-        assert!(remedy.contains("apt-get install -y kongferry-no-such-package"), "{remedy}");
+        assert!(remedy.contains("apt-get install -y its-package"), "{remedy}");
     }
 }

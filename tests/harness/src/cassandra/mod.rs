@@ -35,6 +35,8 @@ pub struct Options {
     pub login: bool,
     /// TLS for clients, and no connection without it.
     pub tls: Option<Tls>,
+    /// Whether tables are still known after [`Cassandra::restart`]. Without, they are made ten times as fast.
+    pub survives_kill: bool,
 }
 
 /// The server's side of TLS.
@@ -48,16 +50,15 @@ pub struct Tls {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { heap_mb: 1024, login: false, tls: None }
+        Options { heap_mb: 1024, login: false, tls: None, survives_kill: false }
     }
 }
 
 impl Options {
-    /// Logins, rights and client TLS with new certificates: the configuration of the connection tests.
-    pub fn secured() -> Result<Self> {
-        let certificates = Certificates::generate()?;
-        let tls = Tls { certificates, client_certificate_required: false };
-        Ok(Options { login: true, tls: Some(tls), ..Options::default() })
+    /// Logins, rights and client TLS: the configuration of the connection tests.
+    pub fn secured(certificates: &Certificates) -> Self {
+        let tls = Tls { certificates: certificates.clone(), client_certificate_required: false };
+        Options { login: true, tls: Some(tls), ..Options::default() }
     }
 }
 
@@ -140,11 +141,16 @@ impl Cassandra {
         Ok(())
     }
 
-    /// Kills it if it runs and starts it again on the same port with the same data.
+    /// Kills it if it runs and starts it again on the same port with the same data, as far as it was written a tenth
+    /// of a second before. Only for a server with [`Options::survives_kill`].
     pub async fn restart(&mut self) -> Result<()> {
+        if !self.options.survives_kill {
+            return Err(Error::usage("this Cassandra would come back without its tables")
+                .remedy("start it with Options { survives_kill: true, .. }"));
+        }
         self.kill().await?;
-        let (home, heap_mb) = (self.home.path().to_owned(), self.options.heap_mb);
-        self.server = blocking(move || start_server(&home, heap_mb)).await?;
+        let (home, options) = (self.home.path().to_owned(), self.options.clone());
+        self.server = blocking(move || start_server(&home, &options)).await?;
         self.wait_until_it_answers().await
     }
 
@@ -164,7 +170,7 @@ impl Cassandra {
         let ports = free_ports().because(|| "no port is free on 127.0.0.1".to_owned())?;
         config::write(home.path(), ports, &options)
             .because(|| "Cassandra's configuration cannot be written".to_owned())?;
-        let server = start_server(home.path(), options.heap_mb)?;
+        let server = start_server(home.path(), &options)?;
         Ok(Cassandra { server, home, ports, options })
     }
 
@@ -204,9 +210,9 @@ impl Cassandra {
     }
 }
 
-fn start_server(home: &Path, heap_mb: u32) -> Result<BoundChild> {
+fn start_server(home: &Path, options: &Options) -> Result<BoundChild> {
     let (java, jars) = (tools::java()?, jars::directory()?);
-    run(&java, &config::arguments(home, &jars, heap_mb), home).because(|| "java cannot be run".to_owned())
+    run(&java, &config::arguments(home, &jars, options), home).because(|| "java cannot be run".to_owned())
 }
 
 fn run(java: &Path, arguments: &[String], home: &Path) -> io::Result<BoundChild> {

@@ -1,0 +1,112 @@
+//! `plan`: its flags, and what the rehearsal showed.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::connect::{BlueArgs, CommonArgs, Format, GreenArgs};
+use super::migrate::{TableArgs, application_name};
+use super::{progress, text};
+use crate::blue::session::Blue;
+use crate::error::{Error, Result};
+use crate::green::config::GreenConfig;
+use crate::green::session::Green;
+use crate::rehearsal::{self, PlanReport, Rehearsal, Scratch};
+
+/// Arguments of `plan`.
+#[derive(Debug, Clone, Args)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    blue: BlueArgs,
+    #[command(flatten)]
+    green: GreenArgs,
+    #[command(flatten)]
+    tables: TableArgs,
+
+    /// Convert every row, but rehearse nothing in PostgreSQL
+    ///
+    /// Finds what a row shows by itself; duplicates, references and whatever only PostgreSQL knows are not looked at.
+    #[arg(long, conflicts_with = "scratch")]
+    quick: bool,
+
+    /// Show each column: blue's type, the rule, green's type
+    #[arg(long)]
+    columns: bool,
+
+    /// Rehearse in this empty PostgreSQL database instead
+    #[arg(long, value_name = "URL")]
+    scratch: Option<String>,
+
+    /// Where the rows that would be rejected are written
+    ///
+    /// One JSON object per line, credentials included; mode 0600. After review, for migrate --accept-rejects=FILE.
+    #[arg(long, value_name = "FILE")]
+    rejects_file: Option<PathBuf>,
+
+    /// Take it as agreed that other sessions use green
+    #[arg(long)]
+    green_online: bool,
+
+    #[command(flatten)]
+    pub(super) common: CommonArgs,
+}
+
+/// Runs the command.
+pub async fn run(args: &PlanArgs) -> Result<u8> {
+    let blue_config = args.blue.resolve(&args.common)?;
+    let green_config = if args.green.is_given(&args.common) { Some(args.green.resolve(&args.common)?) } else { None };
+    let rehearsal = Rehearsal {
+        choices: args.tables.choices(args.green_online)?,
+        rejects_file: args.rejects_file.clone(),
+        scratch: scratch(args)?,
+    };
+    if green_config.is_none() && args.quick {
+        return Err(Error::usage("plan --quick needs green, whose tables say what the rows are converted to")
+            .remedy("Give --green as well, or leave out --quick: then plan builds the tables of blue's version itself."));
+    }
+    let green = match &green_config {
+        Some(config) => Some(Green::connect(config, &application_name()).await?),
+        None => None,
+    };
+    let blue = Arc::new(Blue::connect(&blue_config).await?);
+    let observer = progress::observer(&args.common);
+    let report = Box::pin(rehearsal::run(blue, green.as_ref(), &rehearsal, observer)).await?;
+    print(args, &report);
+    Ok(report.exit_code())
+}
+
+fn scratch(args: &PlanArgs) -> Result<Scratch> {
+    Ok(match (&args.scratch, args.quick) {
+        (_, true) => Scratch::None,
+        (Some(address), false) => Scratch::At(Box::new(GreenConfig::parse(address)?)),
+        (None, false) => Scratch::Own,
+    })
+}
+
+fn print(args: &PlanArgs, report: &PlanReport) {
+    if args.common.format == Format::Json {
+        return text::print_json(report);
+    }
+    if args.columns {
+        print_columns(report);
+    }
+    text::print_report(&report.report);
+    for line in &report.not_checked {
+        anstream::println!("\n{}not checked:{:#} {line}", text::WARN, text::WARN);
+    }
+}
+
+fn print_columns(report: &PlanReport) {
+    for table in &report.columns {
+        anstream::println!("{}{}{:#}", text::BOLD, table.table, text::BOLD);
+        let mut shown = text::table(&["column", "on blue", "rule", "on green"]);
+        shown.column_iter_mut().for_each(|column| {
+            column.set_cell_alignment(comfy_table::CellAlignment::Left);
+        });
+        for column in &table.columns {
+            shown.add_row([&column.column, &column.blue, &column.rule, &column.green]);
+        }
+        anstream::println!("{shown}\n");
+    }
+}

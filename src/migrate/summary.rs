@@ -1,0 +1,221 @@
+//! Puts a run's report together: where every row of blue went, table by table.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use sqlx::Row;
+use uuid::Uuid;
+
+use crate::blue::session::Blue;
+use crate::error::Result;
+use crate::green::apply::AppliedTable;
+use crate::green::session::Green;
+use crate::green::sql::fill;
+use crate::green::stage::Stage;
+use crate::green::statement::query;
+use crate::inspect::{Inspection, Weight};
+use crate::mapping::table_plan::TablePlan;
+
+use super::load::Loaded;
+use super::report::{Counts, Group, Outcome, Report, Seconds, Side, TableReport};
+
+/// What a report is about.
+pub struct Summary<'a> {
+    /// The run.
+    pub id: Uuid,
+    /// Where rows came from.
+    pub blue: &'a Blue,
+    /// Where they went.
+    pub green: &'a Green,
+    /// What was found before.
+    pub inspection: &'a Inspection,
+    /// How long it took.
+    pub seconds: Seconds,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+impl Summary<'_> {
+    /// Counts everything. `applied` is known only once the rows stand on green; until then every row that is neither
+    /// rejected nor expired counts as applied.
+    pub fn report(
+        &self,
+        loaded: &[Loaded],
+        expired: &BTreeMap<String, u64>,
+        applied: Option<&BTreeMap<String, AppliedTable>>,
+        found: Found,
+    ) -> Report {
+        let moved = self.inspection.plan.moved.iter().zip(loaded);
+        let mut tables: Vec<TableReport> = moved
+            .map(|(plan, loaded)| {
+                let expired = expired.get(&plan.table).copied().unwrap_or(0);
+                let done = applied.and_then(|applied| applied.get(&plan.table)).copied();
+                moved_table(plan, loaded, expired, done, &found)
+            })
+            .collect();
+        tables.extend(self.left());
+        let mut totals = Counts::default();
+        tables.iter().for_each(|table| totals.add(&table.counts));
+        let warnings = self.inspection.findings.iter().filter(|finding| finding.weight == Weight::Warn);
+        Report {
+            format: 1,
+            run: self.id.to_string(),
+            outcome: self.outcome,
+            refusal: None,
+            kong: self.inspection.blue.map.line.clone().unwrap_or_default(),
+            kongferry: env!("CARGO_PKG_VERSION"),
+            blue: side_of_blue(self.blue),
+            green: side_of_green(self.green),
+            totals,
+            tables,
+            rejects: found.rejects,
+            repairs: found.repairs,
+            notes: notes(self.inspection, loaded),
+            rejects_file: None,
+            warnings: warnings.cloned().collect(),
+            seconds: self.seconds,
+            next: Vec::new(),
+        }
+    }
+
+    fn left(&self) -> impl Iterator<Item = TableReport> {
+        self.inspection.plan.left.iter().map(|left| {
+            let rows = self.inspection.left_rows.get(&left.table).copied().unwrap_or(0);
+            TableReport {
+                table: left.table.clone(),
+                writer: left.writer,
+                counts: Counts { source: rows, not_copied: rows, ..Counts::default() },
+                reason: Some(left.reason.clone()),
+            }
+        })
+    }
+}
+
+fn moved_table(
+    plan: &TablePlan,
+    loaded: &Loaded,
+    expired: u64,
+    done: Option<AppliedTable>,
+    found: &Found,
+) -> TableReport {
+    let rejected = found.rejected(&plan.table);
+    let done = done.unwrap_or(AppliedTable {
+        applied: loaded.source.saturating_sub(loaded.other_partition + rejected + expired),
+        ..AppliedTable::default()
+    });
+    let repaired = found.repaired.get(&plan.table).copied().unwrap_or(0).min(done.applied);
+    TableReport {
+        table: plan.table.clone(),
+        writer: plan.writer,
+        counts: Counts {
+            source: loaded.source,
+            applied: done.applied - repaired,
+            repaired,
+            rejected,
+            expired: expired + done.expired,
+            not_copied: loaded.other_partition + done.held_back,
+        },
+        reason: left_reason(loaded, &done),
+    }
+}
+
+/// What the stage knows about rows set aside and values mended.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Rows set aside, per table and reason.
+    pub rejects: Vec<Group>,
+    /// Values mended, per table, column and way.
+    pub repairs: Vec<Group>,
+    /// Rows with a mended value, per table.
+    pub repaired: BTreeMap<String, u64>,
+}
+
+impl Found {
+    /// Counts what the stage holds.
+    pub async fn read(stage: &Stage) -> Result<Found> {
+        let green = stage.green();
+        let what = "cannot count what was set aside";
+        let mut tx = green.begin().await?;
+        let rejects = stage.own("stage_reject");
+        let repairs = stage.own("stage_repair");
+        let places = [("rejects", rejects.as_str()), ("repairs", repairs.as_str())];
+        let mut found = Found::default();
+        let rows = query(fill(include_str!("../../sql/stage/reject_counts.sql"), &places)).fetch_all(&mut *tx).await;
+        for row in rows.map_err(|e| green.explain(e, what))? {
+            found.rejects.push(group(&row, "reason", None).map_err(|e| green.explain(e, what))?);
+        }
+        let rows = query(fill(include_str!("../../sql/stage/repair_counts.sql"), &places)).fetch_all(&mut *tx).await;
+        for row in rows.map_err(|e| green.explain(e, what))? {
+            found.repairs.push(group(&row, "repair", Some("column_name")).map_err(|e| green.explain(e, what))?);
+        }
+        let rows = query(fill(include_str!("../../sql/stage/repaired_rows.sql"), &places)).fetch_all(&mut *tx).await;
+        for row in rows.map_err(|e| green.explain(e, what))? {
+            let count: i64 = row.try_get("rows").map_err(|e| green.explain(e, what))?;
+            let table: String = row.try_get("table_name").map_err(|e| green.explain(e, what))?;
+            found.repaired.insert(table, u64::try_from(count).unwrap_or(0));
+        }
+        tx.rollback().await.map_err(|e| green.explain(e, what))?;
+        Ok(found)
+    }
+
+    fn rejected(&self, table: &str) -> u64 {
+        self.rejects.iter().filter(|group| group.table == table).map(|group| group.rows).sum()
+    }
+}
+
+fn group(row: &sqlx::postgres::PgRow, reason: &str, column: Option<&str>) -> sqlx::Result<Group> {
+    let examples: Vec<String> = row.try_get("examples")?;
+    let rows: i64 = row.try_get("rows")?;
+    Ok(Group {
+        table: row.try_get("table_name")?,
+        column: column.map(|name| row.try_get(name)).transpose()?,
+        reason: row.try_get(reason)?,
+        rows: u64::try_from(rows).unwrap_or(0),
+        examples: examples.iter().map(|key| serde_json::from_str(key).unwrap_or(Value::Null)).collect(),
+    })
+}
+
+fn notes(inspection: &Inspection, loaded: &[Loaded]) -> Vec<Group> {
+    let mut groups = Vec::new();
+    for (plan, loaded) in inspection.plan.moved.iter().zip(loaded) {
+        for ((column, note), (rows, keys)) in &loaded.notes {
+            groups.push(Group {
+                table: plan.table.clone(),
+                column: Some(column.clone()),
+                reason: note.code().to_owned(),
+                rows: *rows,
+                examples: keys.iter().map(|key| Value::String(key.clone())).collect(),
+            });
+        }
+    }
+    groups
+}
+
+fn left_reason(loaded: &Loaded, done: &AppliedTable) -> Option<String> {
+    let mut reasons = Vec::new();
+    if loaded.other_partition > 0 {
+        reasons.push(format!("{} rows of a partition that Kong does not read", loaded.other_partition));
+    }
+    if done.held_back > 0 {
+        reasons.push(format!("for {} rows green, in use, holds another row with the same value", done.held_back));
+    }
+    (!reasons.is_empty()).then(|| format!("{}.", reasons.join("; ")))
+}
+
+/// Blue, as it is named in reports.
+pub fn side_of_blue(blue: &Blue) -> Side {
+    Side {
+        server: format!("{} ({})", blue.cluster_name(), blue.config().hosts()),
+        version: format!("Cassandra {}", blue.release_version()),
+        name: blue.keyspace().to_owned(),
+    }
+}
+
+/// Green, as it is named in reports.
+pub fn side_of_green(green: &Green) -> Side {
+    Side {
+        server: green.config().address(),
+        version: format!("PostgreSQL {}", green.server_version()),
+        name: green.config().database().to_owned(),
+    }
+}

@@ -1,0 +1,458 @@
+//! The rehearsal: `plan` is `migrate`, pointed at a scratch PostgreSQL that is built from green's catalog – or, before
+//! green exists, from the schema that blue's version of Kong would bootstrap.
+//!
+//! Green and blue are only read. The scratch server is of this machine, ends with this process and leaves nothing.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use serde::Serialize;
+use sqlx::{Connection, PgConnection};
+use uuid::Uuid;
+
+use crate::blue::session::Blue;
+use crate::error::{Error, Kind, Result};
+use crate::green::blueprint::{Blueprint, copy_rows};
+use crate::green::config::GreenConfig;
+use crate::green::local::{self, LocalPostgres};
+use crate::green::session::Green;
+use crate::green::sql::{fill, literal};
+use crate::inspect::{BlueSide, Choices, GreenSide, Inspection};
+use crate::mapping::table_plan::{ColumnPlan, KeyspacePlan, Source, Substitute, TablePlan};
+use crate::migrate::load::{Loader, Tally, Target};
+use crate::migrate::rejects::{Accept, RejectsFile};
+use crate::migrate::report::{Group, Outcome, Refusal, Report, Seconds};
+use crate::migrate::summary::{Found, Summary};
+use crate::migrate::{self, Options};
+use crate::progress::{Observer, Phase};
+
+/// The schemas that Kong's own bootstrap leaves, and its record of migrations, for a plan before green exists.
+const BUILT_IN: &[(&str, &str, &str)] = &[
+    ("2.8", include_str!("../sql/kong/2.8.sql"), include_str!("../sql/kong/schema_meta/2.8.sql")),
+    ("3.0", include_str!("../sql/kong/3.0.sql"), include_str!("../sql/kong/schema_meta/3.0.sql")),
+    ("3.1", include_str!("../sql/kong/3.1.sql"), include_str!("../sql/kong/schema_meta/3.1.sql")),
+    ("3.2", include_str!("../sql/kong/3.2.sql"), include_str!("../sql/kong/schema_meta/3.2.sql")),
+    ("3.3", include_str!("../sql/kong/3.3.sql"), include_str!("../sql/kong/schema_meta/3.3.sql")),
+];
+
+/// The database in our own scratch server.
+const DATABASE: &str = "rehearsal";
+
+/// Our own schema there.
+const WORK_SCHEMA: &str = "kongferry";
+
+/// What a rehearsal is told.
+#[derive(Debug, Clone, Default)]
+pub struct Rehearsal {
+    /// About tables, maps and other sessions.
+    pub choices: Choices,
+    /// Where the rows that would be rejected are written.
+    pub rejects_file: Option<PathBuf>,
+    /// Where it is held.
+    pub scratch: Scratch,
+}
+
+/// Where a rehearsal is held.
+#[derive(Debug, Clone, Default)]
+pub enum Scratch {
+    /// In a PostgreSQL that is started for it.
+    #[default]
+    Own,
+    /// In this database, which must be empty.
+    At(Box<GreenConfig>),
+    /// Nowhere: rows are converted only.
+    None,
+}
+
+/// What a plan shows: the report of the rehearsal, and how columns are converted.
+#[derive(Debug, Clone, Serialize)]
+pub struct PlanReport {
+    /// What `migrate` would do.
+    #[serde(flatten)]
+    pub report: Report,
+    /// How each column is converted.
+    pub columns: Vec<TableColumns>,
+    /// What this plan could not look at, each as a sentence.
+    pub not_checked: Vec<String>,
+}
+
+/// How one table's columns are converted.
+#[derive(Debug, Clone, Serialize)]
+pub struct TableColumns {
+    /// The table.
+    pub table: String,
+    /// Its columns: green's in their order, then blue's that are left behind.
+    pub columns: Vec<ColumnRule>,
+}
+
+/// How one column is converted.
+#[derive(Debug, Clone, Serialize)]
+pub struct ColumnRule {
+    /// Its name.
+    pub column: String,
+    /// Its type on blue; a dash where blue has none.
+    pub blue: String,
+    /// The rule in a few words.
+    pub rule: String,
+    /// Its type on green; a dash where green has none.
+    pub green: String,
+}
+
+impl PlanReport {
+    /// 0 nothing to reject, 3 there would be rejects, 4 `migrate` would refuse.
+    pub fn exit_code(&self) -> u8 {
+        match (&self.report.refusal, self.report.totals.rejected) {
+            (Some(_), _) => 4,
+            (None, 0) => 0,
+            (None, _) => 3,
+        }
+    }
+}
+
+/// Rehearses a migration, or converts every row where no scratch is wanted.
+pub async fn run(
+    blue: Arc<Blue>,
+    green: Option<&Green>,
+    rehearsal: &Rehearsal,
+    observer: Arc<dyn Observer>,
+) -> Result<PlanReport> {
+    match (&rehearsal.scratch, green) {
+        (Scratch::None, Some(green)) => quick(blue, green, rehearsal, observer).await,
+        (Scratch::None, None) => Err(Error::usage("without green and without a scratch server there is nothing to plan against")),
+        (Scratch::At(config), _) => {
+            must_be_empty(config).await?;
+            let schema = green.map_or("public", Green::kong_schema);
+            let config = config.as_ref().clone().with_schemas(schema, WORK_SCHEMA)?.without_schema_check();
+            let not_checked = build(&blue, green, rehearsal, &config).await?;
+            rehearse(blue, green, rehearsal, &config, not_checked, observer).await
+        }
+        (Scratch::Own, _) => {
+            let server = LocalPostgres::start(local::Options::scratch()).await?;
+            let result = Box::pin(in_own(blue, green, rehearsal, &server, observer)).await;
+            server.stop().await?;
+            result
+        }
+    }
+}
+
+async fn in_own(
+    blue: Arc<Blue>,
+    green: Option<&Green>,
+    rehearsal: &Rehearsal,
+    server: &LocalPostgres,
+    observer: Arc<dyn Observer>,
+) -> Result<PlanReport> {
+    let mut not_checked = Vec::new();
+    create_database(green, server, &mut not_checked).await?;
+    let schema = green.map_or("public", Green::kong_schema);
+    let config = GreenConfig::new(server.connect_options(DATABASE)).with_schemas(schema, WORK_SCHEMA)?.without_schema_check();
+    not_checked.extend(build(&blue, green, rehearsal, &config).await?);
+    rehearse(blue, green, rehearsal, &config, not_checked, observer).await
+}
+
+/// The same encoding and the same order of texts as green, where this machine knows them.
+async fn create_database(green: Option<&Green>, server: &LocalPostgres, not_checked: &mut Vec<String>) -> Result<()> {
+    let mut connection = connect(&server.connect_options("postgres")).await?;
+    let plain = format!("create database {DATABASE} template template0 encoding 'UTF8'");
+    let result = match green {
+        None => execute(&mut connection, &plain).await,
+        Some(green) => {
+            let locale = locale(green).await?;
+            let sql = fill(
+                "create database {database} template template0 encoding {encoding} lc_collate {collate} lc_ctype {ctype}",
+                &[
+                    ("database", DATABASE),
+                    ("encoding", &literal(&locale.0)),
+                    ("collate", &literal(&locale.1)),
+                    ("ctype", &literal(&locale.2)),
+                ],
+            );
+            match sqlx::raw_sql(sql).execute(&mut connection).await {
+                Ok(_) => Ok(()),
+                Err(_) => {
+                    not_checked.push(format!(
+                        "green compares texts as {}, which this machine does not know; the rehearsal compared them byte by byte.",
+                        locale.1
+                    ));
+                    execute(&mut connection, &plain).await
+                }
+            }
+        }
+    };
+    // An error while closing changes nothing: the connection is not used again.
+    let _ = connection.close().await;
+    result
+}
+
+async fn locale(green: &Green) -> Result<(String, String, String)> {
+    let what = "cannot ask green how it compares texts";
+    let mut tx = green.begin_snapshot().await?;
+    let sql = "select pg_encoding_to_char(encoding)::text, datcollate::text, datctype::text from pg_database where datname = current_database()";
+    let row = crate::green::statement::query_as(sql).fetch_one(&mut *tx).await.map_err(|e| green.explain(e, what))?;
+    tx.rollback().await.map_err(|e| green.explain(e, what))?;
+    Ok(row)
+}
+
+async fn connect(options: &sqlx::postgres::PgConnectOptions) -> Result<PgConnection> {
+    PgConnection::connect_with(options).await.map_err(|e| {
+        Error::new(Kind::Connection, "cannot connect to the scratch server").source(e)
+    })
+}
+
+async fn execute(connection: &mut PgConnection, sql: &str) -> Result<()> {
+    let done = sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(connection).await;
+    done.map(|_| ()).map_err(|e| Error::new(Kind::Server, "cannot build Kong's schema on the scratch server").source(e))
+}
+
+/// A database that somebody gave for the rehearsal must have nothing in it that could be lost.
+async fn must_be_empty(config: &GreenConfig) -> Result<()> {
+    let scratch = Green::connect(&config.clone().without_schema_check(), "kongferry scratch").await?;
+    let what = "cannot look into the scratch database";
+    let mut tx = scratch.begin_snapshot().await?;
+    let sql = include_str!("../sql/inspect/relations.sql");
+    let relations: i64 =
+        crate::green::statement::query_scalar(sql).fetch_one(&mut *tx).await.map_err(|e| scratch.explain(e, what))?;
+    tx.rollback().await.map_err(|e| scratch.explain(e, what))?;
+    scratch.close().await;
+    if relations > 0 {
+        return Err(Error::usage("the scratch database is not empty, and a rehearsal writes to it")
+            .remedy("Give --scratch an empty database, or leave it out: then plan starts a PostgreSQL of its own."));
+    }
+    Ok(())
+}
+
+/// Builds Kong's schema on the scratch server; gives back what could not be rebuilt and does not matter to rows.
+async fn build(blue: &Blue, green: Option<&Green>, rehearsal: &Rehearsal, config: &GreenConfig) -> Result<Vec<String>> {
+    let scratch = Green::connect(config, "kongferry scratch").await?;
+    let mut tx = scratch.begin().await?;
+    let left_out = match green {
+        Some(green) => rebuild(green, rehearsal, &mut tx).await?,
+        None => bootstrap(blue, rehearsal, &mut tx).await?,
+    };
+    tx.commit().await.map_err(|e| scratch.explain(e, "cannot build Kong's schema on the scratch server"))?;
+    scratch.close().await;
+    Ok(left_out)
+}
+
+async fn rebuild(green: &Green, rehearsal: &Rehearsal, scratch: &mut PgConnection) -> Result<Vec<String>> {
+    let mut tx = green.begin_snapshot().await?;
+    let blueprint = Blueprint::read(&mut tx, green.kong_schema(), &rehearsal.choices.tables.skip).await?;
+    blueprint.build_before(scratch).await?;
+    for table in blueprint.tables() {
+        copy_rows(&mut tx, scratch, green.kong_schema(), table).await?;
+    }
+    blueprint.build_after(scratch).await?;
+    tx.rollback().await.map_err(|e| green.explain(e, "cannot read green's schema"))?;
+    Ok(blueprint.left_out().to_vec())
+}
+
+async fn bootstrap(blue: &Blue, rehearsal: &Rehearsal, scratch: &mut PgConnection) -> Result<Vec<String>> {
+    let side = BlueSide::read(blue, &rehearsal.choices.maps).await?;
+    let line = side.map.line.clone().unwrap_or_default();
+    let Some((_, schema, meta)) = BUILT_IN.iter().find(|(own, _, _)| *own == line) else {
+        return Err(Error::usage(format!("the schema of Kong {line} on PostgreSQL is not built in"))
+            .remedy("Bootstrap green with blue's version of Kong and give it with --green."));
+    };
+    execute(scratch, schema).await?;
+    execute(scratch, meta).await?;
+    Ok(vec![
+        "green itself: its rows, its version and its rights (give --green once it exists).".to_owned(),
+        format!("whether green's plugins have tables of their own; the schema is that of open-source Kong {line}."),
+    ])
+}
+
+async fn rehearse(
+    blue: Arc<Blue>,
+    green: Option<&Green>,
+    rehearsal: &Rehearsal,
+    scratch: &GreenConfig,
+    not_checked: Vec<String>,
+    observer: Arc<dyn Observer>,
+) -> Result<PlanReport> {
+    let name = format!("kongferry rehearsal {}", std::process::id());
+    let scratch = Green::connect(scratch, &name).await?;
+    let choices = Choices { green_online: true, ..rehearsal.choices.clone() };
+    let mut inspection = inspect_scratch(&blue, &scratch, &choices).await?;
+    let mut refusal = None;
+    if let Some(green) = green {
+        let real = Inspection::take(&blue, green, &rehearsal.choices).await?;
+        inspection.findings.clone_from(&real.findings);
+        refusal = real.refusal().err();
+    } else if let Err(error) = inspection.refusal() {
+        refusal = Some(error);
+    }
+    let columns = columns(&inspection.plan);
+    let options = Options { choices, accept: Accept::All, rejects_file: rehearsal.rejects_file.clone(), rehearsal: true };
+    let result = migrate::run(blue, &scratch, inspection, &options, observer, &|_| Ok(true)).await;
+    scratch.close().await;
+    let mut report = match (result, refusal.take()) {
+        (Ok(report), None) => report,
+        (Ok(mut report), Some(error)) => {
+            report.refusal = Some(refusal_of(&error));
+            report
+        }
+        // What would stop migrate anyway says more than how the rehearsal stumbled over it.
+        (Err(_), Some(error)) => return Err(error),
+        (Err(error), None) => return Err(error),
+    };
+    report.green = green.map(migrate::summary::side_of_green).unwrap_or_default();
+    report.outcome = Outcome::Rehearsed;
+    Ok(PlanReport { report, columns, not_checked })
+}
+
+/// The scratch has neither rows nor sessions that matter; what counts of it is its catalog.
+async fn inspect_scratch(blue: &Blue, scratch: &Green, choices: &Choices) -> Result<Inspection> {
+    let blue_side = BlueSide::read(blue, &choices.maps).await?;
+    let green_side = GreenSide::read(scratch).await?;
+    Inspection::of(blue, scratch, blue_side, green_side, choices).await
+}
+
+fn refusal_of(error: &Error) -> Refusal {
+    Refusal {
+        problem: error.message().to_owned(),
+        details: error.details().to_vec(),
+        remedy: error.remedy_text().map(str::to_owned),
+    }
+}
+
+/// Converts every row and looks at nothing else.
+async fn quick(blue: Arc<Blue>, green: &Green, rehearsal: &Rehearsal, observer: Arc<dyn Observer>) -> Result<PlanReport> {
+    let mut file = rehearsal.rejects_file.as_deref().map(RejectsFile::create).transpose()?;
+    let inspection = Inspection::take(&blue, green, &rehearsal.choices).await?;
+    let began = Instant::now();
+    let plan = Arc::new(inspection.plan.clone());
+    observer.phase(Phase::Staging, plan.moved.len());
+    let loader = Arc::new(Loader {
+        blue: blue.clone(),
+        target: Target::Nowhere(Mutex::new(Tally::default())),
+        plan: plan.clone(),
+        surroundings: migrate::surroundings(&inspection),
+        observer: observer.clone(),
+        parallel: migrate::parallel(),
+    });
+    let loaded = loader.clone().run().await?;
+    observer.finish();
+    let seconds = began.elapsed().as_secs_f64();
+    let seconds = Seconds { stage: seconds, total: seconds, ..Seconds::default() };
+    let tally = match &loader.target {
+        Target::Nowhere(tally) => std::mem::take(&mut *tally.lock().unwrap_or_else(PoisonError::into_inner)),
+        Target::Stage(_) => Tally::default(),
+    };
+    if let Some(file) = &mut file {
+        tally.aside.iter().try_for_each(|(table, row)| file.write_unstaged(table, row))?;
+    }
+    let summary = Summary { id: Uuid::new_v4(), blue: &blue, green, inspection: &inspection, seconds, outcome: Outcome::Rehearsed };
+    let mut report = summary.report(&loaded, &BTreeMap::new(), None, found(tally));
+    report.rejects_file = file.map(|file| file.path().display().to_string());
+    report.refusal = inspection.refusal().err().map(|error| refusal_of(&error));
+    Ok(PlanReport {
+        report,
+        columns: columns(&plan),
+        not_checked: vec![
+            "duplicates, references, CHECK constraints, sizes of index rows, rows already on green (plan without --quick looks at all of them).".to_owned(),
+        ],
+    })
+}
+
+fn found(tally: Tally) -> Found {
+    let mut groups: BTreeMap<(String, &'static str), Group> = BTreeMap::new();
+    for (table, row) in tally.aside {
+        let group = groups.entry((table.clone(), row.reason)).or_insert_with(|| Group {
+            table,
+            column: None,
+            reason: row.reason.to_owned(),
+            rows: 0,
+            examples: Vec::new(),
+        });
+        group.rows += 1;
+        if group.examples.len() < 3 {
+            group.examples.push(row.key);
+        }
+    }
+    let repairs = tally.mended.into_iter().map(|((table, column, repair), (rows, examples))| Group {
+        table,
+        column: Some(column),
+        reason: repair.to_owned(),
+        rows,
+        examples,
+    });
+    Found { rejects: groups.into_values().collect(), repairs: repairs.collect(), repaired: tally.mended_rows }
+}
+
+/// How every column of every moved table is converted.
+fn columns(plan: &KeyspacePlan) -> Vec<TableColumns> {
+    plan.moved.iter().map(|table| TableColumns { table: table.table.clone(), columns: rules(table) }).collect()
+}
+
+fn rules(table: &TablePlan) -> Vec<ColumnRule> {
+    let on_green = table.columns.iter().map(|column| ColumnRule {
+        column: column.name.clone(),
+        blue: source_type(table, column),
+        rule: describe(table, column),
+        green: column.green_type.clone(),
+    });
+    let left = |name: &str, rule: String| ColumnRule {
+        column: name.to_owned(),
+        blue: blue_type(table, name),
+        rule,
+        green: "–".to_owned(),
+    };
+    let dropped = table.dropped.iter().map(|(name, why)| left(name, format!("left behind: {why}")));
+    let partition = table.partition.iter().filter_map(|(cell, value)| {
+        Some(left(table.cell_name(*cell)?, format!("left behind: only \"{value}\" is read by Kong")))
+    });
+    let unknown = table.unknown.iter().filter_map(|&cell| {
+        Some(left(table.cell_name(cell)?, "must be null in every row: green has no such column".to_owned()))
+    });
+    on_green.chain(partition).chain(dropped).chain(unknown).collect()
+}
+
+fn blue_type(table: &TablePlan, name: &str) -> String {
+    let found = table.cells.iter().find_map(|cell| match cell {
+        crate::mapping::table_plan::Cell::Value(own, cql_type) if own == name => Some(cql_type.to_string()),
+        _ => None,
+    });
+    found.unwrap_or_else(|| "–".to_owned())
+}
+
+fn source_type(table: &TablePlan, column: &ColumnPlan) -> String {
+    match &column.source {
+        Source::Nothing => "–".to_owned(),
+        Source::CellExpiry { .. } => "TTL of cells".to_owned(),
+        Source::WindowExpiry { .. } | Source::Cell { .. } | Source::CacheKey { .. } => blue_type(table, &column.name),
+    }
+}
+
+fn describe(table: &TablePlan, column: &ColumnPlan) -> String {
+    match &column.source {
+        Source::Nothing => "NULL".to_owned(),
+        Source::CellExpiry { .. } => "read time + largest TTL of the row".to_owned(),
+        Source::WindowExpiry { start, .. } => {
+            format!("{} + seconds of the period", table.cell_name(*start).unwrap_or_default())
+        }
+        Source::CacheKey { .. } => "rebuilt from its parts".to_owned(),
+        Source::Cell { prefixed: true, .. } => "without the row's \"<ws_id>:\"".to_owned(),
+        Source::Cell { conversion, when_null, .. } => match when_null {
+            None => conversion.describe().to_owned(),
+            Some(Substitute::Boolean(value)) => format!("{}; null becomes {value}", conversion.describe()),
+            Some(Substitute::CertificateDigest(_)) => {
+                format!("{}; null is computed from the certificate", conversion.describe())
+            }
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mapping::schema_map::SchemaMap;
+
+    #[test]
+    fn every_built_in_map_has_its_built_in_schema() {
+        let lines: Vec<Option<String>> = SchemaMap::built_in().expect("maps").into_iter().map(|map| map.line).collect();
+        let schemas: Vec<Option<String>> = BUILT_IN.iter().map(|(line, _, _)| Some((*line).to_owned())).collect();
+        assert_eq!(lines, schemas);
+    }
+}

@@ -1,0 +1,584 @@
+//! Kong's own configuration: the file that the user has at hand, and the `KONG_*` variables over it.
+//!
+//! Read as Kong reads it, because what works for Kong must work here: the file by the rules of Penlight's `config`
+//! module with the settings that Kong gives it, the variables as they are. Only keys about the database are looked
+//! at. Kong's consistency and time-outs are told to the user and never used: they are made for serving requests.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::net::Ipv6Addr;
+use std::path::{Path, PathBuf};
+
+use secrecy::SecretString;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+
+use crate::blue::config::{self as blue, BlueConfig, ContactPoint, Tls, TlsMode};
+use crate::error::{Error, Kind, Result};
+use crate::green::config::{self as green, DEFAULT_KONG_SCHEMA, DEFAULT_WORK_SCHEMA, GreenConfig};
+
+/// The keys that may come from `KONG_*` variables.
+const KEYS: &[&str] = &[
+    "database",
+    "cassandra_contact_points",
+    "cassandra_port",
+    "cassandra_keyspace",
+    "cassandra_username",
+    "cassandra_password",
+    "cassandra_ssl",
+    "cassandra_ssl_verify",
+    "cassandra_local_datacenter",
+    "cassandra_lb_policy",
+    "cassandra_read_consistency",
+    "cassandra_write_consistency",
+    "cassandra_consistency",
+    "cassandra_timeout",
+    "pg_host",
+    "pg_port",
+    "pg_user",
+    "pg_password",
+    "pg_database",
+    "pg_schema",
+    "pg_ssl",
+    "pg_ssl_verify",
+    "pg_ssl_required",
+    "pg_ssl_cert",
+    "pg_ssl_cert_key",
+    "pg_timeout",
+    "lua_ssl_trusted_certificate",
+];
+
+/// Which of the two platforms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Side {
+    /// Kong on Cassandra.
+    Blue,
+    /// Kong on PostgreSQL.
+    Green,
+}
+
+/// Kong's settings, as texts. `Debug` shows the keys only.
+#[derive(Clone, Default)]
+pub struct KongConf {
+    origin: String,
+    values: BTreeMap<String, String>,
+    /// Text values that Kong's reader takes for numbers and thereby changes.
+    changed_by_kong: Vec<String>,
+}
+
+impl fmt::Debug for KongConf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KongConf").field("origin", &self.origin).field("keys", &self.values.keys()).finish()
+    }
+}
+
+/// A configuration, and what the user should know about how it was read.
+#[derive(Debug)]
+pub struct Read<T> {
+    /// The configuration.
+    pub config: T,
+    /// Sentences to show.
+    pub notes: Vec<String>,
+}
+
+impl KongConf {
+    /// Reads a configuration file.
+    pub fn from_file(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path).map_err(|e| {
+            Error::usage(format!("cannot read Kong's configuration {}", path.display())).source(e)
+        })?;
+        Ok(KongConf::parse(&text, &path.display().to_string()))
+    }
+
+    /// Reads the text of a configuration file; `origin` names it in messages. Like Kong, it skips what it cannot read.
+    pub fn parse(text: &str, origin: &str) -> Self {
+        let mut conf = KongConf { origin: origin.to_owned(), ..KongConf::default() };
+        for line in logical_lines(text) {
+            if line.starts_with('[') {
+                // What follows belongs to a section, where Kong does not look.
+                break;
+            }
+            if let Some((key, value)) = line.split_once('=') {
+                conf.set(key, value.trim());
+            }
+        }
+        conf
+    }
+
+    /// No file: everything comes from `KONG_*` variables and Kong's defaults.
+    pub fn empty() -> Self {
+        KongConf { origin: "the KONG_* variables".to_owned(), ..KongConf::default() }
+    }
+
+    fn set(&mut self, key: &str, value: &str) {
+        let key: String =
+            key.trim().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+        self.changed_by_kong.retain(|changed| *changed != key);
+        if becomes_another_number(value) {
+            self.changed_by_kong.push(key.clone());
+        }
+        self.values.insert(key, without_comment(value));
+    }
+
+    /// The same with `KONG_*` variables over it, as Kong does: one that is set but empty unsets the key.
+    #[must_use]
+    pub fn with_environment(mut self, variable: &dyn Fn(&str) -> Option<String>) -> Self {
+        for key in KEYS {
+            if let Some(value) = variable(&format!("KONG_{}", key.to_ascii_uppercase())) {
+                self.changed_by_kong.retain(|changed| changed != key);
+                self.values.insert((*key).to_owned(), value.trim().to_owned());
+            }
+        }
+        self
+    }
+
+    /// Where blue is, by this configuration.
+    pub fn blue(&self) -> Result<Read<BlueConfig>> {
+        self.check_database(Side::Blue)?;
+        let port = self.port("cassandra_port", blue::DEFAULT_PORT)?;
+        let keyspace = self.text("cassandra_keyspace", Side::Blue)?.unwrap_or_else(|| "kong".to_owned());
+        blue::check_keyspace(&keyspace)?;
+        let mut config = BlueConfig::new(self.contact_points(port)?, keyspace);
+        config.username =
+            Some(self.text("cassandra_username", Side::Blue)?.unwrap_or_else(|| "kong".to_owned()));
+        config.password = self.text("cassandra_password", Side::Blue)?.map(SecretString::from);
+        config.datacenter = self.text("cassandra_local_datacenter", Side::Blue)?;
+        config.tls = self.cassandra_tls()?;
+        Ok(Read { config, notes: self.blue_notes() })
+    }
+
+    /// Where green is, by this configuration.
+    pub fn green(&self) -> Result<Read<GreenConfig>> {
+        self.check_database(Side::Green)?;
+        let text = |key| self.text(key, Side::Green);
+        let host = text("pg_host")?.unwrap_or_else(|| "127.0.0.1".to_owned());
+        // Whatever PGHOST and its like say is written over: the user asked for Kong's way.
+        let mut options = PgConnectOptions::new_without_pgpass()
+            .port(self.port("pg_port", 5432)?)
+            .username(&text("pg_user")?.unwrap_or_else(|| "kong".to_owned()))
+            .database(&text("pg_database")?.unwrap_or_else(|| "kong".to_owned()))
+            .ssl_mode(self.pg_ssl_mode());
+        options = if host.starts_with('/') { options.socket(&host) } else { options.host(&host) };
+        if let Some(password) = text("pg_password")? {
+            options = options.password(&password);
+        }
+        let config = GreenConfig::new(self.pg_certificates(options)?);
+        let schema = text("pg_schema")?.unwrap_or_else(|| DEFAULT_KONG_SCHEMA.to_owned());
+        Ok(Read { config: config.with_schemas(&schema, DEFAULT_WORK_SCHEMA)?, notes: self.green_notes() })
+    }
+
+    fn check_database(&self, side: Side) -> Result<()> {
+        let (wanted, name, flag, other) = match side {
+            Side::Blue => ("cassandra", "Cassandra", "--blue-kong-conf", "--green-kong-conf"),
+            Side::Green => ("postgres", "PostgreSQL", "--green-kong-conf", "--blue-kong-conf"),
+        };
+        match self.value("database") {
+            Some(database) if database != wanted => Err(Error::usage(format!(
+                "database = {database} in {}, but {flag} wants Kong on {name}",
+                self.origin
+            ))
+            .remedy(format!(
+                "Give the configuration of a Kong node on {name}; the other one goes to {other}."
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    fn contact_points(&self, port: u16) -> Result<Vec<ContactPoint>> {
+        let hosts =
+            self.text("cassandra_contact_points", Side::Blue)?.unwrap_or_else(|| "127.0.0.1".to_owned());
+        let one = |host: &str| match host.parse::<Ipv6Addr>() {
+            Ok(address) => Ok(ContactPoint { host: address.to_string(), port }),
+            Err(_) => ContactPoint::parse(host, port),
+        };
+        hosts.split(',').map(str::trim).filter(|host| !host.is_empty()).map(one).collect()
+    }
+
+    fn cassandra_tls(&self) -> Result<Tls> {
+        let mode = match (self.is_on("cassandra_ssl"), self.is_on("cassandra_ssl_verify")) {
+            (false, _) => return Ok(Tls::default()),
+            (true, false) => TlsMode::Require,
+            // Kong's driver hands the handshake no name to check.
+            (true, true) => TlsMode::VerifyCa,
+        };
+        if mode == TlsMode::Require {
+            return Ok(Tls { mode, ..Tls::default() });
+        }
+        let (ca_files, system_roots) = self.authorities()?;
+        Ok(Tls { mode, ca_files, system_roots, client: None })
+    }
+
+    fn pg_ssl_mode(&self) -> PgSslMode {
+        match (self.is_on("pg_ssl"), self.is_on("pg_ssl_verify"), self.is_on("pg_ssl_required")) {
+            (false, ..) => PgSslMode::Disable,
+            // Kong's driver hands the handshake no name to check.
+            (true, true, _) => PgSslMode::VerifyCa,
+            (true, false, true) => PgSslMode::Require,
+            (true, false, false) => PgSslMode::Prefer,
+        }
+    }
+
+    fn pg_certificates(&self, mut options: PgConnectOptions) -> Result<PgConnectOptions> {
+        if self.is_on("pg_ssl") && self.is_on("pg_ssl_verify") {
+            let (files, _) = self.authorities()?;
+            let mut pem = Vec::new();
+            for file in files {
+                pem.extend(fs::read(&file).map_err(|e| self.unreadable_authority(&file).source(e))?);
+                pem.push(b'\n');
+            }
+            // The driver trusts the system's certificates in any case.
+            options = options.ssl_root_cert_from_pem(pem);
+        }
+        match (self.text("pg_ssl_cert", Side::Green)?, self.text("pg_ssl_cert_key", Side::Green)?) {
+            (Some(certificate), Some(key)) if self.is_on("pg_ssl") => {
+                Ok(options.ssl_client_cert(certificate).ssl_client_key(key))
+            }
+            _ => Ok(options),
+        }
+    }
+
+    /// The files in `lua_ssl_trusted_certificate`, and whether the system's certificates are among what it names.
+    fn authorities(&self) -> Result<(Vec<PathBuf>, bool)> {
+        let list = self.value("lua_ssl_trusted_certificate").unwrap_or("system");
+        let (mut files, mut system) = (Vec::new(), false);
+        for entry in list.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+            if entry == "system" {
+                system = true;
+            } else if Path::new(entry).is_file() {
+                files.push(PathBuf::from(entry));
+            } else {
+                return Err(self.unreadable_authority(Path::new(entry)));
+            }
+        }
+        Ok((files, system))
+    }
+
+    fn unreadable_authority(&self, file: &Path) -> Error {
+        // A certificate written into the setting itself would fill the screen.
+        let shown: String = file.display().to_string().chars().take(80).collect();
+        Error::usage(format!(
+            "lua_ssl_trusted_certificate in {} names a file that is not here: {shown}",
+            self.origin
+        ))
+        .remedy("Copy the certificate to this machine and give the address with --blue or --green instead.")
+    }
+
+    fn blue_notes(&self) -> Vec<String> {
+        let consistency =
+            |key: &str| self.value(key).or(self.value("cassandra_consistency")).unwrap_or("ONE").to_owned();
+        let mut notes = vec![format!(
+            "Kong reads at {} and writes at {}; that is not used here: all replicas are asked unless --blue-options says otherwise",
+            consistency("cassandra_read_consistency"),
+            consistency("cassandra_write_consistency"),
+        )];
+        notes.extend(self.timeout_note("cassandra_timeout"));
+        if self.value("database").is_none() {
+            notes.push(format!(
+                "{} names no database; Kong would take postgres, we take it for Cassandra",
+                self.origin
+            ));
+        }
+        notes
+    }
+
+    fn green_notes(&self) -> Vec<String> {
+        self.timeout_note("pg_timeout").into_iter().collect()
+    }
+
+    fn timeout_note(&self, key: &str) -> Option<String> {
+        self.value(key).map(|value| format!("{key} = {value} is Kong's own time-out and not used here"))
+    }
+
+    /// The value of a key; an empty one counts as none, as in Kong.
+    fn value(&self, key: &str) -> Option<&str> {
+        self.values.get(key).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// The value of a key that is a text to Kong, refused where this program cannot know what Kong makes of it.
+    fn text(&self, key: &str, side: Side) -> Result<Option<String>> {
+        let Some(value) = self.value(key) else {
+            return Ok(None);
+        };
+        if value.starts_with("{vault://") && value.ends_with('}') {
+            return Err(Error::usage(format!(
+                "{key} in {} is a reference to a vault, which only Kong can look up",
+                self.origin
+            ))
+            .remedy(instead(key, side)));
+        }
+        if self.changed_by_kong.iter().any(|changed| changed == key) {
+            return Err(Error::usage(format!(
+                "{key} in {} looks like a number, and Kong changes it when reading it as one",
+                self.origin
+            ))
+            .remedy(instead(key, side)));
+        }
+        Ok(Some(value.to_owned()))
+    }
+
+    fn port(&self, key: &str, default: u16) -> Result<u16> {
+        let Some(value) = self.value(key) else {
+            return Ok(default);
+        };
+        value
+            .parse()
+            .ok()
+            .filter(|port| *port > 0)
+            .ok_or_else(|| Error::new(Kind::Usage, format!("{key} in {} is not a port number", self.origin)))
+    }
+
+    fn is_on(&self, key: &str) -> bool {
+        matches!(self.value(key), Some("on" | "true"))
+    }
+}
+
+/// What to use in place of a setting that cannot be taken from Kong's configuration.
+fn instead(key: &str, side: Side) -> String {
+    match (key, side) {
+        ("cassandra_password", _) => {
+            format!("Set {}, or use --blue-password-file.", blue::PASSWORD_VARIABLE)
+        }
+        ("pg_password", _) => format!("Set {}, or use --green-password-file.", green::PASSWORD_VARIABLE),
+        ("pg_schema", _) => {
+            "Name the schema with --green-schema and the rest with --green postgres://….".to_owned()
+        }
+        (_, Side::Blue) => {
+            "Give the address with --blue cassandra://… instead of Kong's configuration.".to_owned()
+        }
+        (_, Side::Green) => {
+            "Give the address with --green postgres://… instead of Kong's configuration.".to_owned()
+        }
+    }
+}
+
+/// The lines that are neither blank nor comments, those that end in a backslash joined with the next.
+fn logical_lines(text: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut begun = String::new();
+    for line in text.lines() {
+        let start = line.trim_start();
+        if start.is_empty() || start.starts_with(['#', ';']) {
+            continue;
+        }
+        match line.trim_end().strip_suffix('\\') {
+            Some(part) => begun.push_str(part),
+            None => lines.push(std::mem::take(&mut begun) + line),
+        }
+    }
+    lines
+}
+
+/// The value up to the first `#` that no backslash stands before; `\#` is a `#`. Quotes have no meaning to Kong.
+fn without_comment(value: &str) -> String {
+    let bytes = value.as_bytes();
+    let comment = value
+        .match_indices('#')
+        .map(|(at, _)| at)
+        .find(|at| at.checked_sub(1).and_then(|before| bytes.get(before)) != Some(&b'\\'));
+    let kept = comment.and_then(|at| value.get(..at)).unwrap_or(value);
+    kept.trim().replace("\\#", "#")
+}
+
+/// Whether Kong's reader takes the text for a number whose text is another one: `007` becomes `7`, a number of
+/// twenty digits `1.2345678901235e+19`.
+fn becomes_another_number(value: &str) -> bool {
+    let is_number = value.starts_with(|c: char| c.is_ascii_digit() || c == '+' || c == '-')
+        && value.contains(|c: char| c.is_ascii_digit())
+        && (value.parse::<f64>().is_ok() || is_hexadecimal(value));
+    is_number && !stays_the_same(value)
+}
+
+fn is_hexadecimal(value: &str) -> bool {
+    let value = value.trim_start_matches(['+', '-']);
+    let digits = value.strip_prefix("0x").or(value.strip_prefix("0X"));
+    digits.is_some_and(|digits| !digits.is_empty() && digits.chars().all(|c| c.is_ascii_hexdigit()))
+}
+
+/// Whether printing the number gives the text again; Lua prints up to 14 digits.
+fn stays_the_same(value: &str) -> bool {
+    let unsigned = value.strip_prefix('-').unwrap_or(value);
+    let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, "1"));
+    let digits = unsigned.chars().filter(char::is_ascii_digit).count();
+    let plain = unsigned.chars().all(|c| c.is_ascii_digit() || c == '.');
+    let whole_is_shortest = whole == "0" || (!whole.is_empty() && !whole.starts_with('0'));
+    plain
+        && digits <= 14
+        && whole_is_shortest
+        && !fraction.is_empty()
+        && !fraction.ends_with('0')
+        && value != "-0"
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    fn conf(text: &str) -> KongConf {
+        KongConf::parse(text, "kong.conf")
+    }
+
+    fn value(text: &str, key: &str) -> Option<String> {
+        conf(text).value(key).map(str::to_owned)
+    }
+
+    fn refused<T: fmt::Debug>(result: Result<T>) -> String {
+        let error = result.expect_err("a usage error");
+        assert_eq!(error.kind(), Kind::Usage);
+        format!("{}\n{}", error.message(), error.remedy_text().unwrap_or_default())
+    }
+
+    #[test]
+    fn lines_are_read_as_kong_reads_them() {
+        let text = "# pg_host = no\n; pg_host = no\n\n  pg_host=db1   # the primary\npg-user = a = b\n\
+                    pg_password = pass\\#word#comment\npg_database = x\npg_database = y\nnonsense\n\
+                    cassandra_contact_points = a, \\\n  b\n";
+        assert_eq!(value(text, "pg_host").as_deref(), Some("db1"));
+        assert_eq!(value(text, "pg_user").as_deref(), Some("a = b"));
+        assert_eq!(value(text, "pg_password").as_deref(), Some("pass#word"));
+        assert_eq!(value(text, "pg_database").as_deref(), Some("y"));
+        assert_eq!(value(text, "cassandra_contact_points").as_deref(), Some("a,   b"));
+    }
+
+    #[test]
+    fn quotes_belong_to_the_value_as_they_do_for_kong() {
+        assert_eq!(value("pg_password = \"x y\"", "pg_password").as_deref(), Some("\"x y\""));
+    }
+
+    #[test]
+    fn an_empty_value_or_one_in_a_section_is_none() {
+        assert_eq!(value("pg_schema =   # none", "pg_schema"), None);
+        assert_eq!(value("[x]\npg_host = db1", "pg_host"), None);
+    }
+
+    #[test]
+    fn blue_with_every_key() {
+        let text = "database = cassandra\ncassandra_contact_points = db1, ::1 ,db3\ncassandra_port = 9142\n\
+                    cassandra_keyspace = Kong\ncassandra_username = reader\ncassandra_password = s3cr3t\n\
+                    cassandra_ssl = on\ncassandra_ssl_verify = on\ncassandra_local_datacenter = dc1\n\
+                    cassandra_write_consistency = QUORUM\ncassandra_timeout = 5000\n\
+                    lua_ssl_trusted_certificate = system,/dev/../etc/hostname\n";
+        let read = conf(text).blue().expect("complete");
+        let config = read.config;
+        assert_eq!(config.hosts(), "db1:9142, [::1]:9142, db3:9142");
+        assert_eq!((config.keyspace.as_str(), config.username.as_deref()), ("Kong", Some("reader")));
+        assert_eq!(config.password.as_ref().map(|p| p.expose_secret()), Some("s3cr3t"));
+        assert_eq!(config.datacenter.as_deref(), Some("dc1"));
+        assert_eq!(config.tls.mode, TlsMode::VerifyCa);
+        assert!(config.tls.system_roots);
+        assert_eq!(config.tls.ca_files.len(), 1);
+        assert_eq!(config.consistency, blue::ReadConsistency::All);
+        assert!(
+            read.notes.iter().any(|note| note.contains("reads at ONE and writes at QUORUM")),
+            "{:?}",
+            read.notes
+        );
+        assert!(read.notes.iter().any(|note| note.contains("cassandra_timeout = 5000")));
+    }
+
+    #[test]
+    fn blue_with_nothing_but_kongs_defaults() {
+        let read = conf("database = cassandra").blue().expect("defaults");
+        assert_eq!(read.config.hosts(), "127.0.0.1:9042");
+        assert_eq!(read.config.keyspace, "kong");
+        assert_eq!(read.config.username.as_deref(), Some("kong"));
+        assert!(read.config.password.is_none());
+        assert_eq!(read.config.tls, Tls::default());
+    }
+
+    #[test]
+    fn ssl_without_verify_only_encrypts() {
+        let read =
+            conf("cassandra_ssl = on\nlua_ssl_trusted_certificate = /nowhere").blue().expect("not looked at");
+        assert_eq!(read.config.tls.mode, TlsMode::Require);
+    }
+
+    #[test]
+    fn green_with_every_key() {
+        let text = "database = postgres\npg_host = db1\npg_port = 5433\npg_user = k\npg_password = s3cr3t\n\
+                    pg_database = kongdb\npg_schema = Kong\npg_ssl = on\npg_ssl_required = on\npg_timeout = 60000";
+        let read = conf(text).green().expect("complete");
+        assert_eq!(read.config.address(), "db1:5433");
+        assert_eq!((read.config.username(), read.config.database()), ("k", "kongdb"));
+        assert_eq!(read.config.kong_schema(), "Kong");
+        assert!(matches!(read.config.ssl_mode(), PgSslMode::Require));
+        assert!(!read.config.password_in_address());
+        assert_eq!(read.notes.len(), 1);
+    }
+
+    #[test]
+    fn green_with_nothing_but_kongs_defaults() {
+        let read = conf("").green().expect("defaults");
+        assert_eq!(read.config.address(), "127.0.0.1:5432");
+        assert_eq!((read.config.username(), read.config.database()), ("kong", "kong"));
+        assert_eq!(read.config.kong_schema(), "public");
+        assert!(matches!(read.config.ssl_mode(), PgSslMode::Disable));
+    }
+
+    #[test]
+    fn ssl_modes_of_green_follow_kongs() {
+        let mode = |text| conf(text).pg_ssl_mode();
+        assert!(matches!(mode("pg_ssl = on"), PgSslMode::Prefer));
+        assert!(matches!(mode("pg_ssl = on\npg_ssl_verify = on"), PgSslMode::VerifyCa));
+        assert!(matches!(mode("pg_ssl = off\npg_ssl_verify = on"), PgSslMode::Disable));
+    }
+
+    #[test]
+    fn the_configuration_of_the_other_side_is_refused() {
+        assert!(refused(conf("database = postgres").blue()).contains("--green-kong-conf"));
+        assert!(refused(conf("database = cassandra").green()).contains("--blue-kong-conf"));
+        assert!(refused(conf("database = off").green()).contains("database = off"));
+    }
+
+    #[test]
+    fn a_vault_reference_is_refused_by_name_with_the_way_around() {
+        let text = refused(conf("cassandra_password = {vault://env/cass}").blue());
+        assert!(text.contains("cassandra_password") && text.contains("KONGFERRY_BLUE_PASSWORD"), "{text}");
+        let text = refused(conf("pg_password = {vault://aws/pg/password}").green());
+        assert!(text.contains("pg_password") && text.contains("KONGFERRY_GREEN_PASSWORD"), "{text}");
+        assert!(refused(conf("pg_host = {vault://env/host}").green()).contains("--green postgres://"));
+    }
+
+    #[test]
+    fn a_text_that_kong_turns_into_another_number_is_refused() {
+        for password in ["007", "+5", "1e3", "0x10", "12345678901234567890", "1.50", "5."] {
+            let text = refused(conf(&format!("pg_password = {password}")).green());
+            assert!(text.contains("pg_password") && !text.contains(password), "{text}");
+        }
+        for password in
+            ["7", "-7", "12345678901234", "1.5", "0.25", "007a", "+x", "-", "7 # seven", "2023-01-02"]
+        {
+            assert!(conf(&format!("pg_password = {password}")).green().is_ok(), "{password}");
+        }
+    }
+
+    #[test]
+    fn variables_stand_over_the_file_and_an_empty_one_unsets() {
+        let variables = |name: &str| match name {
+            "KONG_PG_HOST" => Some("db2".to_owned()),
+            "KONG_PG_SCHEMA" => Some(String::new()),
+            "KONG_PG_PASSWORD" => Some("007".to_owned()),
+            _ => None,
+        };
+        let conf = conf("pg_host = db1\npg_schema = kong\npg_password = 008").with_environment(&variables);
+        let config = conf.green().expect("complete").config;
+        assert_eq!(config.address(), "db2:5432");
+        assert_eq!(config.kong_schema(), "public");
+    }
+
+    #[test]
+    fn bad_ports_and_missing_files_name_the_key() {
+        assert!(refused(conf("pg_port = x").green()).contains("pg_port"));
+        assert!(refused(conf("cassandra_port = 0").blue()).contains("cassandra_port"));
+        let text =
+            "cassandra_ssl = on\ncassandra_ssl_verify = on\nlua_ssl_trusted_certificate = /nowhere/ca.pem";
+        assert!(refused(conf(text).blue()).contains("/nowhere/ca.pem"));
+        assert!(KongConf::from_file(Path::new("/nowhere/kong.conf")).is_err());
+    }
+
+    #[test]
+    fn debug_shows_no_value() {
+        assert!(!format!("{:?}", conf("pg_password = s3cr3t")).contains("s3cr3t"));
+    }
+}
