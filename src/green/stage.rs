@@ -141,25 +141,26 @@ impl Stage {
     pub async fn copy(&self, plan: &TablePlan, buffer: &RowBuffer) -> Result<Vec<Refused>> {
         let what = format!("cannot fill the stage of \"{}\"", plan.table);
         let mut refused = Vec::new();
-        let mut todo = vec![0..buffer.starts.len()];
-        while let Some(range) = todo.pop() {
-            if range.is_empty() {
+        // Runs of rows that are still to be copied, the next one last.
+        let mut todo = Vec::from([(0, buffer.starts.len())]);
+        while let Some((start, end)) = todo.pop() {
+            if start == end {
                 continue;
             }
             let mut tx = self.green.begin().await?;
-            match self.copy_range(&mut tx, plan, buffer.rows(range.clone())).await {
+            match self.copy_range(&mut tx, plan, buffer.rows(start..end)).await {
                 Ok(()) => tx.commit().await.map_err(|e| self.green.explain(e, &what))?,
                 Err(error) => {
                     let Some(sqlstate) = about_data(&error) else {
                         return Err(self.green.explain(error, &what));
                     };
                     tx.rollback().await.map_err(|e| self.green.explain(e, &what))?;
-                    if range.len() == 1 {
-                        refused.push(Refused { row: range.start, sqlstate });
+                    if end - start == 1 {
+                        refused.push(Refused { row: start, sqlstate });
                     } else {
-                        let middle = range.start + range.len() / 2;
-                        todo.push(middle..range.end);
-                        todo.push(range.start..middle);
+                        let middle = start + (end - start) / 2;
+                        todo.push((middle, end));
+                        todo.push((start, middle));
                     }
                 }
             }

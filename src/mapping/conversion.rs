@@ -83,9 +83,7 @@ impl Conversion {
         match self {
             Conversion::Scalar(scalar, _) => scalar(cell, out),
             Conversion::Json(target, shape) => write_json(cell, *target, *shape, out),
-            Conversion::Array(scalar, oid) => {
-                write_array(cell, *oid, out, |element, out| scalar(element, out))
-            }
+            Conversion::Array(scalar, oid) => write_array(cell, *oid, out, scalar),
             Conversion::JsonArray(target, shape, oid) => {
                 write_array(cell, *oid, out, |element, out| write_json(element, *target, *shape, out))
             }

@@ -179,7 +179,7 @@ impl Scanner<'_> {
     }
 
     fn some_digits(&mut self) -> Option<()> {
-        matches!(self.next()?, b'0'..=b'9').then_some(())?;
+        self.next()?.is_ascii_digit().then_some(())?;
         self.digits();
         Some(())
     }

@@ -53,7 +53,7 @@ impl Loaded {
 /// Where converted rows go.
 pub enum Target {
     /// Into green's staging tables.
-    Stage(Stage),
+    Stage(Box<Stage>),
     /// Nowhere: `plan --quick` only wants to know which rows cannot be converted.
     Nowhere(Mutex<Tally>),
 }

@@ -176,7 +176,7 @@ impl Run<'_> {
         self.observer.phase(Phase::Staging, plan.moved.len());
         let loader = Arc::new(Loader {
             blue: self.blue.clone(),
-            target: Target::Stage(stage.clone()),
+            target: Target::Stage(Box::new(stage.clone())),
             plan: plan.clone(),
             surroundings: surroundings(&self.inspection),
             observer: self.observer.clone(),
