@@ -195,13 +195,42 @@ async fn what_cannot_be_rebuilt_is_named_with_the_way_round_it() {
 }
 
 #[tokio::test]
+async fn extensions_come_along_where_they_are_used() {
+    let server = server().await;
+    let sql = "create schema ext; create extension \"uuid-ossp\"; create extension hstore; create extension citext; \
+        create extension pg_trgm schema ext; create extension ltree; create extension pgcrypto schema ext; \
+        create table a (id uuid default uuid_generate_v4(), pairs hstore[], name text); \
+        create index on a using gin (name ext.gin_trgm_ops); \
+        create function f() returns void language plpgsql as 'begin perform citext_eq(null, null); end'; \
+        create function plus(int, int) returns int language sql as 'select 1'; \
+        create aggregate total(int) (sfunc = plus, stype = int); \
+        insert into a values (default, array['a=>1'::hstore], 'x')";
+    let mut green = database(&server, "green", sql).await;
+    let mut scratch = database(&server, "scratch", "").await;
+    let blueprint = read(&mut green, "public").await;
+    let extensions: Vec<_> =
+        blueprint.before_data().iter().filter(|step| step.what.starts_with("extension")).collect();
+    let names: Vec<_> = extensions.iter().map(|step| step.what.as_str()).collect();
+    // One by a default, one by a column's type, one by a function's body, one by an index; none by mere presence.
+    assert_eq!(
+        names,
+        ["extension \"uuid-ossp\"", "extension \"hstore\"", "extension \"citext\"", "extension \"pg_trgm\""]
+    );
+    assert_eq!(blueprint.left_out(), ["function \"total(integer)\" is an aggregate"]);
+
+    blueprint.build_before(&mut scratch).await.expect("all but the aggregate");
+    assert_eq!(copy_rows(&mut green, &mut scratch, "public", "a").await.expect("rows"), 1);
+    blueprint.build_after(&mut scratch).await.expect("the index");
+}
+
+#[tokio::test]
 async fn a_scratch_that_is_not_empty_is_left_as_it_was() {
     let server = server().await;
     let mut green = database(&server, "green", "create table a (id int); create table b (id int)").await;
     let mut scratch = database(&server, "scratch", "create table b (other text)").await;
     let error = read(&mut green, "public").await.build_before(&mut scratch).await.expect_err("b is there");
     assert_eq!(error.message(), "the scratch server does not take green's table \"b\"");
-    assert_eq!(error.details(), ["PostgreSQL says: relation \"b\" already exists"]);
+    assert_eq!(error.details(), ["PostgreSQL says: relation \"b\" already exists (SQLSTATE 42P07)"]);
     assert_eq!(scalar::<i64>(&mut scratch, "select count(*) from pg_tables where tablename = 'a'").await, 0);
 }
 

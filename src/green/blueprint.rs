@@ -229,7 +229,7 @@ async fn build(scratch: &mut PgConnection, steps: &[Step]) -> Result<()> {
     let mut tx = catalog_settings::begin(scratch, what).await?;
     for Step { what, sql } in steps {
         sqlx::raw_sql(AssertSqlSafe(sql.as_str())).execute(&mut *tx).await.map_err(|e| {
-            failed(&e, format!("the scratch server does not take green's {what}")).remedy(
+            failed(&e, &format!("the scratch server does not take green's {what}")).remedy(
                 "Name a scratch server as new as green and with the same extensions by --scratch, or run plan --quick, \
                  which needs none.",
             )

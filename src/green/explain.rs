@@ -39,6 +39,17 @@ pub(super) fn statement(error: &sqlx::Error, config: &GreenConfig, what: &str) -
     }
 }
 
+/// The same for a server that is not green, or where no configuration is at hand: without a remedy.
+pub(super) fn plainly(error: &sqlx::Error, what: &str) -> Error {
+    match server_error(error) {
+        Some(database) => tell(database, what),
+        None => {
+            let kind = if matches!(error, sqlx::Error::Io(_)) { Kind::Connection } else { Kind::Server };
+            Error::new(kind, what).detail(error.to_string())
+        }
+    }
+}
+
 /// Explains why no connection could be opened.
 pub(super) fn connect(error: &sqlx::Error, config: &GreenConfig) -> Error {
     if let Some(database) = server_error(error) {
@@ -180,6 +191,15 @@ fn said(error: &PgDatabaseError) -> String {
 
 /// Explains an error with which the server answered a statement.
 fn describe(error: &PgDatabaseError, config: &GreenConfig, what: &str) -> Error {
+    let explained = tell(error, what);
+    match remedy(error.code(), error.message(), config) {
+        Some(remedy) => explained.remedy(remedy),
+        None => explained,
+    }
+}
+
+/// What the server said, without a value of any row.
+fn tell(error: &PgDatabaseError, what: &str) -> Error {
     let fields = Fields {
         code: error.code(),
         message: error.message(),
@@ -200,10 +220,7 @@ fn describe(error: &PgDatabaseError, config: &GreenConfig, what: &str) -> Error 
     for line in safe_context(&fields) {
         explained = explained.detail(line);
     }
-    match remedy(error.code(), error.message(), config) {
-        Some(remedy) => explained.remedy(remedy),
-        None => explained,
-    }
+    explained
 }
 
 fn kind(code: &str) -> Kind {

@@ -6,8 +6,8 @@ select
   format('%s(%s)', p.proname, pg_get_function_identity_arguments(p.oid)) as name,
   case when g.aggfnoid is null then pg_get_functiondef(p.oid) end        as statement,
   case
-    when g.aggfnoid is not null then 'it is an aggregate'
-    when l.lanname in ('c', 'internal') then 'it is written in C'
+    when g.aggfnoid is not null then 'is an aggregate'
+    when l.lanname in ('c', 'internal') then 'is written in C'
   end               as obstacle
 from pg_proc p
 join pg_namespace n on n.oid = p.pronamespace

@@ -44,7 +44,7 @@ select
       ')')
   end               as statement,
   case
-    when t.typtype not in ('e', 'c', 'd', 'r') or r.rngcanonical <> 0 then 'it is made of functions in C'
+    when t.typtype not in ('e', 'c', 'd', 'r') or r.rngcanonical <> 0 then 'is made of functions in C'
   end               as obstacle
 from pg_type t
 join pg_namespace n on n.oid = t.typnamespace
