@@ -47,7 +47,10 @@ impl Failure {
             Cause::Timeout(_) | Cause::NoConnection(_) => true,
             Cause::Attempt(RequestAttemptError::DbError(error, _)) => matches!(
                 error,
-                DbError::Overloaded | DbError::IsBootstrapping | DbError::ReadTimeout { .. } | DbError::ServerError
+                DbError::Overloaded
+                    | DbError::IsBootstrapping
+                    | DbError::ReadTimeout { .. }
+                    | DbError::ServerError
             ),
             Cause::Attempt(error) => matches!(error, RequestAttemptError::BrokenConnectionError(_)),
             Cause::Other(_) => false,

@@ -3,6 +3,7 @@
 pub mod catalog;
 pub mod cell;
 pub mod config;
+mod consistency;
 pub mod cql_type;
 mod explain;
 pub mod kong;

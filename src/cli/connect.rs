@@ -158,7 +158,7 @@ pub enum Stop {
 /// Parses the command line, with the environment below it and the configuration file below that.
 pub fn parse<T: CommandFactory + FromArgMatches>(arguments: Vec<OsString>) -> Result<T, Stop> {
     let variable = |name: &str| std::env::var(name).ok();
-    let file = File::find(&arguments, &variable, Path::new(".")).map_err(Stop::File)?;
+    let file = File::find(&arguments, &variable, Path::new("")).map_err(Stop::File)?;
     let command = file.apply(T::command(), &arguments, &variable).map_err(Stop::File)?;
     let matches = command
         .try_get_matches_from(&arguments)

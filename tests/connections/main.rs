@@ -2,6 +2,7 @@
 //! a remedy, the right exit code, and no secret.
 
 mod blue;
+mod command;
 mod forward;
 mod green;
 mod pgbouncer;

@@ -1,0 +1,142 @@
+//! How many replicas must answer a read, and what may go wrong with fewer than all.
+
+use std::fmt;
+
+use scylla::statement::Consistency;
+
+use crate::error::{Error, Result};
+
+/// How many replicas must answer a read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ReadConsistency {
+    /// Every replica.
+    #[default]
+    All,
+    /// Most replicas of each datacenter.
+    EachQuorum,
+    /// Most replicas.
+    Quorum,
+    /// Most replicas of one datacenter.
+    LocalQuorum,
+    /// Three replicas.
+    Three,
+    /// Two replicas.
+    Two,
+    /// One replica of one datacenter.
+    LocalOne,
+    /// One replica.
+    One,
+}
+
+impl ReadConsistency {
+    /// All of them, the safest first.
+    pub const EVERY: [ReadConsistency; 8] = [
+        ReadConsistency::All,
+        ReadConsistency::EachQuorum,
+        ReadConsistency::Quorum,
+        ReadConsistency::LocalQuorum,
+        ReadConsistency::Three,
+        ReadConsistency::Two,
+        ReadConsistency::LocalOne,
+        ReadConsistency::One,
+    ];
+
+    /// The word for it in the address.
+    pub fn name(self) -> &'static str {
+        match self {
+            ReadConsistency::All => "all",
+            ReadConsistency::EachQuorum => "each_quorum",
+            ReadConsistency::Quorum => "quorum",
+            ReadConsistency::LocalQuorum => "local_quorum",
+            ReadConsistency::Three => "three",
+            ReadConsistency::Two => "two",
+            ReadConsistency::LocalOne => "local_one",
+            ReadConsistency::One => "one",
+        }
+    }
+
+    /// What may go wrong with it, one sentence. Kong writes at ONE unless told otherwise, so a row may stand on
+    /// one replica only.
+    pub fn risk(self) -> &'static str {
+        match self {
+            ReadConsistency::All => {
+                "Every replica is asked, so no written row is missed; a single node that is down stops the reading."
+            }
+            ReadConsistency::EachQuorum => {
+                "A row that Kong wrote at ONE is missed if only a minority of each datacenter's replicas has it."
+            }
+            ReadConsistency::Quorum => {
+                "A row that Kong wrote at ONE is missed if only a minority of the replicas has it; safe after a full \
+                 repair, or where Kong writes at QUORUM."
+            }
+            ReadConsistency::LocalQuorum => {
+                "A row that Kong wrote at ONE is missed if it has not reached most replicas of this datacenter; safe \
+                 after a full repair."
+            }
+            ReadConsistency::Three => {
+                "A row that Kong wrote at ONE is missed if none of the three asked replicas has it."
+            }
+            ReadConsistency::Two => {
+                "A row that Kong wrote at ONE is missed if neither of the two asked replicas has it."
+            }
+            ReadConsistency::LocalOne => {
+                "A row is missed whenever the one replica asked in this datacenter did not get it; only safe after a \
+                 full repair with nothing written since."
+            }
+            ReadConsistency::One => {
+                "A row is missed whenever the one replica asked did not get it; only safe after a full repair with \
+                 nothing written since."
+            }
+        }
+    }
+
+    /// Whether it counts the replicas of one datacenter only, so that the datacenter must be known.
+    pub fn is_local(self) -> bool {
+        matches!(self, ReadConsistency::LocalQuorum | ReadConsistency::LocalOne)
+    }
+
+    /// The driver's value.
+    pub fn level(self) -> Consistency {
+        match self {
+            ReadConsistency::All => Consistency::All,
+            ReadConsistency::EachQuorum => Consistency::EachQuorum,
+            ReadConsistency::Quorum => Consistency::Quorum,
+            ReadConsistency::LocalQuorum => Consistency::LocalQuorum,
+            ReadConsistency::Three => Consistency::Three,
+            ReadConsistency::Two => Consistency::Two,
+            ReadConsistency::LocalOne => Consistency::LocalOne,
+            ReadConsistency::One => Consistency::One,
+        }
+    }
+
+    pub(super) fn parse(text: &str) -> Result<Self> {
+        let wanted = text.to_ascii_lowercase().replace('-', "_");
+        ReadConsistency::EVERY.into_iter().find(|c| c.name() == wanted).ok_or_else(|| {
+            let names: Vec<&str> = ReadConsistency::EVERY.iter().map(|c| c.name()).collect();
+            Error::usage(format!("\"{text}\" is not a consistency to read at"))
+                .remedy(format!("Use one of {}.", names.join(", ")))
+        })
+    }
+}
+
+impl fmt::Display for ReadConsistency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name().to_ascii_uppercase())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_consistency_has_its_own_name_and_risk() {
+        for consistency in ReadConsistency::EVERY {
+            assert_eq!(ReadConsistency::parse(consistency.name()).expect("its own name"), consistency);
+            assert_eq!(consistency.level().to_string().to_lowercase(), consistency.name().replace('_', ""));
+            assert!(consistency.risk().ends_with('.'));
+        }
+        let risks: std::collections::BTreeSet<_> = ReadConsistency::EVERY.iter().map(|c| c.risk()).collect();
+        assert_eq!(risks.len(), ReadConsistency::EVERY.len());
+    }
+}
