@@ -181,7 +181,7 @@ impl RejectsFile {
         drop(rows);
         self.file
             .flush()
-            .and_then(|()| self.file.get_ref().sync_all())
+            .and_then(|()| settle(self.file.get_ref()))
             .map_err(|e| Error::new(Kind::Io, format!("cannot write the rejects file {}", self.path.display())).source(e))?;
         Ok(written)
     }
@@ -235,6 +235,11 @@ impl RejectsFile {
             let _ = std::fs::remove_file(&self.path);
         }
     }
+}
+
+/// Waits until the disk has it; a pipe or a device has no disk to wait for.
+fn settle(file: &File) -> std::io::Result<()> {
+    if file.metadata()?.is_file() { file.sync_all() } else { Ok(()) }
 }
 
 /// A file that was there before keeps its mode on opening, so the mode is set again.

@@ -1,0 +1,5 @@
+//! Scenarios on real servers through the real binary. One binary for all of them, so that they share one Cassandra and
+//! one PostgreSQL.
+
+mod fixtures;
+mod support;
