@@ -138,8 +138,15 @@ impl Inspection {
     }
 
     /// Puts together what was read of either side.
-    pub async fn of(blue: &Blue, green: &Green, blue_side: BlueSide, green_side: GreenSide, choices: &Choices) -> Result<Inspection> {
-        let plan = KeyspacePlan::resolve(&blue_side.map, &blue_side.catalog, &green_side.catalog, &choices.tables);
+    pub async fn of(
+        blue: &Blue,
+        green: &Green,
+        blue_side: BlueSide,
+        green_side: GreenSide,
+        choices: &Choices,
+    ) -> Result<Inspection> {
+        let plan =
+            KeyspacePlan::resolve(&blue_side.map, &blue_side.catalog, &green_side.catalog, &choices.tables);
         let mut inspection = Inspection {
             left_rows: count_left(blue, &blue_side, &plan).await?,
             blue: blue_side,
@@ -160,7 +167,8 @@ impl Inspection {
 
     /// The findings that stop a migration, as one error; nothing where there are none.
     pub fn refusal(&self) -> Result<()> {
-        let stops: Vec<&Finding> = self.findings.iter().filter(|finding| finding.weight == Weight::Stop).collect();
+        let stops: Vec<&Finding> =
+            self.findings.iter().filter(|finding| finding.weight == Weight::Stop).collect();
         match stops.as_slice() {
             [] => Ok(()),
             [one] => Err(Error::refused(one.problem.clone()).remedy(one.remedy.clone())),
@@ -186,7 +194,8 @@ impl Inspection {
         for (side, meta) in [("blue", self.blue.meta.clone()), ("green", self.green.meta.clone())] {
             let pending = meta.pending();
             if !pending.is_empty() {
-                let names: Vec<String> = pending.iter().map(|(subsystem, name)| format!("{subsystem} {name}")).collect();
+                let names: Vec<String> =
+                    pending.iter().map(|(subsystem, name)| format!("{subsystem} {name}")).collect();
                 self.stop(
                     format!("Kong's migrations on {side} are not finished: {}", names.join(", ")),
                     format!("Run \"kong migrations finish\" against {side}, with the version of Kong that began them."),
@@ -200,7 +209,11 @@ impl Inspection {
         if self.blue.meta.is_enterprise() != self.green.meta.is_enterprise() {
             let name = |enterprise| if enterprise { "Kong Enterprise" } else { "open-source Kong" };
             self.stop(
-                format!("blue is {}, green is {}", name(self.blue.meta.is_enterprise()), name(self.green.meta.is_enterprise())),
+                format!(
+                    "blue is {}, green is {}",
+                    name(self.blue.meta.is_enterprise()),
+                    name(self.green.meta.is_enterprise())
+                ),
                 "Bootstrap green with the very edition and version of Kong that runs on blue.",
             );
         }
@@ -212,7 +225,10 @@ impl Inspection {
         }
         if !found.only_green.is_empty() {
             self.warn(
-                format!("plugins with tables of their own were loaded on green only: {}", found.only_green.join(", ")),
+                format!(
+                    "plugins with tables of their own were loaded on green only: {}",
+                    found.only_green.join(", ")
+                ),
                 "Nothing needs to be done; their tables stay empty.",
             );
         }
@@ -225,7 +241,8 @@ impl Inspection {
             self.stop("a migration of Kong is running on blue: its lock is held", remedy);
         }
         let expiry = self.blue.map.names.expiry_column.clone().unwrap_or_default();
-        let has_expiry = self.green.catalog.tables.get(&table).is_some_and(|own| own.column(&expiry).is_some());
+        let has_expiry =
+            self.green.catalog.tables.get(&table).is_some_and(|own| own.column(&expiry).is_some());
         if has_expiry && green.live_locks(&table, &expiry).await? > 0 {
             self.stop("a migration of Kong is running on green: its lock is held", remedy);
         }
@@ -235,8 +252,13 @@ impl Inspection {
     fn look_at_workspaces(&mut self) {
         let Some(names) = self.blue.map.names.workspaces.clone() else { return };
         let is_default = |name: &Option<String>| name.as_deref() == Some(names.default.as_str());
-        let defaults: Vec<String> =
-            self.blue.workspaces.iter().filter(|(_, name)| is_default(name)).map(|(id, _)| id.to_string()).collect();
+        let defaults: Vec<String> = self
+            .blue
+            .workspaces
+            .iter()
+            .filter(|(_, name)| is_default(name))
+            .map(|(id, _)| id.to_string())
+            .collect();
         match defaults.as_slice() {
             [_] => {}
             [] => self.stop(
@@ -284,8 +306,14 @@ impl Inspection {
         }
         if missing.work_schema {
             self.stop(
-                format!("the role \"{role}\" may not make the schema \"{}\" for our own tables on green", green.work_schema()),
-                format!("As the owner of the database, run: {}", crate::green::journal::grant(green.work_schema(), &role)),
+                format!(
+                    "the role \"{role}\" may not make the schema \"{}\" for our own tables on green",
+                    green.work_schema()
+                ),
+                format!(
+                    "As the owner of the database, run: {}",
+                    crate::green::journal::grant(green.work_schema(), &role)
+                ),
             );
         }
         Ok(())
@@ -307,7 +335,11 @@ impl Inspection {
         let consistency = blue.config().consistency;
         if consistency.name() != "all" {
             self.warn(
-                format!("blue is read at consistency {}: {}", consistency.name(), consistency.risk().trim_end_matches('.')),
+                format!(
+                    "blue is read at consistency {}: {}",
+                    consistency.name(),
+                    consistency.risk().trim_end_matches('.')
+                ),
                 "Run \"nodetool repair -full\" on blue first, or read at consistency all.",
             );
         }
@@ -326,7 +358,8 @@ async fn meta_of_blue(blue: &Blue) -> Result<SchemaMeta> {
 /// The map of the database's line, with the user's maps laid over it.
 fn line(meta: &SchemaMeta, user: &[SchemaMap]) -> Result<SchemaMap> {
     let built_in = SchemaMap::built_in()?;
-    let with_line: Vec<SchemaMap> = built_in.into_iter().chain(user.iter().filter(|map| map.detect.is_some()).cloned()).collect();
+    let with_line: Vec<SchemaMap> =
+        built_in.into_iter().chain(user.iter().filter(|map| map.detect.is_some()).cloned()).collect();
     let Some(found) = meta.line(&with_line) else {
         return Err(unknown_version(meta));
     };
@@ -376,7 +409,13 @@ fn not_bootstrapped(green: &Green) -> Error {
     .remedy("Run \"kong migrations bootstrap\" against it with the very version of Kong that runs on blue; for another schema give --green-schema.")
 }
 
-fn unequal(subsystem: &str, only_blue: &[String], only_green: &[String], blue: &SchemaMeta, green: &SchemaMeta) -> String {
+fn unequal(
+    subsystem: &str,
+    only_blue: &[String],
+    only_green: &[String],
+    blue: &SchemaMeta,
+    green: &SchemaMeta,
+) -> String {
     if subsystem == schema_meta::CORE {
         return format!("the versions of Kong differ: blue is at {}, green at {}", blue.core(), green.core());
     }
@@ -390,10 +429,11 @@ fn unequal(subsystem: &str, only_blue: &[String], only_green: &[String], blue: &
 
 /// Counts the tables that are not moved: every row of blue is accounted for.
 async fn count_left(blue: &Blue, side: &BlueSide, plan: &KeyspacePlan) -> Result<BTreeMap<String, u64>> {
-    let counting = plan.left.iter().filter_map(|left| side.catalog.tables.get(&left.table)).map(|table| async move {
-        let key: Vec<String> = table.partition_key().into_iter().map(str::to_owned).collect();
-        Ok::<_, Error>((table.name.clone(), blue.count(&table.name, &key).await?))
-    });
+    let counting =
+        plan.left.iter().filter_map(|left| side.catalog.tables.get(&left.table)).map(|table| async move {
+            let key: Vec<String> = table.partition_key().into_iter().map(str::to_owned).collect();
+            Ok::<_, Error>((table.name.clone(), blue.count(&table.name, &key).await?))
+        });
     futures::stream::iter(counting).buffer_unordered(4).try_collect().await
 }
 

@@ -9,7 +9,7 @@ pub mod green;
 pub mod inspect;
 pub mod mapping;
 pub mod migrate;
-pub mod progress;
 pub mod process;
+pub mod progress;
 pub mod rehearsal;
 pub mod settings;

@@ -120,7 +120,9 @@ pub async fn run(
 ) -> Result<PlanReport> {
     match (&rehearsal.scratch, green) {
         (Scratch::None, Some(green)) => quick(blue, green, rehearsal, observer).await,
-        (Scratch::None, None) => Err(Error::usage("without green and without a scratch server there is nothing to plan against")),
+        (Scratch::None, None) => {
+            Err(Error::usage("without green and without a scratch server there is nothing to plan against"))
+        }
         (Scratch::At(config), _) => {
             must_be_empty(config).await?;
             let schema = green.map_or("public", Green::kong_schema);
@@ -147,13 +149,19 @@ async fn in_own(
     let mut not_checked = Vec::new();
     create_database(green, server, &mut not_checked).await?;
     let schema = green.map_or("public", Green::kong_schema);
-    let config = GreenConfig::new(server.connect_options(DATABASE)).with_schemas(schema, WORK_SCHEMA)?.without_schema_check();
+    let config = GreenConfig::new(server.connect_options(DATABASE))
+        .with_schemas(schema, WORK_SCHEMA)?
+        .without_schema_check();
     not_checked.extend(build(&blue, green, rehearsal, &config).await?);
     rehearse(blue, green, rehearsal, &config, not_checked, observer).await
 }
 
 /// The same encoding and the same order of texts as green, where this machine knows them.
-async fn create_database(green: Option<&Green>, server: &LocalPostgres, not_checked: &mut Vec<String>) -> Result<()> {
+async fn create_database(
+    green: Option<&Green>,
+    server: &LocalPostgres,
+    not_checked: &mut Vec<String>,
+) -> Result<()> {
     let mut connection = connect(&server.connect_options("postgres")).await?;
     let plain = format!("create database {DATABASE} template template0 encoding 'UTF8'");
     let result = match green {
@@ -190,20 +198,24 @@ async fn locale(green: &Green) -> Result<(String, String, String)> {
     let what = "cannot ask green how it compares texts";
     let mut tx = green.begin_snapshot().await?;
     let sql = "select pg_encoding_to_char(encoding)::text, datcollate::text, datctype::text from pg_database where datname = current_database()";
-    let row = crate::green::statement::query_as(sql).fetch_one(&mut *tx).await.map_err(|e| green.explain(e, what))?;
+    let row = crate::green::statement::query_as(sql)
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(|e| green.explain(e, what))?;
     tx.rollback().await.map_err(|e| green.explain(e, what))?;
     Ok(row)
 }
 
 async fn connect(options: &sqlx::postgres::PgConnectOptions) -> Result<PgConnection> {
-    PgConnection::connect_with(options).await.map_err(|e| {
-        Error::new(Kind::Connection, "cannot connect to the scratch server").source(e)
-    })
+    PgConnection::connect_with(options)
+        .await
+        .map_err(|e| Error::new(Kind::Connection, "cannot connect to the scratch server").source(e))
 }
 
 async fn execute(connection: &mut PgConnection, sql: &str) -> Result<()> {
     let done = sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(connection).await;
-    done.map(|_| ()).map_err(|e| Error::new(Kind::Server, "cannot build Kong's schema on the scratch server").source(e))
+    done.map(|_| ())
+        .map_err(|e| Error::new(Kind::Server, "cannot build Kong's schema on the scratch server").source(e))
 }
 
 /// A database that somebody gave for the rehearsal must have nothing in it that could be lost.
@@ -212,19 +224,27 @@ async fn must_be_empty(config: &GreenConfig) -> Result<()> {
     let what = "cannot look into the scratch database";
     let mut tx = scratch.begin_snapshot().await?;
     let sql = include_str!("../sql/inspect/relations.sql");
-    let relations: i64 =
-        crate::green::statement::query_scalar(sql).fetch_one(&mut *tx).await.map_err(|e| scratch.explain(e, what))?;
+    let relations: i64 = crate::green::statement::query_scalar(sql)
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(|e| scratch.explain(e, what))?;
     tx.rollback().await.map_err(|e| scratch.explain(e, what))?;
     scratch.close().await;
     if relations > 0 {
-        return Err(Error::usage("the scratch database is not empty, and a rehearsal writes to it")
-            .remedy("Give --scratch an empty database, or leave it out: then plan starts a PostgreSQL of its own."));
+        return Err(Error::usage("the scratch database is not empty, and a rehearsal writes to it").remedy(
+            "Give --scratch an empty database, or leave it out: then plan starts a PostgreSQL of its own.",
+        ));
     }
     Ok(())
 }
 
 /// Builds Kong's schema on the scratch server; gives back what could not be rebuilt and does not matter to rows.
-async fn build(blue: &Blue, green: Option<&Green>, rehearsal: &Rehearsal, config: &GreenConfig) -> Result<Vec<String>> {
+async fn build(
+    blue: &Blue,
+    green: Option<&Green>,
+    rehearsal: &Rehearsal,
+    config: &GreenConfig,
+) -> Result<Vec<String>> {
     let scratch = Green::connect(config, "kongferry scratch").await?;
     let mut tx = scratch.begin().await?;
     let left_out = match green {
@@ -259,7 +279,9 @@ async fn bootstrap(blue: &Blue, rehearsal: &Rehearsal, scratch: &mut PgConnectio
     execute(scratch, meta).await?;
     Ok(vec![
         "green itself: its rows, its version and its rights (give --green once it exists).".to_owned(),
-        format!("whether green's plugins have tables of their own; the schema is that of open-source Kong {line}."),
+        format!(
+            "whether green's plugins have tables of their own; the schema is that of open-source Kong {line}."
+        ),
     ])
 }
 
@@ -284,7 +306,12 @@ async fn rehearse(
         refusal = Some(error);
     }
     let columns = columns(&inspection.plan);
-    let options = Options { choices, accept: Accept::All, rejects_file: rehearsal.rejects_file.clone(), rehearsal: true };
+    let options = Options {
+        choices,
+        accept: Accept::All,
+        rejects_file: rehearsal.rejects_file.clone(),
+        rehearsal: true,
+    };
     let result = migrate::run(blue, &scratch, inspection, &options, observer, &|_| Ok(true)).await;
     scratch.close().await;
     let mut report = match (result, refusal.take()) {
@@ -318,7 +345,12 @@ fn refusal_of(error: &Error) -> Refusal {
 }
 
 /// Converts every row and looks at nothing else.
-async fn quick(blue: Arc<Blue>, green: &Green, rehearsal: &Rehearsal, observer: Arc<dyn Observer>) -> Result<PlanReport> {
+async fn quick(
+    blue: Arc<Blue>,
+    green: &Green,
+    rehearsal: &Rehearsal,
+    observer: Arc<dyn Observer>,
+) -> Result<PlanReport> {
     let mut file = rehearsal.rejects_file.as_deref().map(RejectsFile::create).transpose()?;
     let inspection = Inspection::take(&blue, green, &rehearsal.choices).await?;
     let began = Instant::now();
@@ -343,7 +375,14 @@ async fn quick(blue: Arc<Blue>, green: &Green, rehearsal: &Rehearsal, observer: 
     if let Some(file) = &mut file {
         tally.aside.iter().try_for_each(|(table, row)| file.write_unstaged(table, row))?;
     }
-    let summary = Summary { id: Uuid::new_v4(), blue: &blue, green, inspection: &inspection, seconds, outcome: Outcome::Rehearsed };
+    let summary = Summary {
+        id: Uuid::new_v4(),
+        blue: &blue,
+        green,
+        inspection: &inspection,
+        seconds,
+        outcome: Outcome::Rehearsed,
+    };
     let mut report = summary.report(&loaded, &BTreeMap::new(), None, found(tally));
     report.rejects_file = file.map(|file| file.path().display().to_string());
     report.refusal = inspection.refusal().err().map(|error| refusal_of(&error));
@@ -383,7 +422,10 @@ fn found(tally: Tally) -> Found {
 
 /// How every column of every moved table is converted.
 fn columns(plan: &KeyspacePlan) -> Vec<TableColumns> {
-    plan.moved.iter().map(|table| TableColumns { table: table.table.clone(), columns: rules(table) }).collect()
+    plan.moved
+        .iter()
+        .map(|table| TableColumns { table: table.table.clone(), columns: rules(table) })
+        .collect()
 }
 
 fn rules(table: &TablePlan) -> Vec<ColumnRule> {
@@ -421,7 +463,9 @@ fn source_type(table: &TablePlan, column: &ColumnPlan) -> String {
     match &column.source {
         Source::Nothing => "–".to_owned(),
         Source::CellExpiry { .. } => "TTL of cells".to_owned(),
-        Source::WindowExpiry { .. } | Source::Cell { .. } | Source::CacheKey { .. } => blue_type(table, &column.name),
+        Source::WindowExpiry { .. } | Source::Cell { .. } | Source::CacheKey { .. } => {
+            blue_type(table, &column.name)
+        }
     }
 }
 
@@ -451,8 +495,10 @@ mod tests {
 
     #[test]
     fn every_built_in_map_has_its_built_in_schema() {
-        let lines: Vec<Option<String>> = SchemaMap::built_in().expect("maps").into_iter().map(|map| map.line).collect();
-        let schemas: Vec<Option<String>> = BUILT_IN.iter().map(|(line, _, _)| Some((*line).to_owned())).collect();
+        let lines: Vec<Option<String>> =
+            SchemaMap::built_in().expect("maps").into_iter().map(|map| map.line).collect();
+        let schemas: Vec<Option<String>> =
+            BUILT_IN.iter().map(|(line, _, _)| Some((*line).to_owned())).collect();
         assert_eq!(lines, schemas);
     }
 }

@@ -64,7 +64,11 @@ impl BlueCatalog {
     pub async fn read(blue: &Blue) -> Result<BlueCatalog> {
         let query = "SELECT table_name, column_name, kind, position, type FROM system_schema.columns WHERE keyspace_name = ?";
         let rows = blue
-            .rows::<(String, String, String, i32, String)>(query, (blue.keyspace(),), "cannot read the catalog of blue")
+            .rows::<(String, String, String, i32, String)>(
+                query,
+                (blue.keyspace(),),
+                "cannot read the catalog of blue",
+            )
             .await?;
         let mut catalog = BlueCatalog::default();
         for (table, name, kind, position, cql_type) in rows {

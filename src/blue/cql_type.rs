@@ -103,9 +103,6 @@ mod tests {
     #[test]
     fn what_kong_does_not_use_is_kept_by_name() {
         assert_eq!(CqlType::parse("tuple<int, text>"), CqlType::Other("tuple<int, text>".into()));
-        assert_eq!(
-            CqlType::parse("'org.example.Type'"),
-            CqlType::Other("'org.example.Type'".into())
-        );
+        assert_eq!(CqlType::parse("'org.example.Type'"), CqlType::Other("'org.example.Type'".into()));
     }
 }

@@ -77,7 +77,8 @@ impl Blue {
         use futures::{StreamExt, TryStreamExt};
         let reader = self.reader(table, "count(*)", partition_key).await?;
         let ranges = self.ranges(COUNT_RANGES);
-        let counts = futures::stream::iter(ranges).map(|range| self.count_range(&reader, range)).buffer_unordered(4);
+        let counts =
+            futures::stream::iter(ranges).map(|range| self.count_range(&reader, range)).buffer_unordered(4);
         counts.try_fold(0, |sum, one| async move { Ok(sum + one) }).await
     }
 
@@ -85,22 +86,34 @@ impl Blue {
         let page = self.page(reader, range, PagingState::start(), 1).await?;
         let mut count = 0_i64;
         page.for_each(|cells| {
-            count = cells.first().copied().flatten().and_then(|cell| super::cell::bigint(cell).ok()).unwrap_or(0);
+            count =
+                cells.first().copied().flatten().and_then(|cell| super::cell::bigint(cell).ok()).unwrap_or(0);
         })
         .map_err(|e| self.explain(e, &format!("cannot count the table \"{}\"", reader.table)))?;
         Ok(u64::try_from(count).unwrap_or(0))
     }
 
     /// Reads one page. `rows` is how many it may have.
-    pub async fn page(&self, reader: &TableReader, range: TokenRange, from: PagingState, rows: i32) -> Result<Page> {
+    pub async fn page(
+        &self,
+        reader: &TableReader,
+        range: TokenRange,
+        from: PagingState,
+        rows: i32,
+    ) -> Result<Page> {
         let mut statement = reader.statement.clone();
         statement.set_page_size(rows.clamp(1, MOST_ROWS));
         let what = || format!("cannot read the table \"{}\"", reader.table);
         let mut attempt = 1;
         loop {
-            match self.session().execute_single_page(&statement, (range.after, range.up_to), from.clone()).await {
+            match self
+                .session()
+                .execute_single_page(&statement, (range.after, range.up_to), from.clone())
+                .await
+            {
                 Ok((result, next)) => {
-                    let rows = result.into_rows_result().map_err(|e| self.explain(Failure::other(e), &what()))?;
+                    let rows =
+                        result.into_rows_result().map_err(|e| self.explain(Failure::other(e), &what()))?;
                     let next = match next.into_paging_control_flow() {
                         ControlFlow::Continue(state) => Some(state),
                         ControlFlow::Break(()) => None,
@@ -134,7 +147,8 @@ impl Blue {
     /// The ring, cut at every node's tokens and then into at least `wanted` parts.
     pub fn ranges(&self, wanted: usize) -> VecDeque<TokenRange> {
         let state = self.session().get_cluster_state();
-        let mut tokens: Vec<i64> = state.replica_locator().ring().iter().map(|(token, _)| token.value()).collect();
+        let mut tokens: Vec<i64> =
+            state.replica_locator().ring().iter().map(|(token, _)| token.value()).collect();
         tokens.sort_unstable();
         tokens.dedup();
         split(&tokens, wanted)

@@ -12,7 +12,7 @@ use crate::blue::session::Blue;
 use crate::error::Result;
 use crate::green::kong::Session;
 use crate::green::session::Green;
-use crate::inspect::{Finding, Inspection, Weight, Survey, writer_word};
+use crate::inspect::{Finding, Inspection, Survey, Weight, writer_word};
 use crate::mapping::schema_meta::SchemaMeta;
 use crate::migrate::report::Side;
 
@@ -132,7 +132,11 @@ fn answer(blue: &Blue, green: &Green, inspection: Inspection, survey: Survey) ->
 }
 
 fn nodes(blue: &Blue) -> Vec<NodeAnswer> {
-    let one = |node: crate::blue::session::Node| NodeAnswer { address: node.address, datacenter: node.datacenter, up: node.up };
+    let one = |node: crate::blue::session::Node| NodeAnswer {
+        address: node.address,
+        datacenter: node.datacenter,
+        up: node.up,
+    };
     blue.nodes().into_iter().map(one).collect()
 }
 
@@ -142,7 +146,8 @@ fn pending(meta: &SchemaMeta) -> Vec<String> {
 
 fn tables(inspection: &Inspection, survey: &Survey) -> Vec<TableAnswer> {
     let moved = inspection.plan.moved.iter().map(|plan| (plan.table.clone(), plan.writer, None));
-    let left = inspection.plan.left.iter().map(|left| (left.table.clone(), left.writer, Some(left.reason.clone())));
+    let left =
+        inspection.plan.left.iter().map(|left| (left.table.clone(), left.writer, Some(left.reason.clone())));
     moved
         .chain(left)
         .map(|(table, writer, reason)| TableAnswer {
@@ -158,8 +163,18 @@ fn tables(inspection: &Inspection, survey: &Survey) -> Vec<TableAnswer> {
 
 fn print(answer: &Answer, blue: &Blue) {
     anstream::println!("{BOLD}Kong {} ({}){BOLD:#}", answer.kong, answer.edition);
-    anstream::println!("  blue   {} · {} · keyspace {}", answer.blue.server, answer.blue.version, answer.blue.name);
-    anstream::println!("  green  {} · {} · database {}", answer.green.server, answer.green.version, answer.green.name);
+    anstream::println!(
+        "  blue   {} · {} · keyspace {}",
+        answer.blue.server,
+        answer.blue.version,
+        answer.blue.name
+    );
+    anstream::println!(
+        "  green  {} · {} · database {}",
+        answer.green.server,
+        answer.green.version,
+        answer.green.name
+    );
     let up = answer.nodes.iter().filter(|node| node.up).count();
     let style = if up == answer.nodes.len() { GOOD } else { BAD };
     anstream::println!("\n  nodes        {style}{up} of {} up{style:#}", answer.nodes.len());
@@ -171,14 +186,18 @@ fn print(answer: &Answer, blue: &Blue) {
     let name = |one: &WorkspaceAnswer| one.name.clone().unwrap_or_else(|| format!("(no name: {})", one.id));
     let names: Vec<String> = answer.workspaces.iter().map(name).collect();
     anstream::println!("  workspaces   {}", names.join(", "));
-    let free = answer.green_free_bytes.map_or("free space not known from here".to_owned(), |bytes| format!("{} free", size(bytes)));
+    let free = answer
+        .green_free_bytes
+        .map_or("free space not known from here".to_owned(), |bytes| format!("{} free", size(bytes)));
     anstream::println!("  green's size {}, {free}\n", size(u64::try_from(answer.green_bytes).unwrap_or(0)));
     anstream::println!("{}", table_of(answer));
     text::print_findings(&answer.findings);
     if answer.findings.iter().all(|finding| finding.weight != Weight::Stop) {
         anstream::println!("\n{GOOD}Ready.{GOOD:#} Next: kongferry plan, with the same addresses.");
     } else {
-        anstream::println!("\n{WARN}Not ready:{WARN:#} what is marked \"first\" must be done before migrate.");
+        anstream::println!(
+            "\n{WARN}Not ready:{WARN:#} what is marked \"first\" must be done before migrate."
+        );
     }
 }
 

@@ -95,7 +95,9 @@ pub async fn run(args: &MigrateArgs) -> Result<u8> {
     let options = options(args)?;
     let (blue_config, green_config) = (args.blue.resolve(&args.common)?, args.green.resolve(&args.common)?);
     if !args.yes && !std::io::stdin().is_terminal() {
-        return Err(Error::usage("migrate asks before it applies, and here is nobody to ask").remedy("Add --yes."));
+        return Err(
+            Error::usage("migrate asks before it applies, and here is nobody to ask").remedy("Add --yes.")
+        );
     }
     let green = Green::connect(&green_config, &application_name()).await?;
     let blue = Arc::new(Blue::connect(&blue_config).await?);
@@ -127,7 +129,11 @@ fn options(args: &MigrateArgs) -> Result<Options> {
 fn ask(report: &Report) -> Result<bool> {
     text::print_counts(report);
     let cannot = |e| Error::new(Kind::Io, "cannot ask on this terminal").source(e);
-    anstream::eprint!("\nApply this to green ({}, database {})? [y/N] ", report.green.server, report.green.name);
+    anstream::eprint!(
+        "\nApply this to green ({}, database {})? [y/N] ",
+        report.green.server,
+        report.green.name
+    );
     std::io::stderr().flush().map_err(cannot)?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer).map_err(cannot)?;
@@ -136,7 +142,8 @@ fn ask(report: &Report) -> Result<bool> {
 
 /// After an interruption: removes the stage where that is possible, and says how green stands.
 pub async fn tidy_up(args: &MigrateArgs) -> String {
-    const AS_IT_WAS: &str = "Kong's tables on green are as they were, or complete if the last message said so";
+    const AS_IT_WAS: &str =
+        "Kong's tables on green are as they were, or complete if the last message said so";
     let Ok(config) = args.green.resolve(&args.common) else { return AS_IT_WAS.to_owned() };
     let tidied = tokio::time::timeout(std::time::Duration::from_secs(10), async {
         let green = Green::connect(&config, &application_name()).await?;

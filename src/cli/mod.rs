@@ -109,7 +109,8 @@ async fn tidy_up(command: &Command) -> String {
 /// Waits for Ctrl-C or SIGTERM.
 async fn interrupted() -> &'static str {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
         return std::future::pending().await;
     };
     tokio::select! {
@@ -126,7 +127,10 @@ fn start_log(common: &CommonArgs) {
         (false, _) => "kongferry=debug,scylla=info,sqlx=warn",
     };
     let filter = EnvFilter::try_from_env("KONGFERRY_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(progress::log_writer).with_target(false);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(progress::log_writer)
+        .with_target(false);
     match common.log_format {
         Format::Json => log.json().init(),
         Format::Text => log.with_ansi(false).without_time().compact().init(),

@@ -55,7 +55,8 @@ pub struct PlanArgs {
 /// Runs the command.
 pub async fn run(args: &PlanArgs) -> Result<u8> {
     let blue_config = args.blue.resolve(&args.common)?;
-    let green_config = if args.green.is_given(&args.common) { Some(args.green.resolve(&args.common)?) } else { None };
+    let green_config =
+        if args.green.is_given(&args.common) { Some(args.green.resolve(&args.common)?) } else { None };
     let rehearsal = Rehearsal {
         choices: args.tables.choices(args.green_online)?,
         rejects_file: args.rejects_file.clone(),

@@ -119,8 +119,18 @@ fn count_row(name: &str, counts: &Counts) -> Vec<String> {
 /// The summary of `plan` and `migrate`, to stdout.
 pub fn print_report(report: &Report) {
     anstream::println!("{}", headline(report));
-    anstream::println!("  blue   {} · {} · keyspace {}", report.blue.server, report.blue.version, report.blue.name);
-    anstream::println!("  green  {} · {} · database {}\n", report.green.server, report.green.version, report.green.name);
+    anstream::println!(
+        "  blue   {} · {} · keyspace {}",
+        report.blue.server,
+        report.blue.version,
+        report.blue.name
+    );
+    anstream::println!(
+        "  green  {} · {} · database {}\n",
+        report.green.server,
+        report.green.version,
+        report.green.name
+    );
     anstream::println!("{}", counts(report));
     print_left(report);
     print_groups("Rejected", BAD, &report.rejects);
@@ -180,8 +190,14 @@ fn print_groups(title: &str, style: Style, groups: &[Group]) {
     for group in groups.iter().take(LISTED) {
         let column = group.column.as_deref().map(|column| format!(".{column}")).unwrap_or_default();
         let place = format!("{}{column}", group.table);
-        let examples: Vec<String> = group.examples.iter().take(2).map(crate::green::apply::shown_key).collect();
-        anstream::println!("  {:>9}  {place:<34} {}, such as {}", grouped(group.rows), group.reason, examples.join(", "));
+        let examples: Vec<String> =
+            group.examples.iter().take(2).map(crate::green::apply::shown_key).collect();
+        anstream::println!(
+            "  {:>9}  {place:<34} {}, such as {}",
+            grouped(group.rows),
+            group.reason,
+            examples.join(", ")
+        );
     }
     if groups.len() > LISTED {
         anstream::println!("  … and {} more kinds (--format json lists all)", groups.len() - LISTED);

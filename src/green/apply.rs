@@ -65,7 +65,11 @@ struct DefaultWorkspace {
 
 impl Apply<'_> {
     /// Merges, compares and leaves the transaction to the caller to commit.
-    pub async fn run(&self, tx: &mut PgConnection, seen: impl Fn(&str, u64)) -> Result<BTreeMap<String, AppliedTable>> {
+    pub async fn run(
+        &self,
+        tx: &mut PgConnection,
+        seen: impl Fn(&str, u64),
+    ) -> Result<BTreeMap<String, AppliedTable>> {
         let what = "cannot apply the stage";
         self.lock(tx).await?;
         self.stage.check_epoch(tx).await?;
@@ -95,7 +99,8 @@ impl Apply<'_> {
         let constraint = error
             .as_database_error()
             .and_then(|e| e.constraint().map(|name| format!("The constraint or index is {name}.")));
-        let error = self.explain(error, &format!("green refuses rows of \"{}\"; nothing was applied", table.table));
+        let error =
+            self.explain(error, &format!("green refuses rows of \"{}\"; nothing was applied", table.table));
         match constraint {
             Some(line) => error.detail(line),
             None => error,
@@ -104,12 +109,17 @@ impl Apply<'_> {
 
     /// Nobody writes between the last look and the commit; readers go on.
     async fn lock(&self, tx: &mut PgConnection) -> Result<()> {
-        let tables: Vec<String> = self.plan.moved.iter().map(|table| self.stage.kong_table(&table.table)).collect();
+        let tables: Vec<String> =
+            self.plan.moved.iter().map(|table| self.stage.kong_table(&table.table)).collect();
         let sql = fill(
             "set local lock_timeout = '10s'; lock table {tables} in share row exclusive mode",
             &[("tables", &tables.join(", "))],
         );
-        sqlx::raw_sql(sql).execute(tx).await.map(|_| ()).map_err(|e| self.explain(e, "cannot lock Kong's tables on green"))
+        sqlx::raw_sql(sql)
+            .execute(tx)
+            .await
+            .map(|_| ())
+            .map_err(|e| self.explain(e, "cannot lock Kong's tables on green"))
     }
 
     async fn refuse_unexplained(&self, tx: &mut PgConnection) -> Result<()> {
@@ -123,7 +133,9 @@ impl Apply<'_> {
     /// Rows of `admin` tables that neither green's bootstrap nor the stage explains.
     pub async fn unexplained(&self, tx: &mut PgConnection) -> Result<Vec<Unexplained>> {
         let mut found = Vec::new();
-        for table in self.plan.moved.iter().filter(|table| table.writer == Writer::Admin && !table.key.is_empty()) {
+        for table in
+            self.plan.moved.iter().filter(|table| table.writer == Writer::Admin && !table.key.is_empty())
+        {
             let sql = fill(
                 include_str!("../../sql/apply/unexplained.sql"),
                 &[
@@ -144,7 +156,8 @@ impl Apply<'_> {
             }
         }
         for table in &self.plan.only_green {
-            let sql = fill("select exists (select from {table})", &[("table", &self.stage.kong_table(table))]);
+            let sql =
+                fill("select exists (select from {table})", &[("table", &self.stage.kong_table(table))]);
             let what = format!("cannot look into green's table \"{table}\"");
             if query_scalar(sql).fetch_one(&mut *tx).await.map_err(|e| self.explain(e, &what))? {
                 found.push(Unexplained { table: table.clone(), keys: Vec::new(), more: true });
@@ -180,7 +193,8 @@ impl Apply<'_> {
         };
         let green: Option<String> =
             query_scalar(id_on(self.stage.kong_table(&names.table))).fetch_optional(&mut *tx).await?;
-        let blue: Option<String> = query_scalar(id_on(self.stage.table(&names.table))).fetch_optional(tx).await?;
+        let blue: Option<String> =
+            query_scalar(id_on(self.stage.table(&names.table))).fetch_optional(tx).await?;
         Ok(green.zip(blue).map(|(green, blue)| DefaultWorkspace { green, blue }))
     }
 
@@ -220,16 +234,27 @@ impl Apply<'_> {
             ("staged", columns(&names, "s")),
             ("alive", alive),
             ("same_key", same_key(table)),
-            ("on_conflict", if table.writer == Writer::Traffic { "on conflict do nothing".to_owned() } else { String::new() }),
+            (
+                "on_conflict",
+                if table.writer == Writer::Traffic {
+                    "on conflict do nothing".to_owned()
+                } else {
+                    String::new()
+                },
+            ),
         ];
         let places: Vec<(&str, &str)> = places.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let written = sqlx::raw_sql(fill(include_str!("../../sql/apply/insert.sql"), &places)).execute(&mut *tx).await?;
+        let written = sqlx::raw_sql(fill(include_str!("../../sql/apply/insert.sql"), &places))
+            .execute(&mut *tx)
+            .await?;
         let count = |sql: &'static str| query_scalar::<i64>(fill(sql, &places));
         let staged = count("select count(*) from {stage} s").fetch_one(&mut *tx).await?;
         let living = count("select count(*) from {stage} s where {alive}").fetch_one(&mut *tx).await?;
         let held_back = match table.writer {
             Writer::Admin => 0,
-            Writer::Traffic => count(include_str!("../../sql/apply/held_back.sql")).fetch_one(&mut *tx).await?,
+            Writer::Traffic => {
+                count(include_str!("../../sql/apply/held_back.sql")).fetch_one(&mut *tx).await?
+            }
         };
         let number = |count: i64| u64::try_from(count).unwrap_or(0);
         Ok(AppliedTable {
@@ -241,19 +266,34 @@ impl Apply<'_> {
     }
 
     /// On Enterprise the default of `ws_id` names the default workspace that the bootstrap made; it follows blue's.
-    async fn defaults_follow(&self, tx: &mut PgConnection, moved: Option<&DefaultWorkspace>) -> Result<BTreeSet<(String, String)>> {
-        let (Some(moved), Some(column)) = (moved, self.map.names.workspace_column.as_deref()) else { return Ok(BTreeSet::new()) };
+    async fn defaults_follow(
+        &self,
+        tx: &mut PgConnection,
+        moved: Option<&DefaultWorkspace>,
+    ) -> Result<BTreeSet<(String, String)>> {
+        let (Some(moved), Some(column)) = (moved, self.map.names.workspace_column.as_deref()) else {
+            return Ok(BTreeSet::new());
+        };
         let mut followed = BTreeSet::new();
         for table in self.catalog.tables.values() {
             let names_it = |default: &String| default.contains(&moved.green);
-            if moved.green == moved.blue || !table.column(column).is_some_and(|own| own.default.as_ref().is_some_and(names_it)) {
+            if moved.green == moved.blue
+                || !table.column(column).is_some_and(|own| own.default.as_ref().is_some_and(names_it))
+            {
                 continue;
             }
             let sql = fill(
                 "alter table {table} alter column {column} set default {id}::uuid",
-                &[("table", &self.stage.kong_table(&table.name)), ("column", &quote(column)), ("id", &literal(&moved.blue))],
+                &[
+                    ("table", &self.stage.kong_table(&table.name)),
+                    ("column", &quote(column)),
+                    ("id", &literal(&moved.blue)),
+                ],
             );
-            let what = format!("cannot give the default of {}.{column} the id of blue's default workspace", table.name);
+            let what = format!(
+                "cannot give the default of {}.{column} the id of blue's default workspace",
+                table.name
+            );
             sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| self.explain(e, &what))?;
             followed.insert((table.name.clone(), column.to_owned()));
         }
@@ -267,9 +307,13 @@ impl Apply<'_> {
             return Ok(());
         }
         let kept = |name: &&String| {
-            self.catalog.tables.get(*name).is_some_and(|t| t.triggers.iter().any(|trigger| trigger.function == tags.function))
+            self.catalog
+                .tables
+                .get(*name)
+                .is_some_and(|t| t.triggers.iter().any(|trigger| trigger.function == tags.function))
         };
-        let entities: Vec<String> = self.catalog.tables.keys().filter(kept).map(|name| self.entities(name, &tags.tags)).collect();
+        let entities: Vec<String> =
+            self.catalog.tables.keys().filter(kept).map(|name| self.entities(name, &tags.tags)).collect();
         if entities.is_empty() {
             return Ok(());
         }
@@ -283,7 +327,10 @@ impl Apply<'_> {
                 ("tags", &quote(&tags.tags)),
             ],
         );
-        let differing: i64 = query_scalar(sql).fetch_one(tx).await.map_err(|e| self.explain(e, "cannot compare green's tags"))?;
+        let differing: i64 = query_scalar(sql)
+            .fetch_one(tx)
+            .await
+            .map_err(|e| self.explain(e, "cannot compare green's tags"))?;
         if differing == 0 {
             return Ok(());
         }
@@ -293,7 +340,8 @@ impl Apply<'_> {
     }
 
     fn entities(&self, table: &str, tags: &str) -> String {
-        let primary = self.catalog.tables.get(table).and_then(|t| t.primary_key.first()).map_or("id", String::as_str);
+        let primary =
+            self.catalog.tables.get(table).and_then(|t| t.primary_key.first()).map_or("id", String::as_str);
         format!(
             "select {} as entity_id, {} as entity_name, {} as tags from {}",
             quote(primary),
@@ -316,7 +364,11 @@ pub fn not_fresh(found: &[Unexplained]) -> Error {
     );
     for one in found {
         let more = if one.more { " and more" } else { "" };
-        let keys = if one.keys.is_empty() { "has rows; blue has no such table (--skip-table leaves it alone)".to_owned() } else { one.keys.join(", ") };
+        let keys = if one.keys.is_empty() {
+            "has rows; blue has no such table (--skip-table leaves it alone)".to_owned()
+        } else {
+            one.keys.join(", ")
+        };
         error = error.detail(format!("{}: {keys}{more}", one.table));
     }
     error
@@ -324,7 +376,11 @@ pub fn not_fresh(found: &[Unexplained]) -> Error {
 
 fn same_key(table: &TablePlan) -> String {
     let one = |name: &String| format!("g.{0} = s.{0}", quote(name));
-    if table.key.is_empty() { "false".to_owned() } else { table.key.iter().map(one).collect::<Vec<_>>().join(" and ") }
+    if table.key.is_empty() {
+        "false".to_owned()
+    } else {
+        table.key.iter().map(one).collect::<Vec<_>>().join(" and ")
+    }
 }
 
 /// Equal in every column; two expiries are the same within two seconds (DESIGN, "Time to live").
@@ -333,7 +389,11 @@ fn same_row(table: &TablePlan) -> String {
     for column in table.columns.iter().filter(|column| !table.key.contains(&column.name)) {
         let name = quote(&column.name);
         // json has no equality of its own.
-        let cast = if column.green_type.starts_with("json") && !column.green_type.starts_with("jsonb") { "::text" } else { "" };
+        let cast = if column.green_type.starts_with("json") && !column.green_type.starts_with("jsonb") {
+            "::text"
+        } else {
+            ""
+        };
         let equal = format!("s.{name}{cast} is not distinct from g.{name}{cast}");
         if table.expiry.as_ref() == Some(&column.name) {
             conditions.push(format!("({equal} or abs(extract(epoch from s.{name} - g.{name})) <= 2)"));
@@ -345,7 +405,11 @@ fn same_row(table: &TablePlan) -> String {
 }
 
 /// Every definition is as it was, but the defaults that had to follow the workspace.
-fn compare_definitions(before: &Definitions, after: &Definitions, followed: &BTreeSet<(String, String)>) -> Result<()> {
+fn compare_definitions(
+    before: &Definitions,
+    after: &Definitions,
+    followed: &BTreeSet<(String, String)>,
+) -> Result<()> {
     let differences = before.differences(after, followed);
     if differences.is_empty() {
         return Ok(());

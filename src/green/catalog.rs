@@ -147,7 +147,8 @@ impl GreenCatalog {
         let sql = include_str!("../../sql/catalog/columns.sql");
         for row in query(sql).bind(schema).fetch_all(&mut *tx).await? {
             let name: String = row.try_get("table_name")?;
-            let table = self.tables.entry(name.clone()).or_insert_with(|| GreenTable { name, ..Default::default() });
+            let table =
+                self.tables.entry(name.clone()).or_insert_with(|| GreenTable { name, ..Default::default() });
             table.columns.push(GreenColumn {
                 name: row.try_get("column_name")?,
                 column_type: row.try_get("column_type")?,

@@ -70,9 +70,7 @@ impl Checks<'_> {
         let mut tx = green.begin().await?;
         let table = self.catalog.tables.get(&plan.table);
         let gone = match table {
-            Some(table) => {
-                self.alone(&mut tx, plan, table).await.map_err(|e| green.explain(e, &what))?
-            }
+            Some(table) => self.alone(&mut tx, plan, table).await.map_err(|e| green.explain(e, &what))?,
             None => 0,
         };
         tx.commit().await.map_err(|e| green.explain(e, &what))?;
@@ -82,12 +80,20 @@ impl Checks<'_> {
     async fn alone(&self, tx: &mut PgConnection, plan: &TablePlan, table: &GreenTable) -> sqlx::Result<u64> {
         let place = Place::new(self.stage, plan);
         let gone = match &plan.expiry {
-            Some(column) => place.count(tx, include_str!("../../sql/checks/expired.sql"), &[("expiry", &quote(column))]).await?,
+            Some(column) => {
+                place
+                    .count(tx, include_str!("../../sql/checks/expired.sql"), &[("expiry", &quote(column))])
+                    .await?
+            }
             None => 0,
         };
         for index in unique_indexes(table) {
             let parts = index.expressions.join(", ");
-            let places = [("parts", parts.as_str()), ("covered", &covered(index)), ("columns", &shown(&index.columns))];
+            let places = [
+                ("parts", parts.as_str()),
+                ("covered", &covered(index)),
+                ("columns", &shown(&index.columns)),
+            ];
             place.execute(tx, include_str!("../../sql/checks/duplicates.sql"), &places).await?;
         }
         for check in &table.checks {
@@ -179,7 +185,11 @@ impl Checks<'_> {
         } else {
             "false".to_owned()
         };
-        let named: Vec<&String> = if own.is_empty() { key.columns.iter().collect() } else { own.iter().map(|(child, _)| *child).collect() };
+        let named: Vec<&String> = if own.is_empty() {
+            key.columns.iter().collect()
+        } else {
+            own.iter().map(|(child, _)| *child).collect()
+        };
         let pairs: Vec<(&String, &String)> = key.columns.iter().zip(&key.parent_columns).collect();
         let places = [
             ("parent", parent.as_str()),
@@ -213,7 +223,8 @@ impl Checks<'_> {
             None | Some([]) => return "null::jsonb".to_owned(),
             Some([one]) => format!("to_jsonb({one})"),
             Some(many) => {
-                let parts = primary.iter().zip(many).map(|(name, child)| format!("{}, {child}", literal(name)));
+                let parts =
+                    primary.iter().zip(many).map(|(name, child)| format!("{}, {child}", literal(name)));
                 format!("jsonb_build_object({})", parts.collect::<Vec<_>>().join(", "))
             }
         };
@@ -250,11 +261,21 @@ impl Place {
         fill(template, &all)
     }
 
-    async fn execute(&self, tx: &mut PgConnection, template: &str, places: &[(&str, &str)]) -> sqlx::Result<()> {
+    async fn execute(
+        &self,
+        tx: &mut PgConnection,
+        template: &str,
+        places: &[(&str, &str)],
+    ) -> sqlx::Result<()> {
         sqlx::raw_sql(self.fill(template, places)).execute(tx).await.map(|_| ())
     }
 
-    async fn count(&self, tx: &mut PgConnection, template: &str, places: &[(&str, &str)]) -> sqlx::Result<u64> {
+    async fn count(
+        &self,
+        tx: &mut PgConnection,
+        template: &str,
+        places: &[(&str, &str)],
+    ) -> sqlx::Result<u64> {
         let count: i64 = query_scalar(self.fill(template, places)).fetch_one(tx).await?;
         Ok(u64::try_from(count).unwrap_or(0))
     }
@@ -278,7 +299,8 @@ fn unique_indexes(table: &GreenTable) -> impl Iterator<Item = &Index> {
 
 /// The rows that an index compares at all: nulls differ from each other, and a partial index sees only its part.
 fn covered(index: &Index) -> String {
-    let mut conditions: Vec<String> = index.predicate.iter().map(|predicate| format!("({predicate})")).collect();
+    let mut conditions: Vec<String> =
+        index.predicate.iter().map(|predicate| format!("({predicate})")).collect();
     if index.nulls_distinct {
         conditions.extend(index.expressions.iter().map(|part| format!("({part}) is not null")));
     }

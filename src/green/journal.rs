@@ -40,7 +40,8 @@ impl Journal {
         let name = literal(&format!("kongferry/{}", green.work_schema()));
         let sql = fill("select pg_try_advisory_xact_lock(hashtextextended({name}, 0))", &[("name", &name)]);
         let what = "cannot take the guard on green";
-        let alone: bool = query_scalar(sql).fetch_one(&mut *guard).await.map_err(|e| green.explain(e, what))?;
+        let alone: bool =
+            query_scalar(sql).fetch_one(&mut *guard).await.map_err(|e| green.explain(e, what))?;
         if !alone {
             return Err(other_run(green).await);
         }
@@ -73,8 +74,14 @@ impl Journal {
 
     /// Enters a new state and, if given, the counts per table; inside the caller's transaction, so that the state
     /// `applied` is committed with the rows or not at all.
-    pub async fn state(&self, tx: &mut Transaction<'static, Postgres>, state: &str, tables: Option<&Value>) -> Result<()> {
-        let sql = fill(include_str!("../../sql/journal/state.sql"), &[("work", &quote(self.green.work_schema()))]);
+    pub async fn state(
+        &self,
+        tx: &mut Transaction<'static, Postgres>,
+        state: &str,
+        tables: Option<&Value>,
+    ) -> Result<()> {
+        let sql =
+            fill(include_str!("../../sql/journal/state.sql"), &[("work", &quote(self.green.work_schema()))]);
         let done = query(sql).bind(self.run).bind(state).bind(tables).execute(&mut **tx).await;
         done.map(|_| ()).map_err(|e| self.green.explain(e, "cannot enter the state into the journal"))
     }
@@ -128,10 +135,7 @@ fn missing_right(green: &Green, error: sqlx::Error) -> Error {
         config.username(),
         green.work_schema()
     ))
-    .remedy(format!(
-        "As the owner of the database, run: {}",
-        grant(green.work_schema(), config.username())
-    ))
+    .remedy(format!("As the owner of the database, run: {}", grant(green.work_schema(), config.username())))
 }
 
 /// The statement that gives a role a schema of its own.

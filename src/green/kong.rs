@@ -36,7 +36,10 @@ impl Green {
     /// Kong's record of migrations.
     pub async fn schema_meta(&self, table: &str) -> Result<Vec<MetaRow>> {
         let what = "cannot read Kong's record of migrations on green";
-        let sql = fill("select subsystem, last_executed, executed, pending from {table}", &[("table", &quote(table))]);
+        let sql = fill(
+            "select subsystem, last_executed, executed, pending from {table}",
+            &[("table", &quote(table))],
+        );
         let mut tx = self.begin_snapshot().await?;
         let rows = query_as(sql).fetch_all(&mut *tx).await.map_err(|e| self.explain(e, what))?;
         tx.rollback().await.map_err(|e| self.explain(e, what))?;
@@ -46,7 +49,10 @@ impl Green {
     /// Live locks of a running migration: rows whose time has not run out.
     pub async fn live_locks(&self, table: &str, expiry: &str) -> Result<i64> {
         let what = "cannot look for running migrations on green";
-        let sql = fill("select count(*) from {table} where {ttl} is null or {ttl} > now()", &[("table", &quote(table)), ("ttl", &quote(expiry))]);
+        let sql = fill(
+            "select count(*) from {table} where {ttl} is null or {ttl} > now()",
+            &[("table", &quote(table)), ("ttl", &quote(expiry))],
+        );
         let mut tx = self.begin_snapshot().await?;
         let count = query_scalar(sql).fetch_one(&mut *tx).await.map_err(|e| self.explain(e, what))?;
         tx.rollback().await.map_err(|e| self.explain(e, what))?;
@@ -55,11 +61,12 @@ impl Green {
 
     /// Other clients of the database; `own` is our application name.
     pub async fn other_sessions(&self, tx: &mut PgConnection, own: &str) -> Result<Vec<Session>> {
-        let rows: Vec<(i32, String, String, String)> = query_as(include_str!("../../sql/inspect/sessions.sql"))
-            .bind(own)
-            .fetch_all(tx)
-            .await
-            .map_err(|e| self.explain(e, "cannot see who else uses green"))?;
+        let rows: Vec<(i32, String, String, String)> =
+            query_as(include_str!("../../sql/inspect/sessions.sql"))
+                .bind(own)
+                .fetch_all(tx)
+                .await
+                .map_err(|e| self.explain(e, "cannot see who else uses green"))?;
         let session = |(pid, user_name, application, client)| Session { pid, user_name, application, client };
         Ok(rows.into_iter().map(session).collect())
     }
@@ -112,7 +119,8 @@ impl Green {
     /// Free bytes where the database's files are, when they are on this machine and our role may know where.
     pub async fn free_bytes(&self) -> Option<u64> {
         let mut tx = self.begin_snapshot().await.ok()?;
-        let folder: String = query_scalar("select current_setting('data_directory')").fetch_one(&mut *tx).await.ok()?;
+        let folder: String =
+            query_scalar("select current_setting('data_directory')").fetch_one(&mut *tx).await.ok()?;
         tx.rollback().await.ok()?;
         let folder = std::path::Path::new(&folder);
         // The same path on this machine may be another server's; only a cluster has this file.

@@ -150,7 +150,9 @@ impl Stage {
             match self.copy_range(&mut tx, plan, buffer.rows(range.clone())).await {
                 Ok(()) => tx.commit().await.map_err(|e| self.green.explain(e, &what))?,
                 Err(error) => {
-                    let Some(sqlstate) = about_data(&error) else { return Err(self.green.explain(error, &what)) };
+                    let Some(sqlstate) = about_data(&error) else {
+                        return Err(self.green.explain(error, &what));
+                    };
                     tx.rollback().await.map_err(|e| self.green.explain(e, &what))?;
                     if range.len() == 1 {
                         refused.push(Refused { row: range.start, sqlstate });

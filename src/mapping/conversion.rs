@@ -36,7 +36,12 @@ impl Conversion {
     /// The conversion for a pair of types, if there is one.
     ///
     /// `green_type` is spelled as `format_type()` does; `element_oid` is the element's type of an array.
-    pub fn between(blue: &CqlType, green_type: &str, element_oid: u32, shape: JsonShape) -> Option<Conversion> {
+    pub fn between(
+        blue: &CqlType,
+        green_type: &str,
+        element_oid: u32,
+        shape: JsonShape,
+    ) -> Option<Conversion> {
         match blue {
             CqlType::Native(name) => match (json_target(green_type), is_text(name)) {
                 (Some(target), true) => Some(Conversion::Json(target, shape)),
@@ -78,7 +83,9 @@ impl Conversion {
         match self {
             Conversion::Scalar(scalar, _) => scalar(cell, out),
             Conversion::Json(target, shape) => write_json(cell, *target, *shape, out),
-            Conversion::Array(scalar, oid) => write_array(cell, *oid, out, |element, out| scalar(element, out)),
+            Conversion::Array(scalar, oid) => {
+                write_array(cell, *oid, out, |element, out| scalar(element, out))
+            }
             Conversion::JsonArray(target, shape, oid) => {
                 write_array(cell, *oid, out, |element, out| write_json(element, *target, *shape, out))
             }
@@ -254,7 +261,10 @@ fn write_json(cell: &[u8], target: json::Target, shape: JsonShape, out: &mut Vec
 fn json_value(value: &CqlType) -> bool {
     match value {
         CqlType::Native(name) => {
-            matches!(name.as_str(), "text" | "ascii" | "int" | "bigint" | "boolean" | "float" | "double" | "uuid")
+            matches!(
+                name.as_str(),
+                "text" | "ascii" | "int" | "bigint" | "boolean" | "float" | "double" | "uuid"
+            )
         }
         CqlType::List(element) | CqlType::Set(element) => json_value(element),
         CqlType::Map(key, value) => key.is("text") && json_value(value),
@@ -279,7 +289,12 @@ fn write_object(cell: &[u8], value: &CqlType, target: json::Target, out: &mut Ve
     Ok(())
 }
 
-fn write_json_value(cell: &[u8], kind: &CqlType, target: json::Target, out: &mut Vec<u8>) -> Result<(), Reason> {
+fn write_json_value(
+    cell: &[u8],
+    kind: &CqlType,
+    target: json::Target,
+    out: &mut Vec<u8>,
+) -> Result<(), Reason> {
     match kind {
         CqlType::Map(_, value) => write_object(cell, value, target, out),
         CqlType::List(element) | CqlType::Set(element) => {
@@ -345,7 +360,10 @@ mod tests {
         assert_eq!(convert("int", "bigint", &(-5_i32).to_be_bytes()), Ok((-5_i64).to_be_bytes().to_vec()));
         assert_eq!(convert("int", "smallint", &64_i32.to_be_bytes()), Ok(64_i16.to_be_bytes().to_vec()));
         assert_eq!(convert("int", "smallint", &40_000_i32.to_be_bytes()), Err(Reason::NumberOutOfRange));
-        assert_eq!(convert("counter", "integer", &(1_i64 << 31).to_be_bytes()), Err(Reason::NumberOutOfRange));
+        assert_eq!(
+            convert("counter", "integer", &(1_i64 << 31).to_be_bytes()),
+            Err(Reason::NumberOutOfRange)
+        );
         assert_eq!(
             convert("float", "double precision", &0.1_f32.to_be_bytes()),
             Ok(f64::from(0.1_f32).to_be_bytes().to_vec())
@@ -354,7 +372,12 @@ mod tests {
 
     #[test]
     fn an_empty_cell_is_not_a_number() {
-        for (blue, green) in [("int", "integer"), ("timestamp", "timestamp with time zone"), ("uuid", "uuid"), ("boolean", "boolean")] {
+        for (blue, green) in [
+            ("int", "integer"),
+            ("timestamp", "timestamp with time zone"),
+            ("uuid", "uuid"),
+            ("boolean", "boolean"),
+        ] {
             assert_eq!(convert(blue, green, b""), Err(Reason::Undecodable), "{blue}");
         }
         assert_eq!(convert("text", "text", b""), Ok(Vec::new()));

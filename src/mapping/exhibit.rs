@@ -56,7 +56,10 @@ fn readable(cql_type: &CqlType, bytes: &[u8]) -> Result<Value, Malformed> {
         CqlType::Native(name) => native(name, bytes),
         CqlType::List(element) | CqlType::Set(element) => {
             let elements = Elements::of_collection(bytes)?;
-            elements.map(|one| Ok(value(element, Some(one?)))).collect::<Result<Vec<_>, _>>().map(Value::Array)
+            elements
+                .map(|one| Ok(value(element, Some(one?))))
+                .collect::<Result<Vec<_>, _>>()
+                .map(Value::Array)
         }
         CqlType::Map(_, member) => {
             let mut shown = Map::new();

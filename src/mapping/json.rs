@@ -175,8 +175,7 @@ impl Scanner<'_> {
             self.some_digits()?;
         }
         // "1x" and "01" are one broken token, not a number and something after it.
-        (!matches!(self.peek(), Some(b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80..)))
-            .then_some(())
+        (!matches!(self.peek(), Some(b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80..))).then_some(())
     }
 
     fn some_digits(&mut self) -> Option<()> {
@@ -269,7 +268,9 @@ mod tests {
 
     #[test]
     fn escapes_that_only_json_stores_are_refused_for_jsonb() {
-        for text in [r#"{"a":"\u0000"}"#, r#"{"a":"\ud800"}"#, r#"{"a":"\ude00x"}"#, r#"{"a":"\ud800\u0041"}"#] {
+        for text in
+            [r#"{"a":"\u0000"}"#, r#"{"a":"\ud800"}"#, r#"{"a":"\ude00x"}"#, r#"{"a":"\ud800\u0041"}"#]
+        {
             assert_eq!(check(text.as_bytes(), Target::Jsonb), Err(Reason::JsonInvalid), "{text}");
             assert_eq!(check(text.as_bytes(), Target::Json), Ok(Top::Object), "{text}");
         }

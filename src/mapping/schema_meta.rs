@@ -55,7 +55,10 @@ impl SchemaMeta {
     /// Migrations that wait to be finished, with their subsystem.
     pub fn pending(&self) -> Vec<(&str, &str)> {
         let each = self.subsystems.iter();
-        each.flat_map(|(name, one)| one.pending.iter().map(move |migration| (name.as_str(), migration.as_str()))).collect()
+        each.flat_map(|(name, one)| {
+            one.pending.iter().map(move |migration| (name.as_str(), migration.as_str()))
+        })
+        .collect()
     }
 
     /// The schema map of this database's line.
@@ -80,13 +83,15 @@ impl SchemaMeta {
             match green.subsystems.get(name) {
                 None => found.only_blue.push(name.clone()),
                 Some(other) if other.executed != own.executed => {
-                    let only = |a: &Subsystem, b: &Subsystem| a.executed.difference(&b.executed).cloned().collect();
+                    let only =
+                        |a: &Subsystem, b: &Subsystem| a.executed.difference(&b.executed).cloned().collect();
                     found.unequal.push((name.clone(), only(own, other), only(other, own)));
                 }
                 Some(_) => {}
             }
         }
-        found.only_green = green.subsystems.keys().filter(|name| !self.subsystems.contains_key(*name)).cloned().collect();
+        found.only_green =
+            green.subsystems.keys().filter(|name| !self.subsystems.contains_key(*name)).cloned().collect();
         found
     }
 }
@@ -101,13 +106,16 @@ mod tests {
             executed: names.iter().map(|name| (*name).to_owned()).collect(),
             pending: BTreeSet::new(),
         };
-        SchemaMeta { subsystems: subsystems.iter().map(|(name, names)| ((*name).to_owned(), one(names))).collect() }
+        SchemaMeta {
+            subsystems: subsystems.iter().map(|(name, names)| ((*name).to_owned(), one(names))).collect(),
+        }
     }
 
     #[test]
     fn the_line_is_told_by_the_whole_name() {
         let maps = SchemaMap::built_in().unwrap();
-        let line = |last: &str| meta(&[("core", &["000_base", last])]).line(&maps).and_then(|map| map.line.clone());
+        let line =
+            |last: &str| meta(&[("core", &["000_base", last])]).line(&maps).and_then(|map| map.line.clone());
         assert_eq!(line("015_270_to_280").as_deref(), Some("2.8"));
         assert_eq!(line("016_280_to_300").as_deref(), Some("3.0"));
         assert_eq!(line("017_300_to_310").as_deref(), Some("3.1"));

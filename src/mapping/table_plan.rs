@@ -11,8 +11,8 @@ use crate::green::catalog::{ForeignKey, GreenCatalog, GreenColumn, GreenTable};
 
 use super::conversion::Conversion;
 use super::schema_map::{
-    ColumnRules, Copy, Expiry, JsonShape, KeyPart, Partition, Prefix, Remark, Required, SchemaMap, TableRules, WhenNull,
-    Writer,
+    ColumnRules, Copy, Expiry, JsonShape, KeyPart, Partition, Prefix, Remark, Required, SchemaMap,
+    TableRules, WhenNull, Writer,
 };
 
 /// What the user said about single tables.
@@ -184,8 +184,12 @@ impl KeyspacePlan {
         green: &GreenCatalog,
         choices: &TableChoices,
     ) -> KeyspacePlan {
-        let mut plan =
-            KeyspacePlan { moved: Vec::new(), left: Vec::new(), only_green: Vec::new(), obstacles: Vec::new() };
+        let mut plan = KeyspacePlan {
+            moved: Vec::new(),
+            left: Vec::new(),
+            only_green: Vec::new(),
+            obstacles: Vec::new(),
+        };
         for table in blue.tables.values() {
             let rules = map.tables.get(&table.name).cloned().unwrap_or_default();
             match decide(&rules, table, green, choices) {
@@ -196,7 +200,14 @@ impl KeyspacePlan {
                     must_be_empty,
                 }),
                 Decision::Move(green_table) => {
-                    let mut resolver = Resolver { map, rules: &rules, blue: table, green: green_table, cells: Vec::new(), obstacles: Vec::new() };
+                    let mut resolver = Resolver {
+                        map,
+                        rules: &rules,
+                        blue: table,
+                        green: green_table,
+                        cells: Vec::new(),
+                        obstacles: Vec::new(),
+                    };
                     let table_plan = resolver.resolve();
                     plan.obstacles.append(&mut resolver.obstacles);
                     plan.moved.push(table_plan);
@@ -204,7 +215,8 @@ impl KeyspacePlan {
             }
         }
         let without_rows = |name: &&String| {
-            map.tables.get(*name).and_then(|rules| rules.copy) != Some(Copy::Never) && !choices.skip.contains(*name)
+            map.tables.get(*name).and_then(|rules| rules.copy) != Some(Copy::Never)
+                && !choices.skip.contains(*name)
         };
         let only_green = green.tables.keys().filter(|name| !blue.tables.contains_key(*name));
         plan.only_green = only_green.filter(without_rows).cloned().collect();
@@ -234,7 +246,12 @@ enum Decision<'a> {
     Leave { reason: String, must_be_empty: bool },
 }
 
-fn decide<'a>(rules: &TableRules, blue: &BlueTable, green: &'a GreenCatalog, choices: &TableChoices) -> Decision<'a> {
+fn decide<'a>(
+    rules: &TableRules,
+    blue: &BlueTable,
+    green: &'a GreenCatalog,
+    choices: &TableChoices,
+) -> Decision<'a> {
     let name = &blue.name;
     let on_green = green.tables.get(name);
     let leave = |reason: &str, must_be_empty| Decision::Leave { reason: reason.to_owned(), must_be_empty };
@@ -280,7 +297,8 @@ impl Resolver<'_> {
         self.cells =
             self.blue.columns.iter().map(|c| Cell::Value(c.name.clone(), c.cql_type.clone())).collect();
         let expiry = self.expiry_column();
-        let columns = self.green.columns.iter().map(|column| self.column(column, expiry.as_deref())).collect();
+        let columns =
+            self.green.columns.iter().map(|column| self.column(column, expiry.as_deref())).collect();
         TablePlan {
             table: self.blue.name.clone(),
             writer: self.rules.writer.unwrap_or(Writer::Admin),
@@ -311,7 +329,8 @@ impl Resolver<'_> {
             return self.green.primary_key.clone();
         }
         let is_key = |kind| matches!(kind, ColumnKind::PartitionKey(_) | ColumnKind::Clustering(_));
-        let of_blue = self.blue.columns.iter().filter(|c| is_key(c.kind) && self.green.column(&c.name).is_some());
+        let of_blue =
+            self.blue.columns.iter().filter(|c| is_key(c.kind) && self.green.column(&c.name).is_some());
         of_blue.map(|column| column.name.clone()).collect()
     }
 
@@ -320,7 +339,10 @@ impl Resolver<'_> {
         let found = self.cell(column);
         if found.is_none() {
             self.stop(
-                format!("the schema map names the partition column {}.{column}, which blue does not have", self.blue.name),
+                format!(
+                    "the schema map names the partition column {}.{column}, which blue does not have",
+                    self.blue.name
+                ),
                 "Correct the schema map.",
             );
         }
@@ -397,7 +419,8 @@ impl Resolver<'_> {
     fn converted(&mut self, cell: usize, column: &GreenColumn, rules: &ColumnRules) -> Source {
         let shape = rules.json.unwrap_or(JsonShape::Object);
         let Some(Cell::Value(_, blue_type)) = self.cells.get(cell) else { return Source::Nothing };
-        let Some(conversion) = Conversion::between(blue_type, &column.column_type, column.element_oid, shape) else {
+        let Some(conversion) = Conversion::between(blue_type, &column.column_type, column.element_oid, shape)
+        else {
             self.stop(
                 format!(
                     "{}.{} is {blue_type} on blue and {} on green, and there is no rule for this pair",
@@ -408,7 +431,13 @@ impl Resolver<'_> {
             return Source::Nothing;
         };
         let prefixed = self.is_prefixed(column, rules);
-        Source::Cell { cell, conversion, prefixed, when_null: self.substitute(rules, &column.name), remark: rules.remark }
+        Source::Cell {
+            cell,
+            conversion,
+            prefixed,
+            when_null: self.substitute(rules, &column.name),
+            remark: rules.remark,
+        }
     }
 
     /// Kong writes `<ws_id>:` in front of texts that are unique per workspace; green shows which those are.
@@ -470,7 +499,9 @@ impl Resolver<'_> {
     fn expiry(&mut self) -> Source {
         if let Some(Expiry { start, period, seconds }) = &self.rules.expiry {
             return match (self.cell(start), self.cell(period)) {
-                (Some(start), Some(period)) => Source::WindowExpiry { start, period, seconds: seconds.clone() },
+                (Some(start), Some(period)) => {
+                    Source::WindowExpiry { start, period, seconds: seconds.clone() }
+                }
                 _ => Source::Nothing,
             };
         }
@@ -479,7 +510,9 @@ impl Resolver<'_> {
             .blue
             .columns
             .iter()
-            .filter(|c| c.kind == ColumnKind::Regular && !c.cql_type.is_collection() && !c.cql_type.is("counter"))
+            .filter(|c| {
+                c.kind == ColumnKind::Regular && !c.cql_type.is_collection() && !c.cql_type.is("counter")
+            })
             .map(|column| column.name.clone())
             .collect();
         if expiring.is_empty() {
@@ -516,7 +549,8 @@ fn parents_first(mut plans: Vec<TablePlan>, green: &GreenCatalog) -> Vec<TablePl
     while !plans.is_empty() {
         let waits = |plan: &TablePlan| {
             let keys: &[ForeignKey] = green.tables.get(&plan.table).map_or(&[], |table| &table.foreign_keys);
-            keys.iter().any(|key| key.parent != plan.table && plans.iter().any(|other| other.table == key.parent))
+            keys.iter()
+                .any(|key| key.parent != plan.table && plans.iter().any(|other| other.table == key.parent))
         };
         let next = plans.iter().position(|plan| !waits(plan)).unwrap_or(0);
         ordered.push(plans.remove(next));

@@ -100,15 +100,18 @@ impl<'a> Transcoder<'a> {
         }
     }
 
-    fn whole_row(&self, cells: &Cells<'_>, out: &mut Vec<u8>, remarks: &mut Remarks) -> Result<(), Rejection> {
+    fn whole_row(
+        &self,
+        cells: &Cells<'_>,
+        out: &mut Vec<u8>,
+        remarks: &mut Remarks,
+    ) -> Result<(), Rejection> {
         self.no_half_row(cells)?;
         let workspace = self.workspace(cells)?;
         pg_binary::row(out, i16::try_from(self.plan.columns.len()).unwrap_or(i16::MAX));
         for (at, column) in self.plan.columns.iter().enumerate() {
             let mut field = Field { at, cells, workspace, surroundings: self.surroundings, out, remarks };
-            field
-                .write(column)
-                .map_err(|reason| Rejection { column: Some(column.name.clone()), reason })?;
+            field.write(column).map_err(|reason| Rejection { column: Some(column.name.clone()), reason })?;
         }
         Ok(())
     }
@@ -118,7 +121,8 @@ impl<'a> Transcoder<'a> {
         if !self.plan.required.iter().any(|group| missing(&group)) {
             return Ok(());
         }
-        let names: Vec<String> = self.plan.required.iter().filter(missing).map(|group| self.names(group)).collect();
+        let names: Vec<String> =
+            self.plan.required.iter().filter(missing).map(|group| self.names(group)).collect();
         Err(Rejection { column: Some(names.join(", ")), reason: Reason::HalfRow })
     }
 
@@ -240,7 +244,12 @@ impl Field<'_, '_> {
         self.instant(now.div_euclid(1000).saturating_add(i64::from(seconds)).saturating_mul(1000))
     }
 
-    fn window_expiry(&mut self, start: usize, period: usize, seconds: &BTreeMap<String, i64>) -> Result<(), Reason> {
+    fn window_expiry(
+        &mut self,
+        start: usize,
+        period: usize,
+        seconds: &BTreeMap<String, i64>,
+    ) -> Result<(), Reason> {
         let start = cell::bigint(get(self.cells, start).ok_or(Reason::HalfRow)?)?;
         let period = get(self.cells, period).and_then(|bytes| std::str::from_utf8(bytes).ok());
         let length = period.and_then(|period| seconds.get(period)).ok_or(Reason::PeriodUnknown)?;

@@ -4,8 +4,8 @@
 //! the last one, the table is cut into ranges – unless all its rows are one partition, which can only be paged through.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{StreamExt, TryStreamExt};
 use scylla::response::PagingState;
@@ -135,7 +135,9 @@ impl Loader {
         }
         // Ranges of all tables mixed: a table that hangs on one slow replica does not hold up the others.
         let mut rest = Box::pin(
-            futures::stream::iter(parts).map(|part| spawned(self.clone().part(part))).buffer_unordered(self.parallel),
+            futures::stream::iter(parts)
+                .map(|part| spawned(self.clone().part(part)))
+                .buffer_unordered(self.parallel),
         );
         while let Some((table, counts)) = rest.try_next().await? {
             self.add(&mut loaded, table, counts);
@@ -156,7 +158,8 @@ impl Loader {
     async fn first_page(self: Arc<Self>, at: usize) -> Result<First> {
         let plan = self.table(at)?;
         let reader = Arc::new(self.blue.reader(&plan.table, &select(plan), &plan.partition_key).await?);
-        let page = self.blue.page(&reader, TokenRange::WHOLE, PagingState::start(), Page::first_rows()).await?;
+        let page =
+            self.blue.page(&reader, TokenRange::WHOLE, PagingState::start(), Page::first_rows()).await?;
         if page.next.is_none() {
             let counts = self.work(plan, &page).await?;
             self.observer.done(&plan.table);
@@ -183,7 +186,8 @@ impl Loader {
             if let Some(from) = page.next.clone() {
                 let (loader, reader, range, rows) =
                     (self.clone(), part.reader.clone(), part.range, page.next_rows());
-                coming = Some(tokio::spawn(async move { loader.blue.page(&reader, range, from, rows).await }));
+                coming =
+                    Some(tokio::spawn(async move { loader.blue.page(&reader, range, from, rows).await }));
             }
             counts.add(self.work(plan, &page).await?);
         }
@@ -302,7 +306,11 @@ impl Converted {
     fn remark(&mut self, plan: &TablePlan, cells: &[Option<&[u8]>], remarks: &Remarks) {
         for (at, repair) in &remarks.repairs {
             let Some(column) = plan.columns.get(*at) else { continue };
-            self.mended.push(Mended { key: exhibit::key(plan, cells), column: column.name.clone(), repair: repair.code() });
+            self.mended.push(Mended {
+                key: exhibit::key(plan, cells),
+                column: column.name.clone(),
+                repair: repair.code(),
+            });
         }
         for (at, note) in &remarks.notes {
             let Some(column) = plan.columns.get(*at) else { continue };
@@ -362,6 +370,8 @@ async fn joined<T>(mut task: tokio::task::JoinHandle<Result<T>>) -> Result<T> {
 async fn joined_handle<T>(task: &mut tokio::task::JoinHandle<Result<T>>) -> Result<T> {
     match task.await {
         Ok(result) => result,
-        Err(error) => Err(Error::new(crate::error::Kind::Server, "a part of the run ended unexpectedly").source(error)),
+        Err(error) => {
+            Err(Error::new(crate::error::Kind::Server, "a part of the run ended unexpectedly").source(error))
+        }
     }
 }

@@ -69,7 +69,16 @@ pub async fn run(
 ) -> Result<Report> {
     let id = Uuid::new_v4();
     let mut file = create_file(options, id)?;
-    let mut run = Run { id, blue, green, options, observer, inspection, started: Instant::now(), seconds: Seconds::default() };
+    let mut run = Run {
+        id,
+        blue,
+        green,
+        options,
+        observer,
+        inspection,
+        started: Instant::now(),
+        seconds: Seconds::default(),
+    };
     let result = run.go(&mut file, confirm).await;
     run.observer.finish();
     let rejected = result.as_ref().map_or(0, |report| report.totals.rejected);
@@ -126,7 +135,12 @@ impl Run<'_> {
         }
     }
 
-    async fn journaled(&mut self, journal: &Journal, file: &mut RejectsFile, confirm: Confirm<'_>) -> Result<Report> {
+    async fn journaled(
+        &mut self,
+        journal: &Journal,
+        file: &mut RejectsFile,
+        confirm: Confirm<'_>,
+    ) -> Result<Report> {
         let plan = Arc::new(self.inspection.plan.clone());
         let stage = Stage::create(self.green, self.id, &plan).await?;
         let loaded = self.load(&stage).await?;
@@ -143,7 +157,10 @@ impl Run<'_> {
         }
         self.observer.finish();
         if !confirm(&report)? {
-            return Err(Error::new(Kind::Interrupted, "not applied: the question was not answered with yes; green is as it was"));
+            return Err(Error::new(
+                Kind::Interrupted,
+                "not applied: the question was not answered with yes; green is as it was",
+            ));
         }
         let applied = self.apply(&stage, journal, &loaded, &expired).await?;
         let rejects_file = report.rejects_file.take();
@@ -206,7 +223,9 @@ impl Run<'_> {
         let apply = self.applying(stage);
         let mut tx = self.green.begin().await?;
         let found = apply.unexplained(&mut tx).await?;
-        tx.rollback().await.map_err(|e| self.green.explain(e, "cannot look for rows that are on green already"))?;
+        tx.rollback()
+            .await
+            .map_err(|e| self.green.explain(e, "cannot look for rows that are on green already"))?;
         Ok((!found.is_empty()).then(|| refusal_of(&not_fresh(&found))))
     }
 
@@ -231,11 +250,13 @@ impl Run<'_> {
         let what = "cannot apply the stage";
         let mut tx = self.green.begin().await?;
         self.still_alone(&mut tx).await?;
-        let applied = self.applying(stage).run(&mut tx, |table, rows| {
-            self.observer.rows(table, rows);
-            self.observer.done(table);
-        })
-        .await?;
+        let applied = self
+            .applying(stage)
+            .run(&mut tx, |table, rows| {
+                self.observer.rows(table, rows);
+                self.observer.done(table);
+            })
+            .await?;
         let report = self.report(stage, loaded, expired, Some(&applied)).await?;
         accounted_for(&report)?;
         let tables = serde_json::to_value(&report.tables).unwrap_or_default();
@@ -267,7 +288,8 @@ impl Run<'_> {
 
     /// Gives green's planner the sizes of its new tables, so that Kong's first queries are planned well.
     async fn analyze(&self) -> Result<()> {
-        let what = "everything was applied, but green's statistics could not be brought up to date; run ANALYZE";
+        let what =
+            "everything was applied, but green's statistics could not be brought up to date; run ANALYZE";
         let mut tx = self.green.begin().await?;
         for table in &self.inspection.plan.moved {
             let sql = fill("analyze {table}", &[("table", &crate::green::sql::quote(&table.table))]);
@@ -287,7 +309,14 @@ impl Run<'_> {
         seconds.total = self.started.elapsed().as_secs_f64();
         let outcome = if self.options.rehearsal { Outcome::Rehearsed } else { Outcome::Applied };
         let found = Found::read(stage).await?;
-        let summary = Summary { id: self.id, blue: &self.blue, green: self.green, inspection: &self.inspection, seconds, outcome };
+        let summary = Summary {
+            id: self.id,
+            blue: &self.blue,
+            green: self.green,
+            inspection: &self.inspection,
+            seconds,
+            outcome,
+        };
         Ok(summary.report(loaded, expired, applied, found))
     }
 
@@ -295,9 +324,12 @@ impl Run<'_> {
         let file = report.rejects_file.as_deref().unwrap_or("FILE");
         match report.outcome {
             Outcome::Refused => Vec::new(),
-            Outcome::Rehearsed if report.totals.rejected == 0 => vec!["Run migrate with the same addresses.".to_owned()],
+            Outcome::Rehearsed if report.totals.rejected == 0 => {
+                vec!["Run migrate with the same addresses.".to_owned()]
+            }
             Outcome::Rehearsed => vec![
-                "Mend the rejected rows on blue through the Admin API where you can, and run plan again.".to_owned(),
+                "Mend the rejected rows on blue through the Admin API where you can, and run plan again."
+                    .to_owned(),
                 format!("Or review the rejects file and run migrate with --accept-rejects={file}."),
             ],
             Outcome::Applied => {
@@ -320,7 +352,10 @@ fn accounted_for(report: &Report) -> Result<()> {
         if !table.counts.add_up() {
             return Err(Error::new(
                 Kind::Server,
-                format!("the rows of \"{}\" do not add up, so nothing was applied: {:?}", table.table, table.counts),
+                format!(
+                    "the rows of \"{}\" do not add up, so nothing was applied: {:?}",
+                    table.table, table.counts
+                ),
             )
             .remedy("Run the command again; if it stays so, report it: this is a defect of kongferry."));
         }

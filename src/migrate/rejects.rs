@@ -77,12 +77,15 @@ impl Reviewed {
             .map_err(|e| Error::usage(format!("cannot read the reviewed rejects file {shown}")).source(e))?;
         let mut reviewed = Reviewed::default();
         for (number, line) in BufReader::new(file).lines().enumerate() {
-            let line = line.map_err(|e| Error::usage(format!("cannot read the reviewed rejects file {shown}")).source(e))?;
+            let line = line.map_err(|e| {
+                Error::usage(format!("cannot read the reviewed rejects file {shown}")).source(e)
+            })?;
             if line.trim().is_empty() {
                 continue;
             }
             let parsed: ReviewedLine = serde_json::from_str(&line).map_err(|e| {
-                Error::usage(format!("line {} of {shown} is not a line of a rejects file", number + 1)).source(e)
+                Error::usage(format!("line {} of {shown} is not a line of a rejects file", number + 1))
+                    .source(e)
             })?;
             if parsed.decision == Some(Decision::Keep) {
                 reviewed.keep(parsed, number + 1)?;
@@ -152,7 +155,8 @@ pub struct Written {
 impl RejectsFile {
     /// Creates the file, or says why it cannot be written.
     pub fn create(path: &Path) -> Result<RejectsFile> {
-        let opened = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+        let opened =
+            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
         let file = opened.map_err(|e| {
             Error::new(Kind::Usage, format!("cannot write the rejects file {}", path.display()))
                 .source(e)
@@ -169,25 +173,32 @@ impl RejectsFile {
 
     /// Writes every row that was set aside, ordered by table, and says which of them were not accepted.
     pub async fn write(&mut self, stage: &Stage, tx: &mut PgConnection, accept: &Accept) -> Result<Written> {
-        let sql = fill(include_str!("../../sql/stage/rejects.sql"), &[("rejects", &stage.own("stage_reject"))]);
+        let sql =
+            fill(include_str!("../../sql/stage/rejects.sql"), &[("rejects", &stage.own("stage_reject"))]);
         let what = "cannot read the rows that were set aside";
         let mut written = Written::default();
         let mut rows = query(sql).fetch(tx);
         while let Some(row) = rows.try_next().await.map_err(|e| stage.green().explain(e, what))? {
             self.line(&row, accept, &mut written).map_err(|e| {
-                Error::new(Kind::Io, format!("cannot write the rejects file {}", self.path.display())).source(e)
+                Error::new(Kind::Io, format!("cannot write the rejects file {}", self.path.display()))
+                    .source(e)
             })?;
         }
         drop(rows);
-        self.file
-            .flush()
-            .and_then(|()| settle(self.file.get_ref()))
-            .map_err(|e| Error::new(Kind::Io, format!("cannot write the rejects file {}", self.path.display())).source(e))?;
+        self.file.flush().and_then(|()| settle(self.file.get_ref())).map_err(|e| {
+            Error::new(Kind::Io, format!("cannot write the rejects file {}", self.path.display())).source(e)
+        })?;
         Ok(written)
     }
 
-    fn line(&mut self, row: &sqlx::postgres::PgRow, accept: &Accept, written: &mut Written) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let (table, key, reason): (&str, &str, &str) = (row.try_get("table_name")?, row.try_get("key")?, row.try_get("reason")?);
+    fn line(
+        &mut self,
+        row: &sqlx::postgres::PgRow,
+        accept: &Accept,
+        written: &mut Written,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let (table, key, reason): (&str, &str, &str) =
+            (row.try_get("table_name")?, row.try_get("key")?, row.try_get("reason")?);
         let cause: Option<&str> = row.try_get("cause")?;
         let column: Option<&str> = row.try_get("column_name")?;
         let line = Line {
@@ -265,7 +276,9 @@ fn message(table: &str, column: Option<&str>, reason: &str, detail: Option<&str>
         "workspace_unknown" => "the entity belongs to a workspace that blue does not have".to_owned(),
         "prefix_foreign" => format!("{column} carries the id of another workspace in front of its value"),
         "prefix_double" => format!("{column} carries a workspace id twice in front of its value"),
-        "prefix_literal" => format!("{column} holds $(VALUE): a defect of Kong 2.1.0 overwrote the real value"),
+        "prefix_literal" => {
+            format!("{column} holds $(VALUE): a defect of Kong 2.1.0 overwrote the real value")
+        }
         "duplicate" => format!("{column} holds a value that green allows only once"),
         "text_nul" => format!("{column} holds U+0000, which PostgreSQL cannot store"),
         "text_not_utf8" => format!("{column} holds bytes that are not UTF-8"),
@@ -298,7 +311,8 @@ mod tests {
 
     #[test]
     fn a_reviewed_file_accepts_its_own_lines_and_no_others() {
-        let file = reviewed("{\"table\":\"acls\",\"key\":\"a\",\"reason\":\"duplicate\",\"row\":{}}\n\n").unwrap();
+        let file =
+            reviewed("{\"table\":\"acls\",\"key\":\"a\",\"reason\":\"duplicate\",\"row\":{}}\n\n").unwrap();
         let accept = Accept::Reviewed(file);
         assert!(accept.accepts("acls", "\"a\"", "duplicate"));
         assert!(!accept.accepts("acls", "\"a\"", "half_row"));
@@ -307,13 +321,18 @@ mod tests {
 
     #[test]
     fn keys_of_several_columns_match_whatever_the_blanks() {
-        let file = reviewed("{\"table\":\"t\",\"key\":{\"a\":\"1\",\"b\":\"2\"},\"reason\":\"duplicate\"}").unwrap();
+        let file =
+            reviewed("{\"table\":\"t\",\"key\":{\"a\":\"1\",\"b\":\"2\"},\"reason\":\"duplicate\"}").unwrap();
         assert!(Accept::Reviewed(file).accepts("t", "{\"a\": \"1\", \"b\": \"2\"}", "duplicate"));
     }
 
     #[test]
     fn only_a_duplicate_can_be_kept() {
-        let keep = |reason: &str| reviewed(&format!("{{\"table\":\"t\",\"key\":\"a\",\"reason\":\"{reason}\",\"decision\":\"keep\"}}"));
+        let keep = |reason: &str| {
+            reviewed(&format!(
+                "{{\"table\":\"t\",\"key\":\"a\",\"reason\":\"{reason}\",\"decision\":\"keep\"}}"
+            ))
+        };
         assert_eq!(keep("duplicate").unwrap().keep.len(), 1);
         assert!(keep("half_row").unwrap_err().message().contains("half_row"));
     }

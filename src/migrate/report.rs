@@ -174,7 +174,8 @@ impl Report {
         for group in &self.rejects {
             *sums.entry(&group.reason).or_default() += group.rows;
         }
-        let mut sums: Vec<(String, u64)> = sums.into_iter().map(|(reason, rows)| (reason.to_owned(), rows)).collect();
+        let mut sums: Vec<(String, u64)> =
+            sums.into_iter().map(|(reason, rows)| (reason.to_owned(), rows)).collect();
         sums.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         sums
     }

@@ -140,15 +140,20 @@ impl Found {
         let repairs = stage.own("stage_repair");
         let places = [("rejects", rejects.as_str()), ("repairs", repairs.as_str())];
         let mut found = Found::default();
-        let rows = query(fill(include_str!("../../sql/stage/reject_counts.sql"), &places)).fetch_all(&mut *tx).await;
+        let rows =
+            query(fill(include_str!("../../sql/stage/reject_counts.sql"), &places)).fetch_all(&mut *tx).await;
         for row in rows.map_err(|e| green.explain(e, what))? {
             found.rejects.push(group(&row, "reason", None).map_err(|e| green.explain(e, what))?);
         }
-        let rows = query(fill(include_str!("../../sql/stage/repair_counts.sql"), &places)).fetch_all(&mut *tx).await;
+        let rows =
+            query(fill(include_str!("../../sql/stage/repair_counts.sql"), &places)).fetch_all(&mut *tx).await;
         for row in rows.map_err(|e| green.explain(e, what))? {
-            found.repairs.push(group(&row, "repair", Some("column_name")).map_err(|e| green.explain(e, what))?);
+            found
+                .repairs
+                .push(group(&row, "repair", Some("column_name")).map_err(|e| green.explain(e, what))?);
         }
-        let rows = query(fill(include_str!("../../sql/stage/repaired_rows.sql"), &places)).fetch_all(&mut *tx).await;
+        let rows =
+            query(fill(include_str!("../../sql/stage/repaired_rows.sql"), &places)).fetch_all(&mut *tx).await;
         for row in rows.map_err(|e| green.explain(e, what))? {
             let count: i64 = row.try_get("rows").map_err(|e| green.explain(e, what))?;
             let table: String = row.try_get("table_name").map_err(|e| green.explain(e, what))?;
@@ -197,7 +202,10 @@ fn left_reason(loaded: &Loaded, done: &AppliedTable) -> Option<String> {
         reasons.push(format!("{} rows of a partition that Kong does not read", loaded.other_partition));
     }
     if done.held_back > 0 {
-        reasons.push(format!("for {} rows green, in use, holds another row with the same value", done.held_back));
+        reasons.push(format!(
+            "for {} rows green, in use, holds another row with the same value",
+            done.held_back
+        ));
     }
     (!reasons.is_empty()).then(|| format!("{}.", reasons.join("; ")))
 }

@@ -114,7 +114,9 @@ pub(super) fn choose(items: Vec<Item>, needs: Vec<Need>, skip: &BTreeSet<String>
         .filter(|need| ids.contains(&need.item))
         .filter_map(|need| need.extension.clone())
         .collect();
-    Ok(Chosen { early, late, extensions, left_out: left_out.into_values().collect(), ids })
+    let mut left_out: Vec<String> = left_out.into_values().collect();
+    left_out.sort();
+    Ok(Chosen { early, late, extensions, left_out, ids })
 }
 
 struct Graph<'g> {

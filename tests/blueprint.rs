@@ -1,0 +1,456 @@
+//! Kong's schema, read from one server and built again on another; and every change of a definition noticed.
+
+use std::collections::BTreeSet;
+
+use kongferry::green::blueprint::{Blueprint, copy_rows};
+use kongferry::green::definitions::Definitions;
+use kongferry::green::local::{LocalPostgres, Options};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+const NASTY: &str = include_str!("fixtures/blueprint/nasty.sql");
+const NASTY_SCHEMA: &str = "Kong's \"own\"";
+const KONG: &[(&str, &str)] = &[
+    ("2.8", include_str!("../sql/kong/2.8.sql")),
+    ("3.0", include_str!("../sql/kong/3.0.sql")),
+    ("3.1", include_str!("../sql/kong/3.1.sql")),
+    ("3.2", include_str!("../sql/kong/3.2.sql")),
+    ("3.3", include_str!("../sql/kong/3.3.sql")),
+    ("enterprise-2.8", include_str!("../sql/kong/enterprise-2.8.sql")),
+];
+/// What a rebuilt schema does not have from the original.
+const NOT_REBUILT: &[&str] = &["owner", "grants"];
+
+async fn server() -> LocalPostgres {
+    LocalPostgres::start(Options::scratch()).await.expect("a PostgreSQL")
+}
+
+async fn run(conn: &mut PgConnection, sql: &str) {
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(conn).await.unwrap_or_else(|e| panic!("{e:?} from {sql:.200}"));
+}
+
+async fn scalar<T>(conn: &mut PgConnection, sql: &str) -> T
+where
+    T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + Send + Unpin,
+{
+    let query = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(conn).await;
+    query.unwrap_or_else(|e| panic!("{e:?} from {sql}"))
+}
+
+async fn connect(server: &LocalPostgres, database: &str) -> PgConnection {
+    PgConnection::connect_with(&server.connect_options(database)).await.expect("a connection")
+}
+
+/// A connection to a new database with these tables.
+async fn database(server: &LocalPostgres, name: &str, sql: &str) -> PgConnection {
+    run(&mut connect(server, "postgres").await, &format!("create database \"{name}\"")).await;
+    let mut conn = connect(server, name).await;
+    run(&mut conn, sql).await;
+    run(&mut conn, "reset search_path").await;
+    conn
+}
+
+async fn read(conn: &mut PgConnection, schema: &str) -> Blueprint {
+    Blueprint::read(conn, schema, &BTreeSet::new())
+        .await
+        .unwrap_or_else(|e| panic!("{e}: {:?} {:?}", e.details(), e.remedy_text()))
+}
+
+/// Builds the schema again, rows included, and returns the number of rows.
+async fn rebuild(green: &mut PgConnection, scratch: &mut PgConnection, schema: &str) -> u64 {
+    let blueprint = read(green, schema).await;
+    assert_eq!(blueprint.left_out(), Vec::<String>::new());
+    let explain = |e: kongferry::error::Error| panic!("{e}: {:?}", e.details());
+    blueprint.build_before(scratch).await.unwrap_or_else(explain);
+    let mut rows = 0;
+    for table in blueprint.tables() {
+        rows += copy_rows(green, scratch, schema, table).await.expect("rows");
+    }
+    blueprint.build_after(scratch).await.unwrap_or_else(explain);
+    rows
+}
+
+async fn definitions(conn: &mut PgConnection, schema: &str) -> Definitions {
+    Definitions::read(conn, schema).await.unwrap_or_else(|e| panic!("{e}: {:?}", e.details()))
+}
+
+fn sentences(before: &Definitions, after: &Definitions) -> Vec<String> {
+    before.differences(after, &BTreeSet::new()).iter().map(ToString::to_string).collect()
+}
+
+/// What all rows of each table come to, as text.
+async fn contents(conn: &mut PgConnection, schema: &str, tables: &[String]) -> Vec<String> {
+    let mut contents = Vec::new();
+    for table in tables {
+        let name = format!("\"{}\".\"{table}\"", schema.replace('"', "\"\""));
+        let sql = format!(
+            "select count(*) || ' rows ' || coalesce(md5(string_agg(t::text, E'\\n' order by t::text)), '') from {name} t"
+        );
+        contents.push(format!("{table}: {}", scalar::<String>(conn, &sql).await));
+    }
+    contents
+}
+
+#[tokio::test]
+async fn every_line_of_kong_is_rebuilt_as_it_was() {
+    let server = server().await;
+    for (line, sql) in KONG {
+        let mut green = database(&server, &format!("green {line}"), sql).await;
+        let mut scratch = database(&server, &format!("scratch {line}"), "").await;
+        rebuild(&mut green, &mut scratch, "public").await;
+        let (was, is) = (definitions(&mut green, "public").await, definitions(&mut scratch, "public").await);
+        assert_eq!(sentences(&was, &is), Vec::<String>::new(), "Kong {line}");
+        assert_eq!(was.digest(), is.digest(), "Kong {line}");
+    }
+}
+
+#[tokio::test]
+async fn a_schema_with_everything_in_it_is_rebuilt_with_its_rows() {
+    let server = server().await;
+    let mut green = database(&server, "green", NASTY).await;
+    let mut scratch = database(&server, "scratch", "").await;
+    let rows = rebuild(&mut green, &mut scratch, NASTY_SCHEMA).await;
+    let was = definitions(&mut green, NASTY_SCHEMA).await.without(NOT_REBUILT);
+    let is = definitions(&mut scratch, NASTY_SCHEMA).await.without(NOT_REBUILT);
+    assert_eq!(sentences(&was, &is), Vec::<String>::new());
+
+    let blueprint = read(&mut green, NASTY_SCHEMA).await;
+    assert!(
+        blueprint.tables().iter().all(|table| !table.starts_with("Events ")),
+        "a partition is copied twice"
+    );
+    let original = contents(&mut green, NASTY_SCHEMA, blueprint.tables()).await;
+    assert_eq!(original, contents(&mut scratch, NASTY_SCHEMA, blueprint.tables()).await);
+    let only_here = "select count(*) from only \"Kong's \"\"own\"\"\".base";
+    assert_eq!(scalar::<i64>(&mut scratch, only_here).await, 1);
+    assert!(rows > 100, "{rows} rows");
+
+    // Neither a serial nor an identity column begins anew where there are rows.
+    run(&mut scratch, "insert into \"Kong's \"\"own\"\"\".\"Log\" (entry) values ('next')").await;
+    run(&mut scratch, "set search_path to \"Kong's \"\"own\"\"\"; insert into base values (7)").await;
+}
+
+#[tokio::test]
+async fn a_read_only_account_reads_all_there_is() {
+    let server = server().await;
+    let mut owner = database(&server, "green", NASTY).await;
+    run(
+        &mut owner,
+        "create role reader login password 'reader'; grant usage on schema \"Kong's \"\"own\"\"\" to reader",
+    )
+    .await;
+    run(&mut owner, "grant select on all tables in schema \"Kong's \"\"own\"\"\" to reader").await;
+    let options = server.connect_options("green").username("reader").password("reader");
+    let mut reader = PgConnection::connect_with(&options).await.expect("a login");
+    run(&mut reader, "set default_transaction_read_only = on").await;
+    let mut scratch = database(&server, "scratch", "").await;
+    assert!(rebuild(&mut reader, &mut scratch, NASTY_SCHEMA).await > 100);
+    let theirs = definitions(&mut reader, NASTY_SCHEMA).await;
+    assert_eq!(sentences(&definitions(&mut owner, NASTY_SCHEMA).await, &theirs), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_cannot_be_rebuilt_is_named_with_the_way_round_it() {
+    let server = server().await;
+    let sql = "create schema other; create type other.mood as enum ('x'); create sequence other.counter; \
+        create function other.stamp() returns trigger language plpgsql as 'begin return new; end'; \
+        create table fine (id int); create table strange (id int primary key, mood other.mood); \
+        create table counted (id int default nextval('other.counter')); \
+        create table stamped (id int); \
+        create trigger stamp before insert on stamped for each row execute function other.stamp(); \
+        create function of_mood(other.mood) returns int language sql immutable as 'select 1'; \
+        create function of_all() returns setof strange language sql as 'select * from strange'; \
+        create table called (id int, n int check (of_mood('x') = n)); \
+        create table child (id int references strange);";
+    let mut green = database(&server, "green", sql).await;
+
+    let error = Blueprint::read(&mut green, "public", &BTreeSet::new()).await.expect_err("a refusal");
+    assert_eq!(error.kind(), kongferry::error::Kind::Refused);
+    assert_eq!(
+        error.details(),
+        [
+            "table \"called\" needs type other.mood, which is not rebuilt on the scratch server",
+            "table \"called\" needs function \"of_mood(other.mood)\", which needs type other.mood, \
+             which is not rebuilt on the scratch server",
+            "table \"counted\" needs sequence other.counter, which is not rebuilt on the scratch server",
+            "table \"stamped\" needs function other.stamp(), which is not rebuilt on the scratch server",
+            "table \"strange\" needs type other.mood, which is not rebuilt on the scratch server",
+        ]
+    );
+    let remedy = error.remedy_text().expect("a remedy");
+    assert!(remedy.contains("--skip-table strange") && remedy.contains("plan --quick"), "{remedy}");
+
+    let skip = ["called", "counted", "stamped", "strange"].map(str::to_owned).into();
+    let blueprint = Blueprint::read(&mut green, "public", &skip).await.expect("the rest");
+    assert_eq!(blueprint.tables(), ["child", "fine"]);
+    assert_eq!(
+        blueprint.left_out(),
+        [
+            "function \"of_all()\" needs type public.strange, which is not rebuilt on the scratch server",
+            "function \"of_mood(other.mood)\" needs type other.mood, which is not rebuilt on the scratch server",
+        ]
+    );
+    let mut scratch = database(&server, "scratch", "").await;
+    blueprint.build_before(&mut scratch).await.expect("without the foreign key's parent");
+    blueprint.build_after(&mut scratch).await.expect("without the foreign key");
+}
+
+#[tokio::test]
+async fn a_scratch_that_is_not_empty_is_left_as_it_was() {
+    let server = server().await;
+    let mut green = database(&server, "green", "create table a (id int); create table b (id int)").await;
+    let mut scratch = database(&server, "scratch", "create table b (other text)").await;
+    let error = read(&mut green, "public").await.build_before(&mut scratch).await.expect_err("b is there");
+    assert_eq!(error.message(), "the scratch server does not take green's table \"b\"");
+    assert_eq!(error.details(), ["PostgreSQL says: relation \"b\" already exists"]);
+    assert_eq!(scalar::<i64>(&mut scratch, "select count(*) from pg_tables where tablename = 'a'").await, 0);
+}
+
+#[tokio::test]
+async fn no_value_is_in_the_error_when_rows_cannot_be_copied() {
+    let server = server().await;
+    let mut green =
+        database(&server, "green", "create table t (secret text); insert into t values ('pa55word')").await;
+    let mut scratch =
+        database(&server, "scratch", "create table t (secret text check (length(secret) < 3))").await;
+    let error = copy_rows(&mut green, &mut scratch, "public", "t").await.expect_err("too long");
+    assert_eq!(error.message(), "cannot copy the rows of table \"t\"");
+    assert!(!format!("{error:?}").contains("pa55word"), "{error:?}");
+    let mut green = connect(&server, "green").await;
+    let error = copy_rows(&mut green, &mut scratch, "public", "gone").await.expect_err("no such table");
+    assert_eq!(error.message(), "cannot copy the rows of table \"gone\": there is no such table on green");
+}
+
+/// A statement, and the beginning of the one sentence that tells its effect.
+const MUTATIONS: &[(&str, &str)] = &[
+    ("drop index routes_service_id_idx", "index \"routes_service_id_idx\" of table \"routes\" is gone"),
+    ("create index extra on routes (name)", "index \"extra\" of table \"routes\" is new"),
+    (
+        "alter index routes_tags_idx set (fastupdate = off)",
+        "index \"routes_tags_idx\" of table \"routes\": its definition",
+    ),
+    (
+        "cluster routes using routes_service_id_idx",
+        "index \"routes_service_id_idx\" of table \"routes\": its state",
+    ),
+    (
+        "alter table routes replica identity using index routes_pkey",
+        "index \"routes_pkey\" of table \"routes\": its state",
+    ),
+    ("alter table routes replica identity full", "table \"routes\": its replica identity"),
+    (
+        "alter table routes drop constraint routes_service_id_fkey",
+        "constraint \"routes_service_id_fkey\" of table \"routes\" is gone",
+    ),
+    (
+        "alter table routes rename constraint routes_service_id_fkey to renamed",
+        "constraint \"renamed\" of table \"routes\" is new",
+    ),
+    (
+        "alter table routes alter constraint routes_service_id_fkey deferrable",
+        "constraint \"routes_service_id_fkey\" of table \"routes\": its definition",
+    ),
+    (
+        "alter table routes drop constraint routes_service_id_fkey; alter table routes add constraint \
+         routes_service_id_fkey foreign key (service_id, ws_id) references services (id, ws_id) not valid",
+        "constraint \"routes_service_id_fkey\" of table \"routes\": its validated was \"true\" and is now \"false\"",
+    ),
+    (
+        "comment on constraint routes_pkey on routes is 'x'",
+        "constraint \"routes_pkey\" of table \"routes\": it had no comment",
+    ),
+    (
+        "alter table routes disable trigger routes_sync_tags_trigger",
+        "trigger \"routes_sync_tags_trigger\" of table \"routes\": its state was \"enabled\" and is now \"disabled\"",
+    ),
+    (
+        "alter table routes enable always trigger routes_sync_tags_trigger",
+        "trigger \"routes_sync_tags_trigger\" of table \"routes\": its state was \"enabled\" and is now \"enabled always\"",
+    ),
+    (
+        "alter table routes enable replica trigger routes_sync_tags_trigger",
+        "trigger \"routes_sync_tags_trigger\" of table \"routes\": its state was \"enabled\" and is now \"enabled on replicas\"",
+    ),
+    (
+        "drop trigger routes_sync_tags_trigger on routes",
+        "trigger \"routes_sync_tags_trigger\" of table \"routes\" is gone",
+    ),
+    (
+        "comment on trigger routes_sync_tags_trigger on routes is 'x'",
+        "trigger \"routes_sync_tags_trigger\" of table \"routes\": it had no comment",
+    ),
+    (
+        "alter table routes disable trigger all",
+        "constraint \"routes_service_id_fkey\" of table \"routes\": its enforcement",
+    ),
+    (
+        "alter table consumers alter created_at set default now()",
+        "column \"created_at\" of table \"consumers\": its default was",
+    ),
+    (
+        "alter table consumers alter created_at drop default",
+        "column \"created_at\" of table \"consumers\": its default was",
+    ),
+    (
+        "alter table routes alter ws_id set default gen_random_uuid()",
+        "column \"ws_id\" of table \"routes\": it had no default",
+    ),
+    (
+        "alter table ca_certificates alter cert drop not null",
+        "column \"cert\" of table \"ca_certificates\": its nullability was",
+    ),
+    (
+        "alter table routes alter name type varchar(99)",
+        "column \"name\" of table \"routes\": its type was \"text\"",
+    ),
+    (
+        "alter table routes alter name type text collate \"C\"",
+        "column \"name\" of table \"routes\": it had no collation",
+    ),
+    (
+        "alter table routes alter name set storage external",
+        "column \"name\" of table \"routes\": its storage was",
+    ),
+    (
+        "alter table routes alter name set compression pglz",
+        "column \"name\" of table \"routes\": it had no compression",
+    ),
+    (
+        "alter table routes alter name set statistics 9",
+        "column \"name\" of table \"routes\": it had no statistics target",
+    ),
+    (
+        "alter table routes alter name set (n_distinct = 5)",
+        "column \"name\" of table \"routes\": it had no options",
+    ),
+    ("grant select (name) on routes to somebody", "column \"name\" of table \"routes\": it had no grants"),
+    ("comment on column routes.name is 'x'", "column \"name\" of table \"routes\": it had no comment"),
+    ("alter table routes add extra text", "column \"extra\" of table \"routes\" is new"),
+    ("alter table routes rename name to title", "column \"title\" of table \"routes\" is new"),
+    (
+        "alter table routes alter path_handling set default 'v1'",
+        "column \"path_handling\" of table \"routes\": its default",
+    ),
+    (
+        "alter table routes set (fillfactor = 50)",
+        "table \"routes\": it had no options and now has \"fillfactor=50\"",
+    ),
+    (
+        "alter table routes set (toast.autovacuum_enabled = off)",
+        "table \"routes\": it had no options of its toast table",
+    ),
+    (
+        "alter table acme_storage set unlogged",
+        "table \"acme_storage\": its persistence was \"p\" and is now \"u\"",
+    ),
+    (
+        "alter table routes owner to somebody",
+        "table \"routes\": its owner was \"postgres\" and is now \"somebody\"",
+    ),
+    ("grant select on routes to somebody", "table \"routes\": it had no grants"),
+    ("comment on table routes is 'x'", "table \"routes\": it had no comment and now has \"x\""),
+    ("alter table routes enable row level security", "table \"routes\": it had no row security"),
+    ("alter table routes force row level security", "table \"routes\": it had no row security"),
+    ("create policy p on routes for select using (true)", "policy \"p\" of table \"routes\" is new"),
+    ("create rule r as on delete to routes do instead nothing", "rule \"r\" of table \"routes\" is new"),
+    (
+        "create statistics s on name, protocols from routes",
+        "extended statistics \"s\" of table \"routes\" is new",
+    ),
+    ("alter table consumers inherit acls_parent", "table \"consumers\": it had no parents"),
+    ("drop table acme_storage", "table \"acme_storage\" is gone"),
+    ("create table extra (id int)", "table \"extra\" is new"),
+    ("create view extra as select 1", "view \"extra\" is new"),
+    ("create sequence extra", "sequence \"extra\" is new"),
+    ("alter sequence counter increment by 2", "sequence parameters \"counter\": its increment was \"1\""),
+    ("alter sequence counter owned by routes.name", "sequence parameters \"counter\": it had no owned by"),
+    ("alter type mood add value 'new'", "type \"mood\": its labels"),
+    ("alter domain positive drop not null", "type \"positive\": its nullability"),
+    ("alter domain positive add check (value > 7) not valid", "type \"positive\": it had no constraints"),
+    ("create type extra as (a int)", "type \"extra\" is new"),
+    (
+        "create operator @@@ (leftarg = int, rightarg = int, function = int4pl)",
+        "object \"operator public.@@@(integer,integer)\" is new",
+    ),
+    (
+        "create or replace function sync_tags() returns trigger language plpgsql as 'begin return old; end'",
+        "function \"sync_tags()\": its definition",
+    ),
+    ("alter function sync_tags() security definer", "function \"sync_tags()\": its definition"),
+    ("alter function sync_tags() owner to somebody", "function \"sync_tags()\": its owner"),
+    ("revoke execute on function sync_tags() from public", "function \"sync_tags()\": it had no grants"),
+    ("comment on function sync_tags() is 'x'", "function \"sync_tags()\": it had no comment"),
+    ("grant create on schema public to somebody", "schema \"public\": its grants"),
+    ("alter schema public owner to somebody", "schema \"public\": its owner"),
+    ("alter default privileges in schema public grant select on tables to somebody", "default grants"),
+    ("create extension hstore", "extension \"hstore\" is new"),
+];
+
+#[tokio::test]
+async fn every_change_of_a_definition_is_noticed_and_named() {
+    let server = server().await;
+    let (_, sql) = KONG[4];
+    let mut conn = database(&server, "green", sql).await;
+    let more = "create role somebody; create type mood as enum ('a'); create domain positive as int not null; \
+        create sequence counter; create table acls_parent (username text)";
+    run(&mut conn, more).await;
+    let before = definitions(&mut conn, "public").await;
+    let mut unnoticed = Vec::new();
+    for (sql, expected) in MUTATIONS {
+        let mut tx = conn.begin().await.expect("a transaction");
+        run(&mut tx, sql).await;
+        let after = definitions(&mut tx, "public").await;
+        tx.rollback().await.expect("the way back");
+        let found = sentences(&before, &after);
+        if !found.iter().any(|sentence| sentence.starts_with(expected)) {
+            unnoticed.push((sql, found));
+        }
+        assert_ne!(before.digest(), after.digest(), "{sql}");
+    }
+    assert!(unnoticed.is_empty(), "{unnoticed:#?}");
+    assert_eq!(definitions(&mut conn, "public").await, before);
+}
+
+#[tokio::test]
+async fn rows_and_statistics_are_no_definition() {
+    let server = server().await;
+    let (_, sql) = KONG[4];
+    let mut conn = database(&server, "green", sql).await;
+    let before = definitions(&mut conn, "public").await;
+    run(
+        &mut conn,
+        "insert into tags select gen_random_uuid(), 'x', array[i::text] from generate_series(1, 500) i",
+    )
+    .await;
+    run(&mut conn, "insert into cluster_events (id, node_id, at, expire_at) select gen_random_uuid(), gen_random_uuid(), now(), now()").await;
+    run(&mut conn, "vacuum full tags").await;
+    run(&mut conn, "vacuum analyze").await;
+    run(&mut conn, "truncate cluster_events; reindex table tags").await;
+    assert_eq!(sentences(&before, &definitions(&mut conn, "public").await), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn reading_leaves_the_transactions_settings_alone() {
+    let server = server().await;
+    let mut conn = database(&server, "green", "create table t (at timestamptz default '2024-01-01Z')").await;
+    let outside = definitions(&mut conn, "public").await;
+    let mut tx = conn.begin().await.expect("a transaction");
+    run(&mut tx, "set local search_path to 'nowhere'; set local time zone 'Asia/Tokyo'; set local datestyle to 'German'").await;
+    assert_eq!(definitions(&mut tx, "public").await, outside);
+    assert_eq!(scalar::<String>(&mut tx, "show search_path").await, "nowhere");
+    assert_eq!(scalar::<String>(&mut tx, "show timezone").await, "Asia/Tokyo");
+}
+
+#[tokio::test]
+async fn definitions_are_read_in_a_moment() {
+    let server = server().await;
+    let (_, sql) = KONG[5];
+    let mut conn = database(&server, "green", sql).await;
+    let mut quickest = std::time::Duration::MAX;
+    for _ in 0..5 {
+        let begin = std::time::Instant::now();
+        definitions(&mut conn, "public").await;
+        quickest = quickest.min(begin.elapsed());
+    }
+    println!("Kong Enterprise's definitions are read in {quickest:?}.");
+    assert!(quickest.as_millis() < 500, "{quickest:?}");
+}
