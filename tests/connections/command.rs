@@ -8,6 +8,9 @@ use kongferry_harness::postgres::PASSWORD;
 
 use crate::{closed_port, file};
 
+/// Arguments, and the environment beside them.
+type Way<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)]);
+
 /// `kongferry inspect` with nothing from this process's environment, in a directory without a configuration file.
 fn inspect(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     let directory = tempfile::tempdir().expect("a directory");
@@ -33,7 +36,7 @@ async fn greens_password_comes_from_every_place_that_libpq_knows_and_from_ours()
         (password_file.path().display().to_string(), pgpass.path().display().to_string());
     // Green is asked for before or after blue; what matters is that nobody complains about the login.
     let blue = format!("cassandra://127.0.0.1:{}/kong", closed_port());
-    let ways: &[(&[&str], &[(&str, &str)])] = &[
+    let ways: &[Way<'_>] = &[
         (&[], &[("KONGFERRY_GREEN_PASSWORD", PASSWORD)]),
         (&[], &[("KONGFERRY_GREEN_PASSWORD", PASSWORD), ("PGPASSWORD", "wrong")]),
         (&[], &[("PGPASSWORD", PASSWORD)]),
@@ -71,7 +74,7 @@ async fn blues_password_comes_from_a_variable_a_file_or_kongs_configuration() {
          cassandra_keyspace = no_such\ncassandra_username = cassandra\ncassandra_password = cassandra\ncassandra_ssl = on\n"
     ));
     let kong_conf = kong_conf.path().display().to_string();
-    let ways: &[(&[&str], &[(&str, &str)])] = &[
+    let ways: &[Way<'_>] = &[
         (&["--blue", &url], &[("KONGFERRY_BLUE_PASSWORD", "cassandra")]),
         (&[], &[("KONGFERRY_BLUE", &url), ("KONGFERRY_BLUE_PASSWORD", "cassandra")]),
         (&["--blue", &url, "--blue-password-file", &password_file], &[("KONGFERRY_BLUE_PASSWORD", "wrong")]),
