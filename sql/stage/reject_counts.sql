@@ -1,5 +1,5 @@
 -- How many rows were set aside, per table and reason.
-select table_name, reason, count(*) as rows, (array_agg(key::text order by key::text))[1:3] as examples
+select table_name, reason, count(*) as rows, (array_agg(key::text order by key::text))[1:100] as examples
 from {rejects}
 group by table_name, reason
 order by table_name, reason

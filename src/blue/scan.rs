@@ -102,7 +102,7 @@ impl Blue {
         rows: i32,
     ) -> Result<Page> {
         let mut statement = reader.statement.clone();
-        statement.set_page_size(rows.clamp(1, MOST_ROWS));
+        statement.set_page_size(rows.clamp(1, self.config().page_size.clamp(1, MOST_ROWS)));
         let what = || format!("cannot read the table \"{}\"", reader.table);
         let mut attempt = 1;
         loop {

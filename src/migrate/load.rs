@@ -21,7 +21,7 @@ use crate::mapping::transcode::{Outcome, Remarks, Surroundings, Transcoder};
 use crate::progress::Observer;
 
 /// Keys shown as examples of one note.
-const EXAMPLES: usize = 5;
+const EXAMPLES: usize = 100;
 
 /// What was read of one table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

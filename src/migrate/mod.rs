@@ -81,8 +81,7 @@ pub async fn run(
     };
     let result = run.go(&mut file, confirm).await;
     run.observer.finish();
-    let rejected = result.as_ref().map_or(0, |report| report.totals.rejected);
-    file.close(rejected);
+    file.close();
     result
 }
 

@@ -137,6 +137,7 @@ impl Accept {
 pub struct RejectsFile {
     path: PathBuf,
     file: BufWriter<File>,
+    lines: u64,
     /// Whether it may go again when nothing was written to it.
     pub remove_if_empty: bool,
 }
@@ -163,7 +164,12 @@ impl RejectsFile {
                 .remedy("Give a path in a folder that you may write to with --rejects-file; nothing was read or written yet.")
         })?;
         restrict(&file, path)?;
-        Ok(RejectsFile { path: path.to_owned(), file: BufWriter::new(file), remove_if_empty: false })
+        Ok(RejectsFile {
+            path: path.to_owned(),
+            file: BufWriter::new(file),
+            lines: 0,
+            remove_if_empty: false,
+        })
     }
 
     /// Where it is.
@@ -213,6 +219,7 @@ impl RejectsFile {
         serde_json::to_writer(&mut self.file, &line)?;
         self.file.write_all(b"\n")?;
         written.lines += 1;
+        self.lines += 1;
         if !accept.accepts(table, key, reason) {
             written.not_accepted += 1;
             if written.examples.len() < 5 {
@@ -240,8 +247,8 @@ impl RejectsFile {
     }
 
     /// Ends the work with the file; an empty one that nobody asked for goes.
-    pub fn close(self, written: u64) {
-        if written == 0 && self.remove_if_empty {
+    pub fn close(self) {
+        if self.lines == 0 && self.remove_if_empty {
             // It is empty and ours; if it cannot be removed, nobody loses anything.
             let _ = std::fs::remove_file(&self.path);
         }
