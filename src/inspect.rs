@@ -123,7 +123,7 @@ impl GreenSide {
             return Err(not_bootstrapped(green));
         }
         let mut tx = green.begin().await?;
-        let sessions = green.other_sessions(&mut tx, green.application_name()).await?;
+        let sessions = green.other_sessions(&mut tx).await?;
         tx.rollback().await.map_err(|e| green.explain(e, "cannot see who else uses green"))?;
         Ok(GreenSide { catalog, meta, sessions })
     }

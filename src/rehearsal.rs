@@ -317,7 +317,7 @@ async fn rehearse(
     let mut report = match (result, refusal.take()) {
         (Ok(report), None) => report,
         (Ok(mut report), Some(error)) => {
-            report.refusal = Some(refusal_of(&error));
+            report.refusal = Some(Refusal::from(&error));
             report
         }
         // What would stop migrate anyway says more than how the rehearsal stumbled over it.
@@ -334,14 +334,6 @@ async fn inspect_scratch(blue: &Blue, scratch: &Green, choices: &Choices) -> Res
     let blue_side = BlueSide::read(blue, &choices.maps).await?;
     let green_side = GreenSide::read(scratch).await?;
     Inspection::of(blue, scratch, blue_side, green_side, choices).await
-}
-
-fn refusal_of(error: &Error) -> Refusal {
-    Refusal {
-        problem: error.message().to_owned(),
-        details: error.details().to_vec(),
-        remedy: error.remedy_text().map(str::to_owned),
-    }
 }
 
 /// Converts every row and looks at nothing else.
@@ -385,7 +377,7 @@ async fn quick(
     };
     let mut report = summary.report(&loaded, &BTreeMap::new(), None, found(tally));
     report.rejects_file = file.map(|file| file.path().display().to_string());
-    report.refusal = inspection.refusal().err().map(|error| refusal_of(&error));
+    report.refusal = inspection.refusal().err().map(|error| Refusal::from(&error));
     Ok(PlanReport {
         report,
         columns: columns(&plan),

@@ -4,8 +4,12 @@ use sqlx::PgConnection;
 
 use super::session::Green;
 use super::sql::{fill, quote};
-use super::statement::{query_as, query_scalar};
+use super::statement::{query, query_as, query_scalar};
 use crate::error::Result;
+
+/// How often, and how far apart, other sessions are looked for before they count.
+const LEAVING_LOOKS: u32 = 6;
+const LEAVING_PAUSE: std::time::Duration = std::time::Duration::from_millis(250);
 
 /// One row of Kong's record of migrations: subsystem, last executed, executed, pending.
 pub type MetaRow = (String, Option<String>, Option<Vec<String>>, Option<Vec<String>>);
@@ -59,14 +63,29 @@ impl Green {
         Ok(count)
     }
 
-    /// Other clients of the database; `own` is our application name.
-    pub async fn other_sessions(&self, tx: &mut PgConnection, own: &str) -> Result<Vec<Session>> {
+    /// Other clients of the database. One that is just going away is given a moment to do so: a script that ran `psql`
+    /// right before us would else be told that green is in use.
+    pub async fn other_sessions(&self, tx: &mut PgConnection) -> Result<Vec<Session>> {
+        for _ in 0..LEAVING_LOOKS {
+            if self.sessions_now(tx).await?.is_empty() {
+                return Ok(Vec::new());
+            }
+            tokio::time::sleep(LEAVING_PAUSE).await;
+        }
+        self.sessions_now(tx).await
+    }
+
+    async fn sessions_now(&self, tx: &mut PgConnection) -> Result<Vec<Session>> {
+        let what = "cannot see who else uses green";
+        // Within a transaction PostgreSQL shows the sessions of its first look for ever.
+        let look = query("select pg_stat_clear_snapshot()").execute(&mut *tx).await;
+        look.map_err(|e| self.explain(e, what))?;
         let rows: Vec<(i32, String, String, String)> =
             query_as(include_str!("../../sql/inspect/sessions.sql"))
-                .bind(own)
+                .bind(self.application_name())
                 .fetch_all(tx)
                 .await
-                .map_err(|e| self.explain(e, "cannot see who else uses green"))?;
+                .map_err(|e| self.explain(e, what))?;
         let session = |(pid, user_name, application, client)| Session { pid, user_name, application, client };
         Ok(rows.into_iter().map(session).collect())
     }

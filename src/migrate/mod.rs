@@ -225,7 +225,7 @@ impl Run<'_> {
         tx.rollback()
             .await
             .map_err(|e| self.green.explain(e, "cannot look for rows that are on green already"))?;
-        Ok((!found.is_empty()).then(|| refusal_of(&not_fresh(&found))))
+        Ok((!found.is_empty()).then(|| Refusal::from(&not_fresh(&found))))
     }
 
     fn applying<'s>(&'s self, stage: &'s Stage) -> Apply<'s> {
@@ -271,7 +271,7 @@ impl Run<'_> {
         if self.options.choices.green_online || self.options.rehearsal {
             return Ok(());
         }
-        let sessions = self.green.other_sessions(tx, self.green.application_name()).await?;
+        let sessions = self.green.other_sessions(tx).await?;
         match sessions.first() {
             None => Ok(()),
             Some(one) => Err(Error::refused(format!(
@@ -382,14 +382,6 @@ fn not_accepted(written: &Written, accept: &Accept) -> Refusal {
             "Mend them on blue, or review the rejects file and give it with --accept-rejects=FILE; --accept-rejects alone leaves all of them behind. A rejected plugin may leave a route open."
                 .to_owned(),
         ),
-    }
-}
-
-fn refusal_of(error: &Error) -> Refusal {
-    Refusal {
-        problem: error.message().to_owned(),
-        details: error.details().to_vec(),
-        remedy: error.remedy_text().map(str::to_owned),
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::error::Error;
 use crate::inspect::Finding;
 use crate::mapping::schema_map::Writer;
 
@@ -69,6 +70,16 @@ pub struct Refusal {
     pub details: Vec<String>,
     /// What to do.
     pub remedy: Option<String>,
+}
+
+impl From<&Error> for Refusal {
+    fn from(error: &Error) -> Self {
+        Refusal {
+            problem: error.message().to_owned(),
+            details: error.details().to_vec(),
+            remedy: error.remedy_text().map(str::to_owned),
+        }
+    }
 }
 
 /// One side of a run.
