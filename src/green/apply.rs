@@ -1,7 +1,8 @@
 //! The one transaction that merges the stage into Kong's tables: green is seen before or after it, never between.
 //!
-//! Parents come before children. Nothing is switched off: Kong's own triggers keep `tags`, its own constraints have the
-//! last word, and every definition in Kong's schema is compared before the commit.
+//! Parents come before children. Kong's own constraints have the last word – in a large first load they are put back
+//! over the loaded rows ([`first_load`](super::first_load)) –, and every definition in Kong's schema is compared before
+//! the commit.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,6 +11,7 @@ use sqlx::PgConnection;
 
 use super::catalog::GreenCatalog;
 use super::definitions::Definitions;
+use super::first_load::FirstLoad;
 use super::sql::{columns, fill, key, literal, quote};
 use super::stage::Stage;
 use super::statement::query_scalar;
@@ -31,6 +33,8 @@ pub struct Apply<'a> {
     pub catalog: &'a GreenCatalog,
     /// The line's schema map.
     pub map: &'a SchemaMap,
+    /// Whether indexes and constraints may be taken off meanwhile: nobody uses green, and there is much to load.
+    pub first_load: bool,
 }
 
 /// What became of one table.
@@ -77,17 +81,44 @@ impl Apply<'_> {
         let before = Definitions::read(tx, self.stage.green().kong_schema()).await?;
         let moved = self.default_workspace(tx).await.map_err(|e| self.explain(e, what))?;
         self.make_room(tx).await.map_err(|e| self.explain(e, what))?;
+        let quick = self.quick_way(tx).await?;
+        let taken = match &quick {
+            Some(load) => Some(load.take_off(tx).await?),
+            None => None,
+        };
         let mut applied = BTreeMap::new();
         for table in &self.plan.moved {
             let counts = self.table(tx, table).await.map_err(|e| self.refused_by_green(e, table))?;
             seen(&table.table, counts.applied);
             applied.insert(table.table.clone(), counts);
         }
+        if let (Some(load), Some(taken)) = (quick, taken) {
+            load.fill_tags(tx).await?;
+            load.put_back(tx, taken).await?;
+        }
         let followed = self.defaults_follow(tx, moved.as_ref()).await?;
         self.compare_tags(tx).await?;
         let after = Definitions::read(tx, self.stage.green().kong_schema()).await?;
         compare_definitions(&before, &after, &followed)?;
         Ok(applied)
+    }
+
+    /// The quick way, where it is allowed and open.
+    async fn quick_way(&self, tx: &mut PgConnection) -> Result<Option<FirstLoad<'_>>> {
+        if !self.first_load {
+            return Ok(None);
+        }
+        let load =
+            FirstLoad { stage: self.stage, plan: self.plan, catalog: self.catalog, names: &self.map.names };
+        match load.obstacle(tx).await? {
+            None => Ok(Some(load)),
+            Some(obstacle) => {
+                tracing::warn!(
+                    "The rows go in with all indexes and triggers in place, which takes longer: {obstacle}."
+                );
+                Ok(None)
+            }
+        }
     }
 
     fn explain(&self, error: sqlx::Error, what: &str) -> Error {

@@ -8,6 +8,7 @@ pub mod checks;
 pub mod config;
 pub mod definitions;
 mod explain;
+pub mod first_load;
 pub mod journal;
 pub mod kong;
 pub mod local;

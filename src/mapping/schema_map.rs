@@ -67,6 +67,8 @@ pub struct Names {
     pub workspace_column: Option<String>,
     /// Column of green that holds an expiry; on blue it is the TTL of the cells.
     pub expiry_column: Option<String>,
+    /// Trigger function of Kong that deletes expired rows when others are inserted.
+    pub expiry_function: Option<String>,
     /// Column that holds the text of a composite key; never prefixed.
     pub cache_key_column: Option<String>,
     /// Table that green fills by trigger, from these columns of every entity.
@@ -305,6 +307,7 @@ impl Names {
         replace(&mut self.workspaces, over.workspaces);
         replace(&mut self.workspace_column, over.workspace_column);
         replace(&mut self.expiry_column, over.expiry_column);
+        replace(&mut self.expiry_function, over.expiry_function);
         replace(&mut self.cache_key_column, over.cache_key_column);
         replace(&mut self.derived_tags, over.derived_tags);
         replace(&mut self.locks_table, over.locks_table);

@@ -17,6 +17,7 @@ use crate::blue::session::Blue;
 use crate::error::{Error, Kind, Result};
 use crate::green::apply::{AppliedTable, Apply, not_fresh};
 use crate::green::checks::Checks;
+use crate::green::first_load::WORTH_IT;
 use crate::green::journal::{Journal, RunEntry};
 use crate::green::session::Green;
 use crate::green::sql::fill;
@@ -219,7 +220,7 @@ impl Run<'_> {
         if !self.options.rehearsal && written.not_accepted > 0 {
             return Ok(Some(not_accepted(written, &self.options.accept)));
         }
-        let apply = self.applying(stage);
+        let apply = self.applying(stage, false);
         let mut tx = self.green.begin().await?;
         let found = apply.unexplained(&mut tx).await?;
         tx.rollback()
@@ -228,12 +229,13 @@ impl Run<'_> {
         Ok((!found.is_empty()).then(|| Refusal::from(&not_fresh(&found))))
     }
 
-    fn applying<'s>(&'s self, stage: &'s Stage) -> Apply<'s> {
+    fn applying<'s>(&'s self, stage: &'s Stage, first_load: bool) -> Apply<'s> {
         Apply {
             stage,
             plan: &self.inspection.plan,
             catalog: &self.inspection.green.catalog,
             map: &self.inspection.blue.map,
+            first_load,
         }
     }
 
@@ -249,8 +251,10 @@ impl Run<'_> {
         let what = "cannot apply the stage";
         let mut tx = self.green.begin().await?;
         self.still_alone(&mut tx).await?;
+        let staged: u64 = loaded.iter().map(|table| table.staged).sum();
+        let alone = self.options.rehearsal || !self.options.choices.green_online;
         let applied = self
-            .applying(stage)
+            .applying(stage, alone && staged >= WORTH_IT)
             .run(&mut tx, |table, rows| {
                 self.observer.rows(table, rows);
                 self.observer.done(table);

@@ -1,0 +1,4 @@
+-- What Kong's triggers would have left for one table: a row per entity, also for those without tags.
+insert into {tags_ref} ({entity_id}, {entity_name}, {tags})
+select e.{id}, {table}, e.{tags}
+from {table_ref} e

@@ -1,0 +1,154 @@
+//! The quick way of a first load: indexes, unique constraints, references and Kong's own triggers are taken off, rows
+//! and `tags` are inserted set by set, and everything is put back exactly as it was – all in the applying transaction.
+//!
+//! It takes exclusive locks, so it is only for tables that nobody uses and that hold nothing but bootstrap rows. Putting
+//! back checks every row anew: a reference or a unique constraint that does not hold ends the transaction. That the
+//! definitions are the same is compared before the commit, as after every apply. Where anything speaks against it –
+//! somebody's own trigger, a missing right – rows go in with everything in place, and the reason is said.
+
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use super::catalog::GreenCatalog;
+use super::sql::{fill, literal, quote};
+use super::stage::Stage;
+use super::statement::{query_as, query_scalar};
+use crate::error::Result;
+use crate::mapping::schema_map::{DerivedTags, Names};
+use crate::mapping::table_plan::KeyspacePlan;
+
+/// Fewer rows than this are in before the locks would pay.
+pub const WORTH_IT: u64 = 20_000;
+
+/// One thing taken off, and how it comes back.
+type Part = (i32, String, String, String, String);
+
+/// A first load of the plan's tables.
+#[derive(Debug, Clone, Copy)]
+pub struct FirstLoad<'a> {
+    /// The checked stage.
+    pub stage: &'a Stage,
+    /// What is loaded.
+    pub plan: &'a KeyspacePlan,
+    /// Green's tables.
+    pub catalog: &'a GreenCatalog,
+    /// Names that the whole line shares.
+    pub names: &'a Names,
+}
+
+/// What was taken off, in that order.
+#[derive(Debug)]
+pub struct TakenOff(Vec<Part>);
+
+impl FirstLoad<'_> {
+    /// What speaks against it, as a sentence; nothing where it may be done.
+    pub async fn obstacle(&self, tx: &mut PgConnection) -> Result<Option<String>> {
+        let what = "cannot look whether the quick way is open";
+        let Some(tags) = &self.names.derived_tags else {
+            return Ok(Some("the schema map names no table of tags".to_owned()));
+        };
+        let mut functions = vec![tags.function.clone()];
+        functions.extend(self.names.expiry_function.clone());
+        let obstacle: Option<String> = query_scalar(include_str!("../../sql/first_load/obstacles.sql"))
+            .bind(self.stage.green().kong_schema())
+            .bind(self.tables(tags))
+            .bind(functions)
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(|e| self.stage.green().explain(e, what))?;
+        if obstacle.is_some() {
+            return Ok(obstacle);
+        }
+        self.first_rows(tx).await
+    }
+
+    /// Tables must be empty but for what the bootstrap made, which stands in tables without triggers.
+    async fn first_rows(&self, tx: &mut PgConnection) -> Result<Option<String>> {
+        let with_triggers =
+            |name: &&String| self.catalog.tables.get(*name).is_some_and(|table| !table.triggers.is_empty());
+        let names: Vec<&String> =
+            self.plan.moved.iter().map(|plan| &plan.table).filter(with_triggers).collect();
+        for name in names {
+            let sql = fill("select exists (select from {table})", &[("table", &self.stage.kong_table(name))]);
+            let what = format!("cannot look into green's table \"{name}\"");
+            if query_scalar(sql)
+                .fetch_one(&mut *tx)
+                .await
+                .map_err(|e| self.stage.green().explain(e, &what))?
+            {
+                return Ok(Some(format!("the table {name} holds rows already")));
+            }
+        }
+        Ok(None)
+    }
+
+    fn tables(&self, tags: &DerivedTags) -> Vec<String> {
+        let mut tables: Vec<String> = self.plan.moved.iter().map(|plan| plan.table.clone()).collect();
+        tables.push(tags.table.clone());
+        tables
+    }
+
+    /// Takes everything off that slows a load down.
+    pub async fn take_off(&self, tx: &mut PgConnection) -> Result<TakenOff> {
+        let what = "cannot take indexes and constraints off for the load";
+        let green = self.stage.green();
+        let tables = self.names.derived_tags.as_ref().map_or_else(Vec::new, |tags| self.tables(tags));
+        let parts: Vec<Part> = query_as(include_str!("../../sql/first_load/parts.sql"))
+            .bind(green.kong_schema())
+            .bind(tables)
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(|e| green.explain(e, what))?;
+        for (_, _, _, off, _) in &parts {
+            sqlx::raw_sql(AssertSqlSafe(off.clone()))
+                .execute(&mut *tx)
+                .await
+                .map_err(|e| green.explain(e, what))?;
+        }
+        Ok(TakenOff(parts))
+    }
+
+    /// Fills the table that Kong's triggers would have kept.
+    pub async fn fill_tags(&self, tx: &mut PgConnection) -> Result<()> {
+        let Some(tags) = &self.names.derived_tags else { return Ok(()) };
+        let green = self.stage.green();
+        for plan in &self.plan.moved {
+            let Some(table) = self.catalog.tables.get(&plan.table) else { continue };
+            if !table.triggers.iter().any(|trigger| trigger.function == tags.function) {
+                continue;
+            }
+            let sql = fill(
+                include_str!("../../sql/first_load/fill_tags.sql"),
+                &[
+                    ("tags_ref", &self.stage.kong_table(&tags.table)),
+                    ("entity_id", &quote(&tags.entity_id)),
+                    ("entity_name", &quote(&tags.entity_name)),
+                    ("tags", &quote(&tags.tags)),
+                    ("id", &quote(table.primary_key.first().map_or("id", String::as_str))),
+                    ("table", &literal(&plan.table)),
+                    ("table_ref", &self.stage.kong_table(&plan.table)),
+                ],
+            );
+            let what = format!("cannot write the tags of \"{}\"", plan.table);
+            sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| green.explain(e, &what))?;
+        }
+        Ok(())
+    }
+
+    /// Puts everything back: indexes and unique constraints before the references that need them, triggers last.
+    pub async fn put_back(&self, tx: &mut PgConnection, taken: TakenOff) -> Result<()> {
+        let green = self.stage.green();
+        let memory = "set local maintenance_work_mem = '256MB'";
+        sqlx::raw_sql(memory)
+            .execute(&mut *tx)
+            .await
+            .map_err(|e| green.explain(e, "cannot set memory for indexes"))?;
+        for (_, table, part, _, back) in taken.0.into_iter().rev() {
+            let what = format!("cannot put {part} of {table} back after the load; nothing was applied");
+            sqlx::raw_sql(AssertSqlSafe(back))
+                .execute(&mut *tx)
+                .await
+                .map_err(|e| green.explain(e, &what))?;
+        }
+        Ok(())
+    }
+}
