@@ -1,4 +1,5 @@
-//! `kongferry-lab up`: a blue and a green to try kongferry on, until Ctrl-C.
+//! `kongferry-lab up`: a blue and a green to try kongferry on, until Ctrl-C. `kongferry-lab login`: what became of one
+//! consumer on green.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
 const USAGE: &str = "usage: kongferry-lab up [--line 3.3] [--fixture DIR] [--fill CONSUMERS] [--env-file FILE]
+       kongferry-lab login GREEN_URL CONSUMER_NUMBER
 
 Starts a real Cassandra with the rows that Kong left there (blue) and a real PostgreSQL with Kong's empty tables
 (green), prints where they are, and waits for Ctrl-C. Nothing of it stays.
@@ -22,7 +24,9 @@ Starts a real Cassandra with the rows that Kong left there (blue) and a real Pos
   --line LINE       2.8, 3.0, 3.1, 3.2, 3.3 or enterprise-2.8
   --fixture DIR     rows from DIR/blue/TABLE.jsonl instead of those that come with kongferry
   --fill CONSUMERS  so many more consumers, each with basic-auth, key-auth and acl
-  --env-file FILE   writes the addresses there as well, once both servers are ready";
+  --env-file FILE   writes the addresses there as well, once both servers are ready
+
+login shows a consumer that --fill wrote to blue as green holds it, and whether its password still opens the door.";
 
 /// Name of the keyspace and of the database, as in Kong's default configuration.
 const NAME: &str = "kong";
@@ -36,11 +40,15 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = match parse(std::env::args().skip(1)) {
-        Ok(arguments) => arguments,
-        Err(error) => return fail(&error),
+    let given: Vec<String> = std::env::args().skip(1).collect();
+    let done = match given.as_slice() {
+        [command, green, number] if command == "login" => login(green, number).await,
+        _ => match parse(given.into_iter()) {
+            Ok(arguments) => up(arguments).await,
+            Err(error) => Err(error),
+        },
     };
-    match up(arguments).await {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
@@ -79,6 +87,38 @@ fn parse(mut given: impl Iterator<Item = String>) -> Result<Arguments> {
         }
     }
     Ok(arguments)
+}
+
+/// Looks a consumer's basic-auth credential up on green and recomputes the hash from the password that it was made from.
+async fn login(green: &str, number: &str) -> Result<()> {
+    let number = number.parse().map_err(|_| Error::usage(format!("{number} is not a number")))?;
+    let consumer = fill::Consumer::number(number);
+    let (server, name) =
+        green.rsplit_once('/').ok_or_else(|| Error::usage(format!("{green} names no database")))?;
+    let database = PgServer::at(&format!("{server}/postgres"))?.database(name);
+    let found = database
+        .json(&format!(
+            "select to_jsonb(b) || jsonb_build_object('consumer', c.username) from basicauth_credentials b
+             join consumers c on c.id = b.consumer_id where b.username = '{}'",
+            consumer.username
+        ))
+        .await?;
+    let Some(row) = found.first() else {
+        return Err(Error::new(
+            Kind::Server,
+            format!("green has no basic-auth credential of {}", consumer.username),
+        ));
+    };
+    let computed = fill::basic_auth_hash(&consumer.password, consumer.id);
+    println!("consumer        {} ({})", row["consumer"], row["consumer_id"]);
+    println!("password        {:?}, as the client types it", consumer.password);
+    println!("green holds     {}", row["password"]);
+    println!("recomputed      \"{computed}\" = SHA-1(password + consumer id)");
+    if row["password"] == computed && row["consumer_id"] == consumer.id.to_string() {
+        println!("the login still works");
+        return Ok(());
+    }
+    Err(Error::new(Kind::Server, "the login would fail"))
 }
 
 async fn up(arguments: Arguments) -> Result<()> {
