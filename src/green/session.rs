@@ -2,7 +2,7 @@
 //!
 //! [`Green::begin`] is the only way to the database. Nothing is ever set for a session: between us and green there may
 //! be a pooler in transaction mode, which gives every transaction another session. Statements come from
-//! [`statement`](super::statement) for the same reason.
+//! [`statement`] for the same reason.
 
 use std::fmt;
 use std::time::Duration;

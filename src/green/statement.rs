@@ -8,12 +8,12 @@ use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::{Query, QueryAs, QueryScalar};
 use sqlx::{FromRow, Postgres, SqlSafeStr};
 
-/// [`sqlx::query`] that is not kept.
+/// [`sqlx::query()`] that is not kept.
 pub fn query<'q>(sql: impl SqlSafeStr) -> Query<'q, Postgres, PgArguments> {
     sqlx::query(sql).persistent(false)
 }
 
-/// [`sqlx::query_as`] that is not kept.
+/// [`sqlx::query_as()`] that is not kept.
 pub fn query_as<'q, O>(sql: impl SqlSafeStr) -> QueryAs<'q, Postgres, O, PgArguments>
 where
     O: for<'r> FromRow<'r, PgRow>,
@@ -21,7 +21,7 @@ where
     sqlx::query_as(sql).persistent(false)
 }
 
-/// [`sqlx::query_scalar`] that is not kept.
+/// [`sqlx::query_scalar()`] that is not kept.
 pub fn query_scalar<'q, O>(sql: impl SqlSafeStr) -> QueryScalar<'q, Postgres, O, PgArguments>
 where
     (O,): for<'r> FromRow<'r, PgRow>,
