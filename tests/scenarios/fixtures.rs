@@ -14,7 +14,8 @@ use serde_json::{Map, Value};
 use super::support::{Ran, migrate};
 
 /// Sets of Kong's schema: Cassandra returns them sorted, PostgreSQL as the client gave them.
-const SETS: &[&str] = &["tags", "methods", "protocols", "snis", "sources", "destinations", "ca_certificates", "redirect_uris"];
+const SETS: &[&str] =
+    &["tags", "methods", "protocols", "snis", "sources", "destinations", "ca_certificates", "redirect_uris"];
 
 /// Tables that are not moved unless asked for.
 const ON_REQUEST: &[&str] =
@@ -27,7 +28,10 @@ const NEVER: &[&str] = &["schema_meta", "locks", "cluster_events", "clustering_d
 fn is_of_the_clock(table: &str, column: &str) -> bool {
     match column {
         "updated_at" | "ttl" => true,
-        "created_at" => matches!(table, "workspaces" | "oauth2_tokens" | "sessions" | "keyauth_credentials" | "acme_storage"),
+        "created_at" => matches!(
+            table,
+            "workspaces" | "oauth2_tokens" | "sessions" | "keyauth_credentials" | "acme_storage"
+        ),
         "key" => table == "keyauth_credentials",
         "client_secret" => table == "oauth2_credentials",
         "value" => table == "parameters",
@@ -65,9 +69,9 @@ fn meaning(column: &str, value: &Value) -> Value {
             items.sort_by_key(Value::to_string);
             Value::Array(items)
         }
-        Value::Object(members) if column == "headers" => {
-            Value::Object(members.iter().map(|(name, values)| (name.clone(), meaning("tags", values))).collect())
-        }
+        Value::Object(members) if column == "headers" => Value::Object(
+            members.iter().map(|(name, values)| (name.clone(), meaning("tags", values))).collect(),
+        ),
         other => other.clone(),
     }
 }
@@ -86,7 +90,10 @@ async fn equals_what_kong_wrote(line: &str) {
         let rejected = ran.rejects.iter().filter(|reject| reject["table"] == *table).count();
         let read = ran.table(table)["source"].as_u64().expect("a count");
         assert_eq!((ours.len() + rejected) as u64, read, "{table}: rows of green and rejects make blue's");
-        assert!(read as usize >= lasting(&fixture, table), "{table}: rows without a short life were all read");
+        assert!(
+            read as usize >= lasting(&fixture, table),
+            "{table}: rows without a short life were all read"
+        );
         if generated.contains(table.as_str()) {
             continue;
         }
@@ -125,8 +132,18 @@ async fn kong_3_3_rows_equal_what_kong_wrote_to_postgres() {
 /// What differs between the recordings by the clock or by chance equals blue's own value, as it must.
 async fn equals_blue_where_recordings_differ(line: &str) {
     let (blue, green, ran) = moved(line).await;
-    for table in ["keyauth_credentials", "oauth2_credentials", "oauth2_tokens", "parameters", "workspaces", "consumers", "plugins", "routes"] {
-        let on_blue: Vec<Value> = blue.rows(table).await.expect("blue").into_iter().map(Value::Object).collect();
+    for table in [
+        "keyauth_credentials",
+        "oauth2_credentials",
+        "oauth2_tokens",
+        "parameters",
+        "workspaces",
+        "consumers",
+        "plugins",
+        "routes",
+    ] {
+        let on_blue: Vec<Value> =
+            blue.rows(table).await.expect("blue").into_iter().map(Value::Object).collect();
         let on_green = green.rows(table).await.expect("green");
         let on_green = by_id(&on_green);
         for (id, row) in by_id(&on_blue) {
@@ -137,7 +154,9 @@ async fn equals_blue_where_recordings_differ(line: &str) {
             let workspace = row.get("ws_id").and_then(Value::as_str).unwrap_or_default();
             for (column, value) in row.iter().filter(|(column, _)| is_of_the_clock(table, column)) {
                 let expected = match value {
-                    Value::String(text) => Value::from(text.strip_prefix(&format!("{workspace}:")).unwrap_or(text)),
+                    Value::String(text) => {
+                        Value::from(text.strip_prefix(&format!("{workspace}:")).unwrap_or(text))
+                    }
                     other => other.clone(),
                 };
                 assert_eq!(instant(&green[column]), instant(&expected), "{table}.{column} of {id}");

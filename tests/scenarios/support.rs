@@ -64,7 +64,8 @@ pub fn program() -> (Command, tempfile::TempDir) {
 pub async fn kongferry<S: AsRef<OsStr>>(arguments: &[S]) -> Ran {
     let (mut command, folder) = program();
     command.args(arguments);
-    let output = tokio::task::spawn_blocking(move || command.output()).await.expect("a thread").expect("the program");
+    let output =
+        tokio::task::spawn_blocking(move || command.output()).await.expect("a thread").expect("the program");
     ran(output, &folder.path().join("rejects.jsonl"))
 }
 
