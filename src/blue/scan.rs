@@ -83,7 +83,8 @@ impl Blue {
     }
 
     async fn count_range(&self, reader: &TableReader, range: TokenRange) -> Result<u64> {
-        let page = self.page(reader, range, PagingState::start(), 1).await?;
+        // The answer is one row; the page is what the server itself reads at a time while it counts.
+        let page = self.page(reader, range, PagingState::start(), MOST_ROWS).await?;
         let mut count = 0_i64;
         page.for_each(|cells| {
             count =

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::connect::{BlueArgs, CommonArgs, Format, GreenArgs};
 use super::migrate::{TableArgs, application_name};
-use super::text::{self, BAD, BOLD, GOOD, WARN, grouped};
+use super::progress;
+use super::text::{self, BAD, BOLD, GOOD, WARN, grouped, wrapped};
 use crate::blue::session::Blue;
 use crate::error::Result;
 use crate::green::kong::Session;
@@ -88,14 +89,16 @@ struct TableAnswer {
 pub async fn run(args: &InspectArgs) -> Result<u8> {
     let choices = args.tables.choices(args.green_online)?;
     let (blue_config, green_config) = (args.blue.resolve(&args.common)?, args.green.resolve(&args.common)?);
+    let waiting = progress::waiting(&args.common, "looking at both sides, counting rows");
     let green = Green::connect(&green_config, &application_name()).await?;
     let blue = Arc::new(Blue::connect(&blue_config).await?);
     let inspection = Inspection::take(&blue, &green, &choices).await?;
     let survey = Survey::take(&blue, &green, &inspection).await?;
+    drop(waiting);
     let answer = answer(&blue, &green, inspection, survey);
     match args.common.format {
         Format::Json => text::print_json(&answer),
-        Format::Text => print(&answer, &blue),
+        Format::Text => print(&answer, &blue, args.common.verbose > 0),
     }
     let stops = answer.findings.iter().any(|finding| finding.weight == Weight::Stop);
     Ok(if stops { 4 } else { 0 })
@@ -161,36 +164,32 @@ fn tables(inspection: &Inspection, survey: &Survey) -> Vec<TableAnswer> {
         .collect()
 }
 
-fn print(answer: &Answer, blue: &Blue) {
+fn print(answer: &Answer, blue: &Blue, verbose: bool) {
     anstream::println!("{BOLD}Kong {} ({}){BOLD:#}", answer.kong, answer.edition);
-    anstream::println!(
-        "  blue   {} · {} · keyspace {}",
-        answer.blue.server,
-        answer.blue.version,
-        answer.blue.name
-    );
-    anstream::println!(
-        "  green  {} · {} · database {}",
-        answer.green.server,
-        answer.green.version,
-        answer.green.name
-    );
+    anstream::println!("  blue   {}", text::side(&answer.blue, "keyspace"));
+    anstream::println!("  green  {}\n", text::side(&answer.green, "database"));
     let up = answer.nodes.iter().filter(|node| node.up).count();
     let style = if up == answer.nodes.len() { GOOD } else { BAD };
-    anstream::println!("\n  nodes        {style}{up} of {} up{style:#}", answer.nodes.len());
+    anstream::println!("  nodes        {style}{up} of {} up{style:#}", answer.nodes.len());
     for node in answer.nodes.iter().filter(|node| !node.up) {
         anstream::println!("               {BAD}{} is down{BAD:#}", node.address);
     }
-    anstream::println!("  consistency  {} – {}", answer.consistency, blue.config().consistency.risk());
-    anstream::println!("  migrations   blue {} · green {}", answer.migrations.blue, answer.migrations.green);
+    let line = |name: &str, text: &str| anstream::println!("  {name:<11}  {}", wrapped(text, 15, 15));
+    line("consistency", &format!("{}: {}", answer.consistency, blue.config().consistency.risk()));
+    let migrations = &answer.migrations;
+    if migrations.blue == migrations.green {
+        line("migrations", &format!("{} on both sides", migrations.blue));
+    } else {
+        line("migrations", &format!("blue {} · green {}", migrations.blue, migrations.green));
+    }
     let name = |one: &WorkspaceAnswer| one.name.clone().unwrap_or_else(|| format!("(no name: {})", one.id));
-    let names: Vec<String> = answer.workspaces.iter().map(name).collect();
-    anstream::println!("  workspaces   {}", names.join(", "));
+    line("workspaces", &answer.workspaces.iter().map(name).collect::<Vec<String>>().join(", "));
     let free = answer
         .green_free_bytes
         .map_or("free space not known from here".to_owned(), |bytes| format!("{} free", size(bytes)));
-    anstream::println!("  green's size {}, {free}\n", size(u64::try_from(answer.green_bytes).unwrap_or(0)));
-    anstream::println!("{}", table_of(answer));
+    line("green", &format!("{} used, {free}", size(u64::try_from(answer.green_bytes).unwrap_or(0))));
+    anstream::println!("\n{}", table_of(answer, verbose));
+    print_left(answer, verbose);
     text::print_findings(&answer.findings);
     if answer.findings.iter().all(|finding| finding.weight != Weight::Stop) {
         anstream::println!("\n{GOOD}Ready.{GOOD:#} Next: kongferry plan, with the same addresses.");
@@ -201,20 +200,37 @@ fn print(answer: &Answer, blue: &Blue) {
     }
 }
 
-fn table_of(answer: &Answer) -> comfy_table::Table {
-    let mut shown = text::table(&["table", "on blue", "on green", "written by", "moves"]);
+fn table_of(answer: &Answer, verbose: bool) -> comfy_table::Table {
+    let mut shown = text::table(&["table", "on blue", "on green", "written by"]);
     let number = |rows: Option<u64>| rows.map_or_else(|| "–".to_owned(), grouped);
-    for table in &answer.tables {
-        let moves = if table.moved { "yes" } else { "no" };
-        shown.add_row(vec![
-            table.table.clone(),
-            number(table.on_blue),
-            number(table.on_green),
-            table.writer.to_owned(),
-            moves.to_owned(),
-        ]);
+    let mut row = |name: String, on_blue, on_green, writer: &str| {
+        shown.add_row(vec![name, number(on_blue), number(on_green), writer.to_owned()]);
+    };
+    let rows = |table: &TableAnswer| table.on_blue.unwrap_or(0).max(table.on_green.unwrap_or(0));
+    let moved: Vec<&TableAnswer> = answer.tables.iter().filter(|table| table.moved).collect();
+    let (listed, small) =
+        if verbose { (moved, Vec::new()) } else { text::without_small(moved, |table| Some(rows(table))) };
+    for table in listed {
+        row(table.table.clone(), table.on_blue, table.on_green, table.writer);
+    }
+    if !small.is_empty() {
+        let sum =
+            |of: fn(&TableAnswer) -> Option<u64>| Some(small.iter().filter_map(|table| of(table)).sum());
+        let name = format!("{} more that move", small.len());
+        row(name, sum(|table| table.on_blue), sum(|table| table.on_green), "");
     }
     shown
+}
+
+/// What stays behind: by name in one line, or each with its reason.
+fn print_left(answer: &Answer, verbose: bool) {
+    let left = answer.tables.iter().filter(|table| !table.moved && table.on_blue.unwrap_or(0) > 0);
+    let left: Vec<(&str, u64, &str)> = left
+        .map(|table| {
+            (table.table.as_str(), table.on_blue.unwrap_or(0), table.reason.as_deref().unwrap_or_default())
+        })
+        .collect();
+    text::print_left("Does not move", &left, verbose);
 }
 
 fn size(bytes: u64) -> String {

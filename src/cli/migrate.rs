@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::connect::{BlueArgs, CommonArgs, Format, GreenArgs};
-use super::{progress, text};
+use super::{progress, summary, text};
 use crate::blue::session::Blue;
 use crate::error::{Error, Kind, Result};
 use crate::green::session::Green;
@@ -99,15 +99,15 @@ pub async fn run(args: &MigrateArgs) -> Result<u8> {
             Error::usage("migrate asks before it applies, and here is nobody to ask").remedy("Add --yes.")
         );
     }
+    let observer = progress::observer(&args.common, "looking at both sides");
     let green = Green::connect(&green_config, &application_name()).await?;
     let blue = Arc::new(Blue::connect(&blue_config).await?);
     let inspection = Inspection::take(&blue, &green, &options.choices).await?;
-    let observer = progress::observer(&args.common);
-    let confirm = |report: &Report| if args.yes { Ok(true) } else { ask(report) };
+    let confirm = |report: &Report| if args.yes { Ok(true) } else { ask(report, args.common.verbose > 0) };
     let report = Box::pin(migrate::run(blue, &green, inspection, &options, observer, &confirm)).await?;
     match args.common.format {
         Format::Json => text::print_json(&report),
-        Format::Text => text::print_report(&report),
+        Format::Text => summary::print(&report, args.common.verbose > 0),
     }
     Ok(report.exit_code())
 }
@@ -126,8 +126,8 @@ fn options(args: &MigrateArgs) -> Result<Options> {
 }
 
 /// Asks once, with the counts.
-fn ask(report: &Report) -> Result<bool> {
-    text::print_counts(report);
+fn ask(report: &Report, verbose: bool) -> Result<bool> {
+    summary::print_counts(report, verbose);
     let cannot = |e| Error::new(Kind::Io, "cannot ask on this terminal").source(e);
     anstream::eprint!(
         "\nApply this to green ({}, database {})? [y/N] ",

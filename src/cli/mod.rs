@@ -5,6 +5,7 @@ mod inspect;
 mod migrate;
 mod plan;
 mod progress;
+mod summary;
 mod text;
 
 use std::process::ExitCode;

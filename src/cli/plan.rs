@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::connect::{BlueArgs, CommonArgs, Format, GreenArgs};
 use super::migrate::{TableArgs, application_name};
-use super::{progress, text};
+use super::{progress, summary, text};
 use crate::blue::session::Blue;
 use crate::error::{Error, Result};
 use crate::green::config::GreenConfig;
@@ -66,12 +66,17 @@ pub async fn run(args: &PlanArgs) -> Result<u8> {
         return Err(Error::usage("plan --quick needs green, whose tables say what the rows are converted to")
             .remedy("Give --green as well, or leave out --quick: then plan builds the tables of blue's version itself."));
     }
+    let before = if args.quick {
+        "looking at both sides"
+    } else {
+        "looking at both sides, starting a scratch PostgreSQL"
+    };
+    let observer = progress::observer(&args.common, before);
     let green = match &green_config {
         Some(config) => Some(Green::connect(config, &application_name()).await?),
         None => None,
     };
     let blue = Arc::new(Blue::connect(&blue_config).await?);
-    let observer = progress::observer(&args.common);
     let report = Box::pin(rehearsal::run(blue, green.as_ref(), &rehearsal, observer)).await?;
     print(args, &report);
     Ok(report.exit_code())
@@ -92,9 +97,9 @@ fn print(args: &PlanArgs, report: &PlanReport) {
     if args.columns {
         print_columns(report);
     }
-    text::print_report(&report.report);
+    summary::print(&report.report, args.common.verbose > 0);
     for line in &report.not_checked {
-        anstream::println!("\n{}not checked:{:#} {line}", text::WARN, text::WARN);
+        anstream::println!("\n{}not checked:{:#} {}", text::WARN, text::WARN, text::wrapped(line, 13, 7));
     }
 }
 

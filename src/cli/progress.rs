@@ -11,11 +11,14 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::connect::CommonArgs;
-use super::text::grouped;
+use super::text::{grouped, spent};
 use crate::progress::{Observer, Phase, Unwatched};
 
 /// How often a plain line may be written about one table.
 const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// How often a line with a running clock is drawn.
+const TICK: Duration = Duration::from_millis(200);
 
 /// A table with fewer rows than this is done before anybody could read a bar about it.
 const WORTH_A_BAR: u64 = 2_000;
@@ -23,12 +26,12 @@ const WORTH_A_BAR: u64 = 2_000;
 /// The bars that are on the screen, if any: the log is written above them.
 static BARS: OnceLock<MultiProgress> = OnceLock::new();
 
-/// The observer that fits the terminal and the flags.
-pub fn observer(common: &CommonArgs) -> Arc<dyn Observer> {
+/// The observer that fits the terminal and the flags. Until the first phase it says what goes on before it.
+pub fn observer(common: &CommonArgs, before: &'static str) -> Arc<dyn Observer> {
     if common.quiet {
         Arc::new(Unwatched)
     } else if std::io::stderr().is_terminal() {
-        Arc::new(Bars::new(BARS.get_or_init(MultiProgress::new).clone()))
+        Arc::new(Bars::new(BARS.get_or_init(MultiProgress::new).clone(), waiting(common, before)))
     } else {
         Arc::new(Lines::default())
     }
@@ -68,30 +71,99 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A bar per table, and one for the phase.
+/// Something that goes on before there is anything to count; it is gone from the screen when it is dropped.
+pub struct Waiting(Option<ProgressBar>);
+
+/// Says on a terminal what is going on.
+pub fn waiting(common: &CommonArgs, what: &'static str) -> Waiting {
+    if common.quiet || !std::io::stderr().is_terminal() {
+        return Waiting(None);
+    }
+    let line = BARS.get_or_init(MultiProgress::new).add(ProgressBar::new_spinner());
+    line.set_style(style("  {msg} … {elapsed}"));
+    line.set_message(what);
+    line.enable_steady_tick(TICK);
+    Waiting(Some(line))
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(line) = self.0.take() {
+            line.finish_and_clear();
+        }
+    }
+}
+
+/// A bar per large table while blue is read, and a line for the phase.
 struct Bars {
     screen: MultiProgress,
-    phase: Mutex<Option<ProgressBar>>,
+    before: Mutex<Option<Waiting>>,
+    phase: Mutex<Option<Current>>,
     tables: Mutex<BTreeMap<String, Table>>,
+}
+
+/// The phase that goes on.
+struct Current {
+    phase: Phase,
+    line: ProgressBar,
+    began: Instant,
+    tables: usize,
+    done: usize,
+    rows: u64,
 }
 
 struct Table {
     bar: Option<ProgressBar>,
+    began: Instant,
     rows: u64,
     parts: (usize, usize),
 }
 
+impl Current {
+    /// What is known of it now, after its name.
+    fn shown(&self) -> String {
+        let tables = format!("{} of {} tables", self.done.min(self.tables), self.tables);
+        match self.phase {
+            // References are checked until nothing more falls, so nobody knows how often a table's turn comes.
+            Phase::Checking => format!("{} tables", self.tables),
+            _ if self.rows > 0 => format!("{tables} · {} rows", grouped(self.rows)),
+            _ => tables,
+        }
+    }
+
+    fn end(self) {
+        let rows = if self.rows > 0 { format!("{} rows, ", grouped(self.rows)) } else { String::new() };
+        let time = spent(self.began.elapsed().as_secs_f64());
+        self.line.set_style(style("  {prefix:.bold}  {msg}"));
+        self.line.abandon_with_message(format!("{rows}{} tables, {time}", self.tables));
+    }
+}
+
 impl Bars {
-    fn new(screen: MultiProgress) -> Bars {
-        Bars { screen, phase: Mutex::new(None), tables: Mutex::new(BTreeMap::new()) }
+    fn new(screen: MultiProgress, before: Waiting) -> Bars {
+        Bars {
+            screen,
+            before: Mutex::new(Some(before)),
+            phase: Mutex::new(None),
+            tables: Mutex::new(BTreeMap::new()),
+        }
     }
 
     fn bar(&self, name: &str) -> ProgressBar {
         let bar = self.screen.insert_from_back(1, ProgressBar::no_length());
-        bar.set_style(style("  {prefix:<30} {bar:20.cyan/dim} {human_pos:>11} rows {per_sec:>12} {msg}"));
+        bar.set_style(style(if is_wide() {
+            "    {prefix:<30!} {bar:24.cyan/dim} {human_pos:>11} rows  {msg}"
+        } else {
+            "    {prefix:<22!} {bar:10.cyan/dim} {human_pos:>10} rows  {msg}"
+        }));
         bar.set_prefix(name.to_owned());
         bar
     }
+}
+
+/// Whether there is room for more than 80 columns.
+fn is_wide() -> bool {
+    console::Term::stderr().size_checked().is_some_and(|(_, columns)| columns >= 100)
 }
 
 fn style(template: &str) -> ProgressStyle {
@@ -100,20 +172,49 @@ fn style(template: &str) -> ProgressStyle {
         .progress_chars("━━─")
 }
 
+impl Table {
+    /// Rows per second since the first one.
+    fn rate(&self) -> f64 {
+        self.rows as f64 / self.began.elapsed().as_secs_f64().max(0.001)
+    }
+
+    fn done(&self) {
+        let Some(bar) = &self.bar else { return };
+        bar.set_length(self.rows);
+        bar.set_position(self.rows);
+        bar.set_message(format!("{}/s", grouped(self.rate() as u64)));
+        bar.abandon();
+    }
+}
+
 impl Observer for Bars {
     fn phase(&self, phase: Phase, tables: usize) {
         self.finish();
-        let bar = self.screen.add(ProgressBar::new(tables as u64));
-        bar.set_style(style("{prefix:<32.bold} {bar:20.green/dim} {pos:>11} of {len} tables, {elapsed}"));
-        bar.set_prefix(phase.word());
-        bar.enable_steady_tick(Duration::from_millis(200));
-        *lock(&self.phase) = Some(bar);
+        let line = self.screen.add(ProgressBar::new_spinner());
+        line.set_style(style("  {prefix:.bold}  {msg} · {elapsed}"));
+        line.set_prefix(phase.word());
+        let current = Current { phase, line, began: Instant::now(), tables, done: 0, rows: 0 };
+        current.line.set_message(current.shown());
+        current.line.enable_steady_tick(TICK);
+        *lock(&self.phase) = Some(current);
     }
 
     fn rows(&self, name: &str, rows: u64) {
+        let mut phase = lock(&self.phase);
+        let Some(current) = &mut *phase else { return };
+        current.rows += rows;
+        current.line.set_message(current.shown());
+        // The other phases know a table's rows only when they are done with it.
+        if current.phase != Phase::Staging {
+            return;
+        }
         let mut tables = lock(&self.tables);
-        let table =
-            tables.entry(name.to_owned()).or_insert_with(|| Table { bar: None, rows: 0, parts: (0, 0) });
+        let table = tables.entry(name.to_owned()).or_insert_with(|| Table {
+            bar: None,
+            began: Instant::now(),
+            rows: 0,
+            parts: (0, 0),
+        });
         table.rows += rows;
         if table.bar.is_none() && table.rows >= WORTH_A_BAR {
             table.bar = Some(self.bar(name));
@@ -130,29 +231,31 @@ impl Observer for Bars {
         let Some(bar) = &table.bar else { return };
         // Nobody counts millions of rows beforehand; the ring's parts are of one size, so they tell the length.
         let length = u128::from(table.rows) * table.parts.1 as u128 / (table.parts.0 as u128).max(1);
-        bar.set_length(u64::try_from(length).unwrap_or(u64::MAX));
-        bar.set_message(format!("{} left", indicatif::HumanDuration(bar.eta())));
+        let length = u64::try_from(length).unwrap_or(u64::MAX);
+        bar.set_length(length);
+        let left = length.saturating_sub(table.rows) as f64 / table.rate();
+        bar.set_message(format!("{}/s, {} left", grouped(table.rate() as u64), spent(left.ceil())));
     }
 
     fn done(&self, name: &str) {
-        if let Some(Table { bar: Some(bar), rows, .. }) = lock(&self.tables).get(name) {
-            bar.set_length(*rows);
-            bar.set_message("");
-            bar.abandon();
+        if let Some(table) = lock(&self.tables).get(name) {
+            table.done();
         }
-        if let Some(bar) = &*lock(&self.phase) {
-            bar.inc(1);
+        if let Some(current) = &mut *lock(&self.phase) {
+            current.done += 1;
+            current.line.set_message(current.shown());
         }
     }
 
     fn finish(&self) {
+        drop(lock(&self.before).take());
         for table in std::mem::take(&mut *lock(&self.tables)).into_values() {
             if let Some(bar) = table.bar {
                 bar.finish_and_clear();
             }
         }
-        if let Some(bar) = lock(&self.phase).take() {
-            bar.abandon();
+        if let Some(current) = lock(&self.phase).take() {
+            current.end();
         }
     }
 }

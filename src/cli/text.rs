@@ -1,4 +1,4 @@
-//! How results and errors look: a summary that fits a screen, colours that mean something, JSON for programs.
+//! How results and errors look: colours that mean something, lines that fit the screen, JSON for programs.
 //!
 //! Red is what stopped or was left behind, yellow what wants a look, green what is done.
 
@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::error::Error;
 use crate::inspect::{Finding, Weight};
-use crate::migrate::report::{Counts, Group, Outcome, Report, TableReport};
+use crate::migrate::report::Side;
 
 /// Something done.
 pub const GOOD: Style = AnsiColor::Green.on_default().bold();
@@ -18,9 +18,6 @@ pub const WARN: Style = AnsiColor::Yellow.on_default();
 pub const BAD: Style = AnsiColor::Red.on_default().bold();
 /// A heading.
 pub const BOLD: Style = Style::new().bold();
-
-/// Groups of one kind that are listed before the rest is only counted.
-const LISTED: usize = 8;
 
 /// A number with its thousands apart.
 pub fn grouped(number: u64) -> String {
@@ -35,13 +32,78 @@ pub fn grouped(number: u64) -> String {
     shown
 }
 
+/// So many things: "1 row", "2 rows".
+pub fn counted(number: u64, one: &str) -> String {
+    let ending = if number == 1 { "" } else { "s" };
+    format!("{} {one}{ending}", grouped(number))
+}
+
+/// Time in a few letters: "4.2 s", "1 min 20 s", "2 h 05 min".
+pub fn spent(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    match whole {
+        0..60 => format!("{seconds:.1} s"),
+        60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
+        _ => format!("{} h {:02} min", whole / 3600, whole / 60 % 60),
+    }
+}
+
+/// Breaks a text between words where the screen ends; the lines after the first begin with `indent` blanks, and
+/// `used` columns of the first are taken already. Text for a pipe stays on one line.
+pub fn wrapped(text: &str, used: usize, indent: usize) -> String {
+    let screen = console::Term::stdout().size_checked().map(|(_, columns)| usize::from(columns));
+    screen.map_or_else(|| text.to_owned(), |columns| wrapped_at(columns, text, used, indent))
+}
+
+fn wrapped_at(columns: usize, text: &str, used: usize, indent: usize) -> String {
+    let mut shown = String::with_capacity(text.len() + 16);
+    let mut at = used;
+    for (number, word) in text.split(' ').enumerate() {
+        let length = console::measure_text_width(word);
+        if number > 0 && at + 1 + length > columns {
+            shown.push('\n');
+            shown.push_str(&" ".repeat(indent));
+            at = indent;
+        } else if number > 0 {
+            shown.push(' ');
+            at += 1;
+        }
+        shown.push_str(word);
+        at += length;
+    }
+    shown
+}
+
+/// Items of a list that get a line of their own before the small ones are added up.
+const LARGE: usize = 8;
+
+/// Parts a list, whose order stays, into what is listed and what is small. `size` is none for an item that is listed
+/// in any case.
+pub fn without_small<T>(items: Vec<&T>, size: impl Fn(&T) -> Option<u64>) -> (Vec<&T>, Vec<&T>) {
+    let mut plain: Vec<(u64, usize)> =
+        items.iter().enumerate().filter_map(|(at, item)| Some((size(item)?, at))).collect();
+    plain.sort_by_key(|(size, at)| (std::cmp::Reverse(*size), *at));
+    // One item takes no more room than the line that says there is one.
+    let enough = if plain.len() == LARGE + 1 { plain.len() } else { LARGE };
+    let small: Vec<usize> = plain.into_iter().skip(enough).map(|(_, at)| at).collect();
+    let is_small = |at: usize| small.contains(&at);
+    let listed = items.iter().enumerate().filter(|(at, _)| !is_small(*at)).map(|(_, item)| *item).collect();
+    (listed, items.iter().enumerate().filter(|(at, _)| is_small(*at)).map(|(_, item)| *item).collect())
+}
+
+/// One side in one line, without what distributors add to their version.
+pub fn side(side: &Side, container: &str) -> String {
+    let version = side.version.split(" (").next().unwrap_or(&side.version);
+    format!("{} · {version} · {container} {}", side.server, side.name)
+}
+
 /// A table without lines, the first column to the left, the others to the right.
 pub fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header.iter().copied());
     for (at, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((if at == 0 { 2 } else { 1 }, 1));
+        column.set_padding((2, 0));
         if at > 0 {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -83,125 +145,23 @@ pub fn print_error_json(error: &Error) {
     }));
 }
 
-/// The counts of every table that has rows, to stderr: what a person is asked about.
-pub fn print_counts(report: &Report) {
-    anstream::eprintln!("{}", counts(report));
-}
-
-fn counts(report: &Report) -> String {
-    let mut shown = table(&["table", "on blue", "applied", "repaired", "rejected", "expired", "not copied"]);
-    let (with_rows, empty): (Vec<&TableReport>, Vec<&TableReport>) =
-        report.tables.iter().partition(|table| table.counts.source > 0);
-    for one in with_rows {
-        shown.add_row(count_row(&one.table, &one.counts));
-    }
-    shown.add_row(count_row("total", &report.totals));
-    let empty = match empty.len() {
-        0 => String::new(),
-        many => format!("\n  ({many} more tables have no rows on blue)"),
-    };
-    format!("{shown}{empty}")
-}
-
-fn count_row(name: &str, counts: &Counts) -> Vec<String> {
-    let blank = |number: u64| if number == 0 { "·".to_owned() } else { grouped(number) };
-    vec![
-        name.to_owned(),
-        grouped(counts.source),
-        blank(counts.applied),
-        blank(counts.repaired),
-        blank(counts.rejected),
-        blank(counts.expired),
-        blank(counts.not_copied),
-    ]
-}
-
-/// The summary of `plan` and `migrate`, to stdout.
-pub fn print_report(report: &Report) {
-    anstream::println!("{}", headline(report));
-    anstream::println!(
-        "  blue   {} · {} · keyspace {}",
-        report.blue.server,
-        report.blue.version,
-        report.blue.name
-    );
-    anstream::println!(
-        "  green  {} · {} · database {}\n",
-        report.green.server,
-        report.green.version,
-        report.green.name
-    );
-    anstream::println!("{}", counts(report));
-    print_left(report);
-    print_groups("Rejected", BAD, &report.rejects);
-    print_groups("Repaired", WARN, &report.repairs);
-    print_groups("Worth a look", WARN, &report.notes);
-    print_findings(&report.warnings);
-    if let Some(file) = &report.rejects_file {
-        anstream::println!("\n  Rejects file: {file}");
-    }
-    if let Some(refusal) = &report.refusal {
-        anstream::println!("\n{BAD}Refused:{BAD:#} {}", refusal.problem);
-        refusal.details.iter().for_each(|detail| anstream::println!("  {detail}"));
-        if let Some(remedy) = &refusal.remedy {
-            anstream::println!("{WARN}to do:{WARN:#} {remedy}");
-        }
-    }
-    print_next(&report.next);
-}
-
-fn headline(report: &Report) -> String {
-    let rate = |rows: u64, seconds: f64| if seconds > 0.0 { rows as f64 / seconds } else { 0.0 };
-    let on_green = report.totals.applied + report.totals.repaired;
-    let time = format!("{:.1} s", report.seconds.total);
-    let kong = format!("Kong {}", report.kong);
-    match report.outcome {
-        Outcome::Applied => format!(
-            "{GOOD}Applied.{GOOD:#} {kong}: {} rows stand on green after {time} ({} rows/s).",
-            grouped(on_green),
-            grouped(rate(on_green, report.seconds.total) as u64)
-        ),
-        Outcome::Rehearsed => format!(
-            "{GOOD}Rehearsed.{GOOD:#} {kong}: {} of {} rows would be applied; green was not written ({time}).",
-            grouped(on_green),
-            grouped(report.totals.source)
-        ),
-        Outcome::Refused => format!("{BAD}Refused; green is as it was.{BAD:#} {kong}, after {time}."),
-    }
-}
-
-fn print_left(report: &Report) {
-    let left: Vec<&TableReport> =
-        report.tables.iter().filter(|table| table.counts.not_copied > 0 && table.reason.is_some()).collect();
+/// Tables that stay behind, each with its rows and the reason: by name in one line, or one by one.
+pub fn print_left(title: &str, left: &[(&str, u64, &str)], verbose: bool) {
     if left.is_empty() {
         return;
     }
-    anstream::println!("\n{BOLD}Not copied{BOLD:#}");
-    for table in left {
-        anstream::println!("  {:<30} {}", table.table, table.reason.as_deref().unwrap_or_default());
-    }
-}
-
-fn print_groups(title: &str, style: Style, groups: &[Group]) {
-    if groups.is_empty() {
+    if verbose {
+        anstream::println!("\n{BOLD}{title}{BOLD:#}");
+        for (table, _, reason) in left {
+            anstream::println!("  {table:<30} {}", wrapped(reason, 33, 33));
+        }
         return;
     }
-    anstream::println!("\n{style}{title}{style:#}");
-    for group in groups.iter().take(LISTED) {
-        let column = group.column.as_deref().map(|column| format!(".{column}")).unwrap_or_default();
-        let place = format!("{}{column}", group.table);
-        let examples: Vec<String> =
-            group.examples.iter().take(2).map(crate::green::apply::shown_key).collect();
-        anstream::println!(
-            "  {:>9}  {place:<34} {}, such as {}",
-            grouped(group.rows),
-            group.reason,
-            examples.join(", ")
-        );
-    }
-    if groups.len() > LISTED {
-        anstream::println!("  … and {} more kinds (--format json lists all)", groups.len() - LISTED);
-    }
+    let names: Vec<String> =
+        left.iter().map(|(table, rows, _)| format!("{table} {}", grouped(*rows))).collect();
+    let used = title.len() + 2;
+    let line = wrapped(&format!("{} (-v says why)", names.join(", ")), used, used);
+    anstream::println!("\n{BOLD}{title}{BOLD:#}  {line}");
 }
 
 /// What was found and weighs, one sentence each with its remedy.
@@ -211,17 +171,8 @@ pub fn print_findings(findings: &[Finding]) {
             Weight::Stop => ("first", BAD),
             Weight::Warn => ("note", WARN),
         };
-        anstream::println!("\n{style}{word}:{style:#} {}.\n       {}", finding.problem, finding.remedy);
-    }
-}
-
-fn print_next(next: &[String]) {
-    if next.is_empty() {
-        return;
-    }
-    anstream::println!("\n{BOLD}Next{BOLD:#}");
-    for (at, step) in next.iter().enumerate() {
-        anstream::println!("  {}. {step}", at + 1);
+        anstream::println!("\n{style}{word}:{style:#} {}", wrapped(&format!("{}.", finding.problem), 7, 7));
+        anstream::println!("       {}", wrapped(&finding.remedy, 7, 7));
     }
 }
 
@@ -235,5 +186,37 @@ mod tests {
         assert_eq!(grouped(999), "999");
         assert_eq!(grouped(1000), "1,000");
         assert_eq!(grouped(1_234_567), "1,234,567");
+    }
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!(
+            (counted(1, "row"), counted(0, "row"), counted(1200, "row")),
+            ("1 row".into(), "0 rows".into(), "1,200 rows".into())
+        );
+    }
+
+    #[test]
+    fn time_is_told_in_what_people_count_in() {
+        assert_eq!(
+            (spent(0.26), spent(59.4), spent(80.0), spent(7500.0)),
+            ("0.3 s".into(), "59.4 s".into(), "1 min 20 s".into(), "2 h 05 min".into())
+        );
+    }
+
+    #[test]
+    fn the_largest_are_listed_in_their_order() {
+        let sizes: Vec<u64> = vec![1, 90, 2, 80, 70, 60, 50, 40, 30, 20, 0];
+        let (listed, small) = without_small(sizes.iter().collect(), |size| (*size > 0).then_some(*size));
+        assert_eq!(listed, [&90, &80, &70, &60, &50, &40, &30, &20, &0]);
+        assert_eq!(small, [&1, &2]);
+        let (listed, small) = without_small(sizes.iter().take(9).collect(), |size| Some(*size));
+        assert_eq!((listed.len(), small.len()), (9, 0));
+    }
+
+    #[test]
+    fn lines_break_between_words() {
+        assert_eq!(wrapped_at(12, "one two three four", 3, 2), "one two\n  three four");
+        assert_eq!(wrapped_at(5, "unbreakable", 0, 2), "unbreakable");
     }
 }

@@ -1,0 +1,221 @@
+//! The summary of `plan` and `migrate`: one screen that says where every row went; all of it with `-v` or as JSON.
+
+use super::text::{self, BAD, BOLD, GOOD, WARN, counted, grouped, spent, wrapped};
+use crate::migrate::report::{Counts, Group, Outcome, Report, TableReport};
+
+/// Groups of one kind that are listed before the rest is only counted.
+const LISTED: usize = 6;
+
+/// The counts of every table that has rows, to stderr: what a person is asked about.
+pub fn print_counts(report: &Report, verbose: bool) {
+    anstream::eprintln!("{}", counts(report, verbose));
+}
+
+/// The summary of `plan` and `migrate`, to stdout.
+pub fn print(report: &Report, verbose: bool) {
+    anstream::println!("{}", headline(report));
+    anstream::println!("  blue   {}", text::side(&report.blue, "keyspace"));
+    if report.green.server.is_empty() {
+        anstream::println!("  green  not given; the tables of Kong {} stood in for it\n", report.kong);
+    } else {
+        anstream::println!("  green  {}\n", text::side(&report.green, "database"));
+    }
+    anstream::println!("{}", counts(report, verbose));
+    print_left(report, verbose);
+    print_groups("Rejected", BAD, &report.rejects, verbose);
+    print_groups("Repaired", WARN, &report.repairs, verbose);
+    print_groups("Worth a look", WARN, &report.notes, verbose);
+    text::print_findings(&report.warnings);
+    if let Some(file) = &report.rejects_file {
+        anstream::println!("\n  Rejects file: {file}");
+    }
+    print_refusal(report);
+    print_next(&report.next);
+}
+
+fn headline(report: &Report) -> String {
+    let on_green = report.totals.applied + report.totals.repaired;
+    let time = spent(report.seconds.total);
+    let kong = format!("Kong {}", report.kong);
+    match report.outcome {
+        Outcome::Applied => format!(
+            "{GOOD}Applied.{GOOD:#} {kong}: {} on green after {time}{}.",
+            counted(on_green, "row"),
+            rate(on_green, report.seconds.total)
+        ),
+        Outcome::Rehearsed => format!(
+            "{GOOD}Rehearsed.{GOOD:#} {kong}: {} of {} would be applied; green was not written ({time}).",
+            grouped(on_green),
+            counted(report.totals.source, "row")
+        ),
+        Outcome::Refused => format!("{BAD}Refused; green is as it was.{BAD:#} {kong}, after {time}."),
+    }
+}
+
+/// Said only where there is enough to measure.
+fn rate(rows: u64, seconds: f64) -> String {
+    if seconds < 1.0 || rows < 10_000 {
+        return String::new();
+    }
+    format!(" ({} rows/s)", grouped((rows as f64 / seconds) as u64))
+}
+
+/// One column of the counts: its heading, and what it shows of a table.
+type Column = (&'static str, fn(&Counts) -> u64);
+
+/// The classes that are shown only where some table has rows in them.
+const CLASSES: [Column; 4] = [
+    ("repaired", |counts| counts.repaired),
+    ("rejected", |counts| counts.rejected),
+    ("expired", |counts| counts.expired),
+    ("not copied", |counts| counts.not_copied),
+];
+
+fn counts(report: &Report, verbose: bool) -> String {
+    let shown: Vec<Column> = CLASSES.into_iter().filter(|(_, class)| class(&report.totals) > 0).collect();
+    let header: Vec<&str> =
+        ["table", "on blue", "applied"].into_iter().chain(shown.iter().map(|(name, _)| *name)).collect();
+    let mut table = text::table(&header);
+    let mut row = |name: &str, counts: &Counts| {
+        let blank = |number: u64| if number == 0 { "·".to_owned() } else { grouped(number) };
+        let classes = shown.iter().map(|(_, class)| blank(class(counts)));
+        let row = [name.to_owned(), grouped(counts.source), blank(counts.applied)].into_iter().chain(classes);
+        table.add_row(row.collect::<Vec<String>>());
+    };
+    let folded = folded(&report.tables, verbose);
+    folded.listed.iter().for_each(|one| row(&one.table, &one.counts));
+    for (tables, what) in [(&folded.small, "smaller table"), (&folded.left, "table that does not move")] {
+        if let Some(sum) = sum(tables) {
+            row(&plural(tables.len(), what), &sum);
+        }
+    }
+    row("total", &report.totals);
+    let empty = report.tables.iter().filter(|table| table.counts.source == 0).count();
+    match empty {
+        0 => table.to_string(),
+        _ => format!("{table}\n  ({} empty on blue)", counted(empty as u64, "table")),
+    }
+}
+
+fn plural(tables: usize, what: &str) -> String {
+    match (tables, what) {
+        (1, _) => format!("1 {what}"),
+        (many, "table that does not move") => format!("{many} that do not move"),
+        (many, _) => format!("{many} {what}s"),
+    }
+}
+
+/// Tables with rows: those that get a line, and those that are added up.
+struct Folded<'a> {
+    listed: Vec<&'a TableReport>,
+    small: Vec<&'a TableReport>,
+    left: Vec<&'a TableReport>,
+}
+
+/// A table is listed when something happened to it that wants a look, or when it is one of the largest.
+fn folded(tables: &[TableReport], verbose: bool) -> Folded<'_> {
+    let with_rows = tables.iter().filter(|table| table.counts.source > 0);
+    let (left, moved): (Vec<&TableReport>, Vec<&TableReport>) =
+        with_rows.partition(|table| !verbose && table.counts.not_copied == table.counts.source);
+    if verbose {
+        return Folded { listed: moved, small: Vec::new(), left };
+    }
+    let (listed, small) = text::without_small(moved, |table| {
+        (table.counts.applied == table.counts.source).then_some(table.counts.source)
+    });
+    Folded { listed, small, left }
+}
+
+fn sum(tables: &[&TableReport]) -> Option<Counts> {
+    let mut sum = Counts::default();
+    tables.iter().for_each(|table| sum.add(&table.counts));
+    (!tables.is_empty()).then_some(sum)
+}
+
+fn print_left(report: &Report, verbose: bool) {
+    let left: Vec<(&str, u64, &str)> = report
+        .tables
+        .iter()
+        .filter(|table| table.counts.not_copied > 0)
+        .filter_map(|table| Some((table.table.as_str(), table.counts.not_copied, table.reason.as_deref()?)))
+        .collect();
+    text::print_left("Not copied", &left, verbose);
+}
+
+fn print_groups(title: &str, style: anstyle::Style, groups: &[Group], verbose: bool) {
+    if groups.is_empty() {
+        return;
+    }
+    anstream::println!("\n{style}{title}{style:#}");
+    let listed = if verbose { groups.len() } else { LISTED };
+    let place = |group: &Group| match &group.column {
+        Some(column) => format!("{}.{column}", group.table),
+        None => group.table.clone(),
+    };
+    let width = groups.iter().take(listed).map(|group| place(group).len()).max().unwrap_or(0);
+    for group in groups.iter().take(listed) {
+        let examples = group.examples.iter().map(crate::green::apply::shown_key);
+        let examples: Vec<String> = examples.take(if verbose { 3 } else { 1 }).collect();
+        let such_as = if group.rows as usize > examples.len() { "such as " } else { "" };
+        let line = format!("{}: {such_as}{}", group.reason, examples.join(", "));
+        let used = 2 + 7 + 2 + width + 2;
+        anstream::println!(
+            "  {:>7}  {:<width$}  {}",
+            grouped(group.rows),
+            place(group),
+            wrapped(&line, used, used)
+        );
+    }
+    if groups.len() > listed {
+        anstream::println!("  … and {} (-v lists all)", counted((groups.len() - listed) as u64, "more kind"));
+    }
+}
+
+fn print_refusal(report: &Report) {
+    let Some(refusal) = &report.refusal else { return };
+    anstream::println!("\n{BAD}Refused:{BAD:#} {}", wrapped(&refusal.problem, 9, 2));
+    refusal.details.iter().for_each(|detail| anstream::println!("  {}", wrapped(detail, 2, 4)));
+    if let Some(remedy) = &refusal.remedy {
+        anstream::println!("{WARN}to do:{WARN:#} {}", wrapped(remedy, 7, 7));
+    }
+}
+
+fn print_next(next: &[String]) {
+    if next.is_empty() {
+        return;
+    }
+    anstream::println!("\n{BOLD}Next{BOLD:#}");
+    for (at, step) in next.iter().enumerate() {
+        anstream::println!("  {}. {}", at + 1, wrapped(step, 5, 5));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mapping::schema_map::Writer;
+
+    fn table(name: &str, counts: Counts) -> TableReport {
+        TableReport { table: name.to_owned(), writer: Writer::Admin, counts, reason: None }
+    }
+
+    fn moved(name: &str, rows: u64) -> TableReport {
+        table(name, Counts { source: rows, applied: rows, ..Counts::default() })
+    }
+
+    fn names(tables: &[&TableReport]) -> String {
+        tables.iter().map(|table| table.table.as_str()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn small_tables_are_added_up_unless_something_happened_to_them() {
+        let mut tables: Vec<TableReport> = (0..10).map(|n| moved(&format!("t{n}"), 100 - n)).collect();
+        tables.push(table("odd", Counts { source: 2, applied: 1, rejected: 1, ..Counts::default() }));
+        tables.push(table("tags", Counts { source: 60, not_copied: 60, ..Counts::default() }));
+        tables.push(moved("empty", 0));
+        let folded = folded(&tables, false);
+        assert_eq!(names(&folded.listed), "t0 t1 t2 t3 t4 t5 t6 t7 odd");
+        assert_eq!((names(&folded.small), names(&folded.left)), ("t8 t9".to_owned(), "tags".to_owned()));
+        assert_eq!(super::folded(&tables, true).listed.len(), 12);
+    }
+}
