@@ -13,3 +13,4 @@ pub mod process;
 pub mod progress;
 pub mod rehearsal;
 pub mod settings;
+pub mod verify;

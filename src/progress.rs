@@ -11,6 +11,8 @@ pub enum Phase {
     Checking,
     /// The stage is merged into Kong's tables.
     Applying,
+    /// Both sides are read and compared.
+    Comparing,
 }
 
 impl Phase {
@@ -21,6 +23,7 @@ impl Phase {
             Phase::Staging => "stage",
             Phase::Checking => "check",
             Phase::Applying => "apply",
+            Phase::Comparing => "compare",
         }
     }
 }

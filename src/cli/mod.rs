@@ -7,6 +7,7 @@ mod plan;
 mod progress;
 mod summary;
 mod text;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -40,6 +41,8 @@ enum Command {
     Plan(plan::PlanArgs),
     /// Move the keyspace: stage, check, apply in one transaction
     Migrate(migrate::MigrateArgs),
+    /// Prove it: compare both sides, row by row, as Kong would read them
+    Verify(verify::VerifyArgs),
 }
 
 impl Command {
@@ -48,6 +51,7 @@ impl Command {
             Command::Inspect(args) => &args.common,
             Command::Plan(args) => &args.common,
             Command::Migrate(args) => &args.common,
+            Command::Verify(args) => &args.common,
         }
     }
 }
@@ -96,13 +100,14 @@ async fn dispatch(command: &Command) -> Result<u8> {
         Command::Inspect(args) => inspect::run(args).await,
         Command::Plan(args) => plan::run(args).await,
         Command::Migrate(args) => migrate::run(args).await,
+        Command::Verify(args) => verify::run(args).await,
     }
 }
 
 /// What is left to do when the work was cut off, and what to say about green.
 async fn tidy_up(command: &Command) -> String {
     match command {
-        Command::Inspect(_) | Command::Plan(_) => "green is as it was".to_owned(),
+        Command::Inspect(_) | Command::Plan(_) | Command::Verify(_) => "green is as it was".to_owned(),
         Command::Migrate(args) => migrate::tidy_up(args).await,
     }
 }

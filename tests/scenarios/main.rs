@@ -4,3 +4,4 @@
 mod first_load;
 mod fixtures;
 mod support;
+mod verify;

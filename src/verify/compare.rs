@@ -1,0 +1,271 @@
+//! One table: marks of both sides first, then only the rows whose marks differ, read again and field by field.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::Value as Shown;
+
+use super::findings::{Finding, Findings, What};
+use super::report::{Counts, TableReport};
+use super::rules::{Row, Table};
+use super::scan::{self, BlueScan, Sink};
+use super::spool::{Mark, Marker, Short, Spool};
+use super::value::instant;
+use crate::blue::session::Blue;
+use crate::error::Result;
+use crate::green::session::Green;
+use crate::progress::Observer;
+
+/// Two expiries so near are the same: each side counts from a clock of its own (DESIGN, "Time to live").
+const SAME_EXPIRY_MS: i64 = 2_000;
+
+/// Rows read again at a time: what differs may be all of a table, and memory stays flat.
+const AT_A_TIME: usize = 20_000;
+
+/// Everything that comparing a table needs.
+pub struct Comparison<'a> {
+    /// Blue.
+    pub blue: Arc<Blue>,
+    /// Green.
+    pub green: &'a Green,
+    /// Who watches.
+    pub observer: Arc<dyn Observer>,
+    /// Parts of blue read at the same time.
+    pub parallel: usize,
+    /// The column with a row's workspace.
+    pub workspace: Option<&'a str>,
+    /// The column with a composite key.
+    pub cache_key: Option<&'a str>,
+}
+
+type Rows = HashMap<Short, Row>;
+
+/// A row to be read again, and whether blue had it at the first look.
+type Suspect = (Short, bool);
+
+impl Comparison<'_> {
+    /// Compares one table; `rejected` are the keys that the run left behind.
+    pub async fn table(
+        &self,
+        table: Arc<Table>,
+        rejected: &HashSet<String>,
+        findings: &mut Findings,
+    ) -> Result<TableReport> {
+        let marker = Marker::new();
+        let (on_blue, on_green, foreign) = self.marks(&table, &marker).await?;
+        let mut counts = Counts { source: on_blue.rows + foreign, not_copied: foreign, ..Counts::default() };
+        let mut suspects = Vec::new();
+        for (blue, green) in on_blue.partitions().zip(on_green.partitions()) {
+            sift(blue?, green?, &mut counts, &mut suspects);
+        }
+        for some in suspects.chunks(AT_A_TIME) {
+            self.look_again(&table, &marker, some, rejected, &mut counts, findings).await?;
+        }
+        self.observer.done(&table.name);
+        Ok(TableReport {
+            table: table.name.clone(),
+            writer: table.writer,
+            counts,
+            not_compared: table.not_compared.clone(),
+        })
+    }
+
+    async fn marks(&self, table: &Arc<Table>, marker: &Marker) -> Result<(Spool, Spool, u64)> {
+        let spool = || Arc::new(Mutex::new(Spool::new()));
+        let (on_blue, on_green) = (spool(), spool());
+        let into = |spool: &Arc<Mutex<Spool>>| -> Sink {
+            let (spool, table, marker) = (spool.clone(), table.clone(), marker.clone());
+            Arc::new(move |row| {
+                let (key, mark) = marker.mark(&table, &row);
+                spool.lock().unwrap_or_else(PoisonError::into_inner).push(key, mark)
+            })
+        };
+        // Blue first: what runs out in between is then seen as expired, not as a row that green has too many.
+        let foreign = self.scan(table, into(&on_blue)).run().await?;
+        scan::green(self.green, table, &into(&on_green)).await?;
+        Ok((taken(&on_blue), taken(&on_green), foreign))
+    }
+
+    fn scan(&self, table: &Arc<Table>, sink: Sink) -> BlueScan {
+        BlueScan {
+            blue: self.blue.clone(),
+            table: table.clone(),
+            sink,
+            observer: self.observer.clone(),
+            parallel: self.parallel,
+        }
+    }
+
+    /// Reads these rows again and says what differs now.
+    async fn look_again(
+        &self,
+        table: &Arc<Table>,
+        marker: &Marker,
+        suspects: &[Suspect],
+        rejected: &HashSet<String>,
+        counts: &mut Counts,
+        findings: &mut Findings,
+    ) -> Result<()> {
+        let wanted: Arc<HashSet<Short>> = Arc::new(suspects.iter().map(|(key, _)| *key).collect());
+        let rows = || Arc::new(Mutex::new(Rows::new()));
+        let (on_blue, on_green) = (rows(), rows());
+        let into = |rows: &Arc<Mutex<Rows>>| -> Sink {
+            let (rows, table, marker, wanted) = (rows.clone(), table.clone(), marker.clone(), wanted.clone());
+            Arc::new(move |row| {
+                let (key, _) = marker.mark(&table, &row);
+                if wanted.contains(&key) {
+                    rows.lock().unwrap_or_else(PoisonError::into_inner).insert(key, row);
+                }
+                Ok(())
+            })
+        };
+        self.scan(table, into(&on_blue)).run().await?;
+        scan::green(self.green, table, &into(&on_green)).await?;
+        let (mut on_blue, mut on_green): (Rows, Rows) = (taken(&on_blue), taken(&on_green));
+        for (key, was_on_blue) in suspects {
+            let found = (on_blue.remove(key), on_green.remove(key));
+            // Blue is in use: what came or went since the first look is counted as it is now.
+            match (was_on_blue, found.0.is_some()) {
+                (true, false) => counts.source -= 1,
+                (false, true) => counts.source += 1,
+                _ => {}
+            }
+            match found {
+                (Some(blue), Some(green)) => self.both(table, &blue, &green, counts, findings)?,
+                (Some(blue), None) => only_blue(table, &blue, rejected, counts, findings)?,
+                (None, Some(green)) if !is_over(green.expiry) => {
+                    counts.extra += 1;
+                    findings.write(line(table, &green, What::Extra))?;
+                }
+                (None, _) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn both(
+        &self,
+        table: &Table,
+        blue: &Row,
+        green: &Row,
+        counts: &mut Counts,
+        findings: &mut Findings,
+    ) -> Result<()> {
+        let mut differs = false;
+        for ((column, on_blue), on_green) in table.columns.iter().zip(&blue.values).zip(&green.values) {
+            if on_blue.same(on_green) {
+                continue;
+            }
+            differs = true;
+            let mut finding = line(table, blue, self.kind(&column.name));
+            finding.blue = findings.shown(&column.name, on_blue);
+            finding.green = findings.shown(&column.name, on_green);
+            finding.column = Some(column.name.clone());
+            findings.write(finding)?;
+        }
+        if !same_expiry(blue.expiry, green.expiry) {
+            differs = true;
+            let shown = |expiry: Option<i64>| {
+                expiry.map_or(Shown::Null, |ms| instant(ms.saturating_mul(1000)).into())
+            };
+            let mut finding = line(table, blue, What::WrongExpiry);
+            finding.column.clone_from(&table.expiry);
+            (finding.blue, finding.green) = (shown(blue.expiry), shown(green.expiry));
+            findings.write(finding)?;
+        }
+        match (differs, blue.repaired) {
+            (true, _) => counts.different += 1,
+            (false, true) => counts.repaired += 1,
+            (false, false) => counts.equal += 1,
+        }
+        Ok(())
+    }
+
+    fn kind(&self, column: &str) -> What {
+        if self.workspace == Some(column) {
+            What::WrongWorkspace
+        } else if self.cache_key == Some(column) {
+            What::WrongCacheKey
+        } else {
+            What::Different
+        }
+    }
+}
+
+/// Counts what is alike and keeps the keys of the rest.
+fn sift(
+    blue: HashMap<Short, Mark>,
+    mut green: HashMap<Short, Mark>,
+    counts: &mut Counts,
+    suspects: &mut Vec<Suspect>,
+) {
+    for (key, mark) in blue {
+        match green.remove(&key) {
+            Some(other) if other.digest == mark.digest && same_expiry(mark.expiry, other.expiry) => {
+                if mark.repaired {
+                    counts.repaired += 1;
+                } else {
+                    counts.equal += 1;
+                }
+            }
+            _ => suspects.push((key, true)),
+        }
+    }
+    suspects.extend(green.into_keys().map(|key| (key, false)));
+}
+
+fn only_blue(
+    table: &Table,
+    row: &Row,
+    rejected: &HashSet<String>,
+    counts: &mut Counts,
+    findings: &mut Findings,
+) -> Result<()> {
+    if is_over(row.expiry) {
+        counts.expired += 1;
+    } else if rejected.contains(&spelled(&table.shown_key(row))) {
+        counts.rejected += 1;
+    } else {
+        counts.missing += 1;
+        findings.write(line(table, row, What::Missing))?;
+    }
+    Ok(())
+}
+
+fn line(table: &Table, row: &Row, kind: What) -> Finding {
+    Finding {
+        table: table.name.clone(),
+        key: table.shown_key(row),
+        kind,
+        column: None,
+        blue: Shown::Null,
+        green: Shown::Null,
+    }
+}
+
+fn same_expiry(blue: Option<i64>, green: Option<i64>) -> bool {
+    match (blue, green) {
+        (Some(blue), Some(green)) => blue.abs_diff(green) <= SAME_EXPIRY_MS.unsigned_abs(),
+        (blue, green) => blue == green,
+    }
+}
+
+/// Whether a row's time has run out, or does so now.
+fn is_over(expiry: Option<i64>) -> bool {
+    expiry.is_some_and(|at| at <= chrono::Utc::now().timestamp_millis().saturating_add(SAME_EXPIRY_MS))
+}
+
+/// One spelling for a key, however the members of an object are ordered.
+pub fn spelled(key: &Shown) -> String {
+    match key {
+        Shown::Object(members) => {
+            let sorted: std::collections::BTreeMap<_, _> = members.iter().collect();
+            serde_json::to_string(&sorted).unwrap_or_default()
+        }
+        other => other.to_string(),
+    }
+}
+
+fn taken<T: Default>(shared: &Mutex<T>) -> T {
+    std::mem::take(&mut *shared.lock().unwrap_or_else(PoisonError::into_inner))
+}
