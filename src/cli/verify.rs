@@ -56,7 +56,7 @@ pub async fn run(args: &VerifyArgs) -> Result<u8> {
     let (blue_config, green_config) = (args.blue.resolve(&args.common)?, args.green.resolve(&args.common)?);
     let green = Green::connect(&green_config, &application_name()).await?;
     let blue = Arc::new(Blue::connect(&blue_config).await?);
-    let observer = progress::observer(&args.common);
+    let observer = progress::observer(&args.common, "looking at both sides");
     let report = Box::pin(verify::run(blue, &green, &options, observer)).await?;
     match args.common.format {
         Format::Json => print_json(&report),
