@@ -12,16 +12,27 @@ use crate::because::Because;
 use crate::cassandra::Endpoint;
 use crate::catalog::quote;
 use crate::fixture::{BlueRow, Fixture};
+use crate::reaper;
 
 /// Rows that are written at once when a fixture is loaded.
 const CONCURRENCY: usize = 64;
 
-/// A keyspace and a session of the caller's runtime. Do not carry it into another test.
+/// A keyspace and a session of the caller's runtime. Do not carry it into another test. One that the lab made for the
+/// caller alone ends with this value.
 pub struct Keyspace {
     session: CachingSession,
     endpoint: Endpoint,
     name: String,
     tables: BTreeMap<String, BTreeMap<String, Column>>,
+    goes: bool,
+}
+
+impl Drop for Keyspace {
+    fn drop(&mut self) {
+        if self.goes {
+            reaper::drop_keyspace(self.endpoint.clone(), std::mem::take(&mut self.name));
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -55,7 +66,26 @@ impl Keyspace {
             endpoint: endpoint.clone(),
             name: name.to_owned(),
             tables,
+            goes: false,
         })
+    }
+
+    /// The same, for one that is dropped when the caller is done with it.
+    pub(crate) async fn open_own(endpoint: &Endpoint, name: &str) -> Result<Self> {
+        let mut keyspace = Keyspace::open(endpoint, name).await?;
+        keyspace.goes = true;
+        Ok(keyspace)
+    }
+
+    /// Leaves it on its server.
+    pub(crate) fn keep(&mut self) {
+        self.goes = false;
+    }
+
+    /// Reads again which tables and columns there are.
+    pub async fn reread(&mut self) -> Result<()> {
+        self.tables = read_tables(self.session(), &self.name).await?;
+        Ok(())
     }
 
     /// Its name.

@@ -127,7 +127,8 @@ impl Lab {
             Arc::clone(keyspaces.entry(line.to_owned()).or_default())
         };
         let load = || async {
-            let keyspace = self.loaded_keyspace(line, &Fixture::shipped(line)?).await?;
+            let mut keyspace = self.loaded_keyspace(line, &Fixture::shipped(line)?).await?;
+            keyspace.keep();
             Ok::<_, Error>(keyspace.name().to_owned())
         };
         let name = cell.get_or_try_init(load).await?;
@@ -143,7 +144,7 @@ impl Lab {
     pub async fn fresh_keyspace_with(&self, line: &str, options: KeyspaceOptions) -> Result<Keyspace> {
         let (endpoint, name) = (self.cassandra().await?, unique_name(line));
         Catalog::of(line)?.create(&endpoint.session().await?, &name, options).await?;
-        Keyspace::open(endpoint, &name).await
+        Keyspace::open_own(endpoint, &name).await
     }
 
     /// A keyspace of one's own with the shipped rows of `line`.

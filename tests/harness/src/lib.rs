@@ -13,6 +13,7 @@ pub mod green;
 pub mod keyspace;
 mod lab;
 pub mod postgres;
+mod reaper;
 mod tools;
 
 pub use keyspace::Keyspace;
