@@ -166,7 +166,7 @@ async fn equals_blue_where_recordings_differ(line: &str) {
 }
 
 /// Two spellings of one instant are the same value.
-fn instant(value: &Value) -> Value {
+pub fn instant(value: &Value) -> Value {
     let Some(text) = value.as_str() else { return value.clone() };
     let spelled = text.replacen(' ', "T", 1);
     match chrono::DateTime::parse_from_rfc3339(&spelled) {

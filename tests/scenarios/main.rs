@@ -1,7 +1,12 @@
 //! Scenarios on real servers through the real binary. One binary for all of them, so that they share one Cassandra and
 //! one PostgreSQL.
 
+mod conditions;
+mod custom_tables;
 mod first_load;
 mod fixtures;
+mod moved;
+mod rows;
 mod support;
+mod traps;
 mod verify;

@@ -1,0 +1,100 @@
+//! 4.3 and 4.5: rows without a workspace, rows of a workspace that is not there, and several default workspaces.
+
+use kongferry_harness::lab;
+use serde_json::{Value, json};
+
+use crate::moved::{Moved, refused};
+use crate::rows::{Blue, id};
+
+const REQUESTED: &[&str] = &["--include-table", "oauth2_authorization_codes"];
+
+/// Tables of green whose rows belong to a workspace.
+async fn workspaceable(line: &str) -> Vec<String> {
+    let green = lab().fresh_green(line).await.expect("green");
+    let sql = "select to_jsonb(table_name) from information_schema.columns where column_name = 'ws_id' and table_schema = 'public'";
+    let names = green.json(sql).await.expect("names");
+    names.iter().map(|name| name.as_str().expect("a name").to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_without_a_workspace_is_a_reject_in_every_table() {
+    let tables = workspaceable("3.3").await;
+    assert_eq!(tables.len(), 19, "{tables:?}");
+    let blue = Blue::of("3.3").await;
+    blue.parents().await;
+    for table in &tables {
+        blue.put(table, &format!("no workspace {table}"), json!({ "ws_id": null })).await;
+    }
+    let moved = Moved::with(&blue, "3.3", REQUESTED).await;
+    for table in &tables {
+        moved.rejected(table, &id(&format!("no workspace {table}")), "workspace_null", "ws_id");
+    }
+    assert_eq!(moved.ran.rejects.len(), tables.len(), "{:#?}", moved.ran.rejects);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_of_a_workspace_that_is_gone_is_a_reject_in_every_table() {
+    let tables = workspaceable("3.3").await;
+    let blue = Blue::of("3.3").await;
+    blue.parents().await;
+    for table in &tables {
+        blue.put(table, &format!("stray {table}"), json!({ "ws_id": id("gone") })).await;
+    }
+    let moved = Moved::with(&blue, "3.3", REQUESTED).await;
+    for table in &tables {
+        // Its parents are of another workspace as well, but the workspace is what explains it.
+        moved.rejected(table, &id(&format!("stray {table}")), "workspace_unknown", "ws_id");
+    }
+    assert_eq!(moved.ran.rejects.len(), tables.len(), "{:#?}", moved.ran.rejects);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn children_of_a_row_without_a_workspace_go_with_it() {
+    let blue = Blue::of("3.3").await;
+    let consumer = blue.put("consumers", "nowhere", json!({ "ws_id": null })).await;
+    let key = blue.put("keyauth_credentials", "key", json!({ "consumer_id": consumer })).await;
+    let moved = Moved::of(&blue, "3.3").await;
+    moved.rejected_for("keyauth_credentials", &key, "consumer_id", &consumer);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workspace_that_cannot_move_takes_its_entities_along() {
+    let blue = Blue::of("3.3").await;
+    let workspace = blue.put("workspaces", "half", json!({ "name": null })).await;
+    let consumer = blue.put("consumers", "in half", json!({ "ws_id": workspace })).await;
+    let moved = Moved::of(&blue, "3.3").await;
+    moved.rejected("workspaces", &workspace, "half_row", "name");
+    moved.rejected_for("consumers", &consumer, "ws_id", &workspace);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_default_workspaces_stop_the_run() {
+    let blue = Blue::of("3.3").await;
+    let second = blue.put("workspaces", "second", json!({ "name": "default" })).await;
+    blue.put("consumers", "of the second", json!({ "ws_id": second })).await;
+    let refusal =
+        refused(&blue, "3.3", &["--accept-rejects"], "blue has 2 workspaces named \"default\"").await;
+    let problem = refusal["problem"].as_str().unwrap_or_default();
+    assert!(problem.contains(&blue.ws) && problem.contains(&second), "both are named: {problem}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keyspace_without_a_default_workspace_stops_the_run() {
+    let blue = Blue::of("3.3").await;
+    blue.put("workspaces", "default workspace", json!({ "name": "renamed" })).await;
+    refused(&blue, "3.3", &["--accept-rejects"], "blue has no workspace named \"default\"").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workspaces_keep_their_ids_and_there_is_one_default() {
+    let blue = Blue::of("2.8").await;
+    let other = blue.workspace("other").await;
+    let moved = Moved::of(&blue, "2.8").await;
+    let found: Vec<(&Value, &Value)> =
+        moved.rows("workspaces").iter().map(|row| (&row["id"], &row["name"])).collect();
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(
+        found.contains(&(&json!(blue.ws), &json!("default")))
+            && found.contains(&(&json!(other), &json!("other")))
+    );
+}

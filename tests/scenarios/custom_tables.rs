@@ -1,0 +1,274 @@
+//! Tables of custom plugins: nothing is known of them but the two catalogs, and PostgreSQL allows more there than Kong
+//! itself makes use of.
+
+use std::io::Write;
+
+use kongferry_harness::lab;
+use kongferry_harness::postgres::Database;
+use serde_json::{Value, json};
+
+use crate::moved::{Moved, refused_into};
+use crate::rows::{Blue, id, incompressible};
+
+const BLUE: &str = "CREATE TABLE \"RatePlans\" (\"group\" text, \"Tenant Id\" uuid, \"Name\" text, code text, note text, remark text, slot text, \
+    \"order\" int, length int, weight int, options text, \"Parent\" text, \"Owner\" text, \"Owner's Tenant\" uuid, ws_id uuid, PRIMARY KEY ((\"group\", \"Tenant Id\")))";
+
+const GREEN: &str = r#"
+create function one_or_more(n integer) returns boolean immutable language sql as 'select n >= 1';
+create table "RatePlans" (
+  "group" text not null,
+  "Tenant Id" uuid not null,
+  "Name" text,
+  code text,
+  note text,
+  remark text,
+  slot text,
+  "order" integer,
+  length integer check (one_or_more(length)),
+  weight integer,
+  "Doubled" integer generated always as (weight * 2) stored unique,
+  options jsonb,
+  "Parent" text,
+  "Owner" text,
+  "Owner's Tenant" uuid,
+  ws_id uuid references workspaces (id),
+  primary key ("group", "Tenant Id"),
+  unique nulls not distinct (code, note),
+  exclude using gist (int4range("order", "order" + length) with &&) where (slot is null),
+  foreign key ("Parent", "Tenant Id") references "RatePlans" ("group", "Tenant Id"),
+  foreign key ("Owner", "Owner's Tenant") references "RatePlans" match full
+);
+create unique index on "RatePlans" (lower("Name"), ws_id);
+create unique index "one per slot" on "RatePlans" (slot) where "order" > 0;
+create index on "RatePlans" using gin (options jsonb_path_ops);
+create index on "RatePlans" using hash (slot);
+create index on "RatePlans" (weight) include (remark) where note <> 'not covered';
+create index on "RatePlans" ((note || code) collate "C" text_pattern_ops desc);
+"#;
+
+struct Plans {
+    blue: Blue,
+    green: Database,
+}
+
+impl Plans {
+    async fn new() -> Plans {
+        let blue = Blue::of("3.3").await;
+        blue.execute(BLUE).await.expect("a table");
+        let green = lab().fresh_green("3.3").await.expect("green");
+        green.execute(GREEN).await.expect("a table");
+        Plans { blue: blue.reread().await, green }
+    }
+
+    /// Writes a plan that collides with no other, but for what is given; gives its key.
+    async fn put(&self, group: &str, instead: Value) -> Value {
+        let tenant = id("tenant");
+        let mut row = json!({ "group": group, "Tenant Id": tenant, "Name": group, "code": group, "note": group, "slot": group,
+            "order": 0, "length": 1, "options": "{}", "ws_id": self.blue.ws });
+        for (column, value) in instead.as_object().expect("columns") {
+            row[column] = value.clone();
+        }
+        self.blue.write_row("RatePlans", &row).await.unwrap_or_else(|e| panic!("{e:?}: {row}"));
+        json!({ "group": group, "Tenant Id": tenant })
+    }
+}
+
+#[track_caller]
+fn rejected(moved: &Moved, key: &Value, reason: &str, column: Option<&str>) -> Value {
+    let found = moved.ran.rejects.iter().find(|line| line["table"] == "RatePlans" && line["key"] == *key);
+    let line = found.unwrap_or_else(|| panic!("{key} was not rejected: {:#?}", moved.ran.rejects));
+    assert_eq!((line["reason"].as_str(), line["column"].as_str()), (Some(reason), column), "{line:#}");
+    assert_eq!(line["row"]["group"], key["group"], "the whole row is shown: {line:#}");
+    line.clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_postgres_would_refuse_in_a_custom_table_is_found_before_it_does() {
+    let plans = Plans::new().await;
+    let long = incompressible("a remark", 6400);
+    let put = async |group: &str, instead: Value| plans.put(group, instead).await;
+    let mut expected = Vec::new();
+    // UNIQUE NULLS NOT DISTINCT: two nulls are the same here.
+    for group in ["nulls one", "nulls two"] {
+        expected.push((
+            put(group, json!({ "code": null, "note": null })).await,
+            "duplicate",
+            Some("code, note"),
+        ));
+    }
+    for group in ["half null one", "half null two"] {
+        expected.push((
+            put(group, json!({ "code": "same", "note": null })).await,
+            "duplicate",
+            Some("code, note"),
+        ));
+    }
+    // An index over an expression.
+    for (group, name) in [("lower one", "Gold Plan"), ("lower two", "gold plan")] {
+        expected.push((put(group, json!({ "Name": name })).await, "duplicate", Some("ws_id, Name")));
+    }
+    // A generated column.
+    for group in ["doubled one", "doubled two"] {
+        expected.push((put(group, json!({ "weight": 21 })).await, "duplicate", Some("Doubled")));
+    }
+    // A partial index sees only its part.
+    for group in ["part one", "part two"] {
+        expected.push((put(group, json!({ "slot": "a", "order": 1 })).await, "duplicate", Some("slot")));
+    }
+    let unseen =
+        [put("unseen one", json!({ "slot": "b" })).await, put("unseen two", json!({ "slot": "b" })).await];
+    // An exclusion constraint.
+    for (group, order, length) in
+        [("overlap one", 100, 10), ("overlap two", 109, 10), ("overlap three", 118, 1)]
+    {
+        let row = json!({ "slot": null, "order": order, "length": length });
+        expected.push((put(group, row).await, "duplicate", Some("slot, order, length")));
+    }
+    let beside = put("beside", json!({ "slot": null, "order": 119, "length": 5 })).await;
+    expected.push((put("no length", json!({ "length": 0 })).await, "check_failed", None));
+    // A row is one index row, whatever the operator class, and included columns count.
+    expected.push((
+        put("long included", json!({ "remark": long })).await,
+        "index_row_too_large",
+        Some("weight, remark"),
+    ));
+    let row = json!({ "note": "not covered", "remark": long, "options": json!({ "a": long }).to_string() });
+    let hashed = put("hashed", row).await;
+    // References by several columns with odd names, to the table itself.
+    let parent = put("parent", json!({ "length": 0 })).await;
+    expected.push((parent.clone(), "check_failed", None));
+    let child = put("child", json!({ "Parent": "parent" })).await;
+    expected.push((
+        put("orphan", json!({ "Parent": "nobody" })).await,
+        "dangling_reference",
+        Some("Parent, Tenant Id"),
+    ));
+    // Half a reference is none where green asks for all of it.
+    let row = json!({ "Owner": "good" });
+    expected.push((put("owned by half", row).await, "dangling_reference", Some("Owner, Owner's Tenant")));
+    let owned = put("owned", json!({ "Owner": "good", "Owner's Tenant": id("tenant") })).await;
+    let good = put("good", json!({ "Parent": "Good \"parent\"" })).await;
+    put("Good \"parent\"", json!({})).await;
+
+    let moved = Moved::into(&plans.blue, plans.green, &[]).await;
+    for (key, reason, column) in &expected {
+        rejected(&moved, key, reason, *column);
+    }
+    let line = rejected(&moved, &child, "parent_rejected", Some("Parent, Tenant Id"));
+    assert_eq!(line["cause"], parent, "a key of several columns is an object: {line:#}");
+    assert_eq!(moved.ran.rejects.len(), expected.len() + 1, "{:#?}", moved.ran.rejects);
+    for key in unseen.iter().chain([&beside, &hashed, &good, &owned]) {
+        let arrived = moved.rows("RatePlans").iter().any(|row| row["group"] == key["group"]);
+        assert!(arrived, "{key} is not on green");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_member_of_a_group_in_a_custom_table_can_be_kept() {
+    let plans = Plans::new().await;
+    let row = |order: i64| json!({ "slot": null, "order": order, "length": 10 });
+    let (first, second) = (plans.put("first", row(1)).await, plans.put("second", row(5)).await);
+    let moved = Moved::with_green_like(&plans.blue, GREEN).await;
+    let mut reviewed = tempfile::NamedTempFile::new().expect("a file");
+    for line in &moved.ran.rejects {
+        let mut line = line.clone();
+        if line["key"] == first {
+            line["decision"] = "keep".into();
+        }
+        writeln!(reviewed, "{line}").expect("written");
+    }
+    let accept = format!("--accept-rejects={}", reviewed.path().display());
+    let arguments = crate::support::migrate_arguments(&plans.blue, &plans.green, &[&accept]);
+    let ran = crate::support::kongferry(&arguments).await.expect_code(3);
+    assert_eq!(ran.rejects.len(), 1, "{:#?}", ran.rejects);
+    assert_eq!(ran.rejects[0]["key"], second);
+    let rows = plans.green.rows("RatePlans").await.expect("rows");
+    assert_eq!(rows.iter().map(|row| &row["group"]).collect::<Vec<_>>(), ["first"]);
+}
+
+/// A map that the user gives, as a file.
+fn map(content: &Value) -> (tempfile::NamedTempFile, String) {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), content.to_string()).expect("written");
+    let path = file.path().display().to_string();
+    (file, path)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_in_ones_own_map_that_neither_side_has_stops_the_run() {
+    let plans = Plans::new().await;
+    let cases = [
+        (json!({ "RatePlan": { "writer": "traffic" } }), "there is no table \"RatePlan\" on either side"),
+        (
+            json!({ "RatePlans": { "columns": { "nmae": { "prefix": "workspace" } } } }),
+            "no column \"RatePlans.nmae\" on either side",
+        ),
+        (json!({ "RatePlans": { "required": ["nmae"] } }), "no column \"RatePlans.nmae\" on either side"),
+        (
+            json!({ "RatePlans": { "required": [["note", "noet"]] } }),
+            "no column \"RatePlans.noet\" on either side",
+        ),
+        (
+            json!({ "RatePlans": { "partition": { "column": "partitoin", "value": "x" } } }),
+            "RatePlans.partitoin",
+        ),
+        (
+            json!({ "RatePlans": { "expiry": { "start": "since", "period": "code", "seconds": {} } } }),
+            "no column \"RatePlans.since\" on either side",
+        ),
+        (
+            json!({ "RatePlans": { "columns": { "code": { "cache_key": [{ "column": "gruop" }] } } } }),
+            "RatePlans.gruop",
+        ),
+        (
+            json!({ "RatePlans": { "columns": { "code": { "when_null": { "sha256_of_certificate": "crt" } } } } }),
+            "RatePlans.crt",
+        ),
+    ];
+    for (tables, sentence) in cases {
+        let (_file, path) = map(&json!({ "format": 1, "tables": tables }));
+        refused_into(&plans.blue, &plans.green, &["--accept-rejects", "--schema-map", &path], sentence).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_in_ones_own_map_that_one_side_has_is_good() {
+    let plans = Plans::new().await;
+    plans.blue.execute("ALTER TABLE \"RatePlans\" ADD \"only Blue\" text").await.expect("a column");
+    plans.green.execute("alter table \"RatePlans\" add \"only Green\" text").await.expect("a column");
+    let columns = json!({ "only Blue": { "drop": "Not used." }, "only Green": { "json": "any" }, "Name": { "prefix": "never" } });
+    let (_file, path) = map(&json!({ "format": 1, "tables": { "RatePlans": { "columns": columns } } }));
+    let key = plans.put("plan", json!({})).await;
+    let moved = Moved::into(&plans.blue, plans.green, &["--schema-map", &path]).await;
+    assert_eq!(moved.rows("RatePlans").len(), 1, "{key}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_composite_key_of_prefixed_columns_is_made_of_their_values() {
+    let blue = Blue::of("3.3").await;
+    let table = "CREATE TABLE limits (id uuid PRIMARY KEY, cache_key text, name text, ws_id uuid)";
+    blue.execute(table).await.expect("a table");
+    let blue = blue.reread().await;
+    let green = lab().fresh_green("3.3").await.expect("green");
+    let table = "create table limits (id uuid primary key, cache_key text unique, name text, ws_id uuid references workspaces (id), unique (ws_id, name))";
+    green.execute(table).await.expect("a table");
+    let rows = [
+        ("own", blue.own("gold")),
+        ("bare", "silver".to_owned()),
+        ("foreign", format!("{}:x", id("stranger"))),
+    ];
+    for (name, value) in &rows {
+        blue.write_row("limits", &json!({ "id": id(name), "name": value, "ws_id": blue.ws }))
+            .await
+            .expect("a row");
+    }
+    let recipe = json!([{ "text": "limits" }, { "column": "name" }, { "column": "ws_id" }]);
+    let (_file, path) = map(
+        &json!({ "format": 1, "tables": { "limits": { "columns": { "cache_key": { "cache_key": recipe } } } } }),
+    );
+    let moved = Moved::into(&blue, green, &["--schema-map", &path]).await;
+    assert_eq!(moved.row("limits", &id("own"))["cache_key"], format!("limits:gold:{}", blue.ws));
+    assert_eq!(moved.row("limits", &id("bare"))["cache_key"], format!("limits:silver:{}", blue.ws));
+    // The column that holds it is to blame, not the key that is made of it.
+    moved.rejected("limits", &id("foreign"), "prefix_foreign", "name");
+}
