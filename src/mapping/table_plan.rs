@@ -167,17 +167,28 @@ pub enum Substitute {
 pub enum Part {
     /// A fixed text.
     Text(String),
-    /// A cell's text, or its uuid in text form.
+    /// A cell's value.
     Cell {
         /// Place among the cells.
         cell: usize,
-        /// Whether it holds a uuid.
-        uuid: bool,
+        /// How its text is made.
+        kind: PartKind,
     },
 }
 
 impl KeyspacePlan {
     /// Resolves the plan of every table of blue.
+/// How a cell becomes a part of a composite key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartKind {
+    /// Its text as it is.
+    Text,
+    /// Its text without the workspace id in front.
+    Prefixed,
+    /// Its uuid in text form.
+    Uuid,
+}
+
     pub fn resolve(
         map: &SchemaMap,
         blue: &BlueCatalog,
@@ -474,11 +485,8 @@ impl Resolver<'_> {
         for part in recipe {
             match part {
                 KeyPart::Text(text) => parts.push(Part::Text(text.clone())),
-                KeyPart::Column(name) => match self.blue.column(name) {
-                    Some(found) => parts.push(Part::Cell {
-                        cell: self.cell(name).unwrap_or_default(),
-                        uuid: found.cql_type.is("uuid"),
-                    }),
+                KeyPart::Column(name) => match self.part(name) {
+                    Some(part) => parts.push(part),
                     None => self.missing_in_map(column, name),
                 },
             }
@@ -536,6 +544,19 @@ impl Resolver<'_> {
             );
         }
         Source::Nothing
+    }
+
+    fn part(&self, name: &str) -> Option<Part> {
+        let cell = self.cell(name)?;
+        let is_prefixed = |column| self.is_prefixed(column, &self.rules_of(name));
+        let kind = if self.blue.column(name)?.cql_type.is("uuid") {
+            PartKind::Uuid
+        } else if self.green.column(name).is_some_and(is_prefixed) {
+            PartKind::Prefixed
+        } else {
+            PartKind::Text
+        };
+        Some(Part::Cell { cell, kind })
     }
 
     fn stop(&mut self, problem: String, remedy: &str) {

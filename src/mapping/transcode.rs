@@ -14,7 +14,7 @@ use crate::blue::cell;
 use super::prefix::{self, Stripped};
 use super::reason::{Note, Reason, Repair};
 use super::schema_map::Remark;
-use super::table_plan::{ColumnPlan, Part, Source, Substitute, TablePlan};
+use super::table_plan::{ColumnPlan, Part, PartKind, Source, Substitute, TablePlan};
 use super::{conversion, pg_binary};
 
 /// A timestamp before this (2010-01-01) is older than Kong.
@@ -111,9 +111,14 @@ impl<'a> Transcoder<'a> {
         pg_binary::row(out, i16::try_from(self.plan.columns.len()).unwrap_or(i16::MAX));
         for (at, column) in self.plan.columns.iter().enumerate() {
             let mut field = Field { at, cells, workspace, surroundings: self.surroundings, out, remarks };
-            field.write(column).map_err(|reason| Rejection { column: Some(column.name.clone()), reason })?;
+            field.write(column).map_err(|blame| self.rejection(column, blame))?;
         }
         Ok(())
+    }
+
+    fn rejection(&self, column: &ColumnPlan, blame: Blame) -> Rejection {
+        let part = blame.cell.and_then(|cell| self.plan.cell_name(cell));
+        Rejection { column: Some(part.unwrap_or(&column.name).to_owned()), reason: blame.reason }
     }
 
     fn no_half_row(&self, cells: &Cells<'_>) -> Result<(), Rejection> {
@@ -143,6 +148,18 @@ fn get<'a>(cells: &Cells<'a>, at: usize) -> Option<&'a [u8]> {
     cells.get(at).copied().flatten()
 }
 
+/// Why a field could not be written, and the cell to blame where that is not the field's own.
+struct Blame {
+    reason: Reason,
+    cell: Option<usize>,
+}
+
+impl From<Reason> for Blame {
+    fn from(reason: Reason) -> Self {
+        Blame { reason, cell: None }
+    }
+}
+
 /// One field in the making.
 struct Field<'r, 'c> {
     at: usize,
@@ -154,9 +171,16 @@ struct Field<'r, 'c> {
 }
 
 impl Field<'_, '_> {
-    fn write(&mut self, column: &ColumnPlan) -> Result<(), Reason> {
+    fn write(&mut self, column: &ColumnPlan) -> Result<(), Blame> {
         match &column.source {
-            Source::Nothing => {
+            Source::CacheKey { cell, parts } => self.cache_key(*cell, parts),
+            other => self.plain(other, column).map_err(Blame::from),
+        }
+    }
+
+    fn plain(&mut self, source: &Source, column: &ColumnPlan) -> Result<(), Reason> {
+        match source {
+            Source::Nothing | Source::CacheKey { .. } => {
                 pg_binary::null(self.out);
                 Ok(())
             }
@@ -174,16 +198,13 @@ impl Field<'_, '_> {
                     }
                 }
             }
-            Source::CacheKey { cell, parts } => self.cache_key(*cell, parts),
             Source::CellExpiry { ttls, now } => self.cell_expiry(ttls, *now),
             Source::WindowExpiry { start, period, seconds } => self.window_expiry(*start, *period, seconds),
         }
     }
 
     fn prefixed(&mut self, bytes: &[u8]) -> Result<(), Reason> {
-        // A row without workspace was rejected before; this column then has no prefix to speak of.
-        let own = self.workspace.ok_or(Reason::WorkspaceNull)?;
-        let value = match prefix::strip(bytes, own, &self.surroundings.workspaces)? {
+        let value = match stripped(bytes, self.workspace, &self.surroundings.workspaces)? {
             Stripped::Own(value) => value,
             Stripped::Missing(value) => {
                 let cipher = value.starts_with(b"$ke$");
@@ -212,16 +233,24 @@ impl Field<'_, '_> {
         }
     }
 
-    fn cache_key(&mut self, stored: Option<usize>, parts: &[Part]) -> Result<(), Reason> {
+    fn cache_key(&mut self, stored: Option<usize>, parts: &[Part]) -> Result<(), Blame> {
+        let (cells, workspace, known) = (self.cells, self.workspace, &self.surroundings.workspaces);
         let start = self.out.len();
         pg_binary::field(self.out, |out| {
             for (at, part) in parts.iter().enumerate() {
                 if at > 0 {
                     out.push(b':');
                 }
-                write_part(part, self.cells, out)?;
+                match part {
+                    Part::Text(text) => out.extend_from_slice(text.as_bytes()),
+                    Part::Cell { cell, kind } => {
+                        let Some(bytes) = get(cells, *cell) else { continue };
+                        write_part(bytes, *kind, workspace, known, out)
+                            .map_err(|reason| Blame { reason, cell: Some(*cell) })?;
+                    }
+                }
             }
-            Ok::<_, Reason>(())
+            Ok::<_, Blame>(())
         })?;
         let rebuilt = self.out.get(start + 4..);
         if rebuilt != stored.and_then(|cell| get(self.cells, cell)) {
@@ -280,23 +309,31 @@ impl Field<'_, '_> {
     }
 }
 
-fn write_part(part: &Part, cells: &Cells<'_>, out: &mut Vec<u8>) -> Result<(), Reason> {
-    match part {
-        Part::Text(text) => {
-            out.extend_from_slice(text.as_bytes());
+/// The text of one part of a composite key, as Kong made it: of the value itself, without the prefix that only blue has.
+fn write_part(
+    bytes: &[u8],
+    kind: PartKind,
+    workspace: Option<Uuid>,
+    known: &[Uuid],
+    out: &mut Vec<u8>,
+) -> Result<(), Reason> {
+    match kind {
+        PartKind::Uuid => {
+            let id = Uuid::from_slice(bytes).map_err(|_| Reason::Undecodable)?;
+            let mut text = Uuid::encode_buffer();
+            out.extend_from_slice(id.hyphenated().encode_lower(&mut text).as_bytes());
             Ok(())
         }
-        Part::Cell { cell, uuid } => match (get(cells, *cell), uuid) {
-            (None, _) => Ok(()),
-            (Some(bytes), true) => {
-                let id = Uuid::from_slice(bytes).map_err(|_| Reason::Undecodable)?;
-                let mut text = Uuid::encode_buffer();
-                out.extend_from_slice(id.hyphenated().encode_lower(&mut text).as_bytes());
-                Ok(())
-            }
-            (Some(bytes), false) => conversion::write_text(bytes, out),
+        PartKind::Text => conversion::write_text(bytes, out),
+        PartKind::Prefixed => match stripped(bytes, workspace, known)? {
+            Stripped::Own(value) | Stripped::Missing(value) => conversion::write_text(value, out),
         },
     }
+}
+
+fn stripped<'v>(bytes: &'v [u8], workspace: Option<Uuid>, known: &[Uuid]) -> Result<Stripped<'v>, Reason> {
+    // A row without workspace was rejected before; this column then has no prefix to speak of.
+    prefix::strip(bytes, workspace.ok_or(Reason::WorkspaceNull)?, known)
 }
 
 /// Lower-case hex of SHA-256 over the DER of the first certificate in a PEM text.
