@@ -195,8 +195,7 @@ impl Stage {
             include_str!("../../sql/stage/set_aside.sql"),
             &[("rejects", &self.own("stage_reject")), ("table", &literal(table))],
         );
-        // jsonb takes no U+0000, which a key of a rejected row may hold; the text keeps it as an escape.
-        let keys: Vec<String> = aside.iter().map(|row| storable_key(&row.key)).collect();
+        let keys: Vec<String> = aside.iter().map(|row| row.key.to_string()).collect();
         let column: Vec<Option<&str>> = aside.iter().map(|row| row.column.as_deref()).collect();
         let reason: Vec<&str> = aside.iter().map(|row| row.reason).collect();
         let detail: Vec<Option<&str>> = aside.iter().map(|row| row.detail.as_deref()).collect();
@@ -210,7 +209,7 @@ impl Stage {
             include_str!("../../sql/stage/mended.sql"),
             &[("repairs", &self.own("stage_repair")), ("table", &literal(table))],
         );
-        let keys: Vec<String> = mended.iter().map(|one| storable_key(&one.key)).collect();
+        let keys: Vec<String> = mended.iter().map(|one| one.key.to_string()).collect();
         let column: Vec<&str> = mended.iter().map(|one| one.column.as_str()).collect();
         let repair: Vec<&str> = mended.iter().map(|one| one.repair).collect();
         query(sql).bind(keys).bind(column).bind(repair).execute(tx).await?;
@@ -268,11 +267,6 @@ fn stage_name(table: &str) -> String {
     }
     let digest = format!("{:x}", Sha256::digest(table));
     format!("stage_x{}", digest.get(..40).unwrap_or_default())
-}
-
-/// A key as JSON text that jsonb takes.
-fn storable_key(key: &serde_json::Value) -> String {
-    key.to_string().replace("\\u0000", "\\\\u0000")
 }
 
 /// The SQLSTATE, where PostgreSQL refused the data rather than the statement: class 22 (data exception), 54

@@ -10,12 +10,13 @@ use crate::blue::cql_type::CqlType;
 
 use super::table_plan::{Cell, TablePlan};
 
-/// The key that names a row: the text of a key of one column, an object for a key of several.
+/// The key that names a row: the text of a key of one column, an object for a key of several. jsonb takes no U+0000,
+/// which a key of a rejected row may hold; it is spelled `\u0000` there.
 pub fn key(plan: &TablePlan, cells: &[Option<&[u8]>]) -> Value {
     let mut parts = Map::new();
     for name in &plan.key {
         let shown = plan.cells.iter().zip(cells).find_map(|(cell, bytes)| match cell {
-            Cell::Value(own, cql_type) if own == name => Some(value(cql_type, *bytes)),
+            Cell::Value(own, cql_type) if own == name => Some(storable(value(cql_type, *bytes))),
             _ => None,
         });
         parts.insert(name.clone(), shown.unwrap_or(Value::Null));
@@ -23,6 +24,13 @@ pub fn key(plan: &TablePlan, cells: &[Option<&[u8]>]) -> Value {
     match parts.len() {
         1 => parts.into_iter().next().map_or(Value::Null, |(_, value)| value),
         _ => Value::Object(parts),
+    }
+}
+
+fn storable(part: Value) -> Value {
+    match part {
+        Value::String(text) if text.contains('\0') => Value::String(text.replace('\0', "\\u0000")),
+        other => other,
     }
 }
 
