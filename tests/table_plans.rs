@@ -68,8 +68,7 @@ fn green_catalog(line: &str) -> GreenCatalog {
             nulls_distinct: true,
             expressions: columns.clone(),
             columns,
-            predicate: None,
-            method: "btree".to_owned(),
+            ..Index::default()
         };
         let green = GreenTable {
             name: name.clone(),
@@ -87,6 +86,7 @@ fn green_catalog(line: &str) -> GreenCatalog {
                 columns: texts(&key["columns"]),
                 parent: text(&key["ref_table"]),
                 parent_columns: texts(&key["ref_columns"]),
+                ..ForeignKey::default()
             }),
             ..GreenTable::default()
         };

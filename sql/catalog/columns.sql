@@ -1,5 +1,5 @@
 -- Every column of every ordinary table in Kong's schema ($1), in the order of the table.
--- Generated columns are left out: nobody may write them.
+-- Generated columns have their expression as the default.
 select
   c.oid::bigint                                  as table_oid,
   c.relname::text                                as table_name,
@@ -7,6 +7,7 @@ select
   format_type(a.atttypid, a.atttypmod)           as column_type,
   coalesce(nullif(t.typelem, 0), 0)::bigint      as element_oid,
   a.attnotnull                                   as not_null,
+  a.attgenerated <> ''                           as generated,
   pg_get_expr(d.adbin, d.adrelid)                as default_expression
 from pg_class c
 join pg_namespace n on n.oid = c.relnamespace
@@ -16,5 +17,4 @@ left join pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum
 where n.nspname = $1
   and c.relkind in ('r', 'p')
   and not c.relispartition
-  and a.attgenerated = ''
 order by c.relname, a.attnum

@@ -3,6 +3,7 @@ select
   c.relname::text  as table_name,
   k.conname::text  as constraint_name,
   p.relname::text  as parent_table,
+  k.confmatchtype = 'f' as match_full,
   array(
     select a.attname::text
     from unnest(k.conkey) with ordinality as key(attnum, position)

@@ -1,5 +1,6 @@
 -- Every member of a group of rows that hold what one unique index of green allows only once (4.6, 4.6b).
--- A member that a reviewed rejects file keeps is let go, unless the file keeps two of one group.
+-- A member that a reviewed rejects file keeps is let go, unless the file keeps two of one group. Where the index takes
+-- nulls for equal, so do the windows; the condition that spares most rows the sorting cannot.
 insert into {work}.stage_bad (table_name, row_id, column_name, reason, detail)
 with member as (
   select
@@ -19,13 +20,7 @@ with member as (
       )
     ) over same as keeps
   from {stage} s
-  where ({parts}) in (
-    select {parts}
-    from {stage}
-    where {covered}
-    group by {parts}
-    having count(*) > 1
-  )
+  where {repeated}
   and {covered}
   window same as (partition by {parts})
 )
@@ -37,4 +32,5 @@ select
   members::text || ' rows with the same value, one of the others: '
     || case when own_key = first_key then last_key else first_key end
 from member
-where not (kept and keeps = 1)
+where members > 1
+  and not (kept and keeps = 1)

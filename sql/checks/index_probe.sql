@@ -1,15 +1,19 @@
--- Asks PostgreSQL itself: each candidate is put into an empty table with a copy of the index, and taken back out.
+-- Asks PostgreSQL itself: each candidate is put into an empty table of the same storage with the same index, and taken
+-- back out (4.13).
 do $probe$
 declare
   candidate tid;
 begin
-  create unlogged table {probe} as select * from {stage} with no data;
-  create index on {probe} using {method} ({parts});
+  create unlogged table {probe} (
+    like {table_ref} including all
+    excluding constraints excluding indexes excluding identity excluding statistics excluding comments
+  );
+  create index on {probe} {definition};
   for candidate in
-    select s.ctid from {stage} s where {length} > 1600
+    select s.ctid from {stage} s where {length} > {candidates}
   loop
     begin
-      insert into {probe} select * from {stage} s where s.ctid = candidate;
+      insert into {probe} ({all_columns}) select {all_columns} from {stage} s where s.ctid = candidate;
       delete from {probe};
     exception when program_limit_exceeded then
       insert into {work}.stage_bad (table_name, row_id, column_name, reason, detail)

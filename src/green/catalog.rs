@@ -20,8 +20,10 @@ pub struct GreenCatalog {
 pub struct GreenTable {
     /// Its name.
     pub name: String,
-    /// In the order of the table; generated columns are left out.
+    /// In the order of the table.
     pub columns: Vec<GreenColumn>,
+    /// Columns that green computes by itself from their `default`; nobody may write them.
+    pub generated: Vec<GreenColumn>,
     /// The primary key's columns, in order; empty where there is none.
     pub primary_key: Vec<String>,
     /// All indexes, the primary key's among them.
@@ -50,7 +52,7 @@ pub struct GreenColumn {
 }
 
 /// One index.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Index {
     /// Its name.
     pub name: String,
@@ -64,14 +66,20 @@ pub struct Index {
     pub expressions: Vec<String>,
     /// The parts that are plain columns; as long as `expressions` when all are.
     pub columns: Vec<String>,
+    /// Every column that an entry is made of, for people: also those included, and those within expressions.
+    pub named: Vec<String>,
+    /// Columns that only ride along in each entry.
+    pub included: Vec<String>,
+    /// Where two rows may not relate like this rather than be equal: an operator per part.
+    pub exclusion: Vec<String>,
     /// The rows it covers, when not all.
     pub predicate: Option<String>,
-    /// Its access method: `btree`, `gin`, ….
-    pub method: String,
+    /// Its definition, from `USING` on.
+    pub definition: String,
 }
 
 /// One reference to another table.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct ForeignKey {
     /// Its name.
     pub name: String,
@@ -81,6 +89,8 @@ pub struct ForeignKey {
     pub parent: String,
     /// The columns referred to, in the same order.
     pub parent_columns: Vec<String>,
+    /// Whether a reference is whole or not there at all: `MATCH FULL`.
+    pub match_full: bool,
 }
 
 /// One trigger.
@@ -113,6 +123,7 @@ impl GreenTable {
     pub fn is_unique_over(&self, columns: &[&str]) -> bool {
         self.indexes.iter().any(|index| {
             index.unique
+                && index.exclusion.is_empty()
                 && index.predicate.is_none()
                 && index.expressions.len() == columns.len()
                 && index.columns.len() == columns.len()
@@ -149,7 +160,9 @@ impl GreenCatalog {
             let name: String = row.try_get("table_name")?;
             let table =
                 self.tables.entry(name.clone()).or_insert_with(|| GreenTable { name, ..Default::default() });
-            table.columns.push(GreenColumn {
+            let generated: bool = row.try_get("generated")?;
+            let columns = if generated { &mut table.generated } else { &mut table.columns };
+            columns.push(GreenColumn {
                 name: row.try_get("column_name")?,
                 column_type: row.try_get("column_type")?,
                 element_oid: u32::try_from(row.try_get::<i64, _>("element_oid")?).unwrap_or(0),
@@ -172,7 +185,10 @@ impl GreenCatalog {
                 expressions: row.try_get("expressions")?,
                 columns: row.try_get("columns")?,
                 predicate: row.try_get("predicate")?,
-                method: row.try_get("method")?,
+                named: row.try_get("named")?,
+                included: row.try_get("included")?,
+                exclusion: row.try_get("exclusion")?,
+                definition: row.try_get("definition")?,
             };
             if index.primary {
                 table.primary_key.clone_from(&index.columns);
@@ -191,6 +207,7 @@ impl GreenCatalog {
                 columns: row.try_get("columns")?,
                 parent: row.try_get("parent_table")?,
                 parent_columns: row.try_get("parent_columns")?,
+                match_full: row.try_get("match_full")?,
             });
         }
         Ok(())

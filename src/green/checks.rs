@@ -29,6 +29,10 @@ pub struct Checks<'a> {
     pub names: &'a Names,
 }
 
+/// Rows with more bytes than this in one index may be too long for it (facts, 4.13): the limit is about 2700 bytes after
+/// compression.
+const CANDIDATES: &str = "1600";
+
 /// A member of a group of duplicates that is let go: its table and key.
 pub type Kept = (String, serde_json::Value);
 
@@ -88,13 +92,10 @@ impl Checks<'_> {
             None => 0,
         };
         for index in unique_indexes(table) {
-            let parts = index.expressions.join(", ");
-            let places = [
-                ("parts", parts.as_str()),
-                ("covered", &covered(index)),
-                ("columns", &shown(&index.columns)),
-            ];
-            place.execute(tx, include_str!("../../sql/checks/duplicates.sql"), &places).await?;
+            duplicates(tx, &place, index).await?;
+        }
+        for index in table.indexes.iter().filter(|index| !index.exclusion.is_empty()) {
+            excluded(tx, &place, index).await?;
         }
         for check in &table.checks {
             let places = [("constraint", literal(&check.name)), ("expression", check.expression.clone())];
@@ -102,29 +103,36 @@ impl Checks<'_> {
             place.execute(tx, include_str!("../../sql/checks/check_constraint.sql"), &places).await?;
         }
         for index in &table.indexes {
-            self.index_size(tx, &place, index).await?;
+            self.index_size(tx, &place, plan, index).await?;
         }
         place.set_aside(tx).await?;
         Ok(gone)
     }
 
-    async fn index_size(&self, tx: &mut PgConnection, place: &Place, index: &Index) -> sqlx::Result<()> {
+    async fn index_size(
+        &self,
+        tx: &mut PgConnection,
+        place: &Place,
+        plan: &TablePlan,
+        index: &Index,
+    ) -> sqlx::Result<()> {
         let length = length(index);
-        let candidates = place
-            .count(tx, "select count(*) from {stage} s where {length} > 1600", &[("length", &length)])
-            .await?;
+        let names: Vec<&str> = plan.columns.iter().map(|column| column.name.as_str()).collect();
+        let places = [
+            ("length", length.as_str()),
+            ("candidates", CANDIDATES),
+            ("definition", &index.definition),
+            ("columns", &shown(&index.named)),
+            ("index", &literal(&index.name)),
+            ("probe", &self.stage.own("stage_probe")),
+            ("table_ref", &self.stage.kong_table(&plan.table)),
+            ("all_columns", &columns(&names, "")),
+        ];
+        let candidates =
+            place.count(tx, "select count(*) from {stage} s where {length} > {candidates}", &places).await?;
         if candidates == 0 {
             return Ok(());
         }
-        let parts = index.expressions.iter().map(|part| format!("({part})")).collect::<Vec<_>>().join(", ");
-        let places = [
-            ("length", length.as_str()),
-            ("parts", &parts),
-            ("method", &index.method),
-            ("columns", &shown(&index.columns)),
-            ("index", &literal(&index.name)),
-            ("probe", &self.stage.own("stage_probe")),
-        ];
         place.execute(tx, include_str!("../../sql/checks/index_probe.sql"), &places).await
     }
 
@@ -195,6 +203,7 @@ impl Checks<'_> {
             ("parent", parent.as_str()),
             ("joined", &joined(&pairs)),
             ("all_set", &all_set(&key.columns, "s")),
+            ("torn", &torn(key, "s")),
             ("elsewhere", &elsewhere),
             ("to_workspace", if self.is_workspace(key) { "true" } else { "false" }),
             ("cause", &self.cause(key)),
@@ -285,6 +294,38 @@ impl Place {
     }
 }
 
+async fn duplicates(tx: &mut PgConnection, place: &Place, index: &Index) -> sqlx::Result<()> {
+    let (parts, covered) = (index.expressions.join(", "), covered(index));
+    let repeated = if index.nulls_distinct {
+        place.fill(include_str!("../../sql/checks/repeated.sql"), &[("parts", &parts), ("covered", &covered)])
+    } else {
+        sqlx::AssertSqlSafe("true".to_owned())
+    };
+    let places = [
+        ("parts", parts.as_str()),
+        ("covered", &covered),
+        ("repeated", &repeated.0),
+        ("columns", &shown(&index.named)),
+    ];
+    place.execute(tx, include_str!("../../sql/checks/duplicates.sql"), &places).await
+}
+
+async fn excluded(tx: &mut PgConnection, place: &Place, index: &Index) -> sqlx::Result<()> {
+    let parts = index.expressions.iter().enumerate();
+    let named: Vec<String> = parts.map(|(at, part)| format!("({part}) as part_{at}")).collect();
+    let pairs = index.exclusion.iter().enumerate();
+    let excluded: Vec<String> =
+        pairs.map(|(at, operator)| format!("m.part_{at} {operator} o.part_{at}")).collect();
+    let places = [
+        ("named_parts", named.join(", ")),
+        ("excluded", excluded.join(" and ")),
+        ("covered", covered(index)),
+        ("columns", shown(&index.named)),
+    ];
+    let places = places.each_ref().map(|(name, value)| (*name, value.as_str()));
+    place.execute(tx, include_str!("../../sql/checks/exclusion.sql"), &places).await
+}
+
 /// Unique indexes that can refuse something: one that covers the primary key and more refuses nothing of its own.
 fn unique_indexes(table: &GreenTable) -> impl Iterator<Item = &Index> {
     let primary = &table.primary_key;
@@ -294,7 +335,7 @@ fn unique_indexes(table: &GreenTable) -> impl Iterator<Item = &Index> {
             && index.columns.len() == index.expressions.len()
             && primary.iter().all(|column| index.columns.contains(column))
     };
-    table.indexes.iter().filter(move |index| index.unique && !implied(index))
+    table.indexes.iter().filter(move |index| index.unique && index.exclusion.is_empty() && !implied(index))
 }
 
 /// The rows that an index compares at all: nulls differ from each other, and a partial index sees only its part.
@@ -309,8 +350,9 @@ fn covered(index: &Index) -> String {
 
 /// Bytes of everything an index holds of one row, before compression.
 fn length(index: &Index) -> String {
+    let included: Vec<String> = index.included.iter().map(|name| quote(name)).collect();
     let one = |part: &String| format!("coalesce(octet_length(({part})::text), 0)");
-    index.expressions.iter().map(one).collect::<Vec<_>>().join(" + ")
+    index.expressions.iter().chain(&included).map(one).collect::<Vec<_>>().join(" + ")
 }
 
 /// Column names as one text literal, as they stand in a reject.
@@ -324,6 +366,15 @@ fn shown<S: AsRef<str>>(names: &[S]) -> String {
 fn joined(pairs: &[(&String, &String)]) -> String {
     let one = |(child, parent): &(&String, &String)| format!("p.{} = s.{}", quote(parent), quote(child));
     pairs.iter().map(one).collect::<Vec<_>>().join(" and ")
+}
+
+/// A reference of which only a part is there, where green does not take that.
+fn torn(key: &ForeignKey, alias: &str) -> String {
+    if !key.match_full {
+        return "false".to_owned();
+    }
+    let names = columns(&key.columns, alias);
+    format!("num_nulls({names}) > 0 and num_nonnulls({names}) > 0")
 }
 
 fn all_set(names: &[String], alias: &str) -> String {

@@ -102,6 +102,18 @@ impl Stage {
                 ],
             );
             sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| green.explain(e, what))?;
+            for column in &table.generated {
+                let sql = fill(
+                    "alter table {stage} add column {name} {type} generated always as ({expression}) stored",
+                    &[
+                        ("stage", &stage.table(&table.table)),
+                        ("name", &quote(&column.name)),
+                        ("type", &column.column_type),
+                        ("expression", column.default.as_deref().unwrap_or("null")),
+                    ],
+                );
+                sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| green.explain(e, what))?;
+            }
         }
         tx.commit().await.map_err(|e| green.explain(e, what))?;
         Ok(stage)

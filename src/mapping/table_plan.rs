@@ -72,6 +72,8 @@ pub struct TablePlan {
     pub partition_key: Vec<String>,
     /// Green's columns, in the order of its table.
     pub columns: Vec<ColumnPlan>,
+    /// Green's columns that it computes by itself; indexes and checks may be about them.
+    pub generated: Vec<GreenColumn>,
     /// Green's primary key, which names the row to people.
     pub key: Vec<String>,
     /// Only rows whose cell at this place holds this text are Kong's.
@@ -364,6 +366,7 @@ impl Resolver<'_> {
         let name = self.map.names.workspace_column.as_deref()?;
         self.green.column(name).and_then(|_| self.cell(name))
     }
+            generated: self.green.generated.clone(),
 
     /// Green's column that blue keeps as time to live: named by the map, and absent on blue.
     fn expiry_column(&self) -> Option<String> {
