@@ -16,7 +16,7 @@ use crate::green::kong::Session;
 use crate::green::session::Green;
 use crate::mapping::schema_map::{SchemaMap, Writer};
 use crate::mapping::schema_meta::{self, SchemaMeta, Subsystem};
-use crate::mapping::table_plan::{KeyspacePlan, TableChoices};
+use crate::mapping::table_plan::{self, KeyspacePlan, TableChoices};
 
 /// How much a finding weighs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -145,8 +145,10 @@ impl Inspection {
         green_side: GreenSide,
         choices: &Choices,
     ) -> Result<Inspection> {
-        let plan =
+        let mut plan =
             KeyspacePlan::resolve(&blue_side.map, &blue_side.catalog, &green_side.catalog, &choices.tables);
+        plan.obstacles
+            .splice(0..0, table_plan::unknown_names(&choices.maps, &blue_side.catalog, &green_side.catalog));
         let mut inspection = Inspection {
             left_rows: count_left(blue, &blue_side, &plan).await?,
             blue: blue_side,

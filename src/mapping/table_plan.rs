@@ -178,8 +178,6 @@ pub enum Part {
     },
 }
 
-impl KeyspacePlan {
-    /// Resolves the plan of every table of blue.
 /// How a cell becomes a part of a composite key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PartKind {
@@ -191,6 +189,8 @@ pub enum PartKind {
     Uuid,
 }
 
+impl KeyspacePlan {
+    /// Resolves the plan of every table of blue.
     pub fn resolve(
         map: &SchemaMap,
         blue: &BlueCatalog,
@@ -296,6 +296,55 @@ fn unknown_choices(choices: &TableChoices, blue: &BlueCatalog, green: &GreenCata
         .collect()
 }
 
+/// A table or column in a user's own map that neither side has is a slip of the pen too. Built-in maps may name what
+/// only some databases of a line have.
+pub fn unknown_names(maps: &[SchemaMap], blue: &BlueCatalog, green: &GreenCatalog) -> Vec<Obstacle> {
+    let mut unknown = BTreeSet::new();
+    for (name, rules) in maps.iter().flat_map(|map| &map.tables) {
+        let (on_blue, on_green) = (blue.tables.get(name), green.tables.get(name));
+        if on_blue.is_none() && on_green.is_none() {
+            unknown.insert(format!("there is no table \"{name}\" on either side"));
+            continue;
+        }
+        let known = |column: &str| {
+            on_blue.is_some_and(|table| table.column(column).is_some())
+                || on_green.is_some_and(|table| table.column(column).is_some())
+        };
+        for column in names_of(rules).into_iter().filter(|column| !known(column)) {
+            unknown.insert(format!("there is no column \"{name}.{column}\" on either side"));
+        }
+    }
+    let obstacle = |problem| Obstacle {
+        problem,
+        remedy: "Correct the name in the file given with --schema-map.".to_owned(),
+    };
+    unknown.into_iter().map(obstacle).collect()
+}
+
+/// Every column that the rules of a table name.
+fn names_of(rules: &TableRules) -> Vec<&str> {
+    let mut names: Vec<&str> = rules.columns.keys().map(String::as_str).collect();
+    names.extend(rules.partition.iter().map(|partition| partition.column.as_str()));
+    names.extend(rules.expiry.iter().flat_map(|expiry| [expiry.start.as_str(), expiry.period.as_str()]));
+    for required in rules.required.iter().flatten() {
+        match required {
+            Required::Column(name) => names.push(name),
+            Required::OneOf(group) => names.extend(group.iter().map(String::as_str)),
+        }
+    }
+    for column in rules.columns.values() {
+        for part in column.cache_key.iter().flatten() {
+            if let KeyPart::Column(name) = part {
+                names.push(name);
+            }
+        }
+        if let Some(WhenNull::Sha256OfCertificate(name)) = &column.when_null {
+            names.push(name);
+        }
+    }
+    names
+}
+
 struct Resolver<'a> {
     map: &'a SchemaMap,
     rules: &'a TableRules,
@@ -317,6 +366,7 @@ impl Resolver<'_> {
             writer: self.rules.writer.unwrap_or(Writer::Admin),
             partition_key: self.blue.partition_key().into_iter().map(str::to_owned).collect(),
             columns,
+            generated: self.green.generated.clone(),
             key: self.key(),
             partition: self.partition(),
             workspace: self.workspace(),
@@ -366,7 +416,6 @@ impl Resolver<'_> {
         let name = self.map.names.workspace_column.as_deref()?;
         self.green.column(name).and_then(|_| self.cell(name))
     }
-            generated: self.green.generated.clone(),
 
     /// Green's column that blue keeps as time to live: named by the map, and absent on blue.
     fn expiry_column(&self) -> Option<String> {
@@ -419,7 +468,7 @@ impl Resolver<'_> {
     fn column(&mut self, column: &GreenColumn, expiry: Option<&str>) -> ColumnPlan {
         let rules = self.rules_of(&column.name);
         let source = if expiry == Some(column.name.as_str()) {
-            self.expiry()
+            self.expiry(&column.name)
         } else if let Some(recipe) = &rules.cache_key {
             Source::CacheKey { cell: self.cell(&column.name), parts: self.parts(recipe, &column.name) }
         } else if let Some(cell) = self.cell(&column.name) {
@@ -497,6 +546,19 @@ impl Resolver<'_> {
         parts
     }
 
+    fn part(&self, name: &str) -> Option<Part> {
+        let cell = self.cell(name)?;
+        let is_prefixed = |column| self.is_prefixed(column, &self.rules_of(name));
+        let kind = if self.blue.column(name)?.cql_type.is("uuid") {
+            PartKind::Uuid
+        } else if self.green.column(name).is_some_and(is_prefixed) {
+            PartKind::Prefixed
+        } else {
+            PartKind::Text
+        };
+        Some(Part::Cell { cell, kind })
+    }
+
     fn missing_in_map(&mut self, column: &str, source: &str) {
         self.stop(
             format!(
@@ -507,14 +569,15 @@ impl Resolver<'_> {
         );
     }
 
-    fn expiry(&mut self) -> Source {
+    fn expiry(&mut self, column: &str) -> Source {
         if let Some(Expiry { start, period, seconds }) = &self.rules.expiry {
-            return match (self.cell(start), self.cell(period)) {
-                (Some(start), Some(period)) => {
-                    Source::WindowExpiry { start, period, seconds: seconds.clone() }
-                }
-                _ => Source::Nothing,
-            };
+            let (from, of) = (self.cell(start), self.cell(period));
+            if let (Some(start), Some(period)) = (from, of) {
+                return Source::WindowExpiry { start, period, seconds: seconds.clone() };
+            }
+            let missing = if from.is_none() { start } else { period };
+            self.missing_in_map(column, missing);
+            return Source::Nothing;
         }
         // Counters cannot expire, and the time to live of a collection may be asked only since Cassandra 5.0.
         let expiring: Vec<String> = self
@@ -547,19 +610,6 @@ impl Resolver<'_> {
             );
         }
         Source::Nothing
-    }
-
-    fn part(&self, name: &str) -> Option<Part> {
-        let cell = self.cell(name)?;
-        let is_prefixed = |column| self.is_prefixed(column, &self.rules_of(name));
-        let kind = if self.blue.column(name)?.cql_type.is("uuid") {
-            PartKind::Uuid
-        } else if self.green.column(name).is_some_and(is_prefixed) {
-            PartKind::Prefixed
-        } else {
-            PartKind::Text
-        };
-        Some(Part::Cell { cell, kind })
     }
 
     fn stop(&mut self, problem: String, remedy: &str) {
