@@ -204,7 +204,9 @@ impl Inspection {
                 );
             }
         }
-        let found = self.blue.meta.disagreement(&self.green.meta);
+        let mut found = self.blue.meta.disagreement(&self.green.meta);
+        // Where Kong itself is another version, so are its plugins; that it is comes first.
+        found.unequal.sort_by_key(|(subsystem, ..)| subsystem != schema_meta::CORE);
         for (subsystem, only_blue, only_green) in &found.unequal {
             self.stop(unequal(subsystem, only_blue, only_green, &self.blue.meta, &self.green.meta), "Bootstrap green with the very version of Kong that runs on blue: rows of one version are not rows of another.");
         }
