@@ -88,8 +88,11 @@ async fn equals_what_kong_wrote(line: &str) {
         }
         let ours = green.rows(table).await.expect("rows of green");
         let rejected = ran.rejects.iter().filter(|reject| reject["table"] == *table).count();
-        let read = ran.table(table)["source"].as_u64().expect("a count");
-        assert_eq!((ours.len() + rejected) as u64, read, "{table}: rows of green and rejects make blue's");
+        let report = ran.table(table);
+        let count = |class: &str| report[class].as_u64().expect("a count");
+        let (read, expired) = (count("source"), count("expired"));
+        let accounted = (ours.len() + rejected) as u64 + expired;
+        assert_eq!(accounted, read, "{table}: rows of green, rejects and expired rows make blue's");
         assert!(
             read as usize >= lasting(&fixture, table),
             "{table}: rows without a short life were all read"
