@@ -1,32 +1,32 @@
-# Two commands do all the set-up: `make demo` and `make test`.
+# Everything that is done with this repository. `make help` lists it.
+
+# A snapshot that differs is a failure; it is reviewed by a person, never accepted on the way.
+export INSTA_UPDATE ?= no
+
 .DEFAULT_GOAL := help
-CARGO ?= cargo
+.PHONY: help demo test lint build soak clean
 
-help:            ## this list
-	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
-demo:            ## a whole migration on this machine: both servers, inspect, plan, migrate, a login
-	$(CARGO) build --workspace
+demo: ## Kong's rows from a real Cassandra to a real PostgreSQL, in front of your eyes
+	cargo build --workspace
 	tests/demo/demo.sh
 
-test:            ## every test, on real servers
-	INSTA_UPDATE=no $(CARGO) test --workspace
+test: ## every test, real servers included
+	cargo test --workspace --no-fail-fast
 
-lint:            ## formatting, clippy, documentation
-	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+lint: ## formatting, clippy, links in the documentation of the code
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
 
-soak:            ## what takes longer: a million rows, many more random cases
-	$(CARGO) build --release --workspace
+build: ## the program, optimised: target/release/kongferry
+	cargo build --release
+
+soak: ## what takes longer: a million rows, long runs of the property tests
 	tests/soak/million.sh
-	PROPTEST_CASES=20000 $(CARGO) test --workspace --lib
-	PROPTEST_CASES=2000 $(CARGO) test --test scenarios roundtrip
+	tests/soak/properties.sh
 
-build:           ## the program, optimised: target/release/kongferry
-	$(CARGO) build --release
-
-clean:           ## everything that was built or downloaded
-	$(CARGO) clean
-
-.PHONY: help demo test lint soak build clean
+clean: ## all that was built and downloaded
+	cargo clean

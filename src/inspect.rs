@@ -87,6 +87,8 @@ pub struct Choices {
     pub maps: Vec<SchemaMap>,
     /// Other sessions on green are no reason to stop.
     pub green_online: bool,
+    /// Green is not written to for now, so rights that only writing needs are no reason to stop.
+    pub only_reading: bool,
 }
 
 impl BlueSide {
@@ -160,7 +162,7 @@ impl Inspection {
         inspection.look_for_locks(blue, green).await?;
         inspection.look_at_workspaces();
         inspection.look_at_tables();
-        inspection.look_at_rights(green).await?;
+        inspection.look_at_rights(green, choices).await?;
         inspection.look_at_sessions(choices);
         inspection.look_at_consistency(blue);
         inspection.findings.sort_by_key(|finding| finding.weight);
@@ -185,11 +187,15 @@ impl Inspection {
     }
 
     fn stop(&mut self, problem: impl Into<String>, remedy: impl Into<String>) {
-        self.findings.push(Finding { weight: Weight::Stop, problem: problem.into(), remedy: remedy.into() });
+        self.finding(Weight::Stop, problem, remedy);
     }
 
     fn warn(&mut self, problem: impl Into<String>, remedy: impl Into<String>) {
-        self.findings.push(Finding { weight: Weight::Warn, problem: problem.into(), remedy: remedy.into() });
+        self.finding(Weight::Warn, problem, remedy);
+    }
+
+    fn finding(&mut self, weight: Weight, problem: impl Into<String>, remedy: impl Into<String>) {
+        self.findings.push(Finding { weight, problem: problem.into(), remedy: remedy.into() });
     }
 
     fn compare_versions(&mut self) {
@@ -296,28 +302,28 @@ impl Inspection {
         }
     }
 
-    async fn look_at_rights(&mut self, green: &Green) -> Result<()> {
+    async fn look_at_rights(&mut self, green: &Green, choices: &Choices) -> Result<()> {
+        let weight = if choices.only_reading { Weight::Warn } else { Weight::Stop };
         let mut tables: Vec<String> = self.plan.moved.iter().map(|table| table.table.clone()).collect();
         tables.extend(self.blue.map.names.derived_tags.iter().map(|tags| tags.table.clone()));
         let missing = green.missing_rights(&tables).await?;
         let role = green.config().username().to_owned();
         if !missing.tables.is_empty() {
             let schema = crate::green::sql::quote(green.kong_schema());
-            self.stop(
+            self.finding(
+                weight,
                 format!("the role \"{role}\" may not write to {} of Kong's tables on green, such as \"{}\"", missing.tables.len(), missing.tables.first().map_or("", String::as_str)),
                 format!("Connect as the role that Kong itself uses, or run: GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {};", crate::green::sql::quote(&role)),
             );
         }
-        if missing.work_schema {
-            self.stop(
+        if let Some(statements) = missing.work_schema {
+            self.finding(
+                weight,
                 format!(
-                    "the role \"{role}\" may not make the schema \"{}\" for our own tables on green",
+                    "the role \"{role}\" may not make or use the schema \"{}\" for our own tables on green",
                     green.work_schema()
                 ),
-                format!(
-                    "As the owner of the database, run: {}",
-                    crate::green::journal::grant(green.work_schema(), &role)
-                ),
+                format!("As the owner of the database, run: {statements}"),
             );
         }
         Ok(())

@@ -5,6 +5,7 @@
 pub mod blue;
 pub mod cli;
 pub mod error;
+pub mod failpoints;
 pub mod green;
 pub mod inspect;
 pub mod mapping;

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use futures::future::ready;
 use serde::Serialize;
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
@@ -19,6 +20,7 @@ use crate::green::config::GreenConfig;
 use crate::green::local::{self, LocalPostgres};
 use crate::green::session::Green;
 use crate::green::sql::{fill, literal};
+use crate::green::statement::query_scalar;
 use crate::inspect::{BlueSide, Choices, GreenSide, Inspection};
 use crate::mapping::table_plan::{ColumnPlan, KeyspacePlan, Source, Substitute, TablePlan};
 use crate::migrate::load::{Loader, Tally, Target};
@@ -124,11 +126,16 @@ pub async fn run(
             Err(Error::usage("without green and without a scratch server there is nothing to plan against"))
         }
         (Scratch::At(config), _) => {
-            must_be_empty(config).await?;
-            let schema = green.map_or("public", Green::kong_schema);
-            let config = config.as_ref().clone().with_schemas(schema, WORK_SCHEMA)?.without_schema_check();
-            let not_checked = build(&blue, green, rehearsal, &config).await?;
-            rehearse(blue, green, rehearsal, &config, not_checked, observer).await
+            let before = must_be_empty(config).await?;
+            let result = Box::pin(in_given(blue, green, rehearsal, config, observer)).await;
+            let emptied = empty(config, &before).await;
+            match (result, emptied) {
+                (Ok(report), Err(error)) => {
+                    tracing::warn!("{error}: copies of Kong's rows are left in it.");
+                    Ok(report)
+                }
+                (result, _) => result,
+            }
         }
         (Scratch::Own, _) => {
             let server = LocalPostgres::start(local::Options::scratch()).await?;
@@ -137,6 +144,19 @@ pub async fn run(
             result
         }
     }
+}
+
+async fn in_given(
+    blue: Arc<Blue>,
+    green: Option<&Green>,
+    rehearsal: &Rehearsal,
+    config: &GreenConfig,
+    observer: Arc<dyn Observer>,
+) -> Result<PlanReport> {
+    let schema = green.map_or("public", Green::kong_schema);
+    let config = config.clone().with_schemas(schema, WORK_SCHEMA)?.without_schema_check();
+    let not_checked = build(&blue, green, rehearsal, &config).await?;
+    rehearse(blue, green, rehearsal, &config, not_checked, observer).await
 }
 
 async fn in_own(
@@ -218,13 +238,17 @@ async fn execute(connection: &mut PgConnection, sql: &str) -> Result<()> {
         .map_err(|e| Error::new(Kind::Server, "cannot build Kong's schema on the scratch server").source(e))
 }
 
-/// A database that somebody gave for the rehearsal must have nothing in it that could be lost.
-async fn must_be_empty(config: &GreenConfig) -> Result<()> {
+/// A database that somebody gave for the rehearsal must have nothing in it that could be lost. Says what it has all the
+/// same, such as extensions.
+async fn must_be_empty(config: &GreenConfig) -> Result<Vec<i64>> {
     let scratch = Green::connect(&config.clone().without_schema_check(), "kongferry scratch").await?;
     let what = "cannot look into the scratch database";
     let mut tx = scratch.begin_snapshot().await?;
-    let sql = include_str!("../sql/inspect/relations.sql");
-    let relations: i64 = crate::green::statement::query_scalar(sql)
+    let relations: i64 = query_scalar(include_str!("../sql/inspect/relations.sql"))
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(|e| scratch.explain(e, what))?;
+    let before = query_scalar(include_str!("../sql/scratch/made_before.sql"))
         .fetch_one(&mut *tx)
         .await
         .map_err(|e| scratch.explain(e, what))?;
@@ -235,6 +259,25 @@ async fn must_be_empty(config: &GreenConfig) -> Result<()> {
             "Give --scratch an empty database, or leave it out: then plan starts a PostgreSQL of its own.",
         ));
     }
+    Ok(before)
+}
+
+/// Removes from a given database all that the rehearsal made: there were credentials in it.
+async fn empty(config: &GreenConfig, before: &[i64]) -> Result<()> {
+    let scratch = Green::connect(&config.clone().without_schema_check(), "kongferry scratch").await?;
+    let what = "the scratch database could not be emptied";
+    let mut tx = scratch.begin().await?;
+    let statements: Vec<String> = query_scalar(include_str!("../sql/scratch/remove.sql"))
+        .bind(before)
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(|e| scratch.explain(e, what))?;
+    for statement in statements {
+        let done = sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut *tx).await;
+        done.map_err(|e| scratch.explain(e, what))?;
+    }
+    tx.commit().await.map_err(|e| scratch.explain(e, what))?;
+    scratch.close().await;
     Ok(())
 }
 
@@ -307,12 +350,14 @@ async fn rehearse(
     }
     let columns = columns(&inspection.plan);
     let options = Options {
+        run: Uuid::new_v4(),
         choices,
         accept: Accept::All,
         rejects_file: rehearsal.rejects_file.clone(),
         rehearsal: true,
     };
-    let result = migrate::run(blue, &scratch, inspection, &options, observer, &|_| Ok(true)).await;
+    let result =
+        migrate::run(blue, &scratch, inspection, &options, observer, &|_| Box::pin(ready(Ok(true)))).await;
     scratch.close().await;
     let mut report = match (result, refusal.take()) {
         (Ok(report), None) => report,

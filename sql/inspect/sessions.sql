@@ -1,4 +1,5 @@
--- Other clients of this database; $1 is our own application_name.
+-- Other clients of this database; $1 is our own application_name. Another kongferry is none of them: two that write are
+-- kept apart by the guard, which knows who runs it, and the others only read.
 select
   pid,
   coalesce(usename::text, '?')                       as user_name,
@@ -8,5 +9,6 @@ from pg_stat_activity
 where datname = current_database()
   and pid <> pg_backend_pid()
   and application_name is distinct from $1
+  and application_name !~ '^kongferry( rehearsal)? [0-9]+$'
   and coalesce(to_jsonb(pg_stat_activity) ->> 'backend_type', 'client backend') = 'client backend'
 order by pid

@@ -1,6 +1,9 @@
--- Whether our own schema ($1) can be used: it is there and tables may be made in it, or it may be made.
-select coalesce(
-  (select has_schema_privilege(n.oid, 'CREATE') and has_schema_privilege(n.oid, 'USAGE')
-   from pg_namespace n where n.nspname = $1),
-  has_database_privilege(current_database(), 'CREATE')
-)
+-- Our own schema ($1): whether it is there, and whether it can be used – tables may be made in it, or it may be made.
+select
+  n.oid is not null as is_there,
+  coalesce(
+    has_schema_privilege(n.oid, 'CREATE') and has_schema_privilege(n.oid, 'USAGE'),
+    has_database_privilege(current_database(), 'CREATE')
+  ) as is_usable
+from (select $1::name as name) wanted
+left join pg_namespace n on n.nspname = wanted.name

@@ -188,7 +188,7 @@ fn print(answer: &Answer, blue: &Blue, verbose: bool) {
         .green_free_bytes
         .map_or("free space not known from here".to_owned(), |bytes| format!("{} free", size(bytes)));
     line("green", &format!("{} used, {free}", size(u64::try_from(answer.green_bytes).unwrap_or(0))));
-    anstream::println!("\n{}", table_of(answer, verbose));
+    anstream::println!("\n{}", table_of(answer, verbose).trim_fmt());
     print_left(answer, verbose);
     text::print_findings(&answer.findings);
     if answer.findings.iter().all(|finding| finding.weight != Weight::Stop) {

@@ -1,10 +1,13 @@
 //! `migrate`: its flags, the one question it asks, and its summary.
 
 use std::io::{BufRead, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
+use futures::future::{BoxFuture, ready};
+use tokio::sync::oneshot;
+use uuid::Uuid;
 
 use super::connect::{BlueArgs, CommonArgs, Format, GreenArgs};
 use super::{progress, summary, text};
@@ -16,7 +19,8 @@ use crate::mapping::schema_map::SchemaMap;
 use crate::mapping::table_plan::TableChoices;
 use crate::migrate::rejects::{Accept, Reviewed};
 use crate::migrate::report::Report;
-use crate::migrate::{self, Options};
+use crate::migrate::{self, Interrupted, Options};
+use crate::progress::Phase;
 
 /// Arguments of `migrate`.
 #[derive(Debug, Clone, Args)]
@@ -52,6 +56,10 @@ pub struct MigrateArgs {
 
     #[command(flatten)]
     pub(super) common: CommonArgs,
+
+    /// The run's id, known before it begins so that an interrupted one can be tidied up after.
+    #[arg(skip = Uuid::new_v4())]
+    run: Uuid,
 }
 
 /// Which tables move, and by which rules.
@@ -81,6 +89,7 @@ impl TableArgs {
             },
             maps: self.schema_map.iter().map(|path| SchemaMap::from_file(path)).collect::<Result<_>>()?,
             green_online,
+            only_reading: false,
         })
     }
 }
@@ -99,11 +108,13 @@ pub async fn run(args: &MigrateArgs) -> Result<u8> {
             Error::usage("migrate asks before it applies, and here is nobody to ask").remedy("Add --yes.")
         );
     }
-    let observer = progress::observer(&args.common, "looking at both sides");
+    let observer = progress::observer(&args.common, "looking at both sides", Phase::word);
     let green = Green::connect(&green_config, &application_name()).await?;
     let blue = Arc::new(Blue::connect(&blue_config).await?);
     let inspection = Inspection::take(&blue, &green, &options.choices).await?;
-    let confirm = |report: &Report| if args.yes { Ok(true) } else { ask(report, args.common.verbose > 0) };
+    let confirm = |report: &Report| {
+        if args.yes { Box::pin(ready(Ok(true))) } else { ask(report, args.common.verbose > 0) }
+    };
     let report = Box::pin(migrate::run(blue, &green, inspection, &options, observer, &confirm)).await?;
     match args.common.format {
         Format::Json => text::print_json(&report),
@@ -113,7 +124,11 @@ pub async fn run(args: &MigrateArgs) -> Result<u8> {
 }
 
 fn options(args: &MigrateArgs) -> Result<Options> {
+    if let (Some(Some(reviewed)), Some(file)) = (&args.accept_rejects, &args.rejects_file) {
+        not_over_the_reviewed_one(reviewed, file)?;
+    }
     Ok(Options {
+        run: args.run,
         choices: args.tables.choices(args.green_online)?,
         accept: match &args.accept_rejects {
             None => Accept::None,
@@ -125,32 +140,55 @@ fn options(args: &MigrateArgs) -> Result<Options> {
     })
 }
 
-/// Asks once, with the counts.
-fn ask(report: &Report, verbose: bool) -> Result<bool> {
-    summary::print_counts(report, verbose);
-    let cannot = |e| Error::new(Kind::Io, "cannot ask on this terminal").source(e);
+/// What a person decided in a reviewed file must not be lost.
+fn not_over_the_reviewed_one(reviewed: &Path, file: &Path) -> Result<()> {
+    let same = reviewed.canonicalize().is_ok_and(|one| file.canonicalize().is_ok_and(|other| one == other));
+    if !same {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "the rejects file {} is the reviewed one, and would be written over",
+        file.display()
+    ))
+    .remedy("Give another file with --rejects-file."))
+}
+
+/// Asks once, with the counts. The answer is read on a thread that nobody waits for: reading cannot be taken back, and
+/// Ctrl-C must not wait for Enter.
+fn ask(report: &Report, all: bool) -> BoxFuture<'static, Result<bool>> {
+    summary::print_counts(report, all);
     anstream::eprint!(
         "\nApply this to green ({}, database {})? [y/N] ",
         report.green.server,
         report.green.name
     );
-    std::io::stderr().flush().map_err(cannot)?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer).map_err(cannot)?;
-    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    let (sender, answer) = oneshot::channel();
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let read = std::io::stderr().flush().and_then(|()| std::io::stdin().lock().read_line(&mut line));
+        // Nobody waits any more after an interruption.
+        let _ = sender.send(read.map(|_| line));
+    });
+    Box::pin(async move {
+        let read = answer.await.unwrap_or_else(|e| Err(std::io::Error::other(e)));
+        let line = read.map_err(|e| Error::new(Kind::Io, "cannot ask on this terminal").source(e))?;
+        Ok(matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    })
 }
 
 /// After an interruption: removes the stage where that is possible, and says how green stands.
-pub async fn tidy_up(args: &MigrateArgs) -> String {
-    const AS_IT_WAS: &str =
-        "Kong's tables on green are as they were, or complete if the last message said so";
-    let Ok(config) = args.green.resolve(&args.common) else { return AS_IT_WAS.to_owned() };
+pub async fn tidy_up(args: &MigrateArgs) -> Interrupted {
+    let Ok(config) = args.green.resolve(&args.common) else { return Interrupted::Unknown };
     let tidied = tokio::time::timeout(std::time::Duration::from_secs(10), async {
         let green = Green::connect(&config, &application_name()).await?;
-        migrate::tidy_up(&green).await
+        migrate::tidy_up(&green, args.run).await
     });
     match tidied.await {
-        Ok(Ok(state)) => state,
-        _ => AS_IT_WAS.to_owned(),
+        Ok(Ok(left)) => left,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "Green could not be tidied up.");
+            Interrupted::Unknown
+        }
+        Err(_) => Interrupted::Unknown,
     }
 }

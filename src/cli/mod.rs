@@ -15,6 +15,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::error::{Error, Kind, Result};
+use crate::migrate::Interrupted;
 use connect::{CommonArgs, Format, Stop};
 
 /// Moves Kong Gateway's database from Cassandra to PostgreSQL
@@ -77,10 +78,12 @@ pub async fn run(cli: Cli) -> ExitCode {
     common.color.apply();
     start_log(&common);
     let result = tokio::select! {
+        // The work first: until it waits for something, as for a typed password, Ctrl-C ends the program at once.
+        biased;
         result = Box::pin(dispatch(&cli.command)) => result,
         signal = interrupted() => {
-            let after = Box::pin(tidy_up(&cli.command)).await;
-            Err(Error::new(Kind::Interrupted, format!("interrupted by {signal}; {after}")).remedy("Run the same command again; it begins anew."))
+            let left = Box::pin(tidy_up(&cli.command)).await;
+            Err(Error::new(Kind::Interrupted, format!("interrupted by {signal}; {left}")).remedy(left.remedy()))
         }
     };
     match result {
@@ -105,9 +108,9 @@ async fn dispatch(command: &Command) -> Result<u8> {
 }
 
 /// What is left to do when the work was cut off, and what to say about green.
-async fn tidy_up(command: &Command) -> String {
+async fn tidy_up(command: &Command) -> Interrupted {
     match command {
-        Command::Inspect(_) | Command::Plan(_) | Command::Verify(_) => "green is as it was".to_owned(),
+        Command::Inspect(_) | Command::Plan(_) | Command::Verify(_) => Interrupted::AsItWas,
         Command::Migrate(args) => migrate::tidy_up(args).await,
     }
 }

@@ -12,6 +12,8 @@ use crate::blue::session::Blue;
 use crate::error::{Error, Result};
 use crate::green::config::GreenConfig;
 use crate::green::session::Green;
+use crate::inspect::Choices;
+use crate::progress::Phase;
 use crate::rehearsal::{self, PlanReport, Rehearsal, Scratch};
 
 /// Arguments of `plan`.
@@ -58,7 +60,7 @@ pub async fn run(args: &PlanArgs) -> Result<u8> {
     let green_config =
         if args.green.is_given(&args.common) { Some(args.green.resolve(&args.common)?) } else { None };
     let rehearsal = Rehearsal {
-        choices: args.tables.choices(args.green_online)?,
+        choices: Choices { only_reading: true, ..args.tables.choices(args.green_online)? },
         rejects_file: args.rejects_file.clone(),
         scratch: scratch(args)?,
     };
@@ -71,7 +73,7 @@ pub async fn run(args: &PlanArgs) -> Result<u8> {
     } else {
         "looking at both sides, starting a scratch PostgreSQL"
     };
-    let observer = progress::observer(&args.common, before);
+    let observer = progress::observer(&args.common, before, phase_name);
     let green = match &green_config {
         Some(config) => Some(Green::connect(config, &application_name()).await?),
         None => None,
@@ -80,6 +82,14 @@ pub async fn run(args: &PlanArgs) -> Result<u8> {
     let report = Box::pin(rehearsal::run(blue, green.as_ref(), &rehearsal, observer)).await?;
     print(args, &report);
     Ok(report.exit_code())
+}
+
+/// Nobody who reads "apply" shall think of green.
+fn phase_name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Applying => "apply to the scratch server",
+        other => other.word(),
+    }
 }
 
 fn scratch(args: &PlanArgs) -> Result<Scratch> {
@@ -113,6 +123,6 @@ fn print_columns(report: &PlanReport) {
         for column in &table.columns {
             shown.add_row([&column.column, &column.blue, &column.rule, &column.green]);
         }
-        anstream::println!("{shown}\n");
+        anstream::println!("{}\n", shown.trim_fmt());
     }
 }

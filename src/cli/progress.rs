@@ -26,14 +26,17 @@ const WORTH_A_BAR: u64 = 2_000;
 /// The bars that are on the screen, if any: the log is written above them.
 static BARS: OnceLock<MultiProgress> = OnceLock::new();
 
+/// What a command calls its phases.
+pub type PhaseName = fn(Phase) -> &'static str;
+
 /// The observer that fits the terminal and the flags. Until the first phase it says what goes on before it.
-pub fn observer(common: &CommonArgs, before: &'static str) -> Arc<dyn Observer> {
+pub fn observer(common: &CommonArgs, before: &'static str, name: PhaseName) -> Arc<dyn Observer> {
     if common.quiet {
         Arc::new(Unwatched)
     } else if std::io::stderr().is_terminal() {
-        Arc::new(Bars::new(BARS.get_or_init(MultiProgress::new).clone(), waiting(common, before)))
+        Arc::new(Bars::new(BARS.get_or_init(MultiProgress::new).clone(), waiting(common, before), name))
     } else {
-        Arc::new(Lines::default())
+        Arc::new(Lines::new(name))
     }
 }
 
@@ -97,6 +100,7 @@ impl Drop for Waiting {
 /// A bar per large table while blue is read, and a line for the phase.
 struct Bars {
     screen: MultiProgress,
+    name: PhaseName,
     before: Mutex<Option<Waiting>>,
     phase: Mutex<Option<Current>>,
     tables: Mutex<BTreeMap<String, Table>>,
@@ -140,9 +144,10 @@ impl Current {
 }
 
 impl Bars {
-    fn new(screen: MultiProgress, before: Waiting) -> Bars {
+    fn new(screen: MultiProgress, before: Waiting, name: PhaseName) -> Bars {
         Bars {
             screen,
+            name,
             before: Mutex::new(Some(before)),
             phase: Mutex::new(None),
             tables: Mutex::new(BTreeMap::new()),
@@ -161,12 +166,21 @@ impl Bars {
     }
 }
 
+/// An estimate: nobody wants its tenths.
+fn remaining(seconds: f64) -> String {
+    if seconds < 59.0 { format!("{} s", seconds.ceil() as u64) } else { spent(seconds) }
+}
+
 /// Whether there is room for more than 80 columns.
 fn is_wide() -> bool {
     console::Term::stderr().size_checked().is_some_and(|(_, columns)| columns >= 100)
 }
 
 fn style(template: &str) -> ProgressStyle {
+    // One choice for all output: bars know NO_COLOR by themselves, but not --color.
+    if anstream::AutoStream::choice(&std::io::stderr()) == anstream::ColorChoice::Never {
+        console::set_colors_enabled_stderr(false);
+    }
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("━━─")
@@ -192,7 +206,7 @@ impl Observer for Bars {
         self.finish();
         let line = self.screen.add(ProgressBar::new_spinner());
         line.set_style(style("  {prefix:.bold}  {msg} · {elapsed}"));
-        line.set_prefix(phase.word());
+        line.set_prefix((self.name)(phase));
         let current = Current { phase, line, began: Instant::now(), tables, done: 0, rows: 0 };
         current.line.set_message(current.shown());
         current.line.enable_steady_tick(TICK);
@@ -205,7 +219,7 @@ impl Observer for Bars {
         current.rows += rows;
         current.line.set_message(current.shown());
         // The other phases know a table's rows only when they are done with it.
-        if current.phase != Phase::Staging {
+        if !matches!(current.phase, Phase::Staging | Phase::Comparing) {
             return;
         }
         let mut tables = lock(&self.tables);
@@ -234,7 +248,7 @@ impl Observer for Bars {
         let length = u64::try_from(length).unwrap_or(u64::MAX);
         bar.set_length(length);
         let left = length.saturating_sub(table.rows) as f64 / table.rate();
-        bar.set_message(format!("{}/s, {} left", grouped(table.rate() as u64), spent(left.ceil())));
+        bar.set_message(format!("{}/s, {} left", grouped(table.rate() as u64), remaining(left)));
     }
 
     fn done(&self, name: &str) {
@@ -261,18 +275,24 @@ impl Observer for Bars {
 }
 
 /// A line now and then.
-#[derive(Default)]
 struct Lines {
+    name: PhaseName,
     tables: Mutex<BTreeMap<String, (u64, Option<Instant>)>>,
     total: AtomicU64,
     phase: Mutex<Option<(Phase, Instant)>>,
+}
+
+impl Lines {
+    fn new(name: PhaseName) -> Lines {
+        Lines { name, tables: Mutex::new(BTreeMap::new()), total: AtomicU64::new(0), phase: Mutex::new(None) }
+    }
 }
 
 impl Observer for Lines {
     fn phase(&self, phase: Phase, tables: usize) {
         self.finish();
         *lock(&self.phase) = Some((phase, Instant::now()));
-        eprintln!("{}: {tables} tables", phase.word());
+        eprintln!("{}: {tables} tables", (self.name)(phase));
     }
 
     fn rows(&self, name: &str, rows: u64) {
@@ -307,9 +327,9 @@ impl Observer for Lines {
         if let Some((phase, began)) = lock(&self.phase).take() {
             let seconds = began.elapsed().as_secs_f64();
             if total > 0 {
-                eprintln!("{}: {} rows in {seconds:.1} s", phase.word(), grouped(total));
+                eprintln!("{}: {} rows in {seconds:.1} s", (self.name)(phase), grouped(total));
             } else {
-                eprintln!("{}: done in {seconds:.1} s", phase.word());
+                eprintln!("{}: done in {seconds:.1} s", (self.name)(phase));
             }
         }
     }

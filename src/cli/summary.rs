@@ -1,6 +1,6 @@
 //! The summary of `plan` and `migrate`: one screen that says where every row went; all of it with `-v` or as JSON.
 
-use super::text::{self, BAD, BOLD, GOOD, WARN, counted, grouped, spent, wrapped};
+use super::text::{self, BAD, BOLD, Class, GOOD, WARN, counted, grouped, spent, wrapped};
 use crate::migrate::report::{Counts, Group, Outcome, Report, TableReport};
 
 /// Groups of one kind that are listed before the rest is only counted.
@@ -8,7 +8,7 @@ const LISTED: usize = 6;
 
 /// The counts of every table that has rows, to stderr: what a person is asked about.
 pub fn print_counts(report: &Report, verbose: bool) {
-    anstream::eprintln!("{}", counts(report, verbose));
+    anstream::eprintln!("\n{}", counts(report, verbose));
 }
 
 /// The summary of `plan` and `migrate`, to stdout.
@@ -60,11 +60,10 @@ fn rate(rows: u64, seconds: f64) -> String {
     format!(" ({} rows/s)", grouped((rows as f64 / seconds) as u64))
 }
 
-/// One column of the counts: its heading, and what it shows of a table.
-type Column = (&'static str, fn(&Counts) -> u64);
-
-/// The classes that are shown only where some table has rows in them.
-const CLASSES: [Column; 4] = [
+/// The classes, in the order in which they are shown.
+const CLASSES: [Class<Counts>; 6] = [
+    ("on blue", |counts| counts.source),
+    ("applied", |counts| counts.applied),
     ("repaired", |counts| counts.repaired),
     ("rejected", |counts| counts.rejected),
     ("expired", |counts| counts.expired),
@@ -72,27 +71,18 @@ const CLASSES: [Column; 4] = [
 ];
 
 fn counts(report: &Report, verbose: bool) -> String {
-    let shown: Vec<Column> = CLASSES.into_iter().filter(|(_, class)| class(&report.totals) > 0).collect();
-    let header: Vec<&str> =
-        ["table", "on blue", "applied"].into_iter().chain(shown.iter().map(|(name, _)| *name)).collect();
-    let mut table = text::table(&header);
-    let mut row = |name: &str, counts: &Counts| {
-        let blank = |number: u64| if number == 0 { "·".to_owned() } else { grouped(number) };
-        let classes = shown.iter().map(|(_, class)| blank(class(counts)));
-        let row = [name.to_owned(), grouped(counts.source), blank(counts.applied)].into_iter().chain(classes);
-        table.add_row(row.collect::<Vec<String>>());
-    };
     let folded = folded(&report.tables, verbose);
-    folded.listed.iter().for_each(|one| row(&one.table, &one.counts));
+    let mut rows: Vec<(String, Counts)> =
+        folded.listed.iter().map(|one| (one.table.clone(), one.counts)).collect();
     for (tables, what) in [(&folded.small, "smaller table"), (&folded.left, "table that does not move")] {
         if let Some(sum) = sum(tables) {
-            row(&plural(tables.len(), what), &sum);
+            rows.push((plural(tables.len(), what), sum));
         }
     }
-    row("total", &report.totals);
+    let table = text::by_class(&CLASSES, &rows, &report.totals);
     let empty = report.tables.iter().filter(|table| table.counts.source == 0).count();
     match empty {
-        0 => table.to_string(),
+        0 => table,
         _ => format!("{table}\n  ({} empty on blue)", counted(empty as u64, "table")),
     }
 }

@@ -111,6 +111,28 @@ pub fn table(header: &[&str]) -> Table {
     table
 }
 
+/// A class of rows: its name, and how many a table's counts have of it.
+pub type Class<C> = (&'static str, fn(&C) -> u64);
+
+/// Rows by table and class, the sum below them. After the first two, a class is shown where some table has rows in it.
+pub fn by_class<C>(classes: &[Class<C>], rows: &[(String, C)], total: &C) -> String {
+    let shown: Vec<&Class<C>> = classes
+        .iter()
+        .enumerate()
+        .filter(|(at, (_, of))| *at < 2 || of(total) > 0)
+        .map(|(_, class)| class)
+        .collect();
+    let header: Vec<&str> = std::iter::once("table").chain(shown.iter().map(|(name, _)| *name)).collect();
+    let mut table = table(&header);
+    let blank = |number: u64| if number == 0 { "·".to_owned() } else { grouped(number) };
+    let mut add = |name: &str, counts: &C| {
+        table.add_row(std::iter::once(name.to_owned()).chain(shown.iter().map(|(_, of)| blank(of(counts)))));
+    };
+    rows.iter().for_each(|(name, counts)| add(name, counts));
+    add("total", total);
+    table.trim_fmt()
+}
+
 /// Prints a result for programs.
 pub fn print_json<T: Serialize>(value: &T) {
     match serde_json::to_string_pretty(value) {

@@ -8,12 +8,13 @@ use clap::Args;
 use super::connect::{BlueArgs, CommonArgs, Format, GreenArgs};
 use super::migrate::{TableArgs, application_name};
 use super::progress;
-use super::text::{BAD, BOLD, GOOD, WARN, grouped, print_json, table};
+use super::text::{self, BAD, BOLD, Class, GOOD, WARN, counted, grouped, print_json};
 use crate::blue::session::Blue;
 use crate::error::Result;
 use crate::green::session::Green;
 use crate::mapping::schema_map::Writer;
-use crate::verify::report::{Counts, Report};
+use crate::progress::Phase;
+use crate::verify::report::{Counts, Report, TableReport};
 use crate::verify::{self, Options};
 
 /// Arguments of `verify`.
@@ -54,37 +55,27 @@ pub async fn run(args: &VerifyArgs) -> Result<u8> {
         only: args.table.iter().cloned().collect(),
     };
     let (blue_config, green_config) = (args.blue.resolve(&args.common)?, args.green.resolve(&args.common)?);
+    let observer = progress::observer(&args.common, "looking at both sides", Phase::word);
     let green = Green::connect(&green_config, &application_name()).await?;
     let blue = Arc::new(Blue::connect(&blue_config).await?);
-    let observer = progress::observer(&args.common, "looking at both sides");
     let report = Box::pin(verify::run(blue, &green, &options, observer)).await?;
     match args.common.format {
         Format::Json => print_json(&report),
-        Format::Text => print(&report),
+        Format::Text => print(&report, args.common.verbose > 0),
     }
     Ok(report.exit_code())
 }
 
-fn print(report: &Report) {
+fn print(report: &Report, verbose: bool) {
     anstream::println!("{}", headline(report));
-    anstream::println!(
-        "  blue   {} · {} · keyspace {}",
-        report.blue.server,
-        report.blue.version,
-        report.blue.name
-    );
-    anstream::println!(
-        "  green  {} · {} · database {}\n",
-        report.green.server,
-        report.green.version,
-        report.green.name
-    );
-    anstream::println!("{}", counts(report));
+    anstream::println!("  blue   {}", text::side(&report.blue, "keyspace"));
+    anstream::println!("  green  {}\n", text::side(&report.green, "database"));
+    anstream::println!("{}", counts(report, verbose));
     let traffic = report.traffic;
     if traffic.different + traffic.missing + traffic.extra > 0 {
         anstream::println!(
-            "\n{WARN}note:{WARN:#} {} rows that the data plane writes while requests flow are unlike; they fail nothing.",
-            grouped(traffic.different + traffic.missing + traffic.extra)
+            "\n{WARN}note:{WARN:#} of the tables that the data plane writes while requests flow, {} differ; they fail nothing.",
+            counted(traffic.different + traffic.missing + traffic.extra, "row")
         );
     }
     if report.run.is_none() {
@@ -119,41 +110,39 @@ fn headline(report: &Report) -> String {
     )
 }
 
-fn counts(report: &Report) -> String {
-    let mut shown = table(&[
-        "table",
-        "on blue",
-        "equal",
-        "repaired",
-        "expired",
-        "rejected",
-        "different",
-        "missing",
-        "extra",
-    ]);
-    let with_rows = |counts: &Counts| counts.source + counts.extra > 0;
-    for one in report.tables.iter().filter(|table| with_rows(&table.counts)) {
-        let mark = if one.writer == Writer::Traffic { " (traffic)" } else { "" };
-        shown.add_row(row(&format!("{}{mark}", one.table), &one.counts));
-    }
-    shown.add_row(row("total", &report.summary));
-    shown.to_string()
-}
+/// The classes, in the order in which they are shown.
+const CLASSES: [Class<Counts>; 9] = [
+    ("on blue", |counts| counts.source),
+    ("equal", |counts| counts.equal),
+    ("repaired", |counts| counts.repaired),
+    ("expired", |counts| counts.expired),
+    ("rejected", |counts| counts.rejected),
+    ("different", |counts| counts.different),
+    ("missing", |counts| counts.missing),
+    ("extra", |counts| counts.extra),
+    ("not copied", |counts| counts.not_copied),
+];
 
-fn row(name: &str, counts: &Counts) -> Vec<String> {
-    let blank = |number: u64| if number == 0 { "·".to_owned() } else { grouped(number) };
-    let numbers = [
-        counts.equal,
-        counts.repaired,
-        counts.expired,
-        counts.rejected,
-        counts.different,
-        counts.missing,
-        counts.extra,
-    ];
-    let mut cells = vec![name.to_owned(), grouped(counts.source)];
-    cells.extend(numbers.map(blank));
-    cells
+fn counts(report: &Report, verbose: bool) -> String {
+    let with_rows: Vec<&TableReport> =
+        report.tables.iter().filter(|table| table.counts.source + table.counts.extra > 0).collect();
+    let is_plain = |counts: &Counts| counts.equal == counts.source && counts.extra == 0;
+    let (listed, small) = if verbose {
+        (with_rows, Vec::new())
+    } else {
+        text::without_small(with_rows, |table| is_plain(&table.counts).then_some(table.counts.source))
+    };
+    let name = |one: &TableReport| match one.writer {
+        Writer::Traffic => format!("{} (traffic)", one.table),
+        Writer::Admin => one.table.clone(),
+    };
+    let mut rows: Vec<(String, Counts)> = listed.into_iter().map(|one| (name(one), one.counts)).collect();
+    if !small.is_empty() {
+        let source = small.iter().map(|one| one.counts.source).sum();
+        let sum = Counts { source, equal: source, ..Counts::default() };
+        rows.push((format!("{} smaller tables", small.len()), sum));
+    }
+    text::by_class(&CLASSES, &rows, &report.summary)
 }
 
 fn print_first(report: &Report) {

@@ -37,8 +37,7 @@ impl Journal {
     pub async fn open(green: &Green, entry: &RunEntry) -> Result<Journal> {
         ensure_schema(green).await?;
         let mut guard = green.begin().await?;
-        let name = literal(&format!("kongferry/{}", green.work_schema()));
-        let sql = fill("select pg_try_advisory_xact_lock(hashtextextended({name}, 0))", &[("name", &name)]);
+        let sql = fill("select pg_try_advisory_xact_lock({key})", &[("key", &guard_key(green))]);
         let what = "cannot take the guard on green";
         let alone: bool =
             query_scalar(sql).fetch_one(&mut *guard).await.map_err(|e| green.explain(e, what))?;
@@ -103,10 +102,74 @@ impl Journal {
         done.map(|_| ()).map_err(|e| self.green.explain(e, "cannot keep the rejects in the journal"))
     }
 
+    /// Makes sure that no other run can have begun meanwhile: the guard goes with its connection.
+    pub async fn still_guarded(&mut self) -> Result<()> {
+        let asked = query("select 1").execute(&mut *self.guard).await;
+        asked
+            .map(|_| ())
+            .map_err(|e| self.green.explain(e, "the guard on green is gone, so nothing is applied"))
+    }
+
+    /// Whether the run was committed after all, when its commit failed with this error. Waits until the server has ended
+    /// that transaction; the error comes back where it cannot be asked.
+    pub async fn was_applied(&self, error: Error) -> Result<bool> {
+        let sql = fill(
+            "select state from {work}.run where run_id = $1 for update",
+            &[("work", &quote(self.green.work_schema()))],
+        );
+        let asked = async {
+            let mut tx = self.green.begin().await.ok()?;
+            query_scalar::<String>(sql).bind(self.run).fetch_optional(&mut *tx).await.ok()?
+        };
+        match asked.await {
+            Some(state) => Ok(state == "applied"),
+            None => Err(error.detail(format!(
+                "Whether the rows were applied is not known: the state of run {} in the journal says so once green answers.",
+                self.run
+            ))),
+        }
+    }
+
     /// Lets the next run in.
     pub async fn close(self) -> Result<()> {
         self.guard.rollback().await.map_err(|e| self.green.explain(e, "cannot release the guard on green"))
     }
+}
+
+fn guard_key(green: &Green) -> String {
+    format!("hashtextextended({}, 0)", literal(&format!("kongferry/{}", green.work_schema())))
+}
+
+/// Takes the guard of a run that has just been cut off: its connection may take a moment to go.
+pub async fn wait_for_guard(green: &Green) -> Result<Transaction<'static, Postgres>> {
+    let what = "cannot take the guard on green";
+    let mut guard = green.begin().await?;
+    let sql = fill(
+        "set local lock_timeout = '3s'; select pg_advisory_xact_lock({key})",
+        &[("key", &guard_key(green))],
+    );
+    sqlx::raw_sql(sql).execute(&mut *guard).await.map_err(|e| green.explain(e, what))?;
+    Ok(guard)
+}
+
+/// Enters that a run was cut off, and says its state; nothing where it had not come as far as the journal.
+pub async fn after_interruption(green: &Green, run: Uuid) -> Result<Option<String>> {
+    let what = "cannot enter into the journal that the run was cut off";
+    let work = quote(green.work_schema());
+    let mut tx = green.begin().await?;
+    let there: bool = query_scalar("select to_regclass($1) is not null")
+        .bind(format!("{work}.run"))
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(|e| green.explain(e, what))?;
+    if !there {
+        return Ok(None);
+    }
+    let sql = fill(include_str!("../../sql/journal/interrupted.sql"), &[("work", &work)]);
+    let state =
+        query_scalar(sql).bind(run).fetch_optional(&mut *tx).await.map_err(|e| green.explain(e, what))?;
+    tx.commit().await.map_err(|e| green.explain(e, what))?;
+    Ok(state)
 }
 
 /// Makes our schema, or says which right is missing.
@@ -135,12 +198,22 @@ fn missing_right(green: &Green, error: sqlx::Error) -> Error {
         config.username(),
         green.work_schema()
     ))
-    .remedy(format!("As the owner of the database, run: {}", grant(green.work_schema(), config.username())))
+    .remedy(format!(
+        "As the owner of the database, run: {}",
+        grant(green.work_schema(), config.username(), false)
+    ))
 }
 
-/// The statement that gives a role a schema of its own.
-pub fn grant(work_schema: &str, role: &str) -> String {
-    format!("CREATE SCHEMA {} AUTHORIZATION {};", quote(work_schema), quote(role))
+/// The statements that give a role a schema of its own, or the use of one that is there.
+pub fn grant(work_schema: &str, role: &str, is_there: bool) -> String {
+    let (schema, role) = (quote(work_schema), quote(role));
+    if is_there {
+        format!(
+            "GRANT USAGE, CREATE ON SCHEMA {schema} TO {role}; GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO {role};"
+        )
+    } else {
+        format!("CREATE SCHEMA {schema} AUTHORIZATION {role};")
+    }
 }
 
 /// Says who holds the guard.

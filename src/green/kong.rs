@@ -32,8 +32,8 @@ pub struct Session {
 pub struct MissingRights {
     /// Kong's tables on which it may not do all that is needed.
     pub tables: Vec<String>,
-    /// Whether our own schema neither exists with rights on it nor may be made.
-    pub work_schema: bool,
+    /// The statements that would let our role use our own schema, where it may not.
+    pub work_schema: Option<String>,
 }
 
 impl Green {
@@ -114,13 +114,15 @@ impl Green {
             .fetch_all(&mut *tx)
             .await
             .map_err(|e| self.explain(e, what))?;
-        let work: bool = query_scalar(include_str!("../../sql/inspect/work_schema.sql"))
+        let (is_there, is_usable): (bool, bool) = query_as(include_str!("../../sql/inspect/work_schema.sql"))
             .bind(self.work_schema())
             .fetch_one(&mut *tx)
             .await
             .map_err(|e| self.explain(e, what))?;
         tx.rollback().await.map_err(|e| self.explain(e, what))?;
-        Ok(MissingRights { tables: lacking, work_schema: !work })
+        let (schema, role) = (self.work_schema(), self.config().username());
+        let work_schema = (!is_usable).then(|| super::journal::grant(schema, role, is_there));
+        Ok(MissingRights { tables: lacking, work_schema })
     }
 
     /// Bytes of the whole database, as PostgreSQL counts them.

@@ -8,8 +8,24 @@ use super::reason::Reason;
 use super::schema_map::JsonShape;
 use super::{json, pg_binary, text};
 
-/// Appends the field of one scalar cell, without its length.
-pub type Scalar = fn(&[u8], &mut Vec<u8>) -> Result<(), Reason>;
+/// How one scalar cell becomes a field.
+#[derive(Debug, Clone, Copy)]
+pub struct Scalar {
+    write: Writer,
+    /// Characters that the column takes. PostgreSQL itself cuts off blanks beyond them without a word.
+    longest: Option<usize>,
+}
+
+impl Scalar {
+    /// Appends the field, without its length.
+    fn write(self, cell: &[u8], out: &mut Vec<u8>) -> Result<(), Reason> {
+        (self.write)(cell, out)?;
+        match self.longest {
+            Some(longest) if text::characters(cell) > longest => Err(Reason::TextTooLong),
+            _ => Ok(()),
+        }
+    }
+}
 
 /// How a cell that is not null becomes a field.
 #[derive(Debug, Clone)]
@@ -81,9 +97,11 @@ impl Conversion {
     /// Appends the field of a cell, without its length.
     pub fn write(&self, cell: &[u8], out: &mut Vec<u8>) -> Result<(), Reason> {
         match self {
-            Conversion::Scalar(scalar, _) => scalar(cell, out),
+            Conversion::Scalar(scalar, _) => scalar.write(cell, out),
             Conversion::Json(target, shape) => write_json(cell, *target, *shape, out),
-            Conversion::Array(scalar, oid) => write_array(cell, *oid, out, scalar),
+            Conversion::Array(scalar, oid) => {
+                write_array(cell, *oid, out, |element, out| scalar.write(element, out))
+            }
             Conversion::JsonArray(target, shape, oid) => {
                 write_array(cell, *oid, out, |element, out| write_json(element, *target, *shape, out))
             }
@@ -109,7 +127,15 @@ fn json_target(green_type: &str) -> Option<json::Target> {
 
 /// The pairs of scalar types. `green` may carry a length, as in `character(32)`.
 fn scalar(blue: &str, green: &str) -> Option<(Scalar, &'static str)> {
-    let green = green.split('(').next().unwrap_or(green);
+    let (green, length) = green.split_once('(').unwrap_or((green, ""));
+    let (write, rule) = writer(blue, green)?;
+    let longest = if green.starts_with("character") { length.trim_end_matches(')').parse().ok() } else { None };
+    Some((Scalar { write, longest }, rule))
+}
+
+type Writer = fn(&[u8], &mut Vec<u8>) -> Result<(), Reason>;
+
+fn writer(blue: &str, green: &str) -> Option<(Writer, &'static str)> {
     Some(match (blue, green) {
         ("uuid" | "timeuuid", "uuid") => (uuid, "same 16 bytes"),
         ("text" | "ascii", "text" | "character varying" | "character") => (write_text, "same bytes"),
@@ -413,6 +439,16 @@ mod tests {
         }
         let out = convert("map<text, frozen<set<text>>>", "jsonb", &cell).unwrap();
         assert_eq!(out, b"\x01{\"x-one\":[\"a\",\"b\\\"c\"],\"x-two\":[]}");
+    }
+
+    #[test]
+    fn a_text_too_long_is_found_even_where_postgres_would_only_cut_blanks_off() {
+        assert_eq!(convert("text", "character varying(3)", "日本é".as_bytes()), Ok("日本é".into()));
+        for text in ["abcd", "abc ", "日本é "] {
+            assert_eq!(convert("text", "character varying(3)", text.as_bytes()), Err(Reason::TextTooLong));
+            assert_eq!(convert("ascii", "character(3)", text.as_bytes()), Err(Reason::TextTooLong));
+        }
+        assert_eq!(convert("text", "character varying", "abcd".as_bytes()), Ok("abcd".into()));
     }
 
     #[test]

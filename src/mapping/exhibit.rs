@@ -87,13 +87,20 @@ fn native(name: &str, bytes: &[u8]) -> Result<Value, Malformed> {
         "text" | "ascii" => json!(std::str::from_utf8(bytes).map_err(|_| Malformed)?),
         "uuid" | "timeuuid" => json!(uuid::Uuid::from_slice(bytes).map_err(|_| Malformed)?.to_string()),
         "int" => json!(cell::int(bytes)?),
+        "smallint" => json!(i16::from_be_bytes(bytes.try_into().map_err(|_| Malformed)?)),
+        "tinyint" => json!(i8::from_be_bytes(bytes.try_into().map_err(|_| Malformed)?)),
         "bigint" | "counter" => json!(cell::bigint(bytes)?),
         "boolean" => json!(bytes.first().ok_or(Malformed)? != &0),
         "timestamp" => timestamp(cell::bigint(bytes)?),
-        "float" => json!(f32::from_be_bytes(bytes.try_into().map_err(|_| Malformed)?)),
-        "double" => json!(f64::from_be_bytes(bytes.try_into().map_err(|_| Malformed)?)),
+        "float" => number(f64::from(f32::from_be_bytes(bytes.try_into().map_err(|_| Malformed)?)))?,
+        "double" => number(f64::from_be_bytes(bytes.try_into().map_err(|_| Malformed)?))?,
         _ => return Err(Malformed),
     })
+}
+
+/// JSON knows no NaN and no infinity: those are shown by their bytes.
+fn number(number: f64) -> Result<Value, Malformed> {
+    serde_json::Number::from_f64(number).map(Value::Number).ok_or(Malformed)
 }
 
 /// An instant that chrono cannot write is shown as milliseconds.
@@ -114,6 +121,10 @@ mod tests {
         assert_eq!(show("text", b"nul\0x"), json!("nul\0x"));
         assert_eq!(show("text", &[0xc0, 0x80]), json!({ "bytes": "c080" }));
         assert_eq!(show("int", b""), json!({ "bytes": "" }));
+        assert_eq!(show("smallint", &(-2_i16).to_be_bytes()), json!(-2));
+        assert_eq!(show("tinyint", &[0xff]), json!(-1));
+        assert_eq!(show("double", &0.5_f64.to_be_bytes()), json!(0.5));
+        assert_eq!(show("float", &f32::INFINITY.to_be_bytes()), json!({ "bytes": "7f800000" }));
         assert_eq!(show("timestamp", &0_i64.to_be_bytes()), json!("1970-01-01T00:00:00.000Z"));
         assert_eq!(show("timestamp", &i64::MAX.to_be_bytes()), json!(i64::MAX));
         assert_eq!(show("set<text>", &[0, 0, 0, 1, 0, 0, 0, 1, 0xff]), json!([{ "bytes": "ff" }]));

@@ -28,6 +28,8 @@ pub enum Reason {
     TextNul,
     /// Bytes that are not UTF-8 (4.7).
     TextNotUtf8,
+    /// More characters than green's column takes.
+    TextTooLong,
     /// A text that should be JSON and is not, or that jsonb refuses (4.8).
     JsonInvalid,
     /// JSON whose top level is not an object where Kong expects one (4.8).
@@ -65,6 +67,7 @@ impl Reason {
             Reason::Duplicate => "duplicate",
             Reason::TextNul => "text_nul",
             Reason::TextNotUtf8 => "text_not_utf8",
+            Reason::TextTooLong => "text_too_long",
             Reason::JsonInvalid => "json_invalid",
             Reason::JsonNotObject => "json_not_object",
             Reason::HalfRow => "half_row",

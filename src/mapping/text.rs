@@ -14,6 +14,11 @@ pub fn check(bytes: &[u8]) -> Result<&str, Reason> {
     Ok(text)
 }
 
+/// How many characters a text has that is known to be UTF-8.
+pub fn characters(text: &[u8]) -> usize {
+    text.iter().filter(|byte| (**byte & 0xc0) != 0x80).count()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

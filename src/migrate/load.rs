@@ -210,6 +210,7 @@ impl Loader {
                     self.exhibit_refused(plan, page, &converted.places, &refused, &mut converted.aside)?;
                 }
                 stage.record(&plan.table, &converted.aside, &converted.mended).await?;
+                crate::failpoints::reached("loading").await;
                 converted.counts
             }
             Target::Nowhere(tally) => {

@@ -10,15 +10,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures::future::BoxFuture;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::blue::session::Blue;
 use crate::error::{Error, Kind, Result};
+use crate::failpoints;
 use crate::green::apply::{AppliedTable, Apply, not_fresh};
 use crate::green::checks::Checks;
 use crate::green::first_load::WORTH_IT;
-use crate::green::journal::{Journal, RunEntry};
+use crate::green::journal::{self, Journal, RunEntry};
 use crate::green::session::Green;
 use crate::green::sql::fill;
 use crate::green::stage::Stage;
@@ -34,6 +36,8 @@ use summary::{Found, Summary};
 /// What a run is told.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
+    /// The run's id, in the journal and in the report. Whoever gives it can tidy up after an interruption.
+    pub run: Uuid,
     /// About tables, maps and other sessions.
     pub choices: Choices,
     /// Which rejects may stay behind.
@@ -45,7 +49,7 @@ pub struct Options {
 }
 
 /// Asks a person, with the counts, before Kong's tables are written; `false` ends the run.
-pub type Confirm<'a> = &'a (dyn Fn(&Report) -> Result<bool> + Send + Sync);
+pub type Confirm<'a> = &'a (dyn Fn(&Report) -> BoxFuture<'static, Result<bool>> + Send + Sync);
 
 /// One run, and what it has found so far.
 struct Run<'a> {
@@ -68,7 +72,10 @@ pub async fn run(
     observer: Arc<dyn Observer>,
     confirm: Confirm<'_>,
 ) -> Result<Report> {
-    let id = Uuid::new_v4();
+    if !options.rehearsal {
+        inspection.refusal()?;
+    }
+    let id = options.run;
     let mut file = create_file(options, id)?;
     let mut run = Run {
         id,
@@ -100,44 +107,45 @@ fn create_file(options: &Options, id: Uuid) -> Result<RejectsFile> {
 
 impl Run<'_> {
     async fn go(&mut self, file: &mut RejectsFile, confirm: Confirm<'_>) -> Result<Report> {
-        if !self.options.rehearsal {
-            self.inspection.refusal()?;
-        }
+        failpoints::reached("inspected").await;
         let entry = RunEntry {
             run: self.id,
             cluster: self.blue.cluster_name().to_owned(),
             keyspace: self.blue.keyspace().to_owned(),
             map_digest: format!("{:x}", Sha256::digest(format!("{:?}", self.inspection.blue.map))),
         };
-        let journal = Journal::open(self.green, &entry).await?;
-        let result = self.journaled(&journal, file, confirm).await;
-        let state = match &result {
+        let mut journal = Journal::open(self.green, &entry).await?;
+        let result = self.journaled(&mut journal, file, confirm).await;
+        self.tidy(journal, &result).await;
+        result
+    }
+
+    /// Removes the stage and lets the next run in. Nothing that fails here changes what became of Kong's tables, so none
+    /// of it may take the place of the result; the next run tidies up before it begins.
+    async fn tidy(&self, journal: Journal, result: &Result<Report>) {
+        let state = match result {
             Ok(report) if report.outcome == Outcome::Refused => Some("refused"),
             Ok(_) => None,
             Err(_) => Some("failed"),
         };
-        self.tidy(&journal, state).await?;
-        journal.close().await?;
-        result
-    }
-
-    /// Removes the stage. When green itself has gone, the next run does so; that must not hide the first error.
-    async fn tidy(&self, journal: &Journal, state: Option<&str>) -> Result<()> {
-        let stage = Stage::of(self.green, self.id);
-        match (state, stage.drop_tables().await) {
-            (Some(state), _) => {
-                if let Err(error) = journal.note(state).await {
-                    tracing::debug!(%error, "The journal could not be told how the run ended.");
-                }
-                Ok(())
+        let dropped = Stage::of(self.green, self.id).drop_tables().await;
+        let noted = match state {
+            Some(state) => journal.note(state).await,
+            None => Ok(()),
+        };
+        let closed = journal.close().await;
+        for error in [dropped, noted, closed].into_iter().filter_map(Result::err) {
+            if result.is_ok() {
+                tracing::warn!("{error}; the next run removes what is left in our own schema.");
+            } else {
+                tracing::debug!(%error, "Not everything could be tidied up.");
             }
-            (None, result) => result,
         }
     }
 
     async fn journaled(
         &mut self,
-        journal: &Journal,
+        journal: &mut Journal,
         file: &mut RejectsFile,
         confirm: Confirm<'_>,
     ) -> Result<Report> {
@@ -145,6 +153,7 @@ impl Run<'_> {
         let stage = Stage::create(self.green, self.id, &plan).await?;
         let loaded = self.load(&stage).await?;
         journal.note("staged").await?;
+        failpoints::reached("staged").await;
         let expired = self.check(&stage).await?;
         let written = self.write_rejects(&stage, file).await?;
         let mut report = self.report(&stage, &loaded, &expired, None).await?;
@@ -156,15 +165,18 @@ impl Run<'_> {
             return Ok(report);
         }
         self.observer.finish();
-        if !confirm(&report)? {
+        let asked = Instant::now();
+        let confirmed = confirm(&report).await?;
+        // A person's time to think is not the run's.
+        self.started += asked.elapsed();
+        if !confirmed {
             return Err(Error::new(
                 Kind::Interrupted,
                 "not applied: the question was not answered with yes; green is as it was",
             ));
         }
-        let applied = self.apply(&stage, journal, &loaded, &expired).await?;
         let rejects_file = report.rejects_file.take();
-        report = self.report(&stage, &loaded, &expired, Some(&applied)).await?;
+        report = self.apply(&stage, journal, &loaded, &expired).await?;
         report.rejects_file = rejects_file;
         report.next = self.next(&report);
         Ok(report)
@@ -239,16 +251,17 @@ impl Run<'_> {
         }
     }
 
+    /// Writes Kong's tables, in one transaction. What is reported is counted before the commit: after it, the rows stand
+    /// on green whatever happens to us.
     async fn apply(
         &mut self,
         stage: &Stage,
-        journal: &Journal,
+        journal: &mut Journal,
         loaded: &[Loaded],
         expired: &BTreeMap<String, u64>,
-    ) -> Result<BTreeMap<String, AppliedTable>> {
+    ) -> Result<Report> {
         let began = Instant::now();
         self.observer.phase(Phase::Applying, self.inspection.plan.moved.len());
-        let what = "cannot apply the stage";
         let mut tx = self.green.begin().await?;
         self.still_alone(&mut tx).await?;
         let staged: u64 = loaded.iter().map(|table| table.staged).sum();
@@ -260,15 +273,29 @@ impl Run<'_> {
                 self.observer.done(table);
             })
             .await?;
-        let report = self.report(stage, loaded, expired, Some(&applied)).await?;
+        let mut report = self.report(stage, loaded, expired, Some(&applied)).await?;
         accounted_for(&report)?;
         let tables = serde_json::to_value(&report.tables).unwrap_or_default();
         journal.keep_rejects(&mut tx).await?;
         journal.state(&mut tx, "applied", Some(&tables)).await?;
-        tx.commit().await.map_err(|e| self.green.explain(e, what))?;
-        self.analyze().await?;
+        failpoints::reached("applying").await;
+        journal.still_guarded().await?;
+        if let Err(error) = tx.commit().await {
+            // A connection that breaks just here leaves open which of the two it was.
+            let error = self.green.explain(error, "cannot apply the stage");
+            if !journal.was_applied(error).await? {
+                return Err(Error::new(Kind::Server, "green did not commit the rows; it is as it was")
+                    .remedy("Run the command again."));
+            }
+        }
+        failpoints::reached("applied").await;
+        if let Err(error) = self.analyze().await {
+            tracing::warn!("{error}.");
+        }
         self.seconds.apply = began.elapsed().as_secs_f64();
-        Ok(applied)
+        self.seconds.total = self.started.elapsed().as_secs_f64();
+        report.seconds = self.seconds;
+        Ok(report)
     }
 
     async fn still_alone(&self, tx: &mut sqlx::PgConnection) -> Result<()> {
@@ -402,21 +429,55 @@ pub fn parallel() -> usize {
     std::thread::available_parallelism().map_or(4, |cores| (cores.get() * 2).clamp(4, 8))
 }
 
-/// After an interruption: removes the stage of the run that was cut off and says how green stands.
-pub async fn tidy_up(green: &Green) -> Result<String> {
-    let what = "cannot tidy up on green";
-    let mut tx = green.begin().await?;
-    let work = crate::green::sql::quote(green.work_schema());
-    let sql = fill(include_str!("../../sql/journal/interrupted.sql"), &[("work", &work)]);
-    let state: Option<String> = crate::green::statement::query_scalar(sql)
-        .bind(i32::try_from(std::process::id()).unwrap_or(0))
-        .fetch_optional(&mut *tx)
-        .await
-        .map_err(|e| green.explain(e, what))?;
-    tx.commit().await.map_err(|e| green.explain(e, what))?;
-    if state.as_deref() == Some("applied") {
-        return Ok("the rows had been applied already, and green is complete".to_owned());
+/// What an interrupted run left on green.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interrupted {
+    /// Kong's tables as they were.
+    AsItWas,
+    /// All rows: the run had been committed.
+    Complete,
+    /// One of the two; green could not be asked.
+    Unknown,
+}
+
+impl Interrupted {
+    /// What to do next.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Interrupted::AsItWas => "Run the same command again; it begins anew.",
+            Interrupted::Complete => "Run verify, then restart every Kong node on green.",
+            Interrupted::Unknown => {
+                "Once green answers, run the same command again; it changes nothing that is there already."
+            }
+        }
     }
-    Stage::of(green, Uuid::nil()).drop_tables().await?;
-    Ok("green is as it was".to_owned())
+}
+
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Interrupted::AsItWas => "green is as it was",
+            Interrupted::Complete => "the rows had been applied already, and green is complete",
+            Interrupted::Unknown => {
+                "green does not say whether it is as it was or complete; it is one of the two"
+            }
+        })
+    }
+}
+
+/// After an interruption: says how green stands, and removes the stage of the run that was cut off. What another run
+/// works on is left alone.
+pub async fn tidy_up(green: &Green, run: Uuid) -> Result<Interrupted> {
+    let Some(state) = journal::after_interruption(green, run).await? else {
+        return Ok(Interrupted::AsItWas);
+    };
+    let tidied = async {
+        let guard = journal::wait_for_guard(green).await?;
+        Stage::of(green, run).drop_tables().await?;
+        guard.rollback().await.map_err(|e| green.explain(e, "cannot release the guard on green"))
+    };
+    if let Err(error) = tidied.await {
+        tracing::debug!(%error, "The stage could not be removed; the next run does so.");
+    }
+    Ok(if state == "applied" { Interrupted::Complete } else { Interrupted::AsItWas })
 }

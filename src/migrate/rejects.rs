@@ -289,6 +289,7 @@ fn message(table: &str, column: Option<&str>, reason: &str, detail: Option<&str>
         "duplicate" => format!("{column} holds a value that green allows only once"),
         "text_nul" => format!("{column} holds U+0000, which PostgreSQL cannot store"),
         "text_not_utf8" => format!("{column} holds bytes that are not UTF-8"),
+        "text_too_long" => format!("{column} holds more characters than green's column takes"),
         "json_invalid" => format!("{column} holds text that PostgreSQL does not take as JSON"),
         "json_not_object" => format!("{column} holds JSON that is not an object"),
         "half_row" => format!("only a part of the row is there: {column} is missing"),

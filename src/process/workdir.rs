@@ -3,7 +3,9 @@
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use nix::unistd::geteuid;
 use uuid::Uuid;
@@ -11,13 +13,27 @@ use uuid::Uuid;
 /// The file whose lock says that the process that made the directory still lives.
 const OWNER_FILE: &str = "owner.lock";
 
-/// A directory that is removed on drop, or by the next process that makes one with the same prefix.
+/// What the keeper does: it waits for the end of its input, which is ours to hold, and removes the directory, again if
+/// need be while the server in it is still ending. It gives up after some seconds; then the next process sweeps.
+const KEEPER: &str = r#"
+read -r _
+n=0
+while [ -e "$1" ] && [ "$n" -lt 100 ]; do
+    rm -rf -- "$1" 2>/dev/null && break
+    n=$((n + 1))
+    sleep 0.1
+done
+"#;
+
+/// A directory that is removed on drop, and a moment after this process was killed.
 ///
-/// It does not stop the server that works in it: that has to be done before.
+/// It does not stop the server that works in it: that has to be done before, or happen by itself when we die.
 #[derive(Debug)]
 pub struct WorkDir {
     path: PathBuf,
     _owner: File,
+    /// A shell that outlives us by a moment. Where there is none, the next process with the same prefix sweeps.
+    keeper: Option<Child>,
 }
 
 impl WorkDir {
@@ -37,7 +53,8 @@ impl WorkDir {
             // `create` is subject to the umask, `set_permissions` is not.
             fs::set_permissions(&path, fs::Permissions::from_mode(0o711))?;
         }
-        Ok(WorkDir { path, _owner: owner })
+        let keeper = spawn_keeper(&path);
+        Ok(WorkDir { path, _owner: owner, keeper })
     }
 
     /// The directory itself.
@@ -49,7 +66,18 @@ impl WorkDir {
 impl Drop for WorkDir {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.path);
+        if let Some(mut keeper) = self.keeper.take() {
+            // Waiting closes its input first.
+            let _ = keeper.wait();
+        }
     }
+}
+
+/// In a process group of its own: Ctrl-C on the terminal is for us.
+fn spawn_keeper(dir: &Path) -> Option<Child> {
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", KEEPER, "sh"]).arg(dir).current_dir("/").process_group(0);
+    shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()
 }
 
 /// Whether every user can walk to `path`: each directory on the way has the x bit for others.

@@ -1,51 +1,102 @@
 #!/usr/bin/env bash
-# A whole migration on this machine: Kong 3.3's own rows in a real Cassandra, an empty green in a real PostgreSQL,
-# inspect, plan, migrate, and one login checked. Stops everything it started, however it ends.
+# The whole way in two minutes: a real Cassandra with the rows that Kong 3.3 left there, a real PostgreSQL with the
+# empty tables that Kong's bootstrap makes, and kongferry between them. Nothing of it stays. Called by `make demo`.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
 
-bin=${CARGO_TARGET_DIR:-target}/debug
-work=$(mktemp -d)
+root=$(cd "$(dirname "$0")/../.." && pwd)
+bin=${CARGO_TARGET_DIR:-$root/target}/debug
+home=$(mktemp -d "${TMPDIR:-/tmp}/kongferry-demo.XXXXXX")
 lab=
 
 stop() {
-  if [ -n "$lab" ]; then
-    kill -INT "$lab" 2>/dev/null || true
-    wait "$lab" 2>/dev/null || true
-  fi
-  rm -rf "$work"
+    code=$?
+    trap - EXIT
+    # A second Ctrl-C must not leave anything behind either.
+    trap '' INT TERM HUP
+    if [ -n "$lab" ]; then
+        kill "$lab" 2>/dev/null || true
+        wait "$lab" 2>/dev/null || true
+    fi
+    rm -rf "$home"
+    if [ "$code" -eq 0 ]; then
+        echo
+        echo "Both servers are stopped and their data is gone. Next: the README says how to run it on your own servers."
+    fi
+    exit "$code"
 }
 trap stop EXIT
-trap 'exit 130' INT TERM
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
 
-step() { printf '\n\033[1m$ %s\033[0m\n' "$*"; }
+bold() { if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then printf '\033[1m%s\033[0m\n' "$1"; else printf '%s\n' "$1"; fi; }
 
-# Runs a command as the user would type it; a plan or a migration that sets rows aside ends with 3.
-show() {
-  step kongferry "$@"
-  local code=0
-  "$bin/kongferry" "$@" || code=$?
-  [ "$code" -eq 0 ] || [ "$code" -eq 3 ] || exit "$code"
+step() { echo; bold "── $1"; echo; }
+
+# Runs a command line as a user would type it, and fails when it ends with another exit code than the one expected.
+run() {
+    local expected=$1 code=0
+    shift
+    bold "\$ $*"
+    "$@" || code=$?
+    if [ "$code" -ne "$expected" ]; then
+        echo "it ended with exit code $code, not $expected" >&2
+        exit 1
+    fi
 }
 
-echo "Starting Cassandra (blue) with the rows of a real Kong 3.3, and PostgreSQL (green) as Kong's bootstrap leaves it."
-"$bin/kongferry-lab" up --line 3.3 --fill 3 --env-file "$work/env" >"$work/lab.log" 2>&1 &
+cd "$home"
+PATH=$bin:$PATH
+for name in $(compgen -e | grep -E '^(KONG|PG)' | grep -v '^KONGFERRY_HARNESS_CACHE$' || true); do unset "$name"; done
+
+step "Starting Cassandra and PostgreSQL, and loading what Kong 3.3 left on Cassandra"
+kongferry-lab up --line 3.3 --fill 1 --env-file "$home/env" > "$home/lab.out" 2> "$home/lab.err" &
 lab=$!
-until [ -f "$work/env" ]; do
-  kill -0 "$lab" 2>/dev/null || { cat "$work/lab.log" >&2; exit 1; }
-  sleep 0.2
+while [ ! -e "$home/env" ]; do
+    if ! kill -0 "$lab" 2>/dev/null; then
+        cat "$home/lab.err" >&2
+        exit 1
+    fi
+    sleep 0.2
 done
-set -a
-. "$work/env"
-set +a
-printf 'KONGFERRY_BLUE=%s\nKONGFERRY_GREEN=%s\n' "$KONGFERRY_BLUE" "$KONGFERRY_GREEN"
-
-show inspect
-show plan --rejects-file "$work/rejects.jsonl"
+blue=$(sed -n 's/^KONGFERRY_BLUE=//p' env)
+green=$(sed -n 's/^KONGFERRY_GREEN=//p' env)
+echo "blue   $blue"
+echo "green  $green"
 echo
-echo "One consumer's name holds a character that PostgreSQL cannot store. After a look at the rejects file:"
-cut -c1-200 "$work/rejects.jsonl"
-show migrate --yes --accept-rejects="$work/rejects.jsonl" --rejects-file "$work/left-behind.jsonl"
+echo "One more consumer was written to blue, \"consumer-0\" with the basic-auth password \"password-0\","
+echo "so that there is a password to try at the end."
 
-step "a login on green"
-"$bin/kongferry-lab" login "$KONGFERRY_GREEN" 1
+step "1. Look at both sides"
+run 0 kongferry inspect --blue "$blue" --green "$green"
+
+step "2. Rehearse it; green is not written"
+run 3 kongferry plan --blue "$blue" --green "$green" --rejects-file rejects.jsonl
+echo
+echo "Exit code 3: done, but a row would be rejected. Its name holds U+0000, which PostgreSQL cannot store:"
+sed 's/\(.\{160\}\).*/\1…/' rejects.jsonl
+
+step "3. Move the rows"
+run 3 kongferry migrate --blue "$blue" --green "$green" --yes --accept-rejects --rejects-file rejects.jsonl
+
+step "4. The same rows on both sides"
+bold "consumers"
+kongferry-lab look env consumers username=consumer-0 id username created_at
+bold "basicauth_credentials"
+kongferry-lab look env basicauth_credentials username=consumer-0 id consumer_id username password | tee credential
+bold "keyauth_credentials, one that expires"
+kongferry-lab look env keyauth_credentials 'ttl=*' id key ttl
+bold "routes"
+kongferry-lab look env routes 'headers=*' name protocols headers
+
+step "5. Does the password still work?"
+echo "Kong stores SHA-1 of the password followed by the consumer's id, so it works only if both have arrived."
+id=$(awk '$1 == "consumer_id" { print $NF }' credential)
+stored=$(awk '$1 == "password" { print $NF }' credential)
+bold "\$ printf %s%s password-0 $id | sha1sum"
+hash=$(printf %s%s password-0 "$id" | sha1sum | cut -d ' ' -f 1)
+echo "$hash"
+if [ -z "$stored" ] || [ "$hash" != "$stored" ]; then
+    echo "green holds \"$stored\": the password does not work" >&2
+    exit 1
+fi
+echo "$stored  is what green holds: the password works."

@@ -1,5 +1,4 @@
-//! `kongferry-lab up`: a blue and a green to try kongferry on, until Ctrl-C. `kongferry-lab login`: what became of one
-//! consumer on green.
+//! `kongferry-lab up`: a blue and a green to try kongferry on, until Ctrl-C. `kongferry-lab look`: one row of both.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,11 +11,12 @@ use kongferry_harness::fixture::Fixture;
 use kongferry_harness::keyspace::{Keyspace, LoadOptions};
 use kongferry_harness::postgres::PgServer;
 use kongferry_harness::{fill, green, postgres};
+use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
 const USAGE: &str = "usage: kongferry-lab up [--line 3.3] [--fixture DIR] [--fill CONSUMERS] [--env-file FILE]
-       kongferry-lab login GREEN_URL CONSUMER_NUMBER
+       kongferry-lab look ENV_FILE TABLE COLUMN=VALUE COLUMN…
 
 Starts a real Cassandra with the rows that Kong left there (blue) and a real PostgreSQL with Kong's empty tables
 (green), prints where they are, and waits for Ctrl-C. Nothing of it stays.
@@ -26,7 +26,8 @@ Starts a real Cassandra with the rows that Kong left there (blue) and a real Pos
   --fill CONSUMERS  so many more consumers, each with basic-auth, key-auth and acl
   --env-file FILE   writes the addresses there as well, once both servers are ready
 
-login shows a consumer that --fill wrote to blue as green holds it, and whether its password still opens the door.";
+look shows these columns of the first row of green with that value, beside the row of blue with the same id.
+ENV_FILE is what --env-file wrote; with * as the value, any that is not null will do.";
 
 /// Name of the keyspace and of the database, as in Kong's default configuration.
 const NAME: &str = "kong";
@@ -38,19 +39,84 @@ struct Arguments {
     env_file: Option<PathBuf>,
 }
 
+/// One row to look at.
+struct Row {
+    env_file: PathBuf,
+    table: String,
+    column: String,
+    value: String,
+    shown: Vec<String>,
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
-    let given: Vec<String> = std::env::args().skip(1).collect();
-    let done = match given.as_slice() {
-        [command, green, number] if command == "login" => login(green, number).await,
-        _ => match parse(given.into_iter()) {
+    let mut given = std::env::args().skip(1);
+    let result = match given.next().as_deref() {
+        Some("up") => match parse(given) {
             Ok(arguments) => up(arguments).await,
             Err(error) => Err(error),
         },
+        Some("look") => match parse_row(given) {
+            Ok(row) => look(&row).await,
+            Err(error) => Err(error),
+        },
+        _ => Err(usage("the commands are up and look".to_owned())),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error),
+    result.map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS)
+}
+
+fn usage(message: String) -> Error {
+    Error::usage(message).remedy(USAGE)
+}
+
+fn parse_row(mut given: impl Iterator<Item = String>) -> Result<Row> {
+    let mut next = |what: &str| given.next().ok_or_else(|| usage(format!("look needs {what}")));
+    let (env_file, table) = (PathBuf::from(next("a file")?), next("a table")?);
+    let condition = next("COLUMN=VALUE")?;
+    let (column, value) =
+        condition.split_once('=').ok_or_else(|| usage(format!("{condition} is not COLUMN=VALUE")))?;
+    Ok(Row { env_file, table, column: column.to_owned(), value: value.to_owned(), shown: given.collect() })
+}
+
+/// Prints one row of both sides, a line per column.
+async fn look(row: &Row) -> Result<()> {
+    let env = fs::read_to_string(&row.env_file)
+        .map_err(|e| Error::usage(format!("cannot read {}", row.env_file.display())).source(e))?;
+    let value = |name: &str| {
+        let found = env.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        found.ok_or_else(|| Error::usage(format!("{name} is not in {}", row.env_file.display())))
+    };
+    let green = PgServer::at(value("KONGFERRY_LAB_POSTGRES")?)?.database(NAME);
+    let blue = Keyspace::open(&Endpoint::open(value("KONGFERRY_LAB_CASSANDRA")?), NAME).await?;
+    let fits = |one: &Value| match row.value.as_str() {
+        "*" => !one[&row.column].is_null(),
+        value => one[&row.column] == value,
+    };
+    let on_green = green.rows(&row.table).await?.into_iter().find(fits).unwrap_or_default();
+    let on_blue = blue.rows(&row.table).await?.into_iter().find(|one| one.get("id") == Some(&on_green["id"]));
+    let on_blue = Value::Object(on_blue.unwrap_or_default());
+    println!("  {:<12}  {:<52}  on green", "", "on blue");
+    for column in &row.shown {
+        let blue = match (column.as_str(), &on_blue[column]) {
+            // Not a column there, but a property of every cell.
+            ("ttl", Value::Null) => {
+                match blue.ttl(&row.table, "created_at", &json!({ "id": on_green["id"] })).await? {
+                    Some(seconds) => format!("{seconds} s left in every cell"),
+                    None => "–".to_owned(),
+                }
+            }
+            (_, value) => shown(value),
+        };
+        println!("  {column:<12}  {blue:<52}  {}", shown(&on_green[column]));
+    }
+    Ok(())
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "–".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
     }
 }
 
@@ -66,11 +132,6 @@ fn fail(error: &Error) -> ExitCode {
 }
 
 fn parse(mut given: impl Iterator<Item = String>) -> Result<Arguments> {
-    let usage = |message: String| Error::usage(message).remedy(USAGE);
-    match given.next().as_deref() {
-        Some("up") => {}
-        _ => return Err(usage("there is one command: up".to_owned())),
-    }
     let mut arguments = Arguments { line: "3.3".to_owned(), fixture: None, fill: 0, env_file: None };
     while let Some(flag) = given.next() {
         let value = given.next().ok_or_else(|| usage(format!("{flag} needs a value, or is not known")))?;
@@ -87,38 +148,6 @@ fn parse(mut given: impl Iterator<Item = String>) -> Result<Arguments> {
         }
     }
     Ok(arguments)
-}
-
-/// Looks a consumer's basic-auth credential up on green and recomputes the hash from the password that it was made from.
-async fn login(green: &str, number: &str) -> Result<()> {
-    let number = number.parse().map_err(|_| Error::usage(format!("{number} is not a number")))?;
-    let consumer = fill::Consumer::number(number);
-    let (server, name) =
-        green.rsplit_once('/').ok_or_else(|| Error::usage(format!("{green} names no database")))?;
-    let database = PgServer::at(&format!("{server}/postgres"))?.database(name);
-    let found = database
-        .json(&format!(
-            "select to_jsonb(b) || jsonb_build_object('consumer', c.username) from basicauth_credentials b
-             join consumers c on c.id = b.consumer_id where b.username = '{}'",
-            consumer.username
-        ))
-        .await?;
-    let Some(row) = found.first() else {
-        return Err(Error::new(
-            Kind::Server,
-            format!("green has no basic-auth credential of {}", consumer.username),
-        ));
-    };
-    let computed = fill::basic_auth_hash(&consumer.password, consumer.id);
-    println!("consumer        {} ({})", row["consumer"], row["consumer_id"]);
-    println!("password        {:?}, as the client types it", consumer.password);
-    println!("green holds     {}", row["password"]);
-    println!("recomputed      \"{computed}\" = SHA-1(password + consumer id)");
-    if row["password"] == computed && row["consumer_id"] == consumer.id.to_string() {
-        println!("the login still works");
-        return Ok(());
-    }
-    Err(Error::new(Kind::Server, "the login would fail"))
 }
 
 async fn up(arguments: Arguments) -> Result<()> {

@@ -1,0 +1,35 @@
+//! Places where a test can hold a run, to look at it or to interrupt it just there. Debug builds only.
+//!
+//! With `KONGFERRY_PAUSE_AT=PLACE` and `KONGFERRY_PAUSE_FILE=FILE` in the environment, the run that comes to PLACE
+//! creates FILE and waits until FILE is gone. Each place holds a process once. The places, in order:
+//!
+//! | place | what has been done |
+//! | --- | --- |
+//! | `inspected` | both sides were looked at; nothing is written yet, and the guard is not taken |
+//! | `loading` | the first page of rows is in the stage |
+//! | `staged` | all rows are in the stage |
+//! | `applying` | all rows are in Kong's tables, but not committed |
+//! | `applied` | committed; the stage is still there |
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+static HELD: AtomicBool = AtomicBool::new(false);
+
+/// Waits here if a test asked for it.
+pub async fn reached(place: &str) {
+    let Some(file) = file_for(place) else { return };
+    if HELD.swap(true, Ordering::Relaxed) || std::fs::write(&file, place).is_err() {
+        return;
+    }
+    while file.exists() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn file_for(place: &str) -> Option<PathBuf> {
+    let asked =
+        cfg!(debug_assertions) && std::env::var("KONGFERRY_PAUSE_AT").is_ok_and(|asked| asked == place);
+    asked.then(|| std::env::var_os("KONGFERRY_PAUSE_FILE").map(PathBuf::from)).flatten()
+}
