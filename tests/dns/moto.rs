@@ -31,8 +31,14 @@ async fn a_cutover_and_its_way_back_over_the_wire() {
     }
     carry_out(&provider, &target, &rollback(7, 30)).await;
     assert_eq!(provider.read(&target).await.unwrap().share(), Some(Share::BLUE));
-    carry_out(&provider, &target, &plain(Arm::Blue, 300)).await;
-    assert!(provider.read(&target).await.unwrap().says_the_same_as(&before));
+    // Another TTL than at first: moto refuses to CREATE what it once was told to CREATE, although the same batch deletes
+    // what is there. The very same record is restored in `fake_route53`.
+    carry_out(&provider, &target, &plain(Arm::Blue, 60)).await;
+    let after = provider.read(&target).await.unwrap();
+    assert_eq!(
+        (&after.records[0].state, after.max_ttl(), after.marker),
+        (&before.records[0].state, 60, None)
+    );
 
     let nowhere = credentials.provider(&moto.url(), "ZNOWHERE");
     assert_eq!(nowhere.read(&target).await.unwrap_err().kind, DnsErrorKind::NotFound);

@@ -100,7 +100,7 @@ fn a_whole_cutover_is_as_it_was_reviewed() {
     let lower = Desired { form: Form::AsFound, ..split(1, Share::BLUE, 30) };
     let steps = [lower, split(2, percent(1), 30), split(3, Share::GREEN, 30), plain(Arm::Green, 300)];
     for (change, name) in chain(&target(), &steps).iter().zip(["lower", "convert", "all", "finish"]) {
-        insta::assert_snapshot!(format!("route53_{name}"), change.request.to_string());
+        insta::assert_snapshot!(name, change.request.to_string());
     }
 }
 
@@ -109,9 +109,9 @@ fn a_rollback_is_an_upsert_that_asks_for_nothing() {
     let changes = chain(&target(), &[split(1, percent(50), 30), rollback(2, 30)]);
     let request = body(&changes[1]);
     assert!(!request.contains("DELETE") && !request.contains("CREATE"), "{request}");
-    insta::assert_snapshot!("route53_rollback", changes[1].request.to_string());
+    insta::assert_snapshot!("rollback", changes[1].request.to_string());
     let provider = Credentials::new().provider("https://route53.amazonaws.com", "Z2ABCDEFGHIJKL");
-    insta::assert_snapshot!("route53_rollback_by_hand", provider.manual_command(&changes[1]));
+    insta::assert_snapshot!("rollback_by_hand", provider.manual_command(&changes[1]));
 }
 
 #[test]
