@@ -80,13 +80,14 @@ pub async fn name_servers(zone: &DomainName, config: &QueryConfig) -> Result<Vec
     for name in names {
         match addresses_of(&name).await {
             Ok(found) => {
-                servers.extend(found.into_iter().map(|address| NameServer { name: name.clone(), address }))
+                servers.extend(found.into_iter().map(|address| NameServer { name: name.clone(), address }));
             }
             Err(error) => failures.push(format!("{name}: {error}")),
         }
     }
     servers.retain(|server| server.address.is_ipv4() || has_route(server.address));
-    servers.dedup_by_key(|server| server.address);
+    let mut seen = std::collections::BTreeSet::new();
+    servers.retain(|server| seen.insert(server.address));
     if servers.is_empty() || !failures.is_empty() {
         let error =
             Error::new(Kind::Connection, format!("not every name server of {zone} has an address here"));

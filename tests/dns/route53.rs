@@ -146,7 +146,7 @@ fn what_route_53_cannot_do_is_refused_when_it_is_planned() {
     let too_fine =
         provider.plan(&target, &before, &split(1, Share::basis_points(1).unwrap(), 30)).unwrap_err();
     assert_eq!(too_fine.kind, DnsErrorKind::Unsupported, "{too_fine}");
-    let mut health = before.clone();
+    let mut health = before;
     health.records[0].state = RecordState::Foreign("127.0.0.1 (with a health check)".to_owned());
     health.records[0].raw[0]["unknown"] = json!(["a health check"]);
     for guard in [Guard::Unchanged, Guard::Overwrite] {
