@@ -3,8 +3,10 @@
 select e.id::text as key, to_jsonb(t.{tags}) as kept
 from {table} e
 left join {tags_table} t on t.{entity_id} = e.id
-where t.{entity_id} is null
-   or t.{entity_name} is distinct from {name}
-   or (select array_agg(one order by one) from unnest(t.{tags}) one)
-      is distinct from (select array_agg(one order by one) from unnest(e.{tags}) one)
-limit 1000
+where {scope}
+  and (
+    t.{entity_id} is null
+    or t.{entity_name} is distinct from {name}
+    or (select array_agg(one order by one) from unnest(t.{tags}) one)
+       is distinct from (select array_agg(one order by one) from unnest(e.{tags}) one)
+  )

@@ -157,11 +157,12 @@ fn not_over_the_reviewed_one(reviewed: &Path, file: &Path) -> Result<()> {
 /// Ctrl-C must not wait for Enter.
 fn ask(report: &Report, all: bool) -> BoxFuture<'static, Result<bool>> {
     summary::print_counts(report, all);
-    anstream::eprint!(
-        "\nApply this to green ({}, database {})? [y/N] ",
-        report.green.server,
-        report.green.name
-    );
+    answer(&format!("Apply this to green ({}, database {})?", report.green.server, report.green.name))
+}
+
+/// Puts one question, to be answered with yes or anything else.
+pub fn answer(question: &str) -> BoxFuture<'static, Result<bool>> {
+    anstream::eprint!("\n{question} [y/N] ");
     let (sender, answer) = oneshot::channel();
     std::thread::spawn(move || {
         let mut line = String::new();
@@ -178,10 +179,15 @@ fn ask(report: &Report, all: bool) -> BoxFuture<'static, Result<bool>> {
 
 /// After an interruption: removes the stage where that is possible, and says how green stands.
 pub async fn tidy_up(args: &MigrateArgs) -> Interrupted {
-    let Ok(config) = args.green.resolve(&args.common) else { return Interrupted::Unknown };
+    tidied(&args.green, &args.common, args.run).await
+}
+
+/// The same for whatever writes under a run's id.
+pub async fn tidied(green: &GreenArgs, common: &CommonArgs, run: Uuid) -> Interrupted {
+    let Ok(config) = green.resolve(common) else { return Interrupted::Unknown };
     let tidied = tokio::time::timeout(std::time::Duration::from_secs(10), async {
         let green = Green::connect(&config, &application_name()).await?;
-        migrate::tidy_up(&green, args.run).await
+        migrate::tidy_up(&green, run).await
     });
     match tidied.await {
         Ok(Ok(left)) => left,

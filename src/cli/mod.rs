@@ -110,7 +110,8 @@ async fn dispatch(command: &Command) -> Result<u8> {
 /// What is left to do when the work was cut off, and what to say about green.
 async fn tidy_up(command: &Command) -> Interrupted {
     match command {
-        Command::Inspect(_) | Command::Plan(_) | Command::Verify(_) => Interrupted::AsItWas,
+        Command::Inspect(_) | Command::Plan(_) => Interrupted::AsItWas,
+        Command::Verify(args) => verify::tidy_up(args).await,
         Command::Migrate(args) => migrate::tidy_up(args).await,
     }
 }

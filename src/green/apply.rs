@@ -9,14 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use sqlx::PgConnection;
 
-use super::catalog::GreenCatalog;
+use super::catalog::{GreenCatalog, GreenTable};
 use super::definitions::Definitions;
 use super::first_load::FirstLoad;
 use super::sql::{columns, fill, key, literal, quote};
 use super::stage::Stage;
 use super::statement::query_scalar;
 use crate::error::{Error, Kind, Result};
-use crate::mapping::schema_map::{BootstrapRow, SchemaMap, Writer};
+use crate::mapping::schema_map::{BootstrapRow, DerivedTags, SchemaMap, Writer};
 use crate::mapping::table_plan::{KeyspacePlan, TablePlan};
 
 /// How many rows a message names before it only counts.
@@ -121,12 +121,12 @@ impl Apply<'_> {
         }
     }
 
-    fn explain(&self, error: sqlx::Error, what: &str) -> Error {
+    pub(super) fn explain(&self, error: sqlx::Error, what: &str) -> Error {
         self.stage.green().explain(error, what)
     }
 
     /// A constraint that the checks did not foresee: green is as it was, and its name helps.
-    fn refused_by_green(&self, error: sqlx::Error, table: &TablePlan) -> Error {
+    pub(super) fn refused_by_green(&self, error: sqlx::Error, table: &TablePlan) -> Error {
         let constraint = error
             .as_database_error()
             .and_then(|e| e.constraint().map(|name| format!("The constraint or index is {name}.")));
@@ -139,7 +139,7 @@ impl Apply<'_> {
     }
 
     /// Nobody writes between the last look and the commit; readers go on.
-    async fn lock(&self, tx: &mut PgConnection) -> Result<()> {
+    pub(super) async fn lock(&self, tx: &mut PgConnection) -> Result<()> {
         let tables: Vec<String> =
             self.plan.moved.iter().map(|table| self.stage.kong_table(&table.table)).collect();
         let sql = fill(
@@ -332,26 +332,12 @@ impl Apply<'_> {
     }
 
     /// The table that Kong's triggers keep must hold exactly what the entities hold.
-    async fn compare_tags(&self, tx: &mut PgConnection) -> Result<()> {
-        let Some(tags) = &self.map.names.derived_tags else { return Ok(()) };
-        if !self.catalog.tables.contains_key(&tags.table) {
-            return Ok(());
-        }
-        let kept = |name: &&String| {
-            self.catalog
-                .tables
-                .get(*name)
-                .is_some_and(|t| t.triggers.iter().any(|trigger| trigger.function == tags.function))
-        };
-        let entities: Vec<String> =
-            self.catalog.tables.keys().filter(kept).map(|name| self.entities(name, &tags.tags)).collect();
-        if entities.is_empty() {
-            return Ok(());
-        }
+    pub(super) async fn compare_tags(&self, tx: &mut PgConnection) -> Result<()> {
+        let Some((tags, entities)) = self.tagged_entities() else { return Ok(()) };
         let sql = fill(
             include_str!("../../sql/apply/tags_differ.sql"),
             &[
-                ("entities", &entities.join("\n  union all\n  ")),
+                ("entities", &entities),
                 ("tags_ref", &self.stage.kong_table(&tags.table)),
                 ("entity_id", &quote(&tags.entity_id)),
                 ("entity_name", &quote(&tags.entity_name)),
@@ -368,6 +354,17 @@ impl Apply<'_> {
         Err(Error::refused(format!("green's table \"{}\" would not hold what its entities hold: {differing} rows differ", tags.table))
             .detail("Green is as it was. Either a trigger of Kong is disabled there, or the table held rows of entities that are gone.")
             .remedy(format!("Bootstrap green afresh, or look at the triggers that call {}().", tags.function)))
+    }
+
+    /// The names around green's table of tags, and the query for what it must hold; nothing where green keeps none.
+    pub(super) fn tagged_entities(&self) -> Option<(&DerivedTags, String)> {
+        let tags = self.map.names.derived_tags.as_ref()?;
+        self.catalog.tables.get(&tags.table)?;
+        let kept = |table: &&GreenTable| table.triggers.iter().any(|trigger| trigger.function == tags.function);
+        let entities: Vec<String> = (self.catalog.tables.values().filter(kept))
+            .map(|table| self.entities(&table.name, &tags.tags))
+            .collect();
+        (!entities.is_empty()).then(|| (tags, entities.join("\n  union all\n  ")))
     }
 
     fn entities(&self, table: &str, tags: &str) -> String {
@@ -405,7 +402,7 @@ pub fn not_fresh(found: &[Unexplained]) -> Error {
     error
 }
 
-fn same_key(table: &TablePlan) -> String {
+pub(super) fn same_key(table: &TablePlan) -> String {
     let one = |name: &String| format!("g.{0} = s.{0}", quote(name));
     if table.key.is_empty() {
         "false".to_owned()
@@ -436,7 +433,7 @@ fn same_row(table: &TablePlan) -> String {
 }
 
 /// Every definition is as it was, but the defaults that had to follow the workspace.
-fn compare_definitions(
+pub(super) fn compare_definitions(
     before: &Definitions,
     after: &Definitions,
     followed: &BTreeSet<(String, String)>,

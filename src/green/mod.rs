@@ -12,6 +12,7 @@ pub mod first_load;
 pub mod journal;
 pub mod kong;
 pub mod local;
+pub mod mend;
 pub mod session;
 pub mod sql;
 pub mod stage;

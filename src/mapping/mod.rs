@@ -2,6 +2,7 @@
 
 pub mod conversion;
 pub mod exhibit;
+mod fault;
 pub mod json;
 pub mod pg_binary;
 pub mod prefix;

@@ -3,13 +3,17 @@
 
 mod conditions;
 mod custom_tables;
+mod faults;
 mod first_load;
 mod fixtures;
 mod interruptions;
 mod json_judgement;
 mod moved;
+mod mutations;
+mod part;
 mod planning;
 mod refusals;
+mod repair;
 mod roundtrip;
 mod rows;
 mod running;
