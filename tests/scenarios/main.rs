@@ -13,6 +13,7 @@ mod refusals;
 mod roundtrip;
 mod rows;
 mod running;
+mod shared_ids;
 mod sides;
 mod support;
 mod traps;
