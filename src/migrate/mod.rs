@@ -400,6 +400,7 @@ fn not_accepted(written: &Written, accept: &Accept) -> Refusal {
             "{} of {} rows that green would not accept are not in the reviewed file with the same reason",
             written.not_accepted, written.lines
         ),
+        _ if written.lines == 1 => "green would not accept one row of blue as it is".to_owned(),
         _ => format!("green would not accept {} rows of blue as they are", written.lines),
     };
     let mut details = written.examples.clone();

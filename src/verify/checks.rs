@@ -89,6 +89,11 @@ impl Checks<'_> {
             .filter(|table| table.column(&tags.tags).is_some() && table.column("id").is_some())
             .filter(|table| table.triggers.iter().any(|trigger| trigger.function == tags.function))
             .collect();
+        let one = |table: &&GreenTable| {
+            let (name, table) = (literal(&table.name), quote(&table.name));
+            format!("select id, {name} as name, {} as tags from {table}", quote(&tags.tags))
+        };
+        let entities = tagged.iter().map(one).collect::<Vec<_>>().join(" union all ");
         let scope_of = |name: &str| tables.iter().find(|own| own.name == name).map(|own| own.scope_on_green());
         for (table, scope) in tagged.iter().filter_map(|table| Some((table, scope_of(&table.name)?))) {
             let sql = fill(
@@ -97,6 +102,7 @@ impl Checks<'_> {
                     ("table", &quote(&table.name)),
                     ("name", &literal(&table.name)),
                     ("scope", &scope),
+                    ("entities", &entities),
                     ("tags_table", &quote(&tags.table)),
                     ("entity_id", &quote(&tags.entity_id)),
                     ("entity_name", &quote(&tags.entity_name)),

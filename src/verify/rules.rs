@@ -361,12 +361,12 @@ impl Table {
                 b"year" => 31_536_000,
                 _ => return None,
             };
-            return Some(cells::number(get(start)?)? + seconds * 1000);
+            return Some(cells::number(get(start)?)?.saturating_add(seconds * 1000));
         }
         let first = self.cells.len();
         let now = cells::number(get(first + self.ttls.len())?)?;
         let longest = (first..first + self.ttls.len()).filter_map(|at| cells::number(get(at)?)).max()?;
-        Some((now.div_euclid(1000) + longest) * 1000)
+        Some(now.div_euclid(1000).saturating_add(longest).saturating_mul(1000))
     }
 
     /// A row of green as Kong reads it: its fields in the order of the columns, and the expiry where there is one.

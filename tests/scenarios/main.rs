@@ -17,6 +17,7 @@ mod repair;
 mod roundtrip;
 mod rows;
 mod running;
+mod shared_ids;
 mod sides;
 mod support;
 mod traps;
