@@ -14,7 +14,7 @@ use super::scan::{BlueScan, Sink};
 use super::spool::{Mark, Marker, Short, Spool};
 use super::value::instant;
 use crate::blue::session::Blue;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::green::session::Green;
 use crate::progress::{Observer, Unwatched};
 
@@ -83,6 +83,7 @@ impl Comparison<'_> {
             self.look_again(looked, some, &mut counts, findings).await?;
         }
         self.observer.done(&table.name);
+        accounted_for(&table.name, &counts)?;
         Ok(TableReport {
             table: table.name.clone(),
             writer: table.writer,
@@ -243,6 +244,15 @@ impl Comparison<'_> {
             What::Different
         }
     }
+}
+
+/// No row may be in no class, or in two.
+fn accounted_for(table: &str, counts: &Counts) -> Result<()> {
+    if counts.add_up() {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Server, format!("the rows of \"{table}\" do not add up: {counts:?}"))
+        .remedy("Run the command again; if it stays so, report it: this is a defect of kongferry."))
 }
 
 /// Counts what is alike and keeps the keys of the rest.
