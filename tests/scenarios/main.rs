@@ -13,6 +13,7 @@ mod refusals;
 mod roundtrip;
 mod rows;
 mod running;
+mod screens;
 mod shared_ids;
 mod sides;
 mod support;
