@@ -11,6 +11,7 @@ pub mod inspect;
 pub mod mapping;
 pub mod migrate;
 pub mod process;
+pub mod prefixes;
 pub mod progress;
 pub mod rehearsal;
 pub mod settings;

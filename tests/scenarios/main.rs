@@ -3,6 +3,7 @@
 
 mod conditions;
 mod custom_tables;
+mod enterprise;
 mod first_load;
 mod fixtures;
 mod interruptions;
