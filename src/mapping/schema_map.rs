@@ -350,8 +350,7 @@ impl SchemaMap {
         let digits = |map: &&SchemaMap| map.line.as_ref().map(|line| line.replace('.', "")).unwrap_or_default();
         let (enterprise, open): (Vec<&SchemaMap>, Vec<&SchemaMap>) = maps.iter().partition(|map| map.extends.is_some());
         let same = open.iter().find(|map| core.ends_with(&format!("_to_{}0", digits(map))));
-        let base = same.or(open.last()).copied().cloned().unwrap_or_default();
-        let mut whole = base.clone();
+        let mut whole = same.or(open.last()).copied().cloned().unwrap_or_default();
         for map in enterprise {
             let known = map.extends.clone();
             let own = map.tables.iter().filter(|(_, rules)| !rules.observed);

@@ -2,6 +2,7 @@
 //! one PostgreSQL.
 
 mod conditions;
+mod credentials;
 mod custom_tables;
 mod enterprise;
 mod first_load;
