@@ -2,7 +2,9 @@
 //! one PostgreSQL.
 
 mod conditions;
+mod credentials;
 mod custom_tables;
+mod enterprise;
 mod first_load;
 mod fixtures;
 mod interruptions;
