@@ -264,6 +264,7 @@ impl Work<'_> {
             plan: &self.inspection.plan,
             catalog: &self.inspection.green.catalog,
             map: &self.inspection.blue.map,
+            baseline: self.options.verify.choices.baseline.as_ref(),
             first_load: false,
         }
     }

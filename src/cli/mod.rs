@@ -1,6 +1,7 @@
 //! Arguments and what is printed; no logic.
 
 pub mod connect;
+mod credentials;
 mod inspect;
 mod migrate;
 mod plan;
@@ -44,6 +45,8 @@ enum Command {
     Migrate(migrate::MigrateArgs),
     /// Prove it: compare both sides, row by row, as Kong would read them
     Verify(verify::VerifyArgs),
+    /// Prove that a known password, key or token still opens the door, offline
+    Credentials(credentials::CredentialsArgs),
 }
 
 impl Command {
@@ -53,6 +56,7 @@ impl Command {
             Command::Plan(args) => &args.common,
             Command::Migrate(args) => &args.common,
             Command::Verify(args) => &args.common,
+            Command::Credentials(args) => args.common(),
         }
     }
 }
@@ -104,13 +108,14 @@ async fn dispatch(command: &Command) -> Result<u8> {
         Command::Plan(args) => plan::run(args).await,
         Command::Migrate(args) => migrate::run(args).await,
         Command::Verify(args) => verify::run(args).await,
+        Command::Credentials(args) => credentials::run(args).await,
     }
 }
 
 /// What is left to do when the work was cut off, and what to say about green.
 async fn tidy_up(command: &Command) -> Interrupted {
     match command {
-        Command::Inspect(_) | Command::Plan(_) => Interrupted::AsItWas,
+        Command::Inspect(_) | Command::Plan(_) | Command::Credentials(_) => Interrupted::AsItWas,
         Command::Verify(args) => verify::tidy_up(args).await,
         Command::Migrate(args) => migrate::tidy_up(args).await,
     }

@@ -9,14 +9,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use sqlx::PgConnection;
 
+use super::baseline::Baseline;
+use super::bootstrap::Bootstrap;
 use super::catalog::{GreenCatalog, GreenTable};
+use super::cycles;
 use super::definitions::Definitions;
 use super::first_load::FirstLoad;
 use super::sql::{columns, fill, key, literal, quote};
 use super::stage::Stage;
 use super::statement::query_scalar;
 use crate::error::{Error, Kind, Result};
-use crate::mapping::schema_map::{BootstrapRow, DerivedTags, SchemaMap, Writer};
+use crate::mapping::schema_map::{DerivedTags, SchemaMap, Writer};
 use crate::mapping::table_plan::{KeyspacePlan, TablePlan};
 
 /// How many rows a message names before it only counts.
@@ -33,6 +36,8 @@ pub struct Apply<'a> {
     pub catalog: &'a GreenCatalog,
     /// The line's schema map.
     pub map: &'a SchemaMap,
+    /// What stood on green right after its bootstrap, where somebody kept it.
+    pub baseline: Option<&'a Baseline>,
     /// Whether indexes and constraints may be taken off meanwhile: nobody uses green, and there is much to load.
     pub first_load: bool,
 }
@@ -80,17 +85,23 @@ impl Apply<'_> {
         self.refuse_unexplained(tx).await?;
         let before = Definitions::read(tx, self.stage.green().kong_schema()).await?;
         let moved = self.default_workspace(tx).await.map_err(|e| self.explain(e, what))?;
-        self.make_room(tx).await.map_err(|e| self.explain(e, what))?;
+        self.bootstrap().make_room(tx).await.map_err(|e| self.explain(e, what))?;
         let quick = self.quick_way(tx).await?;
         let taken = match &quick {
             Some(load) => Some(load.take_off(tx).await?),
             None => None,
         };
+        let circular = if quick.is_none() { cycles::circular(self.plan, self.catalog) } else { Vec::new() };
+        let put_off =
+            if circular.is_empty() { None } else { Some(cycles::put_off(tx, self.stage, circular).await?) };
         let mut applied = BTreeMap::new();
         for table in &self.plan.moved {
             let counts = self.table(tx, table).await.map_err(|e| self.refused_by_green(e, table))?;
             seen(&table.table, counts.applied);
             applied.insert(table.table.clone(), counts);
+        }
+        if let Some(changed) = put_off {
+            cycles::check(tx, self.stage, changed).await?;
         }
         if let (Some(load), Some(taken)) = (quick, taken) {
             load.fill_tags(tx).await?;
@@ -173,7 +184,7 @@ impl Apply<'_> {
                     ("key", &key(&table.key, "g")),
                     ("table_ref", &self.stage.kong_table(&table.table)),
                     ("stage", &self.stage.table(&table.table)),
-                    ("bootstrap", &self.made_by_bootstrap(&table.table)),
+                    ("bootstrap", &self.bootstrap().made(table)),
                     ("same_row", &same_row(table)),
                 ],
             );
@@ -197,16 +208,14 @@ impl Apply<'_> {
         Ok(found)
     }
 
-    /// The condition under which a row of green was made by its own bootstrap.
-    fn made_by_bootstrap(&self, table: &str) -> String {
-        let rows = self.bootstrap(table);
-        let one = |row: &BootstrapRow| format!("g.{}::text = {}", quote(&row.column), literal(&row.value));
-        let conditions: Vec<String> = rows.map(one).collect();
-        if conditions.is_empty() { "false".to_owned() } else { conditions.join(" or ") }
-    }
-
-    fn bootstrap<'t>(&'t self, table: &'t str) -> impl Iterator<Item = &'t BootstrapRow> {
-        self.map.bootstrap.iter().filter(move |row| row.table == table)
+    fn bootstrap(&self) -> Bootstrap<'_> {
+        Bootstrap {
+            stage: self.stage,
+            plan: self.plan,
+            catalog: self.catalog,
+            map: self.map,
+            baseline: self.baseline,
+        }
     }
 
     async fn default_workspace(&self, tx: &mut PgConnection) -> sqlx::Result<Option<DefaultWorkspace>> {
@@ -227,29 +236,6 @@ impl Apply<'_> {
         let blue: Option<String> =
             query_scalar(id_on(self.stage.table(&names.table))).fetch_optional(tx).await?;
         Ok(green.zip(blue).map(|(green, blue)| DefaultWorkspace { green, blue }))
-    }
-
-    /// Rows that green's bootstrap made give way to blue's: same key, new values; another key, gone.
-    async fn make_room(&self, tx: &mut PgConnection) -> sqlx::Result<()> {
-        for table in self.plan.moved.iter().rev() {
-            for row in self.bootstrap(&table.table) {
-                let names: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
-                let sql = fill(
-                    include_str!("../../sql/apply/make_room.sql"),
-                    &[
-                        ("table_ref", &self.stage.kong_table(&table.table)),
-                        ("stage", &self.stage.table(&table.table)),
-                        ("columns", &columns(&names, "")),
-                        ("staged", &columns(&names, "s")),
-                        ("same_key", &same_key(table)),
-                        ("column", &quote(&row.column)),
-                        ("value", &literal(&row.value)),
-                    ],
-                );
-                sqlx::raw_sql(sql).execute(&mut *tx).await?;
-            }
-        }
-        Ok(())
     }
 
     async fn table(&self, tx: &mut PgConnection, table: &TablePlan) -> sqlx::Result<AppliedTable> {

@@ -25,6 +25,7 @@ use crate::green::session::Green;
 use crate::green::sql::fill;
 use crate::green::stage::Stage;
 use crate::inspect::{Choices, Inspection};
+use crate::mapping::reason::Note;
 use crate::mapping::transcode::Surroundings;
 use crate::progress::{Observer, Phase};
 
@@ -247,6 +248,7 @@ impl Run<'_> {
             plan: &self.inspection.plan,
             catalog: &self.inspection.green.catalog,
             map: &self.inspection.blue.map,
+            baseline: self.options.choices.baseline.as_ref(),
             first_load,
         }
     }
@@ -368,6 +370,9 @@ impl Run<'_> {
                     "Restart every Kong node on green: it holds the default workspace's id and caches in memory.".to_owned(),
                     "Run verify with the same addresses before any traffic moves.".to_owned(),
                 ];
+                if report.notes.iter().any(|note| note.reason == Note::KeyringCipherText.code()) {
+                    next.insert(0, "Import blue's keyring on green (POST /keyring/import) before Kong serves there: without it nothing that it encrypted can be read.".to_owned());
+                }
                 if report.totals.rejected > 0 {
                     next.insert(0, format!("Look at what stayed behind, in {file}."));
                 }

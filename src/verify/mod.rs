@@ -27,6 +27,7 @@ use crate::blue::session::Blue;
 use crate::error::{Error, Result};
 use crate::green::session::Green;
 use crate::inspect::{BlueSide, Choices, GreenSide};
+use crate::mapping::schema_map::IfMissing;
 use crate::mapping::table_plan::KeyspacePlan;
 use crate::migrate::summary::{side_of_blue, side_of_green};
 use crate::progress::{Observer, Phase};
@@ -184,8 +185,8 @@ fn tables(
     let names = &blue.map.names;
     let table = |name: &str| {
         let (on_blue, on_green) = (blue.catalog.tables.get(name)?, green.catalog.tables.get(name)?);
-        let rules = blue.map.tables.get(name).cloned().unwrap_or_default();
-        let made = blue.map.bootstrap.iter().filter(|row| row.table == name);
+        let rules = blue.map.rules(name);
+        let made = blue.map.bootstrap.iter().filter(|row| row.table == name && row.if_missing == IfMissing::Keep);
         let table = Table::new(on_blue, on_green, &rules, names).with_bootstrap(made);
         let Some(ids) = scope else { return Some(Arc::new(table)) };
         let own = names.workspaces.as_ref().filter(|own| own.table == name).map(|own| own.id.as_str());

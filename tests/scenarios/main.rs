@@ -2,7 +2,9 @@
 //! one PostgreSQL.
 
 mod conditions;
+mod credentials;
 mod custom_tables;
+mod enterprise;
 mod faults;
 mod first_load;
 mod fixtures;
@@ -17,6 +19,7 @@ mod repair;
 mod roundtrip;
 mod rows;
 mod running;
+mod screens;
 mod shared_ids;
 mod sides;
 mod support;
