@@ -28,11 +28,11 @@ use crate::mapping::table_plan::TablePlan;
 use crate::migrate::load::{Loader, Target};
 use crate::migrate::{parallel, surroundings};
 use crate::progress::{Observer, Phase};
+use crate::verify;
 use crate::verify::findings::Findings;
 use crate::verify::journal::LastRun;
 use crate::verify::report::{Counts, Report, TableReport, Traffic, sums};
 use crate::verify::selection::{MOST, Selection};
-use crate::verify;
 
 /// Rows that cannot be repaired, of which the report shows as many.
 const SHOWN: usize = 10;
@@ -110,10 +110,8 @@ async fn go(
         return Ok(Report { repair: Some(before), ..first });
     }
     let last = LastRun::read(green).await?;
-    let choices = Choices {
-        tables: last.with_moved(&options.verify.choices.tables),
-        ..options.verify.choices.clone()
-    };
+    let choices =
+        Choices { tables: last.with_moved(&options.verify.choices.tables), ..options.verify.choices.clone() };
     let inspection = Box::pin(Inspection::take(&blue, green, &choices)).await?;
     inspection.refusal()?;
     let work = Work {
@@ -254,7 +252,8 @@ impl Work<'_> {
 
     /// A row that stands on green was let go by the run that wrote it, also as one of several duplicates.
     fn kept(&self) -> Vec<(String, Value)> {
-        let keys = self.selection.write.iter().flat_map(|(table, keys)| keys.values().map(move |key| (table, key)));
+        let keys =
+            self.selection.write.iter().flat_map(|(table, keys)| keys.values().map(move |key| (table, key)));
         keys.filter(|(_, key)| key.on_green).map(|(table, key)| (table.clone(), key.shown.clone())).collect()
     }
 

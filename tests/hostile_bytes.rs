@@ -94,15 +94,56 @@ fn hostile() -> impl Strategy<Value = Vec<u8>> {
 fn conversions() -> &'static [Conversion] {
     static ALL: OnceLock<Vec<Conversion>> = OnceLock::new();
     const BLUE: &[&str] = &[
-        "uuid", "timeuuid", "text", "ascii", "int", "smallint", "tinyint", "bigint", "counter", "boolean", "timestamp",
-        "float", "double", "blob", "list<text>", "set<text>", "set<uuid>", "list<int>", "set<bigint>", "list<timestamp>",
-        "map<text, text>", "map<text, int>", "map<text, frozen<set<text>>>",
-        "map<text, frozen<map<text, frozen<list<double>>>>>", "map<text, uuid>", "map<text, boolean>",
+        "uuid",
+        "timeuuid",
+        "text",
+        "ascii",
+        "int",
+        "smallint",
+        "tinyint",
+        "bigint",
+        "counter",
+        "boolean",
+        "timestamp",
+        "float",
+        "double",
+        "blob",
+        "list<text>",
+        "set<text>",
+        "set<uuid>",
+        "list<int>",
+        "set<bigint>",
+        "list<timestamp>",
+        "map<text, text>",
+        "map<text, int>",
+        "map<text, frozen<set<text>>>",
+        "map<text, frozen<map<text, frozen<list<double>>>>>",
+        "map<text, uuid>",
+        "map<text, boolean>",
     ];
     const GREEN: &[&str] = &[
-        "uuid", "text", "character varying(5)", "character(5)", "integer", "bigint", "smallint", "boolean",
-        "timestamp with time zone", "timestamp without time zone", "real", "double precision", "bytea", "json", "jsonb",
-        "text[]", "uuid[]", "integer[]", "bigint[]", "jsonb[]", "json[]", "timestamp with time zone[]",
+        "uuid",
+        "text",
+        "character varying(5)",
+        "character(5)",
+        "integer",
+        "bigint",
+        "smallint",
+        "boolean",
+        "timestamp with time zone",
+        "timestamp without time zone",
+        "real",
+        "double precision",
+        "bytea",
+        "json",
+        "jsonb",
+        "text[]",
+        "uuid[]",
+        "integer[]",
+        "bigint[]",
+        "jsonb[]",
+        "json[]",
+        "timestamp with time zone[]",
     ];
     ALL.get_or_init(|| {
         let pairs = BLUE.iter().flat_map(|blue| GREEN.iter().map(move |green| (*blue, *green)));
@@ -127,12 +168,12 @@ fn lines() -> &'static Lines {
     LINES.get_or_init(|| {
         let mut lines = Lines { plans: Vec::new(), tables: Vec::new() };
         for map in SchemaMap::built_in().expect("maps") {
-            let Some(line) = map.line.clone().filter(|line| RECORDED.contains(&line.as_str())) else { continue };
-            let (blue, green) = (catalogs::blue(&line), catalogs::green(&line));
-            let choices = TableChoices {
-                include: blue.tables.keys().cloned().collect(),
-                ..TableChoices::default()
+            let Some(line) = map.line.clone().filter(|line| RECORDED.contains(&line.as_str())) else {
+                continue;
             };
+            let (blue, green) = (catalogs::blue(&line), catalogs::green(&line));
+            let choices =
+                TableChoices { include: blue.tables.keys().cloned().collect(), ..TableChoices::default() };
             let plan = KeyspacePlan::resolve(&map, &blue, &green, &choices);
             for table in &plan.moved {
                 let rules = map.tables.get(&table.table).cloned().unwrap_or_default();

@@ -133,11 +133,7 @@ impl Blue {
         let what = || format!("cannot read the table \"{}\"", reader.table);
         let mut attempt = 1;
         loop {
-            match self
-                .session()
-                .execute_single_page(&statement, &values, from.clone())
-                .await
-            {
+            match self.session().execute_single_page(&statement, &values, from.clone()).await {
                 Ok((result, next)) => {
                     let rows =
                         result.into_rows_result().map_err(|e| self.explain(Failure::other(e), &what()))?;

@@ -121,9 +121,10 @@ pub async fn run(args: &VerifyArgs) -> Result<u8> {
     };
     let (blue_config, green_config) = (args.blue.resolve(&args.common)?, args.green.resolve(&args.common)?);
     if args.repair.repair && !args.repair.yes && !std::io::stdin().is_terminal() {
-        return Err(
-            Error::usage("verify --repair asks before it writes to green, and here is nobody to ask").remedy("Add --yes.")
-        );
+        return Err(Error::usage(
+            "verify --repair asks before it writes to green, and here is nobody to ask",
+        )
+        .remedy("Add --yes."));
     }
     let observer = progress::observer(&args.common, "looking at both sides", Phase::word);
     let green = Green::connect(&green_config, &application_name()).await?;

@@ -346,7 +346,8 @@ impl Apply<'_> {
     pub(super) fn tagged_entities(&self) -> Option<(&DerivedTags, String)> {
         let tags = self.map.names.derived_tags.as_ref()?;
         self.catalog.tables.get(&tags.table)?;
-        let kept = |table: &&GreenTable| table.triggers.iter().any(|trigger| trigger.function == tags.function);
+        let kept =
+            |table: &&GreenTable| table.triggers.iter().any(|trigger| trigger.function == tags.function);
         let entities: Vec<String> = (self.catalog.tables.values().filter(kept))
             .map(|table| self.entities(&table.name, &tags.tags))
             .collect();

@@ -123,7 +123,8 @@ impl Definitions {
 
     /// Keeps them in the journal, as those that this run leaves.
     pub async fn record(&self, conn: &mut PgConnection, work: &str, run: Uuid) -> sqlx::Result<()> {
-        let list: Vec<_> = self.0.iter().map(|(of, aspects)| (&of.table, &of.kind, &of.name, aspects)).collect();
+        let list: Vec<_> =
+            self.0.iter().map(|(of, aspects)| (&of.table, &of.kind, &of.name, aspects)).collect();
         let sql = fill(include_str!("../../sql/journal/keep_definitions.sql"), &[("work", work)]);
         statement::query(sql).bind(run).bind(self.digest()).bind(Json(list)).execute(conn).await.map(|_| ())
     }
@@ -141,10 +142,8 @@ impl Definitions {
         if !there {
             return Ok(None);
         }
-        let sql = fill(
-            "select definitions from {work}.definitions where run_id = $1::uuid",
-            &[("work", work)],
-        );
+        let sql =
+            fill("select definitions from {work}.definitions where run_id = $1::uuid", &[("work", work)]);
         let found: Option<Json<Vec<Recorded>>> =
             statement::query_scalar(sql).bind(run).fetch_optional(conn).await?;
         let one = |(table, kind, name, aspects)| (Subject { table, kind, name }, aspects);

@@ -130,7 +130,8 @@ impl Mend<'_> {
         if parked.is_empty() {
             return Ok(());
         }
-        let sql = self.fill(table, include_str!("../../sql/mend/park.sql"), &[("parked", &parked.join(", "))]);
+        let sql =
+            self.fill(table, include_str!("../../sql/mend/park.sql"), &[("parked", &parked.join(", "))]);
         sqlx::raw_sql(sql).execute(tx).await.map(|_| ())
     }
 
@@ -157,7 +158,10 @@ impl Mend<'_> {
             if let Some(name) = first_null {
                 parked.insert(name, "null".to_owned());
             } else if let Some(name) = columns.find(is_text) {
-                parked.insert(name, "md5(random()::text || clock_timestamp()::text || g.ctid::text)".to_owned());
+                parked.insert(
+                    name,
+                    "md5(random()::text || clock_timestamp()::text || g.ctid::text)".to_owned(),
+                );
             }
         }
         parked.into_iter().map(|(name, value)| format!("{} = {value}", quote(name))).collect()
@@ -245,7 +249,10 @@ impl Mend<'_> {
     }
 
     fn not_removed(&self, error: sqlx::Error, table: &TablePlan) -> Error {
-        let what = format!("rows of \"{}\" that blue lacks cannot be removed from green; nothing was repaired", table.table);
+        let what = format!(
+            "rows of \"{}\" that blue lacks cannot be removed from green; nothing was repaired",
+            table.table
+        );
         self.apply.explain(error, &what).remedy("Other rows of green refer to them: look at the findings.")
     }
 }

@@ -96,7 +96,8 @@ mod tests {
             ("bytea", b""),
         ];
         for (name, value) in values {
-            let altered = other(name, Some(value.to_vec())).unwrap_or_else(|| panic!("{name} stays as it is"));
+            let altered =
+                other(name, Some(value.to_vec())).unwrap_or_else(|| panic!("{name} stays as it is"));
             assert_ne!(altered.as_deref(), Some(value), "{name}");
             if name.contains("text") || name.contains("varying") {
                 assert!(altered.is_none_or(|bytes| String::from_utf8(bytes).is_ok()), "{name}");

@@ -48,8 +48,10 @@ impl Meaning {
                 let is_list = ordered || matches!(blue, CqlType::List(_));
                 Some(if is_list { Meaning::List(element) } else { Meaning::Set(element) })
             }
-            CqlType::Map(key, value) => (matches!(green, "json" | "jsonb") && key.is("text") && is_json(value))
-                .then(|| Meaning::Object((**value).clone())),
+            CqlType::Map(key, value) => {
+                (matches!(green, "json" | "jsonb") && key.is("text") && is_json(value))
+                    .then(|| Meaning::Object((**value).clone()))
+            }
             CqlType::Other(_) => None,
         }
     }
@@ -218,7 +220,9 @@ fn object(bytes: &[u8], values: &CqlType) -> Option<Json> {
 }
 
 fn member(bytes: &[u8], kind: &CqlType) -> Option<Json> {
-    let all = |of: &CqlType| -> Option<Vec<Json>> { elements(bytes, 1)?.into_iter().map(|one| member(one, of)).collect() };
+    let all = |of: &CqlType| -> Option<Vec<Json>> {
+        elements(bytes, 1)?.into_iter().map(|one| member(one, of)).collect()
+    };
     let word = |number: String| json::parse(number.as_bytes());
     match kind {
         CqlType::Map(_, values) => object(bytes, values),
@@ -335,9 +339,9 @@ mod tests {
             Meaning::Instant,
             Meaning::Json,
         ];
-        let several = scalars.iter().flat_map(|one| {
-            [Meaning::List(Box::new(one.clone())), Meaning::Set(Box::new(one.clone()))]
-        });
+        let several = scalars
+            .iter()
+            .flat_map(|one| [Meaning::List(Box::new(one.clone())), Meaning::Set(Box::new(one.clone()))]);
         let objects = [Meaning::Object(map), Meaning::Object(headers)];
         several.chain(objects).chain(scalars.clone()).collect()
     }

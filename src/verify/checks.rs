@@ -30,7 +30,8 @@ impl Checks<'_> {
     /// Runs all checks over these tables; `everywhere` unless only one workspace is looked at.
     pub async fn run(&self, tables: &[Arc<Table>], everywhere: bool, findings: &mut Findings) -> Result<()> {
         let mut tx = self.green.begin_snapshot().await?;
-        for (scope, table) in tables.iter().filter_map(|own| Some((own, self.catalog.tables.get(&own.name)?))) {
+        for (scope, table) in tables.iter().filter_map(|own| Some((own, self.catalog.tables.get(&own.name)?)))
+        {
             for reference in &table.foreign_keys {
                 self.orphans(&mut tx, table, &scope.scope_on_green(), reference, findings).await?;
             }
@@ -94,7 +95,8 @@ impl Checks<'_> {
             format!("select id, {name} as name, {} as tags from {table}", quote(&tags.tags))
         };
         let entities = tagged.iter().map(one).collect::<Vec<_>>().join(" union all ");
-        let scope_of = |name: &str| tables.iter().find(|own| own.name == name).map(|own| own.scope_on_green());
+        let scope_of =
+            |name: &str| tables.iter().find(|own| own.name == name).map(|own| own.scope_on_green());
         for (table, scope) in tagged.iter().filter_map(|table| Some((table, scope_of(&table.name)?))) {
             let sql = fill(
                 include_str!("../../sql/verify/tags.sql"),

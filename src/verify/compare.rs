@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value as Shown;
 
+use super::Share;
 use super::findings::{Finding, Findings, What};
+use super::green_scan::GreenScan;
 use super::report::{Counts, TableReport};
 use super::rules::{Row, Table};
-use super::Share;
-use super::green_scan::GreenScan;
 use super::scan::{BlueScan, Sink};
 use super::spool::{Mark, Marker, Short, Spool};
 use super::value::instant;

@@ -96,7 +96,11 @@ impl GreenScan {
         let range = |part: i64| {
             let from = format!("ctid >= '({},0)'::tid", part * each);
             // Nothing bounds the last part: the table may have grown since its size was asked.
-            if part + 1 < parts { format!("{from} and ctid < '({},0)'::tid", (part + 1) * each) } else { from }
+            if part + 1 < parts {
+                format!("{from} and ctid < '({},0)'::tid", (part + 1) * each)
+            } else {
+                from
+            }
         };
         let streams = (0..parts).map(|part| {
             let (scan, snapshot, range) = (self.clone(), literal(&snapshot), range(part));
@@ -166,7 +170,11 @@ struct Copied {
 
 impl Copied {
     /// Shows each whole row; nothing where the bytes are no COPY. The inner error is the row's receiver's.
-    fn read(&mut self, bytes: Bytes, mut row: impl FnMut(&[Option<&[u8]>]) -> Result<()>) -> Option<Result<()>> {
+    fn read(
+        &mut self,
+        bytes: Bytes,
+        mut row: impl FnMut(&[Option<&[u8]>]) -> Result<()>,
+    ) -> Option<Result<()>> {
         let mut joined = std::mem::take(&mut self.left);
         let mut rest: &[u8] = if joined.is_empty() {
             bytes.chunk()

@@ -55,7 +55,8 @@ impl LastRun {
             let key: Shown = reject.try_get("key").map_err(|e| green.explain(e, what))?;
             run.rejected.entry(table).or_default().insert(spelled(&key));
         }
-        run.definitions = Definitions::recorded(&mut tx, &work, &id).await.map_err(|e| green.explain(e, what))?;
+        run.definitions =
+            Definitions::recorded(&mut tx, &work, &id).await.map_err(|e| green.explain(e, what))?;
         run.id = Some(id);
         tx.rollback().await.map_err(|e| green.explain(e, what))?;
         Ok(run)

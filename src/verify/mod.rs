@@ -186,7 +186,8 @@ fn tables(
     let table = |name: &str| {
         let (on_blue, on_green) = (blue.catalog.tables.get(name)?, green.catalog.tables.get(name)?);
         let rules = blue.map.rules(name);
-        let made = blue.map.bootstrap.iter().filter(|row| row.table == name && row.if_missing == IfMissing::Keep);
+        let made =
+            blue.map.bootstrap.iter().filter(|row| row.table == name && row.if_missing == IfMissing::Keep);
         let table = Table::new(on_blue, on_green, &rules, names).with_bootstrap(made);
         let Some(ids) = scope else { return Some(Arc::new(table)) };
         let own = names.workspaces.as_ref().filter(|own| own.table == name).map(|own| own.id.as_str());

@@ -127,7 +127,11 @@ async fn sides(line: &str) -> Sides {
     let endpoint = lab().secured_cassandra().await.expect("a secured Cassandra");
     let session = endpoint.session().await.expect("a session");
     let keyspace = format!("secrets_{}", uuid::Uuid::new_v4().simple());
-    Catalog::of(line).expect("a catalog").create(&session, &keyspace, KeyspaceOptions::default()).await.expect("tables");
+    Catalog::of(line)
+        .expect("a catalog")
+        .create(&session, &keyspace, KeyspaceOptions::default())
+        .await
+        .expect("tables");
     let fixture = Fixture::shipped(line).expect("a fixture");
     let rows = Keyspace::open(endpoint, &keyspace).await.expect("a keyspace");
     rows.load(&fixture, LoadOptions::default()).await.expect("rows");
@@ -154,7 +158,13 @@ async fn sides(line: &str) -> Sides {
 }
 
 /// Calls the program; gives its exit code and all that it said.
-async fn call(sides: &Sides, folder: &Path, arguments: &[&str], json: bool, password: &str) -> (i32, Vec<u8>) {
+async fn call(
+    sides: &Sides,
+    folder: &Path,
+    arguments: &[&str],
+    json: bool,
+    password: &str,
+) -> (i32, Vec<u8>) {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("kongferry"));
     command.env_clear().current_dir(folder).args(arguments).arg("-vv");
     command.args(["--blue", &sides.blue, "--green", &sides.green]);
@@ -170,7 +180,8 @@ async fn call(sides: &Sides, folder: &Path, arguments: &[&str], json: bool, pass
         ("HOME", "/nonexistent"),
         ("TMPDIR", &folder.display().to_string()),
     ]);
-    let output = tokio::task::spawn_blocking(move || command.output()).await.expect("a thread").expect("it runs");
+    let output =
+        tokio::task::spawn_blocking(move || command.output()).await.expect("a thread").expect("it runs");
     (output.status.code().unwrap_or(-1), [output.stdout, output.stderr].concat())
 }
 
@@ -197,7 +208,8 @@ async fn journal(database: &Database) -> Vec<u8> {
     assert!(tables.len() >= 3, "{tables:?}");
     let mut all = Vec::new();
     for table in tables.iter().filter_map(Value::as_str) {
-        let rows = database.json(&format!("select to_jsonb(t) from kongferry.\"{table}\" t")).await.expect("rows");
+        let rows =
+            database.json(&format!("select to_jsonb(t) from kongferry.\"{table}\" t")).await.expect("rows");
         all.extend(rows.iter().flat_map(|row| format!("{table} {row}\n").into_bytes()));
     }
     all
@@ -248,7 +260,12 @@ async fn nothing_is_told(line: &str, json: bool) {
         }
         let (came_to, said) = call(&sides, folder.path(), arguments, json, PASSWORD).await;
         assert_silent(&sides.secrets, &format!("{arguments:?}"), &said);
-        assert_eq!(came_to, *code, "{arguments:?}: {}", String::from_utf8_lossy(&said).lines().rev().take(20).collect::<Vec<_>>().join("\n"));
+        assert_eq!(
+            came_to,
+            *code,
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&said).lines().rev().take(20).collect::<Vec<_>>().join("\n")
+        );
         assert!(said.len() > 2_000, "{arguments:?} is not verbose");
     }
     let (code, said) = call(&sides, folder.path(), &["inspect"], json, WRONG_PASSWORD).await;

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt, stream};
-use kongferry_harness::lab;
 use kongferry_harness::keyspace::Keyspace;
+use kongferry_harness::lab;
 use kongferry_harness::postgres::Database;
 use serde_json::{Value, json};
 
@@ -69,7 +69,8 @@ type Converters = BTreeMap<(String, String, String), Vec<(String, String)>>;
 
 async fn converters(blue: &Keyspace, green: &Database) -> Converters {
     let url = blue.url();
-    let mut arguments = vec!["plan", "--quick", "--columns", "--format", "json", "--blue", &url, "--green", green.url()];
+    let mut arguments =
+        vec!["plan", "--quick", "--columns", "--format", "json", "--blue", &url, "--green", green.url()];
     arguments.extend(on_request());
     let ran = kongferry(&arguments).await.expect_code(3);
     let plan = ran.json();
@@ -147,7 +148,8 @@ async fn fault(
     let mut more = on_request();
     more.push("--accept-rejects");
     command.args(migrate_arguments(blue, &green, &more)).env("KONGFERRY_FAULT", format!("{table}.{column}"));
-    let output = tokio::task::spawn_blocking(move || command.output()).await.expect("a thread").expect("the program");
+    let output =
+        tokio::task::spawn_blocking(move || command.output()).await.expect("a thread").expect("the program");
     let migrated = ran(output, &folder.path().join("rejects.jsonl"));
     assert!([0, 3].contains(&migrated.code), "{converter:?} {table}.{column}: {migrated:#?}");
     assert!(migrated.stderr.contains("on purpose"), "the fault is said aloud: {}", migrated.stderr);

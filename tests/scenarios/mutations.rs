@@ -77,7 +77,14 @@ const DAMAGES: &[Damage] = &[
     ),
     damage(
         "a blank behind a value",
-        &["acls.group", "services.host", "snis.name", "targets.target", "oauth2_credentials.name", "jwt_secrets.key"],
+        &[
+            "acls.group",
+            "services.host",
+            "snis.name",
+            "targets.target",
+            "oauth2_credentials.name",
+            "jwt_secrets.key",
+        ],
         NOT_NULL,
         "{c} || ' '",
     ),
@@ -133,11 +140,23 @@ const DAMAGES: &[Damage] = &[
     ),
     damage(
         "a null turned into {}",
-        &["routes.methods", "routes.hosts", "routes.paths", "routes.snis", "routes.sources", "services.ca_certificates"],
+        &[
+            "routes.methods",
+            "routes.hosts",
+            "routes.paths",
+            "routes.snis",
+            "routes.sources",
+            "services.ca_certificates",
+        ],
         "{c} is null",
         "'{}'",
     ),
-    damage("a null turned into an object", &["routes.headers", "workspaces.meta", "keys.pem"], "{c} is null", "'{}'"),
+    damage(
+        "a null turned into an object",
+        &["routes.headers", "workspaces.meta", "keys.pem"],
+        "{c} is null",
+        "'{}'",
+    ),
     damage(
         "a null turned into the column's default",
         &["routes.path_handling", "services.retries", "upstreams.slots", "routes.regex_priority"],
@@ -190,7 +209,12 @@ const DAMAGES: &[Damage] = &[
     ),
     damage(
         "another parent",
-        &["acls.consumer_id", "basicauth_credentials.consumer_id", "jwt_secrets.consumer_id", "keyauth_credentials.consumer_id"],
+        &[
+            "acls.consumer_id",
+            "basicauth_credentials.consumer_id",
+            "jwt_secrets.consumer_id",
+            "keyauth_credentials.consumer_id",
+        ],
         NOT_NULL,
         "(select id from consumers o where o.id <> {c} and o.ws_id = t.ws_id order by id limit 1)",
     ),
@@ -212,30 +236,63 @@ const DAMAGES: &[Damage] = &[
         NOT_NULL,
         "jsonb_set({c}, '{active,healthy,interval}', '12345')",
     ),
-    damage("a member of JSON lost", &["plugins.config"], "{c} <> '{}'", "{c} - (select min(k) from jsonb_object_keys({c}) k)"),
-    damage("JSON as a text in JSON", &["plugins.config", "upstreams.healthchecks"], NOT_NULL, "to_jsonb({c}::text)"),
+    damage(
+        "a member of JSON lost",
+        &["plugins.config"],
+        "{c} <> '{}'",
+        "{c} - (select min(k) from jsonb_object_keys({c}) k)",
+    ),
+    damage(
+        "JSON as a text in JSON",
+        &["plugins.config", "upstreams.healthchecks"],
+        NOT_NULL,
+        "to_jsonb({c}::text)",
+    ),
     damage(
         "a certificate cut",
         &["certificates.cert", "ca_certificates.cert", "certificates.cert_alt"],
         NOT_NULL,
         "left({c}, length({c}) - 30)",
     ),
-    damage("a line break lost", &["certificates.key", "jwt_secrets.rsa_public_key"], "{c} like '%' || chr(10) || '%'", "replace({c}, chr(10), ' ')"),
+    damage(
+        "a line break lost",
+        &["certificates.key", "jwt_secrets.rsa_public_key"],
+        "{c} like '%' || chr(10) || '%'",
+        "replace({c}, chr(10), ' ')",
+    ),
     damage(
         "a switch turned",
-        &["plugins.enabled", "routes.strip_path", "routes.preserve_host", "services.enabled", "oauth2_credentials.hash_secret"],
+        &[
+            "plugins.enabled",
+            "routes.strip_path",
+            "routes.preserve_host",
+            "services.enabled",
+            "oauth2_credentials.hash_secret",
+        ],
         NOT_NULL,
         "not {c}",
     ),
     damage(
         "off by one",
-        &["services.port", "services.read_timeout", "targets.weight", "upstreams.slots", "oauth2_tokens.expires_in"],
+        &[
+            "services.port",
+            "services.read_timeout",
+            "targets.weight",
+            "upstreams.slots",
+            "oauth2_tokens.expires_in",
+        ],
         NOT_NULL,
         "{c} + 1",
     ),
     damage(
         "a time off by an hour",
-        &["consumers.created_at", "routes.created_at", "services.updated_at", "plugins.created_at", "acls.created_at"],
+        &[
+            "consumers.created_at",
+            "routes.created_at",
+            "services.updated_at",
+            "plugins.created_at",
+            "acls.created_at",
+        ],
         NOT_NULL,
         "{c} + interval '1 hour'",
     ),
@@ -351,7 +408,9 @@ pub async fn damage_everything(green: &Database) -> Vec<Mutation> {
             let sql = format!(
                 "delete from {table} where id = (select id from {table} order by id desc limit 1) returning id::text"
             );
-            done.extend(scalar(&mut connection, &sql).await.map(|key| of_row("a row dropped", "missing", table, key)));
+            done.extend(
+                scalar(&mut connection, &sql).await.map(|key| of_row("a row dropped", "missing", table, key)),
+            );
         }
     }
     // What was added is not damaged as well: a row that blue lacks has no fields to compare.
@@ -378,7 +437,9 @@ pub async fn damage_everything(green: &Database) -> Vec<Mutation> {
             };
             let Some(key) = all(&mut connection, &candidates).await.into_iter().find(free) else { continue };
             let becomes = one.becomes.replace("{c}", &format!("t.\"{column}\""));
-            let sql = format!("update {table} t set \"{column}\" = {becomes} where id = '{key}' returning id::text");
+            let sql = format!(
+                "update {table} t set \"{column}\" = {becomes} where id = '{key}' returning id::text"
+            );
             scalar(&mut connection, &sql).await.unwrap_or_else(|| panic!("{sql} changed nothing"));
             used.insert((table.to_owned(), key.clone(), column.to_owned()));
             done.push(Mutation {

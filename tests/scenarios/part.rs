@@ -21,7 +21,9 @@ async fn one_workspace_alone_is_compared_when_asked_for() {
     let sql = format!("select to_jsonb(count(*)) from consumers where ws_id = '{id}'");
     let consumers = green.json(&sql).await.expect("a count")[0].as_u64().expect("a number");
     assert!(consumers > 0, "the fixture has consumers in its second workspace");
-    let table = |name: &str| report["tables"].as_array().expect("tables").iter().find(|t| t["table"] == name).cloned();
+    let table = |name: &str| {
+        report["tables"].as_array().expect("tables").iter().find(|t| t["table"] == name).cloned()
+    };
     assert_eq!(table("consumers").expect("consumers")["source"], consumers);
     assert_eq!(table("ca_certificates"), None, "belongs to no workspace");
     assert_eq!(table("workspaces").expect("workspaces")["source"], 1);
@@ -40,9 +42,19 @@ async fn one_workspace_alone_is_compared_when_asked_for() {
         .collect();
     let moved = (&json!("consumers"), &json!("wrong_workspace"));
     assert!(kinds.contains(&moved), "{kinds:?}");
-    assert!(kinds.iter().all(|kind| *kind == moved || kind.0 != "consumers" || kind.1 == "different"), "{kinds:?}");
-    assert_eq!(found.number("different"), 1, "changes in other workspaces are not looked at: {:#?}", found.findings);
-    let ran = kongferry(&["verify", "--blue", &blue.url(), "--green", green.url(), "--workspace", "nobody's"]).await;
+    assert!(
+        kinds.iter().all(|kind| *kind == moved || kind.0 != "consumers" || kind.1 == "different"),
+        "{kinds:?}"
+    );
+    assert_eq!(
+        found.number("different"),
+        1,
+        "changes in other workspaces are not looked at: {:#?}",
+        found.findings
+    );
+    let ran =
+        kongferry(&["verify", "--blue", &blue.url(), "--green", green.url(), "--workspace", "nobody's"])
+            .await;
     assert!(ran.code == 2 && ran.stderr.contains("Blue's workspaces are: "), "{ran:#?}");
 }
 
@@ -63,10 +75,28 @@ async fn a_sample_says_loudly_that_it_is_one() {
     assert!(some > 500 && some < all / 2, "{some} of {all}");
     green.execute("update acls set \"group\" = 'another'").await.expect("changes");
     let found = verify(&blue, &green, &["--sample", "10"]).await.expect_code(3);
-    assert!(found.number("different") > 100 && found.number("missing") + found.number("extra") == 0, "{:#?}", found.ran.json()["summary"]);
+    assert!(
+        found.number("different") > 100 && found.number("missing") + found.number("extra") == 0,
+        "{:#?}",
+        found.ran.json()["summary"]
+    );
     let (blue_url, green_url) = (blue.url(), green.url());
-    let ran = kongferry(&["verify", "--blue", &blue_url, "--green", green_url, "--sample", "1%", "--table", "consumers"]).await;
-    assert!(ran.code == 0 && ran.stdout.contains("NO PROOF.") && ran.stdout.contains("a sample of 1 %"), "{ran:#?}");
+    let ran = kongferry(&[
+        "verify",
+        "--blue",
+        &blue_url,
+        "--green",
+        green_url,
+        "--sample",
+        "1%",
+        "--table",
+        "consumers",
+    ])
+    .await;
+    assert!(
+        ran.code == 0 && ran.stdout.contains("NO PROOF.") && ran.stdout.contains("a sample of 1 %"),
+        "{ran:#?}"
+    );
     for wrong in ["0", "101%", "some"] {
         let ran = kongferry(&["verify", "--blue", &blue_url, "--green", green_url, "--sample", wrong]).await;
         assert_eq!(ran.code, 2, "{ran:#?}");

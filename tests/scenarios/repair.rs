@@ -22,7 +22,8 @@ async fn everything(green: &Database) -> BTreeMap<String, Vec<String>> {
     let mut all = BTreeMap::new();
     for table in tables.iter().filter_map(Value::as_str) {
         let sql = format!("select to_jsonb(t) - 'ttl' from \"{table}\" t");
-        let mut rows: Vec<String> = green.json(&sql).await.expect("rows").iter().map(Value::to_string).collect();
+        let mut rows: Vec<String> =
+            green.json(&sql).await.expect("rows").iter().map(Value::to_string).collect();
         rows.sort();
         all.insert(table.to_owned(), rows);
     }
@@ -38,7 +39,8 @@ async fn mends_every_damage(line: &str) {
     green.execute("set session_replication_role = replica; update tags set tags = '{stray}' where entity_id = (select max(id::text)::uuid from services); delete from tags where entity_id = (select min(id::text)::uuid from services)").await.expect("tags");
     let repaired = verify(&blue, &green, &["--repair", "--delete-extra", "--yes"]).await.expect_code(0);
     let report = repaired.ran.json();
-    let number = |name: &str| report["repair"][name].as_u64().unwrap_or_else(|| panic!("no {name} in {report:#}"));
+    let number =
+        |name: &str| report["repair"][name].as_u64().unwrap_or_else(|| panic!("no {name} in {report:#}"));
     let rows = |kind: &dyn Fn(&str) -> bool| {
         let mut keys: Vec<(&str, &str)> = (mutations.iter())
             .filter(|one| kind(one.kind) && !TRAFFIC.contains(&one.table.as_str()))
@@ -51,7 +53,10 @@ async fn mends_every_damage(line: &str) {
     assert_eq!(number("written"), rows(&|kind| kind != "extra"), "{:#}", report["repair"]);
     assert_eq!(number("removed"), rows(&|kind| kind == "extra"), "{:#}", report["repair"]);
     assert_eq!(number("not_repaired"), 0, "{:#}", report["repair"]);
-    assert!(repaired.findings.iter().all(|line| line["after_repair"] != true || TRAFFIC.contains(&line["table"].as_str().unwrap_or_default())));
+    assert!(
+        repaired.findings.iter().all(|line| line["after_repair"] != true
+            || TRAFFIC.contains(&line["table"].as_str().unwrap_or_default()))
+    );
     verify(&blue, &green, &[]).await.expect_code(0);
     // Traffic's tables are the owner's decision.
     let named: Vec<&str> = TRAFFIC.iter().flat_map(|table| ["--table", table]).collect();
@@ -63,7 +68,10 @@ async fn mends_every_damage(line: &str) {
     for (table, rows) in &theirs {
         assert_eq!(&ours[table], rows, "{table} is not as a migration leaves it");
     }
-    let left = green.json("select to_jsonb(relname) from pg_class where relname like 'stage\\_%'").await.expect("leftovers");
+    let left = green
+        .json("select to_jsonb(relname) from pg_class where relname like 'stage\\_%'")
+        .await
+        .expect("leftovers");
     assert_eq!(left, Vec::<Value>::new(), "the stage is gone");
 }
 
@@ -110,7 +118,11 @@ async fn extra_rows_stay_unless_they_may_go() {
     let kept = verify(&blue, &green, &["--repair", "--yes"]).await.expect_code(3);
     assert_eq!((kept.number("extra"), kept.number("different")), (1, 0));
     assert_eq!(kept.ran.json()["repair"]["removed"], 0);
-    assert!(kept.findings.iter().any(|line| line["kind"] == "extra" && line["after_repair"] == true), "{:#?}", kept.findings);
+    assert!(
+        kept.findings.iter().any(|line| line["kind"] == "extra" && line["after_repair"] == true),
+        "{:#?}",
+        kept.findings
+    );
     let gone = verify(&blue, &green, &["--repair", "--delete-extra", "--yes"]).await.expect_code(0);
     assert_eq!(gone.ran.json()["repair"]["removed"], 1);
 }
@@ -122,8 +134,18 @@ async fn what_a_repair_cannot_write_stays_a_finding() {
     let consumers = blue.rows("consumers").await.expect("consumers");
     let ws = consumers[0]["ws_id"].clone();
     let (bad, good) = ("99999999-0000-4000-8000-000000000001", "99999999-0000-4000-8000-000000000002");
-    blue.write_row("consumers", &json!({ "id": bad, "ws_id": ws, "username": format!("{}:nul\u{0}", ws.as_str().expect("a text")) })).await.expect("a row");
-    blue.write_row("consumers", &json!({ "id": good, "ws_id": ws, "username": format!("{}:late", ws.as_str().expect("a text")) })).await.expect("a row");
+    blue.write_row(
+        "consumers",
+        &json!({ "id": bad, "ws_id": ws, "username": format!("{}:nul\u{0}", ws.as_str().expect("a text")) }),
+    )
+    .await
+    .expect("a row");
+    blue.write_row(
+        "consumers",
+        &json!({ "id": good, "ws_id": ws, "username": format!("{}:late", ws.as_str().expect("a text")) }),
+    )
+    .await
+    .expect("a row");
     let repaired = verify(&blue, &green, &["--repair", "--yes"]).await.expect_code(3);
     assert!(repaired.has("consumers", bad, "missing"), "{:#?}", repaired.findings);
     let report = repaired.ran.json();
@@ -131,7 +153,11 @@ async fn what_a_repair_cannot_write_stays_a_finding() {
     let left = &report["repair"]["left"][0];
     assert_eq!((&left["key"], &left["reason"]), (&json!(bad), &json!("text_nul")));
     let after = verify(&blue, &green, &[]).await.expect_code(3);
-    assert_eq!((after.number("missing"), after.number("rejected")), (1, 1), "the run's own reject is not counted twice");
+    assert_eq!(
+        (after.number("missing"), after.number("rejected")),
+        (1, 1),
+        "the run's own reject is not counted twice"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -141,7 +167,13 @@ async fn a_repair_is_asked_for_and_leaves_green_as_it_was_when_refused() {
     let before = everything(&green).await;
     let (blue_url, green_url) = (blue.url(), green.url());
     let call = |more: &[&'static str]| {
-        let mut arguments = vec!["verify".to_owned(), "--blue".into(), blue_url.clone(), "--green".into(), green_url.to_owned()];
+        let mut arguments = vec![
+            "verify".to_owned(),
+            "--blue".into(),
+            blue_url.clone(),
+            "--green".into(),
+            green_url.to_owned(),
+        ];
         arguments.extend(more.iter().map(|one| (*one).to_owned()));
         arguments
     };

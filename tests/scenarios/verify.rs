@@ -266,12 +266,36 @@ async fn a_hundred_damages_are_each_found_on_kong_3_3() {
 async fn tags_a_second_default_workspace_and_an_orphan_are_named() {
     let (blue, green) = migrated("3.3").await;
     let done = [
-        ("services", "tags_differ", "update tags set tags = '{other}' where entity_id = (select max(id::text)::uuid from services) returning entity_id::text as key"),
-        ("consumers", "tags_differ", "delete from tags where entity_id = (select max(id::text)::uuid from consumers) returning entity_id::text as key"),
-        ("gone", "tags_differ", "insert into tags (entity_id, entity_name, tags) values (gen_random_uuid(), 'gone', '{a}') returning entity_id::text as key"),
-        ("targets", "orphan", "update targets set upstream_id = gen_random_uuid() where id = (select min(id::text)::uuid from targets) returning id::text as key"),
-        ("snis", "orphan", "update snis set certificate_id = gen_random_uuid() where id = (select min(id::text)::uuid from snis) returning id::text as key"),
-        ("workspaces", "extra", "insert into workspaces (id, name) values (gen_random_uuid(), 'default') returning id::text as key"),
+        (
+            "services",
+            "tags_differ",
+            "update tags set tags = '{other}' where entity_id = (select max(id::text)::uuid from services) returning entity_id::text as key",
+        ),
+        (
+            "consumers",
+            "tags_differ",
+            "delete from tags where entity_id = (select max(id::text)::uuid from consumers) returning entity_id::text as key",
+        ),
+        (
+            "gone",
+            "tags_differ",
+            "insert into tags (entity_id, entity_name, tags) values (gen_random_uuid(), 'gone', '{a}') returning entity_id::text as key",
+        ),
+        (
+            "targets",
+            "orphan",
+            "update targets set upstream_id = gen_random_uuid() where id = (select min(id::text)::uuid from targets) returning id::text as key",
+        ),
+        (
+            "snis",
+            "orphan",
+            "update snis set certificate_id = gen_random_uuid() where id = (select min(id::text)::uuid from snis) returning id::text as key",
+        ),
+        (
+            "workspaces",
+            "extra",
+            "insert into workspaces (id, name) values (gen_random_uuid(), 'default') returning id::text as key",
+        ),
     ];
     green.execute("alter table workspaces drop constraint workspaces_name_key").await.expect("unprotected");
     let mut expected = Vec::new();
