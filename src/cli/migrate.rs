@@ -54,6 +54,13 @@ pub struct MigrateArgs {
     #[arg(long)]
     green_online: bool,
 
+    /// Undo what somebody changed on green by hand since the last run
+    ///
+    /// Rows that blue does not have are deleted, edited ones are written anew, deleted ones come back: the counts are
+    /// shown before. Only tables that people write; what the data plane wrote on green stays.
+    #[arg(long)]
+    replace: bool,
+
     #[command(flatten)]
     pub(super) common: CommonArgs,
 
@@ -137,6 +144,7 @@ fn options(args: &MigrateArgs) -> Result<Options> {
         },
         rejects_file: args.rejects_file.clone(),
         rehearsal: false,
+        replace: args.replace,
     })
 }
 

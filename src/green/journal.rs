@@ -102,6 +102,21 @@ impl Journal {
         done.map(|_| ()).map_err(|e| self.green.explain(e, "cannot keep the rejects in the journal"))
     }
 
+    /// Table, key and reason of what the last applied run left behind.
+    pub async fn accepted_before(&self) -> Result<Vec<(String, String, String)>> {
+        let what = "cannot read the rejects of earlier runs from the journal";
+        let sql =
+            fill(include_str!("../../sql/journal/accepted.sql"), &[("work", &quote(self.green.work_schema()))]);
+        let mut tx = self.green.begin_snapshot().await?;
+        let rows = super::statement::query_as(sql)
+            .bind(self.green.kong_schema())
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(|e| self.green.explain(e, what))?;
+        tx.rollback().await.map_err(|e| self.green.explain(e, what))?;
+        Ok(rows)
+    }
+
     /// Makes sure that no other run can have begun meanwhile: the guard goes with its connection.
     pub async fn still_guarded(&mut self) -> Result<()> {
         let asked = query("select 1").execute(&mut *self.guard).await;

@@ -13,6 +13,9 @@ use crate::error::{Error, Result};
 use crate::mapping::pg_binary;
 use crate::mapping::table_plan::{KeyspacePlan, TablePlan};
 
+/// The column of each staging table with the digest of what a row holds: the ledger takes it over.
+pub const DIGEST: &str = "kongferry_digest";
+
 /// The staging area of one run.
 #[derive(Debug, Clone)]
 pub struct Stage {
@@ -71,6 +74,16 @@ impl RowBuffer {
         self.starts.clear();
     }
 
+    /// Adds a field to the row that began there and was the last one.
+    pub fn add_field(&mut self, start: usize, field: &[u8]) {
+        if let Some([high, low]) = self.bytes.get_mut(start..start + 2) {
+            let count = i16::from_be_bytes([*high, *low]).saturating_add(1);
+            [*high, *low] = count.to_be_bytes();
+        }
+        self.bytes.extend(i32::try_from(field.len()).unwrap_or(i32::MAX).to_be_bytes());
+        self.bytes.extend_from_slice(field);
+    }
+
     fn rows(&self, range: std::ops::Range<usize>) -> &[u8] {
         let start = self.starts.get(range.start).copied().unwrap_or(self.bytes.len());
         let end = self.starts.get(range.end).copied().unwrap_or(self.bytes.len());
@@ -94,9 +107,10 @@ impl Stage {
         for table in &plan.moved {
             let names: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
             let sql = fill(
-                "create unlogged table {stage} with (autovacuum_enabled = false) as select {columns} from {table} with no data",
+                "create unlogged table {stage} with (autovacuum_enabled = false) as select {columns}, null::bytea as {digest} from {table} with no data",
                 &[
                     ("stage", &stage.table(&table.table)),
+                    ("digest", DIGEST),
                     ("columns", &columns(&names, "")),
                     ("table", &stage.kong_table(&table.table)),
                 ],

@@ -5,6 +5,7 @@ mod conditions;
 mod custom_tables;
 mod first_load;
 mod fixtures;
+mod incremental;
 mod interruptions;
 mod json_judgement;
 mod moved;
