@@ -231,11 +231,14 @@ impl Apply<'_> {
         let mut applied = BTreeMap::new();
         let tables: Vec<&TablePlan> =
             self.plan.moved.iter().filter(|table| at_work.contains(&table.table)).collect();
+        // Counted before values are freed: a row whose new value is none is then as it shall be already.
+        let forecast = self.forecast(tx, merge).await?;
         for table in &tables {
             self.free(tx, merge, table).await.map_err(|e| self.refused_by_green(e, table))?;
         }
         for table in &tables {
-            let updated = self.update(tx, merge, table).await.map_err(|e| self.refused_by_green(e, table))?;
+            self.update(tx, merge, table).await.map_err(|e| self.refused_by_green(e, table))?;
+            let updated = forecast.get(&table.table).map_or(0, |one| one.updated);
             let mut counts = self.table(tx, table).await.map_err(|e| self.refused_by_green(e, table))?;
             counts.inserted = counts.written;
             counts.updated = updated;
@@ -310,7 +313,7 @@ impl Apply<'_> {
         })
     }
 
-    async fn update(&self, tx: &mut PgConnection, merge: &Merge<'_>, plan: &TablePlan) -> sqlx::Result<u64> {
+    async fn update(&self, tx: &mut PgConnection, merge: &Merge<'_>, plan: &TablePlan) -> sqlx::Result<()> {
         let values = plan.columns.iter().filter(|column| !plan.key.contains(&column.name));
         let assignments: Vec<String> = values
             .map(|column| {
@@ -323,12 +326,12 @@ impl Apply<'_> {
             })
             .collect();
         if assignments.is_empty() || plan.key.is_empty() {
-            return Ok(0);
+            return Ok(());
         }
         let mut places = self.places(merge, plan);
         places.push(("assignments", assignments.join(",\n    ")));
         let sql = filled(include_str!("../../sql/merge/update.sql"), &places);
-        Ok(sqlx::raw_sql(sql).execute(tx).await?.rows_affected())
+        sqlx::raw_sql(sql).execute(tx).await.map(|_| ())
     }
 
     async fn keep_ledger(&self, tx: &mut PgConnection, merge: &Merge<'_>, plan: &TablePlan) -> sqlx::Result<()> {

@@ -113,19 +113,20 @@ async fn a_consumer_deleted_with_its_keys_is_gone_with_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn names_may_be_swapped_and_passed_round() {
     let (blue, green) = sides().await;
-    let names = ["anna", "bob", "carla", "dora", "emil"];
-    for name in names {
-        blue.put("consumers", name, json!({ "custom_id": blue.own(&format!("id of {name}")) })).await;
-        blue.put("snis", name, json!({})).await;
-        blue.put("ca_certificates", name, json!({ "cert_digest": name })).await;
+    let put = async |name: &str, value: &str| {
+        let custom = blue.own(&format!("id of {value}"));
+        blue.put("consumers", name, json!({ "username": blue.own(value), "custom_id": custom })).await;
+        let sni = json!({ "name": format!("{value}.example.com") });
+        blue.put("snis", &format!("sni of {name}"), sni).await;
+        blue.put("ca_certificates", &format!("ca of {name}"), json!({ "cert_digest": value })).await;
+    };
+    for name in ["anna", "bob", "carla", "dora", "emil"] {
+        put(name, name).await;
     }
     run(&blue, &green, &[]).await.expect_code(0);
     // Two swap, three pass theirs on.
     for (name, new) in [("anna", "bob"), ("bob", "anna"), ("carla", "dora"), ("dora", "emil"), ("emil", "carla")] {
-        let custom = blue.own(&format!("id of {new}"));
-        blue.put("consumers", name, json!({ "username": blue.own(new), "custom_id": custom })).await;
-        blue.put("snis", name, json!({ "name": format!("{new}.example.com") })).await;
-        blue.put("ca_certificates", name, json!({ "cert_digest": new })).await;
+        put(name, new).await;
     }
     let ran = run(&blue, &green, &[]).await.expect_code(0);
     assert_eq!(changes(&ran), (0, 15, 0), "{ran:#?}");
