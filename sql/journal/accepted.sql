@@ -1,5 +1,5 @@
 -- What the last run that was applied to this very database left behind with somebody's consent.
-select j.table_name, j.key::text, j.reason
+select j.table_name, j.key::text as key, j.reason, j.mark
 from {work}.reject j
 where j.run_id = (
   select r.run_id

@@ -27,6 +27,9 @@ create table if not exists {work}.reject (
   row_digest   text not null
 );
 
+-- The digest that a run takes of each row: by it a look at blue knows a row again that was rejected before.
+alter table {work}.reject add column if not exists mark bytea;
+
 -- Which ledgers there are, and which table of which database each is about: of another one it is history only.
 -- database_id is the server's own identifier and the database's oid.
 create table if not exists {work}.ledger (

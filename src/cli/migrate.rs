@@ -170,6 +170,11 @@ fn ask(report: &Report, all: bool) -> BoxFuture<'static, Result<bool>> {
         report.green.server,
         report.green.name
     );
+    answered_yes()
+}
+
+/// Reads the answer to a question that was just asked.
+pub fn answered_yes() -> BoxFuture<'static, Result<bool>> {
     let (sender, answer) = oneshot::channel();
     std::thread::spawn(move || {
         let mut line = String::new();

@@ -246,6 +246,26 @@ impl Ledger {
     }
 }
 
+/// Names of all tables that have a ledger here, whatever it is worth.
+pub async fn tables(green: &Green) -> Result<Vec<String>> {
+    let what = "cannot read the ledger on green";
+    let work = quote(green.work_schema());
+    let mut tx = green.begin_snapshot().await?;
+    let there: bool = query_scalar("select to_regclass($1) is not null")
+        .bind(format!("{work}.ledger"))
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(|e| green.explain(e, what))?;
+    let names = if there {
+        let sql = fill("select table_name from {work}.ledger order by 1", &[("work", &work)]);
+        query_scalar(sql).fetch_all(&mut *tx).await.map_err(|e| green.explain(e, what))?
+    } else {
+        Vec::new()
+    };
+    tx.rollback().await.map_err(|e| green.explain(e, what))?;
+    Ok(names)
+}
+
 /// That a row was written by the transaction that is open.
 pub fn written_here(alias: &str) -> String {
     format!("{alias}.xmin::text = {OWN_NUMBER}")

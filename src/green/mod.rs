@@ -11,6 +11,7 @@ pub mod definitions;
 mod explain;
 pub mod first_load;
 pub mod gone;
+pub mod history;
 pub mod journal;
 pub mod kong;
 pub mod ledger;

@@ -54,6 +54,8 @@ pub struct SetAside {
     pub detail: Option<String>,
     /// The row as blue holds it, as JSON.
     pub row: serde_json::Value,
+    /// The digest of its values, where it could be converted.
+    pub mark: Option<Vec<u8>>,
 }
 
 /// Something mended while reading.
@@ -82,6 +84,12 @@ impl RowBuffer {
         }
         self.bytes.extend(i32::try_from(field.len()).unwrap_or(i32::MAX).to_be_bytes());
         self.bytes.extend_from_slice(field);
+    }
+
+    /// The field that was added to a row last, of so many bytes.
+    pub fn last_field(&self, row: usize, length: usize) -> Option<&[u8]> {
+        let bytes = self.rows(row..row + 1);
+        bytes.get(bytes.len().checked_sub(length)?..)
     }
 
     fn rows(&self, range: std::ops::Range<usize>) -> &[u8] {
@@ -226,7 +234,8 @@ impl Stage {
         let reason: Vec<&str> = aside.iter().map(|row| row.reason).collect();
         let detail: Vec<Option<&str>> = aside.iter().map(|row| row.detail.as_deref()).collect();
         let text: Vec<String> = aside.iter().map(|row| row.row.to_string()).collect();
-        query(sql).bind(keys).bind(column).bind(reason).bind(detail).bind(text).execute(tx).await?;
+        let mark: Vec<Option<&[u8]>> = aside.iter().map(|row| row.mark.as_deref()).collect();
+        query(sql).bind(keys).bind(column).bind(reason).bind(detail).bind(text).bind(mark).execute(tx).await?;
         Ok(())
     }
 

@@ -3,12 +3,13 @@
 //! Nothing is staged and nothing written for a row that is as it was. What somebody changed on green meanwhile is looked
 //! for at the same time, so that no edit is written over unseen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::blue::session::Blue;
 use crate::error::Result;
 use crate::green::gone::Gone;
+use crate::green::journal::LeftBehind;
 use crate::green::ledger::{Ledger, TouchedRows, raw};
 use crate::green::session::Green;
 use crate::green::stage::Stage;
@@ -51,6 +52,8 @@ pub struct Comparing<'a> {
     pub parallel: usize,
     /// Whether what somebody did on green is undone.
     pub replace: bool,
+    /// What the last run left behind.
+    pub left_behind: &'a [LeftBehind],
 }
 
 impl Comparing<'_> {
@@ -119,8 +122,15 @@ impl Comparing<'_> {
                 })
                 .await?;
         }
-        let rules =
-            Rules { merge_by_key: table.writer == Writer::Traffic, replace: self.replace, now };
+        let here = self.left_behind.iter().filter(|one| one.table_name == table.table);
+        let rejected: HashSet<Short> =
+            here.filter_map(|one| one.mark.as_deref()?.try_into().ok()).collect();
+        let rules = Rules {
+            rejected: &rejected,
+            merge_by_key: table.writer == Writer::Traffic,
+            replace: self.replace,
+            now,
+        };
         let none = TouchedRows::new();
         marks::compare(spool, known, touched.get(&table.table).unwrap_or(&none), rules)
     }

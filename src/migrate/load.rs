@@ -287,7 +287,11 @@ impl Loader {
                 let refused = stage.copy(plan, &converted.buffer).await?;
                 converted.counts.staged -= refused.len() as u64;
                 if !refused.is_empty() {
-                    self.exhibit_refused(plan, page, &converted.places, &refused, &mut converted.aside)?;
+                    let mut aside = self.exhibit_refused(plan, page, &converted.places, &refused)?;
+                    for (row, one) in aside.iter_mut().zip(&refused) {
+                        row.mark = converted.buffer.last_field(one.row, size_of::<Short>()).map(<[u8]>::to_vec);
+                    }
+                    converted.aside.append(&mut aside);
                 }
                 let refused: HashSet<usize> = refused.iter().map(|one| one.row).collect();
                 for (row, key) in converted.keys.drain(..).enumerate() {
@@ -374,6 +378,7 @@ impl Loader {
                         reason: rejection.reason.code(),
                         detail: None,
                         row: exhibit::row(plan, cells),
+                        mark: None,
                     });
                 }
                 Outcome::UnknownColumn(cell) => unknown = Some((cell, exhibit::key(plan, cells))),
@@ -395,8 +400,8 @@ impl Loader {
         page: &Page,
         places: &[usize],
         refused: &[crate::green::stage::Refused],
-        aside: &mut Vec<SetAside>,
-    ) -> Result<()> {
+    ) -> Result<Vec<SetAside>> {
+        let mut aside = Vec::with_capacity(refused.len());
         let states: BTreeMap<usize, &str> =
             refused.iter().filter_map(|one| Some((*places.get(one.row)?, one.sqlstate.as_str()))).collect();
         let mut place = 0;
@@ -408,11 +413,13 @@ impl Loader {
                     reason: Reason::RefusedByPostgres.code(),
                     detail: Some(format!("SQLSTATE {state}")),
                     row: exhibit::row(plan, cells),
+                    mark: None,
                 });
             }
             place += 1;
         });
-        read.map_err(|e| self.blue.explain(e, &format!("cannot read the table \"{}\"", plan.table)))
+        read.map_err(|e| self.blue.explain(e, &format!("cannot read the table \"{}\"", plan.table)))?;
+        Ok(aside)
     }
 }
 

@@ -134,6 +134,8 @@ pub struct Difference {
     pub unchanged_repaired: u64,
     /// Rows that the ledger does not know.
     pub new: u64,
+    /// Those of them that an earlier run rejected as they are now.
+    pub rejected_before: u64,
     /// Rows that it knows otherwise.
     pub changed: u64,
     /// Rows of a table written by traffic that green, in use, has changed itself: they are left as they are there.
@@ -150,7 +152,9 @@ pub struct Difference {
 
 /// How a table is compared.
 #[derive(Debug, Clone, Copy)]
-pub struct Rules {
+pub struct Rules<'a> {
+    /// Digests of the rows that the last run rejected.
+    pub rejected: &'a HashSet<Short>,
     /// Green may have rows and changes of its own, and they stay.
     pub merge_by_key: bool,
     /// Whatever somebody did on green is undone.
@@ -160,7 +164,7 @@ pub struct Rules {
 }
 
 /// Compares what blue has with what was written, partition by partition.
-pub fn compare(blue: Spool, ledger: Spool, touched: &TouchedRows, rules: Rules) -> Result<Difference> {
+pub fn compare(blue: Spool, ledger: Spool, touched: &TouchedRows, rules: Rules<'_>) -> Result<Difference> {
     let mut found = Difference::default();
     for (rows, known) in blue.partitions().zip(ledger.partitions()) {
         let known: HashMap<Short, Mark> = known?.into_iter().map(|row| (row.mark.key, row.mark)).collect();
@@ -175,7 +179,7 @@ impl Difference {
         rows: Vec<BlueMark>,
         mut known: HashMap<Short, Mark>,
         touched: &TouchedRows,
-        rules: Rules,
+        rules: Rules<'_>,
     ) {
         let mut unchanged: HashMap<Short, BlueMark> = HashMap::new();
         for row in rows {
@@ -196,6 +200,7 @@ impl Difference {
                         self.want(&twin);
                     }
                     self.new += 1;
+                    self.rejected_before += u64::from(rules.rejected.contains(&row.mark.digest));
                     self.want(&row);
                 }
                 (Some(mark), None) if mark.digest == row.mark.digest && same_expiry(mark, row.mark) => {
@@ -242,7 +247,11 @@ fn same_expiry(one: Mark, other: Mark) -> bool {
 mod tests {
     use super::*;
 
-    const RULES: Rules = Rules { merge_by_key: false, replace: false, now: 1_000_000_000 };
+    static NONE: std::sync::LazyLock<HashSet<Short>> = std::sync::LazyLock::new(HashSet::new);
+
+    fn rules() -> Rules<'static> {
+        Rules { rejected: &NONE, merge_by_key: false, replace: false, now: 1_000_000_000 }
+    }
 
     fn row(key: u8, digest: u8, expiry: Option<i64>) -> BlueMark {
         let mark = Mark { key: [key; 16], digest: [digest; 16], expiry };
@@ -255,7 +264,7 @@ mod tests {
         spool
     }
 
-    fn compared(blue: &[BlueMark], ledger: &[BlueMark], touched: &TouchedRows, rules: Rules) -> Difference {
+    fn compared(blue: &[BlueMark], ledger: &[BlueMark], touched: &TouchedRows, rules: Rules<'_>) -> Difference {
         compare(spool(blue), spool(ledger), touched, rules).expect("compared")
     }
 
@@ -279,7 +288,7 @@ mod tests {
             row(5, 5, None),
             row(6, 6, Some(1_001_000_000)),
         ];
-        let found = compared(&blue, &ledger, &TouchedRows::new(), RULES);
+        let found = compared(&blue, &ledger, &TouchedRows::new(), rules());
         assert_eq!((found.unchanged, found.unchanged_repaired), (2, 1));
         assert_eq!((found.new, found.changed), (1, 1));
         assert_eq!(*found.wanted, HashSet::from([[2; 16], [4; 16]]));
@@ -290,7 +299,7 @@ mod tests {
     #[test]
     fn an_expiry_further_away_than_two_seconds_is_a_change() {
         let found = |on_blue: Option<i64>| {
-            compared(&[row(1, 1, on_blue)], &[row(1, 1, Some(10_000_000))], &TouchedRows::new(), RULES).changed
+            compared(&[row(1, 1, on_blue)], &[row(1, 1, Some(10_000_000))], &TouchedRows::new(), rules()).changed
         };
         assert_eq!(found(Some(12_000_000)), 0);
         assert_eq!(found(Some(12_000_001)), 1);
@@ -300,7 +309,7 @@ mod tests {
     #[test]
     fn a_rejected_row_that_was_written_before_is_gone_and_a_new_one_is_not() {
         let rejected = |key| BlueMark { rejected: true, ..row(key, 0, None) };
-        let found = compared(&[rejected(1), rejected(2)], &[row(1, 1, None)], &TouchedRows::new(), RULES);
+        let found = compared(&[rejected(1), rejected(2)], &[row(1, 1, None)], &TouchedRows::new(), rules());
         assert_eq!(found.gone, HashMap::from([([1; 16], Why::Rejected)]));
         assert!(found.wanted.is_empty());
     }
@@ -315,18 +324,18 @@ mod tests {
         .into();
         let (blue, ledger) =
             ([row(1, 1, None), row(2, 2, None)], [row(1, 1, None), row(2, 2, None), row(3, 3, None)]);
-        let admin = compared(&blue, &ledger, &touched, RULES);
+        let admin = compared(&blue, &ledger, &touched, rules());
         assert_eq!((admin.unchanged, admin.wanted.len(), admin.gone.len()), (0, 2, 1));
-        let traffic = compared(&blue, &ledger, &touched, Rules { merge_by_key: true, ..RULES });
+        let traffic = compared(&blue, &ledger, &touched, Rules { merge_by_key: true, ..rules() });
         assert_eq!((traffic.greens_own, traffic.wanted.len(), traffic.gone.len()), (2, 0, 0));
-        let replaced = compared(&blue, &ledger, &touched, Rules { merge_by_key: true, replace: true, ..RULES });
+        let replaced = compared(&blue, &ledger, &touched, Rules { merge_by_key: true, replace: true, ..rules() });
         assert_eq!((replaced.greens_own, replaced.wanted.len(), replaced.gone.len()), (0, 2, 1));
     }
 
     #[test]
     fn two_rows_with_one_key_are_both_looked_at() {
         let twin = BlueMark { token: 77, ..row(1, 1, None) };
-        let found = compared(&[row(1, 1, None), twin], &[row(1, 1, None)], &TouchedRows::new(), RULES);
+        let found = compared(&[row(1, 1, None), twin], &[row(1, 1, None)], &TouchedRows::new(), rules());
         assert_eq!((found.unchanged, found.tokens), (0, HashSet::from([1, 77])));
     }
 }

@@ -3,6 +3,7 @@
 //! Where an earlier run left its ledger on green, blue is compared with it first, and only what differs is staged,
 //! checked and applied.
 
+pub mod drift;
 pub mod faults;
 pub mod incremental;
 pub mod load;
@@ -27,7 +28,7 @@ use crate::green::apply::{AppliedTable, Apply, not_fresh};
 use crate::green::checks::{Checked, Checks};
 use crate::green::first_load::WORTH_IT;
 use crate::green::gone::{Gone, in_the_way};
-use crate::green::journal::{self, Journal, RunEntry};
+use crate::green::journal::{self, Journal, LeftBehind, RunEntry};
 use crate::green::ledger::Ledger;
 use crate::green::merge::{ByHand, Forecast, Merge, changed_by_hand};
 use crate::green::session::Green;
@@ -72,6 +73,7 @@ struct Work {
     checked: BTreeMap<String, Checked>,
     forecast: Option<BTreeMap<String, Forecast>>,
     by_hand: Vec<ByHand>,
+    left_behind: Vec<LeftBehind>,
 }
 
 /// Asks a person, with the counts, before Kong's tables are written; `false` ends the run.
@@ -183,7 +185,7 @@ impl Run<'_> {
         self.check(&stage, &mut work).await?;
         failpoints::reached("checked").await;
         file.accepted_before.extend(
-            journal.accepted_before().await?.into_iter().map(|(table, key, reason)| (table, spelled(&key), reason)),
+            work.left_behind.iter().map(|one| (one.table_name.clone(), spelled(&one.key), one.reason.clone())),
         );
         let written = self.write_rejects(&stage, file).await?;
         let refusal = self.refusal(&stage, &mut work, &written).await?;
@@ -246,6 +248,7 @@ impl Run<'_> {
             checked: BTreeMap::new(),
             forecast: None,
             by_hand: Vec::new(),
+            left_behind: journal::left_behind(self.green).await?,
         };
         if work.ledger.is_empty() && !self.options.replace {
             work.loaded = self.stage_rows(stage, &plan, Vec::new()).await?;
@@ -283,6 +286,7 @@ impl Run<'_> {
             observer: self.observer.clone(),
             parallel: parallel(),
             replace: self.options.replace,
+            left_behind: &work.left_behind,
         };
         let mut comparison = comparing.run(Some(stage)).await?;
         let wanted = comparison.wanted(plan);
