@@ -180,6 +180,9 @@ impl Apply<'_> {
             }
         }
         if merge.online {
+            // Who waits for us waits for what we wait for: better to let go soon, and to come again.
+            let patience = "set local lock_timeout = '2s'";
+            sqlx::raw_sql(patience).execute(&mut *tx).await.map_err(|e| self.stage.green().explain(e, what))?;
             for table in self.plan.moved.iter().filter(|table| at_work.contains(&table.table)) {
                 let sql = filled(include_str!("../../sql/merge/lock_rows.sql"), &self.places(merge, table));
                 sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| self.stage.green().explain(e, what))?;

@@ -21,6 +21,7 @@ use futures::future::BoxFuture;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::blue::catalog::BlueCatalog;
 use crate::blue::session::Blue;
 use crate::error::{Error, Kind, Result};
 use crate::failpoints;
@@ -255,9 +256,21 @@ impl Run<'_> {
         } else {
             self.compare(stage, &plan, &mut work).await?;
         }
+        self.blue_stands_still().await?;
         stage.analyze(&plan).await?;
         self.seconds.stage = began.elapsed().as_secs_f64();
         Ok(work)
+    }
+
+    /// A column that came while rows were read would have been left behind without a word.
+    async fn blue_stands_still(&self) -> Result<()> {
+        let now = BlueCatalog::read(&self.blue).await?;
+        if format!("{:?}", now.tables) == format!("{:?}", self.inspection.blue.catalog.tables) {
+            return Ok(());
+        }
+        Err(Error::refused("blue's tables were changed while they were read; green is as it was").remedy(
+            "Let nobody run Kong's migrations or change the keyspace during a run, and run the command again.",
+        ))
     }
 
     async fn stage_rows(&self, stage: &Stage, plan: &Arc<KeyspacePlan>, wanted: Vec<Wanted>) -> Result<Vec<Loaded>> {

@@ -2,6 +2,7 @@
 //! one PostgreSQL.
 
 mod conditions;
+mod crashes;
 mod custom_tables;
 mod first_load;
 mod fixtures;
