@@ -139,4 +139,14 @@ mod tests {
         assert_eq!(of_sqlstate("23505"), None);
         assert_eq!(of_sqlstate(""), None);
     }
+
+    #[test]
+    fn people_read_the_same_table() {
+        let page = include_str!("../../docs/incremental.md");
+        for fault in FAULTS {
+            let line = format!("| {} | {} |", fault.side, fault.what);
+            assert!(page.contains(&line), "docs/incremental.md lacks {line}");
+            assert!(page.contains(&format!("| {} |", fault.remedy)), "docs/incremental.md lacks {}", fault.remedy);
+        }
+    }
 }

@@ -122,7 +122,7 @@ async fn with_green_online_readers_never_wait() {
     idle.execute("begin; update upstreams set slots = slots").await.expect("a lock");
     let mut busy = green.connect().await.expect("a session");
     let lock = format!("begin; select from services where id = '{}' for update", id("services"));
-    busy.execute(lock.as_str()).await.expect("a lock");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(lock)).execute(&mut busy).await.expect("a lock");
     blue.put("services", "services", json!({ "host": "third.example.com" })).await;
     let running = Running::start(&migrate_arguments(&blue, &green, &online), None);
     let waits = "select to_jsonb(count(*)) from pg_stat_activity where datname = current_database()
