@@ -19,6 +19,7 @@ use crate::failpoints;
 use crate::green::apply::Apply;
 use crate::green::checks::Checks;
 use crate::green::journal::{Journal, RunEntry};
+use crate::green::ledger::Ledger;
 use crate::green::mend::{Keys, Left, Mend, Mended};
 use crate::green::session::Green;
 use crate::green::stage::Stage;
@@ -212,7 +213,8 @@ impl Work<'_> {
         let stage = Stage::create(self.green, self.options.run, &self.inspection.plan).await?;
         self.load(&stage).await?;
         journal.note("staged").await?;
-        let mend = Mend { apply: self.applying(&stage) };
+        let ledger = Ledger::read(self.green, &self.inspection.plan).await?;
+        let mend = Mend { apply: self.applying(&stage, &ledger) };
         let mut repair = self.select(&mend, before).await?;
         self.observer.finish();
         if !confirm(first, &repair).await? {
@@ -237,6 +239,7 @@ impl Work<'_> {
             surroundings: surroundings(self.inspection),
             observer: self.observer.clone(),
             parallel: parallel(),
+            wanted: Vec::new(),
         });
         loader.run().await?;
         stage.analyze(&plan).await?;
@@ -246,6 +249,7 @@ impl Work<'_> {
             plan: &plan,
             catalog: &self.inspection.green.catalog,
             names: &self.inspection.blue.map.names,
+            gone: None,
         };
         checks.run(&self.kept(), |table| self.observer.done(table)).await.map(|_| ())
     }
@@ -257,7 +261,7 @@ impl Work<'_> {
         keys.filter(|(_, key)| key.on_green).map(|(table, key)| (table.clone(), key.shown.clone())).collect()
     }
 
-    fn applying<'s>(&'s self, stage: &'s Stage) -> Apply<'s> {
+    fn applying<'s>(&'s self, stage: &'s Stage, ledger: &'s Ledger) -> Apply<'s> {
         Apply {
             stage,
             plan: &self.inspection.plan,
@@ -265,6 +269,8 @@ impl Work<'_> {
             map: &self.inspection.blue.map,
             baseline: self.options.verify.choices.baseline.as_ref(),
             first_load: false,
+            ledger,
+            merge: None,
         }
     }
 

@@ -46,6 +46,12 @@ pub struct VerifyArgs {
     #[arg(long)]
     show_secrets: bool,
 
+    /// Only say what changed on blue since the last run, by the ledger on green
+    ///
+    /// Quicker than a comparison, and no proof: it looks at blue only, and at whether somebody changed green.
+    #[arg(long, conflicts_with_all = ["findings", "show_secrets", "table", "workspace", "sample", "repair"])]
+    since_run: bool,
+
     #[command(flatten)]
     part: PartArgs,
 
@@ -110,6 +116,9 @@ fn percent(text: &str) -> std::result::Result<f64, String> {
 
 /// Runs the command.
 pub async fn run(args: &VerifyArgs) -> Result<u8> {
+    if args.since_run {
+        return super::drift::run(&args.blue, &args.green, &args.tables, &args.common).await;
+    }
     let options = Options {
         choices: args.tables.choices(!args.repair.repair || args.repair.green_online)?,
         findings: args.findings.clone(),
@@ -159,10 +168,8 @@ fn ask(report: &Report, repair: &Repair, verbose: bool) -> BoxFuture<'static, Re
     if repair.not_repaired > 0 {
         anstream::eprintln!("  {} cannot be repaired", counted(repair.not_repaired, "row"));
     }
-    super::migrate::answer(&format!(
-        "Repair green ({}, database {}) so?",
-        report.green.server, report.green.name
-    ))
+    anstream::eprint!("\nRepair green ({}, database {}) so? [y/N] ", report.green.server, report.green.name);
+    super::migrate::answered_yes()
 }
 
 fn about(tables: &BTreeMap<String, u64>, what: &str) -> Vec<String> {

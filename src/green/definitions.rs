@@ -129,7 +129,8 @@ impl Definitions {
         statement::query(sql).bind(run).bind(self.digest()).bind(Json(list)).execute(conn).await.map(|_| ())
     }
 
-    /// Those that a run recorded; nothing where it recorded none, as before there was a place for them.
+    /// Those that a run found when it ended: recorded by itself or, where it wrote nothing, by the last one before it.
+    /// Nothing where none recorded any.
     pub async fn recorded(
         conn: &mut PgConnection,
         work: &str,
@@ -142,8 +143,7 @@ impl Definitions {
         if !there {
             return Ok(None);
         }
-        let sql =
-            fill("select definitions from {work}.definitions where run_id = $1::uuid", &[("work", work)]);
+        let sql = fill(include_str!("../../sql/journal/definitions.sql"), &[("work", work)]);
         let found: Option<Json<Vec<Recorded>>> =
             statement::query_scalar(sql).bind(run).fetch_optional(conn).await?;
         let one = |(table, kind, name, aspects)| (Subject { table, kind, name }, aspects);

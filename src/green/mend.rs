@@ -8,6 +8,7 @@ use sqlx::{PgConnection, Row};
 
 use super::apply::{Apply, compare_definitions, same_key};
 use super::definitions::Definitions;
+use super::ledger;
 use super::sql::{columns, fill, literal, quote};
 use super::statement::{query, query_scalar};
 use crate::error::{Error, Kind, Result};
@@ -112,10 +113,15 @@ impl Mend<'_> {
             *change.entry(&table.table).or_default() += inserted.cast_signed();
             mended.written += updated + inserted;
         }
+        for table in tables.iter().filter(|table| apply.ledger.knows(&table.table)) {
+            let what = format!("cannot bring the ledger of \"{}\" up to date", table.table);
+            self.enter(tx, table).await.map_err(|e| apply.explain(e, &what))?;
+        }
+        apply.ledger.enter_writer(apply.stage.green(), tx, apply.stage.run()).await?;
         mended.tags = self.tags(tx).await.map_err(|e| apply.explain(e, "cannot put green's tags right"))?;
         let after = self.rows(tx).await?;
         only_these_changed(&before, &after, &change)?;
-        apply.compare_tags(tx).await?;
+        apply.compare_tags(tx, None).await?;
         let defined = Definitions::read(tx, schema).await?;
         compare_definitions(&definitions, &defined, &std::collections::BTreeSet::new())?;
         Ok(mended)
@@ -178,6 +184,27 @@ impl Mend<'_> {
         let sql = self.fill(table, include_str!("../../sql/mend/insert.sql"), &[]);
         let inserted = sqlx::raw_sql(sql).execute(tx).await?.rows_affected();
         Ok((updated, inserted))
+    }
+
+    /// What was written belongs to our runs from now on, and what was removed is forgotten.
+    async fn enter(&self, tx: &mut PgConnection, table: &TablePlan) -> sqlx::Result<()> {
+        let staged: Vec<String> = table.key.iter().map(|name| format!("s.{}", quote(name))).collect();
+        let expiry = table.expiry.as_ref().map(|column| format!("s.{}", quote(column)));
+        let places = [
+            ("ledger", ledger::relation(self.apply.stage.green(), &table.table)),
+            ("keys", ledger::key_columns(table, "").join(", ")),
+            ("l_is_k", ledger::same_key(table, "l", "k")),
+            ("l_is_g", ledger::same_key(table, "l", "g")),
+            ("staged_keys", staged.join(", ")),
+            ("expiry", expiry.unwrap_or_else(|| "null".to_owned())),
+        ];
+        let mut places: Vec<(&str, &str)> =
+            places.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let written = self.fill(table, include_str!("../../sql/mend/enter.sql"), &places);
+        sqlx::raw_sql(written).execute(&mut *tx).await?;
+        places.push(("remove", "true"));
+        let removed = self.fill(table, include_str!("../../sql/mend/forget.sql"), &places);
+        sqlx::raw_sql(removed).execute(tx).await.map(|_| ())
     }
 
     async fn tags(&self, tx: &mut PgConnection) -> sqlx::Result<u64> {

@@ -2,12 +2,14 @@
 //! one PostgreSQL.
 
 mod conditions;
+mod crashes;
 mod credentials;
 mod custom_tables;
 mod enterprise;
 mod faults;
 mod first_load;
 mod fixtures;
+mod incremental;
 mod interruptions;
 mod json_judgement;
 mod moved;
