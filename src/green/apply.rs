@@ -436,8 +436,7 @@ impl Apply<'_> {
     fn entities(&self, table: &str, tags: &str, written: Option<&str>) -> String {
         let primary =
             self.catalog.tables.get(table).and_then(|t| t.primary_key.first()).map_or("id", String::as_str);
-        let only =
-            written.map_or_else(String::new, |ids| format!(" where {} in ({ids})", quote(primary)));
+        let only = written.map_or_else(String::new, |ids| format!(" where {} in ({ids})", quote(primary)));
         format!(
             "select {} as entity_id, {} as entity_name, {} as tags from {}{only}",
             quote(primary),
@@ -452,9 +451,10 @@ impl Apply<'_> {
         let ids = |table: &&&String| {
             let merge = self.merge.as_ref()?;
             let primary = self.catalog.tables.get(**table)?.primary_key.first()?;
-            let staged = self.plan.table(table).map(|_| {
-                format!("select {} from {}", quote(primary), self.stage.table(table))
-            });
+            let staged = self
+                .plan
+                .table(table)
+                .map(|_| format!("select {} from {}", quote(primary), self.stage.table(table)));
             let gone = format!("select key_1 from {}", merge.gone.table(table));
             Some(staged.into_iter().chain([gone]).collect::<Vec<_>>().join(" union all "))
         };

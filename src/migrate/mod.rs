@@ -186,7 +186,9 @@ impl Run<'_> {
         self.check(&stage, &mut work).await?;
         failpoints::reached("checked").await;
         file.accepted_before.extend(
-            work.left_behind.iter().map(|one| (one.table_name.clone(), spelled(&one.key), one.reason.clone())),
+            work.left_behind
+                .iter()
+                .map(|one| (one.table_name.clone(), spelled(&one.key), one.reason.clone())),
         );
         let written = self.write_rejects(&stage, file).await?;
         let refusal = self.refusal(&stage, &mut work, &written).await?;
@@ -200,7 +202,7 @@ impl Run<'_> {
         }
         let nothing = work.forecast.as_ref().is_some_and(|all| all.values().all(|one| one.at_work == 0));
         if nothing {
-            self.note_unchanged(journal, &mut report).await?;
+            self.note_unchanged(&stage, journal, &mut report).await?;
         } else {
             self.ask(confirm, &report).await?;
             let rejects_file = report.rejects_file.take();
@@ -226,9 +228,16 @@ impl Run<'_> {
         ))
     }
 
-    /// Nothing differs: the journal says so, and Kong's tables are not touched.
-    async fn note_unchanged(&mut self, journal: &mut Journal, report: &mut Report) -> Result<()> {
+    /// Nothing differs: the journal says so, and Kong's tables are not touched. A stage that a crash has emptied looks
+    /// just like one with nothing in it.
+    async fn note_unchanged(
+        &mut self,
+        stage: &Stage,
+        journal: &mut Journal,
+        report: &mut Report,
+    ) -> Result<()> {
         let mut tx = self.green.begin().await?;
+        stage.check_epoch(&mut tx).await?;
         let tables = serde_json::to_value(&report.tables).unwrap_or_default();
         journal.keep_rejects(&mut tx).await?;
         journal.state(&mut tx, "applied", Some(&tables)).await?;
@@ -273,7 +282,12 @@ impl Run<'_> {
         ))
     }
 
-    async fn stage_rows(&self, stage: &Stage, plan: &Arc<KeyspacePlan>, wanted: Vec<Wanted>) -> Result<Vec<Loaded>> {
+    async fn stage_rows(
+        &self,
+        stage: &Stage,
+        plan: &Arc<KeyspacePlan>,
+        wanted: Vec<Wanted>,
+    ) -> Result<Vec<Loaded>> {
         self.observer.phase(Phase::Staging, plan.moved.len());
         let loader = Arc::new(Loader {
             blue: self.blue.clone(),
@@ -310,7 +324,9 @@ impl Run<'_> {
         gone.create().await?;
         comparison.note(&gone, &work.ledger, self.green).await?;
         if self.options.replace {
-            for table in plan.moved.iter().filter(|table| table.writer == Writer::Admin && !table.key.is_empty()) {
+            for table in
+                plan.moved.iter().filter(|table| table.writer == Writer::Admin && !table.key.is_empty())
+            {
                 let bootstrap = self.applying(stage, work).made_by_bootstrap(&table.table);
                 gone.replace_made(table, &bootstrap).await?;
             }
