@@ -4,12 +4,14 @@
 
 pub mod blue;
 pub mod cli;
+pub mod credentials;
 pub mod error;
 pub mod failpoints;
 pub mod green;
 pub mod inspect;
 pub mod mapping;
 pub mod migrate;
+pub mod prefixes;
 pub mod process;
 pub mod progress;
 pub mod rehearsal;

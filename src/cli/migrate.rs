@@ -13,6 +13,7 @@ use super::connect::{BlueArgs, CommonArgs, Format, GreenArgs};
 use super::{progress, summary, text};
 use crate::blue::session::Blue;
 use crate::error::{Error, Kind, Result};
+use crate::green::baseline::Baseline;
 use crate::green::session::Green;
 use crate::inspect::{Choices, Inspection};
 use crate::mapping::schema_map::SchemaMap;
@@ -84,6 +85,12 @@ pub struct TableArgs {
     /// A schema map of your own; later ones override (repeatable)
     #[arg(long, value_name = "FILE")]
     pub schema_map: Vec<PathBuf>,
+
+    /// What inspect --save-baseline kept of green's bootstrap
+    ///
+    /// Rows on green that stand in it, unchanged, were made by the bootstrap and give way to blue's.
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
 }
 
 impl TableArgs {
@@ -97,6 +104,7 @@ impl TableArgs {
             maps: self.schema_map.iter().map(|path| SchemaMap::from_file(path)).collect::<Result<_>>()?,
             green_online,
             only_reading: false,
+            baseline: self.baseline.as_deref().map(Baseline::from_file).transpose()?,
         })
     }
 }

@@ -8,7 +8,7 @@ const LISTED: usize = 6;
 
 /// The counts of every table that has rows, to stderr: what a person is asked about.
 pub fn print_counts(report: &Report, verbose: bool) {
-    anstream::eprintln!("\n{}", shown(report, verbose));
+    anstream::eprintln!("\n{}", shown(report, false, verbose));
     if let Some(line) = by_hand(report) {
         anstream::eprintln!("\n{WARN}{line}{WARN:#}");
     }
@@ -29,8 +29,8 @@ fn by_hand(report: &Report) -> Option<String> {
     })
 }
 
-fn shown(report: &Report, verbose: bool) -> String {
-    if report.incremental { changes(report, verbose) } else { counts(report, verbose) }
+fn shown(report: &Report, done: bool, verbose: bool) -> String {
+    if report.incremental { changes(report, verbose) } else { counts(report, done, verbose) }
 }
 
 /// The classes of an incremental run, in the order in which they are shown.
@@ -80,7 +80,7 @@ pub fn print(report: &Report, verbose: bool) {
     } else {
         anstream::println!("  green  {}\n", text::side(&report.green, "database"));
     }
-    anstream::println!("{}", shown(report, verbose));
+    anstream::println!("{}", shown(report, report.outcome == Outcome::Applied, verbose));
     print_left(report, verbose);
     print_groups("Changed by hand on green", WARN, &report.by_hand, verbose);
     print_groups("Rejected", BAD, &report.rejects, verbose);
@@ -132,17 +132,19 @@ fn rate(rows: u64, seconds: f64) -> String {
     format!(" ({} rows/s)", grouped((rows as f64 / seconds) as u64))
 }
 
-/// The classes, in the order in which they are shown.
-const CLASSES: [Class<Counts>; 6] = [
-    ("on blue", |counts| counts.source),
-    ("applied", |counts| counts.applied),
-    ("repaired", |counts| counts.repaired),
-    ("rejected", |counts| counts.rejected),
-    ("expired", |counts| counts.expired),
-    ("not copied", |counts| counts.not_copied),
-];
+/// The classes, in the order in which they are shown; what has not happened is not called done.
+fn classes(done: bool) -> [Class<Counts>; 6] {
+    [
+        ("on blue", |counts| counts.source),
+        (if done { "applied" } else { "to apply" }, |counts| counts.applied),
+        ("repaired", |counts| counts.repaired),
+        ("rejected", |counts| counts.rejected),
+        ("expired", |counts| counts.expired),
+        ("not copied", |counts| counts.not_copied),
+    ]
+}
 
-fn counts(report: &Report, verbose: bool) -> String {
+fn counts(report: &Report, done: bool, verbose: bool) -> String {
     let folded = folded(&report.tables, verbose);
     let mut rows: Vec<(String, Counts)> =
         folded.listed.iter().map(|one| (one.table.clone(), one.counts)).collect();
@@ -151,7 +153,7 @@ fn counts(report: &Report, verbose: bool) -> String {
             rows.push((plural(tables.len(), what), sum));
         }
     }
-    let table = text::by_class(&CLASSES, &rows, &report.totals);
+    let table = text::by_class(&classes(done), &rows, &report.totals);
     let empty = report.tables.iter().filter(|table| table.counts.source == 0).count();
     match empty {
         0 => table,

@@ -9,7 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use sqlx::PgConnection;
 
+use super::baseline::Baseline;
+use super::bootstrap::Bootstrap;
 use super::catalog::GreenCatalog;
+use super::cycles;
 use super::definitions::Definitions;
 use super::first_load::FirstLoad;
 use super::ledger::Ledger;
@@ -18,7 +21,7 @@ use super::sql::{columns, fill, key, literal, quote};
 use super::stage::Stage;
 use super::statement::query_scalar;
 use crate::error::{Error, Kind, Result};
-use crate::mapping::schema_map::{BootstrapRow, SchemaMap, Writer};
+use crate::mapping::schema_map::{SchemaMap, Writer};
 use crate::mapping::table_plan::{KeyspacePlan, TablePlan};
 
 /// How many rows a message names before it only counts.
@@ -35,6 +38,8 @@ pub struct Apply<'a> {
     pub catalog: &'a GreenCatalog,
     /// The line's schema map.
     pub map: &'a SchemaMap,
+    /// What stood on green right after its bootstrap, where somebody kept it.
+    pub baseline: Option<&'a Baseline>,
     /// Whether indexes and constraints may be taken off meanwhile: nobody uses green, and there is much to load.
     pub first_load: bool,
     /// What earlier runs wrote: the ledger is brought up to date in the same transaction.
@@ -95,17 +100,23 @@ impl Apply<'_> {
         self.refuse_unexplained(tx).await?;
         let before = Definitions::read(tx, self.stage.green().kong_schema()).await?;
         let moved = self.default_workspace(tx).await.map_err(|e| self.explain(e, what))?;
-        self.make_room(tx).await.map_err(|e| self.explain(e, what))?;
+        self.bootstrap().make_room(tx).await.map_err(|e| self.explain(e, what))?;
         let quick = self.quick_way(tx).await?;
         let taken = match &quick {
             Some(load) => Some(load.take_off(tx).await?),
             None => None,
         };
+        let circular = if quick.is_none() { cycles::circular(self.plan, self.catalog) } else { Vec::new() };
+        let put_off =
+            if circular.is_empty() { None } else { Some(cycles::put_off(tx, self.stage, circular).await?) };
         let mut applied = BTreeMap::new();
         for table in &self.plan.moved {
             let counts = self.table(tx, table).await.map_err(|e| self.refused_by_green(e, table))?;
             seen(&table.table, counts.applied);
             applied.insert(table.table.clone(), counts);
+        }
+        if let Some(changed) = put_off {
+            cycles::check(tx, self.stage, changed).await?;
         }
         if let (Some(load), Some(taken)) = (quick, taken) {
             load.fill_tags(tx).await?;
@@ -131,7 +142,7 @@ impl Apply<'_> {
         let before = Definitions::read(tx, self.stage.green().kong_schema()).await?;
         let moved =
             self.default_workspace(tx).await.map_err(|e| self.explain(e, "cannot apply the stage"))?;
-        self.make_room(tx).await.map_err(|e| self.explain(e, "cannot apply the stage"))?;
+        self.bootstrap().replace_kept(tx).await.map_err(|e| self.explain(e, "cannot apply the stage"))?;
         let applied = self.merge(tx, merge, &at_work, &seen).await?;
         merge.ledger.enter_writer(self.stage.green(), tx, self.stage.run()).await?;
         let followed = self.defaults_follow(tx, moved.as_ref()).await?;
@@ -224,7 +235,7 @@ impl Apply<'_> {
                     ("key", &key(&table.key, "g")),
                     ("table_ref", &self.stage.kong_table(&table.table)),
                     ("stage", &self.stage.table(&table.table)),
-                    ("bootstrap", &self.made_by_bootstrap(&table.table)),
+                    ("bootstrap", &self.bootstrap().made(table)),
                     ("same_row", &same_row(table)),
                 ],
             );
@@ -248,16 +259,19 @@ impl Apply<'_> {
         Ok(found)
     }
 
-    /// The condition under which a row of green was made by its own bootstrap.
-    pub fn made_by_bootstrap(&self, table: &str) -> String {
-        let rows = self.bootstrap(table);
-        let one = |row: &BootstrapRow| format!("g.{}::text = {}", quote(&row.column), literal(&row.value));
-        let conditions: Vec<String> = rows.map(one).collect();
-        if conditions.is_empty() { "false".to_owned() } else { conditions.join(" or ") }
+    fn bootstrap(&self) -> Bootstrap<'_> {
+        Bootstrap {
+            stage: self.stage,
+            plan: self.plan,
+            catalog: self.catalog,
+            map: self.map,
+            baseline: self.baseline,
+        }
     }
 
-    fn bootstrap<'t>(&'t self, table: &'t str) -> impl Iterator<Item = &'t BootstrapRow> {
-        self.map.bootstrap.iter().filter(move |row| row.table == table)
+    /// The condition under which a row of green was made by its own bootstrap.
+    pub fn made_by_bootstrap(&self, table: &TablePlan) -> String {
+        self.bootstrap().made(table)
     }
 
     async fn default_workspace(&self, tx: &mut PgConnection) -> sqlx::Result<Option<DefaultWorkspace>> {
@@ -278,29 +292,6 @@ impl Apply<'_> {
         let blue: Option<String> =
             query_scalar(id_on(self.stage.table(&names.table))).fetch_optional(tx).await?;
         Ok(green.zip(blue).map(|(green, blue)| DefaultWorkspace { green, blue }))
-    }
-
-    /// Rows that green's bootstrap made give way to blue's: same key, new values; another key, gone.
-    async fn make_room(&self, tx: &mut PgConnection) -> sqlx::Result<()> {
-        for table in self.plan.moved.iter().rev() {
-            for row in self.bootstrap(&table.table) {
-                let names: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
-                let sql = fill(
-                    include_str!("../../sql/apply/make_room.sql"),
-                    &[
-                        ("table_ref", &self.stage.kong_table(&table.table)),
-                        ("stage", &self.stage.table(&table.table)),
-                        ("columns", &columns(&names, "")),
-                        ("staged", &columns(&names, "s")),
-                        ("same_key", &same_key(table)),
-                        ("column", &quote(&row.column)),
-                        ("value", &literal(&row.value)),
-                    ],
-                );
-                sqlx::raw_sql(sql).execute(&mut *tx).await?;
-            }
-        }
-        Ok(())
     }
 
     pub(super) async fn table(&self, tx: &mut PgConnection, table: &TablePlan) -> sqlx::Result<AppliedTable> {
@@ -395,13 +386,15 @@ impl Apply<'_> {
                 .get(*name)
                 .is_some_and(|t| t.triggers.iter().any(|trigger| trigger.function == tags.function))
         };
-        let only = |name: &String| at_work.is_none_or(|tables| tables.contains(name));
-        let names: Vec<&String> = self.catalog.tables.keys().filter(kept).filter(|name| only(name)).collect();
-        if names.is_empty() {
+        let names: Vec<&String> = self.catalog.tables.keys().filter(kept).collect();
+        // An incremental run looks at the ids that it wrote; other rows it did not touch.
+        let written = at_work.map(|tables| {
+            let at_work: Vec<&String> = names.iter().copied().filter(|name| tables.contains(*name)).collect();
+            self.written_ids(&at_work)
+        });
+        if names.is_empty() || written.as_ref().is_some_and(String::is_empty) {
             return Ok(());
         }
-        // An incremental run looks at the entities that it wrote; others it did not touch.
-        let written = at_work.map(|_| self.written_ids(&names));
         let entities: Vec<String> =
             names.iter().map(|name| self.entities(name, &tags.tags, written.as_deref())).collect();
         let tags_ref = self.stage.kong_table(&tags.table);

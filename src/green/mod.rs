@@ -1,12 +1,15 @@
 //! Writing Kong's database: connection, catalog, stage, checks, apply. Knows nothing of Cassandra.
 
 pub mod apply;
+pub mod baseline;
 pub mod blueprint;
+pub mod bootstrap;
 pub mod catalog;
 mod catalog_settings;
 pub mod checks;
 pub mod config;
 pub mod copy_out;
+pub mod cycles;
 pub mod definitions;
 mod explain;
 pub mod first_load;

@@ -37,6 +37,7 @@ use crate::green::sql::fill;
 use crate::green::stage::Stage;
 use crate::inspect::{Choices, Inspection};
 use crate::mapping::digest::Short;
+use crate::mapping::reason::Note;
 use crate::mapping::schema_map::Writer;
 use crate::mapping::table_plan::{KeyspacePlan, TablePlan};
 use crate::mapping::transcode::Surroundings;
@@ -327,7 +328,7 @@ impl Run<'_> {
             for table in
                 plan.moved.iter().filter(|table| table.writer == Writer::Admin && !table.key.is_empty())
             {
-                let bootstrap = self.applying(stage, work).made_by_bootstrap(&table.table);
+                let bootstrap = self.applying(stage, work).made_by_bootstrap(table);
                 gone.replace_made(table, &bootstrap).await?;
             }
         }
@@ -441,6 +442,7 @@ impl Run<'_> {
             plan: &self.inspection.plan,
             catalog: &self.inspection.green.catalog,
             map: &self.inspection.blue.map,
+            baseline: self.options.choices.baseline.as_ref(),
             first_load: false,
             ledger: &work.ledger,
             merge: None,
@@ -588,6 +590,9 @@ impl Run<'_> {
                     "Restart every Kong node on green: it holds the default workspace's id and caches in memory.".to_owned(),
                     "Run verify with the same addresses before any traffic moves.".to_owned(),
                 ];
+                if report.notes.iter().any(|note| note.reason == Note::KeyringCipherText.code()) {
+                    next.insert(0, "Import blue's keyring on green (POST /keyring/import) before Kong serves there: without it nothing that it encrypted can be read.".to_owned());
+                }
                 if report.totals.rejected > 0 {
                     next.insert(0, format!("Look at what stayed behind, in {file}."));
                 }
@@ -630,6 +635,7 @@ fn not_accepted(written: &Written, accept: &Accept) -> Refusal {
             "{} of {} rows that green would not accept are not in the reviewed file with the same reason",
             written.not_accepted, written.lines
         ),
+        _ if written.lines == 1 => "green would not accept one row of blue as it is".to_owned(),
         _ => format!("green would not accept {} rows of blue as they are", written.lines),
     };
     let mut details = written.examples.clone();

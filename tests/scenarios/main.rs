@@ -3,7 +3,9 @@
 
 mod conditions;
 mod crashes;
+mod credentials;
 mod custom_tables;
+mod enterprise;
 mod first_load;
 mod fixtures;
 mod incremental;
@@ -15,6 +17,8 @@ mod refusals;
 mod roundtrip;
 mod rows;
 mod running;
+mod screens;
+mod shared_ids;
 mod sides;
 mod support;
 mod traps;
