@@ -390,13 +390,15 @@ impl Apply<'_> {
                 .get(*name)
                 .is_some_and(|t| t.triggers.iter().any(|trigger| trigger.function == tags.function))
         };
-        let only = |name: &String| at_work.is_none_or(|tables| tables.contains(name));
-        let names: Vec<&String> = self.catalog.tables.keys().filter(kept).filter(|name| only(name)).collect();
-        if names.is_empty() {
+        let names: Vec<&String> = self.catalog.tables.keys().filter(kept).collect();
+        // An incremental run looks at the ids that it wrote; other rows it did not touch.
+        let written = at_work.map(|tables| {
+            let at_work: Vec<&String> = names.iter().copied().filter(|name| tables.contains(*name)).collect();
+            self.written_ids(&at_work)
+        });
+        if names.is_empty() || written.as_ref().is_some_and(String::is_empty) {
             return Ok(());
         }
-        // An incremental run looks at the entities that it wrote; others it did not touch.
-        let written = at_work.map(|_| self.written_ids(&names));
         let entities: Vec<String> =
             names.iter().map(|name| self.entities(name, &tags.tags, written.as_deref())).collect();
         let tags_ref = self.stage.kong_table(&tags.table);

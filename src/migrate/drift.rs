@@ -12,10 +12,13 @@ use crate::error::{Error, Result};
 use crate::green::ledger::{Ledger, Touch};
 use crate::green::session::Green;
 use crate::inspect::Inspection;
+use crate::mapping::digest::Short;
 use crate::mapping::schema_map::Writer;
+use crate::mapping::table_plan::TablePlan;
 use crate::progress::Observer;
 
 use super::incremental::{Comparing, Comparison};
+use super::marks::Why;
 use super::report::Side;
 use super::summary::{side_of_blue, side_of_green};
 
@@ -177,26 +180,24 @@ fn counts(comparison: &Comparison, table: &str) -> Counts {
     let Some(difference) = comparison.differences.get(table) else { return Counts::default() };
     let touched = comparison.touched.get(table);
     // A row that is gone on both sides is no difference.
-    let matters = |key: &crate::mapping::digest::Short, touch: Touch| {
-        touch != Touch::Removed || !difference.gone.contains_key(key)
-    };
+    let matters = |key: &Short, touch: Touch| touch != Touch::Removed || !difference.gone.contains_key(key);
     let on_green =
         touched.into_iter().flatten().filter(|(key, (touch, _))| matters(key, *touch)).count() as u64;
-    let removed = |key: &crate::mapping::digest::Short| {
+    let removed = |key: &Short| {
         touched.and_then(|rows| rows.get(key)).is_some_and(|(touch, _)| *touch == Touch::Removed)
     };
-    let is_edited = |key: &crate::mapping::digest::Short| touched.is_some_and(|rows| rows.contains_key(key));
+    let is_edited = |key: &Short| touched.is_some_and(|rows| rows.contains_key(key));
     let changed = difference.known.iter().filter(|key| !is_edited(key)).count() as u64;
     let added =
         difference.wanted.iter().filter(|key| !difference.known.contains(*key) && !is_edited(key)).count();
-    let of = |wanted: super::marks::Why| {
+    let of = |wanted: Why| {
         difference.gone.iter().filter(|(key, why)| **why == wanted && !removed(key)).count() as u64
     };
     Counts {
         // What the last run rejected is unknown to the ledger at every look, and no news.
         added: (added as u64).saturating_sub(difference.rejected_before),
         changed,
-        deleted: of(super::marks::Why::Deleted) + of(super::marks::Why::Rejected),
+        deleted: of(Why::Deleted) + of(Why::Rejected),
         on_green,
         rejected: difference.rejected_before,
         unchanged: difference.unchanged,
@@ -207,13 +208,13 @@ async fn deleted_keys(
     comparison: &Comparison,
     ledger: &Ledger,
     green: &Green,
-    table: &crate::mapping::table_plan::TablePlan,
+    table: &TablePlan,
 ) -> Result<Vec<Value>> {
     let Some(difference) = comparison.differences.get(&table.table) else { return Ok(Vec::new()) };
     let gone: Vec<_> = difference
         .gone
         .iter()
-        .filter(|(_, why)| **why == super::marks::Why::Deleted)
+        .filter(|(_, why)| **why == Why::Deleted)
         .map(|(key, _)| *key)
         .take(EXAMPLES)
         .collect();
@@ -233,7 +234,7 @@ async fn deleted_keys(
 }
 
 /// A key as people see it; what is neither a uuid nor text is shown by its bytes.
-fn shown(table: &crate::mapping::table_plan::TablePlan, fields: &[Option<&[u8]>]) -> Value {
+fn shown(table: &TablePlan, fields: &[Option<&[u8]>]) -> Value {
     let one = |name: &String, bytes: &Option<&[u8]>| {
         let column = table.columns.iter().find(|column| column.name == *name);
         let bytes = bytes.unwrap_or_default();

@@ -203,7 +203,7 @@ impl Run<'_> {
         }
         let nothing = work.forecast.as_ref().is_some_and(|all| all.values().all(|one| one.at_work == 0));
         if nothing {
-            self.note_unchanged(journal, &mut report).await?;
+            self.note_unchanged(&stage, journal, &mut report).await?;
         } else {
             self.ask(confirm, &report).await?;
             let rejects_file = report.rejects_file.take();
@@ -229,9 +229,16 @@ impl Run<'_> {
         ))
     }
 
-    /// Nothing differs: the journal says so, and Kong's tables are not touched.
-    async fn note_unchanged(&mut self, journal: &mut Journal, report: &mut Report) -> Result<()> {
+    /// Nothing differs: the journal says so, and Kong's tables are not touched. A stage that a crash has emptied looks
+    /// just like one with nothing in it.
+    async fn note_unchanged(
+        &mut self,
+        stage: &Stage,
+        journal: &mut Journal,
+        report: &mut Report,
+    ) -> Result<()> {
         let mut tx = self.green.begin().await?;
+        stage.check_epoch(&mut tx).await?;
         let tables = serde_json::to_value(&report.tables).unwrap_or_default();
         journal.keep_rejects(&mut tx).await?;
         journal.state(&mut tx, "applied", Some(&tables)).await?;
