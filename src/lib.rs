@@ -4,6 +4,7 @@
 
 pub mod blue;
 pub mod cli;
+pub mod dns;
 pub mod error;
 pub mod failpoints;
 pub mod green;
