@@ -4,6 +4,7 @@
 
 pub mod blue;
 pub mod cli;
+pub mod cutover;
 pub mod dns;
 pub mod error;
 pub mod failpoints;

@@ -121,13 +121,23 @@ fn no_answer(error: reqwest::Error) -> Error {
 
 /// A client that follows no redirects: what answers must be what was asked.
 pub fn client() -> Result<reqwest::Client> {
-    builder().build().map_err(|e| Error::new(Kind::Io, "cannot make an HTTP client").source(e))
+    builder()?.build().map_err(|e| Error::new(Kind::Io, "cannot make an HTTP client").source(e))
 }
 
 /// The same before it is built.
-pub fn builder() -> reqwest::ClientBuilder {
-    let agent = concat!("kongferry/", env!("CARGO_PKG_VERSION"));
-    reqwest::Client::builder().user_agent(agent).redirect(reqwest::redirect::Policy::none())
+pub fn builder() -> Result<reqwest::ClientBuilder> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| Error::new(Kind::Io, "cannot make an HTTP client").source(e))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .user_agent(concat!("kongferry/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none()))
 }
 
 /// How a program ended.

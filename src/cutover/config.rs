@@ -11,7 +11,7 @@ use super::call::Call;
 use super::gates::config::{Gate, Metrics};
 use super::notify::Notification;
 use super::span::Span;
-use crate::dns::{ProviderConfig, Record, Share, Target};
+use crate::dns::{DomainName, ProviderConfig, Record, Share, Target};
 use crate::error::{Error, Result};
 
 /// The name that is looked for in the current directory.
@@ -167,6 +167,7 @@ pub struct Hooks {
 /// The file, before its parts are held against each other.
 #[derive(Deserialize)]
 struct Given {
+    zone: DomainName,
     provider: toml::Table,
     record: Vec<Record>,
     #[serde(default)]
@@ -207,8 +208,8 @@ impl CutoverConfig {
     fn build(text: &str, file: &Path) -> Result<CutoverConfig> {
         let given: Given = toml::from_str(text).map_err(|e| at(text, &e))?;
         let settings: Settings = from_table(given.rest, "the file")?;
-        let target = target(&given.provider, given.record)?;
-        let provider = ProviderConfig::from_table(given.provider)?;
+        let target = Target::new(given.zone, given.record)?;
+        let provider: ProviderConfig = from_table(given.provider, "[provider]")?;
         let mut steps = given.step.unwrap_or_else(guide_steps);
         for step in &mut steps {
             step.approval |= settings.approval;
@@ -250,14 +251,6 @@ impl CutoverConfig {
 pub(super) fn from_table<T: for<'a> Deserialize<'a>>(table: toml::Table, place: &str) -> Result<T> {
     T::deserialize(toml::Value::Table(table))
         .map_err(|e| Error::usage(format!("{place}: {}", e.message().trim().replace('\n', " "))))
-}
-
-fn target(provider: &toml::Table, records: Vec<Record>) -> Result<Target> {
-    let zone = provider.get("zone").and_then(toml::Value::as_str).ok_or_else(|| {
-        Error::usage("[provider] has no zone")
-            .remedy("Write zone = \"example.com\": the zone, as the provider knows it, in which the records are.")
-    })?;
-    Target::new(zone.parse()?, records)
 }
 
 fn check_steps(steps: &[Step]) -> Result<()> {

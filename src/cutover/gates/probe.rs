@@ -39,7 +39,7 @@ pub async fn judge(probe: &Probe) -> Measurement {
 }
 
 fn client(probe: &Probe) -> Result<reqwest::Client> {
-    let mut builder = builder();
+    let mut builder = builder()?;
     if let Some(address) = probe.connect_to.as_ref().and_then(|text| text.parse::<SocketAddr>().ok()) {
         let host = url::Url::parse(&probe.url).ok().and_then(|url| url.host_str().map(str::to_owned));
         builder = builder.resolve(&host.unwrap_or_default(), address);
@@ -53,7 +53,7 @@ struct Answer {
     body: String,
 }
 
-async fn answer(request: reqwest::RequestBuilder) -> Result<Answer, reqwest::Error> {
+async fn answer(request: reqwest::RequestBuilder) -> std::result::Result<Answer, reqwest::Error> {
     let mut response = request.send().await?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let mut body = Vec::new();

@@ -69,7 +69,10 @@ impl Prometheus {
 
     /// The one finite number that a query comes to now; everything else is an error that says what came instead.
     pub async fn number(&self, query: &str) -> Result<f64> {
-        let mut request = self.client.post(&self.query).timeout(self.timeout).form(&[("query", query)]);
+        let body = url::form_urlencoded::Serializer::new(String::new()).append_pair("query", query).finish();
+        let form = "application/x-www-form-urlencoded";
+        let mut request = self.client.post(&self.query).timeout(self.timeout);
+        request = request.header(reqwest::header::CONTENT_TYPE, form).body(body);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose_secret());
         }
