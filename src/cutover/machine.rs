@@ -540,11 +540,6 @@ impl Machine {
 
     fn retry(&mut self, now: Time, said: &mut Vec<Said>) {
         match self.phase {
-            Phase::RolledBack => {
-                self.why_back = None;
-                self.tallies.iter_mut().for_each(Tally::restart);
-                self.go(Phase::Ready, now, said);
-            }
             Phase::Moving { goal, .. } if goal != Goal::Back => {
                 self.unpause(now);
                 self.go(Phase::toward(goal), now, said);
@@ -639,7 +634,12 @@ impl Machine {
                     self.wait(text, said);
                 }
                 None if self.rules.has_counters && now < self.since + self.rules.resolver_floor + self.patience() => {}
-                _ => self.go(Phase::RolledBack, now, said),
+                Some((Traffic { green: Some(_), .. }, _)) => self.go(Phase::RolledBack, now, said),
+                _ => {
+                    let text = "Nothing tells whether green is still: connections that were open may still be used";
+                    say(said, Level::Warn, "not_counted", text);
+                    self.go(Phase::RolledBack, now, said);
+                }
             },
             Goal::Step(_) => {
                 if self.gates_let_on(said) {

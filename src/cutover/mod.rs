@@ -12,6 +12,7 @@ pub mod gates;
 pub mod journal;
 pub mod machine;
 pub mod notify;
+pub mod open;
 pub mod ports;
 pub mod span;
 pub mod state;

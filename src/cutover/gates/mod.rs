@@ -15,7 +15,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use crate::cutover::call::{Reply, run_program};
+use crate::cutover::call::run_program;
 use crate::dns::Share;
 use crate::error::Result;
 use config::{Check, Gate, Metrics, Program};
@@ -184,11 +184,4 @@ async fn judge_program(program: &Program, share: Share) -> Measurement {
 pub(super) fn because(error: &crate::error::Error) -> String {
     let causes = error.causes();
     causes.last().map_or_else(|| error.message().to_owned(), |cause| format!("{}: {cause}", error.message()))
-}
-
-/// A hook's answer as one sentence.
-pub(super) fn reply_text(reply: &Reply) -> &str {
-    match reply {
-        Reply::Yes(text) | Reply::No(text) | Reply::Silent(text) => text,
-    }
 }
