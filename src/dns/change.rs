@@ -4,8 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Desired, DnsError, DnsErrorKind, DnsResult, Form, Guard, Observed, ObservedRecord, Record, RecordState};
-use super::{Share, Target, Ttl, Weights};
+use super::{
+    Desired, DnsError, DnsErrorKind, DnsResult, Form, Guard, Observed, ObservedRecord, Record, RecordState,
+};
+use super::{Share, Target, Ttl, Value, Weights};
 
 /// A planned write. It holds no credential and can be journaled, printed and sent later, unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,11 +42,8 @@ pub enum Request {
         /// The body, readable.
         body: String,
     },
-    /// One DNS UPDATE message, in the language of `nsupdate`.
-    Update {
-        /// Each line one instruction: server, zone, prereq, update.
-        lines: Vec<String>,
-    },
+    /// One DNS UPDATE message, shown in the language of `nsupdate`.
+    Update(super::rfc2136::Update),
     /// One call of the user's program.
     Program {
         /// The program and its arguments.
@@ -64,7 +63,7 @@ impl fmt::Display for Request {
                 }
                 write!(f, "\n{body}")
             }
-            Request::Update { lines } => f.write_str(&lines.join("\n")),
+            Request::Update(update) => update.fmt(f),
             Request::Program { command, input } => {
                 writeln!(f, "$ {}", command.join(" "))?;
                 f.write_str(&serde_json::to_string_pretty(input).map_err(|_| fmt::Error)?)
@@ -123,10 +122,13 @@ pub(super) fn wanted<'a>(
     for record in target.records() {
         let key = &record.key;
         let found = before.record(key).ok_or_else(|| unsupported(format!("{key} was not read")))?;
-        let ttl = ttl_of(found, &desired.ttl)
-            .ok_or_else(|| unsupported(format!("{key} does not exist yet, so it needs a TTL to be made with")))?;
+        let ttl = ttl_of(found, &desired.ttl).ok_or_else(|| {
+            unsupported(format!("{key} does not exist yet, so it needs a TTL to be made with"))
+        })?;
         if ttl < min_ttl {
-            return Err(unsupported(format!("{key}: a TTL of {ttl} s is below the provider's least, {min_ttl} s")));
+            return Err(unsupported(format!(
+                "{key}: a TTL of {ttl} s is below the provider's least, {min_ttl} s"
+            )));
         }
         let state = match desired.form {
             Form::AsFound => found.state.clone(),
@@ -197,7 +199,7 @@ fn split(weights: &Weights, share: Share) -> Option<RecordState> {
 }
 
 /// What will be read after the change: the wanted records and the new marker.
-pub(super) fn after(wanted: &[Wanted<'_>], desired: &Desired) -> Observed {
+fn after(wanted: &[Wanted<'_>], desired: &Desired) -> Observed {
     let records = wanted.iter().map(|one| ObservedRecord {
         key: one.record.key.clone(),
         state: one.state.clone(),
@@ -208,8 +210,37 @@ pub(super) fn after(wanted: &[Wanted<'_>], desired: &Desired) -> Observed {
     Observed::new(records.collect(), desired.marker.as_ref().map(super::Marker::to_text))
 }
 
+/// The change as it is returned by a provider's plan.
+pub(super) fn planned(
+    target: &Target,
+    before: &Observed,
+    desired: &Desired,
+    wanted: &[Wanted<'_>],
+    request: Request,
+) -> Change {
+    Change {
+        id: id(before, desired),
+        target: target.clone(),
+        before: before.clone(),
+        desired: desired.clone(),
+        after: after(wanted, desired),
+        request,
+    }
+}
+
+/// For providers without aliases.
+pub(super) fn refuse_aliases(provider: &'static str, target: &Target) -> DnsResult<()> {
+    for record in target.records() {
+        if record.blue.iter().chain(&record.green).any(|value| matches!(value, Value::Alias(_))) {
+            let message = format!("{}: it has no aliases; give addresses, or a CNAME", record.key);
+            return Err(DnsError::new(provider, DnsErrorKind::Unsupported, message));
+        }
+    }
+    Ok(())
+}
+
 /// The id of a change: run and generation, or for the last one, which removes the marker, those that it removes.
-pub(super) fn id(before: &Observed, desired: &Desired) -> String {
+fn id(before: &Observed, desired: &Desired) -> String {
     match (&desired.marker, &before.marker) {
         (Some(new), _) => format!("{}-{}", new.run, new.generation),
         (None, Some(old)) => format!("{}-{}-end", old.run, old.generation),

@@ -5,14 +5,25 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::DnsProvider;
-use crate::error::{Error, Result};
+use super::powerdns::{PowerDns, PowerDnsConfig};
+use super::rfc2136::{Rfc2136, Rfc2136Config};
+use crate::error::Result;
 
 /// Which provider, and what it needs. `kind` decides which keys there are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
-pub enum ProviderConfig {}
+pub enum ProviderConfig {
+    /// PowerDNS Authoritative by its HTTP API.
+    PowerDns(PowerDnsConfig),
+    /// Any server that takes signed DNS UPDATE.
+    Rfc2136(Rfc2136Config),
+}
 
 /// Reads the credentials and makes the provider. Only `exec` is asked something on the way: what it can do.
-pub async fn connect(_config: &ProviderConfig) -> Result<Arc<dyn DnsProvider>> {
-    Err(Error::usage("no provider"))
+#[allow(clippy::unused_async)]
+pub async fn connect(config: &ProviderConfig) -> Result<Arc<dyn DnsProvider>> {
+    Ok(match config.clone() {
+        ProviderConfig::PowerDns(config) => Arc::new(PowerDns::new(config)?),
+        ProviderConfig::Rfc2136(config) => Arc::new(Rfc2136::new(config)?),
+    })
 }

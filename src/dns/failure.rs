@@ -105,7 +105,9 @@ impl From<DnsError> for Error {
             DnsErrorKind::Auth => {
                 (Kind::Connection, Some("check the provider's credentials and their rights in cutover.toml"))
             }
-            DnsErrorKind::NotFound => (Kind::Usage, Some("check the names in the provider's section of cutover.toml")),
+            DnsErrorKind::NotFound => {
+                (Kind::Usage, Some("check the names in the provider's section of cutover.toml"))
+            }
             DnsErrorKind::Invalid => (Kind::Server, None),
             DnsErrorKind::Unsupported => (Kind::Usage, None),
             DnsErrorKind::Conflict => {

@@ -15,11 +15,20 @@ use super::{RecordKey, RecordType, Share};
 const HEAD: &str = "kongferry=1";
 
 /// Characters that stay as they are in a value: nothing that a zone file, JSON, XML or a shell would read otherwise.
-const ENCODED: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b':').remove(b'@').remove(b'/').remove(b',');
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b':')
+    .remove(b'@')
+    .remove(b'/')
+    .remove(b',');
 
-/// Longest owner that is kept.
+/// Longest owner that is kept, in bytes.
 const OWNER_LIMIT: usize = 80;
+
+/// Longest note that is kept, in bytes.
+const NOTE_LIMIT: usize = 60;
 
 /// What is written beside the records with every change, in the same request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +53,9 @@ pub struct Marker {
     pub lease_until: Option<DateTime<Utc>>,
     /// The TTLs before the run, so that they can be restored from the provider alone.
     pub originals: Vec<OriginalTtl>,
+    /// A few words for people, such as why the run was paused. Cut to 60 bytes.
+    #[serde(default)]
+    pub note: String,
 }
 
 /// A record's TTL before the run.
@@ -67,7 +79,7 @@ impl Marker {
             f64::from(self.share.as_basis_points()) / 100.0,
             time(self.started_at),
             time(self.written_at),
-            encoded(self.owner.get(..self.owner.floor_char_boundary(OWNER_LIMIT)).unwrap_or_default()),
+            encoded(cut(&self.owner, OWNER_LIMIT)),
         );
         if let Some(until) = self.lease_until {
             let _ = write!(text, " lease={}", time(until));
@@ -75,6 +87,9 @@ impl Marker {
         for OriginalTtl { key, ttl } in &self.originals {
             // A wildcard's star is encoded.
             let _ = write!(text, " ttl={}", encoded(&format!("{}/{},{ttl}", key.name, key.rtype)));
+        }
+        if !self.note.is_empty() {
+            let _ = write!(text, " note={}", encoded(cut(&self.note, NOTE_LIMIT)));
         }
         text
     }
@@ -100,22 +115,17 @@ impl Marker {
                 None => None,
             },
             originals: originals.collect::<Option<_>>()?,
+            note: get("note").unwrap_or_default().to_owned(),
         })
-    }
-
-    /// The same with times of whole seconds, as it comes back from the provider.
-    #[must_use]
-    pub fn in_whole_seconds(mut self) -> Marker {
-        let whole = |time: DateTime<Utc>| DateTime::from_timestamp(time.timestamp(), 0).unwrap_or(time);
-        self.started_at = whole(self.started_at);
-        self.written_at = whole(self.written_at);
-        self.lease_until = self.lease_until.map(whole);
-        self
     }
 }
 
 fn time(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+fn cut(text: &str, limit: usize) -> &str {
+    &text[..text.floor_char_boundary(limit)]
 }
 
 fn encoded(text: &str) -> String {
@@ -161,6 +171,7 @@ mod tests {
                 key: RecordKey { name: "*.example.com".parse().unwrap(), rtype: RecordType::Aaaa },
                 ttl: 3600,
             }],
+            note: String::new(),
         }
     }
 
@@ -172,6 +183,17 @@ mod tests {
              started=2026-11-24T01:02:03Z written=2026-11-24T01:07:03Z by=anna@ops-1 lease=2026-11-24T01:12:03Z \
              ttl=%2A.example.com/AAAA,3600"
         );
+    }
+
+    #[test]
+    fn long_words_are_cut_and_times_are_whole_seconds() {
+        let mut long = marker(&"ä".repeat(200), "x");
+        long.note = "paused: no traffic ".repeat(10);
+        long.written_at += chrono::TimeDelta::milliseconds(900);
+        let read = Marker::parse(&long.to_text()).unwrap();
+        assert_eq!(read.owner, "ä".repeat(40));
+        assert_eq!(read.note, long.note[..60]);
+        assert_eq!(read.written_at, marker("x", "x").written_at);
     }
 
     #[test]

@@ -14,12 +14,18 @@ mod caps;
 mod change;
 mod config;
 mod failure;
+pub mod http;
 mod marker;
 mod name;
+pub mod powerdns;
+pub mod query;
+pub mod rfc2136;
 mod secret;
 mod share;
+mod shell;
 mod state;
 mod target;
+mod wire;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};

@@ -54,7 +54,8 @@ impl FromStr for DomainName {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let wrong = |why: &str| Error::usage(format!("\"{}\" is not a domain name: {why}", text.escape_debug()));
+        let wrong =
+            |why: &str| Error::usage(format!("\"{}\" is not a domain name: {why}", text.escape_debug()));
         let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
         if name.is_empty() {
             return Err(wrong("it is empty"));
@@ -69,7 +70,9 @@ impl FromStr for DomainName {
             }
             let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-' || c == b'_';
             if !(label.bytes().all(plain) || (position == 0 && label == "*")) {
-                return Err(wrong("only letters, digits, - and _ are allowed (write international names as xn--…)"));
+                return Err(wrong(
+                    "only letters, digits, - and _ are allowed (write international names as xn--…)",
+                ));
             }
         }
         Ok(DomainName(name + "."))
@@ -108,7 +111,9 @@ mod tests {
     #[test]
     fn what_could_escape_from_a_request_is_no_name() {
         let long = ["a"; 64].concat();
-        for wrong in ["", ".", "a..b", "a b", "a'b", "a\"b", "a\nb", "a;b", "b.*", "ü.de", "a/b", "<a>", &long] {
+        for wrong in
+            ["", ".", "a..b", "a b", "a'b", "a\"b", "a\nb", "a;b", "b.*", "ü.de", "a/b", "<a>", &long]
+        {
             assert!(wrong.parse::<DomainName>().is_err(), "{wrong:?}");
         }
     }

@@ -25,8 +25,10 @@ impl SecretSource {
             SecretSource::Env(variable) => {
                 let value = std::env::var(variable).ok().filter(|value| !value.is_empty());
                 value.map(SecretString::from).ok_or_else(|| {
-                    Error::usage(format!("{what} is not there: the variable {variable} is not set or is empty"))
-                        .remedy(format!("export {variable}, or name a file in cutover.toml"))
+                    Error::usage(format!(
+                        "{what} is not there: the variable {variable} is not set or is empty"
+                    ))
+                    .remedy(format!("export {variable}, or name a file in cutover.toml"))
                 })
             }
             SecretSource::File(path) => {
@@ -59,7 +61,10 @@ mod tests {
 
     #[test]
     fn a_missing_variable_is_named() {
-        let error = SecretSource::Env("KONGFERRY_NO_SUCH_VARIABLE".to_owned()).read("the API key").unwrap_err();
-        assert!(error.message().contains("the API key") && error.message().contains("KONGFERRY_NO_SUCH_VARIABLE"));
+        let error =
+            SecretSource::Env("KONGFERRY_NO_SUCH_VARIABLE".to_owned()).read("the API key").unwrap_err();
+        assert!(
+            error.message().contains("the API key") && error.message().contains("KONGFERRY_NO_SUCH_VARIABLE")
+        );
     }
 }

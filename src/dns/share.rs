@@ -96,7 +96,10 @@ fn from_percent(percent: f64) -> Option<Share> {
 }
 
 fn wrong(text: &str) -> Error {
-    Error::usage(format!("\"{}\" is not a share: 0 to 100 per cent, at most two decimals", text.escape_debug()))
+    Error::usage(format!(
+        "\"{}\" is not a share: 0 to 100 per cent, at most two decimals",
+        text.escape_debug()
+    ))
 }
 
 impl Serialize for Share {
