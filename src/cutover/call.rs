@@ -12,6 +12,7 @@ use serde::Deserialize;
 use tokio::io::AsyncWriteExt;
 
 use super::span::Span;
+use crate::dns::http;
 use crate::error::{Error, Kind, Result};
 
 /// A web address or a program, and how long it may take.
@@ -98,7 +99,7 @@ impl Call {
 
     async fn post(&self, body: &serde_json::Value, limit: Duration) -> Result<Reply> {
         let address = self.address()?;
-        let mut request = client()?.post(address.expose_secret()).timeout(limit).json(body);
+        let mut request = http::client(None, limit)?.post(address.expose_secret()).json(body);
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
@@ -117,27 +118,6 @@ impl Call {
 
 fn no_answer(error: reqwest::Error) -> Error {
     Error::new(Kind::Connection, if error.is_timeout() { "no answer in time" } else { "no answer" }).source(error)
-}
-
-/// A client that follows no redirects: what answers must be what was asked.
-pub fn client() -> Result<reqwest::Client> {
-    builder()?.build().map_err(|e| Error::new(Kind::Io, "cannot make an HTTP client").source(e))
-}
-
-/// The same before it is built.
-pub fn builder() -> Result<reqwest::ClientBuilder> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| Error::new(Kind::Io, "cannot make an HTTP client").source(e))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(reqwest::Client::builder()
-        .tls_backend_preconfigured(tls)
-        .user_agent(concat!("kongferry/", env!("CARGO_PKG_VERSION")))
-        .redirect(reqwest::redirect::Policy::none()))
 }
 
 /// How a program ended.

@@ -11,6 +11,7 @@ use super::call::Call;
 use super::gates::config::{Gate, Metrics};
 use super::notify::Notification;
 use super::span::Span;
+use crate::dns::query::QueryConfig;
 use crate::dns::{DomainName, ProviderConfig, Record, Share, Target};
 use crate::error::{Error, Result};
 
@@ -59,10 +60,8 @@ pub struct Settings {
     pub resolver_floor: Span,
     /// Whether a person says when to leave each step.
     pub approval: bool,
-    /// The authoritative servers, `ADDRESS` or `ADDRESS:PORT`; those of the zone where none is given.
-    pub name_servers: Vec<String>,
-    /// How many queries judge whether a server answers with the share that was asked for.
-    pub queries: u32,
+    /// Which name servers are asked, and how often.
+    pub query: QueryConfig,
     /// How often provider, name servers and counters are looked at.
     pub look_every: Span,
     /// How long a step may wait for provider and name servers before it is paused.
@@ -88,8 +87,7 @@ impl Default for Settings {
             final_ttl: None,
             resolver_floor: Span::seconds(30),
             approval: false,
-            name_servers: Vec::new(),
-            queries: 2_000,
+            query: QueryConfig::default(),
             look_every: Span::seconds(10),
             settle_limit: Span::seconds(600),
             state_dir: None,
@@ -271,8 +269,8 @@ fn check_settings(settings: &Settings) -> Result<()> {
         return Err(Error::usage(format!("ttl = {} is out of range", settings.ttl))
             .remedy("Give seconds from 1 to 604800; 10 to 60 are usual during a cutover."));
     }
-    if settings.queries == 0 || settings.look_every.is_zero() || settings.settle_limit.is_zero() {
-        return Err(Error::usage("queries, look_every and settle_limit cannot be zero"));
+    if settings.query.count == 0 || settings.look_every.is_zero() || settings.settle_limit.is_zero() {
+        return Err(Error::usage("query.count, look_every and settle_limit cannot be zero"));
     }
     if !settings.drain.still_below.is_finite() || settings.drain.still_below < 0.0 {
         return Err(Error::usage("drain.still_below must be a number of requests a second, 0 or more"));

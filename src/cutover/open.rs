@@ -227,7 +227,7 @@ impl Scene<'_> {
             originals,
             final_ttl: self.config.settings.final_ttl,
             rollback_command: self.who.rollback_command.clone(),
-            queries: self.config.settings.queries,
+            queries: self.config.settings.query.count,
         }
     }
 

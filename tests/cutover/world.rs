@@ -60,8 +60,9 @@ look_every = "10s"
 settle_limit = "10m"
 
 [provider]
-kind = "exec"
-command = ["/bin/false"]
+kind = "powerdns"
+url = "http://127.0.0.1:9"
+api_key = { env = "NOT_THERE" }
 
 [[record]]
 name = "api.example.test"

@@ -254,12 +254,13 @@ impl Engine {
             owner: ours.owner.clone(),
             lease_until: (goal != Goal::Back).then(|| wall + lease + TimeDelta::minutes(LEASE_MARGIN)),
             originals: ours.originals.clone(),
+            note: String::new(),
         };
         let ttl = u32::try_from(self.machine.rules.ttl.as_secs()).unwrap_or(u32::MAX);
         Desired {
             form: Form::Split(share),
             ttl: Ttl::All(ttl),
-            marker: Some(marker.in_whole_seconds()),
+            marker: Some(marker),
             guard: if goal == Goal::Back { Guard::Overwrite } else { Guard::Unchanged },
         }
     }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::config::Probe;
 use super::{Measurement, Verdict, because};
-use crate::cutover::call::builder;
 use crate::cutover::span::Span;
+use crate::dns::http;
 use crate::error::{Error, Kind, Result};
 
 /// When a probe is given up where nothing is said.
@@ -39,7 +39,7 @@ pub async fn judge(probe: &Probe) -> Measurement {
 }
 
 fn client(probe: &Probe) -> Result<reqwest::Client> {
-    let mut builder = builder()?;
+    let mut builder = http::builder(None)?;
     if let Some(address) = probe.connect_to.as_ref().and_then(|text| text.parse::<SocketAddr>().ok()) {
         let host = url::Url::parse(&probe.url).ok().and_then(|url| url.host_str().map(str::to_owned));
         builder = builder.resolve(&host.unwrap_or_default(), address);

@@ -7,8 +7,7 @@ use serde::Deserialize;
 
 use super::config::{Metrics, Query, Unit};
 use super::{Measurement, Verdict, because};
-use crate::cutover::call::client;
-use crate::dns::Share;
+use crate::dns::{Share, http};
 use crate::error::{Error, Kind, Result};
 
 /// How long a query may take where nothing is said.
@@ -52,6 +51,7 @@ impl Prometheus {
         let base = metrics.url.trim_end_matches('/');
         url::Url::parse(base)
             .map_err(|e| Error::usage("[prometheus]: url is no address").source(e))?;
+        let timeout = metrics.timeout.map_or(TIMEOUT, |limit| limit.duration());
         let token = match &metrics.token_env {
             Some(name) => Some(std::env::var(name).map(SecretString::from).map_err(|_| {
                 Error::usage(format!("[prometheus]: the variable {name} is not set"))
@@ -60,10 +60,10 @@ impl Prometheus {
             None => None,
         };
         Ok(Prometheus {
-            client: client()?,
+            client: http::client(None, TIMEOUT.max(timeout))?,
             query: format!("{base}/api/v1/query"),
             token,
-            timeout: metrics.timeout.map_or(TIMEOUT, |limit| limit.duration()),
+            timeout,
         })
     }
 

@@ -18,8 +18,9 @@ settle_limit = "10m"
 drain = { time = "2m" }
 
 [provider]
-kind = "exec"
-command = ["/bin/false"]
+kind = "powerdns"
+url = "http://127.0.0.1:9"
+api_key = { env = "NOT_THERE" }
 
 [[record]]
 name = "api.example.test"
