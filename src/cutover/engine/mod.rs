@@ -5,7 +5,7 @@
 //! its way. A write is never dropped: it is followed to its end, and what it did is read from the provider.
 
 mod publish;
-pub(super) mod write;
+pub mod write;
 
 use std::collections::VecDeque;
 use std::time::Duration;

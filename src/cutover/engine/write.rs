@@ -299,7 +299,7 @@ fn whose(marker: &Marker, did: &str) -> String {
 }
 
 /// What stands at the provider, for people.
-pub(crate) fn stands(seen: &Observed) -> String {
+pub fn stands(seen: &Observed) -> String {
     match seen.share() {
         Some(share) => format!("{share} to green"),
         None => {
