@@ -240,7 +240,7 @@ pub(super) fn refuse_aliases(provider: &'static str, target: &Target) -> DnsResu
 }
 
 /// The id of a change: run and generation, or for the last one, which removes the marker, those that it removes.
-fn id(before: &Observed, desired: &Desired) -> String {
+pub(super) fn id(before: &Observed, desired: &Desired) -> String {
     match (&desired.marker, &before.marker) {
         (Some(new), _) => format!("{}-{}", new.run, new.generation),
         (None, Some(old)) => format!("{}-{}-end", old.run, old.generation),

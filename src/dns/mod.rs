@@ -13,6 +13,7 @@
 mod caps;
 mod change;
 mod config;
+pub mod exec;
 mod failure;
 pub mod http;
 mod marker;
@@ -20,6 +21,7 @@ mod name;
 pub mod powerdns;
 pub mod query;
 pub mod rfc2136;
+pub mod route53;
 mod secret;
 mod share;
 mod shell;

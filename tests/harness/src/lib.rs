@@ -7,6 +7,7 @@ mod because;
 pub mod cassandra;
 pub mod catalog;
 pub mod certs;
+pub mod dns;
 pub mod fill;
 pub mod fixture;
 pub mod green;
@@ -14,7 +15,7 @@ pub mod keyspace;
 mod lab;
 pub mod postgres;
 mod reaper;
-mod tools;
+pub mod tools;
 
 pub use keyspace::Keyspace;
 pub use lab::{Lab, lab};

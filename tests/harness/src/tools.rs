@@ -1,4 +1,4 @@
-//! Java and Maven: where they are, and how they get here.
+//! Java, Maven, name servers, Python: where they are, and how they get here.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,6 +19,49 @@ pub(crate) fn java() -> Result<PathBuf> {
 /// The program `mvn`, installed with apt-get if there is none and we may.
 pub(crate) fn maven() -> Result<PathBuf> {
     find_or_install("Maven", "maven", || on_path("mvn"), may_install())
+}
+
+/// The program `pdns_server` with its SQLite backend.
+pub(crate) fn powerdns() -> Result<PathBuf> {
+    let packages = "pdns-server pdns-backend-sqlite3 sqlite3";
+    let complete = || on_path("pdns_server").filter(|_| on_path("sqlite3").is_some() && powerdns_schema().is_file());
+    find_or_install("PowerDNS", packages, complete, may_install())
+}
+
+/// The tables of PowerDNS's SQLite backend.
+pub(crate) fn powerdns_schema() -> PathBuf {
+    PathBuf::from("/usr/share/pdns-backend-sqlite3/schema/schema.sqlite3.sql")
+}
+
+/// The program `named`.
+pub(crate) fn named() -> Result<PathBuf> {
+    find_or_install("BIND", "bind9", || on_path("named"), may_install())
+}
+
+/// The program `nsupdate`, which people use for what we do ourselves.
+pub fn nsupdate() -> Result<PathBuf> {
+    find_or_install("nsupdate", "bind9-dnsutils", || on_path("nsupdate"), may_install())
+}
+
+/// The program `curl`, for the same reason.
+pub fn curl() -> Result<PathBuf> {
+    find_or_install("curl", "curl", || on_path("curl"), may_install())
+}
+
+/// The program `python3` with the module `venv`.
+pub fn python() -> Result<PathBuf> {
+    let complete = || on_path("python3").filter(|python| runs(Command::new(python).args(["-c", "import ensurepip"])));
+    find_or_install("Python 3 with venv", "python3-venv", complete, may_install())
+}
+
+fn runs(command: &mut Command) -> bool {
+    command.output().is_ok_and(|output| output.status.success())
+}
+
+/// `$KONGFERRY_HARNESS_CACHE`, or `target/harness` of this workspace.
+pub(crate) fn cache_directory() -> PathBuf {
+    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/harness");
+    std::env::var_os("KONGFERRY_HARNESS_CACHE").map_or_else(default, PathBuf::from)
 }
 
 /// Root on Debian or Ubuntu.
@@ -44,8 +87,9 @@ fn find_or_install(
         return Err(missing());
     }
     eprintln!("{what} is missing; running `{command}`");
-    apt_get(&["install", "-y", package])
-        .or_else(|_| apt_get(&["update"]).and_then(|()| apt_get(&["install", "-y", package])))
+    let install: Vec<&str> = ["install", "-y"].into_iter().chain(package.split(' ')).collect();
+    apt_get(&install)
+        .or_else(|_| apt_get(&["update"]).and_then(|()| apt_get(&install)))
         .map_err(|error| missing().source(error))?;
     find().ok_or_else(missing)
 }
@@ -84,8 +128,10 @@ fn is_wanted_version(java: &Path) -> bool {
 }
 
 fn on_path(program: &str) -> Option<PathBuf> {
+    // Servers lie where the path of an ordinary user does not lead.
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())
+    let servers = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path).chain(servers).map(|dir| dir.join(program)).find(|file| file.is_file())
 }
 
 #[cfg(test)]
