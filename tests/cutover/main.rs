@@ -2,5 +2,6 @@
 //! name servers.
 
 mod memory;
+mod real;
 mod simulated;
 mod world;

@@ -231,7 +231,7 @@ impl DnsProvider for Memory {
             before: before.clone(),
             desired: desired.clone(),
             after: Observed::new(records, desired.marker.as_ref().map(kongferry::dns::Marker::to_text)),
-            request: Request::Update { lines: Vec::new() },
+            request: Request::Program { command: vec!["memory".to_owned()], input: serde_json::Value::Null },
         })
     }
 

@@ -22,7 +22,7 @@ pub struct InitArgs {
     #[arg(long, value_name = "ZONE")]
     zone: Option<String>,
 
-    /// powerdns or rfc2136
+    /// powerdns, rfc2136, route53 or exec
     #[arg(long, value_name = "KIND", default_value = "powerdns")]
     provider: String,
 
@@ -37,6 +37,8 @@ const SWITCH: &str = "[[step]]\nshare = 100\nbake = \"4h\"\n";
 const PROVIDERS: &[(&str, &str)] = &[
     ("powerdns", include_str!("init/powerdns.toml")),
     ("rfc2136", include_str!("init/rfc2136.toml")),
+    ("route53", include_str!("init/route53.toml")),
+    ("exec", include_str!("init/exec.toml")),
 ];
 
 /// Runs the command.

@@ -38,6 +38,11 @@ pub(crate) fn named() -> Result<PathBuf> {
     find_or_install("BIND", "bind9", || on_path("named"), may_install())
 }
 
+/// The program `prometheus`. Debian's package starts a service of its own, which is of no use to us.
+pub(crate) fn prometheus() -> Result<PathBuf> {
+    find_or_install("Prometheus", "prometheus", || on_path("prometheus"), may_install())
+}
+
 /// The program `nsupdate`, which people use for what we do ourselves.
 pub fn nsupdate() -> Result<PathBuf> {
     find_or_install("nsupdate", "bind9-dnsutils", || on_path("nsupdate"), may_install())
