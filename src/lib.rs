@@ -9,6 +9,8 @@
 pub mod blue;
 pub mod cli;
 pub mod credentials;
+pub mod cutover;
+pub mod dns;
 pub mod error;
 pub mod failpoints;
 pub mod green;
