@@ -123,7 +123,7 @@ async fn names_of(zone: &DomainName, config: &QueryConfig) -> Result<Vec<String>
     let text = std::fs::read_to_string("/etc/resolv.conf").map_err(|e| no_answer().source(e))?;
     let mut error = no_answer();
     for resolver in resolvers(&text) {
-        match Asker::new(resolver, None, config.timeout()).ask_with(zone, WireType::NS, true).await {
+        match Asker::new(resolver, None, config.timeout()).ask(zone, WireType::NS).await {
             Ok(answer) => {
                 let names = answer.answers.iter().filter_map(|record| match &record.data {
                     RData::NS(name) => Some(name.0.to_ascii().trim_end_matches('.').to_owned()),

@@ -36,7 +36,8 @@ pub fn program(name: &str, package: &str) -> Result<PathBuf> {
 /// The program `pdns_server` with its SQLite backend.
 pub(crate) fn powerdns() -> Result<PathBuf> {
     let packages = "pdns-server pdns-backend-sqlite3 sqlite3";
-    let complete = || on_path("pdns_server").filter(|_| on_path("sqlite3").is_some() && powerdns_schema().is_file());
+    let complete =
+        || on_path("pdns_server").filter(|_| on_path("sqlite3").is_some() && powerdns_schema().is_file());
     find_or_install("PowerDNS", packages, complete, may_install())
 }
 
@@ -67,7 +68,8 @@ pub fn curl() -> Result<PathBuf> {
 
 /// The program `python3` with the module `venv`.
 pub fn python() -> Result<PathBuf> {
-    let complete = || on_path("python3").filter(|python| runs(Command::new(python).args(["-c", "import ensurepip"])));
+    let complete =
+        || on_path("python3").filter(|python| runs(Command::new(python).args(["-c", "import ensurepip"])));
     find_or_install("Python 3 with venv", "python3-venv", complete, may_install())
 }
 
