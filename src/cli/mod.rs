@@ -1,10 +1,15 @@
 //! Arguments and what is printed; no logic.
 
+mod cleanup;
 pub mod connect;
+mod credentials;
+mod drift;
+mod cutover;
 mod inspect;
 mod migrate;
 mod plan;
 mod progress;
+mod status;
 mod summary;
 mod text;
 mod verify;
@@ -44,15 +49,32 @@ enum Command {
     Migrate(migrate::MigrateArgs),
     /// Prove it: compare both sides, row by row, as Kong would read them
     Verify(verify::VerifyArgs),
+    /// Prove that a known password, key or token still opens the door, offline
+    Credentials(credentials::CredentialsArgs),
+    /// List the runs so far, from the journal on green
+    Status(status::StatusArgs),
+    /// Remove our own schema from green when all is done
+    Cleanup(cleanup::CleanupArgs),
+    /// Move the traffic by DNS in steps, watched, stoppable, and back at once
+    Cutover(Box<cutover::CutoverArgs>),
 }
 
 impl Command {
+    /// Whether the command itself sees to Ctrl-C: a cutover asks.
+    fn minds_interrupts(&self) -> bool {
+        matches!(self, Command::Cutover(args) if args.minds_interrupts())
+    }
+
     fn common(&self) -> &CommonArgs {
         match self {
             Command::Inspect(args) => &args.common,
             Command::Plan(args) => &args.common,
             Command::Migrate(args) => &args.common,
             Command::Verify(args) => &args.common,
+            Command::Credentials(args) => args.common(),
+            Command::Status(args) => &args.common,
+            Command::Cleanup(args) => &args.common,
+            Command::Cutover(args) => args.common(),
         }
     }
 }
@@ -81,7 +103,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         // The work first: until it waits for something, as for a typed password, Ctrl-C ends the program at once.
         biased;
         result = Box::pin(dispatch(&cli.command)) => result,
-        signal = interrupted() => {
+        signal = interrupted(), if !cli.command.minds_interrupts() => {
             let left = Box::pin(tidy_up(&cli.command)).await;
             Err(Error::new(Kind::Interrupted, format!("interrupted by {signal}; {left}")).remedy(left.remedy()))
         }
@@ -104,13 +126,23 @@ async fn dispatch(command: &Command) -> Result<u8> {
         Command::Plan(args) => plan::run(args).await,
         Command::Migrate(args) => migrate::run(args).await,
         Command::Verify(args) => verify::run(args).await,
+        Command::Credentials(args) => credentials::run(args).await,
+        Command::Status(args) => status::run(args).await,
+        Command::Cleanup(args) => cleanup::run(args).await,
+        Command::Cutover(args) => Box::pin(cutover::run(args)).await,
     }
 }
 
 /// What is left to do when the work was cut off, and what to say about green.
 async fn tidy_up(command: &Command) -> Interrupted {
     match command {
-        Command::Inspect(_) | Command::Plan(_) | Command::Verify(_) => Interrupted::AsItWas,
+        Command::Inspect(_)
+        | Command::Plan(_)
+        | Command::Credentials(_)
+        | Command::Status(_)
+        | Command::Cleanup(_)
+        | Command::Cutover(_) => Interrupted::AsItWas,
+        Command::Verify(args) => verify::tidy_up(args).await,
         Command::Migrate(args) => migrate::tidy_up(args).await,
     }
 }

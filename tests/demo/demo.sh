@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The whole way in two minutes: a real Cassandra with the rows that Kong 3.3 left there, a real PostgreSQL with the
-# empty tables that Kong's bootstrap makes, and kongferry between them. Nothing of it stays. Called by `make demo`.
+# The whole way in three minutes: a real Cassandra with the rows that Kong 3.3 left there, a real PostgreSQL with the
+# empty tables that Kong's bootstrap makes, and kongferry between them; then the traffic, by cutover.sh. Nothing of it
+# stays. Called by `make demo`.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -13,6 +14,7 @@ stop() {
     trap - EXIT
     # A second Ctrl-C must not leave anything behind either.
     trap '' INT TERM HUP
+    if type stop_traffic > /dev/null 2>&1; then stop_traffic; fi
     if [ -n "$lab" ]; then
         kill "$lab" 2>/dev/null || true
         wait "$lab" 2>/dev/null || true
@@ -20,7 +22,7 @@ stop() {
     rm -rf "$home"
     if [ "$code" -eq 0 ]; then
         echo
-        echo "Both servers are stopped and their data is gone. Next: the README says how to run it on your own servers."
+        echo "All servers are stopped and their data is gone. Next: the README says how to run it on your own servers."
     fi
     exit "$code"
 }
@@ -78,7 +80,10 @@ sed 's/\(.\{160\}\).*/\1…/' rejects.jsonl
 step "3. Move the rows"
 run 3 kongferry migrate --blue "$blue" --green "$green" --yes --accept-rejects --rejects-file rejects.jsonl
 
-step "4. The same rows on both sides"
+step "4. Prove it: both sides read again, by code of its own, and compared"
+run 0 kongferry verify --blue "$blue" --green "$green"
+
+step "5. The same rows on both sides"
 bold "consumers"
 kongferry-lab look env consumers username=consumer-0 id username created_at
 bold "basicauth_credentials"
@@ -88,7 +93,7 @@ kongferry-lab look env keyauth_credentials 'ttl=*' id key ttl
 bold "routes"
 kongferry-lab look env routes 'headers=*' name protocols headers
 
-step "5. Does the password still work?"
+step "6. Does the password still work?"
 echo "Kong stores SHA-1 of the password followed by the consumer's id, so it works only if both have arrived."
 id=$(awk '$1 == "consumer_id" { print $NF }' credential)
 stored=$(awk '$1 == "password" { print $NF }' credential)
@@ -100,3 +105,5 @@ if [ -z "$stored" ] || [ "$hash" != "$stored" ]; then
     exit 1
 fi
 echo "$stored  is what green holds: the password works."
+
+. "$root/tests/demo/cutover.sh"

@@ -13,6 +13,7 @@ pub mod fixture;
 pub mod green;
 pub mod keyspace;
 mod lab;
+pub mod metrics;
 pub mod postgres;
 mod reaper;
 pub mod tools;

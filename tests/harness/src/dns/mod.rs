@@ -24,7 +24,7 @@ pub use powerdns::PowerDns;
 const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// Starts a server whose output goes to `home/log`.
-fn start(mut command: Command, home: &Path) -> Result<BoundChild> {
+pub(crate) fn start(mut command: Command, home: &Path) -> Result<BoundChild> {
     let name = command.get_program().to_string_lossy().into_owned();
     let log = OpenOptions::new().create(true).append(true).open(home.join("log"));
     let log: File = log.because(|| format!("cannot write the log of {name}"))?;
@@ -34,7 +34,7 @@ fn start(mut command: Command, home: &Path) -> Result<BoundChild> {
 }
 
 /// Waits until somebody listens on all of these TCP ports.
-async fn wait_until_it_listens(what: &str, server: &BoundChild, home: &Path, ports: &[u16]) -> Result<()> {
+pub(crate) async fn wait_until_it_listens(what: &str, server: &BoundChild, home: &Path, ports: &[u16]) -> Result<()> {
     let deadline = Instant::now() + START_LIMIT;
     let open = |port: &u16| TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).is_ok();
     while !ports.iter().all(open) {
@@ -56,7 +56,7 @@ fn explain(message: &str, home: &Path) -> Error {
 }
 
 /// A port that was free a moment ago, for TCP and for UDP.
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     for _ in 0..20 {
         let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).because(|| "no port is free".to_owned())?;
         let address = tcp.local_addr().because(|| "no port is free".to_owned())?;
@@ -67,10 +67,10 @@ fn free_port() -> Result<u16> {
     Err(Error::new(Kind::Io, "no port is free for both TCP and UDP"))
 }
 
-fn loopback(port: u16) -> SocketAddr {
+pub(crate) fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-fn write(path: &Path, text: &str) -> Result<()> {
+pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).because(|| format!("cannot write {}", path.display()))
 }
