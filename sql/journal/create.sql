@@ -17,6 +17,9 @@ create table if not exists {work}.run (
   tables            jsonb                    -- counts per table
 );
 
+-- Wall time of the phases.
+alter table {work}.run add column if not exists seconds jsonb;
+
 create table if not exists {work}.reject (
   run_id       uuid not null references {work}.run on delete cascade,
   table_name   text not null,

@@ -14,6 +14,7 @@ from (
     r.blue_keyspace,
     r.map_digest,
     r.tables,
+    r.seconds                                                as phases,
     (select count(*) from {work}.reject j where j.run_id = r.run_id) as rejects,
     d.oid is not null
       and r.bootstrap_marker = coalesce(to_regclass(quote_ident($1) || '.schema_meta')::oid::text, '-') as is_current

@@ -14,6 +14,7 @@ use super::{progress, summary, text};
 use crate::blue::session::Blue;
 use crate::error::{Error, Kind, Result};
 use crate::green::baseline::Baseline;
+use crate::green::ledger;
 use crate::green::session::Green;
 use crate::inspect::{Choices, Inspection};
 use crate::mapping::schema_map::SchemaMap;
@@ -116,7 +117,7 @@ pub fn application_name() -> String {
 
 /// Runs the command.
 pub async fn run(args: &MigrateArgs) -> Result<u8> {
-    let options = options(args)?;
+    let mut options = options(args)?;
     let (blue_config, green_config) = (args.blue.resolve(&args.common)?, args.green.resolve(&args.common)?);
     if !args.yes && !std::io::stdin().is_terminal() {
         return Err(
@@ -126,6 +127,8 @@ pub async fn run(args: &MigrateArgs) -> Result<u8> {
     let observer = progress::observer(&args.common, "looking at both sides", Phase::word);
     let green = Green::connect(&green_config, &application_name()).await?;
     let blue = Arc::new(Blue::connect(&blue_config).await?);
+    // What an earlier run moved on request stays up to date without being asked for again.
+    options.choices.tables.include.extend(ledger::tables(&green).await?);
     let inspection = Inspection::take(&blue, &green, &options.choices).await?;
     let confirm = |report: &Report| {
         if args.yes { Box::pin(ready(Ok(true))) } else { ask(report, args.common.verbose > 0) }

@@ -35,6 +35,8 @@ pub struct Run {
     pub map_digest: String,
     /// Counts per table, once it was applied.
     pub tables: Option<Value>,
+    /// Wall time of its phases.
+    pub phases: Option<Value>,
     /// Rows that it left behind.
     pub rejects: i64,
     /// Whether it is about Kong's tables as they stand now, or history only.

@@ -79,6 +79,19 @@ impl Journal {
         done.map(|_| ()).map_err(|e| self.green.explain(e, "cannot enter the state into the journal"))
     }
 
+    /// Enters how long the phases took, once the run has ended. The rows stand on green whether or not this can be noted.
+    pub async fn seconds(&self, seconds: &Value) -> Result<()> {
+        let what = "cannot enter the times into the journal";
+        let sql = fill(
+            "update {work}.run set seconds = $2 where run_id = $1",
+            &[("work", &quote(self.green.work_schema()))],
+        );
+        let mut tx = self.green.begin().await?;
+        let done = query(sql).bind(self.run).bind(seconds).execute(&mut *tx).await;
+        done.map_err(|e| self.green.explain(e, what))?;
+        tx.commit().await.map_err(|e| self.green.explain(e, what))
+    }
+
     /// Enters a new state in a transaction of its own.
     pub async fn note(&self, state: &str) -> Result<()> {
         let mut tx = self.green.begin().await?;

@@ -245,7 +245,7 @@ impl Ledger {
     }
 }
 
-/// Names of all tables that have a ledger here, whatever it is worth.
+/// Names of all tables that have a ledger here and still stand on green, whatever the ledger is worth.
 pub async fn tables(green: &Green) -> Result<Vec<String>> {
     let what = "cannot read the ledger on green";
     let work = quote(green.work_schema());
@@ -256,8 +256,14 @@ pub async fn tables(green: &Green) -> Result<Vec<String>> {
         .await
         .map_err(|e| green.explain(e, what))?;
     let names = if there {
-        let sql = fill("select table_name from {work}.ledger order by 1", &[("work", &work)]);
-        query_scalar(sql).fetch_all(&mut *tx).await.map_err(|e| green.explain(e, what))?
+        let sql = "select l.table_name from {work}.ledger l
+                   where to_regclass(quote_ident($1) || '.' || quote_ident(l.table_name)) is not null
+                   order by 1";
+        query_scalar(fill(sql, &[("work", &work)]))
+            .bind(green.kong_schema())
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(|e| green.explain(e, what))?
     } else {
         Vec::new()
     };

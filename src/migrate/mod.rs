@@ -210,6 +210,9 @@ impl Run<'_> {
             report = self.apply(&stage, journal, &work).await?;
             report.rejects_file = rejects_file;
         }
+        if let Err(error) = journal.seconds(&serde_json::to_value(report.seconds).unwrap_or_default()).await {
+            tracing::warn!("{error}.");
+        }
         report.next = self.next(&report);
         Ok(report)
     }

@@ -311,6 +311,19 @@ async fn what_was_done_by_hand_on_green_is_named_and_stays_unless_replaced() {
     assert_eq!(changes(&run(&blue, &green, &[]).await.expect_code(0)), (0, 0, 0));
 }
 
+/// The default workspace came from green's bootstrap once; since the first run it is blue's.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_of_what_took_the_place_of_a_bootstrap_row_is_seen() {
+    let (blue, green) = sides().await;
+    run(&blue, &green, &[]).await.expect_code(0);
+    green.execute("update workspaces set comment = 'by hand' where name = 'default'").await.expect("edited");
+    green.execute("update parameters set value = 'by hand' where key = 'cluster_id'").await.expect("edited");
+    let ran = run(&blue, &green, &[]).await.expect_code(4);
+    assert_eq!(ran.json()["by_hand"].as_array().map(Vec::len), Some(2), "{ran:#?}");
+    assert_eq!(changes(&run(&blue, &green, &["--replace"]).await.expect_code(0)), (0, 2, 0));
+    proven(&blue, &green).await;
+}
+
 /// The same change on both sides is no conflict: a person made it on green, and then on blue.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edit_that_was_made_on_both_sides_is_taken_over() {
@@ -402,4 +415,37 @@ async fn what_traffic_wrote_on_green_stays() {
     let tokens =
         value(&green, "select array_agg(access_token order by access_token) from oauth2_tokens").await;
     assert_eq!(tokens, json!(["issued on green", "new", "refreshed on green", "revoked here"]));
+}
+
+/// Without its ledger a run cannot tell what it wrote: what equals blue is taken over, and the rest is by hand.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_cleanup_a_run_takes_over_what_equals_blue_and_names_the_rest() {
+    let (blue, green) = sides().await;
+    run(&blue, &green, &[]).await.expect_code(0);
+    kongferry(&["cleanup", "--yes", "--green", green.url()]).await.expect_code(0);
+    let before = contents(&green).await;
+    let again = run(&blue, &green, &[]).await.expect_code(0);
+    assert_eq!(again.json()["incremental"], false);
+    assert_eq!(contents(&green).await, before, "nothing was written");
+    assert_eq!(changes(&run(&blue, &green, &[]).await.expect_code(0)), (0, 0, 0));
+    kongferry(&["cleanup", "--yes", "--green", green.url()]).await.expect_code(0);
+    let edit = format!("update services set host = 'by.hand.example.com' where id = '{}'", id("services"));
+    green.execute(&edit).await.expect("edited");
+    let ran = run(&blue, &green, &[]).await.expect_code(4);
+    assert!(ran.stdout.contains(&id("services")), "{ran:#?}");
+    let ran = run(&blue, &green, &["--replace"]).await.expect_code(0);
+    assert_eq!(changes(&ran), (0, 1, 0), "{ran:#?}");
+    proven(&blue, &green).await;
+}
+
+/// A table that was moved on request is kept up to date without being asked for again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_moved_on_request_stays_with_the_later_runs() {
+    let (blue, green) = sides().await;
+    blue.put("sessions", "one", json!({})).await;
+    run(&blue, &green, &["--include-table", "sessions"]).await.expect_code(0);
+    blue.put("sessions", "two", json!({})).await;
+    let ran = run(&blue, &green, &[]).await.expect_code(0);
+    assert_eq!(changes(&ran), (1, 0, 0), "{ran:#?}");
+    assert_eq!(green.count("sessions").await.expect("a count"), 2);
 }
