@@ -104,6 +104,8 @@ enum Source {
     Prefixed(usize),
     /// This cell; null means true.
     TrueByDefault(usize),
+    /// This cell; null means nought.
+    NoughtByDefault(usize),
     /// This cell; null means the digest of the certificate in the other one.
     Digest(usize, usize),
     /// Built from other columns; this cell may hold it, or an old one.
@@ -245,6 +247,8 @@ impl Table {
         match (cell, self.name.as_str(), column) {
             (None, _, _) => Source::Nothing,
             (Some(cell), "plugins", "enabled") => Source::TrueByDefault(cell),
+            // Of Enterprise: a consumer that is nobody's account is of the type 0, as one without a type is.
+            (Some(cell), "consumers", "type") => Source::NoughtByDefault(cell),
             (Some(cell), "ca_certificates", "cert_digest") => {
                 self.cell("cert").map_or(Source::Cell(cell), |cert| Source::Digest(cell, cert))
             }
@@ -305,6 +309,13 @@ impl Table {
                 || {
                     *repaired = true;
                     Value::Bool(true)
+                },
+                |bytes| cells::blue(&column.meaning, Some(bytes)),
+            ),
+            Source::NoughtByDefault(at) => get(at).map_or_else(
+                || {
+                    *repaired = true;
+                    Value::Int(0)
                 },
                 |bytes| cells::blue(&column.meaning, Some(bytes)),
             ),
