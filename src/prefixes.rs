@@ -30,7 +30,13 @@ pub struct Counted {
 impl Counted {
     /// What most of its rows do.
     fn habit(&self) -> Habit {
-        if self.with == 0 && self.without > 0 { Habit::Plain } else if self.with >= self.without { Habit::Prefixed } else { Habit::Plain }
+        if self.with == 0 && self.without > 0 {
+            Habit::Plain
+        } else if self.with >= self.without {
+            Habit::Prefixed
+        } else {
+            Habit::Plain
+        }
     }
 
     /// Rows that do otherwise than the others.
@@ -41,10 +47,15 @@ impl Counted {
 
 /// Counts every such column of blue and enters into the plan what its rows do.
 pub async fn count(blue: &Blue, plan: &mut KeyspacePlan) -> Result<Vec<Counted>> {
-    let open: Vec<(TablePlan, Vec<(usize, usize)>)> =
-        plan.moved.iter().map(|table| (table.clone(), open_columns(table))).filter(|(_, open)| !open.is_empty()).collect();
+    let open: Vec<(TablePlan, Vec<(usize, usize)>)> = plan
+        .moved
+        .iter()
+        .map(|table| (table.clone(), open_columns(table)))
+        .filter(|(_, open)| !open.is_empty())
+        .collect();
     let counting = open.iter().map(|(table, columns)| count_table(blue, table, columns));
-    let counted: Vec<Vec<Counted>> = futures::stream::iter(counting).buffer_unordered(4).try_collect().await?;
+    let counted: Vec<Vec<Counted>> =
+        futures::stream::iter(counting).buffer_unordered(4).try_collect().await?;
     let counted: Vec<Counted> = counted.into_iter().flatten().collect();
     for table in &mut plan.moved {
         for column in &mut table.columns {
@@ -75,8 +86,10 @@ async fn count_table(blue: &Blue, table: &TablePlan, columns: &[(usize, usize)])
         .map(|(_, cell)| Counted { table: table.table.clone(), column: name(*cell), with: 0, without: 0 })
         .collect();
     let Some(workspace) = table.workspace else { return Ok(counted) };
-    let cells: Vec<String> =
-        std::iter::once(workspace).chain(columns.iter().map(|(_, cell)| *cell)).map(|cell| quote(&name(cell))).collect();
+    let cells: Vec<String> = std::iter::once(workspace)
+        .chain(columns.iter().map(|(_, cell)| *cell))
+        .map(|cell| quote(&name(cell)))
+        .collect();
     let reader = blue.reader(&table.table, &cells.join(", "), &table.partition_key).await?;
     let mut next = Some((PagingState::start(), Page::first_rows()));
     while let Some((from, rows)) = next.take() {

@@ -318,8 +318,10 @@ async fn bootstrap(blue: &Blue, rehearsal: &Rehearsal, scratch: &mut PgConnectio
     let edition = if side.meta.is_enterprise() { " Enterprise" } else { "" };
     let known = BUILT_IN.iter().find(|(own, _, _)| *own == line && edition.is_empty());
     let Some((_, schema, meta)) = known else {
-        return Err(Error::usage(format!("the schema of Kong{edition} {line} on PostgreSQL is not built in"))
-            .remedy("Bootstrap green with blue's version of Kong and give it with --green."));
+        return Err(Error::usage(format!(
+            "the schema of Kong{edition} {line} on PostgreSQL is not built in"
+        ))
+        .remedy("Bootstrap green with blue's version of Kong and give it with --green."));
     };
     execute(scratch, schema).await?;
     execute(scratch, meta).await?;
@@ -517,7 +519,9 @@ fn describe(table: &TablePlan, column: &ColumnPlan) -> String {
             format!("{} + seconds of the period", table.cell_name(*start).unwrap_or_default())
         }
         Source::CacheKey { .. } => "rebuilt from its parts".to_owned(),
-        Source::Cell { prefixed: true, habit: Habit::Plain, .. } => "same bytes: its rows carry no workspace".to_owned(),
+        Source::Cell { prefixed: true, habit: Habit::Plain, .. } => {
+            "same bytes: its rows carry no workspace".to_owned()
+        }
         Source::Cell { prefixed: true, .. } => "without the row's \"<ws_id>:\"".to_owned(),
         Source::Cell { conversion, when_null, .. } => match when_null {
             None => conversion.describe().to_owned(),
@@ -541,8 +545,12 @@ mod tests {
 
     #[test]
     fn every_built_in_map_has_its_built_in_schema() {
-        let lines: Vec<Option<String>> =
-            SchemaMap::built_in().expect("maps").into_iter().filter(|map| map.extends.is_none()).map(|map| map.line).collect();
+        let lines: Vec<Option<String>> = SchemaMap::built_in()
+            .expect("maps")
+            .into_iter()
+            .filter(|map| map.extends.is_none())
+            .map(|map| map.line)
+            .collect();
         let schemas: Vec<Option<String>> =
             BUILT_IN.iter().map(|(line, _, _)| Some((*line).to_owned())).collect();
         assert_eq!(lines, schemas);

@@ -234,7 +234,10 @@ fn print(answers: &[Answer]) {
         anstream::println!("\n{BAD}Not all.{BAD:#} Green accepts {accepted} of {all}.");
     }
     if broken > 0 {
-        anstream::println!("{BAD}{} of those it refuses blue accepts.{BAD:#} Run verify.", grouped(broken as u64));
+        anstream::println!(
+            "{BAD}{} of those it refuses blue accepts.{BAD:#} Run verify.",
+            grouped(broken as u64)
+        );
     }
 }
 
@@ -275,7 +278,8 @@ fn print_report(report: &Report) {
         .filter(|(at, (_, of))| *at == 0 || report.kinds.iter().any(|kind| of(kind) > 0))
         .map(|(_, column)| column)
         .collect();
-    let header: Vec<&str> = ["kind", "workspace"].into_iter().chain(shown.iter().map(|(name, _)| *name)).collect();
+    let header: Vec<&str> =
+        ["kind", "workspace"].into_iter().chain(shown.iter().map(|(name, _)| *name)).collect();
     let mut table = text::table(&header);
     if let Some(column) = table.column_mut(1) {
         column.set_cell_alignment(comfy_table::CellAlignment::Left);

@@ -33,7 +33,8 @@ pub struct Chain {
 /// Admins of that username, custom_id, email or id.
 pub async fn find<S: Store>(judge: &Judge<S>, name: &str) -> Result<Vec<Row>> {
     for column in ["username", "custom_id", "email"] {
-        let wanted = Wanted { table: TABLE, columns: COLUMNS, text: Some((column, name)), ..Wanted::default() };
+        let wanted =
+            Wanted { table: TABLE, columns: COLUMNS, text: Some((column, name)), ..Wanted::default() };
         let rows = judge.store.find(wanted).await?;
         if !rows.is_empty() {
             return Ok(rows);
@@ -41,7 +42,10 @@ pub async fn find<S: Store>(judge: &Judge<S>, name: &str) -> Result<Vec<Row>> {
     }
     match Uuid::parse_str(name) {
         Ok(id) => {
-            judge.store.find(Wanted { table: TABLE, columns: COLUMNS, id: Some(("id", id)), ..Wanted::default() }).await
+            judge
+                .store
+                .find(Wanted { table: TABLE, columns: COLUMNS, id: Some(("id", id)), ..Wanted::default() })
+                .await
         }
         Err(_) => Ok(Vec::new()),
     }
@@ -65,14 +69,19 @@ impl Chain {
         if let Some(id) = id_of(&chain.admin, "consumer_id") {
             chain.consumer = judge.by_id("consumers", id).await?;
             let columns = &["id", "ws_id", "username", "password", "consumer_id"];
-            let wanted =
-                Wanted { table: "basicauth_credentials", columns, id: Some(("consumer_id", id)), ..Wanted::default() };
+            let wanted = Wanted {
+                table: "basicauth_credentials",
+                columns,
+                id: Some(("consumer_id", id)),
+                ..Wanted::default()
+            };
             chain.passwords = judge.store.find(wanted).await?;
         }
         if let Some(id) = id_of(&chain.admin, "rbac_user_id") {
             chain.rbac_user = judge.by_id("rbac_users", id).await?;
             let columns = &["role_id"];
-            let wanted = Wanted { table: "rbac_user_roles", columns, id: Some(("user_id", id)), ..Wanted::default() };
+            let wanted =
+                Wanted { table: "rbac_user_roles", columns, id: Some(("user_id", id)), ..Wanted::default() };
             for given in judge.store.find(wanted).await? {
                 let role = match id_of(&given, "role_id") {
                     Some(id) => judge.by_id("rbac_roles", id).await?,

@@ -16,8 +16,19 @@ const DEFAULT: &str = "default";
 
 /// A table of keys that are looked up by themselves.
 const CREDENTIAL: &[&str] = &[
-    "id", "ws_id", "consumer_id", "username", "password", "key", "secret", "algorithm", "rsa_public_key", "client_id",
-    "client_secret", "hash_secret", "ttl",
+    "id",
+    "ws_id",
+    "consumer_id",
+    "username",
+    "password",
+    "key",
+    "secret",
+    "algorithm",
+    "rsa_public_key",
+    "client_id",
+    "client_secret",
+    "hash_secret",
+    "ttl",
 ];
 
 /// One side, ready to be asked.
@@ -77,7 +88,8 @@ impl<S: Store> Judge<S> {
 
     async fn workspace(&self, name: &str) -> Result<Option<Workspace>> {
         let columns = &["id", "name"];
-        let by_name = Wanted { table: "workspaces", columns, text: Some(("name", name)), ..Wanted::default() };
+        let by_name =
+            Wanted { table: "workspaces", columns, text: Some(("name", name)), ..Wanted::default() };
         let mut rows = self.store.find(by_name).await?;
         if let (true, Ok(id)) = (rows.is_empty(), Uuid::parse_str(name)) {
             rows = self
@@ -85,7 +97,9 @@ impl<S: Store> Judge<S> {
                 .find(Wanted { table: "workspaces", columns, id: Some(("id", id)), ..Wanted::default() })
                 .await?;
         }
-        Ok(rows.first().and_then(|row| Some((id_of(row, "id")?, row.get("name").cloned().unwrap_or_default()))))
+        Ok(rows
+            .first()
+            .and_then(|row| Some((id_of(row, "id")?, row.get("name").cloned().unwrap_or_default()))))
     }
 
     /// Rows with this unique text.
@@ -97,7 +111,9 @@ impl<S: Store> Judge<S> {
         workspace: Option<Uuid>,
     ) -> Result<Vec<Row>> {
         let text = Some((column, text));
-        self.store.find(Wanted { table, columns: CREDENTIAL, text, unique: true, workspace, ..Wanted::default() }).await
+        self.store
+            .find(Wanted { table, columns: CREDENTIAL, text, unique: true, workspace, ..Wanted::default() })
+            .await
     }
 
     /// The best verdict over several rows: one that opens the door is enough.
@@ -142,10 +158,20 @@ impl<S: Store> Judge<S> {
     /// A row by its id.
     pub(super) async fn by_id(&self, table: &str, id: Uuid) -> Result<Option<Row>> {
         let columns = &[
-            "id", "ws_id", "username", "custom_id", "type", "name", "user_token", "enabled", "consumer_id", "cert",
+            "id",
+            "ws_id",
+            "username",
+            "custom_id",
+            "type",
+            "name",
+            "user_token",
+            "enabled",
+            "consumer_id",
+            "cert",
             "client_id",
         ];
-        let rows = self.store.find(Wanted { table, columns, id: Some(("id", id)), ..Wanted::default() }).await?;
+        let rows =
+            self.store.find(Wanted { table, columns, id: Some(("id", id)), ..Wanted::default() }).await?;
         Ok(rows.into_iter().next())
     }
 
@@ -212,13 +238,21 @@ impl<S: Store> Judge<S> {
             Some(key) => self.unique("jwt_secrets", "key", key, workspace).await?,
             None => {
                 let text = Some(("secret", check.secret.as_str()));
-                let wanted = Wanted { table: "jwt_secrets", columns: CREDENTIAL, text, workspace, ..Wanted::default() };
+                let wanted = Wanted {
+                    table: "jwt_secrets",
+                    columns: CREDENTIAL,
+                    text,
+                    workspace,
+                    ..Wanted::default()
+                };
                 self.store.find(wanted).await?
             }
         };
         let missing = match (&check.user, issuer) {
             (Some(_), _) => unknown_user(check.kind),
-            (None, Some(_)) => Verdict::refused(Reason::UnknownUser, "No credential has the token's iss as its key."),
+            (None, Some(_)) => {
+                Verdict::refused(Reason::UnknownUser, "No credential has the token's iss as its key.")
+            }
             (None, None) => Verdict::refused(Reason::UnknownSecret, "No credential has this secret."),
         };
         self.any(&rows, missing, async |row| {
@@ -243,10 +277,18 @@ impl<S: Store> Judge<S> {
     }
 
     async fn token(&self, check: &Check, workspace: Option<Uuid>) -> Result<Verdict> {
-        let columns = &["id", "ws_id", "credential_id", "created_at", "expires_in", "authenticated_userid", "ttl"];
+        let columns =
+            &["id", "ws_id", "credential_id", "created_at", "expires_in", "authenticated_userid", "ttl"];
         for (column, refresh) in [("access_token", false), ("refresh_token", true)] {
             let text = Some((column, check.secret.as_str()));
-            let wanted = Wanted { table: "oauth2_tokens", columns, text, unique: true, workspace, ..Wanted::default() };
+            let wanted = Wanted {
+                table: "oauth2_tokens",
+                columns,
+                text,
+                unique: true,
+                workspace,
+                ..Wanted::default()
+            };
             let rows = self.store.find(wanted).await?;
             if let Some(row) = rows.first() {
                 return self.living_token(row, check.user.as_deref(), refresh).await;
@@ -264,7 +306,10 @@ impl<S: Store> Judge<S> {
             None => None,
         };
         let Some(client) = client else {
-            return Ok(Verdict::refused(Reason::OwnerMissing, "The client that it was issued to does not exist."));
+            return Ok(Verdict::refused(
+                Reason::OwnerMissing,
+                "The client that it was issued to does not exist.",
+            ));
         };
         let message = if refresh { "It is a refresh token." } else { "It is an access token." };
         let verdict = self.owned(&client, Verdict::accepted(message)).await?;
@@ -278,7 +323,12 @@ impl<S: Store> Judge<S> {
         let consumers = self.consumers(check.user(), workspace).await?;
         self.any(&consumers, unknown_user(check.kind), async |consumer| {
             let Some(id) = id_of(consumer, "id") else { return Ok(unknown_user(check.kind)) };
-            let wanted = Wanted { table: "acls", columns: &["group"], id: Some(("consumer_id", id)), ..Wanted::default() };
+            let wanted = Wanted {
+                table: "acls",
+                columns: &["group"],
+                id: Some(("consumer_id", id)),
+                ..Wanted::default()
+            };
             let groups = self.store.find(wanted).await?;
             let is_member = groups.iter().any(|row| row.get("group") == Some(&check.secret));
             Ok(if is_member {
@@ -295,7 +345,8 @@ impl<S: Store> Judge<S> {
         let columns = &["id", "ws_id", "username", "custom_id", "type"];
         for column in ["username", "custom_id"] {
             let text = Some((column, user));
-            let wanted = Wanted { table: "consumers", columns, text, unique: true, workspace, ..Wanted::default() };
+            let wanted =
+                Wanted { table: "consumers", columns, text, unique: true, workspace, ..Wanted::default() };
             let rows = self.store.find(wanted).await?;
             if !rows.is_empty() {
                 return Ok(rows);
@@ -303,7 +354,13 @@ impl<S: Store> Judge<S> {
         }
         match Uuid::parse_str(user) {
             Ok(id) => {
-                let wanted = Wanted { table: "consumers", columns, id: Some(("id", id)), workspace, ..Wanted::default() };
+                let wanted = Wanted {
+                    table: "consumers",
+                    columns,
+                    id: Some(("id", id)),
+                    workspace,
+                    ..Wanted::default()
+                };
                 self.store.find(wanted).await
             }
             Err(_) => Ok(Vec::new()),
@@ -318,7 +375,9 @@ impl<S: Store> Judge<S> {
         for name in &names {
             let text = Some(("subject_name", name.as_str()));
             let table = "mtls_auth_credentials";
-            rows.extend(self.store.find(Wanted { table, columns, text, workspace, ..Wanted::default() }).await?);
+            rows.extend(
+                self.store.find(Wanted { table, columns, text, workspace, ..Wanted::default() }).await?,
+            );
         }
         let missing = Verdict::refused(Reason::UnknownSecret, "No credential has this subject name.");
         self.any(&rows, missing, async |row| {
@@ -333,7 +392,9 @@ impl<S: Store> Judge<S> {
                     Reason::WrongSecret,
                     "A credential has this subject name, but the certificate is not signed by its authority.",
                 ),
-                Some(None) => Verdict::open(Reason::Undecidable, "The authority's certificate cannot be read."),
+                Some(None) => {
+                    Verdict::open(Reason::Undecidable, "The authority's certificate cannot be read.")
+                }
             };
             let verdict = self.owned(row, verdict).await?;
             self.of_user(row, check.user.as_deref(), verdict).await
@@ -345,10 +406,15 @@ impl<S: Store> Judge<S> {
         let columns = &["id", "ws_id", "name", "user_token", "enabled"];
         let table = "rbac_users";
         let text = Some(("name", check.user()));
-        let mut rows =
-            self.store.find(Wanted { table, columns, text, unique: true, workspace, ..Wanted::default() }).await?;
+        let mut rows = self
+            .store
+            .find(Wanted { table, columns, text, unique: true, workspace, ..Wanted::default() })
+            .await?;
         if let (true, Ok(id)) = (rows.is_empty(), Uuid::parse_str(check.user())) {
-            rows = self.store.find(Wanted { table, columns, id: Some(("id", id)), workspace, ..Wanted::default() }).await?;
+            rows = self
+                .store
+                .find(Wanted { table, columns, id: Some(("id", id)), workspace, ..Wanted::default() })
+                .await?;
         }
         self.any(&rows, unknown_user(check.kind), async |row| Ok(rbac_token(row, &check.secret).await)).await
     }
@@ -400,8 +466,12 @@ impl<S: Store> Judge<S> {
         let Some(user) = &chain.rbac_user else { return Ok(unknown_user(check.kind)) };
         if check.kind == Kind::AdminToken {
             let verdict = rbac_token(user, &check.secret).await;
-            if verdict.is_accepted() && chain.admin.get("rbac_token_enabled").map(String::as_str) == Some("false") {
-                return disabled("It is the right one, but this admin may not use a token (rbac_token_enabled).");
+            if verdict.is_accepted()
+                && chain.admin.get("rbac_token_enabled").map(String::as_str) == Some("false")
+            {
+                return disabled(
+                    "It is the right one, but this admin may not use a token (rbac_token_enabled).",
+                );
             }
             return Ok(verdict);
         }
@@ -520,8 +590,13 @@ fn jwt_token(row: &Row, token: &Token<'_>) -> Verdict {
     };
     match right {
         Some(true) => Verdict::accepted("The token's signature fits the stored key."),
-        Some(false) => Verdict::refused(Reason::WrongSecret, "The token's signature does not fit the stored key."),
-        None => Verdict::open(Reason::Undecidable, "The stored key, or the token's algorithm, cannot be used here."),
+        Some(false) => {
+            Verdict::refused(Reason::WrongSecret, "The token's signature does not fit the stored key.")
+        }
+        None => Verdict::open(
+            Reason::Undecidable,
+            "The stored key, or the token's algorithm, cannot be used here.",
+        ),
     }
 }
 
@@ -547,7 +622,9 @@ async fn rbac_token(row: &Row, given: &str) -> Verdict {
     let enabled = row.get("enabled").map(String::as_str) != Some("false");
     match right {
         Some(true) if enabled => Verdict::of(true),
-        Some(true) => Verdict::refused(Reason::Disabled, "It is the right one, but the RBAC user is switched off."),
+        Some(true) => {
+            Verdict::refused(Reason::Disabled, "It is the right one, but the RBAC user is switched off.")
+        }
         Some(false) => Verdict::of(false),
         None => Verdict::refused(Reason::HashNotAccepted, "The stored hash cannot be read."),
     }

@@ -24,7 +24,12 @@ impl<'a> Token<'a> {
         let (header, claims) = signed.split_once('.')?;
         let json = |part: &str| serde_json::from_slice::<Value>(&URL_SAFE_NO_PAD.decode(part).ok()?).ok();
         let algorithm = json(header)?.get("alg")?.as_str()?.to_owned();
-        Some(Token { signed, signature: URL_SAFE_NO_PAD.decode(signature).ok()?, algorithm, claims: json(claims)? })
+        Some(Token {
+            signed,
+            signature: URL_SAFE_NO_PAD.decode(signature).ok()?,
+            algorithm,
+            claims: json(claims)?,
+        })
     }
 
     /// Whom it names as its issuer: the credential's key, unless the plugin is configured otherwise.
@@ -114,7 +119,9 @@ pub fn names_of_certificate(pem: &str) -> Option<Vec<String>> {
     let mut names: Vec<String> = Vec::new();
     if let Ok(Some(alternatives)) = certificate.subject_alternative_name() {
         names.extend(alternatives.value.general_names.iter().filter_map(|name| match name {
-            GeneralName::DNSName(name) | GeneralName::RFC822Name(name) | GeneralName::URI(name) => Some((*name).to_owned()),
+            GeneralName::DNSName(name) | GeneralName::RFC822Name(name) | GeneralName::URI(name) => {
+                Some((*name).to_owned())
+            }
             _ => None,
         }));
     }

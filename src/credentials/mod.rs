@@ -196,8 +196,14 @@ mod tests {
         let text = r#"[{"kind": "basic-auth", "workspace": "default", "user": "bob", "secret": "s3cr3t", "who": "x"},
                        {"kind": "oauth2-token", "secret": "t0ken"}]"#;
         let checks = Check::list(text).unwrap();
-        assert_eq!((checks[0].kind, checks[0].user(), checks[0].secret.as_str()), (Kind::BasicAuth, "bob", "s3cr3t"));
-        assert_eq!((checks[1].kind, &checks[1].workspace, &checks[1].user), (Kind::Oauth2Token, &None, &None));
+        assert_eq!(
+            (checks[0].kind, checks[0].user(), checks[0].secret.as_str()),
+            (Kind::BasicAuth, "bob", "s3cr3t")
+        );
+        assert_eq!(
+            (checks[1].kind, &checks[1].workspace, &checks[1].user),
+            (Kind::Oauth2Token, &None, &None)
+        );
         assert!(!format!("{checks:?}").contains("s3cr3t"));
     }
 

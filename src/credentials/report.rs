@@ -206,11 +206,13 @@ impl Report {
 }
 
 async fn on_green(green: &Green, catalog: &GreenCatalog, place: &Place) -> Result<Vec<KindReport>> {
-    let Some(table) = catalog.tables.get(place.table).filter(|table| table.column(WORKSPACE).is_some()) else {
+    let Some(table) = catalog.tables.get(place.table).filter(|table| table.column(WORKSPACE).is_some())
+    else {
         return Ok(Vec::new());
     };
     let has_ttl = table.column("ttl").is_some();
-    let or_ttl = |own: &str, of_ttl: &str| if has_ttl { format!("({of_ttl}) or ({own})") } else { own.to_owned() };
+    let or_ttl =
+        |own: &str, of_ttl: &str| if has_ttl { format!("({of_ttl}) or ({own})") } else { own.to_owned() };
     let ownerless = place.owner.map_or("false".to_owned(), |owner| {
         format!("not exists (select from consumers c where c.id = g.{})", quote(owner))
     });
@@ -232,7 +234,8 @@ async fn on_green(green: &Green, catalog: &GreenCatalog, place: &Place) -> Resul
     let rows = query(sql).fetch_all(&mut *tx).await.map_err(|e| green.explain(e, &what))?;
     tx.rollback().await.map_err(|e| green.explain(e, &what))?;
     let one = |row: &sqlx::postgres::PgRow| -> sqlx::Result<KindReport> {
-        let number = |name: &str| Ok::<u64, sqlx::Error>(u64::try_from(row.try_get::<i64, _>(name)?).unwrap_or(0));
+        let number =
+            |name: &str| Ok::<u64, sqlx::Error>(u64::try_from(row.try_get::<i64, _>(name)?).unwrap_or(0));
         let (carried, hashed, encrypted) = (number("total")?, number("hashed")?, number("encrypted")?);
         let (without_secret, dead) = (number("empty")?, number("dead")?);
         Ok(KindReport {

@@ -191,8 +191,7 @@ impl OnBlue<'_> {
             conditions.push(format!("{} = ?", cql_quote(column)));
             values.push(CqlValue::Uuid(id));
         }
-        if let (Some(workspace), Some(_), false) =
-            (wanted.workspace, table.column(WORKSPACE), wanted.unique)
+        if let (Some(workspace), Some(_), false) = (wanted.workspace, table.column(WORKSPACE), wanted.unique)
         {
             conditions.push(format!("{} = ?", cql_quote(WORKSPACE)));
             values.push(CqlValue::Uuid(workspace));

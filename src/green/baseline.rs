@@ -90,9 +90,8 @@ impl Baseline {
     pub fn from_file(path: &Path) -> Result<Baseline> {
         let unreadable = || Error::usage(format!("cannot read the baseline {}", path.display()));
         let text = std::fs::read_to_string(path).map_err(|e| unreadable().source(e))?;
-        let baseline: Baseline = serde_json::from_str(&text).map_err(|e| {
-            unreadable().source(e).remedy("Give a file that inspect --save-baseline wrote.")
-        })?;
+        let baseline: Baseline = serde_json::from_str(&text)
+            .map_err(|e| unreadable().source(e).remedy("Give a file that inspect --save-baseline wrote."))?;
         if baseline.format != FORMAT {
             return Err(unreadable().detail(format!("It has format {}, not {FORMAT}.", baseline.format)));
         }
@@ -103,11 +102,20 @@ impl Baseline {
     pub fn save(&self, path: &Path) -> Result<()> {
         let failed = |error: std::io::Error| {
             let exists = error.kind() == std::io::ErrorKind::AlreadyExists;
-            let error = Error::new(Kind::Io, format!("cannot write the baseline {}", path.display())).source(error);
-            if exists { error.remedy("Give another name, or remove the file if it is of no use.") } else { error }
+            let error =
+                Error::new(Kind::Io, format!("cannot write the baseline {}", path.display())).source(error);
+            if exists {
+                error.remedy("Give another name, or remove the file if it is of no use.")
+            } else {
+                error
+            }
         };
-        let mut file =
-            std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(failed)?;
         let text = serde_json::to_string_pretty(self).unwrap_or_default();
         file.write_all(text.as_bytes()).and_then(|()| file.write_all(b"\n")).map_err(failed)
     }

@@ -53,7 +53,12 @@ impl Bootstrap<'_> {
         Ok(())
     }
 
-    async fn replace(&self, tx: &mut PgConnection, table: &TablePlan, row: &BootstrapRow) -> sqlx::Result<()> {
+    async fn replace(
+        &self,
+        tx: &mut PgConnection,
+        table: &TablePlan,
+        row: &BootstrapRow,
+    ) -> sqlx::Result<()> {
         let names: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
         let sql = fill(
             include_str!("../../sql/apply/make_room.sql"),

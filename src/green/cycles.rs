@@ -49,7 +49,11 @@ pub fn circular(plan: &KeyspacePlan, catalog: &GreenCatalog) -> Vec<Reference> {
 }
 
 /// Puts their checks off to the end. Gives back those that must be made what they were.
-pub async fn put_off(tx: &mut PgConnection, stage: &Stage, circular: Vec<Reference>) -> Result<Vec<Reference>> {
+pub async fn put_off(
+    tx: &mut PgConnection,
+    stage: &Stage,
+    circular: Vec<Reference>,
+) -> Result<Vec<Reference>> {
     let what = "cannot put off the checks of tables that refer to each other in a circle";
     let mut changed = Vec::new();
     for (table, name) in circular {
@@ -71,7 +75,8 @@ pub async fn put_off(tx: &mut PgConnection, stage: &Stage, circular: Vec<Referen
 
 /// Checks them, and makes them what they were.
 pub async fn check(tx: &mut PgConnection, stage: &Stage, changed: Vec<Reference>) -> Result<()> {
-    let what = "references between tables that refer to each other in a circle do not hold; nothing was applied";
+    let what =
+        "references between tables that refer to each other in a circle do not hold; nothing was applied";
     let checked = sqlx::raw_sql("set constraints all immediate").execute(&mut *tx).await;
     checked.map_err(|e| stage.green().explain(e, what))?;
     for reference in &changed {

@@ -47,7 +47,12 @@ pub fn carries(value: &[u8], own: Uuid) -> Option<bool> {
 }
 
 /// The same as [`strip`], for a column whose habit was counted.
-pub fn strip_as<'a>(value: &'a [u8], own: Uuid, known: &[Uuid], habit: Habit) -> Result<Stripped<'a>, Reason> {
+pub fn strip_as<'a>(
+    value: &'a [u8],
+    own: Uuid,
+    known: &[Uuid],
+    habit: Habit,
+) -> Result<Stripped<'a>, Reason> {
     match habit {
         Habit::Known | Habit::Open => strip(value, own, known),
         Habit::Plain => match split(value) {
@@ -147,7 +152,11 @@ mod tests {
         assert_eq!(check(&with, Habit::Plain), Err(Reason::PrefixOdd));
         assert_eq!(check(&format!("{OTHER}:bob"), Habit::Plain), Err(Reason::PrefixForeign));
         let url = format!("{STRANGER}:x");
-        assert_eq!(check(&url, Habit::Plain), Ok(url.clone()), "a uuid that is no workspace is part of the value");
+        assert_eq!(
+            check(&url, Habit::Plain),
+            Ok(url.clone()),
+            "a uuid that is no workspace is part of the value"
+        );
         assert_eq!(check("bob", Habit::Known), Ok("bob".into()));
         assert_eq!((carries(with.as_bytes(), own), carries(b"bob", own)), (Some(true), Some(false)));
         assert_eq!(carries(b"$ke$1$-x", own), None);

@@ -318,7 +318,8 @@ impl SchemaMap {
         let mut maps: Vec<SchemaMap> = Vec::with_capacity(BUILT_IN.len());
         for (line, text) in BUILT_IN {
             let map = SchemaMap::parse(text, &format!("of Kong {line}"))?;
-            let base = map.extends.as_ref().and_then(|line| maps.iter().find(|own| own.line.as_ref() == Some(line)));
+            let base =
+                map.extends.as_ref().and_then(|line| maps.iter().find(|own| own.line.as_ref() == Some(line)));
             let whole = match base {
                 Some(base) => map.over(base),
                 None => map.observed(),
@@ -347,8 +348,10 @@ impl SchemaMap {
     /// the open-source line with the same last step of migrations, or the newest one.
     pub fn of_unknown_enterprise(core: &str) -> Result<SchemaMap> {
         let maps = SchemaMap::built_in()?;
-        let digits = |map: &&SchemaMap| map.line.as_ref().map(|line| line.replace('.', "")).unwrap_or_default();
-        let (enterprise, open): (Vec<&SchemaMap>, Vec<&SchemaMap>) = maps.iter().partition(|map| map.extends.is_some());
+        let digits =
+            |map: &&SchemaMap| map.line.as_ref().map(|line| line.replace('.', "")).unwrap_or_default();
+        let (enterprise, open): (Vec<&SchemaMap>, Vec<&SchemaMap>) =
+            maps.iter().partition(|map| map.extends.is_some());
         let same = open.iter().find(|map| core.ends_with(&format!("_to_{}0", digits(map))));
         let mut whole = same.or(open.last()).copied().cloned().unwrap_or_default();
         for map in enterprise {

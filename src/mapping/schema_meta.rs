@@ -144,7 +144,11 @@ mod tests {
         };
         let known = (Some("2.8".to_owned()), Some("2.8".to_owned()));
         assert_eq!(found("016_270_to_280", "013_2700_to_2800"), Some(known));
-        assert_eq!(found("017_300_to_310", "015_3000_to_3100"), None, "open source has a core migration of that name");
+        assert_eq!(
+            found("017_300_to_310", "015_3000_to_3100"),
+            None,
+            "open source has a core migration of that name"
+        );
     }
 
     #[test]
