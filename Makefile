@@ -24,9 +24,10 @@ lint: ## formatting, clippy, links in the documentation of the code
 build: ## the program, optimised: target/release/kongferry
 	cargo build --release
 
-soak: ## what takes longer: a million rows, long runs of the property tests
+soak: ## what takes longer: a million rows, property tests at length, sixty kills
 	tests/soak/million.sh
 	tests/soak/properties.sh
+	tests/soak/kills.sh
 
 clean: ## all that was built and downloaded
 	cargo clean

@@ -360,6 +360,7 @@ async fn rehearse(
         accept: Accept::All,
         rejects_file: rehearsal.rejects_file.clone(),
         rehearsal: true,
+        replace: false,
     };
     let result =
         migrate::run(blue, &scratch, inspection, &options, observer, &|_| Box::pin(ready(Ok(true)))).await;
@@ -401,6 +402,7 @@ async fn quick(
     let loader = Arc::new(Loader {
         blue: blue.clone(),
         target: Target::Nowhere(Mutex::new(Tally::default())),
+        wanted: Vec::new(),
         plan: plan.clone(),
         surroundings: migrate::surroundings(&inspection),
         observer: observer.clone(),
@@ -412,7 +414,7 @@ async fn quick(
     let seconds = Seconds { stage: seconds, total: seconds, ..Seconds::default() };
     let tally = match &loader.target {
         Target::Nowhere(tally) => std::mem::take(&mut *tally.lock().unwrap_or_else(PoisonError::into_inner)),
-        Target::Stage(_) => Tally::default(),
+        Target::Stage(_) | Target::Marks(..) => Tally::default(),
     };
     if let Some(file) = &mut file {
         tally.aside.iter().try_for_each(|(table, row)| file.write_unstaged(table, row))?;
@@ -424,6 +426,7 @@ async fn quick(
         inspection: &inspection,
         seconds,
         outcome: Outcome::Rehearsed,
+        forecast: None,
     };
     let mut report = summary.report(&loaded, &BTreeMap::new(), None, found(tally));
     report.rejects_file = file.map(|file| file.path().display().to_string());

@@ -55,6 +55,13 @@ pub struct MigrateArgs {
     #[arg(long)]
     green_online: bool,
 
+    /// Undo what somebody changed on green by hand since the last run
+    ///
+    /// Rows that blue does not have are deleted, edited ones are written anew, deleted ones come back: the counts are
+    /// shown before. Only tables that people write; what the data plane wrote on green stays.
+    #[arg(long)]
+    replace: bool,
+
     #[command(flatten)]
     pub(super) common: CommonArgs,
 
@@ -145,6 +152,7 @@ fn options(args: &MigrateArgs) -> Result<Options> {
         },
         rejects_file: args.rejects_file.clone(),
         rehearsal: false,
+        replace: args.replace,
     })
 }
 
@@ -170,6 +178,11 @@ fn ask(report: &Report, all: bool) -> BoxFuture<'static, Result<bool>> {
         report.green.server,
         report.green.name
     );
+    answered_yes()
+}
+
+/// Reads the answer to a question that was just asked.
+pub fn answered_yes() -> BoxFuture<'static, Result<bool>> {
     let (sender, answer) = oneshot::channel();
     std::thread::spawn(move || {
         let mut line = String::new();

@@ -231,7 +231,7 @@ impl Observer for Bars {
         current.rows += rows;
         current.line.set_message(current.shown());
         // The other phases know a table's rows only when they are done with it.
-        if !matches!(current.phase, Phase::Staging | Phase::Comparing) {
+        if !matches!(current.phase, Phase::Marking | Phase::Staging | Phase::Comparing) {
             return;
         }
         let mut tables = lock(&self.tables);

@@ -15,6 +15,8 @@ use super::catalog::GreenCatalog;
 use super::cycles;
 use super::definitions::Definitions;
 use super::first_load::FirstLoad;
+use super::ledger::Ledger;
+use super::merge::Merge;
 use super::sql::{columns, fill, key, literal, quote};
 use super::stage::Stage;
 use super::statement::query_scalar;
@@ -40,6 +42,10 @@ pub struct Apply<'a> {
     pub baseline: Option<&'a Baseline>,
     /// Whether indexes and constraints may be taken off meanwhile: nobody uses green, and there is much to load.
     pub first_load: bool,
+    /// What earlier runs wrote: the ledger is brought up to date in the same transaction.
+    pub ledger: &'a Ledger,
+    /// In an incremental run, what leaves and what was seen on green.
+    pub merge: Option<Merge<'a>>,
 }
 
 /// What became of one table.
@@ -53,6 +59,12 @@ pub struct AppliedTable {
     pub expired: u64,
     /// Rows that stayed behind because green, in use, holds another row in their place; only of `traffic` tables.
     pub held_back: u64,
+    /// In an incremental run, rows that green did not have.
+    pub inserted: u64,
+    /// Rows that it had otherwise.
+    pub updated: u64,
+    /// Rows that left it, those aside whose time had run out.
+    pub deleted: u64,
 }
 
 /// Rows that stand on green and that nothing explains.
@@ -80,6 +92,9 @@ impl Apply<'_> {
         seen: impl Fn(&str, u64),
     ) -> Result<BTreeMap<String, AppliedTable>> {
         let what = "cannot apply the stage";
+        if let Some(merge) = &self.merge {
+            return self.run_merge(tx, merge, seen).await;
+        }
         self.lock(tx).await?;
         self.stage.check_epoch(tx).await?;
         self.refuse_unexplained(tx).await?;
@@ -107,11 +122,47 @@ impl Apply<'_> {
             load.fill_tags(tx).await?;
             load.put_back(tx, taken).await?;
         }
+        self.begin_ledger(tx).await?;
         let followed = self.defaults_follow(tx, moved.as_ref()).await?;
-        self.compare_tags(tx).await?;
+        self.compare_tags(tx, None).await?;
         let after = Definitions::read(tx, self.stage.green().kong_schema()).await?;
         compare_definitions(&before, &after, &followed)?;
         Ok(applied)
+    }
+
+    /// An incremental run: only what changed is written, and only that is locked.
+    async fn run_merge(
+        &self,
+        tx: &mut PgConnection,
+        merge: &Merge<'_>,
+        seen: impl Fn(&str, u64),
+    ) -> Result<BTreeMap<String, AppliedTable>> {
+        self.stage.check_epoch(tx).await?;
+        let at_work = self.lock_for_merge(tx, merge).await?;
+        let before = Definitions::read(tx, self.stage.green().kong_schema()).await?;
+        let moved =
+            self.default_workspace(tx).await.map_err(|e| self.explain(e, "cannot apply the stage"))?;
+        self.bootstrap().replace_kept(tx).await.map_err(|e| self.explain(e, "cannot apply the stage"))?;
+        let applied = self.merge(tx, merge, &at_work, &seen).await?;
+        merge.ledger.enter_writer(self.stage.green(), tx, self.stage.run()).await?;
+        let followed = self.defaults_follow(tx, moved.as_ref()).await?;
+        self.compare_tags(tx, Some(&at_work)).await?;
+        let after = Definitions::read(tx, self.stage.green().kong_schema()).await?;
+        compare_definitions(&before, &after, &followed)?;
+        Ok(applied)
+    }
+
+    /// The ledger of a first run: every row that stands on green now, entered set by set.
+    async fn begin_ledger(&self, tx: &mut PgConnection) -> Result<()> {
+        let green = self.stage.green();
+        for table in self.plan.moved.iter().filter(|table| !table.key.is_empty()) {
+            let what = format!("cannot write the ledger of \"{}\"", table.table);
+            let careful = table.expiry.is_some() || table.writer == Writer::Traffic;
+            self.ledger.create(green, tx, table).await.map_err(|e| self.explain(e, &what))?;
+            self.enter(tx, table, careful).await.map_err(|e| self.explain(e, &what))?;
+            super::ledger::index(green, tx, table).await.map_err(|e| self.explain(e, &what))?;
+        }
+        self.ledger.enter_writer(green, tx, self.stage.run()).await
     }
 
     /// The quick way, where it is allowed and open.
@@ -137,7 +188,7 @@ impl Apply<'_> {
     }
 
     /// A constraint that the checks did not foresee: green is as it was, and its name helps.
-    fn refused_by_green(&self, error: sqlx::Error, table: &TablePlan) -> Error {
+    pub(super) fn refused_by_green(&self, error: sqlx::Error, table: &TablePlan) -> Error {
         let constraint = error
             .as_database_error()
             .and_then(|e| e.constraint().map(|name| format!("The constraint or index is {name}.")));
@@ -218,6 +269,11 @@ impl Apply<'_> {
         }
     }
 
+    /// The condition under which a row of green was made by its own bootstrap.
+    pub fn made_by_bootstrap(&self, table: &TablePlan) -> String {
+        self.bootstrap().made(table)
+    }
+
     async fn default_workspace(&self, tx: &mut PgConnection) -> sqlx::Result<Option<DefaultWorkspace>> {
         let Some(names) = &self.map.names.workspaces else { return Ok(None) };
         let id_on = |table: String| {
@@ -238,7 +294,7 @@ impl Apply<'_> {
         Ok(green.zip(blue).map(|(green, blue)| DefaultWorkspace { green, blue }))
     }
 
-    async fn table(&self, tx: &mut PgConnection, table: &TablePlan) -> sqlx::Result<AppliedTable> {
+    pub(super) async fn table(&self, tx: &mut PgConnection, table: &TablePlan) -> sqlx::Result<AppliedTable> {
         let names: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
         let alive = match &table.expiry {
             Some(column) => format!("(s.{0} is null or s.{0} > now())", quote(column)),
@@ -279,6 +335,7 @@ impl Apply<'_> {
             written: written.rows_affected(),
             expired: number(staged - living),
             held_back: number(held_back),
+            ..AppliedTable::default()
         })
     }
 
@@ -318,7 +375,7 @@ impl Apply<'_> {
     }
 
     /// The table that Kong's triggers keep must hold exactly what the entities hold.
-    async fn compare_tags(&self, tx: &mut PgConnection) -> Result<()> {
+    async fn compare_tags(&self, tx: &mut PgConnection, at_work: Option<&BTreeSet<String>>) -> Result<()> {
         let Some(tags) = &self.map.names.derived_tags else { return Ok(()) };
         if !self.catalog.tables.contains_key(&tags.table) {
             return Ok(());
@@ -329,16 +386,27 @@ impl Apply<'_> {
                 .get(*name)
                 .is_some_and(|t| t.triggers.iter().any(|trigger| trigger.function == tags.function))
         };
-        let entities: Vec<String> =
-            self.catalog.tables.keys().filter(kept).map(|name| self.entities(name, &tags.tags)).collect();
-        if entities.is_empty() {
+        let only = |name: &String| at_work.is_none_or(|tables| tables.contains(name));
+        let names: Vec<&String> = self.catalog.tables.keys().filter(kept).filter(|name| only(name)).collect();
+        if names.is_empty() {
             return Ok(());
         }
+        // An incremental run looks at the entities that it wrote; others it did not touch.
+        let written = at_work.map(|_| self.written_ids(&names));
+        let entities: Vec<String> =
+            names.iter().map(|name| self.entities(name, &tags.tags, written.as_deref())).collect();
+        let tags_ref = self.stage.kong_table(&tags.table);
+        let tags_ref = match &written {
+            None => tags_ref,
+            Some(ids) => {
+                format!("(select * from {tags_ref} where {} in ({ids}))", quote(&tags.entity_id))
+            }
+        };
         let sql = fill(
             include_str!("../../sql/apply/tags_differ.sql"),
             &[
                 ("entities", &entities.join("\n  union all\n  ")),
-                ("tags_ref", &self.stage.kong_table(&tags.table)),
+                ("tags_ref", &tags_ref),
                 ("entity_id", &quote(&tags.entity_id)),
                 ("entity_name", &quote(&tags.entity_name)),
                 ("tags", &quote(&tags.tags)),
@@ -356,16 +424,32 @@ impl Apply<'_> {
             .remedy(format!("Bootstrap green afresh, or look at the triggers that call {}().", tags.function)))
     }
 
-    fn entities(&self, table: &str, tags: &str) -> String {
+    fn entities(&self, table: &str, tags: &str, written: Option<&str>) -> String {
         let primary =
             self.catalog.tables.get(table).and_then(|t| t.primary_key.first()).map_or("id", String::as_str);
+        let only =
+            written.map_or_else(String::new, |ids| format!(" where {} in ({ids})", quote(primary)));
         format!(
-            "select {} as entity_id, {} as entity_name, {} as tags from {}",
+            "select {} as entity_id, {} as entity_name, {} as tags from {}{only}",
             quote(primary),
             literal(table),
             quote(tags),
             self.stage.kong_table(table)
         )
+    }
+
+    /// The ids of all entities that an incremental run wrote or deleted.
+    fn written_ids(&self, tables: &[&String]) -> String {
+        let ids = |table: &&&String| {
+            let merge = self.merge.as_ref()?;
+            let primary = self.catalog.tables.get(**table)?.primary_key.first()?;
+            let staged = self.plan.table(table).map(|_| {
+                format!("select {} from {}", quote(primary), self.stage.table(table))
+            });
+            let gone = format!("select key_1 from {}", merge.gone.table(table));
+            Some(staged.into_iter().chain([gone]).collect::<Vec<_>>().join(" union all "))
+        };
+        tables.iter().filter_map(|table| ids(&table)).collect::<Vec<_>>().join(" union all ")
     }
 }
 
@@ -391,7 +475,8 @@ pub fn not_fresh(found: &[Unexplained]) -> Error {
     error
 }
 
-fn same_key(table: &TablePlan) -> String {
+/// That a row `g` of green has the key of the staged row `s`.
+pub(super) fn same_key(table: &TablePlan) -> String {
     let one = |name: &String| format!("g.{0} = s.{0}", quote(name));
     if table.key.is_empty() {
         "false".to_owned()
@@ -401,7 +486,7 @@ fn same_key(table: &TablePlan) -> String {
 }
 
 /// Equal in every column; two expiries are the same within two seconds (DESIGN, "Time to live").
-fn same_row(table: &TablePlan) -> String {
+pub(super) fn same_row(table: &TablePlan) -> String {
     let mut conditions = vec![same_key(table)];
     for column in table.columns.iter().filter(|column| !table.key.contains(&column.name)) {
         let name = quote(&column.name);

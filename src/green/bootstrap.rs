@@ -38,9 +38,6 @@ impl Bootstrap<'_> {
     pub async fn make_room(&self, tx: &mut PgConnection) -> sqlx::Result<()> {
         // Children first: what a row was made with is known only while that row stands.
         for table in self.plan.moved.iter().rev() {
-            for row in self.named(&table.table).filter(|row| row.if_missing == IfMissing::Keep) {
-                self.replace(tx, table, row).await?;
-            }
             let removed = self.removed(table);
             if !removed.is_empty() {
                 let sql = fill(
@@ -48,6 +45,19 @@ impl Bootstrap<'_> {
                     &[("table_ref", &self.stage.kong_table(&table.table)), ("removed", &any(removed))],
                 );
                 sqlx::raw_sql(sql).execute(&mut *tx).await?;
+            }
+        }
+        // After them, because the default workspace is the parent of all.
+        self.replace_kept(tx).await
+    }
+
+    /// Rows that stay where blue has none of the same meaning take blue's values, or go for blue's.
+    ///
+    /// All that an incremental run does: its stage holds only what changed, so a row that is not in it may be blue's.
+    pub async fn replace_kept(&self, tx: &mut PgConnection) -> sqlx::Result<()> {
+        for table in self.plan.moved.iter().rev() {
+            for row in self.named(&table.table).filter(|row| row.if_missing == IfMissing::Keep) {
+                self.replace(tx, table, row).await?;
             }
         }
         Ok(())

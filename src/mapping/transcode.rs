@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::blue::cell;
 
+use super::digest::{Short, key_of};
 use super::prefix::{self, Habit, Stripped};
 use super::reason::{Note, Reason, Repair};
 use super::schema_map::Remark;
@@ -98,6 +99,34 @@ impl<'a> Transcoder<'a> {
                 Outcome::Rejected(rejection)
             }
         }
+    }
+
+    /// The short form of the row's key on green, also of a row that was set aside; nothing where the key itself cannot
+    /// be converted.
+    pub fn key(&self, cells: &Cells<'_>) -> Option<Short> {
+        let workspace = self.workspace(cells).ok().flatten();
+        let (mut out, mut remarks, mut ends) = (Vec::new(), Remarks::default(), Vec::new());
+        for name in &self.plan.key {
+            let at = self.plan.columns.iter().position(|column| column.name == *name)?;
+            let column = self.plan.columns.get(at)?;
+            let mut field = Field {
+                at,
+                cells,
+                workspace,
+                surroundings: self.surroundings,
+                out: &mut out,
+                remarks: &mut remarks,
+            };
+            field.write(column).ok()?;
+            ends.push(out.len());
+        }
+        let mut start = 0;
+        let mut fields = Vec::with_capacity(ends.len());
+        for end in ends {
+            fields.push(out.get(start + 4..end));
+            start = end;
+        }
+        Some(key_of(&fields))
     }
 
     fn whole_row(

@@ -14,7 +14,7 @@ pub mod keyspace;
 mod lab;
 pub mod postgres;
 mod reaper;
-mod tools;
+pub mod tools;
 
 pub use keyspace::Keyspace;
 pub use lab::{Lab, lab};
