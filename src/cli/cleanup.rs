@@ -38,7 +38,9 @@ struct Answer {
 pub async fn run(args: &CleanupArgs) -> Result<u8> {
     let config = args.green.resolve(&args.common)?;
     if !args.yes && !std::io::stdin().is_terminal() {
-        return Err(Error::usage("cleanup asks before it removes, and here is nobody to ask").remedy("Add --yes."));
+        return Err(
+            Error::usage("cleanup asks before it removes, and here is nobody to ask").remedy("Add --yes.")
+        );
     }
     let green = Green::connect(&config, &application_name()).await?;
     let found = history::belongings(&green).await?;
@@ -71,13 +73,17 @@ fn describe(schema: &str, found: &[Belonging]) {
     };
     let megabytes = grouped(bytes.max(0).cast_unsigned().div_ceil(1 << 20));
     anstream::eprintln!("The schema \"{schema}\" holds, in about {megabytes} MB:");
-    anstream::eprintln!("  the journal of runs: when, from where, how many rows, and the keys of what was rejected");
+    anstream::eprintln!(
+        "  the journal of runs: when, from where, how many rows, and the keys of what was rejected"
+    );
     anstream::eprintln!(
         "  the ledger: key and digest of about {} that runs wrote – without it a later run cannot tell what changed",
         counted(rows(|name| name.starts_with("ledger_")), "row")
     );
     if found.iter().any(|one| one.name.starts_with("stage_")) {
-        anstream::eprintln!("  {WARN}rows of Kong's, credentials too, that an interrupted run left staged{WARN:#}");
+        anstream::eprintln!(
+            "  {WARN}rows of Kong's, credentials too, that an interrupted run left staged{WARN:#}"
+        );
     }
     anstream::eprintln!("pg_dump of this database carries it along as long as it is there.");
 }

@@ -42,7 +42,8 @@ pub async fn run(args: &StatusArgs) -> Result<u8> {
     let green = Green::connect(&config, &application_name()).await?;
     let runs = history::runs(&green, i64::from(args.limit)).await?;
     let last = runs.iter().find(|run| run.state == "applied" && run.is_current);
-    let answer = Answer { format: 1, green: side_of_green(&green), applied: last.map(|run| run.run.clone()), runs };
+    let answer =
+        Answer { format: 1, green: side_of_green(&green), applied: last.map(|run| run.run.clone()), runs };
     match args.common.format {
         Format::Json => text::print_json(&answer),
         Format::Text => print(&answer),
@@ -56,7 +57,17 @@ fn print(answer: &Answer) {
         anstream::println!("No run has been made on this database.");
         return;
     }
-    let mut table = text::table(&["started (UTC)", "state", "time", "blue", "inserted", "updated", "deleted", "rejected", "run"]);
+    let mut table = text::table(&[
+        "started (UTC)",
+        "state",
+        "time",
+        "blue",
+        "inserted",
+        "updated",
+        "deleted",
+        "rejected",
+        "run",
+    ]);
     for run in &answer.runs {
         let state = if run.is_current { run.state.clone() } else { format!("{}, history", run.state) };
         table.add_row([
@@ -81,17 +92,23 @@ fn print(answer: &Answer) {
         (None, _) => anstream::println!("{BAD}No run is applied to this database as it stands now.{BAD:#}"),
     }
     if answer.runs.iter().any(|run| !run.is_current) {
-        anstream::println!("Runs marked history were made on tables that have been dropped or restored since.");
+        anstream::println!(
+            "Runs marked history were made on tables that have been dropped or restored since."
+        );
     }
 }
 
 /// What a run wrote of one kind. A first run inserts what it applies.
 fn written(run: &Run, kind: &str) -> String {
-    let Some(tables) = run.tables.as_ref().and_then(serde_json::Value::as_array) else { return "·".to_owned() };
-    let sum = |pointer: &str| -> u64 {
-        tables.iter().filter_map(|table| table.pointer(pointer)?.as_u64()).sum()
+    let Some(tables) = run.tables.as_ref().and_then(serde_json::Value::as_array) else {
+        return "·".to_owned();
     };
-    let changes = sum("/changes/inserted") + sum("/changes/updated") + sum("/changes/deleted") + sum("/changes/unchanged");
+    let sum =
+        |pointer: &str| -> u64 { tables.iter().filter_map(|table| table.pointer(pointer)?.as_u64()).sum() };
+    let changes = sum("/changes/inserted")
+        + sum("/changes/updated")
+        + sum("/changes/deleted")
+        + sum("/changes/unchanged");
     let number = if changes == 0 && kind == "inserted" {
         sum("/applied") + sum("/repaired")
     } else {

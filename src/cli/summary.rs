@@ -48,8 +48,9 @@ const CHANGES: [Class<TableReport>; 8] = [
 /// Tables to which something happened, and the rest in one line.
 fn changes(report: &Report, verbose: bool) -> String {
     let with_rows = report.tables.iter().filter(|table| table.counts.source > 0 || !table.changes.is_none());
-    let (still, moving): (Vec<&TableReport>, Vec<&TableReport>) = with_rows
-        .partition(|table| !verbose && table.changes.is_none() && table.counts.rejected + table.counts.expired == 0);
+    let (still, moving): (Vec<&TableReport>, Vec<&TableReport>) = with_rows.partition(|table| {
+        !verbose && table.changes.is_none() && table.counts.rejected + table.counts.expired == 0
+    });
     let mut rows: Vec<(String, TableReport)> =
         moving.into_iter().map(|table| (table.table.clone(), table.clone())).collect();
     if let Some(first) = still.first() {

@@ -231,7 +231,8 @@ impl Checks<'_> {
 
     /// That the row a reference leads to will be there: it is staged, or it stands on green and stays as it is.
     fn has_parent(&self, foreign: &ForeignKey, joined: &str) -> String {
-        let exists = |table: &str, stays: &str| format!("exists (select from {table} p where {joined}{stays})");
+        let exists =
+            |table: &str, stays: &str| format!("exists (select from {table} p where {joined}{stays})");
         let staged = || exists(&self.stage.table(&foreign.parent), "");
         let on_green = |stays: &str| exists(&self.stage.kong_table(&foreign.parent), stays);
         match (self.plan.table(&foreign.parent), &self.gone) {
@@ -275,7 +276,8 @@ impl Checks<'_> {
             pairs.collect::<Vec<_>>()
         };
         let own_parts = (0..index.expressions.len()).map(|at| format!("o.part_{at}")).collect::<Vec<_>>();
-        let same_row = plan.key.iter().enumerate().map(|(at, name)| format!("o.own_{at} = s.{}", quote(name)));
+        let same_row =
+            plan.key.iter().enumerate().map(|(at, name)| format!("o.own_{at} = s.{}", quote(name)));
         let standing = format!(
             "exists (select from (select {}, {} from {} where {}) o where {} and ({}) is not distinct from ({}))",
             present(""),
@@ -292,9 +294,11 @@ impl Checks<'_> {
             return Ok(());
         }
         let equal = if index.nulls_distinct { "=" } else { "is not distinct from" };
-        let equal_parts =
-            (0..index.expressions.len()).map(|at| format!("m.part_{at} {equal} g.part_{at}")).collect::<Vec<_>>();
-        let restaged = plan.key.iter().enumerate().map(|(at, name)| format!("s.{} = g.own_{at}", quote(name)));
+        let equal_parts = (0..index.expressions.len())
+            .map(|at| format!("m.part_{at} {equal} g.part_{at}"))
+            .collect::<Vec<_>>();
+        let restaged =
+            plan.key.iter().enumerate().map(|(at, name)| format!("s.{} = g.own_{at}", quote(name)));
         let leaving = (0..plan.key.len()).map(|at| format!("d.key_{} = g.own_{at}", at + 1));
         let places = [
             ("staged_keys", present("s.")),
@@ -436,12 +440,7 @@ impl Place {
     }
 }
 
-async fn duplicates(
-    tx: &mut PgConnection,
-    place: &Place,
-    index: &Index,
-    standing: &str,
-) -> sqlx::Result<()> {
+async fn duplicates(tx: &mut PgConnection, place: &Place, index: &Index, standing: &str) -> sqlx::Result<()> {
     let (parts, covered) = (index.expressions.join(", "), covered(index));
     let repeated = if index.nulls_distinct {
         place.fill(include_str!("../../sql/checks/repeated.sql"), &[("parts", &parts), ("covered", &covered)])

@@ -91,8 +91,9 @@ impl<'a> Gone<'a> {
         let mut ordered = Vec::with_capacity(left.len());
         while !left.is_empty() {
             let waits = |table: &&GreenTable| {
-                let is_left =
-                    |key: &ForeignKey| key.parent != table.name && left.iter().any(|other| other.name == key.parent);
+                let is_left = |key: &ForeignKey| {
+                    key.parent != table.name && left.iter().any(|other| other.name == key.parent)
+                };
                 table.foreign_keys.iter().any(is_left)
             };
             let next = left.iter().position(|table| !waits(table)).unwrap_or(0);
@@ -148,16 +149,19 @@ impl<'a> Gone<'a> {
         let green = self.stage.green();
         let what = format!("cannot note which rows of \"{}\" are replaced", plan.table);
         let mut tx = green.begin().await?;
-        let sql = fill(include_str!("../../sql/merge/replaced.sql"), &[
-            ("gone", &self.table(&plan.table)),
-            ("touched", &self.touched(&plan.table)),
-            ("touched_keys", &ledger::key_columns(plan, "t").join(", ")),
-            ("table_ref", &self.stage.kong_table(&plan.table)),
-            ("touched_row", &ledger::same_key(plan, "t", "g")),
-            ("touched_staged", &ledger::same_key(plan, "t", "s")),
-            ("bootstrap", bootstrap),
-            ("stage", &self.stage.table(&plan.table)),
-        ]);
+        let sql = fill(
+            include_str!("../../sql/merge/replaced.sql"),
+            &[
+                ("gone", &self.table(&plan.table)),
+                ("touched", &self.touched(&plan.table)),
+                ("touched_keys", &ledger::key_columns(plan, "t").join(", ")),
+                ("table_ref", &self.stage.kong_table(&plan.table)),
+                ("touched_row", &ledger::same_key(plan, "t", "g")),
+                ("touched_staged", &ledger::same_key(plan, "t", "s")),
+                ("bootstrap", bootstrap),
+                ("stage", &self.stage.table(&plan.table)),
+            ],
+        );
         let done = sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| green.explain(e, &what))?;
         tx.commit().await.map_err(|e| green.explain(e, &what))?;
         Ok(done.rows_affected())
@@ -193,9 +197,12 @@ impl<'a> Gone<'a> {
         ];
         let places: Vec<(&str, &str)> = places.iter().map(|(name, value)| (*name, value.as_str())).collect();
         if plan.writer == Writer::Traffic {
-            sqlx::raw_sql(fill(include_str!("../../sql/merge/cascaded.sql"), &places)).execute(&mut *tx).await?;
+            sqlx::raw_sql(fill(include_str!("../../sql/merge/cascaded.sql"), &places))
+                .execute(&mut *tx)
+                .await?;
         }
-        let pulled = sqlx::raw_sql(fill(include_str!("../../sql/merge/pull_in.sql"), &places)).execute(tx).await?;
+        let pulled =
+            sqlx::raw_sql(fill(include_str!("../../sql/merge/pull_in.sql"), &places)).execute(tx).await?;
         Ok(pulled.rows_affected())
     }
 
@@ -203,7 +210,9 @@ impl<'a> Gone<'a> {
     /// the last look, when rows that were moved to another parent refer to it already.
     pub async fn close(&self, tx: &mut PgConnection, applying: bool) -> Result<Vec<InTheWay>> {
         let mut found = Vec::new();
-        let what = |table: &GreenTable| format!("cannot look for rows of \"{}\" that hang on rows that leave", table.name);
+        let what = |table: &GreenTable| {
+            format!("cannot look for rows of \"{}\" that hang on rows that leave", table.name)
+        };
         for table in self.tables() {
             let referring = self.referring(tx, table).await;
             let referring = referring.map_err(|e| self.stage.green().explain(e, &what(table)))?;
@@ -212,7 +221,9 @@ impl<'a> Gone<'a> {
             let goes_along = plan.is_none() && (self.replace || self.writer(&table.name) == Writer::Traffic);
             let late = applying && self.writer(&table.name) == Writer::Traffic;
             if goes_along || late {
-                self.cascade(tx, table, &referring).await.map_err(|e| self.stage.green().explain(e, &what(table)))?;
+                self.cascade(tx, table, &referring)
+                    .await
+                    .map_err(|e| self.stage.green().explain(e, &what(table)))?;
             }
             let keys = self
                 .unexplained(tx, table, &referring, applying)
@@ -226,12 +237,14 @@ impl<'a> Gone<'a> {
             let referring = self.referring(tx, table).await;
             let referring = referring.map_err(|e| self.stage.green().explain(e, &what(table)))?;
             let Some(referring) = referring else { continue };
-            let sql = fill("select exists (select from {table} g where {referring})", &[
-                ("table", &self.stage.kong_table(&table.name)),
-                ("referring", &referring),
-            ]);
-            let there: bool =
-                query_scalar(sql).fetch_one(&mut *tx).await.map_err(|e| self.stage.green().explain(e, &what(table)))?;
+            let sql = fill(
+                "select exists (select from {table} g where {referring})",
+                &[("table", &self.stage.kong_table(&table.name)), ("referring", &referring)],
+            );
+            let there: bool = query_scalar(sql)
+                .fetch_one(&mut *tx)
+                .await
+                .map_err(|e| self.stage.green().explain(e, &what(table)))?;
             if there {
                 found.push(InTheWay { table: table.name.clone(), keys: Vec::new() });
             }
@@ -240,14 +253,17 @@ impl<'a> Gone<'a> {
     }
 
     async fn cascade(&self, tx: &mut PgConnection, table: &GreenTable, referring: &str) -> sqlx::Result<()> {
-        let sql = fill(include_str!("../../sql/merge/cascaded.sql"), &[
-            ("gone", &self.table(&table.name)),
-            ("present_keys", &self.keys(table)),
-            ("table_ref", &self.stage.kong_table(&table.name)),
-            ("referring", referring),
-            ("leaving", &self.leaving(table)),
-            ("not_ours", ""),
-        ]);
+        let sql = fill(
+            include_str!("../../sql/merge/cascaded.sql"),
+            &[
+                ("gone", &self.table(&table.name)),
+                ("present_keys", &self.keys(table)),
+                ("table_ref", &self.stage.kong_table(&table.name)),
+                ("referring", referring),
+                ("leaving", &self.leaving(table)),
+                ("not_ours", ""),
+            ],
+        );
         sqlx::raw_sql(sql).execute(tx).await.map(|_| ())
     }
 
@@ -258,8 +274,11 @@ impl<'a> Gone<'a> {
         referring: &str,
         applying: bool,
     ) -> sqlx::Result<Vec<String>> {
-        let mut stays =
-            format!("and not exists (select from {} d where {})", self.table(&table.name), self.leaving(table));
+        let mut stays = format!(
+            "and not exists (select from {} d where {})",
+            self.table(&table.name),
+            self.leaving(table)
+        );
         if let (false, Some(plan)) = (applying, self.plan.table(&table.name)) {
             stays.push_str(&format!(
                 "\n  and not exists (select from {} s where {})",
@@ -267,13 +286,16 @@ impl<'a> Gone<'a> {
                 super::apply::same_key(plan)
             ));
         }
-        let sql = fill(include_str!("../../sql/merge/in_the_way.sql"), &[
-            ("key", &key(&table.primary_key, "g")),
-            ("table_ref", &self.stage.kong_table(&table.name)),
-            ("referring", referring),
-            ("stays", &stays),
-            ("limit", &(NAMED + 1).to_string()),
-        ]);
+        let sql = fill(
+            include_str!("../../sql/merge/in_the_way.sql"),
+            &[
+                ("key", &key(&table.primary_key, "g")),
+                ("table_ref", &self.stage.kong_table(&table.name)),
+                ("referring", referring),
+                ("stays", &stays),
+                ("limit", &(NAMED + 1).to_string()),
+            ],
+        );
         query_scalar(sql).fetch_all(tx).await
     }
 
@@ -281,11 +303,14 @@ impl<'a> Gone<'a> {
     pub async fn leave(&self, tx: &mut PgConnection) -> Result<BTreeMap<String, BTreeMap<String, u64>>> {
         let mut counts = BTreeMap::new();
         for table in self.tables().into_iter().rev() {
-            let sql = fill(include_str!("../../sql/merge/leave.sql"), &[
-                ("table_ref", &self.stage.kong_table(&table.name)),
-                ("gone", &self.table(&table.name)),
-                ("leaving", &self.leaving(table)),
-            ]);
+            let sql = fill(
+                include_str!("../../sql/merge/leave.sql"),
+                &[
+                    ("table_ref", &self.stage.kong_table(&table.name)),
+                    ("gone", &self.table(&table.name)),
+                    ("leaving", &self.leaving(table)),
+                ],
+            );
             let what = format!("cannot delete rows of \"{}\"", table.name);
             let rows: Vec<(String, i64)> = super::statement::query_as(sql)
                 .fetch_all(&mut *tx)
@@ -305,8 +330,10 @@ impl<'a> Gone<'a> {
         for table in self.tables() {
             let sql = fill("select exists (select from {gone})", &[("gone", &self.table(&table.name))]);
             let what = "cannot look which rows leave green";
-            let some: bool =
-                query_scalar(sql).fetch_one(&mut *tx).await.map_err(|e| self.stage.green().explain(e, what))?;
+            let some: bool = query_scalar(sql)
+                .fetch_one(&mut *tx)
+                .await
+                .map_err(|e| self.stage.green().explain(e, what))?;
             if some {
                 left.insert(table.name.clone());
             }
@@ -333,18 +360,18 @@ impl<'a> Gone<'a> {
     }
 
     fn referring_by(&self, foreign: &ForeignKey, parent: &GreenTable) -> String {
-            let pairs: Vec<String> = foreign
-                .columns
-                .iter()
-                .zip(&foreign.parent_columns)
-                .map(|(child, parent)| format!("p.{} = g.{}", quote(parent), quote(child)))
-                .collect();
-            let leaving: Vec<String> = parent
-                .primary_key
-                .iter()
-                .enumerate()
-                .map(|(at, name)| format!("x.key_{} = p.{}", at + 1, quote(name)))
-                .collect();
+        let pairs: Vec<String> = foreign
+            .columns
+            .iter()
+            .zip(&foreign.parent_columns)
+            .map(|(child, parent)| format!("p.{} = g.{}", quote(parent), quote(child)))
+            .collect();
+        let leaving: Vec<String> = parent
+            .primary_key
+            .iter()
+            .enumerate()
+            .map(|(at, name)| format!("x.key_{} = p.{}", at + 1, quote(name)))
+            .collect();
         format!(
             "exists (select from {} x join {} p on {} where {})",
             self.table(&parent.name),

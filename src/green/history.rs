@@ -67,12 +67,13 @@ pub async fn runs(green: &Green, limit: i64) -> Result<Vec<Run>> {
     if !there {
         return Ok(Vec::new());
     }
-    let runs: Vec<Json<Run>> = query_scalar(fill(include_str!("../../sql/journal/runs.sql"), &[("work", &work)]))
-        .bind(green.kong_schema())
-        .bind(limit)
-        .fetch_all(&mut *tx)
-        .await
-        .map_err(|e| green.explain(e, what))?;
+    let runs: Vec<Json<Run>> =
+        query_scalar(fill(include_str!("../../sql/journal/runs.sql"), &[("work", &work)]))
+            .bind(green.kong_schema())
+            .bind(limit)
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(|e| green.explain(e, what))?;
     tx.rollback().await.map_err(|e| green.explain(e, what))?;
     Ok(runs.into_iter().map(|Json(run)| run).collect())
 }
@@ -92,8 +93,7 @@ pub async fn belongings(green: &Green) -> Result<Vec<Belonging>> {
 
 /// Removes our schema. Refused while a run is at work, and where something stands in it that we did not make.
 pub async fn remove(green: &Green, found: &[Belonging]) -> Result<()> {
-    let strangers: Vec<&str> =
-        found.iter().filter(|one| !one.is_ours).map(|one| one.name.as_str()).collect();
+    let strangers: Vec<&str> = found.iter().filter(|one| !one.is_ours).map(|one| one.name.as_str()).collect();
     if !strangers.is_empty() {
         return Err(Error::refused(format!(
             "the schema \"{}\" on green holds what kongferry did not make: {}",

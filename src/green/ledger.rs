@@ -117,12 +117,11 @@ impl Ledger {
                 .await
                 .map_err(|e| green.explain(e, what))?;
         let sql = "select xid from {work}.writer where database_id = $1 order by entered_at";
-        let writers =
-            query_scalar(fill(sql, &[("work", &work)]))
-                .bind(&database_id)
-                .fetch_all(&mut *tx)
-                .await
-                .map_err(|e| green.explain(e, what))?;
+        let writers = query_scalar(fill(sql, &[("work", &work)]))
+            .bind(&database_id)
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(|e| green.explain(e, what))?;
         tx.rollback().await.map_err(|e| green.explain(e, what))?;
         let of_this_key =
             |(name, key): (String, Vec<String>)| (plan.table(&name)?.key == key).then_some(name);
@@ -276,13 +275,14 @@ pub fn written_here(alias: &str) -> String {
 async fn database_id(green: &Green) -> Result<String> {
     let what = "cannot ask green which database it is";
     let mut tx = green.begin_snapshot().await?;
-    let oid: String =
-        query_scalar("select oid::text from pg_database where datname = current_database()")
-            .fetch_one(&mut *tx)
-            .await
-            .map_err(|e| green.explain(e, what))?;
-    let server: Option<String> =
-        query_scalar("select system_identifier::text from pg_control_system()").fetch_one(&mut *tx).await.ok();
+    let oid: String = query_scalar("select oid::text from pg_database where datname = current_database()")
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(|e| green.explain(e, what))?;
+    let server: Option<String> = query_scalar("select system_identifier::text from pg_control_system()")
+        .fetch_one(&mut *tx)
+        .await
+        .ok();
     // Refused or not, nothing of this transaction is wanted any more.
     let _ = tx.rollback().await;
     Ok(format!("{}/{oid}", server.unwrap_or_default()))
@@ -301,29 +301,33 @@ impl Ledger {
 
     /// Makes the ledger of a table that has none.
     pub async fn create(&self, green: &Green, tx: &mut PgConnection, plan: &TablePlan) -> sqlx::Result<()> {
-    let table_ref = format!("{}.{}", quote(green.kong_schema()), quote(&plan.table));
-    let keys: Vec<String> =
-        plan.key.iter().zip(key_columns(plan, "")).map(|(name, own)| format!("g.{} as {own}", quote(name))).collect();
-    let names: Vec<String> = plan.key.iter().map(|name| literal(name)).collect();
-    let expiry = plan
-        .expiry
-        .as_ref()
-        .map_or_else(|| "null::timestamptz".to_owned(), |column| format!("g.{}", quote(column)));
-    let sql = fill(
-        include_str!("../../sql/ledger/create.sql"),
-        &[
-            ("ledger", &relation(green, &plan.table)),
-            ("keys", &keys.join(", ")),
-            ("expiry", &expiry),
-            ("table_ref", &table_ref),
-            ("table_ref_literal", &literal(&table_ref)),
-            ("work", &quote(green.work_schema())),
-            ("table", &literal(&plan.table)),
-            ("database_id", &literal(&self.database_id)),
-            ("key_columns", &format!("array[{}]::text[]", names.join(", "))),
-        ],
-    );
-    sqlx::raw_sql(sql).execute(tx).await.map(|_| ())
+        let table_ref = format!("{}.{}", quote(green.kong_schema()), quote(&plan.table));
+        let keys: Vec<String> = plan
+            .key
+            .iter()
+            .zip(key_columns(plan, ""))
+            .map(|(name, own)| format!("g.{} as {own}", quote(name)))
+            .collect();
+        let names: Vec<String> = plan.key.iter().map(|name| literal(name)).collect();
+        let expiry = plan
+            .expiry
+            .as_ref()
+            .map_or_else(|| "null::timestamptz".to_owned(), |column| format!("g.{}", quote(column)));
+        let sql = fill(
+            include_str!("../../sql/ledger/create.sql"),
+            &[
+                ("ledger", &relation(green, &plan.table)),
+                ("keys", &keys.join(", ")),
+                ("expiry", &expiry),
+                ("table_ref", &table_ref),
+                ("table_ref_literal", &literal(&table_ref)),
+                ("work", &quote(green.work_schema())),
+                ("table", &literal(&plan.table)),
+                ("database_id", &literal(&self.database_id)),
+                ("key_columns", &format!("array[{}]::text[]", names.join(", "))),
+            ],
+        );
+        sqlx::raw_sql(sql).execute(tx).await.map(|_| ())
     }
 }
 

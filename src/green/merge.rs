@@ -105,7 +105,9 @@ impl Apply<'_> {
     pub async fn by_hand(&self, tx: &mut PgConnection, merge: &Merge<'_>) -> Result<Vec<ByHand>> {
         let mut found = Vec::new();
         let admin = self.plan.moved.iter().filter(|table| table.writer == Writer::Admin);
-        for table in admin.filter(|table| merge.touched.get(&table.table).is_some_and(|rows| !rows.is_empty())) {
+        for table in
+            admin.filter(|table| merge.touched.get(&table.table).is_some_and(|rows| !rows.is_empty()))
+        {
             let what = format!("cannot look for rows of \"{}\" that were changed on green", table.table);
             let sql = filled(include_str!("../../sql/merge/by_hand.sql"), &self.places(merge, table));
             let rows: Vec<(String, String, i64)> =
@@ -128,10 +130,16 @@ impl Apply<'_> {
     /// Tables whose rows cannot be told apart on green, and that hold some: nobody could say which of them changed.
     pub async fn without_key(&self, tx: &mut PgConnection) -> Result<Option<Error>> {
         for table in self.plan.moved.iter().filter(|table| table.key.is_empty()) {
-            let sql =
-                fill("select exists (select from {table})", &[("table", &self.stage.kong_table(&table.table))]);
+            let sql = fill(
+                "select exists (select from {table})",
+                &[("table", &self.stage.kong_table(&table.table))],
+            );
             let what = format!("cannot look into green's table \"{}\"", table.table);
-            if query_scalar(sql).fetch_one(&mut *tx).await.map_err(|e| self.stage.green().explain(e, &what))? {
+            if query_scalar(sql)
+                .fetch_one(&mut *tx)
+                .await
+                .map_err(|e| self.stage.green().explain(e, &what))?
+            {
                 return Ok(Some(
                     Error::refused(format!(
                         "green's table \"{}\" has no primary key and holds rows: which of them changed cannot be told",
@@ -159,22 +167,30 @@ impl Apply<'_> {
             let sql = filled(include_str!("../../sql/merge/forecast.sql"), &self.places(merge, table));
             let (inserted, updated, deleted, at_work): (i64, i64, i64, i64) =
                 query_as(sql).fetch_one(&mut *tx).await.map_err(|e| self.stage.green().explain(e, &what))?;
-            forecasts.insert(table.table.clone(), Forecast {
-                inserted: number(inserted),
-                updated: number(updated),
-                deleted: number(deleted),
-                at_work: number(at_work),
-            });
+            forecasts.insert(
+                table.table.clone(),
+                Forecast {
+                    inserted: number(inserted),
+                    updated: number(updated),
+                    deleted: number(deleted),
+                    at_work: number(at_work),
+                },
+            );
         }
         Ok(forecasts)
     }
 
     /// Locks what the run changes, and makes sure that it is still as it was when it was looked at.
-    pub(super) async fn lock_for_merge(&self, tx: &mut PgConnection, merge: &Merge<'_>) -> Result<BTreeSet<String>> {
+    pub(super) async fn lock_for_merge(
+        &self,
+        tx: &mut PgConnection,
+        merge: &Merge<'_>,
+    ) -> Result<BTreeSet<String>> {
         let what = "cannot lock Kong's tables on green";
         let mut at_work = merge.gone.left_by(tx).await?;
         for table in &self.plan.moved {
-            let sql = fill("select exists (select from {stage})", &[("stage", &self.stage.table(&table.table))]);
+            let sql =
+                fill("select exists (select from {stage})", &[("stage", &self.stage.table(&table.table))]);
             if query_scalar(sql).fetch_one(&mut *tx).await.map_err(|e| self.stage.green().explain(e, what))? {
                 at_work.insert(table.table.clone());
             }
@@ -182,14 +198,21 @@ impl Apply<'_> {
         if merge.online {
             // Who waits for us waits for what we wait for: better to let go soon, and to come again.
             let patience = "set local lock_timeout = '2s'";
-            sqlx::raw_sql(patience).execute(&mut *tx).await.map_err(|e| self.stage.green().explain(e, what))?;
+            sqlx::raw_sql(patience)
+                .execute(&mut *tx)
+                .await
+                .map_err(|e| self.stage.green().explain(e, what))?;
             for table in self.plan.moved.iter().filter(|table| at_work.contains(&table.table)) {
                 let sql = filled(include_str!("../../sql/merge/lock_rows.sql"), &self.places(merge, table));
-                sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| self.stage.green().explain(e, what))?;
+                sqlx::raw_sql(sql)
+                    .execute(&mut *tx)
+                    .await
+                    .map_err(|e| self.stage.green().explain(e, what))?;
             }
         } else if !at_work.is_empty() {
             let tables: Vec<String> = at_work.iter().map(|table| self.stage.kong_table(table)).collect();
-            let sql = fill("lock table {tables} in share row exclusive mode", &[("tables", &tables.join(", "))]);
+            let sql =
+                fill("lock table {tables} in share row exclusive mode", &[("tables", &tables.join(", "))]);
             sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| self.stage.green().explain(e, what))?;
         }
         for table in self.plan.moved.iter().filter(|table| at_work.contains(&table.table)) {
@@ -259,7 +282,9 @@ impl Apply<'_> {
         }
         for table in &tables {
             self.keep_ledger(tx, merge, table).await.map_err(|e| {
-                self.stage.green().explain(e, &format!("cannot bring the ledger of \"{}\" up to date", table.table))
+                self.stage
+                    .green()
+                    .explain(e, &format!("cannot bring the ledger of \"{}\" up to date", table.table))
             })?;
         }
         Ok(applied)
@@ -272,13 +297,18 @@ impl Apply<'_> {
         if plan.key.is_empty() || !query_scalar::<bool>(sql).fetch_one(&mut *tx).await? {
             return Ok(());
         }
-        let is_parent =
-            self.catalog.tables.values().any(|own| own.foreign_keys.iter().any(|key| key.parent == plan.table));
+        let is_parent = self
+            .catalog
+            .tables
+            .values()
+            .any(|own| own.foreign_keys.iter().any(|key| key.parent == plan.table));
         if let (Some(expiry), false) = (&plan.expiry, is_parent) {
             // Kong sees them no more, but their unique values are still taken.
             let places = [("table", self.stage.kong_table(&plan.table)), ("expiry", quote(expiry))];
             let places = places.each_ref().map(|(name, value)| (*name, value.as_str()));
-            sqlx::raw_sql(fill("delete from {table} where {expiry} <= now()", &places)).execute(&mut *tx).await?;
+            sqlx::raw_sql(fill("delete from {table} where {expiry} <= now()", &places))
+                .execute(&mut *tx)
+                .await?;
         }
         for index in unique_values(table) {
             let Some((column, value)) = self.freeable(plan, table, index) else { continue };
@@ -286,7 +316,9 @@ impl Apply<'_> {
             places.push(("freed", format!("{} = {value}", quote(column))));
             places.push(("parts", columns(&index.named, "g")));
             places.push(("staged_parts", columns(&index.named, "s")));
-            sqlx::raw_sql(filled(include_str!("../../sql/merge/free.sql"), &places)).execute(&mut *tx).await?;
+            sqlx::raw_sql(filled(include_str!("../../sql/merge/free.sql"), &places))
+                .execute(&mut *tx)
+                .await?;
         }
         Ok(())
     }
@@ -299,7 +331,8 @@ impl Apply<'_> {
         index: &Index,
     ) -> Option<(&'c str, String)> {
         let workspace = self.map.names.workspace_column.as_deref();
-        let refers = |name: &str| table.foreign_keys.iter().any(|key| key.columns.iter().any(|own| own == name));
+        let refers =
+            |name: &str| table.foreign_keys.iter().any(|key| key.columns.iter().any(|own| own == name));
         let mut candidates: Vec<_> = table
             .columns
             .iter()
@@ -312,7 +345,12 @@ impl Apply<'_> {
                 return Some((column.name.as_str(), "null".to_owned()));
             }
             let is_text = column.column_type == "text" && !refers(&column.name);
-            is_text.then(|| (column.name.as_str(), "'kongferry ' || g.ctid::text || ' ' || txid_current()::text".to_owned()))
+            is_text.then(|| {
+                (
+                    column.name.as_str(),
+                    "'kongferry ' || g.ctid::text || ' ' || txid_current()::text".to_owned(),
+                )
+            })
         })
     }
 
@@ -337,23 +375,36 @@ impl Apply<'_> {
         sqlx::raw_sql(sql).execute(tx).await.map(|_| ())
     }
 
-    async fn keep_ledger(&self, tx: &mut PgConnection, merge: &Merge<'_>, plan: &TablePlan) -> sqlx::Result<()> {
+    async fn keep_ledger(
+        &self,
+        tx: &mut PgConnection,
+        merge: &Merge<'_>,
+        plan: &TablePlan,
+    ) -> sqlx::Result<()> {
         if plan.key.is_empty() {
             return Ok(());
         }
-        let sql = fill(include_str!("../../sql/ledger/forget.sql"), &[
-            ("ledger", &ledger::relation(self.stage.green(), &plan.table)),
-            ("stage", &self.stage.table(&plan.table)),
-            ("gone", &merge.gone.table(&plan.table)),
-            ("same_staged", &ledger::same_key(plan, "l", "s")),
-            ("same_gone", &gone_key(plan)),
-        ]);
+        let sql = fill(
+            include_str!("../../sql/ledger/forget.sql"),
+            &[
+                ("ledger", &ledger::relation(self.stage.green(), &plan.table)),
+                ("stage", &self.stage.table(&plan.table)),
+                ("gone", &merge.gone.table(&plan.table)),
+                ("same_staged", &ledger::same_key(plan, "l", "s")),
+                ("same_gone", &gone_key(plan)),
+            ],
+        );
         sqlx::raw_sql(sql).execute(&mut *tx).await?;
         self.enter(tx, plan, true).await
     }
 
     /// Enters what stands on green of the stage. `careful` where green may hold a row of its own in its place.
-    pub(super) async fn enter(&self, tx: &mut PgConnection, plan: &TablePlan, careful: bool) -> sqlx::Result<()> {
+    pub(super) async fn enter(
+        &self,
+        tx: &mut PgConnection,
+        plan: &TablePlan,
+        careful: bool,
+    ) -> sqlx::Result<()> {
         let staged: Vec<String> = plan.key.iter().map(|name| format!("s.{}", quote(name))).collect();
         let column = plan.expiry.as_deref().map(quote);
         let alias = if careful { "g" } else { "s" };
@@ -365,15 +416,18 @@ impl Apply<'_> {
         if careful && plan.writer == Writer::Traffic {
             alive = format!("{alive} and ({} or ({}))", ledger::written_here("g"), same_row(plan));
         }
-        let sql = fill(include_str!("../../sql/ledger/enter.sql"), &[
-            ("ledger", &ledger::relation(self.stage.green(), &plan.table)),
-            ("keys", &ledger::key_columns(plan, "").join(", ")),
-            ("staged_keys", &staged.join(", ")),
-            ("expiry", &column.map_or_else(|| "null".to_owned(), |column| format!("{alias}.{column}"))),
-            ("stage", &self.stage.table(&plan.table)),
-            ("joined", &joined),
-            ("alive", &alive),
-        ]);
+        let sql = fill(
+            include_str!("../../sql/ledger/enter.sql"),
+            &[
+                ("ledger", &ledger::relation(self.stage.green(), &plan.table)),
+                ("keys", &ledger::key_columns(plan, "").join(", ")),
+                ("staged_keys", &staged.join(", ")),
+                ("expiry", &column.map_or_else(|| "null".to_owned(), |column| format!("{alias}.{column}"))),
+                ("stage", &self.stage.table(&plan.table)),
+                ("joined", &joined),
+                ("alive", &alive),
+            ],
+        );
         sqlx::raw_sql(sql).execute(tx).await.map(|_| ())
     }
 }

@@ -139,12 +139,15 @@ fn jsonb(field: &[u8]) -> [u8; 32] {
 
 fn jsonb_array(hasher: &mut Sha256, field: &[u8]) {
     // Dimensions, a flag, the type, and per dimension its length and lower bound; then the elements as fields.
-    let Some(dimensions) = field.get(..4).and_then(|bytes| bytes.try_into().ok()).map(i32::from_be_bytes) else {
+    let Some(dimensions) = field.get(..4).and_then(|bytes| bytes.try_into().ok()).map(i32::from_be_bytes)
+    else {
         return add(hasher, field);
     };
     let mut at = 12 + usize::try_from(dimensions).unwrap_or(0) * 8;
     add(hasher, field.get(12..at).unwrap_or_default());
-    while let Some(length) = field.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(i32::from_be_bytes) {
+    while let Some(length) =
+        field.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(i32::from_be_bytes)
+    {
         at += 4;
         let end = at + usize::try_from(length).unwrap_or(0);
         match field.get(at..end) {
@@ -321,7 +324,8 @@ mod tests {
     #[test]
     fn neighbouring_fields_do_not_run_into_each_other() {
         let digester = Digester { key: vec![0], columns: vec![Shape::Plain, Shape::Plain] };
-        let mark = |one: &'static [u8], two: &'static [u8]| digester.mark_fields(&[Some(one), Some(two)]).unwrap();
+        let mark =
+            |one: &'static [u8], two: &'static [u8]| digester.mark_fields(&[Some(one), Some(two)]).unwrap();
         assert_ne!(mark(b"ab", b"c").digest, mark(b"a", b"bc").digest);
         assert_eq!(mark(b"a", b"c").key, mark(b"a", b"b").key);
         assert_ne!(

@@ -120,8 +120,10 @@ pub async fn run(
     let plan = Arc::new(inspection.plan.clone());
     let ledger = Ledger::read(green, &plan).await?;
     if ledger.is_empty() {
-        return Err(Error::refused("no run has been applied to this database, so there is nothing to compare with")
-            .remedy("Run migrate first; the ledger that it leaves on green says what was written."));
+        return Err(Error::refused(
+            "no run has been applied to this database, so there is nothing to compare with",
+        )
+        .remedy("Run migrate first; the ledger that it leaves on green says what was written."));
     }
     let left_behind = crate::green::journal::left_behind(green).await?;
     let comparing = Comparing {
@@ -159,7 +161,12 @@ pub async fn run(
             continue;
         }
         let deleted_keys = deleted_keys(&comparison, &ledger, green, table).await?;
-        drift.tables.push(TableDrift { table: table.table.clone(), writer: table.writer, counts, deleted_keys });
+        drift.tables.push(TableDrift {
+            table: table.table.clone(),
+            writer: table.writer,
+            counts,
+            deleted_keys,
+        });
     }
     drift.clean = drift.admin.is_none();
     drift.seconds = began.elapsed().as_secs_f64();
@@ -173,11 +180,15 @@ fn counts(comparison: &Comparison, table: &str) -> Counts {
     let matters = |key: &crate::mapping::digest::Short, touch: Touch| {
         touch != Touch::Removed || !difference.gone.contains_key(key)
     };
-    let on_green = touched.into_iter().flatten().filter(|(key, (touch, _))| matters(key, *touch)).count() as u64;
-    let removed = |key: &crate::mapping::digest::Short| touched.and_then(|rows| rows.get(key)).is_some_and(|(touch, _)| *touch == Touch::Removed);
+    let on_green =
+        touched.into_iter().flatten().filter(|(key, (touch, _))| matters(key, *touch)).count() as u64;
+    let removed = |key: &crate::mapping::digest::Short| {
+        touched.and_then(|rows| rows.get(key)).is_some_and(|(touch, _)| *touch == Touch::Removed)
+    };
     let is_edited = |key: &crate::mapping::digest::Short| touched.is_some_and(|rows| rows.contains_key(key));
     let changed = difference.known.iter().filter(|key| !is_edited(*key)).count() as u64;
-    let added = difference.wanted.iter().filter(|key| !difference.known.contains(*key) && !is_edited(*key)).count();
+    let added =
+        difference.wanted.iter().filter(|key| !difference.known.contains(*key) && !is_edited(*key)).count();
     let of = |wanted: super::marks::Why| {
         difference.gone.iter().filter(|(key, why)| **why == wanted && !removed(key)).count() as u64
     };

@@ -105,7 +105,9 @@ pub const FAULTS: &[Fault] = &[
 /// The fault that a code of PostgreSQL's stands for.
 pub fn of_sqlstate(code: &str) -> Option<&'static Fault> {
     let exact = FAULTS.iter().find(|fault| fault.sqlstates.contains(&code));
-    exact.or_else(|| FAULTS.iter().find(|fault| code.get(..2).is_some_and(|class| fault.sqlstates.contains(&class))))
+    exact.or_else(|| {
+        FAULTS.iter().find(|fault| code.get(..2).is_some_and(|class| fault.sqlstates.contains(&class)))
+    })
 }
 
 /// Waits before an apply is tried again; nothing where it must not be.
@@ -146,7 +148,11 @@ mod tests {
         for fault in FAULTS {
             let line = format!("| {} | {} |", fault.side, fault.what);
             assert!(page.contains(&line), "docs/incremental.md lacks {line}");
-            assert!(page.contains(&format!("| {} |", fault.remedy)), "docs/incremental.md lacks {}", fault.remedy);
+            assert!(
+                page.contains(&format!("| {} |", fault.remedy)),
+                "docs/incremental.md lacks {}",
+                fault.remedy
+            );
         }
     }
 }

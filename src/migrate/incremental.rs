@@ -123,8 +123,7 @@ impl Comparing<'_> {
                 .await?;
         }
         let here = self.left_behind.iter().filter(|one| one.table_name == table.table);
-        let rejected: HashSet<Short> =
-            here.filter_map(|one| one.mark.as_deref()?.try_into().ok()).collect();
+        let rejected: HashSet<Short> = here.filter_map(|one| one.mark.as_deref()?.try_into().ok()).collect();
         let rules = Rules {
             rejected: &rejected,
             merge_by_key: table.writer == Writer::Traffic,
@@ -189,7 +188,8 @@ impl Comparison {
             if let Some(touched) = self.touched.get(&table.table) {
                 gone.note_touched(table, touched).await?;
             }
-            let Some(difference) = self.differences.get(&table.table).filter(|one| !one.gone.is_empty()) else {
+            let Some(difference) = self.differences.get(&table.table).filter(|one| !one.gone.is_empty())
+            else {
                 continue;
             };
             let mut rows: Vec<(&'static str, Vec<u8>)> = Vec::with_capacity(difference.gone.len());

@@ -95,9 +95,9 @@ fn read(bytes: &[u8]) -> Option<BlueMark> {
 }
 
 fn full(error: std::io::Error) -> Error {
-    Error::new(Kind::Io, "cannot keep digests in the directory for temporary files").source(error).remedy(
-        "Set TMPDIR to a directory with more room: a run compares with about 100 bytes per row.",
-    )
+    Error::new(Kind::Io, "cannot keep digests in the directory for temporary files")
+        .source(error)
+        .remedy("Set TMPDIR to a directory with more room: a run compares with about 100 bytes per row.")
 }
 
 /// Why a row leaves green.
@@ -218,7 +218,8 @@ impl Difference {
         for (key, mark) in known {
             let touch = touched.get(&key).map(|(touch, _)| *touch);
             let kept = rules.merge_by_key && !rules.replace && touch == Some(Touch::Edited);
-            let over = mark.expiry.is_some_and(|at| at <= rules.now.saturating_add(SAME_EXPIRY.cast_signed()));
+            let over =
+                mark.expiry.is_some_and(|at| at <= rules.now.saturating_add(SAME_EXPIRY.cast_signed()));
             if !kept {
                 self.gone.insert(key, if over { Why::Expired } else { Why::Deleted });
             }
@@ -264,16 +265,25 @@ mod tests {
         spool
     }
 
-    fn compared(blue: &[BlueMark], ledger: &[BlueMark], touched: &TouchedRows, rules: Rules<'_>) -> Difference {
+    fn compared(
+        blue: &[BlueMark],
+        ledger: &[BlueMark],
+        touched: &TouchedRows,
+        rules: Rules<'_>,
+    ) -> Difference {
         compare(spool(blue), spool(ledger), touched, rules).expect("compared")
     }
 
     #[test]
     fn entries_come_back_as_they_were() {
         let rows: Vec<BlueMark> = (0..=255)
-            .map(|n| BlueMark { rejected: n % 3 == 0, ..row(n, 9, (n % 2 == 0).then_some(i64::from(n) - 128)) })
+            .map(|n| BlueMark {
+                rejected: n % 3 == 0,
+                ..row(n, 9, (n % 2 == 0).then_some(i64::from(n) - 128))
+            })
             .collect();
-        let mut back: Vec<BlueMark> = spool(&rows).partitions().flat_map(|part| part.expect("readable")).collect();
+        let mut back: Vec<BlueMark> =
+            spool(&rows).partitions().flat_map(|part| part.expect("readable")).collect();
         back.sort_by_key(|row| row.mark.key);
         assert_eq!(back, rows);
     }
@@ -299,7 +309,8 @@ mod tests {
     #[test]
     fn an_expiry_further_away_than_two_seconds_is_a_change() {
         let found = |on_blue: Option<i64>| {
-            compared(&[row(1, 1, on_blue)], &[row(1, 1, Some(10_000_000))], &TouchedRows::new(), rules()).changed
+            compared(&[row(1, 1, on_blue)], &[row(1, 1, Some(10_000_000))], &TouchedRows::new(), rules())
+                .changed
         };
         assert_eq!(found(Some(12_000_000)), 0);
         assert_eq!(found(Some(12_000_001)), 1);
@@ -328,7 +339,8 @@ mod tests {
         assert_eq!((admin.unchanged, admin.wanted.len(), admin.gone.len()), (0, 2, 1));
         let traffic = compared(&blue, &ledger, &touched, Rules { merge_by_key: true, ..rules() });
         assert_eq!((traffic.greens_own, traffic.wanted.len(), traffic.gone.len()), (2, 0, 0));
-        let replaced = compared(&blue, &ledger, &touched, Rules { merge_by_key: true, replace: true, ..rules() });
+        let replaced =
+            compared(&blue, &ledger, &touched, Rules { merge_by_key: true, replace: true, ..rules() });
         assert_eq!((replaced.greens_own, replaced.wanted.len(), replaced.gone.len()), (0, 2, 1));
     }
 

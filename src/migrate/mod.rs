@@ -187,7 +187,9 @@ impl Run<'_> {
         self.check(&stage, &mut work).await?;
         failpoints::reached("checked").await;
         file.accepted_before.extend(
-            work.left_behind.iter().map(|one| (one.table_name.clone(), spelled(&one.key), one.reason.clone())),
+            work.left_behind
+                .iter()
+                .map(|one| (one.table_name.clone(), spelled(&one.key), one.reason.clone())),
         );
         let written = self.write_rejects(&stage, file).await?;
         let refusal = self.refusal(&stage, &mut work, &written).await?;
@@ -274,7 +276,12 @@ impl Run<'_> {
         ))
     }
 
-    async fn stage_rows(&self, stage: &Stage, plan: &Arc<KeyspacePlan>, wanted: Vec<Wanted>) -> Result<Vec<Loaded>> {
+    async fn stage_rows(
+        &self,
+        stage: &Stage,
+        plan: &Arc<KeyspacePlan>,
+        wanted: Vec<Wanted>,
+    ) -> Result<Vec<Loaded>> {
         self.observer.phase(Phase::Staging, plan.moved.len());
         let loader = Arc::new(Loader {
             blue: self.blue.clone(),
@@ -311,7 +318,9 @@ impl Run<'_> {
         gone.create().await?;
         comparison.note(&gone, &work.ledger, self.green).await?;
         if self.options.replace {
-            for table in plan.moved.iter().filter(|table| table.writer == Writer::Admin && !table.key.is_empty()) {
+            for table in
+                plan.moved.iter().filter(|table| table.writer == Writer::Admin && !table.key.is_empty())
+            {
                 let bootstrap = self.applying(stage, work).made_by_bootstrap(table);
                 gone.replace_made(table, &bootstrap).await?;
             }

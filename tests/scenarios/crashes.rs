@@ -101,11 +101,16 @@ async fn with_green_online_readers_never_wait() {
             tokio::spawn(async move {
                 let mut kong = green.connect().await.expect("a session");
                 kong.execute("set lock_timeout = '50ms'").await.expect("set");
-                let all = "select count(*) from consumers, services; select count(*) from keyauth_credentials k
+                let all =
+                    "select count(*) from consumers, services; select count(*) from keyauth_credentials k
                            join consumers c on c.id = k.consumer_id; select count(*) from tags";
                 while !over.load(Ordering::Relaxed) {
                     let read = kong.execute(all).await;
-                    if read.is_ok() { reads.fetch_add(1, Ordering::Relaxed) } else { errors.fetch_add(1, Ordering::Relaxed) };
+                    if read.is_ok() {
+                        reads.fetch_add(1, Ordering::Relaxed)
+                    } else {
+                        errors.fetch_add(1, Ordering::Relaxed)
+                    };
                 }
             })
         })
@@ -153,7 +158,8 @@ async fn an_edit_between_the_look_and_the_lock_is_not_written_over() {
         let blue = migrated_blue(&green).await;
         change(&blue).await;
         let running = Running::start(&migrate_arguments(&blue, &green, more), Some("checked")).held().await;
-        let edit = format!("update services set host = 'by.hand.example.com' where id = '{}'", id("services"));
+        let edit =
+            format!("update services set host = 'by.hand.example.com' where id = '{}'", id("services"));
         green.execute(&edit).await.expect("edited");
         let ran = running.release().end().await.expect_code(4);
         assert!(ran.stderr.contains("while the run was at work"), "{ran:#?}");
@@ -165,8 +171,15 @@ async fn an_edit_between_the_look_and_the_lock_is_not_written_over() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cassandra_that_is_restarted_during_the_scan_is_asked_again() {
     let mut server = Cassandra::start(Options::default()).await.expect("a Cassandra");
-    let tables =
-        ["schema_meta", "workspaces", "parameters", "consumers", "basicauth_credentials", "keyauth_credentials", "acls"];
+    let tables = [
+        "schema_meta",
+        "workspaces",
+        "parameters",
+        "consumers",
+        "basicauth_credentials",
+        "keyauth_credentials",
+        "acls",
+    ];
     let blue = bare_blue(&server.endpoint(), "3.3", &tables).await;
     let workspace = Uuid::parse_str(WORKSPACE).expect("an id");
     fill::fill(&blue, workspace, 1_500).await.expect("rows");
@@ -203,7 +216,8 @@ async fn drift_is_what_an_incremental_run_would_move_and_reading_changes_nothing
     let green = lab().fresh_green("3.3").await.expect("green");
     let blue = Blue::of("3.3").await;
     blue.parents().await;
-    let arguments = ["verify", "--since-run", "--blue", &blue.url(), "--green", green.url(), "--format", "json"];
+    let arguments =
+        ["verify", "--since-run", "--blue", &blue.url(), "--green", green.url(), "--format", "json"];
     let ran = kongferry(&arguments).await.expect_code(4);
     assert!(ran.stderr.contains("no run has been applied"), "{ran:#?}");
     blue.put("consumers", "old", json!({})).await;
@@ -212,21 +226,33 @@ async fn drift_is_what_an_incremental_run_would_move_and_reading_changes_nothing
     blue.put("consumers", "nul", json!({ "custom_id": "\0" })).await;
     kongferry(&migrate_arguments(&blue, &green, &["--accept-rejects"])).await.expect_code(3);
     let ran = kongferry(&arguments).await.expect_code(0);
-    assert_eq!((&ran.json()["clean"], &ran.json()["admin"]["rejected"]), (&json!(true), &json!(1)), "{ran:#?}");
+    assert_eq!(
+        (&ran.json()["clean"], &ran.json()["admin"]["rejected"]),
+        (&json!(true), &json!(1)),
+        "{ran:#?}"
+    );
     change(&blue).await;
     blue.put("oauth2_tokens", "issued", json!({})).await;
-    green.execute(&format!("update upstreams set slots = 7 where id = '{}'", id("upstreams"))).await.expect("edited");
+    green
+        .execute(&format!("update upstreams set slots = 7 where id = '{}'", id("upstreams")))
+        .await
+        .expect("edited");
     let before = Contents::of(&green).await;
     let ran = kongferry(&arguments).await.expect_code(3);
     let drift = ran.json();
-    let admin = json!({ "added": 2, "changed": 1, "deleted": 2, "on_green": 1, "rejected": 1, "unchanged": 9 });
+    let admin =
+        json!({ "added": 2, "changed": 1, "deleted": 2, "on_green": 1, "rejected": 1, "unchanged": 9 });
     assert_eq!(drift["admin"], admin, "{ran:#?}");
     assert_eq!(drift["traffic"]["added"], 1);
-    let keys = drift["tables"].as_array().expect("tables").iter().find(|one| one["table"] == "keyauth_credentials");
+    let keys =
+        drift["tables"].as_array().expect("tables").iter().find(|one| one["table"] == "keyauth_credentials");
     assert_eq!(keys.expect("a table")["deleted_keys"], json!([id("of old")]));
     assert_eq!(Contents::of(&green).await, before);
     // What traffic writes alone is no drift.
-    green.execute(&format!("update upstreams set slots = 10000 where id = '{}'", id("upstreams"))).await.expect("back");
+    green
+        .execute(&format!("update upstreams set slots = 10000 where id = '{}'", id("upstreams")))
+        .await
+        .expect("back");
     kongferry(&migrate_arguments(&blue, &green, &[])).await.expect_code(3);
     blue.put("oauth2_tokens", "another", json!({})).await;
     kongferry(&arguments).await.expect_code(0);
@@ -239,7 +265,10 @@ async fn status_lists_the_runs_and_cleanup_removes_what_is_ours() {
     let status = ["status", "--green", green.url(), "--format", "json"];
     assert_eq!(kongferry(&status).await.expect_code(0).json()["runs"], json!([]));
     let blue = migrated_blue(&green).await;
-    green.execute("insert into consumers (id, username) values (gen_random_uuid(), 'by hand')").await.expect("made");
+    green
+        .execute("insert into consumers (id, username) values (gen_random_uuid(), 'by hand')")
+        .await
+        .expect("made");
     kongferry(&migrate_arguments(&blue, &green, &[])).await.expect_code(4);
     let ran = kongferry(&status).await.expect_code(0).json();
     let states: Vec<&Value> = ran["runs"].as_array().expect("runs").iter().map(|run| &run["state"]).collect();
@@ -261,8 +290,15 @@ async fn status_lists_the_runs_and_cleanup_removes_what_is_ours() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_thousand_unchanged_rows_are_left_as_they_are() {
-    let tables =
-        ["schema_meta", "workspaces", "parameters", "consumers", "basicauth_credentials", "keyauth_credentials", "acls"];
+    let tables = [
+        "schema_meta",
+        "workspaces",
+        "parameters",
+        "consumers",
+        "basicauth_credentials",
+        "keyauth_credentials",
+        "acls",
+    ];
     let blue = bare_blue(lab().cassandra().await.expect("a Cassandra"), "3.3", &tables).await;
     fill::fill(&blue, Uuid::parse_str(WORKSPACE).expect("an id"), 25_000).await.expect("rows");
     let green = lab().fresh_green("3.3").await.expect("green");
@@ -270,14 +306,22 @@ async fn a_hundred_thousand_unchanged_rows_are_left_as_they_are() {
     kongferry(&arguments).await.expect_code(0);
     let before = Contents::of(&green).await.without_journal();
     let ran = kongferry(&arguments).await.expect_code(0);
-    assert_eq!(ran.json()["changes"], json!({ "unchanged": 100_001, "inserted": 0, "updated": 0, "deleted": 0 }));
+    assert_eq!(
+        ran.json()["changes"],
+        json!({ "unchanged": 100_001, "inserted": 0, "updated": 0, "deleted": 0 })
+    );
     assert_eq!(Contents::of(&green).await.without_journal(), before);
     // Three of them change: they are read again alone.
     let consumer = fill::Consumer::number(7).id;
-    blue.execute(&format!("UPDATE consumers SET custom_id = '{WORKSPACE}:seven' WHERE id = {consumer}")).await.expect("updated");
+    blue.execute(&format!("UPDATE consumers SET custom_id = '{WORKSPACE}:seven' WHERE id = {consumer}"))
+        .await
+        .expect("updated");
     blue.execute(&format!("DELETE FROM acls WHERE id = {}", fill::id("acl", 9))).await.expect("deleted");
     let key = json!({ "id": id("new"), "ws_id": WORKSPACE, "consumer_id": consumer.to_string(), "key": format!("{WORKSPACE}:new") });
     blue.write_row("keyauth_credentials", &key).await.expect("a key");
     let ran = kongferry(&arguments).await.expect_code(0);
-    assert_eq!(ran.json()["changes"], json!({ "unchanged": 99_999, "inserted": 1, "updated": 1, "deleted": 1 }));
+    assert_eq!(
+        ran.json()["changes"],
+        json!({ "unchanged": 99_999, "inserted": 1, "updated": 1, "deleted": 1 })
+    );
 }

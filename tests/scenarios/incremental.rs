@@ -41,7 +41,9 @@ async fn delete(blue: &Blue, table: &str, name: &str) {
         }
         _ => String::new(),
     };
-    blue.execute(&format!("DELETE FROM \"{table}\" WHERE {partition}id = {}", id(name))).await.expect("deleted");
+    blue.execute(&format!("DELETE FROM \"{table}\" WHERE {partition}id = {}", id(name)))
+        .await
+        .expect("deleted");
 }
 
 async fn value(green: &Database, sql: &str) -> Value {
@@ -81,7 +83,8 @@ async fn inserts_updates_and_deletes_arrive_and_are_counted() {
     blue.put_with_ttl("keyauth_credentials", "lives longer", json!({}), 5_000).await;
     run(&blue, &green, &[]).await.expect_code(0);
     blue.put("keyauth_credentials", "comes", json!({ "tags": ["new"] })).await;
-    blue.put("keyauth_credentials", "changes", json!({ "key": blue.own("another"), "tags": ["b", "a"] })).await;
+    blue.put("keyauth_credentials", "changes", json!({ "key": blue.own("another"), "tags": ["b", "a"] }))
+        .await;
     blue.put_with_ttl("keyauth_credentials", "lives longer", json!({}), 50_000).await;
     delete(&blue, "keyauth_credentials", "goes").await;
     let ran = run(&blue, &green, &[]).await.expect_code(0);
@@ -125,7 +128,9 @@ async fn names_may_be_swapped_and_passed_round() {
     }
     run(&blue, &green, &[]).await.expect_code(0);
     // Two swap, three pass theirs on.
-    for (name, new) in [("anna", "bob"), ("bob", "anna"), ("carla", "dora"), ("dora", "emil"), ("emil", "carla")] {
+    for (name, new) in
+        [("anna", "bob"), ("bob", "anna"), ("carla", "dora"), ("dora", "emil"), ("emil", "carla")]
+    {
         put(name, new).await;
     }
     let ran = run(&blue, &green, &[]).await.expect_code(0);
@@ -249,7 +254,10 @@ async fn rows_that_expired_in_between_are_nobodys_doing() {
     assert_eq!(first.table("keyauth_credentials")["applied"], 3, "{first:#?}");
     tokio::time::sleep(std::time::Duration::from_secs(11)).await;
     // One of them is purged on green, as Kong does; the other one still lies there with its key.
-    green.execute(&format!("delete from keyauth_credentials where id = '{}'", id("short"))).await.expect("purged");
+    green
+        .execute(&format!("delete from keyauth_credentials where id = '{}'", id("short")))
+        .await
+        .expect("purged");
     blue.put("keyauth_credentials", "new", json!({ "key": blue.own("shorter") })).await;
     let ran = run(&blue, &green, &[]).await.expect_code(0);
     assert_eq!(changes(&ran), (1, 0, 0), "{ran:#?}");
@@ -391,6 +399,7 @@ async fn what_traffic_wrote_on_green_stays() {
     assert_eq!(changes(&ran), (1, 0, 1), "{ran:#?}");
     let table = ran.table("oauth2_tokens");
     assert_eq!((&table["applied"], &table["not_copied"]), (&json!(2), &json!(2)), "{ran:#?}");
-    let tokens = value(&green, "select array_agg(access_token order by access_token) from oauth2_tokens").await;
+    let tokens =
+        value(&green, "select array_agg(access_token order by access_token) from oauth2_tokens").await;
     assert_eq!(tokens, json!(["issued on green", "new", "refreshed on green", "revoked here"]));
 }

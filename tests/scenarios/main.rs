@@ -2,9 +2,10 @@
 //! one PostgreSQL.
 
 mod conditions;
-mod credentials;
 mod crashes;
+mod credentials;
 mod custom_tables;
+mod cycles;
 mod enterprise;
 mod first_load;
 mod fixtures;
