@@ -12,6 +12,7 @@ use scylla::response::PagingState;
 use scylla::response::query_result::QueryRowsResult;
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::prepared::PreparedStatement;
+use scylla::value::CqlValue;
 
 use super::explain::Failure;
 use super::session::{Blue, quote};
@@ -72,6 +73,16 @@ impl Blue {
         Ok(TableReader { table: table.to_owned(), statement })
     }
 
+    /// Prepares reading of `select` from the rows of one key; a value for each of `key` is given with every page.
+    pub async fn row_reader(&self, table: &str, select: &str, key: &[String]) -> Result<TableReader> {
+        let conditions: Vec<String> = key.iter().map(|name| format!("{} = ?", quote(name))).collect();
+        let cql = format!("SELECT {select} FROM {} WHERE {}", self.table(table), conditions.join(" AND "));
+        let what = format!("cannot read single rows of the table \"{table}\"");
+        let mut statement = self.session().prepare(cql).await.map_err(|e| self.explain(e, &what))?;
+        statement.set_is_idempotent(true);
+        Ok(TableReader { table: table.to_owned(), statement })
+    }
+
     /// Counts a table's rows, range by range, on the servers.
     pub async fn count(&self, table: &str, partition_key: &[String]) -> Result<u64> {
         use futures::{StreamExt, TryStreamExt};
@@ -102,16 +113,27 @@ impl Blue {
         from: PagingState,
         rows: i32,
     ) -> Result<Page> {
+        self.page_of(reader, (range.after, range.up_to), from, rows).await
+    }
+
+    /// Reads the rows of one key, of which there are few.
+    pub async fn row(&self, reader: &TableReader, key: &[CqlValue]) -> Result<Page> {
+        self.page_of(reader, key, PagingState::start(), MOST_ROWS).await
+    }
+
+    async fn page_of(
+        &self,
+        reader: &TableReader,
+        values: impl SerializeRow,
+        from: PagingState,
+        rows: i32,
+    ) -> Result<Page> {
         let mut statement = reader.statement.clone();
         statement.set_page_size(rows.clamp(1, self.config().page_size.clamp(1, MOST_ROWS)));
         let what = || format!("cannot read the table \"{}\"", reader.table);
         let mut attempt = 1;
         loop {
-            match self
-                .session()
-                .execute_single_page(&statement, (range.after, range.up_to), from.clone())
-                .await
-            {
+            match self.session().execute_single_page(&statement, &values, from.clone()).await {
                 Ok((result, next)) => {
                     let rows =
                         result.into_rows_result().map_err(|e| self.explain(Failure::other(e), &what()))?;

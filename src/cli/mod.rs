@@ -128,10 +128,10 @@ async fn tidy_up(command: &Command) -> Interrupted {
     match command {
         Command::Inspect(_)
         | Command::Plan(_)
-        | Command::Verify(_)
         | Command::Credentials(_)
         | Command::Status(_)
         | Command::Cleanup(_) => Interrupted::AsItWas,
+        Command::Verify(args) => verify::tidy_up(args).await,
         Command::Migrate(args) => migrate::tidy_up(args).await,
     }
 }

@@ -11,7 +11,7 @@ use sqlx::PgConnection;
 
 use super::baseline::Baseline;
 use super::bootstrap::Bootstrap;
-use super::catalog::GreenCatalog;
+use super::catalog::{GreenCatalog, GreenTable};
 use super::cycles;
 use super::definitions::Definitions;
 use super::first_load::FirstLoad;
@@ -21,7 +21,7 @@ use super::sql::{columns, fill, key, literal, quote};
 use super::stage::Stage;
 use super::statement::query_scalar;
 use crate::error::{Error, Kind, Result};
-use crate::mapping::schema_map::{SchemaMap, Writer};
+use crate::mapping::schema_map::{DerivedTags, SchemaMap, Writer};
 use crate::mapping::table_plan::{KeyspacePlan, TablePlan};
 
 /// How many rows a message names before it only counts.
@@ -200,7 +200,7 @@ impl Apply<'_> {
         }
     }
 
-    fn explain(&self, error: sqlx::Error, what: &str) -> Error {
+    pub(super) fn explain(&self, error: sqlx::Error, what: &str) -> Error {
         self.stage.green().explain(error, what)
     }
 
@@ -218,7 +218,7 @@ impl Apply<'_> {
     }
 
     /// Nobody writes between the last look and the commit; readers go on.
-    async fn lock(&self, tx: &mut PgConnection) -> Result<()> {
+    pub(super) async fn lock(&self, tx: &mut PgConnection) -> Result<()> {
         let tables: Vec<String> =
             self.plan.moved.iter().map(|table| self.stage.kong_table(&table.table)).collect();
         let sql = fill(
@@ -392,7 +392,11 @@ impl Apply<'_> {
     }
 
     /// The table that Kong's triggers keep must hold exactly what the entities hold.
-    async fn compare_tags(&self, tx: &mut PgConnection, at_work: Option<&BTreeSet<String>>) -> Result<()> {
+    pub(super) async fn compare_tags(
+        &self,
+        tx: &mut PgConnection,
+        at_work: Option<&BTreeSet<String>>,
+    ) -> Result<()> {
         let Some(tags) = &self.map.names.derived_tags else { return Ok(()) };
         if !self.catalog.tables.contains_key(&tags.table) {
             return Ok(());
@@ -439,6 +443,18 @@ impl Apply<'_> {
         Err(Error::refused(format!("green's table \"{}\" would not hold what its entities hold: {differing} rows differ", tags.table))
             .detail("Green is as it was. Either a trigger of Kong is disabled there, or the table held rows of entities that are gone.")
             .remedy(format!("Bootstrap green afresh, or look at the triggers that call {}().", tags.function)))
+    }
+
+    /// The names around green's table of tags, and the query for what it must hold; nothing where green keeps none.
+    pub(super) fn tagged_entities(&self) -> Option<(&DerivedTags, String)> {
+        let tags = self.map.names.derived_tags.as_ref()?;
+        self.catalog.tables.get(&tags.table)?;
+        let kept =
+            |table: &&GreenTable| table.triggers.iter().any(|trigger| trigger.function == tags.function);
+        let entities: Vec<String> = (self.catalog.tables.values().filter(kept))
+            .map(|table| self.entities(&table.name, &tags.tags, None))
+            .collect();
+        (!entities.is_empty()).then(|| (tags, entities.join("\n  union all\n  ")))
     }
 
     fn entities(&self, table: &str, tags: &str, written: Option<&str>) -> String {
@@ -524,7 +540,7 @@ pub(super) fn same_row(table: &TablePlan) -> String {
 }
 
 /// Every definition is as it was, but the defaults that had to follow the workspace.
-fn compare_definitions(
+pub(super) fn compare_definitions(
     before: &Definitions,
     after: &Definitions,
     followed: &BTreeSet<(String, String)>,

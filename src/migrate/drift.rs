@@ -186,9 +186,9 @@ fn counts(comparison: &Comparison, table: &str) -> Counts {
         touched.and_then(|rows| rows.get(key)).is_some_and(|(touch, _)| *touch == Touch::Removed)
     };
     let is_edited = |key: &crate::mapping::digest::Short| touched.is_some_and(|rows| rows.contains_key(key));
-    let changed = difference.known.iter().filter(|key| !is_edited(*key)).count() as u64;
+    let changed = difference.known.iter().filter(|key| !is_edited(key)).count() as u64;
     let added =
-        difference.wanted.iter().filter(|key| !difference.known.contains(*key) && !is_edited(*key)).count();
+        difference.wanted.iter().filter(|key| !difference.known.contains(*key) && !is_edited(key)).count();
     let of = |wanted: super::marks::Why| {
         difference.gone.iter().filter(|(key, why)| **why == wanted && !removed(key)).count() as u64
     };
