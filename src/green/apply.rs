@@ -107,8 +107,7 @@ impl Apply<'_> {
             None => None,
         };
         let circular = if quick.is_none() { cycles::circular(self.plan, self.catalog) } else { Vec::new() };
-        let put_off =
-            if circular.is_empty() { None } else { Some(cycles::put_off(tx, self.stage, circular).await?) };
+        let put_off = self.put_off(tx, circular).await?;
         let mut applied = BTreeMap::new();
         for table in &self.plan.moved {
             let counts = self.table(tx, table).await.map_err(|e| self.refused_by_green(e, table))?;
@@ -143,13 +142,31 @@ impl Apply<'_> {
         let moved =
             self.default_workspace(tx).await.map_err(|e| self.explain(e, "cannot apply the stage"))?;
         self.bootstrap().replace_kept(tx).await.map_err(|e| self.explain(e, "cannot apply the stage"))?;
+        let mut circular = cycles::circular(self.plan, self.catalog);
+        circular.retain(|(table, _)| at_work.contains(table));
+        let put_off = self.put_off(tx, circular).await?;
         let applied = self.merge(tx, merge, &at_work, &seen).await?;
+        if let Some(changed) = put_off {
+            cycles::check(tx, self.stage, changed).await?;
+        }
         merge.ledger.enter_writer(self.stage.green(), tx, self.stage.run()).await?;
         let followed = self.defaults_follow(tx, moved.as_ref()).await?;
         self.compare_tags(tx, Some(&at_work)).await?;
         let after = Definitions::read(tx, self.stage.green().kong_schema()).await?;
         compare_definitions(&before, &after, &followed)?;
         Ok(applied)
+    }
+
+    /// Puts off the checks of references that go in a circle, where there are any.
+    async fn put_off(
+        &self,
+        tx: &mut PgConnection,
+        circular: Vec<cycles::Reference>,
+    ) -> Result<Option<Vec<cycles::Reference>>> {
+        if circular.is_empty() {
+            return Ok(None);
+        }
+        cycles::put_off(tx, self.stage, circular).await.map(Some)
     }
 
     /// The ledger of a first run: every row that stands on green now, entered set by set.

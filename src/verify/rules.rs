@@ -102,6 +102,11 @@ enum Source {
     Cell(usize),
     /// This cell, behind the workspace's id.
     Prefixed(usize),
+    /// The first cell, behind the id in the second, if it stands there at all: nobody knows which of these tables' texts
+    /// carry their workspace.
+    PerhapsPrefixed(usize, usize),
+    /// This cell; null means 0.
+    ZeroByDefault(usize),
     /// This cell; null means true.
     TrueByDefault(usize),
     /// This cell; null means nought.
@@ -252,7 +257,15 @@ impl Table {
             (Some(cell), "ca_certificates", "cert_digest") => {
                 self.cell("cert").map_or(Source::Cell(cell), |cert| Source::Digest(cell, cert))
             }
-            (Some(cell), _, _) if self.is_prefixed(column, green, rules, names) => Source::Prefixed(cell),
+            (Some(cell), "consumers", "type") => Source::ZeroByDefault(cell),
+            (Some(cell), _, _) if self.is_prefixed(column, green, rules, names) => {
+                let open =
+                    !rules.observed && rules.columns.get(column).is_none_or(|own| own.prefix.is_none());
+                match names.workspace_column.as_deref().and_then(|name| self.cell(name)) {
+                    Some(workspace) if open => Source::PerhapsPrefixed(cell, workspace),
+                    _ => Source::Prefixed(cell),
+                }
+            }
             (Some(cell), _, _) => Source::Cell(cell),
         }
     }
@@ -305,6 +318,21 @@ impl Table {
             Source::Nothing => Value::Null,
             Source::Cell(at) => cells::blue(&column.meaning, get(at)),
             Source::Prefixed(at) => cells::blue(&column.meaning, get(at).map(without_workspace)),
+            Source::PerhapsPrefixed(at, workspace) => {
+                let own = get(workspace).and_then(|bytes| Uuid::from_slice(bytes).ok());
+                let value = get(at).map(|bytes| match own {
+                    Some(own) if bytes.starts_with(format!("{own}:").as_bytes()) => without_workspace(bytes),
+                    _ => bytes,
+                });
+                cells::blue(&column.meaning, value)
+            }
+            Source::ZeroByDefault(at) => get(at).map_or_else(
+                || {
+                    *repaired = true;
+                    Value::Int(0)
+                },
+                |bytes| cells::blue(&column.meaning, Some(bytes)),
+            ),
             Source::TrueByDefault(at) => get(at).map_or_else(
                 || {
                     *repaired = true;

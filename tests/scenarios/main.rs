@@ -5,6 +5,7 @@ mod conditions;
 mod crashes;
 mod credentials;
 mod custom_tables;
+mod cycles;
 mod enterprise;
 mod faults;
 mod first_load;
