@@ -77,6 +77,8 @@ impl Comparison<'_> {
         for (blue, green) in on_blue.partitions().zip(on_green.partitions()) {
             sift(blue?, green?, &mut counts, &mut suspects);
         }
+        // The same rows are named in the same order by each call.
+        suspects.sort_unstable();
         let at_a_time = if table.by_id.is_some() { AT_A_TIME } else { AT_A_TIME_IN_A_SCAN };
         for some in suspects.chunks(at_a_time) {
             let looked = Look { table: &table, marker: &marker, rejected, seen: &seen };
