@@ -1,7 +1,8 @@
 //! Fills the stage: every table of the plan, scanned by token range in parallel, converted page by page, copied.
 //!
-//! While one page is converted and copied the next one is on its way. A table's first page is small; when it is not
-//! the last one, the table is cut into ranges – unless all its rows are one partition, which can only be paged through.
+//! While one page is converted and copied the next one is on its way. A table's first page is small and measures how
+//! long its rows are; when a second, full one is not the last either, the table is cut into ranges – unless all its rows
+//! are one partition, which can only be paged through.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -70,10 +71,10 @@ pub struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, table: &str, converted: Converted) {
-        self.aside.extend(converted.aside.into_iter().map(|row| (table.to_owned(), row)));
+    fn add(&mut self, table: &str, converted: &mut Converted) {
+        self.aside.extend(converted.aside.drain(..).map(|row| (table.to_owned(), row)));
         let mut last = None;
-        for one in converted.mended {
+        for one in converted.mended.drain(..) {
             // The values of one row come one after another.
             if last.as_ref() != Some(&one.key) {
                 *self.mended_rows.entry(table.to_owned()).or_default() += 1;
@@ -109,6 +110,8 @@ struct Part {
     table: usize,
     reader: Arc<TableReader>,
     range: TokenRange,
+    /// Rows of its first page.
+    rows: i32,
     of: Arc<Progress>,
 }
 
@@ -158,10 +161,14 @@ impl Loader {
     async fn first_page(self: Arc<Self>, at: usize) -> Result<First> {
         let plan = self.table(at)?;
         let reader = Arc::new(self.blue.reader(&plan.table, &select(plan), &plan.partition_key).await?);
-        let page =
-            self.blue.page(&reader, TokenRange::WHOLE, PagingState::start(), Page::first_rows()).await?;
+        let whole = |rows| self.blue.page(&reader, TokenRange::WHOLE, PagingState::start(), rows);
+        let mut page = whole(Page::first_rows()).await?;
+        let rows = page.next_rows();
+        if page.next.is_some() && rows > Page::first_rows() {
+            page = whole(rows).await?;
+        }
         if page.next.is_none() {
-            let counts = self.work(plan, &page).await?;
+            let counts = self.work(plan, &page, &mut Converted::default()).await?;
             self.observer.done(&plan.table);
             return Ok(First::Done(at, counts));
         }
@@ -169,27 +176,28 @@ impl Loader {
         let single = matches!(plan.partition_key.as_slice(), [key] if Some(key.as_str()) == one_partition);
         let ranges = if single { [TokenRange::WHOLE].into() } else { self.blue.ranges(self.parallel * 8) };
         let of = Arc::new(Progress { done: AtomicUsize::new(0), parts: ranges.len() });
-        let part = |range| Part { table: at, reader: reader.clone(), range, of: of.clone() };
+        let part = |range| Part { table: at, reader: reader.clone(), range, rows, of: of.clone() };
         Ok(First::More(ranges.into_iter().map(part).collect()))
     }
 
     async fn part(self: Arc<Self>, part: Part) -> Result<(usize, Loaded)> {
         let plan = self.table(part.table)?;
         let mut counts = Loaded::default();
-        let mut next = Some((PagingState::start(), Page::first_rows()));
-        let mut coming = None;
-        while let Some(page) = match (coming.take(), next.take()) {
-            (Some(page), _) => Some(joined(page).await?),
-            (None, Some((from, rows))) => Some(self.blue.page(&part.reader, part.range, from, rows).await?),
-            (None, None) => None,
-        } {
-            if let Some(from) = page.next.clone() {
+        let mut converted = Converted::default();
+        let mut page =
+            self.blue.page(&part.reader, part.range, PagingState::start(), part.rows).await?;
+        loop {
+            let coming = page.next.clone().map(|from| {
                 let (loader, reader, range, rows) =
                     (self.clone(), part.reader.clone(), part.range, page.next_rows());
-                coming =
-                    Some(tokio::spawn(async move { loader.blue.page(&reader, range, from, rows).await }));
+                let next = async move { loader.blue.page(&reader, range, from, rows).await };
+                AbortOnDrop(tokio::spawn(next))
+            });
+            counts.add(self.work(plan, &page, &mut converted).await?);
+            match coming {
+                Some(next) => page = joined_task(next).await?,
+                None => break,
             }
-            counts.add(self.work(plan, &page).await?);
         }
         let done = part.of.done.fetch_add(1, Ordering::Relaxed) + 1;
         self.observer.parts(&plan.table, done, part.of.parts);
@@ -200,9 +208,9 @@ impl Loader {
     }
 
     /// Converts one page and copies it into the stage.
-    async fn work(&self, plan: &TablePlan, page: &Page) -> Result<Loaded> {
-        let mut converted = self.convert(plan, page)?;
-        let counts = match &self.target {
+    async fn work(&self, plan: &TablePlan, page: &Page, converted: &mut Converted) -> Result<Loaded> {
+        self.convert(plan, page, converted)?;
+        match &self.target {
             Target::Stage(stage) => {
                 let refused = stage.copy(plan, &converted.buffer).await?;
                 converted.counts.staged -= refused.len() as u64;
@@ -211,21 +219,19 @@ impl Loader {
                 }
                 stage.record(&plan.table, &converted.aside, &converted.mended).await?;
                 crate::failpoints::reached("loading").await;
-                converted.counts
             }
             Target::Nowhere(tally) => {
-                let counts = std::mem::take(&mut converted.counts);
                 tally.lock().unwrap_or_else(PoisonError::into_inner).add(&plan.table, converted);
-                counts
             }
-        };
+        }
+        let counts = std::mem::take(&mut converted.counts);
         self.observer.rows(&plan.table, page.len() as u64);
         Ok(counts)
     }
 
-    fn convert(&self, plan: &TablePlan, page: &Page) -> Result<Converted> {
+    fn convert(&self, plan: &TablePlan, page: &Page, converted: &mut Converted) -> Result<()> {
         let transcoder = Transcoder::new(plan, &self.surroundings);
-        let mut converted = Converted::default();
+        converted.clear();
         let mut remarks = Remarks::default();
         let mut unknown = None;
         let mut place = 0;
@@ -254,7 +260,7 @@ impl Loader {
         read.map_err(|e| self.blue.explain(e, &format!("cannot read the table \"{}\"", plan.table)))?;
         match unknown {
             Some((cell, key)) => Err(unknown_column(plan, cell, &key)),
-            None => Ok(converted),
+            None => Ok(()),
         }
     }
 
@@ -292,7 +298,7 @@ enum First {
     More(Vec<Part>),
 }
 
-/// One page, converted.
+/// One page, converted. Its memory goes from page to page.
 #[derive(Default)]
 struct Converted {
     buffer: RowBuffer,
@@ -304,6 +310,14 @@ struct Converted {
 }
 
 impl Converted {
+    fn clear(&mut self) {
+        self.buffer.clear();
+        self.places.clear();
+        self.aside.clear();
+        self.mended.clear();
+        self.counts = Loaded::default();
+    }
+
     fn remark(&mut self, plan: &TablePlan, cells: &[Option<&[u8]>], remarks: &Remarks) {
         for (at, repair) in &remarks.repairs {
             let Some(column) = plan.columns.get(*at) else { continue };
@@ -361,15 +375,7 @@ impl<T> Drop for AbortOnDrop<T> {
 }
 
 async fn joined_task<T>(mut task: AbortOnDrop<Result<T>>) -> Result<T> {
-    joined_handle(&mut task.0).await
-}
-
-async fn joined<T>(mut task: tokio::task::JoinHandle<Result<T>>) -> Result<T> {
-    joined_handle(&mut task).await
-}
-
-async fn joined_handle<T>(task: &mut tokio::task::JoinHandle<Result<T>>) -> Result<T> {
-    match task.await {
+    match (&mut task.0).await {
         Ok(result) => result,
         Err(error) => {
             Err(Error::new(crate::error::Kind::Server, "a part of the run ended unexpectedly").source(error))

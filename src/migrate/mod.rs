@@ -192,7 +192,7 @@ impl Run<'_> {
             plan: plan.clone(),
             surroundings: surroundings(&self.inspection),
             observer: self.observer.clone(),
-            parallel: parallel(),
+            parallel: self.blue.parallel(),
         });
         let loaded = loader.run().await?;
         stage.analyze(&plan).await?;

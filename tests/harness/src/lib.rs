@@ -14,6 +14,7 @@ pub mod keyspace;
 mod lab;
 pub mod postgres;
 mod reaper;
+pub mod shapes;
 mod tools;
 
 pub use keyspace::Keyspace;
