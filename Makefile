@@ -28,9 +28,10 @@ bench: ## how fast it is, beside the physical floor: a table, and target/bench.j
 	cargo build --release --workspace
 	$${CARGO_TARGET_DIR:-target}/release/kongferry-bench
 
-soak: ## what takes longer: a million rows, long runs of the property tests
+soak: ## what takes longer: a million rows, property tests at length, sixty kills
 	tests/soak/million.sh
 	tests/soak/properties.sh
+	tests/soak/kills.sh
 
 clean: ## all that was built and downloaded
 	cargo clean

@@ -11,12 +11,14 @@ use uuid::Uuid;
 use crate::blue::catalog::BlueCatalog;
 use crate::blue::session::Blue;
 use crate::error::{Error, Kind, Result};
+use crate::green::baseline::Baseline;
 use crate::green::catalog::GreenCatalog;
 use crate::green::kong::Session;
 use crate::green::session::Green;
 use crate::mapping::schema_map::{SchemaMap, Writer};
 use crate::mapping::schema_meta::{self, SchemaMeta, Subsystem};
 use crate::mapping::table_plan::{self, KeyspacePlan, TableChoices};
+use crate::prefixes::{self, Counted};
 
 /// How much a finding weighs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -89,6 +91,8 @@ pub struct Choices {
     pub green_online: bool,
     /// Green is not written to for now, so rights that only writing needs are no reason to stop.
     pub only_reading: bool,
+    /// What stood on green right after its bootstrap, where somebody kept it.
+    pub baseline: Option<Baseline>,
 }
 
 impl BlueSide {
@@ -151,6 +155,7 @@ impl Inspection {
             KeyspacePlan::resolve(&blue_side.map, &blue_side.catalog, &green_side.catalog, &choices.tables);
         plan.obstacles
             .splice(0..0, table_plan::unknown_names(&choices.maps, &blue_side.catalog, &green_side.catalog));
+        let counted = prefixes::count(blue, &mut plan).await?;
         let mut inspection = Inspection {
             left_rows: count_left(blue, &blue_side, &plan).await?,
             blue: blue_side,
@@ -159,6 +164,8 @@ impl Inspection {
             findings: Vec::new(),
         };
         inspection.compare_versions();
+        inspection.look_at_edition();
+        inspection.look_at_prefixes(&counted);
         inspection.look_for_locks(blue, green).await?;
         inspection.look_at_workspaces();
         inspection.look_at_tables();
@@ -240,6 +247,41 @@ impl Inspection {
                     found.only_green.join(", ")
                 ),
                 "Nothing needs to be done; their tables stay empty.",
+            );
+        }
+    }
+
+    /// What is not known of Enterprise is said before anything else is: nobody shall take a guess for a fact.
+    fn look_at_edition(&mut self) {
+        if !self.blue.meta.is_enterprise() {
+            return;
+        }
+        if self.blue.map.detect.is_some() {
+            self.warn(
+                "the rules for Kong Enterprise's own tables are modelled on published facts, not observed on an Enterprise server",
+                "Rehearse with plan, and prove the result with verify and credentials check before traffic moves (docs/enterprise.md).",
+            );
+            return;
+        }
+        self.warn(
+            format!(
+                "no schema map is for this version of Kong Enterprise (core {}, enterprise {}): its tables are moved as the two catalogs say, with the rules of Enterprise {} where it has the same ones. Not known is which of its other tables hold counters and the like, and which rows its bootstrap makes beside the default roles and kong_admin",
+                self.blue.meta.core(),
+                self.blue.meta.enterprise(),
+                self.blue.map.extends.as_deref().unwrap_or("2.8"),
+            ),
+            "Bootstrap green afresh, keep what it made with inspect --save-baseline FILE, and give --baseline FILE to plan and migrate; write a schema map for tables that shall not move.",
+        );
+    }
+
+    fn look_at_prefixes(&mut self, counted: &[Counted]) {
+        for column in counted.iter().filter(|column| column.odd() > 0) {
+            self.warn(
+                format!(
+                    "blue's rows do not agree whether {}.{} carries the workspace in front: {} do, {} do not; the fewer ones will be rejected",
+                    column.table, column.column, column.with, column.without
+                ),
+                "Look at them in the rejects file of plan. If you know how the column is written, say so in a schema map: {\"prefix\": \"workspace\"} or {\"prefix\": \"never\"}.",
             );
         }
     }
@@ -370,11 +412,13 @@ fn line(meta: &SchemaMeta, user: &[SchemaMap]) -> Result<SchemaMap> {
     let built_in = SchemaMap::built_in()?;
     let with_line: Vec<SchemaMap> =
         built_in.into_iter().chain(user.iter().filter(|map| map.detect.is_some()).cloned()).collect();
-    let Some(found) = meta.line(&with_line) else {
-        return Err(unknown_version(meta));
+    let mut map = match meta.line(&with_line) {
+        Some(found) => found.clone(),
+        None if meta.is_enterprise() => SchemaMap::of_unknown_enterprise(meta.core())?,
+        None => return Err(unknown_version(meta)),
     };
-    let mut map = found.clone();
-    for over in user.iter().filter(|over| over.line.is_none() || over.line == found.line) {
+    let line = map.line.clone();
+    for over in user.iter().filter(|over| over.line.is_none() || over.line == line) {
         map.overlay(over.clone());
     }
     Ok(map)
@@ -385,9 +429,8 @@ fn unknown_version(meta: &SchemaMeta) -> Error {
         return Error::refused("blue's keyspace has Kong's tables but no record of migrations, so its version cannot be told")
             .remedy("Check that this is the keyspace that Kong uses; a keyspace that was only half bootstrapped cannot be moved.");
     }
-    let edition = if meta.is_enterprise() { "Kong Enterprise" } else { "Kong" };
     Error::refused(format!(
-        "blue is a version of {edition} that no schema map is for: its last core migration is {}",
+        "blue is a version of Kong that no schema map is for: its last core migration is {}",
         meta.core()
     ))
     .remedy("Upgrade Kong on blue to the last release of 2.8, 3.0, 3.1, 3.2 or 3.3, or give a map of your own with --schema-map.")

@@ -4,6 +4,7 @@
 
 pub mod blue;
 pub mod cli;
+pub mod credentials;
 pub mod error;
 pub mod failpoints;
 pub mod green;
@@ -11,6 +12,7 @@ pub mod inspect;
 pub mod mapping;
 pub mod migrate;
 pub mod process;
+pub mod prefixes;
 pub mod progress;
 pub mod rehearsal;
 pub mod settings;

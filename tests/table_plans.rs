@@ -206,6 +206,7 @@ fn every_column_comes_from_where_it_was_measured() {
                         assert_eq!(*prefixed, measured, "{here}: prefix");
                         let substitute = match when_null {
                             Some(Substitute::Boolean(value)) => value.to_string(),
+                            Some(Substitute::Integer(value)) => format!("{value:?}"),
                             Some(Substitute::CertificateDigest(cell)) => {
                                 plan.cell_name(*cell).unwrap().to_owned()
                             }

@@ -11,7 +11,7 @@ use scylla::client::session::Session;
 use scylla::deserialize::row::ColumnIterator;
 use scylla::response::PagingState;
 use scylla::statement::prepared::PreparedStatement;
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::{Connection, PgConnection};
 
 use crate::servers::{Servers, failed};
 
@@ -151,7 +151,7 @@ async fn encoded(green: &Database, table: &str) -> Result<Vec<Vec<u8>>> {
     let what = || format!("cannot copy {table} out");
     let mut connection = connect(green).await?;
     let mut stream = connection
-        .copy_out_raw(AssertSqlSafe(format!("copy {table} to stdout (format binary)")))
+        .copy_out_raw(&format!("copy {table} to stdout (format binary)"))
         .await
         .map_err(|e| failed(what(), e))?;
     let mut pieces = vec![Vec::with_capacity(CHUNK)];
@@ -169,8 +169,8 @@ async fn encoded(green: &Database, table: &str) -> Result<Vec<Vec<u8>>> {
 async fn copy_table(green: &Database, table: &str, pieces: &[Vec<u8>]) -> Result<()> {
     let what = || format!("cannot copy {table} in");
     let mut connection = connect(green).await?;
-    let sql = AssertSqlSafe(format!("copy staged.{table} from stdin (format binary)"));
-    let mut copy = connection.copy_in_raw(sql).await.map_err(|e| failed(what(), e))?;
+    let sql = format!("copy staged.{table} from stdin (format binary)");
+    let mut copy = connection.copy_in_raw(&sql).await.map_err(|e| failed(what(), e))?;
     for piece in pieces {
         copy.send(piece.as_slice()).await.map_err(|e| failed(what(), e))?;
     }

@@ -3,4 +3,4 @@
 select count(*)
 from {stage} s
 where ({all_set} or {torn})
-  and not exists (select from {parent} p where {joined})
+  and {lacks_parent}

@@ -15,4 +15,4 @@ select
   {cause}
 from {stage} s
 where ({all_set} or {torn})
-  and not exists (select from {parent} p where {joined})
+  and {lacks_parent}

@@ -26,3 +26,24 @@ create table if not exists {work}.reject (
   cause        jsonb,
   row_digest   text not null
 );
+
+-- The digest that a run takes of each row: by it a look at blue knows a row again that was rejected before.
+alter table {work}.reject add column if not exists mark bytea;
+
+-- Which ledgers there are, and which table of which database each is about: of another one it is history only.
+-- database_id is the server's own identifier and the database's oid.
+create table if not exists {work}.ledger (
+  table_name    text primary key,
+  table_oid     oid not null,
+  database_id   text not null,
+  key_columns   text[] not null
+);
+
+-- Numbers of the transactions by which our runs wrote, as rows carry them: a row with another one was touched since.
+create table if not exists {work}.writer (
+  xid           text not null,
+  database_id   text not null,
+  run_id        uuid not null,
+  entered_at    timestamptz not null default clock_timestamp(),
+  primary key (database_id, xid)
+);

@@ -13,6 +13,7 @@ use super::connect::{BlueArgs, CommonArgs, Format, GreenArgs};
 use super::{progress, summary, text};
 use crate::blue::session::Blue;
 use crate::error::{Error, Kind, Result};
+use crate::green::baseline::Baseline;
 use crate::green::session::Green;
 use crate::inspect::{Choices, Inspection};
 use crate::mapping::schema_map::SchemaMap;
@@ -54,6 +55,13 @@ pub struct MigrateArgs {
     #[arg(long)]
     green_online: bool,
 
+    /// Undo what somebody changed on green by hand since the last run
+    ///
+    /// Rows that blue does not have are deleted, edited ones are written anew, deleted ones come back: the counts are
+    /// shown before. Only tables that people write; what the data plane wrote on green stays.
+    #[arg(long)]
+    replace: bool,
+
     #[command(flatten)]
     pub(super) common: CommonArgs,
 
@@ -77,6 +85,12 @@ pub struct TableArgs {
     /// A schema map of your own; later ones override (repeatable)
     #[arg(long, value_name = "FILE")]
     pub schema_map: Vec<PathBuf>,
+
+    /// What inspect --save-baseline kept of green's bootstrap
+    ///
+    /// Rows on green that stand in it, unchanged, were made by the bootstrap and give way to blue's.
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
 }
 
 impl TableArgs {
@@ -90,6 +104,7 @@ impl TableArgs {
             maps: self.schema_map.iter().map(|path| SchemaMap::from_file(path)).collect::<Result<_>>()?,
             green_online,
             only_reading: false,
+            baseline: self.baseline.as_deref().map(Baseline::from_file).transpose()?,
         })
     }
 }
@@ -137,6 +152,7 @@ fn options(args: &MigrateArgs) -> Result<Options> {
         },
         rejects_file: args.rejects_file.clone(),
         rehearsal: false,
+        replace: args.replace,
     })
 }
 
@@ -162,6 +178,11 @@ fn ask(report: &Report, all: bool) -> BoxFuture<'static, Result<bool>> {
         report.green.server,
         report.green.name
     );
+    answered_yes()
+}
+
+/// Reads the answer to a question that was just asked.
+pub fn answered_yes() -> BoxFuture<'static, Result<bool>> {
     let (sender, answer) = oneshot::channel();
     std::thread::spawn(move || {
         let mut line = String::new();

@@ -1,10 +1,14 @@
 //! Arguments and what is printed; no logic.
 
+mod cleanup;
 pub mod connect;
+mod credentials;
+mod drift;
 mod inspect;
 mod migrate;
 mod plan;
 mod progress;
+mod status;
 mod summary;
 mod text;
 mod verify;
@@ -44,6 +48,12 @@ enum Command {
     Migrate(migrate::MigrateArgs),
     /// Prove it: compare both sides, row by row, as Kong would read them
     Verify(verify::VerifyArgs),
+    /// Prove that a known password, key or token still opens the door, offline
+    Credentials(credentials::CredentialsArgs),
+    /// List the runs so far, from the journal on green
+    Status(status::StatusArgs),
+    /// Remove our own schema from green when all is done
+    Cleanup(cleanup::CleanupArgs),
 }
 
 impl Command {
@@ -53,6 +63,9 @@ impl Command {
             Command::Plan(args) => &args.common,
             Command::Migrate(args) => &args.common,
             Command::Verify(args) => &args.common,
+            Command::Credentials(args) => args.common(),
+            Command::Status(args) => &args.common,
+            Command::Cleanup(args) => &args.common,
         }
     }
 }
@@ -104,13 +117,21 @@ async fn dispatch(command: &Command) -> Result<u8> {
         Command::Plan(args) => plan::run(args).await,
         Command::Migrate(args) => migrate::run(args).await,
         Command::Verify(args) => verify::run(args).await,
+        Command::Credentials(args) => credentials::run(args).await,
+        Command::Status(args) => status::run(args).await,
+        Command::Cleanup(args) => cleanup::run(args).await,
     }
 }
 
 /// What is left to do when the work was cut off, and what to say about green.
 async fn tidy_up(command: &Command) -> Interrupted {
     match command {
-        Command::Inspect(_) | Command::Plan(_) | Command::Verify(_) => Interrupted::AsItWas,
+        Command::Inspect(_)
+        | Command::Plan(_)
+        | Command::Verify(_)
+        | Command::Credentials(_)
+        | Command::Status(_)
+        | Command::Cleanup(_) => Interrupted::AsItWas,
         Command::Migrate(args) => migrate::tidy_up(args).await,
     }
 }

@@ -42,12 +42,21 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "TABLE")]
     table: Vec<String>,
 
+    /// Only say what changed on blue since the last run, by the ledger on green
+    ///
+    /// Quicker than a comparison, and no proof: it looks at blue only, and at whether somebody changed green.
+    #[arg(long, conflicts_with_all = ["findings", "show_secrets", "table"])]
+    since_run: bool,
+
     #[command(flatten)]
     pub(super) common: CommonArgs,
 }
 
 /// Runs the command.
 pub async fn run(args: &VerifyArgs) -> Result<u8> {
+    if args.since_run {
+        return super::drift::run(&args.blue, &args.green, &args.tables, &args.common).await;
+    }
     let options = Options {
         choices: args.tables.choices(true)?,
         findings: args.findings.clone(),

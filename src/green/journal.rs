@@ -36,14 +36,7 @@ impl Journal {
     /// Makes our schema if it is not there, takes the guard, and enters the run.
     pub async fn open(green: &Green, entry: &RunEntry) -> Result<Journal> {
         ensure_schema(green).await?;
-        let mut guard = green.begin().await?;
-        let sql = fill("select pg_try_advisory_xact_lock({key})", &[("key", &guard_key(green))]);
-        let what = "cannot take the guard on green";
-        let alone: bool =
-            query_scalar(sql).fetch_one(&mut *guard).await.map_err(|e| green.explain(e, what))?;
-        if !alone {
-            return Err(other_run(green).await);
-        }
+        let guard = take_guard(green).await?;
         let journal = Journal { green: green.clone(), run: entry.run, guard };
         journal.enter(entry).await?;
         Ok(journal)
@@ -136,8 +129,54 @@ impl Journal {
     }
 }
 
+/// A row that the last applied run left behind.
+#[derive(Debug, Clone)]
+pub struct LeftBehind {
+    /// Its table.
+    pub table_name: String,
+    /// Its key, as JSON text.
+    pub key: String,
+    /// The code of the reason.
+    pub reason: String,
+    /// The digest of its values, where it could be converted.
+    pub mark: Option<Vec<u8>>,
+}
+
+/// What the last run that was applied to this very database left behind with somebody's consent.
+pub async fn left_behind(green: &Green) -> Result<Vec<LeftBehind>> {
+    let what = "cannot read the rejects of earlier runs from the journal";
+    let work = quote(green.work_schema());
+    let mut tx = green.begin_snapshot().await?;
+    let there: bool = query_scalar("select to_regclass($1) is not null")
+        .bind(format!("{work}.reject"))
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(|e| green.explain(e, what))?;
+    if !there {
+        return Ok(Vec::new());
+    }
+    let sql = fill(include_str!("../../sql/journal/accepted.sql"), &[("work", &work)]);
+    let rows: Vec<(String, String, String, Option<Vec<u8>>)> = super::statement::query_as(sql)
+        .bind(green.kong_schema())
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(|e| green.explain(e, what))?;
+    tx.rollback().await.map_err(|e| green.explain(e, what))?;
+    let row = |(table_name, key, reason, mark)| LeftBehind { table_name, key, reason, mark };
+    Ok(rows.into_iter().map(row).collect())
+}
+
 fn guard_key(green: &Green) -> String {
     format!("hashtextextended({}, 0)", literal(&format!("kongferry/{}", green.work_schema())))
+}
+
+/// Takes the guard, or says who has it.
+pub async fn take_guard(green: &Green) -> Result<Transaction<'static, Postgres>> {
+    let what = "cannot take the guard on green";
+    let mut guard = green.begin().await?;
+    let sql = fill("select pg_try_advisory_xact_lock({key})", &[("key", &guard_key(green))]);
+    let alone: bool = query_scalar(sql).fetch_one(&mut *guard).await.map_err(|e| green.explain(e, what))?;
+    if alone { Ok(guard) } else { Err(other_run(green).await) }
 }
 
 /// Takes the guard of a run that has just been cut off: its connection may take a moment to go.

@@ -13,6 +13,9 @@ use crate::error::{Error, Result};
 use crate::mapping::pg_binary;
 use crate::mapping::table_plan::{KeyspacePlan, TablePlan};
 
+/// The column of each staging table with the digest of what a row holds: the ledger takes it over.
+pub const DIGEST: &str = "kongferry_digest";
+
 /// The staging area of one run.
 #[derive(Debug, Clone)]
 pub struct Stage {
@@ -51,6 +54,8 @@ pub struct SetAside {
     pub detail: Option<String>,
     /// The row as blue holds it, as JSON.
     pub row: serde_json::Value,
+    /// The digest of its values, where it could be converted.
+    pub mark: Option<Vec<u8>>,
 }
 
 /// Something mended while reading.
@@ -69,6 +74,22 @@ impl RowBuffer {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.starts.clear();
+    }
+
+    /// Adds a field to the row that began there and was the last one.
+    pub fn add_field(&mut self, start: usize, field: &[u8]) {
+        if let Some([high, low]) = self.bytes.get_mut(start..start + 2) {
+            let count = i16::from_be_bytes([*high, *low]).saturating_add(1);
+            [*high, *low] = count.to_be_bytes();
+        }
+        self.bytes.extend(i32::try_from(field.len()).unwrap_or(i32::MAX).to_be_bytes());
+        self.bytes.extend_from_slice(field);
+    }
+
+    /// The field that was added to a row last, of so many bytes.
+    pub fn last_field(&self, row: usize, length: usize) -> Option<&[u8]> {
+        let bytes = self.rows(row..row + 1);
+        bytes.get(bytes.len().checked_sub(length)?..)
     }
 
     fn rows(&self, range: std::ops::Range<usize>) -> &[u8] {
@@ -94,9 +115,10 @@ impl Stage {
         for table in &plan.moved {
             let names: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
             let sql = fill(
-                "create unlogged table {stage} with (autovacuum_enabled = false) as select {columns} from {table} with no data",
+                "create unlogged table {stage} with (autovacuum_enabled = false) as select {columns}, null::bytea as {digest} from {table} with no data",
                 &[
                     ("stage", &stage.table(&table.table)),
+                    ("digest", DIGEST),
                     ("columns", &columns(&names, "")),
                     ("table", &stage.kong_table(&table.table)),
                 ],
@@ -212,7 +234,8 @@ impl Stage {
         let reason: Vec<&str> = aside.iter().map(|row| row.reason).collect();
         let detail: Vec<Option<&str>> = aside.iter().map(|row| row.detail.as_deref()).collect();
         let text: Vec<String> = aside.iter().map(|row| row.row.to_string()).collect();
-        query(sql).bind(keys).bind(column).bind(reason).bind(detail).bind(text).execute(tx).await?;
+        let mark: Vec<Option<&[u8]>> = aside.iter().map(|row| row.mark.as_deref()).collect();
+        query(sql).bind(keys).bind(column).bind(reason).bind(detail).bind(text).bind(mark).execute(tx).await?;
         Ok(())
     }
 

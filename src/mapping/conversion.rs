@@ -129,7 +129,8 @@ fn json_target(green_type: &str) -> Option<json::Target> {
 fn scalar(blue: &str, green: &str) -> Option<(Scalar, &'static str)> {
     let (green, length) = green.split_once('(').unwrap_or((green, ""));
     let (write, rule) = writer(blue, green)?;
-    let longest = if green.starts_with("character") { length.trim_end_matches(')').parse().ok() } else { None };
+    let longest =
+        if green.starts_with("character") { length.trim_end_matches(')').parse().ok() } else { None };
     Some((Scalar { write, longest }, rule))
 }
 

@@ -1,6 +1,7 @@
 //! From both catalogs and the schema map to converters of bytes. Knows both sides, opens no connection.
 
 pub mod conversion;
+pub mod digest;
 pub mod exhibit;
 pub mod json;
 pub mod pg_binary;

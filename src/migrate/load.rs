@@ -2,9 +2,10 @@
 //!
 //! While one page is converted and copied the next one is on its way. A table's first page is small and measures how
 //! long its rows are; when a second, full one is not the last either, the table is cut into ranges – unless all its rows
-//! are one partition, which can only be paged through.
+//! are one partition, which can only be paged through. An incremental run goes over blue in the same way, first to mark
+//! what differs from the ledger, then for those rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,14 +16,23 @@ use crate::blue::scan::{Page, TableReader, TokenRange};
 use crate::blue::session::{Blue, quote};
 use crate::error::{Error, Result};
 use crate::green::stage::{Mended, RowBuffer, SetAside, Stage};
+use crate::mapping::digest::{Digester, Mark, Short};
 use crate::mapping::exhibit;
 use crate::mapping::reason::{Note, Reason};
 use crate::mapping::table_plan::{Cell, KeyspacePlan, TablePlan};
 use crate::mapping::transcode::{Outcome, Remarks, Surroundings, Transcoder};
 use crate::progress::Observer;
 
+use super::marks::{BlueMark, Spool};
+
 /// Keys shown as examples of one note.
 const EXAMPLES: usize = 100;
+
+/// A table with fewer rows is read whole rather than row by row.
+const SMALL: u64 = 2_000;
+
+/// Of one row in so many it pays to ask for it alone.
+const ONE_IN: u64 = 50;
 
 /// What was read of one table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,6 +43,16 @@ pub struct Loaded {
     pub staged: u64,
     /// Rows of a partition that Kong does not read.
     pub other_partition: u64,
+    /// Rows that stand on green as an earlier run wrote them; they are not staged.
+    pub unchanged: u64,
+    /// Those of them with a value mended.
+    pub unchanged_repaired: u64,
+    /// Rows of a table written by traffic that green has changed itself.
+    pub greens_own: u64,
+    /// Where only some rows were wanted, the keys of those that were staged.
+    pub kept: HashSet<Short>,
+    /// And of those that were set aside.
+    pub aside: HashSet<Short>,
     /// Column and kind of what was seen: how often, and some keys.
     pub notes: BTreeMap<(String, Note), (u64, Vec<String>)>,
 }
@@ -42,6 +62,11 @@ impl Loaded {
         self.source += other.source;
         self.staged += other.staged;
         self.other_partition += other.other_partition;
+        self.unchanged += other.unchanged;
+        self.unchanged_repaired += other.unchanged_repaired;
+        self.greens_own += other.greens_own;
+        self.kept.extend(other.kept);
+        self.aside.extend(other.aside);
         for (what, (count, keys)) in other.notes {
             let own = self.notes.entry(what).or_default();
             own.0 += count;
@@ -57,6 +82,42 @@ pub enum Target {
     Stage(Box<Stage>),
     /// Nowhere: `plan --quick` only wants to know which rows cannot be converted.
     Nowhere(Mutex<Tally>),
+    /// Not at all: of each row a mark is kept, table by table; rows set aside go to the stage where there is one.
+    Marks(Option<Box<Stage>>, Vec<Mutex<Spool>>),
+}
+
+/// Which rows of a table are staged.
+#[derive(Debug, Default)]
+pub enum Wanted {
+    /// All.
+    #[default]
+    All,
+    /// Those with these keys, out of so many.
+    Only {
+        /// Their keys.
+        keys: Arc<HashSet<Short>>,
+        /// Where they are on the ring.
+        tokens: HashSet<i64>,
+        /// Rows of the table.
+        of: u64,
+    },
+}
+
+impl Wanted {
+    fn has(&self, key: &Short) -> bool {
+        match self {
+            Wanted::All => true,
+            Wanted::Only { keys, .. } => keys.contains(key),
+        }
+    }
+
+    /// The places on the ring to ask for, where that is quicker than going over the table.
+    fn alone(&self) -> Option<&HashSet<i64>> {
+        match self {
+            Wanted::Only { tokens, of, .. } if *of > SMALL && tokens.len() as u64 * ONE_IN < *of => Some(tokens),
+            _ => None,
+        }
+    }
 }
 
 /// What was set aside and mended where there is no stage to record it.
@@ -103,7 +164,11 @@ pub struct Loader {
     pub observer: Arc<dyn Observer>,
     /// Pages worked on at the same time.
     pub parallel: usize,
+    /// Which rows, table by table in the plan's order; all where nothing is said.
+    pub wanted: Vec<Wanted>,
 }
+
+static ALL: Wanted = Wanted::All;
 
 /// A part of a table that one task reads from end to end.
 struct Part {
@@ -158,9 +223,26 @@ impl Loader {
         self.plan.moved.get(at).ok_or_else(|| Error::new(crate::error::Kind::Server, "a table left the plan"))
     }
 
+    fn wanted(&self, at: usize) -> &Wanted {
+        self.wanted.get(at).unwrap_or(&ALL)
+    }
+
     async fn first_page(self: Arc<Self>, at: usize) -> Result<First> {
         let plan = self.table(at)?;
-        let reader = Arc::new(self.blue.reader(&plan.table, &select(plan), &plan.partition_key).await?);
+        if matches!(self.wanted(at), Wanted::Only { keys, .. } if keys.is_empty()) {
+            self.observer.done(&plan.table);
+            return Ok(First::Done(at, Loaded::default()));
+        }
+        let mut select = select(plan);
+        if matches!(self.target, Target::Marks(..)) {
+            let key = plan.partition_key.iter().map(|name| quote(name)).collect::<Vec<_>>().join(", ");
+            select.push_str(&format!(", token({key})"));
+        }
+        let reader = Arc::new(self.blue.reader(&plan.table, &select, &plan.partition_key).await?);
+        if let Some(tokens) = self.wanted(at).alone() {
+            let alone = |token: &i64| TokenRange { after: token.saturating_sub(1), up_to: *token };
+            return Ok(First::More(parts(at, &reader, Page::first_rows(), tokens.iter().map(alone))));
+        }
         let whole = |rows| self.blue.page(&reader, TokenRange::WHOLE, PagingState::start(), rows);
         let mut page = whole(Page::first_rows()).await?;
         let rows = page.next_rows();
@@ -168,16 +250,14 @@ impl Loader {
             page = whole(rows).await?;
         }
         if page.next.is_none() {
-            let counts = self.work(plan, &page, &mut Converted::default()).await?;
+            let counts = self.work(at, plan, &page, &mut Converted::default()).await?;
             self.observer.done(&plan.table);
             return Ok(First::Done(at, counts));
         }
         let one_partition = plan.partition.as_ref().and_then(|(cell, _)| plan.cell_name(*cell));
         let single = matches!(plan.partition_key.as_slice(), [key] if Some(key.as_str()) == one_partition);
         let ranges = if single { [TokenRange::WHOLE].into() } else { self.blue.ranges(self.parallel * 8) };
-        let of = Arc::new(Progress { done: AtomicUsize::new(0), parts: ranges.len() });
-        let part = |range| Part { table: at, reader: reader.clone(), range, rows, of: of.clone() };
-        Ok(First::More(ranges.into_iter().map(part).collect()))
+        Ok(First::More(parts(at, &reader, rows, ranges)))
     }
 
     async fn part(self: Arc<Self>, part: Part) -> Result<(usize, Loaded)> {
@@ -193,7 +273,7 @@ impl Loader {
                 let next = async move { loader.blue.page(&reader, range, from, rows).await };
                 AbortOnDrop(tokio::spawn(next))
             });
-            counts.add(self.work(plan, &page, &mut converted).await?);
+            counts.add(self.work(part.table, plan, &page, &mut converted).await?);
             match coming {
                 Some(next) => page = joined_task(next).await?,
                 None => break,
@@ -208,14 +288,29 @@ impl Loader {
     }
 
     /// Converts one page and copies it into the stage.
-    async fn work(&self, plan: &TablePlan, page: &Page, converted: &mut Converted) -> Result<Loaded> {
-        self.convert(plan, page, converted)?;
+    async fn work(
+        &self,
+        at: usize,
+        plan: &TablePlan,
+        page: &Page,
+        converted: &mut Converted,
+    ) -> Result<Loaded> {
+        self.convert(at, plan, page, converted)?;
         match &self.target {
             Target::Stage(stage) => {
                 let refused = stage.copy(plan, &converted.buffer).await?;
                 converted.counts.staged -= refused.len() as u64;
                 if !refused.is_empty() {
-                    self.exhibit_refused(plan, page, &converted.places, &refused, &mut converted.aside)?;
+                    let mut aside = self.exhibit_refused(plan, page, &converted.places, &refused)?;
+                    for (row, one) in aside.iter_mut().zip(&refused) {
+                        row.mark = converted.buffer.last_field(one.row, size_of::<Short>()).map(<[u8]>::to_vec);
+                    }
+                    converted.aside.append(&mut aside);
+                }
+                let refused: HashSet<usize> = refused.iter().map(|one| one.row).collect();
+                for (row, key) in converted.keys.drain(..).enumerate() {
+                    let of = if refused.contains(&row) { &mut converted.counts.aside } else { &mut converted.counts.kept };
+                    of.insert(key);
                 }
                 stage.record(&plan.table, &converted.aside, &converted.mended).await?;
                 crate::failpoints::reached("loading").await;
@@ -223,14 +318,27 @@ impl Loader {
             Target::Nowhere(tally) => {
                 tally.lock().unwrap_or_else(PoisonError::into_inner).add(&plan.table, converted);
             }
+            Target::Marks(stage, spools) => {
+                if let Some(stage) = stage {
+                    stage.record(&plan.table, &converted.aside, &[]).await?;
+                }
+                if let Some(spool) = spools.get(at) {
+                    let mut spool = spool.lock().unwrap_or_else(PoisonError::into_inner);
+                    converted.marks.iter().try_for_each(|mark| spool.push(mark))?;
+                }
+                crate::failpoints::reached("marking").await;
+            }
         }
         let counts = std::mem::take(&mut converted.counts);
         self.observer.rows(&plan.table, page.len() as u64);
         Ok(counts)
     }
 
-    fn convert(&self, plan: &TablePlan, page: &Page, converted: &mut Converted) -> Result<()> {
+    fn convert(&self, at: usize, plan: &TablePlan, page: &Page, converted: &mut Converted) -> Result<()> {
         let transcoder = Transcoder::new(plan, &self.surroundings);
+        let digester = Digester::new(plan);
+        let marking = matches!(self.target, Target::Marks(..));
+        let wanted = self.wanted(at);
         converted.clear();
         let mut remarks = Remarks::default();
         let mut unknown = None;
@@ -239,19 +347,51 @@ impl Loader {
             let start = converted.buffer.bytes.len();
             match transcoder.row(cells, &mut converted.buffer.bytes, &mut remarks) {
                 Outcome::Staged => {
-                    converted.buffer.starts.push(start);
-                    converted.places.push(place);
-                    converted.counts.staged += 1;
-                    converted.remark(plan, cells, &remarks);
+                    let mark = digester.mark(converted.buffer.bytes.get(start..).unwrap_or_default());
+                    let Some(mark) = mark.filter(|mark| wanted.has(&mark.key)) else {
+                        converted.buffer.bytes.truncate(start);
+                        place += 1;
+                        return;
+                    };
+                    if marking {
+                        converted.buffer.bytes.truncate(start);
+                        converted.note(plan, cells, &remarks);
+                        let repaired = !remarks.repairs.is_empty();
+                        converted.marks.push(BlueMark { mark, token: token(cells), repaired, rejected: false });
+                    } else {
+                        converted.buffer.starts.push(start);
+                        converted.buffer.add_field(start, &mark.digest);
+                        converted.places.push(place);
+                        converted.counts.staged += 1;
+                        if matches!(wanted, Wanted::Only { .. }) {
+                            converted.keys.push(mark.key);
+                        }
+                        converted.remark(plan, cells, &remarks);
+                    }
                 }
                 Outcome::OtherPartition => converted.counts.other_partition += 1,
-                Outcome::Rejected(rejection) => converted.aside.push(SetAside {
-                    key: exhibit::key(plan, cells),
-                    column: rejection.column,
-                    reason: rejection.reason.code(),
-                    detail: None,
-                    row: exhibit::row(plan, cells),
-                }),
+                Outcome::Rejected(rejection) => {
+                    let key = transcoder.key(cells);
+                    if !matches!(wanted, Wanted::All) && !key.is_some_and(|key| wanted.has(&key)) {
+                        place += 1;
+                        return;
+                    }
+                    if let (Some(key), Wanted::Only { .. }) = (key, wanted) {
+                        converted.counts.aside.insert(key);
+                    }
+                    if let (true, Some(key)) = (marking, key) {
+                        let mark = Mark { key, digest: Short::default(), expiry: None };
+                        converted.marks.push(BlueMark { mark, token: 0, repaired: false, rejected: true });
+                    }
+                    converted.aside.push(SetAside {
+                        key: exhibit::key(plan, cells),
+                        column: rejection.column,
+                        reason: rejection.reason.code(),
+                        detail: None,
+                        row: exhibit::row(plan, cells),
+                        mark: None,
+                    });
+                }
                 Outcome::UnknownColumn(cell) => unknown = Some((cell, exhibit::key(plan, cells))),
             }
             converted.counts.source += 1;
@@ -271,8 +411,8 @@ impl Loader {
         page: &Page,
         places: &[usize],
         refused: &[crate::green::stage::Refused],
-        aside: &mut Vec<SetAside>,
-    ) -> Result<()> {
+    ) -> Result<Vec<SetAside>> {
+        let mut aside = Vec::with_capacity(refused.len());
         let states: BTreeMap<usize, &str> =
             refused.iter().filter_map(|one| Some((*places.get(one.row)?, one.sqlstate.as_str()))).collect();
         let mut place = 0;
@@ -284,11 +424,13 @@ impl Loader {
                     reason: Reason::RefusedByPostgres.code(),
                     detail: Some(format!("SQLSTATE {state}")),
                     row: exhibit::row(plan, cells),
+                    mark: None,
                 });
             }
             place += 1;
         });
-        read.map_err(|e| self.blue.explain(e, &format!("cannot read the table \"{}\"", plan.table)))
+        read.map_err(|e| self.blue.explain(e, &format!("cannot read the table \"{}\"", plan.table)))?;
+        Ok(aside)
     }
 }
 
@@ -306,6 +448,9 @@ struct Converted {
     places: Vec<usize>,
     aside: Vec<SetAside>,
     mended: Vec<Mended>,
+    marks: Vec<BlueMark>,
+    /// For each row of the buffer its key, where only some rows are wanted.
+    keys: Vec<Short>,
     counts: Loaded,
 }
 
@@ -315,6 +460,8 @@ impl Converted {
         self.places.clear();
         self.aside.clear();
         self.mended.clear();
+        self.marks.clear();
+        self.keys.clear();
         self.counts = Loaded::default();
     }
 
@@ -327,6 +474,10 @@ impl Converted {
                 repair: repair.code(),
             });
         }
+        self.note(plan, cells, remarks);
+    }
+
+    fn note(&mut self, plan: &TablePlan, cells: &[Option<&[u8]>], remarks: &Remarks) {
         for (at, note) in &remarks.notes {
             let Some(column) = plan.columns.get(*at) else { continue };
             let (count, keys) = self.counts.notes.entry((column.name.clone(), *note)).or_default();
@@ -336,6 +487,22 @@ impl Converted {
             }
         }
     }
+}
+
+fn parts(
+    table: usize,
+    reader: &Arc<TableReader>,
+    rows: i32,
+    ranges: impl IntoIterator<Item = TokenRange, IntoIter: ExactSizeIterator>,
+) -> Vec<Part> {
+    let ranges = ranges.into_iter();
+    let of = Arc::new(Progress { done: AtomicUsize::new(0), parts: ranges.len() });
+    ranges.map(|range| Part { table, reader: reader.clone(), range, rows, of: of.clone() }).collect()
+}
+
+/// The row's place on the ring, which a marking pass reads last.
+fn token(cells: &[Option<&[u8]>]) -> i64 {
+    cells.last().copied().flatten().and_then(|bytes| crate::blue::cell::bigint(bytes).ok()).unwrap_or_default()
 }
 
 /// The expressions that are read of each row, in the order of the plan's cells.

@@ -83,12 +83,18 @@ impl Checks<'_> {
             .filter(|table| table.column(&tags.tags).is_some() && table.column("id").is_some())
             .filter(|table| table.triggers.iter().any(|trigger| trigger.function == tags.function))
             .collect();
+        let one = |table: &&GreenTable| {
+            let (name, table) = (literal(&table.name), quote(&table.name));
+            format!("select id, {name} as name, {} as tags from {table}", quote(&tags.tags))
+        };
+        let entities = tagged.iter().map(one).collect::<Vec<_>>().join(" union all ");
         for table in tagged.iter().filter(|table| tables.contains(&table.name)) {
             let sql = fill(
                 include_str!("../../sql/verify/tags.sql"),
                 &[
                     ("table", &quote(&table.name)),
                     ("name", &literal(&table.name)),
+                    ("entities", &entities),
                     ("tags_table", &quote(&tags.table)),
                     ("entity_id", &quote(&tags.entity_id)),
                     ("entity_name", &quote(&tags.entity_name)),

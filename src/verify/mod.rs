@@ -126,7 +126,7 @@ fn tables(blue: &BlueSide, green: &GreenSide, options: &Options, run: &LastRun) 
     }
     let table = |name: &str| {
         let (on_blue, on_green) = (blue.catalog.tables.get(name)?, green.catalog.tables.get(name)?);
-        let rules = blue.map.tables.get(name).cloned().unwrap_or_default();
+        let rules = blue.map.rules(name);
         Some(Arc::new(Table::new(on_blue, on_green, &rules, &blue.map.names)))
     };
     let wanted = plan

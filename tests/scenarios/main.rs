@@ -2,9 +2,13 @@
 //! one PostgreSQL.
 
 mod conditions;
+mod credentials;
+mod crashes;
 mod custom_tables;
+mod enterprise;
 mod first_load;
 mod fixtures;
+mod incremental;
 mod interruptions;
 mod json_judgement;
 mod moved;
@@ -13,6 +17,8 @@ mod refusals;
 mod roundtrip;
 mod rows;
 mod running;
+mod screens;
+mod shared_ids;
 mod sides;
 mod support;
 mod traps;

@@ -15,7 +15,7 @@ mod lab;
 pub mod postgres;
 mod reaper;
 pub mod shapes;
-mod tools;
+pub mod tools;
 
 pub use keyspace::Keyspace;
 pub use lab::{Lab, lab};

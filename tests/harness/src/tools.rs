@@ -1,7 +1,8 @@
-//! Java and Maven: where they are, and how they get here.
+//! Programs of other people that tests run: where they are, and how they get here.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use kongferry::error::{Error, Kind, Result};
 use nix::unistd::geteuid;
@@ -11,6 +12,9 @@ use crate::because::Because;
 /// Cassandra 5.0 runs on 11 and 17; the options that we start it with are those of 17.
 const JAVA_MAJOR: &str = "17";
 
+/// How long we wait for somebody else's apt-get, in seconds.
+const APT_PATIENCE: &str = "DPkg::Lock::Timeout=600";
+
 /// The program `java` of a Java 17, installed with apt-get if there is none and we may.
 pub(crate) fn java() -> Result<PathBuf> {
     find_or_install("Java 17", "openjdk-17-jre-headless", find_java, may_install())
@@ -19,6 +23,14 @@ pub(crate) fn java() -> Result<PathBuf> {
 /// The program `mvn`, installed with apt-get if there is none and we may.
 pub(crate) fn maven() -> Result<PathBuf> {
     find_or_install("Maven", "maven", || on_path("mvn"), may_install())
+}
+
+/// The program `name` of Debian's `package`, installed with apt-get if it is missing and we may.
+///
+/// # Errors
+/// If it is missing and cannot be installed; the remedy has the command.
+pub fn program(name: &str, package: &str) -> Result<PathBuf> {
+    find_or_install(name, package, || on_path(name).or_else(|| in_sbin(name)), may_install())
 }
 
 /// Root on Debian or Ubuntu.
@@ -43,15 +55,23 @@ fn find_or_install(
     if !may_install {
         return Err(missing());
     }
+    // One at a time: apt-get refuses to work beside another, and the first may have brought what the next one wants.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(found) = find() {
+        return Ok(found);
+    }
     eprintln!("{what} is missing; running `{command}`");
-    apt_get(&["install", "-y", package])
-        .or_else(|_| apt_get(&["update"]).and_then(|()| apt_get(&["install", "-y", package])))
+    let install = ["install", "-y", "--no-install-recommends", package];
+    apt_get(&install)
+        .or_else(|_| apt_get(&["update"]).and_then(|()| apt_get(&install)))
         .map_err(|error| missing().source(error))?;
     find().ok_or_else(missing)
 }
 
 fn apt_get(arguments: &[&str]) -> Result<()> {
     let output = Command::new("apt-get")
+        .args(["-o", APT_PATIENCE])
         .args(arguments)
         .env("DEBIAN_FRONTEND", "noninteractive")
         .output()
@@ -86,6 +106,14 @@ fn is_wanted_version(java: &Path) -> bool {
 fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())
+}
+
+/// Servers stand where an ordinary user's PATH does not look.
+fn in_sbin(program: &str) -> Option<PathBuf> {
+    ["/usr/sbin", "/usr/local/sbin"]
+        .iter()
+        .map(|dir| Path::new(dir).join(program))
+        .find(|file| file.is_file())
 }
 
 #[cfg(test)]
