@@ -252,7 +252,7 @@ pub(super) fn from_table<T: for<'a> Deserialize<'a>>(table: toml::Table, place: 
 }
 
 fn check_steps(steps: &[Step]) -> Result<()> {
-    let rising = steps.windows(2).all(|pair| pair[0].share < pair[1].share);
+    let rising = steps.is_sorted_by(|one, next| one.share < next.share);
     if !rising || steps.first().is_some_and(|step| step.share == Share::BLUE && steps.len() == 1) {
         return Err(Error::usage("the shares of the steps do not rise")
             .remedy("Write the [[step]] tables from the smallest share to 100."));

@@ -584,26 +584,21 @@ impl Machine {
             return false;
         }
         let before = self.phase;
+        let due = self.ends_at().is_some_and(|at| at <= now);
         match self.phase {
             Phase::Ready => self.go(Phase::toward(Goal::Step(0)), now, said),
-            Phase::Moving { goal, stage: Stage::Settling } => {
-                if self.ends_at().is_some_and(|at| at <= now) {
-                    self.settled(goal, now, said);
-                }
-            }
-            Phase::Moving { goal, stage: Stage::Baking } => {
-                if self.ends_at().is_some_and(|at| at <= now) {
-                    self.baked(goal, now, said);
-                }
-            }
-            Phase::Draining => {
-                if self.ends_at().is_some_and(|at| at <= now) && self.gates_let_on(said) {
-                    self.go(Phase::Drained, now, said);
-                }
-            }
+            Phase::Moving { goal, stage: Stage::Settling } if due => self.settled(goal, now, said),
+            Phase::Moving { goal, stage: Stage::Baking } if due => self.baked(goal, now, said),
+            Phase::Draining if due => self.drained(now, said),
             _ => {}
         }
         self.phase != before
+    }
+
+    fn drained(&mut self, now: Time, said: &mut Vec<Said>) {
+        if self.gates_let_on(said) {
+            self.go(Phase::Drained, now, said);
+        }
     }
 
     fn settled(&mut self, goal: Goal, now: Time, said: &mut Vec<Said>) {
