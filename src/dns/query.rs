@@ -327,9 +327,9 @@ async fn survey_one(server: &NameServer, record: &Record, sides: &Sides, config:
         ttl: None,
     };
     let rtype = wire::wire_type(record.key.rtype);
-    let turns = askers.iter().cycle().take(config.count as usize);
-    let questions: Vec<_> = turns.map(|asker| asker.ask(&record.key.name, rtype)).collect();
-    let mut answers = stream::iter(questions)
+    let mut answers = stream::iter(0..config.count)
+        .zip(stream::iter(askers.into_iter().cycle()))
+        .map(|(_, asker)| async move { asker.ask(&record.key.name, rtype).await })
         .buffer_unordered(CONCURRENT);
     let mut wrong: BTreeMap<Wrong, (u32, String)> = BTreeMap::new();
     while let Some(answer) = answers.next().await {

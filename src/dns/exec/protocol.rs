@@ -78,6 +78,17 @@ enum StateAnswer {
     Foreign { text: String },
 }
 
+/// How a record shall stand.
+#[derive(Debug, Serialize)]
+struct RecordRequest<'a> {
+    name: &'a str,
+    #[serde(rename = "type")]
+    rtype: RecordType,
+    #[serde(flatten)]
+    state: StateAnswer,
+    ttl: u32,
+}
+
 /// The answer to `apply`.
 #[derive(Debug, Deserialize)]
 pub(super) struct ApplyAnswer {
@@ -135,11 +146,12 @@ pub(super) fn apply(
             }
             RecordState::Foreign(text) => StateAnswer::Foreign { text: text.clone() },
         };
-        let mut record = json!(state);
-        record["name"] = json!(one.record.key.name.without_dot());
-        record["type"] = json!(one.record.key.rtype);
-        record["ttl"] = json!(one.ttl);
-        record
+        RecordRequest {
+            name: one.record.key.name.without_dot(),
+            rtype: one.record.key.rtype,
+            state,
+            ttl: one.ttl,
+        }
     });
     json!({
         "v": V,
@@ -167,7 +179,7 @@ pub(super) fn parse<T: for<'de> Deserialize<'de>>(
         DnsError::new(provider, transient, format!("the program's answer cannot be read ({why})"))
     };
     let json: Json = serde_json::from_str(text).map_err(|e| unreadable(e.to_string()).answered(text))?;
-    match json["ok"].as_bool() {
+    match json.get("ok").and_then(Json::as_bool) {
         Some(true) => serde_json::from_value(json).map_err(|e| unreadable(e.to_string()).answered(text)),
         Some(false) => {
             let failure: Failure = serde_json::from_value(json).map_err(|e| unreadable(e.to_string()))?;

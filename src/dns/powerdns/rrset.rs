@@ -209,5 +209,5 @@ fn of_name(
 
 /// Comments of other people, which stay.
 fn others(before: &ObservedRecord) -> Vec<Comment> {
-    serde_json::from_value(before.raw["comments"].clone()).unwrap_or_default()
+    before.raw.get("comments").cloned().and_then(|list| serde_json::from_value(list).ok()).unwrap_or_default()
 }
