@@ -396,11 +396,8 @@ impl Engine {
             Some(Strange::RolledBack(by)) if !going_back => self.rolled_back_by(&seen, by, now),
             Some(Strange::RolledBack(_)) => {}
             Some(Strange::TakenOver(by)) => self.taken_over = Some(by),
-            Some(Strange::Changed(text)) if going_back => {
-                if seen.share() != Some(Share::BLUE) {
-                    self.feed(Event::NotBack(text), now);
-                }
-            }
+            Some(Strange::Changed(_)) if going_back && seen.share() == Some(Share::BLUE) => {}
+            Some(Strange::Changed(text)) if going_back => self.feed(Event::NotBack(text), now),
             Some(Strange::Changed(text)) => self.feed(Event::Changed(text), now),
         }
         self.last = Some(seen);

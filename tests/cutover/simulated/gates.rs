@@ -127,6 +127,23 @@ fn what_cannot_be_judged_pauses_and_never_goes_on() {
 }
 
 #[test]
+fn what_was_unclear_at_another_share_does_not_count_at_this_one() {
+    let world = World::new();
+    let (clock, written) = (world.clock.clone(), std::sync::Arc::new(std::sync::Mutex::new(None)));
+    // Nothing is known of green before it gets traffic, and for fifty seconds after.
+    world.gates(move |gate, share, now| {
+        if share == Share::BLUE {
+            return if gate == 0 { Measurement::inconclusive("no data") } else { passing() };
+        }
+        let first = *written.lock().unwrap().get_or_insert(now);
+        if gate == 0 && now < first + Duration::from_secs(50) { Measurement::inconclusive("no data") } else { passing() }
+    });
+    assert_eq!(world.start().end(), Ended::In(Phase::Drained));
+    assert!(!world.was_told("paused"));
+    assert!(clock.now() > Duration::from_secs(86_400));
+}
+
+#[test]
 fn a_gate_that_was_last_unclear_holds_the_step() {
     let world = World::with(&CONFIG.replace("max = 0.01", "max = 0.01\ninconclusive_limit = 1000000"));
     world.gates(|gate, share, _| {
