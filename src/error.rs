@@ -60,6 +60,7 @@ struct Repr {
     message: String,
     details: Vec<String>,
     remedy: Option<String>,
+    sqlstate: Option<String>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -71,6 +72,7 @@ impl Error {
             message: message.into(),
             details: Vec::new(),
             remedy: None,
+            sqlstate: None,
             source: None,
         }))
     }
@@ -104,6 +106,18 @@ impl Error {
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
         self.0.details.push(detail.into());
         self
+    }
+
+    /// Remembers PostgreSQL's code, by which it is decided whether to try again.
+    #[must_use]
+    pub fn with_sqlstate(mut self, code: &str) -> Self {
+        self.0.sqlstate = Some(code.to_owned());
+        self
+    }
+
+    /// PostgreSQL's code, where it was PostgreSQL that refused.
+    pub fn sqlstate(&self) -> Option<&str> {
+        self.0.sqlstate.as_deref()
     }
 
     /// The kind, which decides the exit code.

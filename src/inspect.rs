@@ -11,12 +11,14 @@ use uuid::Uuid;
 use crate::blue::catalog::BlueCatalog;
 use crate::blue::session::Blue;
 use crate::error::{Error, Kind, Result};
+use crate::green::baseline::Baseline;
 use crate::green::catalog::GreenCatalog;
 use crate::green::kong::Session;
 use crate::green::session::Green;
 use crate::mapping::schema_map::{SchemaMap, Writer};
 use crate::mapping::schema_meta::{self, SchemaMeta, Subsystem};
 use crate::mapping::table_plan::{self, KeyspacePlan, TableChoices};
+use crate::prefixes::{self, Counted};
 
 /// How much a finding weighs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -37,6 +39,19 @@ pub struct Finding {
     pub problem: String,
     /// What to do, one sentence.
     pub remedy: String,
+    /// A schema map that would decide it, where one can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schema_map: Option<String>,
+}
+
+impl Finding {
+    fn error(&self) -> Error {
+        let error = Error::refused(self.problem.clone()).remedy(self.remedy.clone());
+        match &self.schema_map {
+            Some(map) => error.detail(format!("Schema map: {map}")),
+            None => error,
+        }
+    }
 }
 
 /// Kong on blue.
@@ -89,6 +104,8 @@ pub struct Choices {
     pub green_online: bool,
     /// Green is not written to for now, so rights that only writing needs are no reason to stop.
     pub only_reading: bool,
+    /// What stood on green right after its bootstrap, where somebody kept it.
+    pub baseline: Option<Baseline>,
 }
 
 impl BlueSide {
@@ -151,6 +168,7 @@ impl Inspection {
             KeyspacePlan::resolve(&blue_side.map, &blue_side.catalog, &green_side.catalog, &choices.tables);
         plan.obstacles
             .splice(0..0, table_plan::unknown_names(&choices.maps, &blue_side.catalog, &green_side.catalog));
+        let counted = prefixes::count(blue, &mut plan).await?;
         let mut inspection = Inspection {
             left_rows: count_left(blue, &blue_side, &plan).await?,
             blue: blue_side,
@@ -159,6 +177,8 @@ impl Inspection {
             findings: Vec::new(),
         };
         inspection.compare_versions();
+        inspection.look_at_edition();
+        inspection.look_at_prefixes(&counted);
         inspection.look_for_locks(blue, green).await?;
         inspection.look_at_workspaces();
         inspection.look_at_tables();
@@ -175,11 +195,14 @@ impl Inspection {
             self.findings.iter().filter(|finding| finding.weight == Weight::Stop).collect();
         match stops.as_slice() {
             [] => Ok(()),
-            [one] => Err(Error::refused(one.problem.clone()).remedy(one.remedy.clone())),
+            [one] => Err(one.error()),
             [one, others @ ..] => {
-                let mut error = Error::refused(one.problem.clone()).remedy(one.remedy.clone());
+                let mut error = one.error();
                 for other in others {
                     error = error.detail(format!("Also: {}. {}", other.problem, other.remedy));
+                    if let Some(map) = &other.schema_map {
+                        error = error.detail(format!("Schema map: {map}"));
+                    }
                 }
                 Err(error)
             }
@@ -195,7 +218,12 @@ impl Inspection {
     }
 
     fn finding(&mut self, weight: Weight, problem: impl Into<String>, remedy: impl Into<String>) {
-        self.findings.push(Finding { weight, problem: problem.into(), remedy: remedy.into() });
+        self.findings.push(Finding {
+            weight,
+            problem: problem.into(),
+            remedy: remedy.into(),
+            schema_map: None,
+        });
     }
 
     fn compare_versions(&mut self) {
@@ -244,6 +272,41 @@ impl Inspection {
         }
     }
 
+    /// What is not known of Enterprise is said before anything else is: nobody shall take a guess for a fact.
+    fn look_at_edition(&mut self) {
+        if !self.blue.meta.is_enterprise() {
+            return;
+        }
+        if self.blue.map.detect.is_some() {
+            self.warn(
+                "the rules for Kong Enterprise's own tables are modelled on published facts, not observed on an Enterprise server",
+                "Rehearse with plan, and prove the result with verify and credentials check before traffic moves (docs/enterprise.md).",
+            );
+            return;
+        }
+        self.warn(
+            format!(
+                "no schema map is for this version of Kong Enterprise (core {}, enterprise {}): its tables are moved as the two catalogs say, with the rules of Enterprise {} where it has the same ones. Not known is which of its other tables hold counters and the like, and which rows its bootstrap makes beside the default roles and kong_admin",
+                self.blue.meta.core(),
+                self.blue.meta.enterprise(),
+                self.blue.map.extends.as_deref().unwrap_or("2.8"),
+            ),
+            "Bootstrap green afresh, keep what it made with inspect --save-baseline FILE, and give --baseline FILE to plan and migrate; write a schema map for tables that shall not move.",
+        );
+    }
+
+    fn look_at_prefixes(&mut self, counted: &[Counted]) {
+        for column in counted.iter().filter(|column| column.odd() > 0) {
+            self.warn(
+                format!(
+                    "blue's rows do not agree whether {}.{} carries the workspace in front: {} do, {} do not; the fewer ones will be rejected",
+                    column.table, column.column, column.with, column.without
+                ),
+                "Look at them in the rejects file of plan. If you know how the column is written, say so in a schema map: {\"prefix\": \"workspace\"} or {\"prefix\": \"never\"}.",
+            );
+        }
+    }
+
     async fn look_for_locks(&mut self, blue: &Blue, green: &Green) -> Result<()> {
         let Some(table) = self.blue.map.names.locks_table.clone() else { return Ok(()) };
         let remedy = "Wait until it has ended; a lock left by a crash goes by itself within a minute.";
@@ -283,9 +346,13 @@ impl Inspection {
     }
 
     fn look_at_tables(&mut self) {
-        for obstacle in self.plan.obstacles.clone() {
-            self.stop(obstacle.problem, obstacle.remedy);
-        }
+        let obstacles = self.plan.obstacles.iter().map(|obstacle| Finding {
+            weight: Weight::Stop,
+            problem: obstacle.problem.clone(),
+            remedy: obstacle.remedy.clone(),
+            schema_map: obstacle.schema_map.clone(),
+        });
+        self.findings.extend(obstacles);
         let stuck: Vec<(String, u64)> = self
             .plan
             .left
@@ -295,10 +362,12 @@ impl Inspection {
             .filter(|(_, rows)| *rows > 0)
             .collect();
         for (table, rows) in stuck {
-            self.stop(
-                format!("blue's table \"{table}\" holds {rows} rows, and green has no such table"),
-                format!("Install the plugin that made it on green and run \"kong migrations bootstrap\" or \"up\" there, or leave the rows behind with --skip-table {table}."),
-            );
+            self.findings.push(Finding {
+                weight: Weight::Stop,
+                problem: format!("blue's table \"{table}\" holds {rows} rows, and green has no such table"),
+                remedy: format!("Install the plugin that made it on green and run \"kong migrations bootstrap\" or \"up\" there, or leave the rows behind with --skip-table {table} (or for good, with the schema map)."),
+                schema_map: Some(table_plan::leave_behind(&table)),
+            });
         }
     }
 
@@ -370,11 +439,13 @@ fn line(meta: &SchemaMeta, user: &[SchemaMap]) -> Result<SchemaMap> {
     let built_in = SchemaMap::built_in()?;
     let with_line: Vec<SchemaMap> =
         built_in.into_iter().chain(user.iter().filter(|map| map.detect.is_some()).cloned()).collect();
-    let Some(found) = meta.line(&with_line) else {
-        return Err(unknown_version(meta));
+    let mut map = match meta.line(&with_line) {
+        Some(found) => found.clone(),
+        None if meta.is_enterprise() => SchemaMap::of_unknown_enterprise(meta.core())?,
+        None => return Err(unknown_version(meta)),
     };
-    let mut map = found.clone();
-    for over in user.iter().filter(|over| over.line.is_none() || over.line == found.line) {
+    let line = map.line.clone();
+    for over in user.iter().filter(|over| over.line.is_none() || over.line == line) {
         map.overlay(over.clone());
     }
     Ok(map)
@@ -385,9 +456,8 @@ fn unknown_version(meta: &SchemaMeta) -> Error {
         return Error::refused("blue's keyspace has Kong's tables but no record of migrations, so its version cannot be told")
             .remedy("Check that this is the keyspace that Kong uses; a keyspace that was only half bootstrapped cannot be moved.");
     }
-    let edition = if meta.is_enterprise() { "Kong Enterprise" } else { "Kong" };
     Error::refused(format!(
-        "blue is a version of {edition} that no schema map is for: its last core migration is {}",
+        "blue is a version of Kong that no schema map is for: its last core migration is {}",
         meta.core()
     ))
     .remedy("Upgrade Kong on blue to the last release of 2.8, 3.0, 3.1, 3.2 or 3.3, or give a map of your own with --schema-map.")

@@ -5,6 +5,8 @@
 pub enum Phase {
     /// Rows are counted in tables that are not moved.
     Counting,
+    /// Blue is read and compared with what earlier runs wrote.
+    Marking,
     /// Blue is read, green's staging tables are filled.
     Staging,
     /// The stage is checked, set by set.
@@ -20,6 +22,7 @@ impl Phase {
     pub fn word(self) -> &'static str {
         match self {
             Phase::Counting => "count",
+            Phase::Marking => "look",
             Phase::Staging => "stage",
             Phase::Checking => "check",
             Phase::Applying => "apply",

@@ -22,6 +22,7 @@ use crate::green::session::Green;
 use crate::green::sql::{fill, literal};
 use crate::green::statement::query_scalar;
 use crate::inspect::{BlueSide, Choices, GreenSide, Inspection};
+use crate::mapping::prefix::Habit;
 use crate::mapping::table_plan::{ColumnPlan, KeyspacePlan, Source, Substitute, TablePlan};
 use crate::migrate::load::{Loader, Tally, Target};
 use crate::migrate::rejects::{Accept, RejectsFile};
@@ -314,9 +315,13 @@ async fn rebuild(green: &Green, rehearsal: &Rehearsal, scratch: &mut PgConnectio
 async fn bootstrap(blue: &Blue, rehearsal: &Rehearsal, scratch: &mut PgConnection) -> Result<Vec<String>> {
     let side = BlueSide::read(blue, &rehearsal.choices.maps).await?;
     let line = side.map.line.clone().unwrap_or_default();
-    let Some((_, schema, meta)) = BUILT_IN.iter().find(|(own, _, _)| *own == line) else {
-        return Err(Error::usage(format!("the schema of Kong {line} on PostgreSQL is not built in"))
-            .remedy("Bootstrap green with blue's version of Kong and give it with --green."));
+    let edition = if side.meta.is_enterprise() { " Enterprise" } else { "" };
+    let known = BUILT_IN.iter().find(|(own, _, _)| *own == line && edition.is_empty());
+    let Some((_, schema, meta)) = known else {
+        return Err(Error::usage(format!(
+            "the schema of Kong{edition} {line} on PostgreSQL is not built in"
+        ))
+        .remedy("Bootstrap green with blue's version of Kong and give it with --green."));
     };
     execute(scratch, schema).await?;
     execute(scratch, meta).await?;
@@ -355,6 +360,7 @@ async fn rehearse(
         accept: Accept::All,
         rejects_file: rehearsal.rejects_file.clone(),
         rehearsal: true,
+        replace: false,
     };
     let result =
         migrate::run(blue, &scratch, inspection, &options, observer, &|_| Box::pin(ready(Ok(true)))).await;
@@ -396,10 +402,11 @@ async fn quick(
     let loader = Arc::new(Loader {
         blue: blue.clone(),
         target: Target::Nowhere(Mutex::new(Tally::default())),
+        wanted: Vec::new(),
         plan: plan.clone(),
         surroundings: migrate::surroundings(&inspection),
         observer: observer.clone(),
-        parallel: migrate::parallel(),
+        parallel: blue.parallel(),
     });
     let loaded = loader.clone().run().await?;
     observer.finish();
@@ -407,7 +414,7 @@ async fn quick(
     let seconds = Seconds { stage: seconds, total: seconds, ..Seconds::default() };
     let tally = match &loader.target {
         Target::Nowhere(tally) => std::mem::take(&mut *tally.lock().unwrap_or_else(PoisonError::into_inner)),
-        Target::Stage(_) => Tally::default(),
+        Target::Stage(_) | Target::Marks(..) => Tally::default(),
     };
     if let Some(file) = &mut file {
         tally.aside.iter().try_for_each(|(table, row)| file.write_unstaged(table, row))?;
@@ -419,6 +426,7 @@ async fn quick(
         inspection: &inspection,
         seconds,
         outcome: Outcome::Rehearsed,
+        forecast: None,
     };
     let mut report = summary.report(&loaded, &BTreeMap::new(), None, found(tally));
     report.rejects_file = file.map(|file| file.path().display().to_string());
@@ -514,10 +522,18 @@ fn describe(table: &TablePlan, column: &ColumnPlan) -> String {
             format!("{} + seconds of the period", table.cell_name(*start).unwrap_or_default())
         }
         Source::CacheKey { .. } => "rebuilt from its parts".to_owned(),
+        Source::Cell { prefixed: true, habit: Habit::Plain, .. } => {
+            "same bytes: its rows carry no workspace".to_owned()
+        }
         Source::Cell { prefixed: true, .. } => "without the row's \"<ws_id>:\"".to_owned(),
         Source::Cell { conversion, when_null, .. } => match when_null {
             None => conversion.describe().to_owned(),
             Some(Substitute::Boolean(value)) => format!("{}; null becomes {value}", conversion.describe()),
+            Some(Substitute::Integer(bytes)) => {
+                let zero = bytes.iter().all(|byte| *byte == 0);
+                let value = if zero { "0".to_owned() } else { "the map's number".to_owned() };
+                format!("{}; null becomes {value}", conversion.describe())
+            }
             Some(Substitute::CertificateDigest(_)) => {
                 format!("{}; null is computed from the certificate", conversion.describe())
             }
@@ -532,8 +548,12 @@ mod tests {
 
     #[test]
     fn every_built_in_map_has_its_built_in_schema() {
-        let lines: Vec<Option<String>> =
-            SchemaMap::built_in().expect("maps").into_iter().map(|map| map.line).collect();
+        let lines: Vec<Option<String>> = SchemaMap::built_in()
+            .expect("maps")
+            .into_iter()
+            .filter(|map| map.extends.is_none())
+            .map(|map| map.line)
+            .collect();
         let schemas: Vec<Option<String>> =
             BUILT_IN.iter().map(|(line, _, _)| Some((*line).to_owned())).collect();
         assert_eq!(lines, schemas);

@@ -14,5 +14,5 @@ select
   {constraint},
   {cause}
 from {stage} s
-where ({all_set} and not exists (select from {parent} p where {joined}))
-   or ({torn})
+where ({all_set} or {torn})
+  and {lacks_parent}

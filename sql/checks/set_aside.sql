@@ -8,15 +8,15 @@ with first as (
   delete from {stage} s
   using first
   where s.ctid = first.row_id
-  returning {key} as key, first.column_name, first.reason, first.detail, first.cause, row_to_json(s)::text as row_text
+  returning {key} as key{own_keys}, first.column_name, first.reason, first.detail, first.cause, row_to_json((select r from (select {row}) r))::text as row_text, s.kongferry_digest as mark
 ), unmended as (
   delete from {work}.stage_repair r
   using gone
   where r.table_name = {table} and r.key = gone.key
 ), forgotten as (
   delete from {work}.stage_bad where table_name = {table}
-), kept as (
-  insert into {work}.stage_reject (table_name, key, column_name, reason, detail, cause, row_text)
-  select {table}, key, column_name, reason, detail, cause, row_text from gone
+){leaving_too}, kept as (
+  insert into {work}.stage_reject (table_name, key, column_name, reason, detail, cause, row_text, mark)
+  select {table}, key, column_name, reason, detail, cause, row_text, mark from gone
 )
 select count(*) from gone

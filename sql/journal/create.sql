@@ -4,7 +4,7 @@ create table if not exists {work}.run (
   run_id            uuid primary key,
   started_at        timestamptz not null default clock_timestamp(),
   finished_at       timestamptz,
-  state             text not null,           -- staging, staged, applied, refused, failed
+  state             text not null,           -- staging, staged, applied, repaired, refused, failed
   tool_version      text not null,
   host              text not null,
   process_id        integer not null,
@@ -17,6 +17,9 @@ create table if not exists {work}.run (
   tables            jsonb                    -- counts per table
 );
 
+-- Wall time of the phases.
+alter table {work}.run add column if not exists seconds jsonb;
+
 create table if not exists {work}.reject (
   run_id       uuid not null references {work}.run on delete cascade,
   table_name   text not null,
@@ -25,4 +28,31 @@ create table if not exists {work}.reject (
   reason       text not null,
   cause        jsonb,
   row_digest   text not null
+);
+
+create table if not exists {work}.definitions (
+  run_id       uuid primary key references {work}.run on delete cascade,
+  digest       text not null,
+  definitions  jsonb not null                -- [table, kind, name, {aspect: text}] each
+);
+
+-- The digest that a run takes of each row: by it a look at blue knows a row again that was rejected before.
+alter table {work}.reject add column if not exists mark bytea;
+
+-- Which ledgers there are, and which table of which database each is about: of another one it is history only.
+-- database_id is the server's own identifier and the database's oid.
+create table if not exists {work}.ledger (
+  table_name    text primary key,
+  table_oid     oid not null,
+  database_id   text not null,
+  key_columns   text[] not null
+);
+
+-- Numbers of the transactions by which our runs wrote, as rows carry them: a row with another one was touched since.
+create table if not exists {work}.writer (
+  xid           text not null,
+  database_id   text not null,
+  run_id        uuid not null,
+  entered_at    timestamptz not null default clock_timestamp(),
+  primary key (database_id, xid)
 );

@@ -12,7 +12,8 @@ create unlogged table {work}.stage_reject (
   reason       text not null,
   detail       text,
   cause        jsonb,
-  row_text     text not null
+  row_text     text not null,
+  mark         bytea                         -- the digest of its values, where it could be converted
 );
 
 -- Rows that the checks have found but not yet moved to stage_reject.

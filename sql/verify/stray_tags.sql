@@ -2,4 +2,3 @@
 select t.{entity_id}::text as key, t.{entity_name} as name
 from {tags_table} t
 where not exists ({entities})
-limit 1000

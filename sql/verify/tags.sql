@@ -1,10 +1,19 @@
 -- Entities whose tags in Kong's table of tags are not their own. Sets in another order are the same tags, and no tags
--- are the same as empty ones.
+-- are the same as empty ones. An entity of another table with the same id shares the row, which may bear its name or tags.
 select e.id::text as key, to_jsonb(t.{tags}) as kept
 from {table} e
 left join {tags_table} t on t.{entity_id} = e.id
-where t.{entity_id} is null
-   or t.{entity_name} is distinct from {name}
-   or (select array_agg(one order by one) from unnest(t.{tags}) one)
-      is distinct from (select array_agg(one order by one) from unnest(e.{tags}) one)
-limit 1000
+where {scope}
+  and (
+    t.{entity_id} is null
+    or (t.{entity_name} is distinct from {name}
+        and not exists (select from ({entities}) o where o.id = e.id and o.name = t.{entity_name}))
+    or ((select array_agg(one order by one) from unnest(t.{tags}) one)
+          is distinct from (select array_agg(one order by one) from unnest(e.{tags}) one)
+        and not exists (
+          select from ({entities}) o
+          where o.id = e.id
+            and (select array_agg(one order by one) from unnest(o.tags) one)
+              is not distinct from (select array_agg(one order by one) from unnest(t.{tags}) one)
+        ))
+  )

@@ -207,6 +207,11 @@ impl<T> Resolved<T> {
 }
 
 impl BlueArgs {
+    /// Whether anything says where blue is; some commands can do without.
+    pub fn is_given(&self, common: &CommonArgs) -> bool {
+        self.blue.is_some() || self.blue_kong_conf.is_some() || common.kong_env == Some(Side::Blue)
+    }
+
     /// Where blue is, complete. Logs warnings and may ask for a password; does not connect.
     pub fn resolve(&self, common: &CommonArgs) -> Result<BlueConfig> {
         surrounded(|around| self.resolve_in(common, around)).map(Resolved::log)

@@ -1,5 +1,6 @@
 //! `inspect`: what stands on either side, and what must be done first.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
@@ -11,6 +12,7 @@ use super::progress;
 use super::text::{self, BAD, BOLD, GOOD, WARN, grouped, wrapped};
 use crate::blue::session::Blue;
 use crate::error::Result;
+use crate::green::baseline::Baseline;
 use crate::green::kong::Session;
 use crate::green::session::Green;
 use crate::inspect::{Finding, Inspection, Survey, Weight, writer_word};
@@ -30,6 +32,12 @@ pub struct InspectArgs {
     /// Take it as agreed that other sessions use green
     #[arg(long)]
     green_online: bool,
+
+    /// Keep what green holds, right after its bootstrap
+    ///
+    /// Each row's key and a digest, for --baseline of plan and migrate. Take it before anybody has written to green.
+    #[arg(long, value_name = "FILE")]
+    save_baseline: Option<PathBuf>,
 
     #[command(flatten)]
     pub(super) common: CommonArgs,
@@ -94,11 +102,22 @@ pub async fn run(args: &InspectArgs) -> Result<u8> {
     let blue = Arc::new(Blue::connect(&blue_config).await?);
     let inspection = Inspection::take(&blue, &green, &choices).await?;
     let survey = Survey::take(&blue, &green, &inspection).await?;
+    let baseline = match &args.save_baseline {
+        Some(path) => {
+            let baseline = Baseline::take(&green, &inspection.green.catalog).await?;
+            baseline.save(path)?;
+            Some(format!("{} rows of green in {}", baseline.rows(), path.display()))
+        }
+        None => None,
+    };
     drop(waiting);
     let answer = answer(&blue, &green, inspection, survey);
     match args.common.format {
         Format::Json => text::print_json(&answer),
         Format::Text => print(&answer, &blue, args.common.verbose > 0),
+    }
+    if let (Some(kept), Format::Text) = (&baseline, args.common.format) {
+        anstream::println!("\n{BOLD}Baseline{BOLD:#}  {kept}; give it to plan and migrate with --baseline.");
     }
     let stops = answer.findings.iter().any(|finding| finding.weight == Weight::Stop);
     Ok(if stops { 4 } else { 0 })

@@ -13,6 +13,8 @@ use super::connect::{BlueArgs, CommonArgs, Format, GreenArgs};
 use super::{progress, summary, text};
 use crate::blue::session::Blue;
 use crate::error::{Error, Kind, Result};
+use crate::green::baseline::Baseline;
+use crate::green::ledger;
 use crate::green::session::Green;
 use crate::inspect::{Choices, Inspection};
 use crate::mapping::schema_map::SchemaMap;
@@ -54,6 +56,13 @@ pub struct MigrateArgs {
     #[arg(long)]
     green_online: bool,
 
+    /// Undo what somebody changed on green by hand since the last run
+    ///
+    /// Rows that blue does not have are deleted, edited ones are written anew, deleted ones come back: the counts are
+    /// shown before. Only tables that people write; what the data plane wrote on green stays.
+    #[arg(long)]
+    replace: bool,
+
     #[command(flatten)]
     pub(super) common: CommonArgs,
 
@@ -77,6 +86,12 @@ pub struct TableArgs {
     /// A schema map of your own; later ones override (repeatable)
     #[arg(long, value_name = "FILE")]
     pub schema_map: Vec<PathBuf>,
+
+    /// What inspect --save-baseline kept of green's bootstrap
+    ///
+    /// Rows on green that stand in it, unchanged, were made by the bootstrap and give way to blue's.
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
 }
 
 impl TableArgs {
@@ -90,6 +105,7 @@ impl TableArgs {
             maps: self.schema_map.iter().map(|path| SchemaMap::from_file(path)).collect::<Result<_>>()?,
             green_online,
             only_reading: false,
+            baseline: self.baseline.as_deref().map(Baseline::from_file).transpose()?,
         })
     }
 }
@@ -101,7 +117,7 @@ pub fn application_name() -> String {
 
 /// Runs the command.
 pub async fn run(args: &MigrateArgs) -> Result<u8> {
-    let options = options(args)?;
+    let mut options = options(args)?;
     let (blue_config, green_config) = (args.blue.resolve(&args.common)?, args.green.resolve(&args.common)?);
     if !args.yes && !std::io::stdin().is_terminal() {
         return Err(
@@ -111,6 +127,8 @@ pub async fn run(args: &MigrateArgs) -> Result<u8> {
     let observer = progress::observer(&args.common, "looking at both sides", Phase::word);
     let green = Green::connect(&green_config, &application_name()).await?;
     let blue = Arc::new(Blue::connect(&blue_config).await?);
+    // What an earlier run moved on request stays up to date without being asked for again.
+    options.choices.tables.include.extend(ledger::tables(&green).await?);
     let inspection = Inspection::take(&blue, &green, &options.choices).await?;
     let confirm = |report: &Report| {
         if args.yes { Box::pin(ready(Ok(true))) } else { ask(report, args.common.verbose > 0) }
@@ -137,6 +155,7 @@ fn options(args: &MigrateArgs) -> Result<Options> {
         },
         rejects_file: args.rejects_file.clone(),
         rehearsal: false,
+        replace: args.replace,
     })
 }
 
@@ -162,6 +181,11 @@ fn ask(report: &Report, all: bool) -> BoxFuture<'static, Result<bool>> {
         report.green.server,
         report.green.name
     );
+    answered_yes()
+}
+
+/// Reads the answer to a question that was just asked.
+pub fn answered_yes() -> BoxFuture<'static, Result<bool>> {
     let (sender, answer) = oneshot::channel();
     std::thread::spawn(move || {
         let mut line = String::new();
@@ -178,10 +202,15 @@ fn ask(report: &Report, all: bool) -> BoxFuture<'static, Result<bool>> {
 
 /// After an interruption: removes the stage where that is possible, and says how green stands.
 pub async fn tidy_up(args: &MigrateArgs) -> Interrupted {
-    let Ok(config) = args.green.resolve(&args.common) else { return Interrupted::Unknown };
+    tidied(&args.green, &args.common, args.run).await
+}
+
+/// The same for whatever writes under a run's id.
+pub async fn tidied(green: &GreenArgs, common: &CommonArgs, run: Uuid) -> Interrupted {
+    let Ok(config) = green.resolve(common) else { return Interrupted::Unknown };
     let tidied = tokio::time::timeout(std::time::Duration::from_secs(10), async {
         let green = Green::connect(&config, &application_name()).await?;
-        migrate::tidy_up(&green, args.run).await
+        migrate::tidy_up(&green, run).await
     });
     match tidied.await {
         Ok(Ok(left)) => left,

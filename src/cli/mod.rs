@@ -1,11 +1,15 @@
 //! Arguments and what is printed; no logic.
 
+mod cleanup;
 pub mod connect;
+mod credentials;
+mod drift;
 mod cutover;
 mod inspect;
 mod migrate;
 mod plan;
 mod progress;
+mod status;
 mod summary;
 mod text;
 mod verify;
@@ -45,6 +49,12 @@ enum Command {
     Migrate(migrate::MigrateArgs),
     /// Prove it: compare both sides, row by row, as Kong would read them
     Verify(verify::VerifyArgs),
+    /// Prove that a known password, key or token still opens the door, offline
+    Credentials(credentials::CredentialsArgs),
+    /// List the runs so far, from the journal on green
+    Status(status::StatusArgs),
+    /// Remove our own schema from green when all is done
+    Cleanup(cleanup::CleanupArgs),
     /// Move the traffic by DNS in steps, watched, stoppable, and back at once
     Cutover(Box<cutover::CutoverArgs>),
 }
@@ -61,6 +71,9 @@ impl Command {
             Command::Plan(args) => &args.common,
             Command::Migrate(args) => &args.common,
             Command::Verify(args) => &args.common,
+            Command::Credentials(args) => args.common(),
+            Command::Status(args) => &args.common,
+            Command::Cleanup(args) => &args.common,
             Command::Cutover(args) => args.common(),
         }
     }
@@ -113,6 +126,9 @@ async fn dispatch(command: &Command) -> Result<u8> {
         Command::Plan(args) => plan::run(args).await,
         Command::Migrate(args) => migrate::run(args).await,
         Command::Verify(args) => verify::run(args).await,
+        Command::Credentials(args) => credentials::run(args).await,
+        Command::Status(args) => status::run(args).await,
+        Command::Cleanup(args) => cleanup::run(args).await,
         Command::Cutover(args) => Box::pin(cutover::run(args)).await,
     }
 }
@@ -120,7 +136,13 @@ async fn dispatch(command: &Command) -> Result<u8> {
 /// What is left to do when the work was cut off, and what to say about green.
 async fn tidy_up(command: &Command) -> Interrupted {
     match command {
-        Command::Inspect(_) | Command::Plan(_) | Command::Verify(_) | Command::Cutover(_) => Interrupted::AsItWas,
+        Command::Inspect(_)
+        | Command::Plan(_)
+        | Command::Credentials(_)
+        | Command::Status(_)
+        | Command::Cleanup(_)
+        | Command::Cutover(_) => Interrupted::AsItWas,
+        Command::Verify(args) => verify::tidy_up(args).await,
         Command::Migrate(args) => migrate::tidy_up(args).await,
     }
 }

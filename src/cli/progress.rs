@@ -97,6 +97,18 @@ impl Drop for Waiting {
     }
 }
 
+/// A bar over so many things of one kind, with rate and time left; nothing is drawn without a terminal.
+pub fn counting(common: &CommonArgs, what: &'static str, total: usize) -> ProgressBar {
+    if common.quiet || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = BARS.get_or_init(MultiProgress::new).add(ProgressBar::new(total as u64));
+    bar.set_style(style("  {msg}  {bar:30} {pos} of {len}, {per_sec}, {eta} left"));
+    bar.set_message(what);
+    bar.enable_steady_tick(TICK);
+    bar
+}
+
 /// A bar per large table while blue is read, and a line for the phase.
 struct Bars {
     screen: MultiProgress,
@@ -219,7 +231,7 @@ impl Observer for Bars {
         current.rows += rows;
         current.line.set_message(current.shown());
         // The other phases know a table's rows only when they are done with it.
-        if !matches!(current.phase, Phase::Staging | Phase::Comparing) {
+        if !matches!(current.phase, Phase::Marking | Phase::Staging | Phase::Comparing) {
             return;
         }
         let mut tables = lock(&self.tables);

@@ -8,7 +8,67 @@ const LISTED: usize = 6;
 
 /// The counts of every table that has rows, to stderr: what a person is asked about.
 pub fn print_counts(report: &Report, verbose: bool) {
-    anstream::eprintln!("\n{}", counts(report, verbose));
+    anstream::eprintln!("\n{}", shown(report, false, verbose));
+    if let Some(line) = by_hand(report) {
+        anstream::eprintln!("\n{WARN}{line}{WARN:#}");
+    }
+}
+
+/// What `--replace` would undo, in one line.
+fn by_hand(report: &Report) -> Option<String> {
+    let of = |touch: &str| -> u64 {
+        report.by_hand.iter().filter(|group| group.reason == touch).map(|group| group.rows).sum()
+    };
+    (!report.by_hand.is_empty()).then(|| {
+        format!(
+            "What was done by hand on green is undone: {} deleted, {} written anew, {} brought back.",
+            counted(of("made"), "row"),
+            grouped(of("edited")),
+            grouped(of("removed"))
+        )
+    })
+}
+
+fn shown(report: &Report, done: bool, verbose: bool) -> String {
+    if report.incremental { changes(report, verbose) } else { counts(report, done, verbose) }
+}
+
+/// The classes of an incremental run, in the order in which they are shown.
+const CHANGES: [Class<TableReport>; 8] = [
+    ("on blue", |table| table.counts.source),
+    ("unchanged", |table| table.changes.unchanged),
+    ("inserted", |table| table.changes.inserted),
+    ("updated", |table| table.changes.updated),
+    ("deleted", |table| table.changes.deleted),
+    ("rejected", |table| table.counts.rejected),
+    ("expired", |table| table.counts.expired),
+    ("not copied", |table| table.counts.not_copied),
+];
+
+/// Tables to which something happened, and the rest in one line.
+fn changes(report: &Report, verbose: bool) -> String {
+    let with_rows = report.tables.iter().filter(|table| table.counts.source > 0 || !table.changes.is_none());
+    let (still, moving): (Vec<&TableReport>, Vec<&TableReport>) = with_rows.partition(|table| {
+        !verbose && table.changes.is_none() && table.counts.rejected + table.counts.expired == 0
+    });
+    let mut rows: Vec<(String, TableReport)> =
+        moving.into_iter().map(|table| (table.table.clone(), table.clone())).collect();
+    if let Some(first) = still.first() {
+        let mut sum = (*first).clone();
+        for table in still.iter().skip(1) {
+            sum.counts.add(&table.counts);
+            sum.changes.add(&table.changes);
+        }
+        rows.push((plural(still.len(), "table without a change"), sum));
+    }
+    let total = TableReport {
+        table: String::new(),
+        writer: crate::mapping::schema_map::Writer::Admin,
+        counts: report.totals,
+        changes: report.changes,
+        reason: None,
+    };
+    text::by_class(&CHANGES, &rows, &total)
 }
 
 /// The summary of `plan` and `migrate`, to stdout.
@@ -20,8 +80,9 @@ pub fn print(report: &Report, verbose: bool) {
     } else {
         anstream::println!("  green  {}\n", text::side(&report.green, "database"));
     }
-    anstream::println!("{}", counts(report, verbose));
+    anstream::println!("{}", shown(report, report.outcome == Outcome::Applied, verbose));
     print_left(report, verbose);
+    print_groups("Changed by hand on green", WARN, &report.by_hand, verbose);
     print_groups("Rejected", BAD, &report.rejects, verbose);
     print_groups("Repaired", WARN, &report.repairs, verbose);
     print_groups("Worth a look", WARN, &report.notes, verbose);
@@ -38,6 +99,17 @@ fn headline(report: &Report) -> String {
     let time = spent(report.seconds.total);
     let kong = format!("Kong {}", report.kong);
     match report.outcome {
+        Outcome::Applied if report.incremental && report.changes.is_none() => format!(
+            "{GOOD}Unchanged.{GOOD:#} {kong}: {} on blue; nothing had to be written ({time}).",
+            counted(report.totals.source, "row")
+        ),
+        Outcome::Applied if report.incremental => format!(
+            "{GOOD}Applied.{GOOD:#} {kong}: {} inserted, {} updated, {} deleted; {} unchanged ({time}).",
+            grouped(report.changes.inserted),
+            grouped(report.changes.updated),
+            grouped(report.changes.deleted),
+            grouped(report.changes.unchanged)
+        ),
         Outcome::Applied => format!(
             "{GOOD}Applied.{GOOD:#} {kong}: {} on green after {time}{}.",
             counted(on_green, "row"),
@@ -60,17 +132,19 @@ fn rate(rows: u64, seconds: f64) -> String {
     format!(" ({} rows/s)", grouped((rows as f64 / seconds) as u64))
 }
 
-/// The classes, in the order in which they are shown.
-const CLASSES: [Class<Counts>; 6] = [
-    ("on blue", |counts| counts.source),
-    ("applied", |counts| counts.applied),
-    ("repaired", |counts| counts.repaired),
-    ("rejected", |counts| counts.rejected),
-    ("expired", |counts| counts.expired),
-    ("not copied", |counts| counts.not_copied),
-];
+/// The classes, in the order in which they are shown; what has not happened is not called done.
+fn classes(done: bool) -> [Class<Counts>; 6] {
+    [
+        ("on blue", |counts| counts.source),
+        (if done { "applied" } else { "to apply" }, |counts| counts.applied),
+        ("repaired", |counts| counts.repaired),
+        ("rejected", |counts| counts.rejected),
+        ("expired", |counts| counts.expired),
+        ("not copied", |counts| counts.not_copied),
+    ]
+}
 
-fn counts(report: &Report, verbose: bool) -> String {
+fn counts(report: &Report, done: bool, verbose: bool) -> String {
     let folded = folded(&report.tables, verbose);
     let mut rows: Vec<(String, Counts)> =
         folded.listed.iter().map(|one| (one.table.clone(), one.counts)).collect();
@@ -79,7 +153,7 @@ fn counts(report: &Report, verbose: bool) -> String {
             rows.push((plural(tables.len(), what), sum));
         }
     }
-    let table = text::by_class(&CLASSES, &rows, &report.totals);
+    let table = text::by_class(&classes(done), &rows, &report.totals);
     let empty = report.tables.iter().filter(|table| table.counts.source == 0).count();
     match empty {
         0 => table,
@@ -90,6 +164,7 @@ fn counts(report: &Report, verbose: bool) -> String {
 fn plural(tables: usize, what: &str) -> String {
     match (tables, what) {
         (1, _) => format!("1 {what}"),
+        (many, "table without a change") => format!("{many} tables without a change"),
         (many, "table that does not move") => format!("{many} that do not move"),
         (many, _) => format!("{many} {what}s"),
     }
@@ -184,9 +259,16 @@ fn print_next(next: &[String]) {
 mod tests {
     use super::*;
     use crate::mapping::schema_map::Writer;
+    use crate::migrate::report::Changes;
 
     fn table(name: &str, counts: Counts) -> TableReport {
-        TableReport { table: name.to_owned(), writer: Writer::Admin, counts, reason: None }
+        TableReport {
+            table: name.to_owned(),
+            writer: Writer::Admin,
+            counts,
+            changes: Changes::default(),
+            reason: None,
+        }
     }
 
     fn moved(name: &str, rows: u64) -> TableReport {

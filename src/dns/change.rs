@@ -247,3 +247,124 @@ pub(super) fn id(before: &Observed, desired: &Desired) -> String {
         (None, None) => format!("{}-end", before.version.0),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Arm, DomainName, Marker, OriginalTtl, RecordKey, RecordType};
+    use super::*;
+
+    const WHOLE: Weights = Weights::Whole { max_sum: 256 };
+
+    fn target() -> Target {
+        let (blue, green) = (["192.0.2.1".to_owned()], ["192.0.2.2".to_owned()]);
+        let name: DomainName = "api.example.com".parse().unwrap();
+        let record = Record::new(name, RecordType::A, &blue, &green).unwrap();
+        Target::new("example.com".parse().unwrap(), vec![record]).unwrap()
+    }
+
+    fn key() -> RecordKey {
+        target().records()[0].key.clone()
+    }
+
+    fn observed(state: RecordState, ttl: Option<u32>, marker: Option<&Marker>) -> Observed {
+        let raw = serde_json::Value::Null;
+        let record = ObservedRecord { key: key(), state, ttl, neighbours: Vec::new(), raw };
+        Observed::new(vec![record], marker.map(Marker::to_text))
+    }
+
+    fn marker(generation: u64) -> Marker {
+        let time = "2026-11-24T01:00:00Z".parse().unwrap();
+        Marker {
+            run: uuid::Uuid::from_u128(1),
+            generation,
+            state: "step".to_owned(),
+            step: 0,
+            share: Share::BLUE,
+            started_at: time,
+            written_at: time,
+            owner: "anna".to_owned(),
+            lease_until: None,
+            originals: Vec::new(),
+            note: String::new(),
+        }
+    }
+
+    fn desired(form: Form, ttl: Ttl, generation: u64, guard: Guard) -> Desired {
+        Desired { form, ttl, marker: Some(marker(generation)), guard }
+    }
+
+    fn result(weights: &Weights, before: &Observed, desired: &Desired) -> DnsResult<(RecordState, u32)> {
+        let target = target();
+        let wanted = wanted("test", weights, 5, &target, before, desired)?;
+        Ok((wanted[0].state.clone(), wanted[0].ttl))
+    }
+
+    fn kind(weights: &Weights, before: &Observed, desired: &Desired) -> DnsErrorKind {
+        result(weights, before, desired).unwrap_err().kind
+    }
+
+    #[test]
+    fn a_provider_without_weights_switches_or_refuses() {
+        let before = observed(RecordState::Plain(Arm::Blue), Some(300), None);
+        let to = |share| desired(Form::Split(share), Ttl::AsFound, 1, Guard::Unchanged);
+        let one = Share::percent(1).unwrap();
+        let switched = result(&Weights::SwitchOnly, &before, &to(Share::GREEN)).unwrap();
+        assert_eq!(switched, (RecordState::Plain(Arm::Green), 300));
+        assert_eq!(kind(&Weights::SwitchOnly, &before, &to(one)), DnsErrorKind::Unsupported);
+        let split = result(&WHOLE, &before, &to(one)).unwrap();
+        assert_eq!(split, (RecordState::Split { blue: 99, green: 1 }, 300));
+        let too_fine = to(Share::basis_points(1).unwrap());
+        assert_eq!(kind(&WHOLE, &before, &too_fine), DnsErrorKind::Unsupported);
+    }
+
+    #[test]
+    fn a_generation_is_written_once_save_by_a_rollback() {
+        let before = observed(RecordState::Plain(Arm::Blue), Some(300), Some(&marker(4)));
+        let write = |generation, guard| desired(Form::AsFound, Ttl::AsFound, generation, guard);
+        assert_eq!(kind(&WHOLE, &before, &write(4, Guard::Unchanged)), DnsErrorKind::Conflict);
+        assert!(result(&WHOLE, &before, &write(5, Guard::Unchanged)).is_ok());
+        assert!(result(&WHOLE, &before, &write(2, Guard::Overwrite)).is_ok());
+    }
+
+    #[test]
+    fn what_is_not_ours_is_overwritten_by_a_rollback_only() {
+        for state in [RecordState::Absent, RecordState::Foreign("192.0.2.9".to_owned())] {
+            let before = observed(state, None, None);
+            let write = |form, guard| desired(form, Ttl::All(30), 1, guard);
+            let split = Form::Split(Share::BLUE);
+            assert_eq!(kind(&WHOLE, &before, &write(split, Guard::Unchanged)), DnsErrorKind::Conflict);
+            assert!(result(&WHOLE, &before, &write(split, Guard::Overwrite)).is_ok());
+            assert_eq!(
+                kind(&WHOLE, &before, &write(Form::AsFound, Guard::Overwrite)),
+                DnsErrorKind::Conflict
+            );
+            let without_ttl = desired(split, Ttl::AsFound, 1, Guard::Overwrite);
+            assert_eq!(kind(&WHOLE, &before, &without_ttl), DnsErrorKind::Unsupported);
+        }
+    }
+
+    #[test]
+    fn each_record_gets_its_own_ttl_back() {
+        let before = observed(RecordState::Plain(Arm::Blue), Some(30), None);
+        let with = |ttl| desired(Form::AsFound, ttl, 1, Guard::Unchanged);
+        let each = |ttl| Ttl::Each(vec![OriginalTtl { key: key(), ttl }]);
+        assert_eq!(result(&WHOLE, &before, &with(each(3600))).unwrap().1, 3600);
+        assert_eq!(result(&WHOLE, &before, &with(Ttl::Each(Vec::new()))).unwrap().1, 30);
+        assert_eq!(kind(&WHOLE, &before, &with(Ttl::All(1))), DnsErrorKind::Unsupported);
+    }
+
+    #[test]
+    fn what_became_of_a_change_is_seen_from_what_is_read() {
+        let (target, before) = (target(), observed(RecordState::Plain(Arm::Blue), Some(300), None));
+        let desired = desired(Form::Split(Share::GREEN), Ttl::All(30), 1, Guard::Unchanged);
+        let wanted = wanted("test", &WHOLE, 0, &target, &before, &desired).unwrap();
+        let request = Request::Program { command: Vec::new(), input: serde_json::Value::Null };
+        let change = planned(&target, &before, &desired, &wanted, request);
+        assert_eq!(change.landed(&before), Landed::No);
+        // As it is stored, with other weights of the same proportion.
+        let stored = observed(RecordState::Split { blue: 0, green: 100 }, Some(30), Some(&marker(1)));
+        assert_eq!(change.landed(&stored), Landed::Yes);
+        let others = observed(RecordState::Split { blue: 0, green: 100 }, Some(30), Some(&marker(2)));
+        assert_eq!(change.landed(&others), Landed::Neither);
+    }
+}

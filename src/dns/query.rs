@@ -80,13 +80,14 @@ pub async fn name_servers(zone: &DomainName, config: &QueryConfig) -> Result<Vec
     for name in names {
         match addresses_of(&name).await {
             Ok(found) => {
-                servers.extend(found.into_iter().map(|address| NameServer { name: name.clone(), address }))
+                servers.extend(found.into_iter().map(|address| NameServer { name: name.clone(), address }));
             }
             Err(error) => failures.push(format!("{name}: {error}")),
         }
     }
     servers.retain(|server| server.address.is_ipv4() || has_route(server.address));
-    servers.dedup_by_key(|server| server.address);
+    let mut seen = std::collections::BTreeSet::new();
+    servers.retain(|server| seen.insert(server.address));
     if servers.is_empty() || !failures.is_empty() {
         let error =
             Error::new(Kind::Connection, format!("not every name server of {zone} has an address here"));
@@ -123,7 +124,7 @@ async fn names_of(zone: &DomainName, config: &QueryConfig) -> Result<Vec<String>
     let text = std::fs::read_to_string("/etc/resolv.conf").map_err(|e| no_answer().source(e))?;
     let mut error = no_answer();
     for resolver in resolvers(&text) {
-        match Asker::new(resolver, None, config.timeout()).ask_with(zone, WireType::NS, true).await {
+        match Asker::new(resolver, None, config.timeout()).ask(zone, WireType::NS).await {
             Ok(answer) => {
                 let names = answer.answers.iter().filter_map(|record| match &record.data {
                     RData::NS(name) => Some(name.0.to_ascii().trim_end_matches('.').to_owned()),

@@ -52,21 +52,11 @@ impl Asker {
         Asker { server, timeout, udp }
     }
 
-    /// Asks over UDP, and over TCP when the answer does not fit.
+    /// Asks over UDP, and over TCP when the answer does not fit. Recursion is asked for, as by `dig`: authoritative
+    /// servers do not mind, and a private zone may be reached through a resolver only.
     pub(super) async fn ask(&self, name: &DomainName, rtype: RecordType) -> Result<Message, NoAnswer> {
-        self.ask_with(name, rtype, false).await
-    }
-
-    pub(super) async fn ask_with(
-        &self,
-        name: &DomainName,
-        rtype: RecordType,
-        recursion: bool,
-    ) -> Result<Message, NoAnswer> {
-        let mut options = DnsRequestOptions::default();
-        options.recursion_desired = recursion;
         let query = Query::query(wire_name(name), rtype);
-        let request = DnsRequest::from_query(query, options);
+        let request = DnsRequest::from_query(query, DnsRequestOptions::default());
         let answer = first(self.udp.send(request.clone())).await.map_err(|e| silent(&e))?;
         if !answer.metadata.truncation {
             return Ok(answer);

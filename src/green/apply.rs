@@ -9,14 +9,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use sqlx::PgConnection;
 
-use super::catalog::GreenCatalog;
+use super::baseline::Baseline;
+use super::bootstrap::Bootstrap;
+use super::catalog::{GreenCatalog, GreenTable};
+use super::cycles;
 use super::definitions::Definitions;
 use super::first_load::FirstLoad;
+use super::ledger::Ledger;
+use super::merge::Merge;
 use super::sql::{columns, fill, key, literal, quote};
 use super::stage::Stage;
 use super::statement::query_scalar;
 use crate::error::{Error, Kind, Result};
-use crate::mapping::schema_map::{BootstrapRow, SchemaMap, Writer};
+use crate::mapping::schema_map::{DerivedTags, SchemaMap, Writer};
 use crate::mapping::table_plan::{KeyspacePlan, TablePlan};
 
 /// How many rows a message names before it only counts.
@@ -33,8 +38,14 @@ pub struct Apply<'a> {
     pub catalog: &'a GreenCatalog,
     /// The line's schema map.
     pub map: &'a SchemaMap,
+    /// What stood on green right after its bootstrap, where somebody kept it.
+    pub baseline: Option<&'a Baseline>,
     /// Whether indexes and constraints may be taken off meanwhile: nobody uses green, and there is much to load.
     pub first_load: bool,
+    /// What earlier runs wrote: the ledger is brought up to date in the same transaction.
+    pub ledger: &'a Ledger,
+    /// In an incremental run, what leaves and what was seen on green.
+    pub merge: Option<Merge<'a>>,
 }
 
 /// What became of one table.
@@ -48,6 +59,12 @@ pub struct AppliedTable {
     pub expired: u64,
     /// Rows that stayed behind because green, in use, holds another row in their place; only of `traffic` tables.
     pub held_back: u64,
+    /// In an incremental run, rows that green did not have.
+    pub inserted: u64,
+    /// Rows that it had otherwise.
+    pub updated: u64,
+    /// Rows that left it, those aside whose time had run out.
+    pub deleted: u64,
 }
 
 /// Rows that stand on green and that nothing explains.
@@ -75,32 +92,94 @@ impl Apply<'_> {
         seen: impl Fn(&str, u64),
     ) -> Result<BTreeMap<String, AppliedTable>> {
         let what = "cannot apply the stage";
+        if let Some(merge) = &self.merge {
+            return self.run_merge(tx, merge, seen).await;
+        }
         self.lock(tx).await?;
         self.stage.check_epoch(tx).await?;
         self.refuse_unexplained(tx).await?;
         let before = Definitions::read(tx, self.stage.green().kong_schema()).await?;
         let moved = self.default_workspace(tx).await.map_err(|e| self.explain(e, what))?;
-        self.make_room(tx).await.map_err(|e| self.explain(e, what))?;
+        self.bootstrap().make_room(tx).await.map_err(|e| self.explain(e, what))?;
         let quick = self.quick_way(tx).await?;
         let taken = match &quick {
             Some(load) => Some(load.take_off(tx).await?),
             None => None,
         };
+        let circular = if quick.is_none() { cycles::circular(self.plan, self.catalog) } else { Vec::new() };
+        let put_off = self.put_off(tx, circular).await?;
         let mut applied = BTreeMap::new();
         for table in &self.plan.moved {
             let counts = self.table(tx, table).await.map_err(|e| self.refused_by_green(e, table))?;
             seen(&table.table, counts.applied);
             applied.insert(table.table.clone(), counts);
         }
+        if let Some(changed) = put_off {
+            cycles::check(tx, self.stage, changed).await?;
+        }
         if let (Some(load), Some(taken)) = (quick, taken) {
             load.fill_tags(tx).await?;
             load.put_back(tx, taken).await?;
         }
+        self.begin_ledger(tx).await?;
         let followed = self.defaults_follow(tx, moved.as_ref()).await?;
-        self.compare_tags(tx).await?;
+        self.compare_tags(tx, None).await?;
         let after = Definitions::read(tx, self.stage.green().kong_schema()).await?;
         compare_definitions(&before, &after, &followed)?;
         Ok(applied)
+    }
+
+    /// An incremental run: only what changed is written, and only that is locked.
+    async fn run_merge(
+        &self,
+        tx: &mut PgConnection,
+        merge: &Merge<'_>,
+        seen: impl Fn(&str, u64),
+    ) -> Result<BTreeMap<String, AppliedTable>> {
+        self.stage.check_epoch(tx).await?;
+        let at_work = self.lock_for_merge(tx, merge).await?;
+        let before = Definitions::read(tx, self.stage.green().kong_schema()).await?;
+        let moved =
+            self.default_workspace(tx).await.map_err(|e| self.explain(e, "cannot apply the stage"))?;
+        self.bootstrap().replace_kept(tx).await.map_err(|e| self.explain(e, "cannot apply the stage"))?;
+        let mut circular = cycles::circular(self.plan, self.catalog);
+        circular.retain(|(table, _)| at_work.contains(table));
+        let put_off = self.put_off(tx, circular).await?;
+        let applied = self.merge(tx, merge, &at_work, &seen).await?;
+        if let Some(changed) = put_off {
+            cycles::check(tx, self.stage, changed).await?;
+        }
+        merge.ledger.enter_writer(self.stage.green(), tx, self.stage.run()).await?;
+        let followed = self.defaults_follow(tx, moved.as_ref()).await?;
+        self.compare_tags(tx, Some(&at_work)).await?;
+        let after = Definitions::read(tx, self.stage.green().kong_schema()).await?;
+        compare_definitions(&before, &after, &followed)?;
+        Ok(applied)
+    }
+
+    /// Puts off the checks of references that go in a circle, where there are any.
+    async fn put_off(
+        &self,
+        tx: &mut PgConnection,
+        circular: Vec<cycles::Reference>,
+    ) -> Result<Option<Vec<cycles::Reference>>> {
+        if circular.is_empty() {
+            return Ok(None);
+        }
+        cycles::put_off(tx, self.stage, circular).await.map(Some)
+    }
+
+    /// The ledger of a first run: every row that stands on green now, entered set by set.
+    async fn begin_ledger(&self, tx: &mut PgConnection) -> Result<()> {
+        let green = self.stage.green();
+        for table in self.plan.moved.iter().filter(|table| !table.key.is_empty()) {
+            let what = format!("cannot write the ledger of \"{}\"", table.table);
+            let careful = table.expiry.is_some() || table.writer == Writer::Traffic;
+            self.ledger.create(green, tx, table).await.map_err(|e| self.explain(e, &what))?;
+            self.enter(tx, table, careful).await.map_err(|e| self.explain(e, &what))?;
+            super::ledger::index(green, tx, table).await.map_err(|e| self.explain(e, &what))?;
+        }
+        self.ledger.enter_writer(green, tx, self.stage.run()).await
     }
 
     /// The quick way, where it is allowed and open.
@@ -121,12 +200,12 @@ impl Apply<'_> {
         }
     }
 
-    fn explain(&self, error: sqlx::Error, what: &str) -> Error {
+    pub(super) fn explain(&self, error: sqlx::Error, what: &str) -> Error {
         self.stage.green().explain(error, what)
     }
 
     /// A constraint that the checks did not foresee: green is as it was, and its name helps.
-    fn refused_by_green(&self, error: sqlx::Error, table: &TablePlan) -> Error {
+    pub(super) fn refused_by_green(&self, error: sqlx::Error, table: &TablePlan) -> Error {
         let constraint = error
             .as_database_error()
             .and_then(|e| e.constraint().map(|name| format!("The constraint or index is {name}.")));
@@ -139,7 +218,7 @@ impl Apply<'_> {
     }
 
     /// Nobody writes between the last look and the commit; readers go on.
-    async fn lock(&self, tx: &mut PgConnection) -> Result<()> {
+    pub(super) async fn lock(&self, tx: &mut PgConnection) -> Result<()> {
         let tables: Vec<String> =
             self.plan.moved.iter().map(|table| self.stage.kong_table(&table.table)).collect();
         let sql = fill(
@@ -173,7 +252,7 @@ impl Apply<'_> {
                     ("key", &key(&table.key, "g")),
                     ("table_ref", &self.stage.kong_table(&table.table)),
                     ("stage", &self.stage.table(&table.table)),
-                    ("bootstrap", &self.made_by_bootstrap(&table.table)),
+                    ("bootstrap", &self.bootstrap().made(table)),
                     ("same_row", &same_row(table)),
                 ],
             );
@@ -197,16 +276,19 @@ impl Apply<'_> {
         Ok(found)
     }
 
-    /// The condition under which a row of green was made by its own bootstrap.
-    fn made_by_bootstrap(&self, table: &str) -> String {
-        let rows = self.bootstrap(table);
-        let one = |row: &BootstrapRow| format!("g.{}::text = {}", quote(&row.column), literal(&row.value));
-        let conditions: Vec<String> = rows.map(one).collect();
-        if conditions.is_empty() { "false".to_owned() } else { conditions.join(" or ") }
+    fn bootstrap(&self) -> Bootstrap<'_> {
+        Bootstrap {
+            stage: self.stage,
+            plan: self.plan,
+            catalog: self.catalog,
+            map: self.map,
+            baseline: self.baseline,
+        }
     }
 
-    fn bootstrap<'t>(&'t self, table: &'t str) -> impl Iterator<Item = &'t BootstrapRow> {
-        self.map.bootstrap.iter().filter(move |row| row.table == table)
+    /// The condition under which a row of green was made by its own bootstrap.
+    pub fn made_by_bootstrap(&self, table: &TablePlan) -> String {
+        self.bootstrap().made(table)
     }
 
     async fn default_workspace(&self, tx: &mut PgConnection) -> sqlx::Result<Option<DefaultWorkspace>> {
@@ -229,30 +311,7 @@ impl Apply<'_> {
         Ok(green.zip(blue).map(|(green, blue)| DefaultWorkspace { green, blue }))
     }
 
-    /// Rows that green's bootstrap made give way to blue's: same key, new values; another key, gone.
-    async fn make_room(&self, tx: &mut PgConnection) -> sqlx::Result<()> {
-        for table in self.plan.moved.iter().rev() {
-            for row in self.bootstrap(&table.table) {
-                let names: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
-                let sql = fill(
-                    include_str!("../../sql/apply/make_room.sql"),
-                    &[
-                        ("table_ref", &self.stage.kong_table(&table.table)),
-                        ("stage", &self.stage.table(&table.table)),
-                        ("columns", &columns(&names, "")),
-                        ("staged", &columns(&names, "s")),
-                        ("same_key", &same_key(table)),
-                        ("column", &quote(&row.column)),
-                        ("value", &literal(&row.value)),
-                    ],
-                );
-                sqlx::raw_sql(sql).execute(&mut *tx).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn table(&self, tx: &mut PgConnection, table: &TablePlan) -> sqlx::Result<AppliedTable> {
+    pub(super) async fn table(&self, tx: &mut PgConnection, table: &TablePlan) -> sqlx::Result<AppliedTable> {
         let names: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
         let alive = match &table.expiry {
             Some(column) => format!("(s.{0} is null or s.{0} > now())", quote(column)),
@@ -280,7 +339,10 @@ impl Apply<'_> {
             .await?;
         let count = |sql: &'static str| query_scalar::<i64>(fill(sql, &places));
         let staged = count("select count(*) from {stage} s").fetch_one(&mut *tx).await?;
-        let living = count("select count(*) from {stage} s where {alive}").fetch_one(&mut *tx).await?;
+        let living = match table.expiry {
+            None => staged,
+            Some(_) => count("select count(*) from {stage} s where {alive}").fetch_one(&mut *tx).await?,
+        };
         let held_back = match table.writer {
             Writer::Admin => 0,
             Writer::Traffic => {
@@ -293,6 +355,7 @@ impl Apply<'_> {
             written: written.rows_affected(),
             expired: number(staged - living),
             held_back: number(held_back),
+            ..AppliedTable::default()
         })
     }
 
@@ -332,7 +395,11 @@ impl Apply<'_> {
     }
 
     /// The table that Kong's triggers keep must hold exactly what the entities hold.
-    async fn compare_tags(&self, tx: &mut PgConnection) -> Result<()> {
+    pub(super) async fn compare_tags(
+        &self,
+        tx: &mut PgConnection,
+        at_work: Option<&BTreeSet<String>>,
+    ) -> Result<()> {
         let Some(tags) = &self.map.names.derived_tags else { return Ok(()) };
         if !self.catalog.tables.contains_key(&tags.table) {
             return Ok(());
@@ -343,25 +410,44 @@ impl Apply<'_> {
                 .get(*name)
                 .is_some_and(|t| t.triggers.iter().any(|trigger| trigger.function == tags.function))
         };
-        let entities: Vec<String> =
-            self.catalog.tables.keys().filter(kept).map(|name| self.entities(name, &tags.tags)).collect();
-        if entities.is_empty() {
+        let names: Vec<&String> = self.catalog.tables.keys().filter(kept).collect();
+        // An incremental run looks at the ids that it wrote; other rows it did not touch.
+        let written = at_work.map(|tables| {
+            let at_work: Vec<&String> = names.iter().copied().filter(|name| tables.contains(*name)).collect();
+            self.written_ids(&at_work)
+        });
+        if names.is_empty() || written.as_ref().is_some_and(String::is_empty) {
             return Ok(());
         }
-        let sql = fill(
-            include_str!("../../sql/apply/tags_differ.sql"),
-            &[
-                ("entities", &entities.join("\n  union all\n  ")),
-                ("tags_ref", &self.stage.kong_table(&tags.table)),
-                ("entity_id", &quote(&tags.entity_id)),
-                ("entity_name", &quote(&tags.entity_name)),
-                ("tags", &quote(&tags.tags)),
-            ],
-        );
-        let differing: i64 = query_scalar(sql)
-            .fetch_one(tx)
-            .await
-            .map_err(|e| self.explain(e, "cannot compare green's tags"))?;
+        let entities: Vec<String> =
+            names.iter().map(|name| self.entities(name, &tags.tags, written.as_deref())).collect();
+        let tags_ref = self.stage.kong_table(&tags.table);
+        let tags_ref = match &written {
+            None => tags_ref,
+            Some(ids) => {
+                format!("(select * from {tags_ref} where {} in ({ids}))", quote(&tags.entity_id))
+            }
+        };
+        let entities = entities.join("\n  union all\n  ");
+        let (entity_id, entity_name, sets) =
+            (quote(&tags.entity_id), quote(&tags.entity_name), quote(&tags.tags));
+        let places = [
+            ("entities", entities.as_str()),
+            ("tags_ref", &tags_ref),
+            ("entity_id", &entity_id),
+            ("entity_name", &entity_name),
+            ("tags", &sets),
+        ];
+        let what = "cannot compare green's tags";
+        // The function that it needs is new in 14.
+        if self.stage.green().server_version_num() >= 140_000 {
+            let sql = fill(include_str!("../../sql/apply/tags_agree.sql"), &places);
+            if query_scalar(sql).fetch_one(&mut *tx).await.map_err(|e| self.explain(e, what))? {
+                return Ok(());
+            }
+        }
+        let sql = fill(include_str!("../../sql/apply/tags_differ.sql"), &places);
+        let differing: i64 = query_scalar(sql).fetch_one(tx).await.map_err(|e| self.explain(e, what))?;
         if differing == 0 {
             return Ok(());
         }
@@ -370,16 +456,44 @@ impl Apply<'_> {
             .remedy(format!("Bootstrap green afresh, or look at the triggers that call {}().", tags.function)))
     }
 
-    fn entities(&self, table: &str, tags: &str) -> String {
+    /// The names around green's table of tags, and the query for what it must hold; nothing where green keeps none.
+    pub(super) fn tagged_entities(&self) -> Option<(&DerivedTags, String)> {
+        let tags = self.map.names.derived_tags.as_ref()?;
+        self.catalog.tables.get(&tags.table)?;
+        let kept =
+            |table: &&GreenTable| table.triggers.iter().any(|trigger| trigger.function == tags.function);
+        let entities: Vec<String> = (self.catalog.tables.values().filter(kept))
+            .map(|table| self.entities(&table.name, &tags.tags, None))
+            .collect();
+        (!entities.is_empty()).then(|| (tags, entities.join("\n  union all\n  ")))
+    }
+
+    fn entities(&self, table: &str, tags: &str, written: Option<&str>) -> String {
         let primary =
             self.catalog.tables.get(table).and_then(|t| t.primary_key.first()).map_or("id", String::as_str);
+        let only = written.map_or_else(String::new, |ids| format!(" where {} in ({ids})", quote(primary)));
         format!(
-            "select {} as entity_id, {} as entity_name, {} as tags from {}",
+            "select {} as entity_id, {} as entity_name, {} as tags from {}{only}",
             quote(primary),
             literal(table),
             quote(tags),
             self.stage.kong_table(table)
         )
+    }
+
+    /// The ids of all entities that an incremental run wrote or deleted.
+    fn written_ids(&self, tables: &[&String]) -> String {
+        let ids = |table: &&&String| {
+            let merge = self.merge.as_ref()?;
+            let primary = self.catalog.tables.get(**table)?.primary_key.first()?;
+            let staged = self
+                .plan
+                .table(table)
+                .map(|_| format!("select {} from {}", quote(primary), self.stage.table(table)));
+            let gone = format!("select key_1 from {}", merge.gone.table(table));
+            Some(staged.into_iter().chain([gone]).collect::<Vec<_>>().join(" union all "))
+        };
+        tables.iter().filter_map(|table| ids(&table)).collect::<Vec<_>>().join(" union all ")
     }
 }
 
@@ -405,7 +519,8 @@ pub fn not_fresh(found: &[Unexplained]) -> Error {
     error
 }
 
-fn same_key(table: &TablePlan) -> String {
+/// That a row `g` of green has the key of the staged row `s`.
+pub(super) fn same_key(table: &TablePlan) -> String {
     let one = |name: &String| format!("g.{0} = s.{0}", quote(name));
     if table.key.is_empty() {
         "false".to_owned()
@@ -415,7 +530,7 @@ fn same_key(table: &TablePlan) -> String {
 }
 
 /// Equal in every column; two expiries are the same within two seconds (DESIGN, "Time to live").
-fn same_row(table: &TablePlan) -> String {
+pub(super) fn same_row(table: &TablePlan) -> String {
     let mut conditions = vec![same_key(table)];
     for column in table.columns.iter().filter(|column| !table.key.contains(&column.name)) {
         let name = quote(&column.name);
@@ -436,7 +551,7 @@ fn same_row(table: &TablePlan) -> String {
 }
 
 /// Every definition is as it was, but the defaults that had to follow the workspace.
-fn compare_definitions(
+pub(super) fn compare_definitions(
     before: &Definitions,
     after: &Definitions,
     followed: &BTreeSet<(String, String)>,

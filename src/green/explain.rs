@@ -206,7 +206,7 @@ fn tell(error: &PgDatabaseError, what: &str) -> Error {
         detail: error.detail(),
         context: error.r#where(),
     };
-    let mut explained = Error::new(kind(error.code()), what).detail(format!(
+    let mut explained = Error::new(kind(error.code()), what).with_sqlstate(error.code()).detail(format!(
         "PostgreSQL says: {} (SQLSTATE {})",
         safe_message(&fields),
         error.code()

@@ -7,6 +7,7 @@ use serde_json::Value;
 use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
 
+use super::definitions::Definitions;
 use super::session::Green;
 use super::sql::{fill, literal, quote};
 use super::statement::{query, query_scalar};
@@ -36,14 +37,7 @@ impl Journal {
     /// Makes our schema if it is not there, takes the guard, and enters the run.
     pub async fn open(green: &Green, entry: &RunEntry) -> Result<Journal> {
         ensure_schema(green).await?;
-        let mut guard = green.begin().await?;
-        let sql = fill("select pg_try_advisory_xact_lock({key})", &[("key", &guard_key(green))]);
-        let what = "cannot take the guard on green";
-        let alone: bool =
-            query_scalar(sql).fetch_one(&mut *guard).await.map_err(|e| green.explain(e, what))?;
-        if !alone {
-            return Err(other_run(green).await);
-        }
+        let guard = take_guard(green).await?;
         let journal = Journal { green: green.clone(), run: entry.run, guard };
         journal.enter(entry).await?;
         Ok(journal)
@@ -85,6 +79,19 @@ impl Journal {
         done.map(|_| ()).map_err(|e| self.green.explain(e, "cannot enter the state into the journal"))
     }
 
+    /// Enters how long the phases took, once the run has ended. The rows stand on green whether or not this can be noted.
+    pub async fn seconds(&self, seconds: &Value) -> Result<()> {
+        let what = "cannot enter the times into the journal";
+        let sql = fill(
+            "update {work}.run set seconds = $2 where run_id = $1",
+            &[("work", &quote(self.green.work_schema()))],
+        );
+        let mut tx = self.green.begin().await?;
+        let done = query(sql).bind(self.run).bind(seconds).execute(&mut *tx).await;
+        done.map_err(|e| self.green.explain(e, what))?;
+        tx.commit().await.map_err(|e| self.green.explain(e, what))
+    }
+
     /// Enters a new state in a transaction of its own.
     pub async fn note(&self, state: &str) -> Result<()> {
         let mut tx = self.green.begin().await?;
@@ -102,6 +109,13 @@ impl Journal {
         done.map(|_| ()).map_err(|e| self.green.explain(e, "cannot keep the rejects in the journal"))
     }
 
+    /// Keeps the definitions of Kong's schema as the run leaves them.
+    pub async fn keep_definitions(&self, tx: &mut Transaction<'static, Postgres>) -> Result<()> {
+        let definitions = Definitions::read(tx, self.green.kong_schema()).await?;
+        let kept = definitions.record(tx, &quote(self.green.work_schema()), self.run).await;
+        kept.map_err(|e| self.green.explain(e, "cannot keep the definitions of Kong's schema in the journal"))
+    }
+
     /// Makes sure that no other run can have begun meanwhile: the guard goes with its connection.
     pub async fn still_guarded(&mut self) -> Result<()> {
         let asked = query("select 1").execute(&mut *self.guard).await;
@@ -113,6 +127,11 @@ impl Journal {
     /// Whether the run was committed after all, when its commit failed with this error. Waits until the server has ended
     /// that transaction; the error comes back where it cannot be asked.
     pub async fn was_applied(&self, error: Error) -> Result<bool> {
+        self.came_to("applied", error).await
+    }
+
+    /// The same for another state that its commit would have entered.
+    pub async fn came_to(&self, wanted: &str, error: Error) -> Result<bool> {
         let sql = fill(
             "select state from {work}.run where run_id = $1 for update",
             &[("work", &quote(self.green.work_schema()))],
@@ -122,7 +141,7 @@ impl Journal {
             query_scalar::<String>(sql).bind(self.run).fetch_optional(&mut *tx).await.ok()?
         };
         match asked.await {
-            Some(state) => Ok(state == "applied"),
+            Some(state) => Ok(state == wanted),
             None => Err(error.detail(format!(
                 "Whether the rows were applied is not known: the state of run {} in the journal says so once green answers.",
                 self.run
@@ -136,8 +155,54 @@ impl Journal {
     }
 }
 
+/// A row that the last applied run left behind.
+#[derive(Debug, Clone)]
+pub struct LeftBehind {
+    /// Its table.
+    pub table_name: String,
+    /// Its key, as JSON text.
+    pub key: String,
+    /// The code of the reason.
+    pub reason: String,
+    /// The digest of its values, where it could be converted.
+    pub mark: Option<Vec<u8>>,
+}
+
+/// What the last run that was applied to this very database left behind with somebody's consent.
+pub async fn left_behind(green: &Green) -> Result<Vec<LeftBehind>> {
+    let what = "cannot read the rejects of earlier runs from the journal";
+    let work = quote(green.work_schema());
+    let mut tx = green.begin_snapshot().await?;
+    let there: bool = query_scalar("select to_regclass($1) is not null")
+        .bind(format!("{work}.reject"))
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(|e| green.explain(e, what))?;
+    if !there {
+        return Ok(Vec::new());
+    }
+    let sql = fill(include_str!("../../sql/journal/accepted.sql"), &[("work", &work)]);
+    let rows: Vec<(String, String, String, Option<Vec<u8>>)> = super::statement::query_as(sql)
+        .bind(green.kong_schema())
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(|e| green.explain(e, what))?;
+    tx.rollback().await.map_err(|e| green.explain(e, what))?;
+    let row = |(table_name, key, reason, mark)| LeftBehind { table_name, key, reason, mark };
+    Ok(rows.into_iter().map(row).collect())
+}
+
 fn guard_key(green: &Green) -> String {
     format!("hashtextextended({}, 0)", literal(&format!("kongferry/{}", green.work_schema())))
+}
+
+/// Takes the guard, or says who has it.
+pub async fn take_guard(green: &Green) -> Result<Transaction<'static, Postgres>> {
+    let what = "cannot take the guard on green";
+    let mut guard = green.begin().await?;
+    let sql = fill("select pg_try_advisory_xact_lock({key})", &[("key", &guard_key(green))]);
+    let alone: bool = query_scalar(sql).fetch_one(&mut *guard).await.map_err(|e| green.explain(e, what))?;
+    if alone { Ok(guard) } else { Err(other_run(green).await) }
 }
 
 /// Takes the guard of a run that has just been cut off: its connection may take a moment to go.

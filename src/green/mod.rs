@@ -1,17 +1,26 @@
 //! Writing Kong's database: connection, catalog, stage, checks, apply. Knows nothing of Cassandra.
 
 pub mod apply;
+pub mod baseline;
 pub mod blueprint;
+pub mod bootstrap;
 pub mod catalog;
 mod catalog_settings;
 pub mod checks;
 pub mod config;
+pub mod copy_out;
+pub mod cycles;
 pub mod definitions;
 mod explain;
 pub mod first_load;
+pub mod gone;
+pub mod history;
 pub mod journal;
 pub mod kong;
+pub mod ledger;
 pub mod local;
+pub mod mend;
+pub mod merge;
 pub mod session;
 pub mod sql;
 pub mod stage;

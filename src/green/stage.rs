@@ -13,6 +13,9 @@ use crate::error::{Error, Result};
 use crate::mapping::pg_binary;
 use crate::mapping::table_plan::{KeyspacePlan, TablePlan};
 
+/// The column of each staging table with the digest of what a row holds: the ledger takes it over.
+pub const DIGEST: &str = "kongferry_digest";
+
 /// The staging area of one run.
 #[derive(Debug, Clone)]
 pub struct Stage {
@@ -51,6 +54,8 @@ pub struct SetAside {
     pub detail: Option<String>,
     /// The row as blue holds it, as JSON.
     pub row: serde_json::Value,
+    /// The digest of its values, where it could be converted.
+    pub mark: Option<Vec<u8>>,
 }
 
 /// Something mended while reading.
@@ -69,6 +74,22 @@ impl RowBuffer {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.starts.clear();
+    }
+
+    /// Adds a field to the row that began there and was the last one.
+    pub fn add_field(&mut self, start: usize, field: &[u8]) {
+        if let Some([high, low]) = self.bytes.get_mut(start..start + 2) {
+            let count = i16::from_be_bytes([*high, *low]).saturating_add(1);
+            [*high, *low] = count.to_be_bytes();
+        }
+        self.bytes.extend(i32::try_from(field.len()).unwrap_or(i32::MAX).to_be_bytes());
+        self.bytes.extend_from_slice(field);
+    }
+
+    /// The field that was added to a row last, of so many bytes.
+    pub fn last_field(&self, row: usize, length: usize) -> Option<&[u8]> {
+        let bytes = self.rows(row..row + 1);
+        bytes.get(bytes.len().checked_sub(length)?..)
     }
 
     fn rows(&self, range: std::ops::Range<usize>) -> &[u8] {
@@ -94,9 +115,10 @@ impl Stage {
         for table in &plan.moved {
             let names: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
             let sql = fill(
-                "create unlogged table {stage} with (autovacuum_enabled = false) as select {columns} from {table} with no data",
+                "create unlogged table {stage} with (autovacuum_enabled = false) as select {columns}, null::bytea as {digest} from {table} with no data",
                 &[
                     ("stage", &stage.table(&table.table)),
+                    ("digest", DIGEST),
                     ("columns", &columns(&names, "")),
                     ("table", &stage.kong_table(&table.table)),
                 ],
@@ -212,7 +234,16 @@ impl Stage {
         let reason: Vec<&str> = aside.iter().map(|row| row.reason).collect();
         let detail: Vec<Option<&str>> = aside.iter().map(|row| row.detail.as_deref()).collect();
         let text: Vec<String> = aside.iter().map(|row| row.row.to_string()).collect();
-        query(sql).bind(keys).bind(column).bind(reason).bind(detail).bind(text).execute(tx).await?;
+        let mark: Vec<Option<&[u8]>> = aside.iter().map(|row| row.mark.as_deref()).collect();
+        query(sql)
+            .bind(keys)
+            .bind(column)
+            .bind(reason)
+            .bind(detail)
+            .bind(text)
+            .bind(mark)
+            .execute(tx)
+            .await?;
         Ok(())
     }
 
@@ -263,6 +294,9 @@ impl Stage {
     pub async fn analyze(&self, plan: &KeyspacePlan) -> Result<()> {
         let what = "cannot analyze the staging tables";
         let mut tx = self.green.begin().await?;
+        // A tenth of the usual sample tells sizes well enough for joins of whole tables.
+        let sample = "set local default_statistics_target = 10";
+        sqlx::raw_sql(sample).execute(&mut *tx).await.map_err(|e| self.green.explain(e, what))?;
         for table in &plan.moved {
             let sql = fill("analyze {stage}", &[("stage", &self.table(&table.table))]);
             sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| self.green.explain(e, what))?;
@@ -273,12 +307,17 @@ impl Stage {
 
 /// PostgreSQL cuts names at 63 bytes; a long table keeps its end, which tells it apart, behind a digest.
 fn stage_name(table: &str) -> String {
-    use sha2::{Digest, Sha256};
     if table.len() <= 57 {
         return format!("stage_{table}");
     }
+    format!("stage_x{}", digest(table))
+}
+
+/// Tells a table's name apart from any other's, in 40 characters.
+pub(super) fn digest(table: &str) -> String {
+    use sha2::{Digest, Sha256};
     let digest = format!("{:x}", Sha256::digest(table));
-    format!("stage_x{}", digest.get(..40).unwrap_or_default())
+    digest.get(..40).unwrap_or_default().to_owned()
 }
 
 /// The SQLSTATE, where PostgreSQL refused the data rather than the statement: class 22 (data exception), 54

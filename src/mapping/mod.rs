@@ -1,7 +1,9 @@
 //! From both catalogs and the schema map to converters of bytes. Knows both sides, opens no connection.
 
 pub mod conversion;
+pub mod digest;
 pub mod exhibit;
+mod fault;
 pub mod json;
 pub mod pg_binary;
 pub mod prefix;

@@ -22,6 +22,52 @@ pub enum Stripped<'a> {
     Missing(&'a [u8]),
 }
 
+/// What the rows of one column do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Habit {
+    /// They carry it: it was observed, or a map says so. A value without is worth a note.
+    Known,
+    /// Not known before they are counted.
+    Open,
+    /// They carry it; a value without is odd.
+    Prefixed,
+    /// They do not; a value with it is odd.
+    Plain,
+}
+
+/// Values that Enterprise's keyring encrypted begin so.
+pub const CIPHER: &[u8] = b"$ke$";
+
+/// Whether a value carries its row's own workspace in front; nothing for cipher text, which does not show it.
+pub fn carries(value: &[u8], own: Uuid) -> Option<bool> {
+    if value.starts_with(CIPHER) {
+        return None;
+    }
+    Some(split(value).is_some_and(|(workspace, _)| workspace == own && is_lower_case(value)))
+}
+
+/// The same as [`strip`], for a column whose habit was counted.
+pub fn strip_as<'a>(
+    value: &'a [u8],
+    own: Uuid,
+    known: &[Uuid],
+    habit: Habit,
+) -> Result<Stripped<'a>, Reason> {
+    match habit {
+        Habit::Known | Habit::Open => strip(value, own, known),
+        Habit::Plain => match split(value) {
+            Some((workspace, _)) if workspace == own => Err(Reason::PrefixOdd),
+            Some((workspace, _)) if known.contains(&workspace) => Err(Reason::PrefixForeign),
+            // Nothing was in front, so nothing is missing.
+            _ => Ok(Stripped::Own(value)),
+        },
+        Habit::Prefixed => match strip(value, own, known)? {
+            Stripped::Missing(value) if !value.starts_with(CIPHER) => Err(Reason::PrefixOdd),
+            stripped => Ok(stripped),
+        },
+    }
+}
+
 /// Takes the row's own workspace id off a unique text.
 ///
 /// `known` are the ids of all workspaces on blue, in any order.
@@ -86,6 +132,34 @@ mod tests {
         for value in ["bob", "a:b", OWN, "0123456789012345678901234567890123456:x"] {
             assert_eq!(check(value), Ok((false, value.to_owned())));
         }
+    }
+
+    #[test]
+    fn where_rows_are_counted_the_odd_ones_are_findings() {
+        let own = Uuid::try_parse(OWN).unwrap();
+        let known = [own, Uuid::try_parse(OTHER).unwrap()];
+        let check = |value: &str, habit| {
+            strip_as(value.as_bytes(), own, &known, habit).map(|found| match found {
+                Stripped::Own(rest) | Stripped::Missing(rest) => String::from_utf8(rest.to_vec()).unwrap(),
+            })
+        };
+        let with = format!("{OWN}:bob");
+        assert_eq!(check(&with, Habit::Prefixed), Ok("bob".into()));
+        assert_eq!(check("bob", Habit::Prefixed), Err(Reason::PrefixOdd));
+        assert_eq!(check("$ke$1$-x", Habit::Prefixed), Ok("$ke$1$-x".into()));
+        assert_eq!(check(&format!("{OWN}:$ke$1$-x"), Habit::Prefixed), Ok("$ke$1$-x".into()));
+        assert_eq!(check("bob", Habit::Plain), Ok("bob".into()));
+        assert_eq!(check(&with, Habit::Plain), Err(Reason::PrefixOdd));
+        assert_eq!(check(&format!("{OTHER}:bob"), Habit::Plain), Err(Reason::PrefixForeign));
+        let url = format!("{STRANGER}:x");
+        assert_eq!(
+            check(&url, Habit::Plain),
+            Ok(url.clone()),
+            "a uuid that is no workspace is part of the value"
+        );
+        assert_eq!(check("bob", Habit::Known), Ok("bob".into()));
+        assert_eq!((carries(with.as_bytes(), own), carries(b"bob", own)), (Some(true), Some(false)));
+        assert_eq!(carries(b"$ke$1$-x", own), None);
     }
 
     #[test]

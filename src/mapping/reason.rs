@@ -22,6 +22,8 @@ pub enum Reason {
     PrefixDouble,
     /// A unique text that a defect of Kong 2.1.0 replaced by `$(VALUE)` (4.4).
     PrefixLiteral,
+    /// A unique text without its workspace id where the others of its column carry it, or the other way round (8.6).
+    PrefixOdd,
     /// Several rows hold what green allows only once (4.6, 4.6b).
     Duplicate,
     /// U+0000 in a text, which PostgreSQL cannot store (4.7).
@@ -64,6 +66,7 @@ impl Reason {
             Reason::PrefixForeign => "prefix_foreign",
             Reason::PrefixDouble => "prefix_double",
             Reason::PrefixLiteral => "prefix_literal",
+            Reason::PrefixOdd => "prefix_odd",
             Reason::Duplicate => "duplicate",
             Reason::TextNul => "text_nul",
             Reason::TextNotUtf8 => "text_not_utf8",

@@ -1,7 +1,7 @@
 //! The schema map: what a line of Kong versions does that does not follow from the two catalogs.
 //!
-//! One JSON file per line in `schema-maps/` (format and reasons: `schema-maps/README.md`); the user's own files are
-//! laid over the built-in one, later ones winning column by column. This file only reads and merges; the
+//! One JSON file per line in `schema-maps/` (format and reasons: `schema-maps/README.md`); Enterprise's is laid over the
+//! open-source one that it extends, and the user's own files over that, later ones winning column by column. This file only reads and merges; the
 //! [`table plan`](super::table_plan) decides what the entries mean for the tables that really stand on both sides.
 
 use std::collections::BTreeMap;
@@ -21,10 +21,11 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("3.1", include_str!("../../schema-maps/kong-3.1.json")),
     ("3.2", include_str!("../../schema-maps/kong-3.2.json")),
     ("3.3", include_str!("../../schema-maps/kong-3.3.json")),
+    ("Enterprise 2.8", include_str!("../../schema-maps/kong-enterprise-2.8.json")),
 ];
 
 /// One schema map, as it stands in a file.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SchemaMap {
     /// Where the JSON Schema of the format is; for editors only.
@@ -34,6 +35,8 @@ pub struct SchemaMap {
     pub format: u32,
     /// The line of Kong versions, such as `3.3`; in a user's map: which line it is for, or absent for any.
     pub line: Option<String>,
+    /// The line of open-source Kong that this map is laid over. Built-in maps only.
+    pub extends: Option<String>,
     /// How `schema_meta` says that a database is of this line. Absent in a user's map.
     pub detect: Option<Detect>,
     /// Names that the whole line shares.
@@ -120,6 +123,10 @@ pub struct TableRules {
     pub only_if_missing: Option<bool>,
     /// Why it is not moved, or only on request: one sentence, shown to the user.
     pub reason: Option<String>,
+    /// Open-source Kong has this table, so it was seen which of its columns carry a workspace in front. Of any other
+    /// table only its rows can tell.
+    #[serde(skip)]
+    pub observed: bool,
     /// Only rows of this partition are Kong's.
     pub partition: Option<Partition>,
     /// Columns without which a row is only half a row, beside green's NOT NULL columns.
@@ -218,6 +225,8 @@ pub enum Prefix {
 pub enum WhenNull {
     /// This boolean.
     Boolean(bool),
+    /// This whole number.
+    Integer(i32),
     /// Lower-case hex of SHA-256 over the DER of the first certificate in this PEM column.
     Sha256OfCertificate(String),
 }
@@ -251,7 +260,7 @@ pub enum Remark {
 }
 
 /// Rows on green that its bootstrap made.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BootstrapRow {
     /// The table.
@@ -260,6 +269,23 @@ pub struct BootstrapRow {
     pub column: String,
     /// Its value.
     pub value: String,
+    /// What becomes of it where blue has no row of this meaning.
+    #[serde(default)]
+    pub if_missing: IfMissing,
+    /// Tables whose rows were made with it: those that refer to it.
+    #[serde(default)]
+    pub with: Vec<String>,
+}
+
+/// What becomes of a row of green's bootstrap where blue has no row of the same meaning.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IfMissing {
+    /// It stays: Kong on green needs one.
+    #[default]
+    Keep,
+    /// It goes: somebody removed it on blue, and a first admin whose password is in a script must not survive.
+    Remove,
 }
 
 impl SchemaMap {
@@ -287,9 +313,75 @@ impl SchemaMap {
         SchemaMap::parse(&text, &path.display().to_string())
     }
 
-    /// All built-in maps, oldest line first.
+    /// All built-in maps: open-source Kong's, oldest line first, then Enterprise's.
     pub fn built_in() -> Result<Vec<SchemaMap>> {
-        BUILT_IN.iter().map(|(line, text)| SchemaMap::parse(text, &format!("of Kong {line}"))).collect()
+        let mut maps: Vec<SchemaMap> = Vec::with_capacity(BUILT_IN.len());
+        for (line, text) in BUILT_IN {
+            let map = SchemaMap::parse(text, &format!("of Kong {line}"))?;
+            let base =
+                map.extends.as_ref().and_then(|line| maps.iter().find(|own| own.line.as_ref() == Some(line)));
+            let whole = match base {
+                Some(base) => map.over(base),
+                None => map.observed(),
+            };
+            maps.push(whole);
+        }
+        Ok(maps)
+    }
+
+    /// This map as a whole: what it says, over what the map that it extends says.
+    fn over(self, base: &SchemaMap) -> SchemaMap {
+        let mut whole = base.clone();
+        whole.line.clone_from(&self.line);
+        whole.extends.clone_from(&self.extends);
+        whole.detect.clone_from(&self.detect);
+        whole.overlay(self);
+        whole
+    }
+
+    fn observed(mut self) -> SchemaMap {
+        self.tables.values_mut().for_each(|rules| rules.observed = true);
+        self
+    }
+
+    /// The rules for a version of Enterprise that no map is for: what is known of its tables from another version, over
+    /// the open-source line with the same last step of migrations, or the newest one.
+    pub fn of_unknown_enterprise(core: &str) -> Result<SchemaMap> {
+        let maps = SchemaMap::built_in()?;
+        let digits =
+            |map: &&SchemaMap| map.line.as_ref().map(|line| line.replace('.', "")).unwrap_or_default();
+        let (enterprise, open): (Vec<&SchemaMap>, Vec<&SchemaMap>) =
+            maps.iter().partition(|map| map.extends.is_some());
+        let same = open.iter().find(|map| core.ends_with(&format!("_to_{}0", digits(map))));
+        let mut whole = same.or(open.last()).copied().cloned().unwrap_or_default();
+        for map in enterprise {
+            let known = map.extends.clone();
+            let own = map.tables.iter().filter(|(_, rules)| !rules.observed);
+            whole.tables.extend(own.map(|(name, rules)| (name.clone(), rules.clone())));
+            for row in &map.bootstrap {
+                if !whole.bootstrap.contains(row) {
+                    whole.bootstrap.push(row.clone());
+                }
+            }
+            whole.extends = known;
+        }
+        whole.line = same.and_then(|map| map.line.clone());
+        whole.detect = None;
+        Ok(whole)
+    }
+
+    /// What is special about a table: of its own name, over what a name that ends in `*` says of all that begin so.
+    pub fn rules(&self, table: &str) -> TableRules {
+        let mut rules = TableRules::default();
+        for (name, general) in &self.tables {
+            if name.strip_suffix('*').is_some_and(|start| table.starts_with(start)) {
+                rules.overlay(general.clone());
+            }
+        }
+        if let Some(own) = self.tables.get(table) {
+            rules.overlay(own.clone());
+        }
+        rules
     }
 
     /// Lays `over` on this map: its table and column entries win, one by one.
@@ -320,6 +412,7 @@ impl TableRules {
         replace(&mut self.copy, over.copy);
         replace(&mut self.only_if_missing, over.only_if_missing);
         replace(&mut self.reason, over.reason);
+        self.observed |= over.observed;
         replace(&mut self.partition, over.partition);
         replace(&mut self.required, over.required);
         replace(&mut self.expiry, over.expiry);

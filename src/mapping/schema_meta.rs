@@ -61,10 +61,14 @@ impl SchemaMeta {
         .collect()
     }
 
-    /// The schema map of this database's line.
+    /// The schema map of this database's line. A migration of Enterprise's core may have the name of one of open-source
+    /// Kong's and be another.
     pub fn line<'m>(&self, maps: &'m [SchemaMap]) -> Option<&'m SchemaMap> {
         maps.iter().rev().find(|map| {
             map.detect.as_ref().is_some_and(|detect| {
+                if self.is_enterprise() && map.extends.is_none() && detect.subsystem == CORE {
+                    return false;
+                }
                 let own = self.subsystems.get(&detect.subsystem);
                 own.is_some_and(|one| one.last_executed.as_ref() == Some(&detect.last_executed))
             })
@@ -74,6 +78,11 @@ impl SchemaMeta {
     /// What Kong's own tables were last migrated to, for messages.
     pub fn core(&self) -> &str {
         self.subsystems.get(CORE).and_then(|one| one.last_executed.as_deref()).unwrap_or("none")
+    }
+
+    /// What Enterprise's own tables were last migrated to, for messages.
+    pub fn enterprise(&self) -> &str {
+        self.subsystems.get(ENTERPRISE).and_then(|one| one.last_executed.as_deref()).unwrap_or("none")
     }
 
     /// Compares blue's record with green's.
@@ -124,6 +133,22 @@ mod tests {
         // Enterprise 2.8 has an 016 of its own.
         assert_eq!(line("016_270_to_280"), None);
         assert_eq!(line("020_330_to_340"), None);
+    }
+
+    #[test]
+    fn enterprise_is_told_by_its_own_subsystem() {
+        let maps = SchemaMap::built_in().unwrap();
+        let found = |core: &str, enterprise: &str| {
+            let meta = meta(&[("core", &["000_base", core]), ("enterprise", &["000_base", enterprise])]);
+            meta.line(&maps).map(|map| (map.line.clone(), map.extends.clone()))
+        };
+        let known = (Some("2.8".to_owned()), Some("2.8".to_owned()));
+        assert_eq!(found("016_270_to_280", "013_2700_to_2800"), Some(known));
+        assert_eq!(
+            found("017_300_to_310", "015_3000_to_3100"),
+            None,
+            "open source has a core migration of that name"
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::blue::catalog::{BlueCatalog, BlueTable, ColumnKind};
 use crate::green::catalog::{ForeignKey, GreenCatalog, GreenColumn, GreenTable};
 
 use super::conversion::Conversion;
+use super::prefix::Habit;
 use super::schema_map::{
     ColumnRules, Copy, Expiry, JsonShape, KeyPart, Partition, Prefix, Remark, Required, SchemaMap,
     TableRules, WhenNull, Writer,
@@ -57,6 +58,8 @@ pub struct Obstacle {
     pub problem: String,
     /// What to do, one sentence.
     pub remedy: String,
+    /// A schema map that would decide it, where one can.
+    pub schema_map: Option<String>,
 }
 
 /// The plan of one table that is moved.
@@ -123,6 +126,8 @@ pub enum Source {
         conversion: Conversion,
         /// Whether the row's workspace id stands in front.
         prefixed: bool,
+        /// What its rows do with it, where no map knows.
+        habit: Habit,
         /// What takes the place of null.
         when_null: Option<Substitute>,
         /// What to look at without touching it.
@@ -160,6 +165,8 @@ pub enum Source {
 pub enum Substitute {
     /// A boolean.
     Boolean(bool),
+    /// A whole number, as green's column holds it.
+    Integer(Vec<u8>),
     /// SHA-256 over the first certificate in this cell.
     CertificateDigest(usize),
 }
@@ -204,7 +211,7 @@ impl KeyspacePlan {
             obstacles: Vec::new(),
         };
         for table in blue.tables.values() {
-            let rules = map.tables.get(&table.name).cloned().unwrap_or_default();
+            let rules = map.rules(&table.name);
             match decide(&rules, table, green, choices) {
                 Decision::Leave { reason, must_be_empty } => plan.left.push(LeftTable {
                     table: table.name.clone(),
@@ -227,8 +234,11 @@ impl KeyspacePlan {
                 }
             }
         }
+        // What the data plane writes is no reason to stop, and what is never moved is none either.
         let without_rows = |name: &&String| {
-            map.tables.get(*name).and_then(|rules| rules.copy) != Some(Copy::Never)
+            let rules = map.rules(name);
+            rules.copy != Some(Copy::Never)
+                && rules.writer != Some(Writer::Traffic)
                 && !choices.skip.contains(*name)
         };
         let only_green = green.tables.keys().filter(|name| !blue.tables.contains_key(*name));
@@ -292,6 +302,7 @@ fn unknown_choices(choices: &TableChoices, blue: &BlueCatalog, green: &GreenCata
         .map(|name| Obstacle {
             problem: format!("there is no table \"{name}\" on either side"),
             remedy: "Correct the name given with --skip-table or --include-table.".to_owned(),
+            schema_map: None,
         })
         .collect()
 }
@@ -300,7 +311,8 @@ fn unknown_choices(choices: &TableChoices, blue: &BlueCatalog, green: &GreenCata
 /// only some databases of a line have.
 pub fn unknown_names(maps: &[SchemaMap], blue: &BlueCatalog, green: &GreenCatalog) -> Vec<Obstacle> {
     let mut unknown = BTreeSet::new();
-    for (name, rules) in maps.iter().flat_map(|map| &map.tables) {
+    // A name that ends in * stands for tables that only some databases have.
+    for (name, rules) in maps.iter().flat_map(|map| &map.tables).filter(|(name, _)| !name.ends_with('*')) {
         let (on_blue, on_green) = (blue.tables.get(name), green.tables.get(name));
         if on_blue.is_none() && on_green.is_none() {
             unknown.insert(format!("there is no table \"{name}\" on either side"));
@@ -317,6 +329,7 @@ pub fn unknown_names(maps: &[SchemaMap], blue: &BlueCatalog, green: &GreenCatalo
     let obstacle = |problem| Obstacle {
         problem,
         remedy: "Correct the name in the file given with --schema-map.".to_owned(),
+        schema_map: None,
     };
     unknown.into_iter().map(obstacle).collect()
 }
@@ -484,13 +497,15 @@ impl Resolver<'_> {
         let Some(Cell::Value(_, blue_type)) = self.cells.get(cell) else { return Source::Nothing };
         let Some(conversion) = Conversion::between(blue_type, &column.column_type, column.element_oid, shape)
         else {
-            self.stop(
-                format!(
-                    "{}.{} is {blue_type} on blue and {} on green, and there is no rule for this pair",
-                    self.blue.name, column.name, column.column_type
+            let (table, name) = (&self.blue.name, &column.name);
+            self.obstacles.push(Obstacle {
+                problem: format!(
+                    "{table}.{name} is {blue_type} on blue and {} on green, and there is no rule for this pair",
+                    column.column_type
                 ),
-                "If its values may be lost, drop it in a schema map: {\"drop\": \"why\"}; otherwise leave the table behind with --skip-table.",
-            );
+                remedy: "If its values may be lost, drop the column in a schema map; otherwise leave the table behind with --skip-table.".to_owned(),
+                schema_map: Some(snippet(table, &format!("\"columns\": {{{}: {{\"drop\": \"Why its values may be lost.\"}}}}", quoted(name)))),
+            });
             return Source::Nothing;
         };
         let prefixed = self.is_prefixed(column, rules);
@@ -498,7 +513,8 @@ impl Resolver<'_> {
             cell,
             conversion,
             prefixed,
-            when_null: self.substitute(rules, &column.name),
+            habit: if rules.prefix.is_some() || self.rules.observed { Habit::Known } else { Habit::Open },
+            when_null: self.substitute(rules, column),
             remark: rules.remark,
         }
     }
@@ -519,13 +535,26 @@ impl Resolver<'_> {
         }
     }
 
-    fn substitute(&mut self, rules: &ColumnRules, column: &str) -> Option<Substitute> {
+    fn substitute(&mut self, rules: &ColumnRules, column: &GreenColumn) -> Option<Substitute> {
         match rules.when_null.as_ref()? {
             WhenNull::Boolean(value) => Some(Substitute::Boolean(*value)),
+            WhenNull::Integer(value) => match integer(*value, &column.column_type) {
+                Some(bytes) => Some(Substitute::Integer(bytes)),
+                None => {
+                    self.stop(
+                        format!(
+                            "the schema map puts {value} where {}.{} is null, which green holds as {}",
+                            self.blue.name, column.name, column.column_type
+                        ),
+                        "Correct the schema map.",
+                    );
+                    None
+                }
+            },
             WhenNull::Sha256OfCertificate(source) => match self.cell(source) {
                 Some(cell) => Some(Substitute::CertificateDigest(cell)),
                 None => {
-                    self.missing_in_map(column, source);
+                    self.missing_in_map(&column.name, source);
                     None
                 }
             },
@@ -613,7 +642,30 @@ impl Resolver<'_> {
     }
 
     fn stop(&mut self, problem: String, remedy: &str) {
-        self.obstacles.push(Obstacle { problem, remedy: remedy.to_owned() });
+        self.obstacles.push(Obstacle { problem, remedy: remedy.to_owned(), schema_map: None });
+    }
+}
+
+/// The schema map that leaves a table behind for good.
+pub fn leave_behind(table: &str) -> String {
+    snippet(table, "\"copy\": \"never\", \"reason\": \"Why its rows may stay behind.\"")
+}
+
+fn snippet(table: &str, rules: &str) -> String {
+    format!("{{\"format\": 1, \"tables\": {{{}: {{{rules}}}}}}}", quoted(table))
+}
+
+fn quoted(name: &str) -> String {
+    serde_json::Value::from(name).to_string()
+}
+
+/// A whole number in PostgreSQL's binary form, where the column's type takes it.
+fn integer(value: i32, green_type: &str) -> Option<Vec<u8>> {
+    match green_type {
+        "smallint" => i16::try_from(value).ok().map(|small| small.to_be_bytes().to_vec()),
+        "integer" => Some(value.to_be_bytes().to_vec()),
+        "bigint" => Some(i64::from(value).to_be_bytes().to_vec()),
+        _ => None,
     }
 }
 

@@ -11,11 +11,12 @@ use uuid::Uuid;
 
 use crate::blue::cell;
 
-use super::prefix::{self, Stripped};
+use super::digest::{Short, key_of};
+use super::prefix::{self, Habit, Stripped};
 use super::reason::{Note, Reason, Repair};
 use super::schema_map::Remark;
 use super::table_plan::{ColumnPlan, Part, PartKind, Source, Substitute, TablePlan};
-use super::{conversion, pg_binary};
+use super::{conversion, fault, pg_binary};
 
 /// A timestamp before this (2010-01-01) is older than Kong.
 const BEFORE_KONG_MS: i64 = 1_262_304_000_000;
@@ -100,6 +101,34 @@ impl<'a> Transcoder<'a> {
         }
     }
 
+    /// The short form of the row's key on green, also of a row that was set aside; nothing where the key itself cannot
+    /// be converted.
+    pub fn key(&self, cells: &Cells<'_>) -> Option<Short> {
+        let workspace = self.workspace(cells).ok().flatten();
+        let (mut out, mut remarks, mut ends) = (Vec::new(), Remarks::default(), Vec::new());
+        for name in &self.plan.key {
+            let at = self.plan.columns.iter().position(|column| column.name == *name)?;
+            let column = self.plan.columns.get(at)?;
+            let mut field = Field {
+                at,
+                cells,
+                workspace,
+                surroundings: self.surroundings,
+                out: &mut out,
+                remarks: &mut remarks,
+            };
+            field.write(column).ok()?;
+            ends.push(out.len());
+        }
+        let mut start = 0;
+        let mut fields = Vec::with_capacity(ends.len());
+        for end in ends {
+            fields.push(out.get(start + 4..end));
+            start = end;
+        }
+        Some(key_of(&fields))
+    }
+
     fn whole_row(
         &self,
         cells: &Cells<'_>,
@@ -110,8 +139,10 @@ impl<'a> Transcoder<'a> {
         let workspace = self.workspace(cells)?;
         pg_binary::row(out, i16::try_from(self.plan.columns.len()).unwrap_or(i16::MAX));
         for (at, column) in self.plan.columns.iter().enumerate() {
+            let start = out.len();
             let mut field = Field { at, cells, workspace, surroundings: self.surroundings, out, remarks };
             field.write(column).map_err(|blame| self.rejection(column, blame))?;
+            fault::alter(&self.plan.table, column, start, out);
         }
         Ok(())
     }
@@ -184,14 +215,14 @@ impl Field<'_, '_> {
                 pg_binary::null(self.out);
                 Ok(())
             }
-            Source::Cell { cell, conversion, prefixed, when_null, remark } => {
+            Source::Cell { cell, conversion, prefixed, habit, when_null, remark } => {
                 match (get(self.cells, *cell), when_null) {
                     (None, None) => {
                         pg_binary::null(self.out);
                         Ok(())
                     }
                     (None, Some(substitute)) => self.substitute(substitute),
-                    (Some(bytes), _) if *prefixed => self.prefixed(bytes),
+                    (Some(bytes), _) if *prefixed => self.prefixed(bytes, *habit),
                     (Some(bytes), _) => {
                         self.remark(bytes, *remark, &column.green_type);
                         pg_binary::field(self.out, |out| conversion.write(bytes, out))
@@ -203,16 +234,17 @@ impl Field<'_, '_> {
         }
     }
 
-    fn prefixed(&mut self, bytes: &[u8]) -> Result<(), Reason> {
-        let value = match stripped(bytes, self.workspace, &self.surroundings.workspaces)? {
-            Stripped::Own(value) => value,
-            Stripped::Missing(value) => {
-                let cipher = value.starts_with(b"$ke$");
-                let note = if cipher { Note::KeyringCipherText } else { Note::PrefixMissing };
-                self.remarks.notes.push((self.at, note));
-                value
-            }
+    fn prefixed(&mut self, bytes: &[u8], habit: Habit) -> Result<(), Reason> {
+        let own = self.workspace.ok_or(Reason::WorkspaceNull)?;
+        let (value, missing) = match prefix::strip_as(bytes, own, &self.surroundings.workspaces, habit)? {
+            Stripped::Own(value) => (value, false),
+            Stripped::Missing(value) => (value, true),
         };
+        if value.starts_with(prefix::CIPHER) {
+            self.remarks.notes.push((self.at, Note::KeyringCipherText));
+        } else if missing {
+            self.remarks.notes.push((self.at, Note::PrefixMissing));
+        }
         pg_binary::field(self.out, |out| conversion::write_text(value, out))
     }
 
@@ -222,6 +254,13 @@ impl Field<'_, '_> {
                 self.remarks.repairs.push((self.at, Repair::DefaultForNull));
                 pg_binary::field(self.out, |out| {
                     out.push(u8::from(*value));
+                    Ok(())
+                })
+            }
+            Substitute::Integer(bytes) => {
+                self.remarks.repairs.push((self.at, Repair::DefaultForNull));
+                pg_binary::field(self.out, |out| {
+                    out.extend_from_slice(bytes);
                     Ok(())
                 })
             }
@@ -303,7 +342,7 @@ impl Field<'_, '_> {
         if remark == Some(Remark::RegexPath) && any_regex_without_tilde(bytes) {
             self.remarks.notes.push((self.at, Note::RegexPathWithoutTilde));
         }
-        if bytes.starts_with(b"$ke$") {
+        if bytes.starts_with(prefix::CIPHER) {
             self.remarks.notes.push((self.at, Note::KeyringCipherText));
         }
     }

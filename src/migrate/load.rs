@@ -1,9 +1,11 @@
 //! Fills the stage: every table of the plan, scanned by token range in parallel, converted page by page, copied.
 //!
-//! While one page is converted and copied the next one is on its way. A table's first page is small; when it is not
-//! the last one, the table is cut into ranges – unless all its rows are one partition, which can only be paged through.
+//! While one page is converted and copied the next one is on its way. A table's first page is small and measures how
+//! long its rows are; when a second, full one is not the last either, the table is cut into ranges – unless all its rows
+//! are one partition, which can only be paged through. An incremental run goes over blue in the same way, first to mark
+//! what differs from the ledger, then for those rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,14 +16,23 @@ use crate::blue::scan::{Page, TableReader, TokenRange};
 use crate::blue::session::{Blue, quote};
 use crate::error::{Error, Result};
 use crate::green::stage::{Mended, RowBuffer, SetAside, Stage};
+use crate::mapping::digest::{Digester, Mark, Short};
 use crate::mapping::exhibit;
 use crate::mapping::reason::{Note, Reason};
 use crate::mapping::table_plan::{Cell, KeyspacePlan, TablePlan};
 use crate::mapping::transcode::{Outcome, Remarks, Surroundings, Transcoder};
 use crate::progress::Observer;
 
+use super::marks::{BlueMark, Spool};
+
 /// Keys shown as examples of one note.
 const EXAMPLES: usize = 100;
+
+/// A table with fewer rows is read whole rather than row by row.
+const SMALL: u64 = 2_000;
+
+/// Of one row in so many it pays to ask for it alone.
+const ONE_IN: u64 = 50;
 
 /// What was read of one table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,6 +43,16 @@ pub struct Loaded {
     pub staged: u64,
     /// Rows of a partition that Kong does not read.
     pub other_partition: u64,
+    /// Rows that stand on green as an earlier run wrote them; they are not staged.
+    pub unchanged: u64,
+    /// Those of them with a value mended.
+    pub unchanged_repaired: u64,
+    /// Rows of a table written by traffic that green has changed itself.
+    pub greens_own: u64,
+    /// Where only some rows were wanted, the keys of those that were staged.
+    pub kept: HashSet<Short>,
+    /// And of those that were set aside.
+    pub aside: HashSet<Short>,
     /// Column and kind of what was seen: how often, and some keys.
     pub notes: BTreeMap<(String, Note), (u64, Vec<String>)>,
 }
@@ -41,6 +62,11 @@ impl Loaded {
         self.source += other.source;
         self.staged += other.staged;
         self.other_partition += other.other_partition;
+        self.unchanged += other.unchanged;
+        self.unchanged_repaired += other.unchanged_repaired;
+        self.greens_own += other.greens_own;
+        self.kept.extend(other.kept);
+        self.aside.extend(other.aside);
         for (what, (count, keys)) in other.notes {
             let own = self.notes.entry(what).or_default();
             own.0 += count;
@@ -56,6 +82,44 @@ pub enum Target {
     Stage(Box<Stage>),
     /// Nowhere: `plan --quick` only wants to know which rows cannot be converted.
     Nowhere(Mutex<Tally>),
+    /// Not at all: of each row a mark is kept, table by table; rows set aside go to the stage where there is one.
+    Marks(Option<Box<Stage>>, Vec<Mutex<Spool>>),
+}
+
+/// Which rows of a table are staged.
+#[derive(Debug, Default)]
+pub enum Wanted {
+    /// All.
+    #[default]
+    All,
+    /// Those with these keys, out of so many.
+    Only {
+        /// Their keys.
+        keys: Arc<HashSet<Short>>,
+        /// Where they are on the ring.
+        tokens: HashSet<i64>,
+        /// Rows of the table.
+        of: u64,
+    },
+}
+
+impl Wanted {
+    fn has(&self, key: &Short) -> bool {
+        match self {
+            Wanted::All => true,
+            Wanted::Only { keys, .. } => keys.contains(key),
+        }
+    }
+
+    /// The places on the ring to ask for, where that is quicker than going over the table.
+    fn alone(&self) -> Option<&HashSet<i64>> {
+        match self {
+            Wanted::Only { tokens, of, .. } if *of > SMALL && tokens.len() as u64 * ONE_IN < *of => {
+                Some(tokens)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// What was set aside and mended where there is no stage to record it.
@@ -70,10 +134,10 @@ pub struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, table: &str, converted: Converted) {
-        self.aside.extend(converted.aside.into_iter().map(|row| (table.to_owned(), row)));
+    fn add(&mut self, table: &str, converted: &mut Converted) {
+        self.aside.extend(converted.aside.drain(..).map(|row| (table.to_owned(), row)));
         let mut last = None;
-        for one in converted.mended {
+        for one in converted.mended.drain(..) {
             // The values of one row come one after another.
             if last.as_ref() != Some(&one.key) {
                 *self.mended_rows.entry(table.to_owned()).or_default() += 1;
@@ -102,13 +166,19 @@ pub struct Loader {
     pub observer: Arc<dyn Observer>,
     /// Pages worked on at the same time.
     pub parallel: usize,
+    /// Which rows, table by table in the plan's order; all where nothing is said.
+    pub wanted: Vec<Wanted>,
 }
+
+static ALL: Wanted = Wanted::All;
 
 /// A part of a table that one task reads from end to end.
 struct Part {
     table: usize,
     reader: Arc<TableReader>,
     range: TokenRange,
+    /// Rows of its first page.
+    rows: i32,
     of: Arc<Progress>,
 }
 
@@ -155,41 +225,61 @@ impl Loader {
         self.plan.moved.get(at).ok_or_else(|| Error::new(crate::error::Kind::Server, "a table left the plan"))
     }
 
+    fn wanted(&self, at: usize) -> &Wanted {
+        self.wanted.get(at).unwrap_or(&ALL)
+    }
+
     async fn first_page(self: Arc<Self>, at: usize) -> Result<First> {
         let plan = self.table(at)?;
-        let reader = Arc::new(self.blue.reader(&plan.table, &select(plan), &plan.partition_key).await?);
-        let page =
-            self.blue.page(&reader, TokenRange::WHOLE, PagingState::start(), Page::first_rows()).await?;
+        if matches!(self.wanted(at), Wanted::Only { keys, .. } if keys.is_empty()) {
+            self.observer.done(&plan.table);
+            return Ok(First::Done(at, Loaded::default()));
+        }
+        let mut select = select(plan);
+        if matches!(self.target, Target::Marks(..)) {
+            let key = plan.partition_key.iter().map(|name| quote(name)).collect::<Vec<_>>().join(", ");
+            select.push_str(&format!(", token({key})"));
+        }
+        let reader = Arc::new(self.blue.reader(&plan.table, &select, &plan.partition_key).await?);
+        if let Some(tokens) = self.wanted(at).alone() {
+            let alone = |token: &i64| TokenRange { after: token.saturating_sub(1), up_to: *token };
+            return Ok(First::More(parts(at, &reader, Page::first_rows(), tokens.iter().map(alone))));
+        }
+        let whole = |rows| self.blue.page(&reader, TokenRange::WHOLE, PagingState::start(), rows);
+        let mut page = whole(Page::first_rows()).await?;
+        let rows = page.next_rows();
+        if page.next.is_some() && rows > Page::first_rows() {
+            page = whole(rows).await?;
+        }
         if page.next.is_none() {
-            let counts = self.work(plan, &page).await?;
+            let counts = self.work(at, plan, &page, &mut Converted::default()).await?;
             self.observer.done(&plan.table);
             return Ok(First::Done(at, counts));
         }
         let one_partition = plan.partition.as_ref().and_then(|(cell, _)| plan.cell_name(*cell));
         let single = matches!(plan.partition_key.as_slice(), [key] if Some(key.as_str()) == one_partition);
         let ranges = if single { [TokenRange::WHOLE].into() } else { self.blue.ranges(self.parallel * 8) };
-        let of = Arc::new(Progress { done: AtomicUsize::new(0), parts: ranges.len() });
-        let part = |range| Part { table: at, reader: reader.clone(), range, of: of.clone() };
-        Ok(First::More(ranges.into_iter().map(part).collect()))
+        Ok(First::More(parts(at, &reader, rows, ranges)))
     }
 
     async fn part(self: Arc<Self>, part: Part) -> Result<(usize, Loaded)> {
         let plan = self.table(part.table)?;
         let mut counts = Loaded::default();
-        let mut next = Some((PagingState::start(), Page::first_rows()));
-        let mut coming = None;
-        while let Some(page) = match (coming.take(), next.take()) {
-            (Some(page), _) => Some(joined(page).await?),
-            (None, Some((from, rows))) => Some(self.blue.page(&part.reader, part.range, from, rows).await?),
-            (None, None) => None,
-        } {
-            if let Some(from) = page.next.clone() {
+        let mut converted = Converted::default();
+        let mut page =
+            self.blue.page(&part.reader, part.range, PagingState::start(), part.rows).await?;
+        loop {
+            let coming = page.next.clone().map(|from| {
                 let (loader, reader, range, rows) =
                     (self.clone(), part.reader.clone(), part.range, page.next_rows());
-                coming =
-                    Some(tokio::spawn(async move { loader.blue.page(&reader, range, from, rows).await }));
+                let next = async move { loader.blue.page(&reader, range, from, rows).await };
+                AbortOnDrop(tokio::spawn(next))
+            });
+            counts.add(self.work(part.table, plan, &page, &mut converted).await?);
+            match coming {
+                Some(next) => page = joined_task(next).await?,
+                None => break,
             }
-            counts.add(self.work(plan, &page).await?);
         }
         let done = part.of.done.fetch_add(1, Ordering::Relaxed) + 1;
         self.observer.parts(&plan.table, done, part.of.parts);
@@ -200,32 +290,63 @@ impl Loader {
     }
 
     /// Converts one page and copies it into the stage.
-    async fn work(&self, plan: &TablePlan, page: &Page) -> Result<Loaded> {
-        let mut converted = self.convert(plan, page)?;
-        let counts = match &self.target {
+    async fn work(
+        &self,
+        at: usize,
+        plan: &TablePlan,
+        page: &Page,
+        converted: &mut Converted,
+    ) -> Result<Loaded> {
+        self.convert(at, plan, page, converted)?;
+        match &self.target {
             Target::Stage(stage) => {
                 let refused = stage.copy(plan, &converted.buffer).await?;
                 converted.counts.staged -= refused.len() as u64;
                 if !refused.is_empty() {
-                    self.exhibit_refused(plan, page, &converted.places, &refused, &mut converted.aside)?;
+                    let mut aside = self.exhibit_refused(plan, page, &converted.places, &refused)?;
+                    for (row, one) in aside.iter_mut().zip(&refused) {
+                        row.mark =
+                            converted.buffer.last_field(one.row, size_of::<Short>()).map(<[u8]>::to_vec);
+                    }
+                    converted.aside.append(&mut aside);
+                }
+                let refused: HashSet<usize> = refused.iter().map(|one| one.row).collect();
+                for (row, key) in converted.keys.drain(..).enumerate() {
+                    let of = if refused.contains(&row) {
+                        &mut converted.counts.aside
+                    } else {
+                        &mut converted.counts.kept
+                    };
+                    of.insert(key);
                 }
                 stage.record(&plan.table, &converted.aside, &converted.mended).await?;
                 crate::failpoints::reached("loading").await;
-                converted.counts
             }
             Target::Nowhere(tally) => {
-                let counts = std::mem::take(&mut converted.counts);
                 tally.lock().unwrap_or_else(PoisonError::into_inner).add(&plan.table, converted);
-                counts
             }
-        };
+            Target::Marks(stage, spools) => {
+                if let Some(stage) = stage {
+                    stage.record(&plan.table, &converted.aside, &[]).await?;
+                }
+                if let Some(spool) = spools.get(at) {
+                    let mut spool = spool.lock().unwrap_or_else(PoisonError::into_inner);
+                    converted.marks.iter().try_for_each(|mark| spool.push(mark))?;
+                }
+                crate::failpoints::reached("marking").await;
+            }
+        }
+        let counts = std::mem::take(&mut converted.counts);
         self.observer.rows(&plan.table, page.len() as u64);
         Ok(counts)
     }
 
-    fn convert(&self, plan: &TablePlan, page: &Page) -> Result<Converted> {
+    fn convert(&self, at: usize, plan: &TablePlan, page: &Page, converted: &mut Converted) -> Result<()> {
         let transcoder = Transcoder::new(plan, &self.surroundings);
-        let mut converted = Converted::default();
+        let digester = Digester::new(plan);
+        let marking = matches!(self.target, Target::Marks(..));
+        let wanted = self.wanted(at);
+        converted.clear();
         let mut remarks = Remarks::default();
         let mut unknown = None;
         let mut place = 0;
@@ -233,19 +354,56 @@ impl Loader {
             let start = converted.buffer.bytes.len();
             match transcoder.row(cells, &mut converted.buffer.bytes, &mut remarks) {
                 Outcome::Staged => {
-                    converted.buffer.starts.push(start);
-                    converted.places.push(place);
-                    converted.counts.staged += 1;
-                    converted.remark(plan, cells, &remarks);
+                    let mark = digester.mark(converted.buffer.bytes.get(start..).unwrap_or_default());
+                    let Some(mark) = mark.filter(|mark| wanted.has(&mark.key)) else {
+                        converted.buffer.bytes.truncate(start);
+                        place += 1;
+                        return;
+                    };
+                    if marking {
+                        converted.buffer.bytes.truncate(start);
+                        converted.note(plan, cells, &remarks);
+                        let repaired = !remarks.repairs.is_empty();
+                        converted.marks.push(BlueMark {
+                            mark,
+                            token: token(cells),
+                            repaired,
+                            rejected: false,
+                        });
+                    } else {
+                        converted.buffer.starts.push(start);
+                        converted.buffer.add_field(start, &mark.digest);
+                        converted.places.push(place);
+                        converted.counts.staged += 1;
+                        if matches!(wanted, Wanted::Only { .. }) {
+                            converted.keys.push(mark.key);
+                        }
+                        converted.remark(plan, cells, &remarks);
+                    }
                 }
                 Outcome::OtherPartition => converted.counts.other_partition += 1,
-                Outcome::Rejected(rejection) => converted.aside.push(SetAside {
-                    key: exhibit::key(plan, cells),
-                    column: rejection.column,
-                    reason: rejection.reason.code(),
-                    detail: None,
-                    row: exhibit::row(plan, cells),
-                }),
+                Outcome::Rejected(rejection) => {
+                    let key = transcoder.key(cells);
+                    if !matches!(wanted, Wanted::All) && !key.is_some_and(|key| wanted.has(&key)) {
+                        place += 1;
+                        return;
+                    }
+                    if let (Some(key), Wanted::Only { .. }) = (key, wanted) {
+                        converted.counts.aside.insert(key);
+                    }
+                    if let (true, Some(key)) = (marking, key) {
+                        let mark = Mark { key, digest: Short::default(), expiry: None };
+                        converted.marks.push(BlueMark { mark, token: 0, repaired: false, rejected: true });
+                    }
+                    converted.aside.push(SetAside {
+                        key: exhibit::key(plan, cells),
+                        column: rejection.column,
+                        reason: rejection.reason.code(),
+                        detail: None,
+                        row: exhibit::row(plan, cells),
+                        mark: None,
+                    });
+                }
                 Outcome::UnknownColumn(cell) => unknown = Some((cell, exhibit::key(plan, cells))),
             }
             converted.counts.source += 1;
@@ -254,7 +412,7 @@ impl Loader {
         read.map_err(|e| self.blue.explain(e, &format!("cannot read the table \"{}\"", plan.table)))?;
         match unknown {
             Some((cell, key)) => Err(unknown_column(plan, cell, &key)),
-            None => Ok(converted),
+            None => Ok(()),
         }
     }
 
@@ -265,8 +423,8 @@ impl Loader {
         page: &Page,
         places: &[usize],
         refused: &[crate::green::stage::Refused],
-        aside: &mut Vec<SetAside>,
-    ) -> Result<()> {
+    ) -> Result<Vec<SetAside>> {
+        let mut aside = Vec::with_capacity(refused.len());
         let states: BTreeMap<usize, &str> =
             refused.iter().filter_map(|one| Some((*places.get(one.row)?, one.sqlstate.as_str()))).collect();
         let mut place = 0;
@@ -278,11 +436,13 @@ impl Loader {
                     reason: Reason::RefusedByPostgres.code(),
                     detail: Some(format!("SQLSTATE {state}")),
                     row: exhibit::row(plan, cells),
+                    mark: None,
                 });
             }
             place += 1;
         });
-        read.map_err(|e| self.blue.explain(e, &format!("cannot read the table \"{}\"", plan.table)))
+        read.map_err(|e| self.blue.explain(e, &format!("cannot read the table \"{}\"", plan.table)))?;
+        Ok(aside)
     }
 }
 
@@ -292,7 +452,7 @@ enum First {
     More(Vec<Part>),
 }
 
-/// One page, converted.
+/// One page, converted. Its memory goes from page to page.
 #[derive(Default)]
 struct Converted {
     buffer: RowBuffer,
@@ -300,10 +460,23 @@ struct Converted {
     places: Vec<usize>,
     aside: Vec<SetAside>,
     mended: Vec<Mended>,
+    marks: Vec<BlueMark>,
+    /// For each row of the buffer its key, where only some rows are wanted.
+    keys: Vec<Short>,
     counts: Loaded,
 }
 
 impl Converted {
+    fn clear(&mut self) {
+        self.buffer.clear();
+        self.places.clear();
+        self.aside.clear();
+        self.mended.clear();
+        self.marks.clear();
+        self.keys.clear();
+        self.counts = Loaded::default();
+    }
+
     fn remark(&mut self, plan: &TablePlan, cells: &[Option<&[u8]>], remarks: &Remarks) {
         for (at, repair) in &remarks.repairs {
             let Some(column) = plan.columns.get(*at) else { continue };
@@ -313,6 +486,10 @@ impl Converted {
                 repair: repair.code(),
             });
         }
+        self.note(plan, cells, remarks);
+    }
+
+    fn note(&mut self, plan: &TablePlan, cells: &[Option<&[u8]>], remarks: &Remarks) {
         for (at, note) in &remarks.notes {
             let Some(column) = plan.columns.get(*at) else { continue };
             let (count, keys) = self.counts.notes.entry((column.name.clone(), *note)).or_default();
@@ -322,6 +499,27 @@ impl Converted {
             }
         }
     }
+}
+
+fn parts(
+    table: usize,
+    reader: &Arc<TableReader>,
+    rows: i32,
+    ranges: impl IntoIterator<Item = TokenRange, IntoIter: ExactSizeIterator>,
+) -> Vec<Part> {
+    let ranges = ranges.into_iter();
+    let of = Arc::new(Progress { done: AtomicUsize::new(0), parts: ranges.len() });
+    ranges.map(|range| Part { table, reader: reader.clone(), range, rows, of: of.clone() }).collect()
+}
+
+/// The row's place on the ring, which a marking pass reads last.
+fn token(cells: &[Option<&[u8]>]) -> i64 {
+    cells
+        .last()
+        .copied()
+        .flatten()
+        .and_then(|bytes| crate::blue::cell::bigint(bytes).ok())
+        .unwrap_or_default()
 }
 
 /// The expressions that are read of each row, in the order of the plan's cells.
@@ -361,15 +559,7 @@ impl<T> Drop for AbortOnDrop<T> {
 }
 
 async fn joined_task<T>(mut task: AbortOnDrop<Result<T>>) -> Result<T> {
-    joined_handle(&mut task.0).await
-}
-
-async fn joined<T>(mut task: tokio::task::JoinHandle<Result<T>>) -> Result<T> {
-    joined_handle(&mut task).await
-}
-
-async fn joined_handle<T>(task: &mut tokio::task::JoinHandle<Result<T>>) -> Result<T> {
-    match task.await {
+    match (&mut task.0).await {
         Ok(result) => result,
         Err(error) => {
             Err(Error::new(crate::error::Kind::Server, "a part of the run ended unexpectedly").source(error))

@@ -1,6 +1,13 @@
 //! A run from end to end: inspect, stage, check, ask, apply. `plan` is the same run against a scratch server.
+//!
+//! Where an earlier run left its ledger on green, blue is compared with it first, and only what differs is staged,
+//! checked and applied.
 
+pub mod drift;
+pub mod faults;
+pub mod incremental;
 pub mod load;
+pub mod marks;
 pub mod rejects;
 pub mod report;
 pub mod summary;
@@ -14,23 +21,32 @@ use futures::future::BoxFuture;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::blue::catalog::BlueCatalog;
 use crate::blue::session::Blue;
 use crate::error::{Error, Kind, Result};
 use crate::failpoints;
 use crate::green::apply::{AppliedTable, Apply, not_fresh};
-use crate::green::checks::Checks;
+use crate::green::checks::{Checked, Checks};
 use crate::green::first_load::WORTH_IT;
-use crate::green::journal::{self, Journal, RunEntry};
+use crate::green::gone::{Gone, in_the_way};
+use crate::green::journal::{self, Journal, LeftBehind, RunEntry};
+use crate::green::ledger::Ledger;
+use crate::green::merge::{ByHand, Forecast, Merge, changed_by_hand};
 use crate::green::session::Green;
 use crate::green::sql::fill;
 use crate::green::stage::Stage;
 use crate::inspect::{Choices, Inspection};
+use crate::mapping::digest::Short;
+use crate::mapping::reason::Note;
+use crate::mapping::schema_map::Writer;
+use crate::mapping::table_plan::{KeyspacePlan, TablePlan};
 use crate::mapping::transcode::Surroundings;
 use crate::progress::{Observer, Phase};
 
-use load::{Loaded, Loader, Target};
-use rejects::{Accept, RejectsFile, Written};
-use report::{Outcome, Refusal, Report, Seconds};
+use incremental::{Comparing, Comparison};
+use load::{Loaded, Loader, Target, Wanted};
+use rejects::{Accept, RejectsFile, Written, spelled};
+use report::{Group, Outcome, Refusal, Report, Seconds};
 use summary::{Found, Summary};
 
 /// What a run is told.
@@ -46,6 +62,20 @@ pub struct Options {
     pub rejects_file: Option<PathBuf>,
     /// The rehearsal of `plan`: everything is applied to a scratch server, whatever was rejected.
     pub rehearsal: bool,
+    /// Whether what somebody changed on green by hand is undone.
+    pub replace: bool,
+}
+
+/// What a run has read and found of the rows.
+struct Work {
+    ledger: Ledger,
+    /// What differs from what earlier runs wrote; nothing in a first run.
+    comparison: Option<Comparison>,
+    loaded: Vec<Loaded>,
+    checked: BTreeMap<String, Checked>,
+    forecast: Option<BTreeMap<String, Forecast>>,
+    by_hand: Vec<ByHand>,
+    left_behind: Vec<LeftBehind>,
 }
 
 /// Asks a person, with the counts, before Kong's tables are written; `false` ends the run.
@@ -151,40 +181,117 @@ impl Run<'_> {
     ) -> Result<Report> {
         let plan = Arc::new(self.inspection.plan.clone());
         let stage = Stage::create(self.green, self.id, &plan).await?;
-        let loaded = self.load(&stage).await?;
+        let mut work = self.load(&stage).await?;
         journal.note("staged").await?;
         failpoints::reached("staged").await;
-        let expired = self.check(&stage).await?;
+        self.check(&stage, &mut work).await?;
+        failpoints::reached("checked").await;
+        file.accepted_before.extend(
+            work.left_behind
+                .iter()
+                .map(|one| (one.table_name.clone(), spelled(&one.key), one.reason.clone())),
+        );
         let written = self.write_rejects(&stage, file).await?;
-        let mut report = self.report(&stage, &loaded, &expired, None).await?;
+        let refusal = self.refusal(&stage, &mut work, &written).await?;
+        let mut report = self.report(&stage, &work, None).await?;
         report.rejects_file = self.shown_file(file, &written);
-        if let Some(refusal) = self.refusal(&stage, &written).await? {
+        if let Some(refusal) = refusal {
             report.outcome = Outcome::Refused;
             report.refusal = Some(refusal);
             report.next = self.next(&report);
             return Ok(report);
         }
-        self.observer.finish();
-        let asked = Instant::now();
-        let confirmed = confirm(&report).await?;
-        // A person's time to think is not the run's.
-        self.started += asked.elapsed();
-        if !confirmed {
-            return Err(Error::new(
-                Kind::Interrupted,
-                "not applied: the question was not answered with yes; green is as it was",
-            ));
+        let nothing = work.forecast.as_ref().is_some_and(|all| all.values().all(|one| one.at_work == 0));
+        if nothing {
+            self.note_unchanged(&stage, journal, &mut report).await?;
+        } else {
+            self.ask(confirm, &report).await?;
+            let rejects_file = report.rejects_file.take();
+            report = self.apply(&stage, journal, &work).await?;
+            report.rejects_file = rejects_file;
         }
-        let rejects_file = report.rejects_file.take();
-        report = self.apply(&stage, journal, &loaded, &expired).await?;
-        report.rejects_file = rejects_file;
+        if let Err(error) = journal.seconds(&serde_json::to_value(report.seconds).unwrap_or_default()).await {
+            tracing::warn!("{error}.");
+        }
         report.next = self.next(&report);
         Ok(report)
     }
 
-    async fn load(&mut self, stage: &Stage) -> Result<Vec<Loaded>> {
+    async fn ask(&mut self, confirm: Confirm<'_>, report: &Report) -> Result<()> {
+        self.observer.finish();
+        let asked = Instant::now();
+        let confirmed = confirm(report).await?;
+        // A person's time to think is not the run's.
+        self.started += asked.elapsed();
+        if confirmed {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::Interrupted,
+            "not applied: the question was not answered with yes; green is as it was",
+        ))
+    }
+
+    /// Nothing differs: the journal says so, and Kong's tables are not touched. A stage that a crash has emptied looks
+    /// just like one with nothing in it.
+    async fn note_unchanged(
+        &mut self,
+        stage: &Stage,
+        journal: &mut Journal,
+        report: &mut Report,
+    ) -> Result<()> {
+        let mut tx = self.green.begin().await?;
+        stage.check_epoch(&mut tx).await?;
+        let tables = serde_json::to_value(&report.tables).unwrap_or_default();
+        journal.keep_rejects(&mut tx).await?;
+        journal.state(&mut tx, "applied", Some(&tables)).await?;
+        tx.commit().await.map_err(|e| self.green.explain(e, "cannot enter the run into the journal"))?;
+        self.seconds.total = self.started.elapsed().as_secs_f64();
+        report.seconds = self.seconds;
+        Ok(())
+    }
+
+    async fn load(&mut self, stage: &Stage) -> Result<Work> {
         let began = Instant::now();
         let plan = Arc::new(self.inspection.plan.clone());
+        let ledger = Ledger::read(self.green, &plan).await?;
+        let mut work = Work {
+            ledger,
+            comparison: None,
+            loaded: Vec::new(),
+            checked: BTreeMap::new(),
+            forecast: None,
+            by_hand: Vec::new(),
+            left_behind: journal::left_behind(self.green).await?,
+        };
+        if work.ledger.is_empty() && !self.options.replace {
+            work.loaded = self.stage_rows(stage, &plan, Vec::new()).await?;
+        } else {
+            self.compare(stage, &plan, &mut work).await?;
+        }
+        self.blue_stands_still().await?;
+        stage.analyze(&plan).await?;
+        self.seconds.stage = began.elapsed().as_secs_f64();
+        Ok(work)
+    }
+
+    /// A column that came while rows were read would have been left behind without a word.
+    async fn blue_stands_still(&self) -> Result<()> {
+        let now = BlueCatalog::read(&self.blue).await?;
+        if format!("{:?}", now.tables) == format!("{:?}", self.inspection.blue.catalog.tables) {
+            return Ok(());
+        }
+        Err(Error::refused("blue's tables were changed while they were read; green is as it was").remedy(
+            "Let nobody run Kong's migrations or change the keyspace during a run, and run the command again.",
+        ))
+    }
+
+    async fn stage_rows(
+        &self,
+        stage: &Stage,
+        plan: &Arc<KeyspacePlan>,
+        wanted: Vec<Wanted>,
+    ) -> Result<Vec<Loaded>> {
         self.observer.phase(Phase::Staging, plan.moved.len());
         let loader = Arc::new(Loader {
             blue: self.blue.clone(),
@@ -192,15 +299,58 @@ impl Run<'_> {
             plan: plan.clone(),
             surroundings: surroundings(&self.inspection),
             observer: self.observer.clone(),
-            parallel: parallel(),
+            parallel: self.blue.parallel(),
+            wanted,
         });
-        let loaded = loader.run().await?;
-        stage.analyze(&plan).await?;
-        self.seconds.stage = began.elapsed().as_secs_f64();
-        Ok(loaded)
+        loader.run().await
     }
 
-    async fn check(&mut self, stage: &Stage) -> Result<BTreeMap<String, u64>> {
+    /// Compares with what earlier runs wrote, and stages what differs.
+    async fn compare(&self, stage: &Stage, plan: &Arc<KeyspacePlan>, work: &mut Work) -> Result<()> {
+        work.ledger.complete(self.green, plan).await?;
+        let comparing = Comparing {
+            blue: self.blue.clone(),
+            green: self.green,
+            plan: plan.clone(),
+            surroundings: surroundings(&self.inspection),
+            ledger: &work.ledger,
+            observer: self.observer.clone(),
+            parallel: self.blue.parallel(),
+            replace: self.options.replace,
+            left_behind: &work.left_behind,
+        };
+        let mut comparison = comparing.run(Some(stage)).await?;
+        let wanted = comparison.wanted(plan);
+        let second = self.stage_rows(stage, plan, wanted).await?;
+        comparison.staged(plan, second);
+        work.loaded = std::mem::take(&mut comparison.loaded);
+        let gone = self.gone(stage, &work.ledger);
+        gone.create().await?;
+        comparison.note(&gone, &work.ledger, self.green).await?;
+        if self.options.replace {
+            for table in
+                plan.moved.iter().filter(|table| table.writer == Writer::Admin && !table.key.is_empty())
+            {
+                let bootstrap = self.applying(stage, work).made_by_bootstrap(table);
+                gone.replace_made(table, &bootstrap).await?;
+            }
+        }
+        work.comparison = Some(comparison);
+        Ok(())
+    }
+
+    fn gone<'s>(&'s self, stage: &'s Stage, ledger: &'s Ledger) -> Gone<'s> {
+        Gone {
+            stage,
+            plan: &self.inspection.plan,
+            catalog: &self.inspection.green.catalog,
+            map: &self.inspection.blue.map,
+            ledger,
+            replace: self.options.replace,
+        }
+    }
+
+    async fn check(&mut self, stage: &Stage, work: &mut Work) -> Result<()> {
         let began = Instant::now();
         let plan = &self.inspection.plan;
         self.observer.phase(Phase::Checking, plan.moved.len());
@@ -209,10 +359,12 @@ impl Run<'_> {
             plan,
             catalog: &self.inspection.green.catalog,
             names: &self.inspection.blue.map.names,
+            gone: work.comparison.as_ref().map(|_| self.gone(stage, &work.ledger)),
         };
-        let expired = checks.run(self.options.accept.keep(), |table| self.observer.done(table)).await?;
+        let checked = checks.run(self.options.accept.keep(), |table| self.observer.done(table)).await?;
+        work.checked = checked;
         self.seconds.check = began.elapsed().as_secs_f64();
-        Ok(expired)
+        Ok(())
     }
 
     async fn write_rejects(&self, stage: &Stage, file: &mut RejectsFile) -> Result<Written> {
@@ -228,55 +380,129 @@ impl Run<'_> {
     }
 
     /// What stops the run now that every row is known.
-    async fn refusal(&self, stage: &Stage, written: &Written) -> Result<Option<Refusal>> {
-        if !self.options.rehearsal && written.not_accepted > 0 {
-            return Ok(Some(not_accepted(written, &self.options.accept)));
-        }
-        let apply = self.applying(stage, false);
+    async fn refusal(&self, stage: &Stage, work: &mut Work, written: &Written) -> Result<Option<Refusal>> {
         let mut tx = self.green.begin().await?;
-        let found = apply.unexplained(&mut tx).await?;
+        let found = self.unexplained(&mut tx, stage, work).await;
         tx.rollback()
             .await
             .map_err(|e| self.green.explain(e, "cannot look for rows that are on green already"))?;
-        Ok((!found.is_empty()).then(|| Refusal::from(&not_fresh(&found))))
+        if !self.options.rehearsal && written.not_accepted > 0 {
+            return Ok(Some(not_accepted(written, &self.options.accept)));
+        }
+        Ok(found?.map(|error| Refusal::from(&error)))
     }
 
-    fn applying<'s>(&'s self, stage: &'s Stage, first_load: bool) -> Apply<'s> {
+    /// Rows of green that nobody explains; counts on the way what would be written.
+    async fn unexplained(
+        &self,
+        tx: &mut sqlx::PgConnection,
+        stage: &Stage,
+        work: &mut Work,
+    ) -> Result<Option<Error>> {
+        let at_work = |table: &str, key: &Short| {
+            work.comparison.as_ref().is_some_and(|comparison| comparison.at_work(table, key))
+        };
+        let Some(comparison) = &work.comparison else {
+            let found = self.applying(stage, work).unexplained(tx).await?;
+            return Ok((!found.is_empty()).then(|| not_fresh(&found)));
+        };
+        let merge = self.merging(stage, work, comparison, &at_work);
+        let apply = Apply { merge: Some(merge), ..self.applying(stage, work) };
+        let by_hand = apply.by_hand(tx, &merge).await?;
+        let in_the_way_found = merge.gone.close(tx, false).await?;
+        let without_key = apply.without_key(tx).await?;
+        let forecast = apply.forecast(tx, &merge).await?;
+        work.forecast = Some(forecast);
+        work.by_hand = by_hand;
+        if let Some(error) = without_key {
+            return Ok(Some(error));
+        }
+        if !self.options.replace && !work.by_hand.is_empty() {
+            return Ok(Some(changed_by_hand(&work.by_hand)));
+        }
+        Ok((!in_the_way_found.is_empty()).then(|| in_the_way(&in_the_way_found)))
+    }
+
+    fn merging<'s>(
+        &'s self,
+        stage: &'s Stage,
+        work: &'s Work,
+        comparison: &'s Comparison,
+        at_work: &'s (dyn Fn(&str, &Short) -> bool + Sync),
+    ) -> Merge<'s> {
+        Merge {
+            gone: self.gone(stage, &work.ledger),
+            ledger: &work.ledger,
+            touched: &comparison.touched,
+            at_work,
+            online: self.options.choices.green_online,
+        }
+    }
+
+    fn applying<'s>(&'s self, stage: &'s Stage, work: &'s Work) -> Apply<'s> {
         Apply {
             stage,
             plan: &self.inspection.plan,
             catalog: &self.inspection.green.catalog,
             map: &self.inspection.blue.map,
-            first_load,
+            baseline: self.options.choices.baseline.as_ref(),
+            first_load: false,
+            ledger: &work.ledger,
+            merge: None,
         }
     }
 
-    /// Writes Kong's tables, in one transaction. What is reported is counted before the commit: after it, the rows stand
-    /// on green whatever happens to us.
-    async fn apply(
-        &mut self,
-        stage: &Stage,
-        journal: &mut Journal,
-        loaded: &[Loaded],
-        expired: &BTreeMap<String, u64>,
-    ) -> Result<Report> {
+    /// Writes Kong's tables, in one transaction. While Kong runs on green it may hold a lock for a moment: then the
+    /// whole transaction is tried again.
+    async fn apply(&mut self, stage: &Stage, journal: &mut Journal, work: &Work) -> Result<Report> {
         let began = Instant::now();
         self.observer.phase(Phase::Applying, self.inspection.plan.moved.len());
+        let mut attempt = 1;
+        let mut report = loop {
+            match Box::pin(self.apply_once(stage, journal, work)).await {
+                Ok(report) => break report,
+                Err(error) => faults::wait_to_apply_again(&error, attempt, self.options.choices.green_online)
+                    .await
+                    .ok_or(error)?,
+            }
+            attempt += 1;
+        };
+        failpoints::reached("applied").await;
+        if let Err(error) = self.analyze(work).await {
+            tracing::warn!("{error}.");
+        }
+        self.seconds.apply = began.elapsed().as_secs_f64();
+        self.seconds.total = self.started.elapsed().as_secs_f64();
+        report.seconds = self.seconds;
+        Ok(report)
+    }
+
+    /// What is reported is counted before the commit: after it, the rows stand on green whatever happens to us.
+    async fn apply_once(&self, stage: &Stage, journal: &mut Journal, work: &Work) -> Result<Report> {
         let mut tx = self.green.begin().await?;
         self.still_alone(&mut tx).await?;
-        let staged: u64 = loaded.iter().map(|table| table.staged).sum();
+        let staged: u64 = work.loaded.iter().map(|table| table.staged).sum();
         let alone = self.options.rehearsal || !self.options.choices.green_online;
-        let applied = self
-            .applying(stage, alone && staged >= WORTH_IT)
+        let at_work = |table: &str, key: &Short| {
+            work.comparison.as_ref().is_some_and(|comparison| comparison.at_work(table, key))
+        };
+        let merge = work.comparison.as_ref().map(|one| self.merging(stage, work, one, &at_work));
+        let apply = Apply {
+            first_load: merge.is_none() && alone && staged >= WORTH_IT,
+            merge,
+            ..self.applying(stage, work)
+        };
+        let applied = apply
             .run(&mut tx, |table, rows| {
                 self.observer.rows(table, rows);
                 self.observer.done(table);
             })
             .await?;
-        let mut report = self.report(stage, loaded, expired, Some(&applied)).await?;
+        let report = self.report(stage, work, Some(&applied)).await?;
         accounted_for(&report)?;
         let tables = serde_json::to_value(&report.tables).unwrap_or_default();
         journal.keep_rejects(&mut tx).await?;
+        journal.keep_definitions(&mut tx).await?;
         journal.state(&mut tx, "applied", Some(&tables)).await?;
         failpoints::reached("applying").await;
         journal.still_guarded().await?;
@@ -288,13 +514,6 @@ impl Run<'_> {
                     .remedy("Run the command again."));
             }
         }
-        failpoints::reached("applied").await;
-        if let Err(error) = self.analyze().await {
-            tracing::warn!("{error}.");
-        }
-        self.seconds.apply = began.elapsed().as_secs_f64();
-        self.seconds.total = self.started.elapsed().as_secs_f64();
-        report.seconds = self.seconds;
         Ok(report)
     }
 
@@ -317,11 +536,14 @@ impl Run<'_> {
     }
 
     /// Gives green's planner the sizes of its new tables, so that Kong's first queries are planned well.
-    async fn analyze(&self) -> Result<()> {
+    async fn analyze(&self, work: &Work) -> Result<()> {
         let what =
             "everything was applied, but green's statistics could not be brought up to date; run ANALYZE";
         let mut tx = self.green.begin().await?;
-        for table in &self.inspection.plan.moved {
+        let at_work = |table: &&TablePlan| {
+            work.forecast.as_ref().and_then(|all| all.get(&table.table)).is_none_or(|one| one.at_work > 0)
+        };
+        for table in self.inspection.plan.moved.iter().filter(at_work) {
             let sql = fill("analyze {table}", &[("table", &crate::green::sql::quote(&table.table))]);
             sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| self.green.explain(e, what))?;
         }
@@ -331,8 +553,7 @@ impl Run<'_> {
     async fn report(
         &self,
         stage: &Stage,
-        loaded: &[Loaded],
-        expired: &BTreeMap<String, u64>,
+        work: &Work,
         applied: Option<&BTreeMap<String, AppliedTable>>,
     ) -> Result<Report> {
         let mut seconds = self.seconds;
@@ -346,8 +567,11 @@ impl Run<'_> {
             inspection: &self.inspection,
             seconds,
             outcome,
+            forecast: work.forecast.as_ref(),
         };
-        Ok(summary.report(loaded, expired, applied, found))
+        let mut report = summary.report(&work.loaded, &work.checked, applied, found);
+        report.by_hand = work.by_hand.iter().map(group_by_hand).collect();
+        Ok(report)
     }
 
     fn next(&self, report: &Report) -> Vec<String> {
@@ -362,17 +586,33 @@ impl Run<'_> {
                     .to_owned(),
                 format!("Or review the rejects file and run migrate with --accept-rejects={file}."),
             ],
+            Outcome::Applied if report.incremental && report.changes.is_none() => {
+                vec!["Nothing had changed; green is as blue is.".to_owned()]
+            }
             Outcome::Applied => {
                 let mut next = vec![
                     "Restart every Kong node on green: it holds the default workspace's id and caches in memory.".to_owned(),
                     "Run verify with the same addresses before any traffic moves.".to_owned(),
                 ];
+                if report.notes.iter().any(|note| note.reason == Note::KeyringCipherText.code()) {
+                    next.insert(0, "Import blue's keyring on green (POST /keyring/import) before Kong serves there: without it nothing that it encrypted can be read.".to_owned());
+                }
                 if report.totals.rejected > 0 {
                     next.insert(0, format!("Look at what stayed behind, in {file}."));
                 }
                 next
             }
         }
+    }
+}
+
+fn group_by_hand(found: &ByHand) -> Group {
+    Group {
+        table: found.table.clone(),
+        column: None,
+        reason: found.touch.clone(),
+        rows: found.rows,
+        examples: found.keys.iter().map(|key| serde_json::from_str(key).unwrap_or_default()).collect(),
     }
 }
 
@@ -399,6 +639,7 @@ fn not_accepted(written: &Written, accept: &Accept) -> Refusal {
             "{} of {} rows that green would not accept are not in the reviewed file with the same reason",
             written.not_accepted, written.lines
         ),
+        _ if written.lines == 1 => "green would not accept one row of blue as it is".to_owned(),
         _ => format!("green would not accept {} rows of blue as they are", written.lines),
     };
     let mut details = written.examples.clone();
@@ -479,5 +720,5 @@ pub async fn tidy_up(green: &Green, run: Uuid) -> Result<Interrupted> {
     if let Err(error) = tidied.await {
         tracing::debug!(%error, "The stage could not be removed; the next run does so.");
     }
-    Ok(if state == "applied" { Interrupted::Complete } else { Interrupted::AsItWas })
+    Ok(if state == "applied" || state == "repaired" { Interrupted::Complete } else { Interrupted::AsItWas })
 }

@@ -108,10 +108,13 @@ impl Reviewed {
     }
 
     fn accepts(&self, table: &str, key: &str, reason: &str) -> bool {
-        // What stands in the file was written by serde_json; PostgreSQL spells the same key with other blanks.
-        let key = serde_json::from_str::<Value>(key).map_or_else(|_| key.to_owned(), |key| key.to_string());
-        self.accepted.contains(&(table.to_owned(), key, reason.to_owned()))
+        self.accepted.contains(&(table.to_owned(), spelled(key), reason.to_owned()))
     }
+}
+
+/// A key as serde_json writes it into the file; PostgreSQL spells the same one with other blanks.
+pub fn spelled(key: &str) -> String {
+    serde_json::from_str::<Value>(key).map_or_else(|_| key.to_owned(), |key| key.to_string())
 }
 
 impl Accept {
@@ -140,6 +143,8 @@ pub struct RejectsFile {
     lines: u64,
     /// Whether it may go again when nothing was written to it.
     pub remove_if_empty: bool,
+    /// Table, key and reason of what an earlier run left behind with somebody's consent.
+    pub accepted_before: BTreeSet<(String, String, String)>,
 }
 
 /// What went into the file.
@@ -169,6 +174,7 @@ impl RejectsFile {
             file: BufWriter::new(file),
             lines: 0,
             remove_if_empty: false,
+            accepted_before: BTreeSet::new(),
         })
     }
 
@@ -220,7 +226,8 @@ impl RejectsFile {
         self.file.write_all(b"\n")?;
         written.lines += 1;
         self.lines += 1;
-        if !accept.accepts(table, key, reason) {
+        let before = (table.to_owned(), spelled(key), reason.to_owned());
+        if !accept.accepts(table, key, reason) && !self.accepted_before.contains(&before) {
             written.not_accepted += 1;
             if written.examples.len() < 5 {
                 written.examples.push(format!("{table} {}: {}", key.trim_matches('"'), line.message));

@@ -41,8 +41,12 @@ pub struct Report {
     pub blue: Side,
     /// Where they went.
     pub green: Side,
+    /// Whether only what changed since an earlier run was applied.
+    pub incremental: bool,
     /// Sums over all tables.
     pub totals: Counts,
+    /// What an incremental run did, summed over all tables.
+    pub changes: Changes,
     /// Every table of blue.
     pub tables: Vec<TableReport>,
     /// Rows set aside, per table and reason.
@@ -51,6 +55,8 @@ pub struct Report {
     pub repairs: Vec<Group>,
     /// What was copied and is worth a look.
     pub notes: Vec<Group>,
+    /// Rows that somebody changed on green, per table and kind: `made`, `edited`, `removed`.
+    pub by_hand: Vec<Group>,
     /// The rejects file, if there is one.
     pub rejects_file: Option<String>,
     /// What was found before the run and did not stop it.
@@ -110,6 +116,34 @@ pub struct Counts {
     pub not_copied: u64,
 }
 
+/// What an incremental run did, or would do, to green. Zero in a first run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Changes {
+    /// Rows that are as an earlier run wrote them.
+    pub unchanged: u64,
+    /// Rows that green did not have.
+    pub inserted: u64,
+    /// Rows that it had otherwise.
+    pub updated: u64,
+    /// Rows that left it.
+    pub deleted: u64,
+}
+
+impl Changes {
+    /// Adds another table's.
+    pub fn add(&mut self, other: &Changes) {
+        self.unchanged += other.unchanged;
+        self.inserted += other.inserted;
+        self.updated += other.updated;
+        self.deleted += other.deleted;
+    }
+
+    /// Whether nothing is written.
+    pub fn is_none(&self) -> bool {
+        self.inserted + self.updated + self.deleted == 0
+    }
+}
+
 /// One table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TableReport {
@@ -120,6 +154,8 @@ pub struct TableReport {
     /// Where its rows went.
     #[serde(flatten)]
     pub counts: Counts,
+    /// What an incremental run did to it.
+    pub changes: Changes,
     /// Why rows were left behind, if any were.
     pub reason: Option<String>,
 }

@@ -9,6 +9,8 @@ use uuid::Uuid;
 use crate::blue::session::Blue;
 use crate::error::Result;
 use crate::green::apply::AppliedTable;
+use crate::green::checks::Checked;
+use crate::green::merge::Forecast;
 use crate::green::session::Green;
 use crate::green::sql::fill;
 use crate::green::stage::Stage;
@@ -17,7 +19,7 @@ use crate::inspect::{Inspection, Weight};
 use crate::mapping::table_plan::TablePlan;
 
 use super::load::Loaded;
-use super::report::{Counts, Group, Outcome, Report, Seconds, Side, TableReport};
+use super::report::{Changes, Counts, Group, Outcome, Report, Seconds, Side, TableReport};
 
 /// What a report is about.
 pub struct Summary<'a> {
@@ -33,6 +35,8 @@ pub struct Summary<'a> {
     pub seconds: Seconds,
     /// How it ended.
     pub outcome: Outcome,
+    /// In an incremental run, what applying would write.
+    pub forecast: Option<&'a BTreeMap<String, Forecast>>,
 }
 
 impl Summary<'_> {
@@ -41,21 +45,25 @@ impl Summary<'_> {
     pub fn report(
         &self,
         loaded: &[Loaded],
-        expired: &BTreeMap<String, u64>,
+        checked: &BTreeMap<String, Checked>,
         applied: Option<&BTreeMap<String, AppliedTable>>,
         found: Found,
     ) -> Report {
         let moved = self.inspection.plan.moved.iter().zip(loaded);
         let mut tables: Vec<TableReport> = moved
             .map(|(plan, loaded)| {
-                let expired = expired.get(&plan.table).copied().unwrap_or(0);
+                let checked = checked.get(&plan.table).copied().unwrap_or_default();
                 let done = applied.and_then(|applied| applied.get(&plan.table)).copied();
-                moved_table(plan, loaded, expired, done, &found)
+                let forecast = self.forecast.and_then(|all| all.get(&plan.table)).copied();
+                moved_table(plan, loaded, checked, done, forecast, &found)
             })
             .collect();
         tables.extend(self.left());
         let mut totals = Counts::default();
         tables.iter().for_each(|table| totals.add(&table.counts));
+        let mut changes = Changes::default();
+        tables.iter().for_each(|table| changes.add(&table.changes));
+        changes.deleted += self.cascaded(applied);
         let warnings = self.inspection.findings.iter().filter(|finding| finding.weight == Weight::Warn);
         Report {
             format: 1,
@@ -66,16 +74,25 @@ impl Summary<'_> {
             kongferry: env!("CARGO_PKG_VERSION"),
             blue: side_of_blue(self.blue),
             green: side_of_green(self.green),
+            incremental: self.forecast.is_some(),
             totals,
+            changes,
             tables,
             rejects: found.rejects,
             repairs: found.repairs,
             notes: notes(self.inspection, loaded),
+            by_hand: Vec::new(),
             rejects_file: None,
             warnings: warnings.cloned().collect(),
             seconds: self.seconds,
             next: Vec::new(),
         }
+    }
+
+    /// Rows of tables that are not moved, and that left green with the row they hung on.
+    fn cascaded(&self, applied: Option<&BTreeMap<String, AppliedTable>>) -> u64 {
+        let others = |(table, _): &(&String, &AppliedTable)| self.inspection.plan.table(table).is_none();
+        applied.into_iter().flatten().filter(others).map(|(_, counts)| counts.deleted).sum()
     }
 
     fn left(&self) -> impl Iterator<Item = TableReport> {
@@ -85,6 +102,7 @@ impl Summary<'_> {
                 table: left.table.clone(),
                 writer: left.writer,
                 counts: Counts { source: rows, not_copied: rows, ..Counts::default() },
+                changes: Changes::default(),
                 reason: Some(left.reason.clone()),
             }
         })
@@ -94,27 +112,41 @@ impl Summary<'_> {
 fn moved_table(
     plan: &TablePlan,
     loaded: &Loaded,
-    expired: u64,
+    checked: Checked,
     done: Option<AppliedTable>,
+    forecast: Option<Forecast>,
     found: &Found,
 ) -> TableReport {
     let rejected = found.rejected(&plan.table);
-    let done = done.unwrap_or(AppliedTable {
-        applied: loaded.source.saturating_sub(loaded.other_partition + rejected + expired),
-        ..AppliedTable::default()
+    let unchanged = loaded.unchanged.saturating_sub(checked.pulled_in);
+    let on_green = match done {
+        Some(done) => done.applied + unchanged,
+        None => loaded
+            .source
+            .saturating_sub(loaded.other_partition + loaded.greens_own + rejected + checked.expired),
+    };
+    let changes = forecast.map_or_else(Changes::default, |planned| {
+        let (inserted, updated, deleted) = match done {
+            Some(done) => (done.inserted, done.updated, done.deleted),
+            None => (planned.inserted, planned.updated, planned.deleted),
+        };
+        Changes { unchanged, inserted, updated, deleted }
     });
-    let repaired = found.repaired.get(&plan.table).copied().unwrap_or(0).min(done.applied);
+    let done = done.unwrap_or_default();
+    let repaired = found.repaired.get(&plan.table).copied().unwrap_or(0) + loaded.unchanged_repaired;
+    let repaired = repaired.min(on_green);
     TableReport {
         table: plan.table.clone(),
         writer: plan.writer,
         counts: Counts {
             source: loaded.source,
-            applied: done.applied - repaired,
+            applied: on_green - repaired,
             repaired,
             rejected,
-            expired: expired + done.expired,
-            not_copied: loaded.other_partition + done.held_back,
+            expired: checked.expired + done.expired,
+            not_copied: loaded.other_partition + loaded.greens_own + done.held_back,
         },
+        changes,
         reason: left_reason(loaded, &done),
     }
 }
@@ -206,6 +238,9 @@ fn left_reason(loaded: &Loaded, done: &AppliedTable) -> Option<String> {
             "for {} rows green, in use, holds another row with the same value",
             done.held_back
         ));
+    }
+    if loaded.greens_own > 0 {
+        reasons.push(format!("{} rows that green, in use, has changed or used up itself", loaded.greens_own));
     }
     (!reasons.is_empty()).then(|| format!("{}.", reasons.join("; ")))
 }

@@ -2,7 +2,6 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -40,7 +39,8 @@ impl PgBouncer {
             std::fs::write(file, text).expect("written");
             std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o644)).expect("mode set");
         }
-        let mut command = Command::new(program());
+        let program = kongferry_harness::tools::program("pgbouncer", "pgbouncer").expect("pgbouncer");
+        let mut command = Command::new(program);
         command.arg(&ini).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         if Uid::effective().is_root() {
             // It refuses to run as root.
@@ -72,28 +72,4 @@ impl PgBouncer {
         }
         panic!("pgbouncer does not listen on port {}", self.port);
     }
-}
-
-fn program() -> PathBuf {
-    find().or_else(install).expect("pgbouncer is not installed: run `apt-get install -y pgbouncer`")
-}
-
-fn find() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let sbin = PathBuf::from("/usr/sbin");
-    std::env::split_paths(&path)
-        .chain([sbin])
-        .map(|folder| folder.join("pgbouncer"))
-        .find(|file| file.is_file())
-}
-
-/// Installs it where that is possible without asking.
-fn install() -> Option<PathBuf> {
-    let mut command = Command::new("apt-get");
-    command
-        .args(["install", "-y", "--no-install-recommends", "pgbouncer"])
-        .env("DEBIAN_FRONTEND", "noninteractive");
-    let installed =
-        Uid::effective().is_root() && command.stdout(Stdio::null()).status().is_ok_and(|s| s.success());
-    if installed { find() } else { None }
 }

@@ -80,7 +80,10 @@ sed 's/\(.\{160\}\).*/\1…/' rejects.jsonl
 step "3. Move the rows"
 run 3 kongferry migrate --blue "$blue" --green "$green" --yes --accept-rejects --rejects-file rejects.jsonl
 
-step "4. The same rows on both sides"
+step "4. Prove it: both sides read again, by code of its own, and compared"
+run 0 kongferry verify --blue "$blue" --green "$green"
+
+step "5. The same rows on both sides"
 bold "consumers"
 kongferry-lab look env consumers username=consumer-0 id username created_at
 bold "basicauth_credentials"
@@ -90,7 +93,7 @@ kongferry-lab look env keyauth_credentials 'ttl=*' id key ttl
 bold "routes"
 kongferry-lab look env routes 'headers=*' name protocols headers
 
-step "5. Does the password still work?"
+step "6. Does the password still work?"
 echo "Kong stores SHA-1 of the password followed by the consumer's id, so it works only if both have arrived."
 id=$(awk '$1 == "consumer_id" { print $NF }' credential)
 stored=$(awk '$1 == "password" { print $NF }' credential)

@@ -2,17 +2,28 @@
 //! one PostgreSQL.
 
 mod conditions;
+mod crashes;
+mod credentials;
 mod custom_tables;
+mod cycles;
+mod enterprise;
+mod faults;
 mod first_load;
 mod fixtures;
+mod incremental;
 mod interruptions;
 mod json_judgement;
 mod moved;
+mod mutations;
+mod part;
 mod planning;
 mod refusals;
+mod repair;
 mod roundtrip;
 mod rows;
 mod running;
+mod screens;
+mod shared_ids;
 mod sides;
 mod support;
 mod traps;

@@ -78,8 +78,7 @@ impl Contents {
         for line in green.json(DEFINITIONS).await.expect("definitions") {
             contents.insert(text(&line["name"]), text(&line["definition"]));
         }
-        let tables: Vec<String> =
-            green.json(TABLES).await.expect("tables").iter().map(|name| text(name)).collect();
+        let tables: Vec<String> = green.json(TABLES).await.expect("tables").iter().map(text).collect();
         for table in tables {
             let sql = format!(
                 "select jsonb_build_object('rows', count(*), 'digest', md5(coalesce(string_agg(t.ctid::text || t.xmin::text || t::text, '|' order by t.ctid), ''))) from {table} t"

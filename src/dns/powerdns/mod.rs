@@ -48,6 +48,10 @@ pub struct PowerDnsConfig {
     /// `query-cache-ttl`, 20 unless set otherwise. 0 where there is one server.
     #[serde(default)]
     pub replica_cache_seconds: u32,
+    /// Says that the zone's metadata has `ENABLE-LUA-RECORDS`, which the API does not show. Not needed where
+    /// `enable-lua-records` is on for the whole server.
+    #[serde(default)]
+    pub lua_records_enabled: bool,
 }
 
 fn localhost() -> String {
@@ -119,22 +123,13 @@ impl PowerDns {
         DnsError::new(NAME, kind, message)
     }
 
-    /// Whether LUA records are answered in this zone; `None` when the API does not say.
-    async fn lua_is_enabled(&self, zone: &DomainName) -> DnsResult<Option<bool>> {
-        let is_on = |text: &str| !matches!(text, "" | "0" | "no" | "off" | "false");
+    /// Whether LUA records are switched on for the whole server; `None` when the API does not say.
+    async fn lua_is_enabled(&self) -> DnsResult<Option<bool>> {
         let settings = self.get(&self.url("/config")).await?;
         let settings = settings.as_array().map(Vec::as_slice).unwrap_or_default();
-        let global = settings.iter().find(|setting| setting["name"] == "enable-lua-records");
-        let global = global.and_then(|setting| setting["value"].as_str()).map(is_on);
-        if global == Some(true) {
-            return Ok(global);
-        }
-        let metadata = self.get(&format!("{}/metadata/ENABLE-LUA-RECORDS", self.zone_url(zone))).await;
-        match metadata {
-            Ok(found) => Ok(Some(found["metadata"][0].as_str().is_some_and(is_on))),
-            Err(error) if error.kind == DnsErrorKind::NotFound => Ok(global),
-            Err(error) => Err(error),
-        }
+        let setting = settings.iter().find(|setting| setting["name"] == "enable-lua-records");
+        let value = setting.and_then(|setting| setting["value"].as_str());
+        Ok(value.map(|value| !matches!(value, "" | "0" | "no" | "off" | "false")))
     }
 
     /// The body of the only request that changes anything.
@@ -210,10 +205,12 @@ impl DnsProvider for PowerDns {
                 "let PowerDNS sign the zone itself",
             );
         }
-        if self.lua_is_enabled(target.zone()).await? == Some(false) {
+        if !self.config.lua_records_enabled && self.lua_is_enabled().await? == Some(false) {
+            // With them switched off, clients would get no answer at all from the first step on.
             blocked(
-                format!("LUA records are switched off for {}", target.zone()),
-                "set enable-lua-records=yes, or the zone's metadata ENABLE-LUA-RECORDS to 1",
+                "enable-lua-records is off on this server".to_owned(),
+                "switch it on; or, if the zone's metadata has ENABLE-LUA-RECORDS (the API does not show it), say \
+                 lua_records_enabled = true in cutover.toml",
             );
         }
         Ok(findings)

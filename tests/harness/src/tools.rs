@@ -1,7 +1,8 @@
-//! Java, Maven, name servers, Python: where they are, and how they get here.
+//! Programs of other people that tests run: where they are, and how they get here.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use kongferry::error::{Error, Kind, Result};
 use nix::unistd::geteuid;
@@ -10,6 +11,9 @@ use crate::because::Because;
 
 /// Cassandra 5.0 runs on 11 and 17; the options that we start it with are those of 17.
 const JAVA_MAJOR: &str = "17";
+
+/// How long we wait for somebody else's apt-get, in seconds.
+const APT_PATIENCE: &str = "DPkg::Lock::Timeout=600";
 
 /// The program `java` of a Java 17, installed with apt-get if there is none and we may.
 pub(crate) fn java() -> Result<PathBuf> {
@@ -21,10 +25,19 @@ pub(crate) fn maven() -> Result<PathBuf> {
     find_or_install("Maven", "maven", || on_path("mvn"), may_install())
 }
 
+/// The program `name` of Debian's `package`, installed with apt-get if it is missing and we may.
+///
+/// # Errors
+/// If it is missing and cannot be installed; the remedy has the command.
+pub fn program(name: &str, package: &str) -> Result<PathBuf> {
+    find_or_install(name, package, || on_path(name), may_install())
+}
+
 /// The program `pdns_server` with its SQLite backend.
 pub(crate) fn powerdns() -> Result<PathBuf> {
     let packages = "pdns-server pdns-backend-sqlite3 sqlite3";
-    let complete = || on_path("pdns_server").filter(|_| on_path("sqlite3").is_some() && powerdns_schema().is_file());
+    let complete =
+        || on_path("pdns_server").filter(|_| on_path("sqlite3").is_some() && powerdns_schema().is_file());
     find_or_install("PowerDNS", packages, complete, may_install())
 }
 
@@ -55,7 +68,8 @@ pub fn curl() -> Result<PathBuf> {
 
 /// The program `python3` with the module `venv`.
 pub fn python() -> Result<PathBuf> {
-    let complete = || on_path("python3").filter(|python| runs(Command::new(python).args(["-c", "import ensurepip"])));
+    let complete =
+        || on_path("python3").filter(|python| runs(Command::new(python).args(["-c", "import ensurepip"])));
     find_or_install("Python 3 with venv", "python3-venv", complete, may_install())
 }
 
@@ -91,8 +105,15 @@ fn find_or_install(
     if !may_install {
         return Err(missing());
     }
+    // One at a time: apt-get refuses to work beside another, and the first may have brought what the next one wants.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(found) = find() {
+        return Ok(found);
+    }
     eprintln!("{what} is missing; running `{command}`");
-    let install: Vec<&str> = ["install", "-y"].into_iter().chain(package.split(' ')).collect();
+    let install: Vec<&str> =
+        ["install", "-y", "--no-install-recommends"].into_iter().chain(package.split(' ')).collect();
     apt_get(&install)
         .or_else(|_| apt_get(&["update"]).and_then(|()| apt_get(&install)))
         .map_err(|error| missing().source(error))?;
@@ -101,6 +122,7 @@ fn find_or_install(
 
 fn apt_get(arguments: &[&str]) -> Result<()> {
     let output = Command::new("apt-get")
+        .args(["-o", APT_PATIENCE])
         .args(arguments)
         .env("DEBIAN_FRONTEND", "noninteractive")
         .output()

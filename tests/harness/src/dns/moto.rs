@@ -80,10 +80,16 @@ fn environment() -> Result<PathBuf> {
     }
     // Scripts of an environment know its path, so it cannot be made elsewhere and renamed.
     let _ = fs::remove_dir_all(&wanted);
-    run(Command::new(tools::python()?).args(["-m", "venv"]).arg(&wanted), "python cannot make an environment")?;
+    run(
+        Command::new(tools::python()?).args(["-m", "venv"]).arg(&wanted),
+        "python cannot make an environment",
+    )?;
     let package = format!("moto[server]=={VERSION}");
     let mut pip = Command::new(wanted.join("bin/python"));
-    run(pip.args(["-m", "pip", "install", "-q", "--disable-pip-version-check", &package]), "pip cannot install moto")?;
+    run(
+        pip.args(["-m", "pip", "install", "-q", "--disable-pip-version-check", &package]),
+        "pip cannot install moto",
+    )?;
     fs::write(wanted.join("complete"), VERSION).because(in_cache)?;
     Ok(wanted)
 }
@@ -94,5 +100,7 @@ fn run(command: &mut Command, failure: &str) -> Result<()> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    Err(Error::new(Kind::Io, failure).detail(said).remedy("check that Python's package index can be reached from here"))
+    Err(Error::new(Kind::Io, failure)
+        .detail(said)
+        .remedy("check that Python's package index can be reached from here"))
 }

@@ -104,7 +104,8 @@ fn create_database(home: &Path) -> Result<()> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    Err(Error::new(Kind::Io, format!("sqlite3 cannot make PowerDNS's tables from {}", schema.display())).detail(said))
+    Err(Error::new(Kind::Io, format!("sqlite3 cannot make PowerDNS's tables from {}", schema.display()))
+        .detail(said))
 }
 
 /// It asks nobody on the internet: `security-poll-suffix` is empty.

@@ -1,0 +1,25 @@
+-- Every run that the journal knows, the latest first, and whether it is about Kong's schema ($1) as it stands in this
+-- very database, or history only.
+select to_jsonb(t)
+from (
+  select
+    r.run_id::text                                           as run,
+    r.state,
+    to_char(r.started_at, 'YYYY-MM-DD HH24:MI:SS')           as started,
+    extract(epoch from coalesce(r.finished_at, clock_timestamp()) - r.started_at)::float8 as seconds,
+    r.tool_version                                           as kongferry,
+    r.host,
+    r.process_id,
+    r.blue_cluster,
+    r.blue_keyspace,
+    r.map_digest,
+    r.tables,
+    r.seconds                                                as phases,
+    (select count(*) from {work}.reject j where j.run_id = r.run_id) as rejects,
+    d.oid is not null
+      and r.bootstrap_marker = coalesce(to_regclass(quote_ident($1) || '.schema_meta')::oid::text, '-') as is_current
+  from {work}.run r
+  left join pg_database d on d.oid = r.database_oid and d.datname = current_database()
+  order by r.started_at desc
+  limit $2
+) t

@@ -1,0 +1,17 @@
+-- The ledger of one table: the key of each row that a run wrote, the digest of what was written, and its expiry. It
+-- takes the place of one that is about another table or another key.
+drop table if exists {ledger};
+
+create table {ledger} as
+select {keys}, null::bytea as digest, {expiry} as expiry
+from {table_ref} g
+with no data;
+
+alter table {ledger} alter column digest set not null;
+
+insert into {work}.ledger (table_name, table_oid, database_id, key_columns)
+values ({table}, {table_ref_literal}::regclass, {database_id}, {key_columns})
+on conflict (table_name) do update
+set table_oid = excluded.table_oid,
+    database_id = excluded.database_id,
+    key_columns = excluded.key_columns;

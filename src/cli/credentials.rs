@@ -1,0 +1,328 @@
+//! `credentials`: its flags, where a secret comes from, and what is printed. A secret never stands in argv.
+
+use std::io::{IsTerminal, Read};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use secrecy::ExposeSecret;
+
+use super::connect::{BlueArgs, CommonArgs, Format, GreenArgs};
+use super::migrate::application_name;
+use super::progress;
+use super::text::{self, BAD, BOLD, GOOD, WARN, counted, grouped, print_json};
+use crate::blue::session::Blue;
+use crate::credentials::kind::Kind;
+use crate::credentials::report::{AdminReport, KindReport, Report};
+use crate::credentials::verdict::Verdict;
+use crate::credentials::{self, Answer, Check};
+use crate::error::{self, Error, Result};
+use crate::green::session::Green;
+use crate::mapping::schema_map::SchemaMap;
+use crate::settings::password;
+
+/// Arguments of `credentials`.
+#[derive(Debug, Clone, Args)]
+pub struct CredentialsArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum Command {
+    /// Say whether green would accept a secret; with --blue, whether blue does
+    Check(CheckArgs),
+    /// Say what was carried of each kind, which admins are whole, and what is left to do
+    Report(ReportArgs),
+}
+
+impl CredentialsArgs {
+    /// What every command understands.
+    pub(super) fn common(&self) -> &CommonArgs {
+        match &self.command {
+            Command::Check(args) => &args.common,
+            Command::Report(args) => &args.common,
+        }
+    }
+}
+
+/// Arguments of `credentials check`.
+#[derive(Debug, Clone, Args)]
+pub struct CheckArgs {
+    /// Many checks: a JSON list of {"kind", "workspace", "user", "secret"}; - is stdin
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kind", "workspace", "user", "secret_file"])]
+    file: Option<PathBuf>,
+
+    /// What the secret is for
+    #[arg(long, value_enum, value_name = "KIND", required_unless_present = "file")]
+    kind: Option<Kind>,
+
+    /// Name or id of the workspace [default: default; for admins their own]
+    #[arg(long, value_name = "NAME")]
+    workspace: Option<String>,
+
+    /// Whose it is; may be left out for keys and plain tokens
+    ///
+    /// The username of a basic-auth or hmac-auth credential, the key of a jwt one, a client_id, the name of an RBAC user or
+    /// admin, else the consumer's username.
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+
+    /// File with the secret; without it a prompt, or stdin
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    green: GreenArgs,
+    #[command(flatten)]
+    blue: BlueArgs,
+    #[command(flatten)]
+    maps: MapArgs,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// Arguments of `credentials report`.
+#[derive(Debug, Clone, Args)]
+pub struct ReportArgs {
+    #[command(flatten)]
+    green: GreenArgs,
+    #[command(flatten)]
+    blue: BlueArgs,
+    #[command(flatten)]
+    maps: MapArgs,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// The rules by which blue is read.
+#[derive(Debug, Clone, Args)]
+struct MapArgs {
+    /// A schema map of your own; later ones override (repeatable)
+    #[arg(long, value_name = "FILE")]
+    schema_map: Vec<PathBuf>,
+}
+
+impl MapArgs {
+    fn read(&self) -> Result<Vec<SchemaMap>> {
+        self.schema_map.iter().map(|path| SchemaMap::from_file(path)).collect()
+    }
+}
+
+/// Runs the command.
+pub async fn run(args: &CredentialsArgs) -> Result<u8> {
+    match &args.command {
+        Command::Check(args) => check(args).await,
+        Command::Report(args) => report(args).await,
+    }
+}
+
+async fn connect(green: &GreenArgs, blue: &BlueArgs, common: &CommonArgs) -> Result<(Green, Option<Blue>)> {
+    let blue_config = if blue.is_given(common) { Some(blue.resolve(common)?) } else { None };
+    let green = Green::connect(&green.resolve(common)?, &application_name()).await?;
+    let blue = match blue_config {
+        Some(config) => Some(Blue::connect(&config).await?),
+        None => None,
+    };
+    Ok((green, blue))
+}
+
+async fn check(args: &CheckArgs) -> Result<u8> {
+    let maps = args.maps.read()?;
+    let checks = checks(args)?;
+    let waiting = progress::waiting(&args.common, "connecting");
+    let (green, blue) = connect(&args.green, &args.blue, &args.common).await?;
+    drop(waiting);
+    let bar = progress::counting(&args.common, "checking secrets", checks.len());
+    let answers = credentials::check(&green, blue.as_ref(), &checks, &maps, || bar.inc(1)).await;
+    bar.finish_and_clear();
+    let answers = answers?;
+    match args.common.format {
+        Format::Json => print_json(&answers),
+        Format::Text => print(&answers),
+    }
+    Ok(credentials::exit_code(&answers))
+}
+
+fn checks(args: &CheckArgs) -> Result<Vec<Check>> {
+    if let Some(file) = &args.file {
+        return Check::list(&content(file)?);
+    }
+    let Some(kind) = args.kind else { return Err(Error::usage("it is not said what to check")) };
+    if kind.needs_user() && args.user.is_none() {
+        return Err(Error::usage(format!("{} needs a user", kind.name()))
+            .remedy(format!("Give --user with {}.", kind.user_is())));
+    }
+    let secret = secret(args)?;
+    Ok(vec![Check::new(kind, args.workspace.clone(), args.user.clone(), secret)?])
+}
+
+fn content(file: &Path) -> Result<String> {
+    let unreadable = |e| Error::usage(format!("cannot read the checks from {}", file.display())).source(e);
+    if file == Path::new("-") {
+        return std::io::read_to_string(std::io::stdin()).map_err(unreadable);
+    }
+    std::fs::read_to_string(file).map_err(unreadable)
+}
+
+/// The secret: from a file, typed, or all of stdin without the line end after it. A key in PEM has many lines.
+fn secret(args: &CheckArgs) -> Result<String> {
+    if let Some(file) = &args.secret_file {
+        let text = std::fs::read_to_string(file)
+            .map_err(|e| Error::usage(format!("cannot read a secret from {}", file.display())).source(e))?;
+        if text.trim_end().contains('\n') {
+            return Ok(text);
+        }
+        let (secret, warning) = password::from_file(file)?;
+        if let Some(warning) = warning {
+            tracing::warn!("{warning}.");
+        }
+        return Ok(secret.expose_secret().to_owned());
+    }
+    if std::io::stdin().is_terminal() {
+        return rpassword::prompt_password("Secret: ")
+            .map_err(|e| Error::usage("cannot ask for a secret on this terminal").source(e));
+    }
+    let mut text = String::new();
+    std::io::stdin()
+        .read_to_string(&mut text)
+        .map_err(|e| Error::new(error::Kind::Io, "cannot read the secret from stdin").source(e))?;
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
+}
+
+fn word(verdict: &Verdict) -> String {
+    match verdict.accepted {
+        Some(true) => format!("{GOOD}yes{GOOD:#}"),
+        Some(false) => format!("{BAD}no{BAD:#}"),
+        None => format!("{WARN}?{WARN:#}"),
+    }
+}
+
+/// One line per check, what is wrong first.
+fn print(answers: &[Answer]) {
+    let accepted = answers.iter().filter(|answer| answer.green.is_accepted()).count();
+    let mut sorted: Vec<&Answer> = answers.iter().collect();
+    sorted.sort_by_key(|answer| answer.green.is_accepted());
+    for answer in sorted {
+        let user = answer.user.as_deref().unwrap_or("(by the secret alone)");
+        let place = answer.workspace.as_deref().map(|name| format!(" in {name}")).unwrap_or_default();
+        let reason = serde_json::to_value(answer.green.reason).unwrap_or_default();
+        anstream::println!(
+            "  {}  {:<15} {user}{place}: {}",
+            word(&answer.green),
+            answer.kind.name(),
+            reason.as_str().unwrap_or_default()
+        );
+        if !answer.green.is_accepted() {
+            anstream::println!("       {}", text::wrapped(&answer.green.message, 7, 7));
+        }
+        if let Some(blue) = &answer.blue {
+            let same = match (blue.is_accepted(), answer.green.is_accepted()) {
+                (true, false) => format!("{BAD}blue accepts it: the migration broke it{BAD:#}"),
+                (false, false) => "blue does not accept it either".to_owned(),
+                (false, true) => format!("{WARN}blue does not accept it: {}{WARN:#}", blue.message),
+                (true, true) => continue,
+            };
+            anstream::println!("       {same}");
+        }
+    }
+    let broken = answers.iter().filter(|answer| answer.is_broken()).count();
+    let all = counted(answers.len() as u64, "secret");
+    if accepted == answers.len() {
+        anstream::println!("\n{GOOD}Accepted.{GOOD:#} Green accepts {all}.");
+    } else {
+        anstream::println!("\n{BAD}Not all.{BAD:#} Green accepts {accepted} of {all}.");
+    }
+    if broken > 0 {
+        anstream::println!(
+            "{BAD}{} of those it refuses blue accepts.{BAD:#} Run verify.",
+            grouped(broken as u64)
+        );
+    }
+}
+
+async fn report(args: &ReportArgs) -> Result<u8> {
+    let maps = args.maps.read()?;
+    let waiting = progress::waiting(&args.common, "counting credentials");
+    let (green, blue) = connect(&args.green, &args.blue, &args.common).await?;
+    let report = Report::take(&green, blue.as_ref(), &maps).await?;
+    drop(waiting);
+    match args.common.format {
+        Format::Json => print_json(&report),
+        Format::Text => print_report(&report),
+    }
+    Ok(report.exit_code())
+}
+
+type Column = (&'static str, fn(&KindReport) -> u64);
+
+/// What is shown of each kind where any has it.
+const COLUMNS: &[Column] = &[
+    ("on green", |kind| kind.carried),
+    ("on blue", |kind| kind.on_blue.unwrap_or(0)),
+    ("hashed", |kind| kind.hashed),
+    ("plain", |kind| kind.plain),
+    ("encrypted", |kind| kind.encrypted),
+    ("no secret", |kind| kind.without_secret),
+    ("with expiry", |kind| kind.with_expiry),
+    ("expired", |kind| kind.expired),
+    ("unusable", |kind| kind.dead),
+    ("no owner", |kind| kind.owners_missing),
+];
+
+fn print_report(report: &Report) {
+    anstream::println!("{BOLD}Credentials{BOLD:#}");
+    let shown: Vec<&Column> = COLUMNS
+        .iter()
+        .enumerate()
+        .filter(|(at, (_, of))| *at == 0 || report.kinds.iter().any(|kind| of(kind) > 0))
+        .map(|(_, column)| column)
+        .collect();
+    let header: Vec<&str> =
+        ["kind", "workspace"].into_iter().chain(shown.iter().map(|(name, _)| *name)).collect();
+    let mut table = text::table(&header);
+    if let Some(column) = table.column_mut(1) {
+        column.set_cell_alignment(comfy_table::CellAlignment::Left);
+    }
+    for kind in &report.kinds {
+        let workspace = kind.workspace.clone().unwrap_or_else(|| "–".to_owned());
+        let number = |count: u64| if count == 0 { "·".to_owned() } else { grouped(count) };
+        let numbers = shown.iter().map(|(_, of)| number(of(kind)));
+        table.add_row([kind.kind.to_owned(), workspace].into_iter().chain(numbers));
+    }
+    anstream::println!("{}", table.trim_fmt());
+    if !report.admins.is_empty() || report.admins_rejected > 0 {
+        anstream::println!("\n{BOLD}Admins{BOLD:#}");
+        report.admins.iter().for_each(print_admin);
+        if report.admins_rejected > 0 {
+            anstream::println!("  {BAD}{} stayed behind{BAD:#}", counted(report.admins_rejected, "admin"));
+        }
+    }
+    if report.to_do.is_empty() {
+        anstream::println!("\n{GOOD}Nothing is left to do.{GOOD:#}");
+        return;
+    }
+    anstream::println!("\n{WARN}To do{WARN:#}");
+    for line in &report.to_do {
+        anstream::println!("  - {}", text::wrapped(line, 4, 4));
+    }
+}
+
+fn print_admin(admin: &AdminReport) {
+    let state = if admin.whole { format!("{GOOD}whole{GOOD:#} ") } else { format!("{BAD}broken{BAD:#}") };
+    let mut notes = Vec::new();
+    if !admin.enabled {
+        notes.push("switched off".to_owned());
+    }
+    if !admin.token_enabled {
+        notes.push("no token".to_owned());
+    }
+    if !admin.has_password {
+        notes.push("no password".to_owned());
+    }
+    notes.extend(admin.gaps.iter().cloned());
+    let notes = if notes.is_empty() { String::new() } else { format!(" – {}", notes.join(", ")) };
+    let workspace = admin.workspace.as_deref().unwrap_or("–");
+    let line = format!("{:<20} {workspace}: {}{notes}", admin.name, admin.roles.join(", "));
+    anstream::println!("  {state} {}", text::wrapped(&line, 9, 9));
+}

@@ -1,0 +1,74 @@
+//! `verify --since-run`: what changed on blue since the last run.
+
+use std::sync::Arc;
+
+use super::connect::{BlueArgs, CommonArgs, Format, GreenArgs};
+use super::migrate::{TableArgs, application_name};
+use super::progress;
+use super::text::{self, BAD, Class, GOOD, WARN, grouped, spent, wrapped};
+use crate::blue::session::Blue;
+use crate::error::Result;
+use crate::green::ledger;
+use crate::green::session::Green;
+use crate::inspect::Inspection;
+use crate::migrate::drift::{self, Counts, Drift};
+use crate::progress::Phase;
+
+/// Looks and prints.
+pub async fn run(blue: &BlueArgs, green: &GreenArgs, tables: &TableArgs, common: &CommonArgs) -> Result<u8> {
+    let mut choices = tables.choices(true)?;
+    choices.only_reading = true;
+    let (blue_config, green_config) = (blue.resolve(common)?, green.resolve(common)?);
+    let observer = progress::observer(common, "looking at both sides", Phase::word);
+    let green = Green::connect(&green_config, &application_name()).await?;
+    let blue = Arc::new(Blue::connect(&blue_config).await?);
+    // What was moved on request is looked at again without being asked for.
+    choices.tables.include.extend(ledger::tables(&green).await?);
+    let inspection = Inspection::take(&blue, &green, &choices).await?;
+    inspection.refusal()?;
+    let drift = Box::pin(drift::run(blue, &green, &inspection, observer)).await?;
+    match common.format {
+        Format::Json => text::print_json(&drift),
+        Format::Text => print(&drift),
+    }
+    Ok(drift.exit_code())
+}
+
+/// The classes, in the order in which they are shown.
+const CLASSES: [Class<Counts>; 6] = [
+    ("unchanged", |counts| counts.unchanged),
+    ("new", |counts| counts.added),
+    ("changed", |counts| counts.changed),
+    ("deleted", |counts| counts.deleted),
+    ("changed on green", |counts| counts.on_green),
+    ("rejected", |counts| counts.rejected),
+];
+
+fn print(drift: &Drift) {
+    let (style, word) = if drift.clean { (GOOD, "No drift.") } else { (BAD, "Drift.") };
+    anstream::println!("{style}{word}{style:#} {} ({})", drift.sentence(), spent(drift.seconds));
+    anstream::println!("  blue   {}", text::side(&drift.blue, "keyspace"));
+    anstream::println!("  green  {}", text::side(&drift.green, "database"));
+    if drift.tables.is_empty() {
+        return;
+    }
+    let rows: Vec<(String, Counts)> =
+        drift.tables.iter().map(|table| (table.table.clone(), table.counts)).collect();
+    let mut total = Counts::default();
+    rows.iter().for_each(|(_, counts)| total.add(counts));
+    anstream::println!("\n{}", text::by_class(&CLASSES, &rows, &total));
+    for table in drift.tables.iter().filter(|table| !table.deleted_keys.is_empty()) {
+        let keys: Vec<String> = table.deleted_keys.iter().map(crate::green::apply::shown_key).collect();
+        let more = if table.counts.deleted > keys.len() as u64 { " …" } else { "" };
+        let line = format!(
+            "{} of {} deleted on blue still stand on green: {}{more}",
+            grouped(table.counts.deleted),
+            table.table,
+            keys.join(", ")
+        );
+        anstream::println!("  {WARN}{}{WARN:#}", wrapped(&line, 2, 4));
+    }
+    if !drift.clean {
+        anstream::println!("\n{WARN}to do:{WARN:#} Run migrate again: it applies only these.");
+    }
+}

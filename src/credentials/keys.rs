@@ -1,0 +1,194 @@
+//! Keys and tokens of the jwt plugin, and certificates of mtls-auth: whether they fit what is stored.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use pkcs8::der::{Decode, Encode};
+use ring::{hmac, signature};
+use serde_json::Value;
+
+/// A token, taken apart.
+#[derive(Debug)]
+pub struct Token<'a> {
+    /// What is signed: header and claims as they stand in the token.
+    signed: &'a str,
+    signature: Vec<u8>,
+    /// The algorithm that its header names.
+    pub algorithm: String,
+    claims: Value,
+}
+
+impl<'a> Token<'a> {
+    /// Reads a token; nothing where the text is none.
+    pub fn parse(text: &'a str) -> Option<Token<'a>> {
+        let (signed, signature) = text.trim().rsplit_once('.')?;
+        let (header, claims) = signed.split_once('.')?;
+        let json = |part: &str| serde_json::from_slice::<Value>(&URL_SAFE_NO_PAD.decode(part).ok()?).ok();
+        let algorithm = json(header)?.get("alg")?.as_str()?.to_owned();
+        Some(Token {
+            signed,
+            signature: URL_SAFE_NO_PAD.decode(signature).ok()?,
+            algorithm,
+            claims: json(claims)?,
+        })
+    }
+
+    /// Whom it names as its issuer: the credential's key, unless the plugin is configured otherwise.
+    pub fn issuer(&self) -> Option<&str> {
+        self.claims.get("iss")?.as_str()
+    }
+
+    /// Whether it is signed with this secret.
+    pub fn signed_with_secret(&self, secret: &[u8]) -> Option<bool> {
+        let algorithm = match self.algorithm.as_str() {
+            "HS256" => hmac::HMAC_SHA256,
+            "HS384" => hmac::HMAC_SHA384,
+            "HS512" => hmac::HMAC_SHA512,
+            _ => return None,
+        };
+        let key = hmac::Key::new(algorithm, secret);
+        Some(hmac::verify(&key, self.signed.as_bytes(), &self.signature).is_ok())
+    }
+
+    /// Whether it is signed with the private key of this public one, both in PEM; nothing where that cannot be told.
+    pub fn signed_with_key(&self, public: &str) -> Option<bool> {
+        let algorithm: &dyn signature::VerificationAlgorithm = match self.algorithm.as_str() {
+            "RS256" => &signature::RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY,
+            "RS384" => &signature::RSA_PKCS1_2048_8192_SHA384,
+            "RS512" => &signature::RSA_PKCS1_1024_8192_SHA512_FOR_LEGACY_USE_ONLY,
+            "ES256" => &signature::ECDSA_P256_SHA256_FIXED,
+            "ES384" => &signature::ECDSA_P384_SHA384_FIXED,
+            _ => return None,
+        };
+        let key = signature::UnparsedPublicKey::new(algorithm, public_key(public)?);
+        Some(key.verify(self.signed.as_bytes(), &self.signature).is_ok())
+    }
+}
+
+/// Whether a public key in PEM is that of a key in PEM: the same one, or its private part. Nothing where one of them
+/// cannot be read.
+pub fn fits(given: &str, public: &str) -> Option<bool> {
+    let given = public_key(given).or_else(|| public_of_private(given))?;
+    Some(super::secret::same(&given, &public_key(public)?))
+}
+
+/// The bits of a public key: of an RSA key its modulus and exponent, of a key on a curve its point.
+fn public_key(pem: &str) -> Option<Vec<u8>> {
+    let (label, der) = decoded(pem)?;
+    match label.as_str() {
+        "PUBLIC KEY" => {
+            let info = spki::SubjectPublicKeyInfoRef::from_der(&der).ok()?;
+            info.subject_public_key.as_bytes().map(<[u8]>::to_vec)
+        }
+        "RSA PUBLIC KEY" => Some(der),
+        "CERTIFICATE" => {
+            let (_, certificate) = x509_parser::parse_x509_certificate(&der).ok()?;
+            Some(certificate.public_key().subject_public_key.data.to_vec())
+        }
+        _ => None,
+    }
+}
+
+fn public_of_private(pem: &str) -> Option<Vec<u8>> {
+    let (label, der) = decoded(pem)?;
+    match label.as_str() {
+        "RSA PRIVATE KEY" => public_of_rsa(&der),
+        "EC PRIVATE KEY" => public_of_curve(&der),
+        "PRIVATE KEY" => {
+            let info = pkcs8::PrivateKeyInfo::from_der(&der).ok()?;
+            public_of_rsa(info.private_key).or_else(|| public_of_curve(info.private_key))
+        }
+        _ => None,
+    }
+}
+
+fn public_of_rsa(der: &[u8]) -> Option<Vec<u8>> {
+    pkcs1::RsaPrivateKey::from_der(der).ok()?.public_key().to_der().ok()
+}
+
+/// The point that a key on a curve carries along, as OpenSSL always writes it.
+fn public_of_curve(der: &[u8]) -> Option<Vec<u8>> {
+    sec1::EcPrivateKey::from_der(der).ok()?.public_key.map(<[u8]>::to_vec)
+}
+
+/// The names under which mtls-auth looks a certificate up: its alternative names and its common name; nothing where the
+/// text is no certificate.
+pub fn names_of_certificate(pem: &str) -> Option<Vec<String>> {
+    use x509_parser::extensions::GeneralName;
+    let der = certificate(pem)?;
+    let (_, certificate) = x509_parser::parse_x509_certificate(&der).ok()?;
+    let mut names: Vec<String> = Vec::new();
+    if let Ok(Some(alternatives)) = certificate.subject_alternative_name() {
+        names.extend(alternatives.value.general_names.iter().filter_map(|name| match name {
+            GeneralName::DNSName(name) | GeneralName::RFC822Name(name) | GeneralName::URI(name) => {
+                Some((*name).to_owned())
+            }
+            _ => None,
+        }));
+    }
+    let common = certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok());
+    names.extend(common.map(str::to_owned));
+    Some(names)
+}
+
+/// Whether a certificate is signed by an authority; nothing where one of them cannot be read.
+pub fn is_signed_by(pem: &str, authority: &str) -> Option<bool> {
+    let (own, other) = (certificate(pem)?, certificate(authority)?);
+    let (_, own) = x509_parser::parse_x509_certificate(&own).ok()?;
+    let (_, other) = x509_parser::parse_x509_certificate(&other).ok()?;
+    Some(own.verify_signature(Some(other.public_key())).is_ok())
+}
+
+fn certificate(pem: &str) -> Option<Vec<u8>> {
+    let (label, der) = decoded(pem)?;
+    (label == "CERTIFICATE").then_some(der)
+}
+
+/// What a PEM text holds, and what it calls it.
+fn decoded(pem: &str) -> Option<(String, Vec<u8>)> {
+    let (_, pem) = x509_parser::pem::parse_x509_pem(pem.trim().as_bytes()).ok()?;
+    Some((pem.label, pem.contents))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example token of RFC 7519's predecessor on jwt.io: {"alg":"HS256"} and the secret "your-256-bit-secret".
+    const EXAMPLE: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6IkpvaG4gRG9lIiwiaWF0IjoxNTE2MjM5MDIyfQ.SflKxwRJSMeKKF2QT4fwpMeJf36POk6yJV_adQssw5c";
+
+    #[test]
+    fn a_token_is_signed_with_its_secret_and_no_other() {
+        let token = Token::parse(EXAMPLE).unwrap();
+        assert_eq!(token.algorithm, "HS256");
+        assert_eq!(token.issuer(), None);
+        assert_eq!(token.signed_with_secret(b"your-256-bit-secret"), Some(true));
+        assert_eq!(token.signed_with_secret(b"your-256-bit-secrets"), Some(false));
+        assert!(Token::parse("a.b.c").is_none());
+        assert!(Token::parse("plain secret").is_none());
+    }
+
+    #[test]
+    fn a_certificate_says_its_names_and_who_signed_it() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["client.example.com".to_owned()]).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "Client One");
+        let own = params.self_signed(&key).unwrap().pem();
+        assert_eq!(names_of_certificate(&own).unwrap(), ["client.example.com", "Client One"]);
+        assert_eq!(is_signed_by(&own, &own), Some(true));
+        let other = rcgen::generate_simple_self_signed(vec!["x".to_owned()]).unwrap().cert.pem();
+        assert_eq!(is_signed_by(&own, &other), Some(false));
+        assert_eq!(names_of_certificate("client.example.com"), None);
+    }
+
+    #[test]
+    fn a_private_key_fits_its_public_key_in_every_form() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let other = rcgen::KeyPair::generate().unwrap();
+        let public = key.public_key_pem();
+        assert_eq!(fits(&key.serialize_pem(), &public), Some(true));
+        assert_eq!(fits(&public, &public), Some(true));
+        assert_eq!(fits(&other.serialize_pem(), &public), Some(false));
+        assert_eq!(fits("no key", &public), None);
+        assert_eq!(fits(&public, "no key"), None);
+    }
+}

@@ -1,0 +1,310 @@
+//! What was carried of each kind, which admins are whole, and what is left for people to do.
+
+use std::collections::BTreeMap;
+
+use scylla::response::PagingState;
+use serde::Serialize;
+use sqlx::Row as _;
+use uuid::Uuid;
+
+use super::admins::{self, Chain};
+use super::judge::Judge;
+use super::kind::{PLACES, Place};
+use super::store::{OnGreen, WORKSPACE};
+use crate::blue::scan::{Page, TokenRange};
+use crate::blue::session::{Blue, quote as cql_quote};
+use crate::error::Result;
+use crate::green::catalog::GreenCatalog;
+use crate::green::session::Green;
+use crate::green::sql::{fill, quote};
+use crate::green::statement::query;
+use crate::inspect::{BlueSide, GreenSide};
+use crate::mapping::schema_map::SchemaMap;
+use crate::verify::journal::LastRun;
+
+/// The whole report.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Version of this format, 1.
+    pub format: u32,
+    /// Credentials, by kind and workspace.
+    pub kinds: Vec<KindReport>,
+    /// Rows that the last run left behind, by kind.
+    pub rejected: BTreeMap<&'static str, u64>,
+    /// Admins of Enterprise.
+    pub admins: Vec<AdminReport>,
+    /// Admins that the last run left behind.
+    pub admins_rejected: u64,
+    /// What people must still do, each a sentence.
+    pub to_do: Vec<String>,
+}
+
+/// Credentials of one kind in one workspace.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct KindReport {
+    /// The kind.
+    pub kind: &'static str,
+    /// The workspace's name; nothing for rows without one.
+    pub workspace: Option<String>,
+    /// On green.
+    pub carried: u64,
+    /// On blue now, where it was asked.
+    pub on_blue: Option<u64>,
+    /// Of those on green: their time has run out.
+    pub expired: u64,
+    /// Their time will run out or has.
+    pub with_expiry: u64,
+    /// Stored as a hash.
+    pub hashed: u64,
+    /// Stored as it is.
+    pub plain: u64,
+    /// Stored as cipher text of the keyring.
+    pub encrypted: u64,
+    /// Nothing is stored, as for a jwt credential with a public key.
+    pub without_secret: u64,
+    /// What is stored accepts no secret at all.
+    pub dead: u64,
+    /// Their consumer is missing.
+    pub owners_missing: u64,
+}
+
+/// One admin.
+#[derive(Debug, Clone, Serialize)]
+pub struct AdminReport {
+    /// Its username.
+    pub name: String,
+    /// The workspace of its RBAC user.
+    pub workspace: Option<String>,
+    /// Its roles, as workspace:role.
+    pub roles: Vec<String>,
+    /// Whether admin, consumer, RBAC user and roles hang together.
+    pub whole: bool,
+    /// What is missing.
+    pub gaps: Vec<String>,
+    /// Whether it has a password.
+    pub has_password: bool,
+    /// Whether its RBAC user is switched on.
+    pub enabled: bool,
+    /// Whether it may use a token.
+    pub token_enabled: bool,
+}
+
+impl Report {
+    /// 0 where nothing is left to do, else 3.
+    pub fn exit_code(&self) -> u8 {
+        if self.to_do.is_empty() { 0 } else { 3 }
+    }
+
+    /// Reads green, and counts on blue where it is given.
+    pub async fn take(green: &Green, blue: Option<&Blue>, maps: &[SchemaMap]) -> Result<Report> {
+        let side = GreenSide::read(green).await?;
+        let run = LastRun::read(green).await?;
+        let mut report = Report {
+            format: 1,
+            kinds: Vec::new(),
+            rejected: BTreeMap::new(),
+            admins: Vec::new(),
+            admins_rejected: run.rejected.get(admins::TABLE).map_or(0, |keys| keys.len() as u64),
+            to_do: Vec::new(),
+        };
+        for place in PLACES.iter().filter(|place| side.catalog.tables.contains_key(place.table)) {
+            report.kinds.extend(on_green(green, &side.catalog, place).await?);
+            let rejected = run.rejected.get(place.table).map_or(0, |keys| keys.len() as u64);
+            if rejected > 0 {
+                report.rejected.insert(place.kind.name(), rejected);
+            }
+        }
+        if let Some(blue) = blue {
+            let side = BlueSide::read(blue, maps).await?;
+            report.count_on_blue(blue, &side).await?;
+        }
+        let now_ms = chrono::Utc::now().timestamp_millis();
+        let judge = Judge { store: OnGreen { green, catalog: &side.catalog }, now_ms };
+        let workspaces = workspaces(green).await?;
+        report.admins = admins::all(&judge).await?.iter().map(|chain| about(chain, &workspaces)).collect();
+        report.to_do = report.left_to_do();
+        Ok(report)
+    }
+
+    async fn count_on_blue(&mut self, blue: &Blue, side: &BlueSide) -> Result<()> {
+        let names: BTreeMap<Uuid, String> =
+            side.workspaces.iter().filter_map(|(id, name)| Some((*id, name.clone()?))).collect();
+        for place in PLACES {
+            let Some(table) = side.catalog.tables.get(place.table) else { continue };
+            let key: Vec<String> = table.partition_key().into_iter().map(str::to_owned).collect();
+            let mut counts: BTreeMap<Option<String>, u64> = BTreeMap::new();
+            for (id, rows) in on_blue(blue, place.table, &key).await? {
+                *counts.entry(id.and_then(|id| names.get(&id).cloned())).or_default() += rows;
+            }
+            for own in self.kinds.iter_mut().filter(|own| own.kind == place.kind.name()) {
+                own.on_blue = Some(counts.remove(&own.workspace).unwrap_or(0));
+            }
+            self.kinds.extend(counts.into_iter().map(|(workspace, rows)| KindReport {
+                kind: place.kind.name(),
+                workspace,
+                on_blue: Some(rows),
+                ..KindReport::default()
+            }));
+        }
+        Ok(())
+    }
+
+    /// Only what a person has to do: what is well is not mentioned.
+    fn left_to_do(&self) -> Vec<String> {
+        let mut to_do = Vec::new();
+        let sum = |of: fn(&KindReport) -> u64| self.kinds.iter().map(of).sum::<u64>();
+        let encrypted = sum(|kind| kind.encrypted);
+        if encrypted > 0 {
+            to_do.push(format!(
+                "Import blue's keyring on green (POST /keyring/import): {encrypted} secrets are encrypted by it."
+            ));
+        }
+        for (kind, rows) in &self.rejected {
+            to_do.push(format!(
+                "{rows} rows of {kind} stayed behind: mend them on blue and migrate again, or make them anew on green (see the run's rejects file)."
+            ));
+        }
+        if self.admins_rejected > 0 {
+            to_do.push(format!(
+                "{} admins stayed behind because a part of them is missing on blue: invite them anew on green (see the run's rejects file).",
+                self.admins_rejected
+            ));
+        }
+        for kind in self.kinds.iter().filter(|kind| kind.dead > 0) {
+            to_do.push(format!(
+                "Set {} {} secrets in workspace {} anew: what is stored accepts none, on blue as on green.",
+                kind.dead,
+                kind.kind,
+                kind.workspace.as_deref().unwrap_or("(none)")
+            ));
+        }
+        for kind in self.kinds.iter().filter(|kind| kind.owners_missing > 0) {
+            to_do.push(format!(
+                "{} rows of {} in workspace {} have no consumer: run verify, and migrate again.",
+                kind.owners_missing,
+                kind.kind,
+                kind.workspace.as_deref().unwrap_or("(none)")
+            ));
+        }
+        for admin in self.admins.iter().filter(|admin| !admin.whole) {
+            to_do.push(format!("Mend or re-invite the admin {}: {}.", admin.name, admin.gaps.join("; ")));
+        }
+        let invited: Vec<&str> = self
+            .admins
+            .iter()
+            .filter(|admin| admin.whole && !admin.has_password)
+            .map(|admin| admin.name.as_str())
+            .collect();
+        if !invited.is_empty() {
+            to_do.push(format!(
+                "Invite anew who has not set a password yet: {} (links that blue mailed lead to blue).",
+                invited.join(", ")
+            ));
+        }
+        to_do
+    }
+}
+
+async fn on_green(green: &Green, catalog: &GreenCatalog, place: &Place) -> Result<Vec<KindReport>> {
+    let Some(table) = catalog.tables.get(place.table).filter(|table| table.column(WORKSPACE).is_some())
+    else {
+        return Ok(Vec::new());
+    };
+    let has_ttl = table.column("ttl").is_some();
+    let or_ttl =
+        |own: &str, of_ttl: &str| if has_ttl { format!("({of_ttl}) or ({own})") } else { own.to_owned() };
+    let ownerless = place.owner.map_or("false".to_owned(), |owner| {
+        format!("not exists (select from consumers c where c.id = g.{})", quote(owner))
+    });
+    let sql = fill(
+        include_str!("../../sql/credentials/kind.sql"),
+        &[
+            ("expired", &or_ttl(place.expired, "g.ttl < now()")),
+            ("expires", &or_ttl(place.expires, "g.ttl is not null")),
+            ("secret", &quote(place.secret)),
+            ("hashed", place.hashed),
+            ("dead", place.dead),
+            ("ownerless", &ownerless),
+            ("table", &quote(place.table)),
+            ("workspaces", "workspaces"),
+        ],
+    );
+    let what = format!("cannot count the rows of green's table \"{}\"", place.table);
+    let mut tx = green.begin_snapshot().await?;
+    let rows = query(sql).fetch_all(&mut *tx).await.map_err(|e| green.explain(e, &what))?;
+    tx.rollback().await.map_err(|e| green.explain(e, &what))?;
+    let one = |row: &sqlx::postgres::PgRow| -> sqlx::Result<KindReport> {
+        let number =
+            |name: &str| Ok::<u64, sqlx::Error>(u64::try_from(row.try_get::<i64, _>(name)?).unwrap_or(0));
+        let (carried, hashed, encrypted) = (number("total")?, number("hashed")?, number("encrypted")?);
+        let (without_secret, dead) = (number("empty")?, number("dead")?);
+        Ok(KindReport {
+            kind: place.kind.name(),
+            workspace: row.try_get("workspace")?,
+            carried,
+            on_blue: None,
+            expired: number("expired")?,
+            with_expiry: number("expiring")?,
+            hashed,
+            plain: carried.saturating_sub(hashed + encrypted + without_secret + dead),
+            encrypted,
+            without_secret,
+            dead,
+            owners_missing: number("ownerless")?,
+        })
+    };
+    rows.iter().map(one).collect::<sqlx::Result<_>>().map_err(|e| green.explain(e, &what))
+}
+
+/// Rows of one of blue's tables, by workspace.
+async fn on_blue(blue: &Blue, table: &str, key: &[String]) -> Result<BTreeMap<Option<Uuid>, u64>> {
+    let reader = blue.reader(table, &cql_quote(WORKSPACE), key).await?;
+    let mut counts: BTreeMap<Option<Uuid>, u64> = BTreeMap::new();
+    let mut next = Some((PagingState::start(), Page::first_rows()));
+    while let Some((from, rows)) = next.take() {
+        let page = blue.page(&reader, TokenRange::WHOLE, from, rows).await?;
+        page.for_each(|cells| {
+            let workspace = cells.first().copied().flatten().and_then(|bytes| Uuid::from_slice(bytes).ok());
+            *counts.entry(workspace).or_default() += 1;
+        })
+        .map_err(|e| blue.explain(e, &format!("cannot read the table \"{table}\"")))?;
+        next = page.next.clone().map(|from| (from, page.next_rows()));
+    }
+    Ok(counts)
+}
+
+async fn workspaces(green: &Green) -> Result<BTreeMap<String, String>> {
+    let what = "cannot read green's workspaces";
+    let mut tx = green.begin_snapshot().await?;
+    let rows: Vec<(String, Option<String>)> =
+        crate::green::statement::query_as("select id::text, name from workspaces")
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(|e| green.explain(e, what))?;
+    tx.rollback().await.map_err(|e| green.explain(e, what))?;
+    Ok(rows.into_iter().filter_map(|(id, name)| Some((id, name?))).collect())
+}
+
+fn about(chain: &Chain, workspaces: &BTreeMap<String, String>) -> AdminReport {
+    let named = |id: Option<&String>| id.and_then(|id| workspaces.get(id).cloned().or(Some(id.clone())));
+    let role = |row: &super::store::Row| {
+        let workspace = named(row.get(WORKSPACE)).unwrap_or_default();
+        format!("{workspace}:{}", row.get("name").map_or("?", String::as_str))
+    };
+    let mut roles: Vec<String> = chain.roles.iter().map(role).collect();
+    roles.sort();
+    let is = |row: Option<&super::store::Row>, column: &str| {
+        row.and_then(|row| row.get(column)).map(String::as_str) != Some("false")
+    };
+    let gaps = chain.gaps();
+    AdminReport {
+        name: chain.name(),
+        workspace: named(chain.workspace().map(|id| id.to_string()).as_ref()),
+        roles,
+        whole: gaps.is_empty(),
+        gaps,
+        has_password: !chain.passwords.is_empty(),
+        enabled: is(chain.rbac_user.as_ref(), "enabled"),
+        token_enabled: is(Some(&chain.admin), "rbac_token_enabled"),
+    }
+}

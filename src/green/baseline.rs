@@ -1,0 +1,122 @@
+//! What a freshly bootstrapped green holds, kept in a file: every row's key and a digest, never the row.
+//!
+//! Where nobody can say by name what a bootstrap makes – another version of Enterprise, a custom plugin that seeds its
+//! tables – a baseline taken right after it tells its rows from those that somebody made later.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::catalog::GreenCatalog;
+use super::session::Green;
+use super::sql::{fill, key, quote};
+use super::statement::query_as;
+use crate::error::{Error, Kind, Result};
+
+/// The only format of such a file there is so far.
+const FORMAT: u32 = 1;
+
+/// What stood on green.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Baseline {
+    /// Version of the format, 1.
+    pub format: u32,
+    /// Where it was taken.
+    pub green: String,
+    /// When.
+    pub taken_at: String,
+    /// Rows by table.
+    pub tables: BTreeMap<String, Vec<BaselineRow>>,
+}
+
+/// One row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BaselineRow {
+    /// Its key, as JSON text.
+    pub key: String,
+    /// MD5 over the row: it says that nobody changed it, it protects nothing.
+    pub digest: String,
+}
+
+/// The expression of a row's digest.
+pub fn digest(alias: &str) -> String {
+    // Not to_jsonb(): a json column may hold what jsonb refuses.
+    format!("md5(row_to_json({alias})::text)")
+}
+
+impl Baseline {
+    /// Reads every table with a primary key.
+    pub async fn take(green: &Green, catalog: &GreenCatalog) -> Result<Baseline> {
+        let mut tables = BTreeMap::new();
+        let mut tx = green.begin_snapshot().await?;
+        for table in catalog.tables.values().filter(|table| !table.primary_key.is_empty()) {
+            let sql = fill(
+                "select {key}::text, {digest} from {table} g order by 1",
+                &[
+                    ("key", &key(&table.primary_key, "g")),
+                    ("digest", &digest("g")),
+                    ("table", &quote(&table.name)),
+                ],
+            );
+            let what = format!("cannot read green's table \"{}\" for the baseline", table.name);
+            let rows: Vec<(String, String)> =
+                query_as(sql).fetch_all(&mut *tx).await.map_err(|e| green.explain(e, &what))?;
+            let rows: Vec<BaselineRow> =
+                rows.into_iter().map(|(key, digest)| BaselineRow { key, digest }).collect();
+            if !rows.is_empty() {
+                tables.insert(table.name.clone(), rows);
+            }
+        }
+        tx.rollback().await.map_err(|e| green.explain(e, "cannot end a look at green"))?;
+        Ok(Baseline {
+            format: FORMAT,
+            green: format!("{}/{}", green.config().address(), green.config().database()),
+            taken_at: chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+            tables,
+        })
+    }
+
+    /// How many rows it knows.
+    pub fn rows(&self) -> usize {
+        self.tables.values().map(Vec::len).sum()
+    }
+
+    /// Reads it from a file.
+    pub fn from_file(path: &Path) -> Result<Baseline> {
+        let unreadable = || Error::usage(format!("cannot read the baseline {}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|e| unreadable().source(e))?;
+        let baseline: Baseline = serde_json::from_str(&text)
+            .map_err(|e| unreadable().source(e).remedy("Give a file that inspect --save-baseline wrote."))?;
+        if baseline.format != FORMAT {
+            return Err(unreadable().detail(format!("It has format {}, not {FORMAT}.", baseline.format)));
+        }
+        Ok(baseline)
+    }
+
+    /// Writes it to a new file: an older baseline is the only witness of its time, and is not written over.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let failed = |error: std::io::Error| {
+            let exists = error.kind() == std::io::ErrorKind::AlreadyExists;
+            let error =
+                Error::new(Kind::Io, format!("cannot write the baseline {}", path.display())).source(error);
+            if exists {
+                error.remedy("Give another name, or remove the file if it is of no use.")
+            } else {
+                error
+            }
+        };
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(failed)?;
+        let text = serde_json::to_string_pretty(self).unwrap_or_default();
+        file.write_all(text.as_bytes()).and_then(|()| file.write_all(b"\n")).map_err(failed)
+    }
+}

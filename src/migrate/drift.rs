@@ -1,0 +1,257 @@
+//! What changed on blue since the last run, by key sets and digests against the ledger: what an incremental run would
+//! have to move. A deleted row is drift as well – a revoked key must not live on on green. Both sides are only read.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::blue::session::Blue;
+use crate::error::{Error, Result};
+use crate::green::ledger::{Ledger, Touch};
+use crate::green::session::Green;
+use crate::inspect::Inspection;
+use crate::mapping::digest::Short;
+use crate::mapping::schema_map::Writer;
+use crate::mapping::table_plan::TablePlan;
+use crate::progress::Observer;
+
+use super::incremental::{Comparing, Comparison};
+use super::marks::Why;
+use super::report::Side;
+use super::summary::{side_of_blue, side_of_green};
+
+/// Keys shown of one kind of change.
+const EXAMPLES: usize = 5;
+
+/// What differs, table by table.
+#[derive(Debug, Clone, Serialize)]
+pub struct Drift {
+    /// Version of this structure, 1.
+    pub format: u32,
+    /// Blue.
+    pub blue: Side,
+    /// Green.
+    pub green: Side,
+    /// Whether no table written by people differs; what traffic writes is never a reason to stop.
+    pub clean: bool,
+    /// Sums over the tables written by people.
+    pub admin: Counts,
+    /// Sums over the tables written while requests flow.
+    pub traffic: Counts,
+    /// Tables with a difference.
+    pub tables: Vec<TableDrift>,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+/// How many rows changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Rows that the last run did not know.
+    pub added: u64,
+    /// Rows that are otherwise now.
+    pub changed: u64,
+    /// Rows that blue has no longer; not those whose time had run out.
+    pub deleted: u64,
+    /// Rows that somebody made, edited or deleted on green.
+    pub on_green: u64,
+    /// Rows that the last run left behind, and that are as they were.
+    pub rejected: u64,
+    /// Rows that are as they were written.
+    pub unchanged: u64,
+}
+
+/// One table.
+#[derive(Debug, Clone, Serialize)]
+pub struct TableDrift {
+    /// Its name.
+    pub table: String,
+    /// Who writes it.
+    pub writer: Writer,
+    /// How many rows.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// Keys of some deleted rows: they still stand on green.
+    pub deleted_keys: Vec<Value>,
+}
+
+impl Counts {
+    /// Adds another table's.
+    pub fn add(&mut self, other: &Counts) {
+        self.added += other.added;
+        self.changed += other.changed;
+        self.deleted += other.deleted;
+        self.on_green += other.on_green;
+        self.rejected += other.rejected;
+        self.unchanged += other.unchanged;
+    }
+
+    /// Whether nothing differs.
+    pub fn is_none(&self) -> bool {
+        self.added + self.changed + self.deleted + self.on_green == 0
+    }
+}
+
+impl Drift {
+    /// 0 where nothing of what people write differs, else 3.
+    pub fn exit_code(&self) -> u8 {
+        if self.clean { 0 } else { 3 }
+    }
+
+    /// One sentence for a gate or a summary.
+    pub fn sentence(&self) -> String {
+        let Counts { added, changed, deleted, on_green, .. } = self.admin;
+        if self.clean {
+            return "Nothing that people write has changed since the last run.".to_owned();
+        }
+        format!(
+            "Since the last run blue has {added} rows more, {changed} others and {deleted} rows less; {on_green} rows were changed on green."
+        )
+    }
+}
+
+/// Compares blue and green with what the last run wrote.
+pub async fn run(
+    blue: Arc<Blue>,
+    green: &Green,
+    inspection: &Inspection,
+    observer: Arc<dyn Observer>,
+) -> Result<Drift> {
+    let began = Instant::now();
+    let plan = Arc::new(inspection.plan.clone());
+    let ledger = Ledger::read(green, &plan).await?;
+    if ledger.is_empty() {
+        return Err(Error::refused(
+            "no run has been applied to this database, so there is nothing to compare with",
+        )
+        .remedy("Run migrate first; the ledger that it leaves on green says what was written."));
+    }
+    let left_behind = crate::green::journal::left_behind(green).await?;
+    let comparing = Comparing {
+        blue: blue.clone(),
+        green,
+        plan: plan.clone(),
+        surroundings: super::surroundings(inspection),
+        ledger: &ledger,
+        observer: observer.clone(),
+        parallel: blue.parallel(),
+        replace: false,
+        left_behind: &left_behind,
+    };
+    let result = comparing.run(None).await;
+    observer.finish();
+    let comparison = result?;
+    let mut drift = Drift {
+        format: 1,
+        blue: side_of_blue(&blue),
+        green: side_of_green(green),
+        clean: true,
+        admin: Counts::default(),
+        traffic: Counts::default(),
+        tables: Vec::new(),
+        seconds: 0.0,
+    };
+    for table in &plan.moved {
+        let counts = counts(&comparison, &table.table);
+        let sum = match table.writer {
+            Writer::Admin => &mut drift.admin,
+            Writer::Traffic => &mut drift.traffic,
+        };
+        sum.add(&counts);
+        if counts.is_none() {
+            continue;
+        }
+        let deleted_keys = deleted_keys(&comparison, &ledger, green, table).await?;
+        drift.tables.push(TableDrift {
+            table: table.table.clone(),
+            writer: table.writer,
+            counts,
+            deleted_keys,
+        });
+    }
+    drift.clean = drift.admin.is_none();
+    drift.seconds = began.elapsed().as_secs_f64();
+    Ok(drift)
+}
+
+fn counts(comparison: &Comparison, table: &str) -> Counts {
+    let Some(difference) = comparison.differences.get(table) else { return Counts::default() };
+    let touched = comparison.touched.get(table);
+    // A row that is gone on both sides is no difference.
+    let matters = |key: &Short, touch: Touch| touch != Touch::Removed || !difference.gone.contains_key(key);
+    let on_green =
+        touched.into_iter().flatten().filter(|(key, (touch, _))| matters(key, *touch)).count() as u64;
+    let removed = |key: &Short| {
+        touched.and_then(|rows| rows.get(key)).is_some_and(|(touch, _)| *touch == Touch::Removed)
+    };
+    let is_edited = |key: &Short| touched.is_some_and(|rows| rows.contains_key(key));
+    let changed = difference.known.iter().filter(|key| !is_edited(key)).count() as u64;
+    let added =
+        difference.wanted.iter().filter(|key| !difference.known.contains(*key) && !is_edited(key)).count();
+    let of = |wanted: Why| {
+        difference.gone.iter().filter(|(key, why)| **why == wanted && !removed(key)).count() as u64
+    };
+    Counts {
+        // What the last run rejected is unknown to the ledger at every look, and no news.
+        added: (added as u64).saturating_sub(difference.rejected_before),
+        changed,
+        deleted: of(Why::Deleted) + of(Why::Rejected),
+        on_green,
+        rejected: difference.rejected_before,
+        unchanged: difference.unchanged,
+    }
+}
+
+async fn deleted_keys(
+    comparison: &Comparison,
+    ledger: &Ledger,
+    green: &Green,
+    table: &TablePlan,
+) -> Result<Vec<Value>> {
+    let Some(difference) = comparison.differences.get(&table.table) else { return Ok(Vec::new()) };
+    let gone: Vec<_> = difference
+        .gone
+        .iter()
+        .filter(|(_, why)| **why == Why::Deleted)
+        .map(|(key, _)| *key)
+        .take(EXAMPLES)
+        .collect();
+    if gone.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut keys = Vec::new();
+    ledger
+        .entries(green, table, |key, _, _, fields| {
+            if gone.contains(&key) {
+                keys.push(shown(table, fields));
+            }
+            Ok(())
+        })
+        .await?;
+    Ok(keys)
+}
+
+/// A key as people see it; what is neither a uuid nor text is shown by its bytes.
+fn shown(table: &TablePlan, fields: &[Option<&[u8]>]) -> Value {
+    let one = |name: &String, bytes: &Option<&[u8]>| {
+        let column = table.columns.iter().find(|column| column.name == *name);
+        let bytes = bytes.unwrap_or_default();
+        let text = match column.map(|column| column.green_type.as_str()) {
+            Some("uuid") => uuid::Uuid::from_slice(bytes).map(|id| id.to_string()).ok(),
+            Some(kind) if kind.starts_with("text") || kind.starts_with("character") => {
+                String::from_utf8(bytes.to_vec()).ok()
+            }
+            _ => None,
+        };
+        let hex = || bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        Value::String(text.unwrap_or_else(hex))
+    };
+    match (table.key.as_slice(), fields) {
+        ([name], [field]) => one(name, field),
+        (names, fields) => {
+            names.iter().zip(fields).map(|(name, field)| (name.clone(), one(name, field))).collect()
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Which faults are tried again, and which stop a run.
+//!
+//! The table is narrow on purpose: reading changes nothing and may be repeated; an apply is one transaction and may be
+//! repeated where PostgreSQL undid it to let somebody else go first. Everything else stops the run with a remedy, and
+//! green is as it was. docs/incremental.md has the same table for people; a test keeps the two together.
+
+use std::time::Duration;
+
+use crate::error::Error;
+
+/// How often an apply is tried while Kong runs on green.
+const ATTEMPTS: u32 = 8;
+
+/// What to do about a fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Directive {
+    /// Wait a little longer each time, and try again.
+    Retry,
+    /// Stop, and say what to do.
+    Stop,
+}
+
+/// One kind of fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fault {
+    /// On which side.
+    pub side: &'static str,
+    /// What happens, in a few words.
+    pub what: &'static str,
+    /// PostgreSQL's codes, or the first two characters of a class of them.
+    pub sqlstates: &'static [&'static str],
+    /// What is done.
+    pub directive: Directive,
+    /// What the person does.
+    pub remedy: &'static str,
+}
+
+/// Every kind that is known.
+pub const FAULTS: &[Fault] = &[
+    Fault {
+        side: "blue",
+        what: "a node is overloaded, restarts, or does not answer in time",
+        sqlstates: &[],
+        directive: Directive::Retry,
+        remedy: "Nothing, up to six times with growing pauses; then check the nodes (nodetool status) and run again.",
+    },
+    Fault {
+        side: "blue",
+        what: "too few replicas answer for the consistency that was asked for",
+        sqlstates: &[],
+        directive: Directive::Retry,
+        remedy: "Bring the replica back, or ask for less with --consistency.",
+    },
+    Fault {
+        side: "blue",
+        what: "a table or column is changed while it is read",
+        sqlstates: &[],
+        directive: Directive::Stop,
+        remedy: "Let nobody run Kong's migrations during a run; run again.",
+    },
+    Fault {
+        side: "green",
+        what: "a lock is not free in time, or two transactions wait for each other",
+        sqlstates: &["55P03", "40P01", "40001"],
+        directive: Directive::Retry,
+        remedy: "With --green-online nothing, up to eight times; else stop whoever holds the lock and run again.",
+    },
+    Fault {
+        side: "green",
+        what: "the server is restarted, or the connection is cut",
+        sqlstates: &["57P01", "57P02", "57P03", "08"],
+        directive: Directive::Stop,
+        remedy: "Once green answers, run again: what was staged is dropped, nothing was applied by halves.",
+    },
+    Fault {
+        side: "green",
+        what: "a statement runs longer than the server allows",
+        sqlstates: &["57014"],
+        directive: Directive::Stop,
+        remedy: "Run again; kongferry switches statement_timeout off for itself, so somebody cancelled it.",
+    },
+    Fault {
+        side: "green",
+        what: "the disk is full",
+        sqlstates: &["53100"],
+        directive: Directive::Stop,
+        remedy: "Make room (inspect says how much is needed) and run again; the stage is dropped.",
+    },
+    Fault {
+        side: "green",
+        what: "memory or connections run out",
+        sqlstates: &["53"],
+        directive: Directive::Stop,
+        remedy: "Raise the limit or stop other clients, and run again.",
+    },
+    Fault {
+        side: "green",
+        what: "Kong's schema is changed while the run is at work",
+        sqlstates: &["42P01", "42703"],
+        directive: Directive::Stop,
+        remedy: "Let nobody run Kong's migrations during a run; run again.",
+    },
+];
+
+/// The fault that a code of PostgreSQL's stands for.
+pub fn of_sqlstate(code: &str) -> Option<&'static Fault> {
+    let exact = FAULTS.iter().find(|fault| fault.sqlstates.contains(&code));
+    exact.or_else(|| {
+        FAULTS.iter().find(|fault| code.get(..2).is_some_and(|class| fault.sqlstates.contains(&class)))
+    })
+}
+
+/// Waits before an apply is tried again; nothing where it must not be.
+pub async fn wait_to_apply_again(error: &Error, attempt: u32, green_online: bool) -> Option<()> {
+    let fault = error.sqlstate().and_then(of_sqlstate)?;
+    if !green_online || fault.directive != Directive::Retry || attempt >= ATTEMPTS {
+        return None;
+    }
+    tracing::warn!("{error}; trying again ({attempt} of {ATTEMPTS}).");
+    tokio::time::sleep(Duration::from_millis(200) * 2_u32.pow(attempt.min(5))).await;
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_waiting_for_somebody_else_is_tried_again() {
+        for (code, directive) in [
+            ("55P03", Directive::Retry),
+            ("40P01", Directive::Retry),
+            ("57P01", Directive::Stop),
+            ("08006", Directive::Stop),
+            ("53100", Directive::Stop),
+            ("53300", Directive::Stop),
+            ("57014", Directive::Stop),
+        ] {
+            assert_eq!(of_sqlstate(code).map(|fault| fault.directive), Some(directive), "{code}");
+        }
+        assert_eq!(of_sqlstate("23505"), None);
+        assert_eq!(of_sqlstate(""), None);
+    }
+
+    #[test]
+    fn people_read_the_same_table() {
+        let page = include_str!("../../docs/incremental.md");
+        for fault in FAULTS {
+            let line = format!("| {} | {} |", fault.side, fault.what);
+            assert!(page.contains(&line), "docs/incremental.md lacks {line}");
+            assert!(
+                page.contains(&format!("| {} |", fault.remedy)),
+                "docs/incremental.md lacks {}",
+                fault.remedy
+            );
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! A run after the first one: blue is read and compared with the ledger, and only what differs is read again and staged.
+//!
+//! Nothing is staged and nothing written for a row that is as it was. What somebody changed on green meanwhile is looked
+//! for at the same time, so that no edit is written over unseen.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::blue::session::Blue;
+use crate::error::Result;
+use crate::green::gone::Gone;
+use crate::green::journal::LeftBehind;
+use crate::green::ledger::{Ledger, TouchedRows, raw};
+use crate::green::session::Green;
+use crate::green::stage::Stage;
+use crate::green::statement::query_scalar;
+use crate::mapping::digest::{Mark, Short};
+use crate::mapping::schema_map::Writer;
+use crate::mapping::table_plan::{KeyspacePlan, TablePlan};
+use crate::mapping::transcode::Surroundings;
+use crate::progress::{Observer, Phase};
+
+use super::load::{Loaded, Loader, Target, Wanted};
+use super::marks::{self, BlueMark, Difference, Rules, Spool, Why};
+
+/// Both sides as they differ from what earlier runs wrote.
+#[derive(Debug, Default)]
+pub struct Comparison {
+    /// What somebody did on green, by table.
+    pub touched: BTreeMap<String, TouchedRows>,
+    /// What is otherwise on blue, by table.
+    pub differences: BTreeMap<String, Difference>,
+    /// What was read of each table, in the plan's order.
+    pub loaded: Vec<Loaded>,
+}
+
+/// Everything that comparing needs.
+pub struct Comparing<'a> {
+    /// Blue.
+    pub blue: Arc<Blue>,
+    /// Green.
+    pub green: &'a Green,
+    /// The plan.
+    pub plan: Arc<KeyspacePlan>,
+    /// What transcoders must know.
+    pub surroundings: Surroundings,
+    /// What earlier runs wrote.
+    pub ledger: &'a Ledger,
+    /// Who watches.
+    pub observer: Arc<dyn Observer>,
+    /// Pages worked on at the same time.
+    pub parallel: usize,
+    /// Whether what somebody did on green is undone.
+    pub replace: bool,
+    /// What the last run left behind.
+    pub left_behind: &'a [LeftBehind],
+}
+
+impl Comparing<'_> {
+    /// Reads blue whole and compares. Rows that cannot be converted are recorded in the stage, where there is one.
+    pub async fn run(&self, stage: Option<&Stage>) -> Result<Comparison> {
+        self.observer.phase(Phase::Marking, self.plan.moved.len());
+        let mut found = Comparison::default();
+        for table in self.known() {
+            let mut tx = self.green.begin().await?;
+            let touched = self.ledger.touched(self.green, &mut tx, table).await?;
+            tx.rollback().await.map_err(|e| self.green.explain(e, "cannot look at green's rows"))?;
+            found.touched.insert(table.table.clone(), touched);
+        }
+        let (loaded, spools) = self.mark(stage).await?;
+        found.loaded = loaded;
+        let now = self.now().await?;
+        for ((table, spool), loaded) in self.plan.moved.iter().zip(spools).zip(&mut found.loaded) {
+            let difference = self.difference(table, spool, &found.touched, now).await?;
+            loaded.unchanged = difference.unchanged;
+            loaded.unchanged_repaired = difference.unchanged_repaired;
+            loaded.greens_own = difference.greens_own;
+            found.differences.insert(table.table.clone(), difference);
+        }
+        Ok(found)
+    }
+
+    fn known(&self) -> impl Iterator<Item = &TablePlan> {
+        self.plan.moved.iter().filter(|table| self.ledger.knows(&table.table))
+    }
+
+    async fn mark(&self, stage: Option<&Stage>) -> Result<(Vec<Loaded>, Vec<Spool>)> {
+        let spools = self.plan.moved.iter().map(|_| Mutex::new(Spool::default())).collect();
+        let loader = Arc::new(Loader {
+            blue: self.blue.clone(),
+            target: Target::Marks(stage.cloned().map(Box::new), spools),
+            plan: self.plan.clone(),
+            surroundings: self.surroundings.clone(),
+            observer: self.observer.clone(),
+            parallel: self.parallel,
+            wanted: Vec::new(),
+        });
+        let loaded = loader.clone().run().await?;
+        let spools = match &loader.target {
+            Target::Marks(_, spools) => spools
+                .iter()
+                .map(|spool| std::mem::take(&mut *spool.lock().unwrap_or_else(PoisonError::into_inner)))
+                .collect(),
+            Target::Stage(_) | Target::Nowhere(_) => Vec::new(),
+        };
+        Ok((loaded, spools))
+    }
+
+    async fn difference(
+        &self,
+        table: &TablePlan,
+        spool: Spool,
+        touched: &BTreeMap<String, TouchedRows>,
+        now: i64,
+    ) -> Result<Difference> {
+        let mut known = Spool::default();
+        if self.ledger.knows(&table.table) {
+            self.ledger
+                .entries(self.green, table, |key, digest, expiry, _| {
+                    let mark = Mark { key, digest, expiry };
+                    known.push(&BlueMark { mark, token: 0, repaired: false, rejected: false })
+                })
+                .await?;
+        }
+        let here = self.left_behind.iter().filter(|one| one.table_name == table.table);
+        let rejected: HashSet<Short> = here.filter_map(|one| one.mark.as_deref()?.try_into().ok()).collect();
+        let rules = Rules {
+            rejected: &rejected,
+            merge_by_key: table.writer == Writer::Traffic,
+            replace: self.replace,
+            now,
+        };
+        let none = TouchedRows::new();
+        marks::compare(spool, known, touched.get(&table.table).unwrap_or(&none), rules)
+    }
+
+    /// Green's clock: it has the last word on what has expired.
+    async fn now(&self) -> Result<i64> {
+        let what = "cannot ask green for the time";
+        let sql = "select floor((extract(epoch from now()) - 946684800) * 1000000)::bigint";
+        let mut tx = self.green.begin_snapshot().await?;
+        let now = query_scalar(sql).fetch_one(&mut *tx).await.map_err(|e| self.green.explain(e, what))?;
+        tx.rollback().await.map_err(|e| self.green.explain(e, what))?;
+        Ok(now)
+    }
+}
+
+impl Comparison {
+    /// Which rows are read again, table by table.
+    pub fn wanted(&mut self, plan: &KeyspacePlan) -> Vec<Wanted> {
+        let loaded = self.loaded.iter();
+        plan.moved
+            .iter()
+            .zip(loaded)
+            .map(|(table, loaded)| {
+                let Some(difference) = self.differences.get_mut(&table.table) else { return Wanted::All };
+                Wanted::Only {
+                    keys: difference.wanted.clone(),
+                    tokens: std::mem::take(&mut difference.tokens),
+                    of: loaded.source,
+                }
+            })
+            .collect()
+    }
+
+    /// Adds what the second reading showed: rows that could not be staged, and rows that are gone since.
+    pub fn staged(&mut self, plan: &KeyspacePlan, second: Vec<Loaded>) {
+        for ((table, loaded), second) in plan.moved.iter().zip(&mut self.loaded).zip(second) {
+            loaded.staged = second.staged;
+            let Some(difference) = self.differences.get_mut(&table.table) else { continue };
+            let not_staged: Vec<Short> =
+                difference.wanted.iter().filter(|key| !second.kept.contains(*key)).copied().collect();
+            for key in not_staged {
+                let aside = second.aside.contains(&key);
+                if !aside {
+                    loaded.source = loaded.source.saturating_sub(1);
+                }
+                if difference.known.contains(&key) {
+                    difference.gone.insert(key, if aside { Why::Rejected } else { Why::Deleted });
+                }
+            }
+        }
+    }
+
+    /// Writes down which rows leave green, and which were touched there.
+    pub async fn note(&self, gone: &Gone<'_>, ledger: &Ledger, green: &Green) -> Result<()> {
+        for table in &gone.plan.moved {
+            if let Some(touched) = self.touched.get(&table.table) {
+                gone.note_touched(table, touched).await?;
+            }
+            let Some(difference) = self.differences.get(&table.table).filter(|one| !one.gone.is_empty())
+            else {
+                continue;
+            };
+            let mut rows: Vec<(&'static str, Vec<u8>)> = Vec::with_capacity(difference.gone.len());
+            ledger
+                .entries(green, table, |key, _, _, fields| {
+                    if let Some(why) = difference.gone.get(&key) {
+                        rows.push((why.word(), raw(fields)));
+                    }
+                    Ok(())
+                })
+                .await?;
+            let area = gone.table(&table.table);
+            gone.copy_keys(&area, table, rows.iter().map(|(why, key)| (*why, key.as_slice()))).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether a row is one that the run changes.
+    pub fn at_work(&self, table: &str, key: &Short) -> bool {
+        self.differences
+            .get(table)
+            .is_some_and(|difference| difference.wanted.contains(key) || difference.gone.contains_key(key))
+    }
+}

@@ -1,0 +1,353 @@
+//! What is kept of each row of blue while it is compared with the ledger: fifty bytes, in partitions that go to disk
+//! when they grow. Memory stays flat however many rows there are; what is kept in memory are the keys that differ.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{Read, Seek, Write};
+use std::sync::Arc;
+
+use tempfile::SpooledTempFile;
+
+use crate::error::{Error, Kind, Result};
+use crate::green::ledger::{Touch, TouchedRows};
+use crate::mapping::digest::{Mark, Short};
+
+/// Parts that a table is cut into.
+const PARTITIONS: usize = 64;
+
+/// Bytes that a partition may hold in memory.
+const IN_MEMORY: usize = 128 << 10;
+
+/// Bytes of one entry.
+const ENTRY: usize = 49;
+
+/// The expiry of a row without one.
+const NEVER: i64 = i64::MIN;
+
+/// Two expiries so near are the same: each run counts from the clock of the node that it asks (DESIGN, "Time to live").
+const SAME_EXPIRY: u64 = 2_000_000;
+
+/// A row of blue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlueMark {
+    /// Key, values, expiry.
+    pub mark: Mark,
+    /// Where it is on the ring: it can be read again alone.
+    pub token: i64,
+    /// Whether a value was mended.
+    pub repaired: bool,
+    /// Whether it was set aside; then its digest says nothing.
+    pub rejected: bool,
+}
+
+/// Entries of one table, of blue or of the ledger.
+#[derive(Debug)]
+pub struct Spool {
+    parts: Vec<SpooledTempFile>,
+}
+
+impl Default for Spool {
+    fn default() -> Self {
+        Spool { parts: (0..PARTITIONS).map(|_| SpooledTempFile::new(IN_MEMORY)).collect() }
+    }
+}
+
+impl Spool {
+    /// Keeps a row.
+    pub fn push(&mut self, row: &BlueMark) -> Result<()> {
+        let part = row.mark.key.first().map_or(0, |byte| usize::from(*byte) % PARTITIONS);
+        let mut bytes = [0; ENTRY];
+        let fields: [&[u8]; 5] = [
+            &row.mark.key,
+            &row.mark.digest,
+            &row.mark.expiry.unwrap_or(NEVER).to_be_bytes(),
+            &row.token.to_be_bytes(),
+            &[u8::from(row.repaired) | u8::from(row.rejected) << 1],
+        ];
+        bytes.iter_mut().zip(fields.into_iter().flatten()).for_each(|(to, from)| *to = *from);
+        match self.parts.get_mut(part) {
+            Some(file) => file.write_all(&bytes).map_err(full),
+            None => Ok(()),
+        }
+    }
+
+    fn partitions(self) -> impl Iterator<Item = Result<Vec<BlueMark>>> {
+        self.parts.into_iter().map(|mut file| {
+            let mut bytes = Vec::new();
+            file.rewind().and_then(|()| file.read_to_end(&mut bytes)).map_err(full)?;
+            Ok(bytes.chunks_exact(ENTRY).filter_map(read).collect())
+        })
+    }
+}
+
+fn read(bytes: &[u8]) -> Option<BlueMark> {
+    let number = |at: usize| Some(i64::from_be_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+    let (expiry, flags) = (number(32)?, *bytes.get(48)?);
+    Some(BlueMark {
+        mark: Mark {
+            key: bytes.get(..16)?.try_into().ok()?,
+            digest: bytes.get(16..32)?.try_into().ok()?,
+            expiry: (expiry != NEVER).then_some(expiry),
+        },
+        token: number(40)?,
+        repaired: flags & 1 != 0,
+        rejected: flags & 2 != 0,
+    })
+}
+
+fn full(error: std::io::Error) -> Error {
+    Error::new(Kind::Io, "cannot keep digests in the directory for temporary files")
+        .source(error)
+        .remedy("Set TMPDIR to a directory with more room: a run compares with about 100 bytes per row.")
+}
+
+/// Why a row leaves green.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Why {
+    /// Blue has it no longer.
+    Deleted,
+    /// Its time has run out.
+    Expired,
+    /// Green would not accept it as it is on blue now.
+    Rejected,
+    /// It was made by hand, and goes by `--replace`.
+    Replaced,
+}
+
+impl Why {
+    /// The word for it, in our own tables.
+    pub fn word(self) -> &'static str {
+        match self {
+            Why::Deleted => "deleted",
+            Why::Expired => "expired",
+            Why::Rejected => "rejected",
+            Why::Replaced => "replaced",
+        }
+    }
+}
+
+/// What of one table differs from the ledger.
+#[derive(Debug, Default)]
+pub struct Difference {
+    /// Rows that are as they were written.
+    pub unchanged: u64,
+    /// Those of them with a value mended.
+    pub unchanged_repaired: u64,
+    /// Rows that the ledger does not know.
+    pub new: u64,
+    /// Those of them that an earlier run rejected as they are now.
+    pub rejected_before: u64,
+    /// Rows that it knows otherwise.
+    pub changed: u64,
+    /// Rows of a table written by traffic that green, in use, has changed itself: they are left as they are there.
+    pub greens_own: u64,
+    /// Rows to be read again and staged.
+    pub wanted: Arc<HashSet<Short>>,
+    /// Those of them that the ledger knows.
+    pub known: HashSet<Short>,
+    /// Where they are on the ring.
+    pub tokens: HashSet<i64>,
+    /// Rows of the ledger that blue has no longer, or not as green would accept them.
+    pub gone: HashMap<Short, Why>,
+}
+
+/// How a table is compared.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules<'a> {
+    /// Digests of the rows that the last run rejected.
+    pub rejected: &'a HashSet<Short>,
+    /// Green may have rows and changes of its own, and they stay.
+    pub merge_by_key: bool,
+    /// Whatever somebody did on green is undone.
+    pub replace: bool,
+    /// Now, in microseconds since 2000.
+    pub now: i64,
+}
+
+/// Compares what blue has with what was written, partition by partition.
+pub fn compare(blue: Spool, ledger: Spool, touched: &TouchedRows, rules: Rules<'_>) -> Result<Difference> {
+    let mut found = Difference::default();
+    for (rows, known) in blue.partitions().zip(ledger.partitions()) {
+        let known: HashMap<Short, Mark> = known?.into_iter().map(|row| (row.mark.key, row.mark)).collect();
+        found.partition(rows?, known, touched, rules);
+    }
+    Ok(found)
+}
+
+impl Difference {
+    fn partition(
+        &mut self,
+        rows: Vec<BlueMark>,
+        mut known: HashMap<Short, Mark>,
+        touched: &TouchedRows,
+        rules: Rules<'_>,
+    ) {
+        let mut unchanged: HashMap<Short, BlueMark> = HashMap::new();
+        for row in rows {
+            let key = row.mark.key;
+            let touch = touched.get(&key).map(|(touch, _)| *touch);
+            let left_alone = rules.merge_by_key && !rules.replace;
+            match (known.remove(&key), touch) {
+                (known, _) if row.rejected => {
+                    if known.is_some() {
+                        self.gone.insert(key, Why::Rejected);
+                    }
+                }
+                (_, Some(Touch::Edited | Touch::Removed)) if left_alone => self.greens_own += 1,
+                (None, _) => {
+                    // Two rows of blue with one key on green: both have to be looked at.
+                    if let Some(twin) = unchanged.remove(&key) {
+                        self.known.insert(key);
+                        self.want(&twin);
+                    }
+                    self.new += 1;
+                    self.rejected_before += u64::from(rules.rejected.contains(&row.mark.digest));
+                    self.want(&row);
+                }
+                (Some(mark), None) if mark.digest == row.mark.digest && same_expiry(mark, row.mark) => {
+                    unchanged.insert(key, row);
+                }
+                (Some(_), _) => {
+                    self.changed += 1;
+                    self.known.insert(key);
+                    self.want(&row);
+                }
+            }
+        }
+        self.unchanged += unchanged.len() as u64;
+        self.unchanged_repaired += unchanged.values().filter(|row| row.repaired).count() as u64;
+        for (key, mark) in known {
+            let touch = touched.get(&key).map(|(touch, _)| *touch);
+            let kept = rules.merge_by_key && !rules.replace && touch == Some(Touch::Edited);
+            let over =
+                mark.expiry.is_some_and(|at| at <= rules.now.saturating_add(SAME_EXPIRY.cast_signed()));
+            if !kept {
+                self.gone.insert(key, if over { Why::Expired } else { Why::Deleted });
+            }
+        }
+    }
+
+    fn want(&mut self, row: &BlueMark) {
+        Arc::make_mut(&mut self.wanted).insert(row.mark.key);
+        self.tokens.insert(row.token);
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_none(&self) -> bool {
+        self.wanted.is_empty() && self.gone.is_empty()
+    }
+}
+
+fn same_expiry(one: Mark, other: Mark) -> bool {
+    match (one.expiry, other.expiry) {
+        (Some(one), Some(other)) => one.abs_diff(other) <= SAME_EXPIRY,
+        (one, other) => one == other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static NONE: std::sync::LazyLock<HashSet<Short>> = std::sync::LazyLock::new(HashSet::new);
+
+    fn rules() -> Rules<'static> {
+        Rules { rejected: &NONE, merge_by_key: false, replace: false, now: 1_000_000_000 }
+    }
+
+    fn row(key: u8, digest: u8, expiry: Option<i64>) -> BlueMark {
+        let mark = Mark { key: [key; 16], digest: [digest; 16], expiry };
+        BlueMark { mark, token: i64::from(key), repaired: digest == 9, rejected: false }
+    }
+
+    fn spool(rows: &[BlueMark]) -> Spool {
+        let mut spool = Spool::default();
+        rows.iter().for_each(|row| spool.push(row).expect("room"));
+        spool
+    }
+
+    fn compared(
+        blue: &[BlueMark],
+        ledger: &[BlueMark],
+        touched: &TouchedRows,
+        rules: Rules<'_>,
+    ) -> Difference {
+        compare(spool(blue), spool(ledger), touched, rules).expect("compared")
+    }
+
+    #[test]
+    fn entries_come_back_as_they_were() {
+        let rows: Vec<BlueMark> = (0..=255)
+            .map(|n| BlueMark {
+                rejected: n % 3 == 0,
+                ..row(n, 9, (n % 2 == 0).then_some(i64::from(n) - 128))
+            })
+            .collect();
+        let mut back: Vec<BlueMark> =
+            spool(&rows).partitions().flat_map(|part| part.expect("readable")).collect();
+        back.sort_by_key(|row| row.mark.key);
+        assert_eq!(back, rows);
+    }
+
+    #[test]
+    fn every_row_is_unchanged_new_changed_or_gone() {
+        let blue = [row(1, 1, None), row(2, 2, None), row(3, 9, Some(5_000_000_000)), row(4, 4, Some(1))];
+        let ledger = [
+            row(1, 1, None),
+            row(2, 7, None),
+            row(3, 9, Some(5_002_000_000)),
+            row(5, 5, None),
+            row(6, 6, Some(1_001_000_000)),
+        ];
+        let found = compared(&blue, &ledger, &TouchedRows::new(), rules());
+        assert_eq!((found.unchanged, found.unchanged_repaired), (2, 1));
+        assert_eq!((found.new, found.changed), (1, 1));
+        assert_eq!(*found.wanted, HashSet::from([[2; 16], [4; 16]]));
+        assert_eq!(found.tokens, HashSet::from([2, 4]));
+        assert_eq!(found.gone, HashMap::from([([5; 16], Why::Deleted), ([6; 16], Why::Expired)]));
+    }
+
+    #[test]
+    fn an_expiry_further_away_than_two_seconds_is_a_change() {
+        let found = |on_blue: Option<i64>| {
+            compared(&[row(1, 1, on_blue)], &[row(1, 1, Some(10_000_000))], &TouchedRows::new(), rules())
+                .changed
+        };
+        assert_eq!(found(Some(12_000_000)), 0);
+        assert_eq!(found(Some(12_000_001)), 1);
+        assert_eq!(found(None), 1);
+    }
+
+    #[test]
+    fn a_rejected_row_that_was_written_before_is_gone_and_a_new_one_is_not() {
+        let rejected = |key| BlueMark { rejected: true, ..row(key, 0, None) };
+        let found = compared(&[rejected(1), rejected(2)], &[row(1, 1, None)], &TouchedRows::new(), rules());
+        assert_eq!(found.gone, HashMap::from([([1; 16], Why::Rejected)]));
+        assert!(found.wanted.is_empty());
+    }
+
+    #[test]
+    fn touched_rows_are_looked_at_or_left_alone_by_who_writes_the_table() {
+        let touched: TouchedRows = [
+            ([1; 16], (Touch::Edited, Vec::new())),
+            ([2; 16], (Touch::Removed, Vec::new())),
+            ([3; 16], (Touch::Edited, Vec::new())),
+        ]
+        .into();
+        let (blue, ledger) =
+            ([row(1, 1, None), row(2, 2, None)], [row(1, 1, None), row(2, 2, None), row(3, 3, None)]);
+        let admin = compared(&blue, &ledger, &touched, rules());
+        assert_eq!((admin.unchanged, admin.wanted.len(), admin.gone.len()), (0, 2, 1));
+        let traffic = compared(&blue, &ledger, &touched, Rules { merge_by_key: true, ..rules() });
+        assert_eq!((traffic.greens_own, traffic.wanted.len(), traffic.gone.len()), (2, 0, 0));
+        let replaced =
+            compared(&blue, &ledger, &touched, Rules { merge_by_key: true, replace: true, ..rules() });
+        assert_eq!((replaced.greens_own, replaced.wanted.len(), replaced.gone.len()), (0, 2, 1));
+    }
+
+    #[test]
+    fn two_rows_with_one_key_are_both_looked_at() {
+        let twin = BlueMark { token: 77, ..row(1, 1, None) };
+        let found = compared(&[row(1, 1, None), twin], &[row(1, 1, None)], &TouchedRows::new(), rules());
+        assert_eq!((found.unchanged, found.tokens), (0, HashSet::from([1, 77])));
+    }
+}

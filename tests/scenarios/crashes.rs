@@ -1,0 +1,328 @@
+//! Incremental runs that are killed, servers that go away under them, and green in use: what is left is untouched or
+//! complete, and the next run goes on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use kongferry::green::local::LocalPostgres;
+use kongferry_harness::cassandra::{Cassandra, Options};
+use kongferry_harness::postgres::{Database, PgServer};
+use kongferry_harness::{fill, green as bootstrap, lab, postgres};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use sqlx::{Connection, Executor};
+use uuid::Uuid;
+
+use super::rows::{Blue, id};
+use super::running::{Running, until};
+use super::sides::{Contents, WORKSPACE, bare_blue, small_blue_on};
+use super::support::{kongferry, migrate_arguments};
+
+/// One row more, one otherwise and one less on blue, each with what hangs on it.
+async fn change(blue: &Blue) {
+    blue.put("consumers", "new", json!({})).await;
+    blue.put("keyauth_credentials", "of new", json!({ "consumer_id": id("new") })).await;
+    blue.put("services", "services", json!({ "host": "elsewhere.example.com" })).await;
+    for (table, name) in [("keyauth_credentials", "of old"), ("consumers", "old")] {
+        blue.execute(&format!("DELETE FROM {table} WHERE id = {}", id(name))).await.expect("deleted");
+    }
+}
+
+async fn migrated_blue(green: &Database) -> Blue {
+    let blue = Blue::of("3.3").await;
+    blue.parents().await;
+    blue.put("consumers", "old", json!({})).await;
+    blue.put("keyauth_credentials", "of old", json!({ "consumer_id": id("old") })).await;
+    kongferry(&migrate_arguments(&blue, green, &[])).await.expect_code(0);
+    blue
+}
+
+async fn proven(blue: &Blue, green: &Database) {
+    let ran = kongferry(&["verify", "--blue", &blue.url(), "--green", green.url(), "--format", "json"]).await;
+    assert_eq!(ran.code, 0, "{ran:#?}");
+}
+
+async fn one(green: &Database, sql: &str) -> Value {
+    green.json(sql).await.expect("a value").remove(0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wherever_an_incremental_run_is_killed_green_is_untouched_or_complete() {
+    let green = lab().fresh_green("3.3").await.expect("green");
+    let blue = migrated_blue(&green).await;
+    change(&blue).await;
+    let before = Contents::of(&green).await.without_journal();
+    let arguments = migrate_arguments(&blue, &green, &[]);
+    for place in ["marking", "loading", "staged", "checked", "applying"] {
+        Running::start(&arguments, Some(place)).held().await.signal(Signal::SIGKILL).end().await;
+        assert_eq!(Contents::of(&green).await.without_ours(), before, "{place}");
+    }
+    Running::start(&arguments, Some("applied")).held().await.signal(Signal::SIGKILL).end().await;
+    let complete = Contents::of(&green).await.without_ours();
+    assert_ne!(complete, before);
+    let ran = kongferry(&arguments).await.expect_code(0);
+    assert_eq!(ran.json()["changes"]["inserted"], 0, "{ran:#?}");
+    assert_eq!(Contents::of(&green).await.without_journal(), complete);
+    proven(&blue, &green).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_of_postgres_under_an_incremental_run_is_noticed() {
+    let mut server: LocalPostgres = postgres::start().await.expect("a PostgreSQL");
+    let green = bootstrap::fresh_green(&PgServer::from(&server), "kong", "3.3").await.expect("green");
+    let blue = migrated_blue(&green).await;
+    change(&blue).await;
+    let before = Contents::of(&green).await.without_journal();
+    let arguments = migrate_arguments(&blue, &green, &[]);
+    // Before the checks they are empty, and after them what leaves green would be forgotten: neither is applied.
+    for place in ["staged", "checked"] {
+        let running = Running::start(&arguments, Some(place)).held().await;
+        server.crash_and_restart().await.expect("restarted");
+        let ran = running.release().end().await;
+        assert!(ran.code == 4 || ran.code == 1, "{place}: {ran:#?}");
+        assert_eq!(Contents::of(&green).await.without_ours(), before, "{place}");
+    }
+    let ran = kongferry(&arguments).await.expect_code(0);
+    assert_eq!(ran.json()["changes"]["deleted"], 2, "{ran:#?}");
+    proven(&blue, &green).await;
+    server.stop().await.expect("stopped");
+}
+
+/// Kong on green reads throughout; it must not even have to wait for a lock.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_green_online_readers_never_wait() {
+    let green = lab().fresh_green("3.3").await.expect("green");
+    let blue = migrated_blue(&green).await;
+    let (over, reads, errors) =
+        (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let clients: Vec<_> = (0..3)
+        .map(|_| {
+            let (green, over, reads, errors) = (green.clone(), over.clone(), reads.clone(), errors.clone());
+            tokio::spawn(async move {
+                let mut kong = green.connect().await.expect("a session");
+                kong.execute("set lock_timeout = '50ms'").await.expect("set");
+                let all =
+                    "select count(*) from consumers, services; select count(*) from keyauth_credentials k
+                           join consumers c on c.id = k.consumer_id; select count(*) from tags";
+                while !over.load(Ordering::Relaxed) {
+                    let read = kong.execute(all).await;
+                    if read.is_ok() {
+                        reads.fetch_add(1, Ordering::Relaxed)
+                    } else {
+                        errors.fetch_add(1, Ordering::Relaxed)
+                    };
+                }
+            })
+        })
+        .collect();
+    let online = ["--green-online"];
+    for round in 0..3 {
+        change(&blue).await;
+        let extra = format!("round {round}");
+        blue.put("consumers", &extra, json!({ "tags": [extra] })).await;
+        kongferry(&migrate_arguments(&blue, &green, &online)).await.expect_code(0);
+    }
+    // Somebody writes to a row that the run does not need, and somebody else to one that it waits for.
+    let mut idle = green.connect().await.expect("a session");
+    idle.execute("begin; update upstreams set slots = slots").await.expect("a lock");
+    let mut busy = green.connect().await.expect("a session");
+    let lock = format!("begin; select from services where id = '{}' for update", id("services"));
+    sqlx::raw_sql(sqlx::AssertSqlSafe(lock)).execute(&mut busy).await.expect("a lock");
+    blue.put("services", "services", json!({ "host": "third.example.com" })).await;
+    let running = Running::start(&migrate_arguments(&blue, &green, &online), None);
+    let waits = "select to_jsonb(count(*)) from pg_stat_activity where datname = current_database()
+                 and application_name like 'kongferry%' and wait_event_type = 'Lock'";
+    until("the run waits for the row", async || one(&green, waits).await != json!(0)).await;
+    // Long enough for it to give up once and to come again.
+    until("it has let go once", async || one(&green, waits).await == json!(0)).await;
+    busy.execute("rollback").await.expect("let go");
+    let ran = running.end().await.expect_code(0);
+    assert_eq!(ran.json()["changes"]["updated"], 1, "{ran:#?}");
+    idle.execute("rollback").await.expect("let go");
+    over.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.await.expect("a client");
+    }
+    idle.close().await.expect("closed");
+    busy.close().await.expect("closed");
+    assert!(reads.load(Ordering::Relaxed) > 0);
+    assert_eq!(errors.load(Ordering::Relaxed), 0, "of {} reads", reads.load(Ordering::Relaxed));
+    proven(&blue, &green).await;
+}
+
+/// While the run is at work somebody edits a row that it is about to write.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_between_the_look_and_the_lock_is_not_written_over() {
+    for more in [&[][..], &["--green-online"]] {
+        let green = lab().fresh_green("3.3").await.expect("green");
+        let blue = migrated_blue(&green).await;
+        change(&blue).await;
+        let running = Running::start(&migrate_arguments(&blue, &green, more), Some("checked")).held().await;
+        let edit =
+            format!("update services set host = 'by.hand.example.com' where id = '{}'", id("services"));
+        green.execute(&edit).await.expect("edited");
+        let ran = running.release().end().await.expect_code(4);
+        assert!(ran.stderr.contains("while the run was at work"), "{ran:#?}");
+        let host = one(&green, "select to_jsonb(host) from services").await;
+        assert_eq!(host, "by.hand.example.com");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cassandra_that_is_restarted_during_the_scan_is_asked_again() {
+    let mut server =
+        Cassandra::start(Options { survives_kill: true, ..Options::default() }).await.expect("a Cassandra");
+    let tables = [
+        "schema_meta",
+        "workspaces",
+        "parameters",
+        "consumers",
+        "basicauth_credentials",
+        "keyauth_credentials",
+        "acls",
+    ];
+    let blue = bare_blue(&server.endpoint(), "3.3", &tables).await;
+    let workspace = Uuid::parse_str(WORKSPACE).expect("an id");
+    fill::fill(&blue, workspace, 1_500).await.expect("rows");
+    let green = lab().fresh_green("3.3").await.expect("green");
+    let arguments = migrate_arguments(&blue, &green, &[]);
+    let running = Running::start(&arguments, Some("loading")).held().await;
+    server.restart().await.expect("restarted");
+    let ran = running.release().end().await.expect_code(0);
+    assert_eq!(ran.json()["totals"]["applied"], 1_500 * 4 + 1);
+    // And one that is gone for good: a clear error, and green as it was.
+    let before = Contents::of(&green).await.without_journal();
+    let running = Running::start(&arguments, Some("marking")).held().await;
+    server.kill().await.expect("killed");
+    let ran = running.release().end().await.expect_code(1);
+    assert_eq!(ran.json()["kind"], "connection", "{ran:#?}");
+    assert!(ran.stderr.contains("to do:"), "{ran:#?}");
+    assert_eq!(Contents::of(&green).await.without_journal(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_that_comes_while_blue_is_read_stops_the_run() {
+    let blue = small_blue_on(lab().cassandra().await.expect("a Cassandra"), "3.3").await;
+    let green = lab().fresh_green("3.3").await.expect("green");
+    let before = Contents::of(&green).await;
+    let running = Running::start(&migrate_arguments(&blue, &green, &[]), Some("loading")).held().await;
+    blue.execute("ALTER TABLE consumers ADD secret_of_a_plugin text").await.expect("a column");
+    let ran = running.release().end().await.expect_code(4);
+    assert!(ran.stderr.contains("blue's tables were changed while they were read"), "{ran:#?}");
+    assert_eq!(Contents::of(&green).await.without_journal(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drift_is_what_an_incremental_run_would_move_and_reading_changes_nothing() {
+    let green = lab().fresh_green("3.3").await.expect("green");
+    let blue = Blue::of("3.3").await;
+    blue.parents().await;
+    let arguments =
+        ["verify", "--since-run", "--blue", &blue.url(), "--green", green.url(), "--format", "json"];
+    let ran = kongferry(&arguments).await.expect_code(4);
+    assert!(ran.stderr.contains("no run has been applied"), "{ran:#?}");
+    blue.put("consumers", "old", json!({})).await;
+    blue.put("keyauth_credentials", "of old", json!({ "consumer_id": id("old") })).await;
+    blue.put("acls", "orphan", json!({ "consumer_id": id("nobody") })).await;
+    blue.put("consumers", "nul", json!({ "custom_id": "\0" })).await;
+    kongferry(&migrate_arguments(&blue, &green, &["--accept-rejects"])).await.expect_code(3);
+    let ran = kongferry(&arguments).await.expect_code(0);
+    assert_eq!(
+        (&ran.json()["clean"], &ran.json()["admin"]["rejected"]),
+        (&json!(true), &json!(1)),
+        "{ran:#?}"
+    );
+    change(&blue).await;
+    blue.put("oauth2_tokens", "issued", json!({})).await;
+    green
+        .execute(&format!("update upstreams set slots = 7 where id = '{}'", id("upstreams")))
+        .await
+        .expect("edited");
+    let before = Contents::of(&green).await;
+    let ran = kongferry(&arguments).await.expect_code(3);
+    let drift = ran.json();
+    let admin =
+        json!({ "added": 2, "changed": 1, "deleted": 2, "on_green": 1, "rejected": 1, "unchanged": 8 });
+    assert_eq!(drift["admin"], admin, "{ran:#?}");
+    assert_eq!(drift["traffic"]["added"], 1);
+    let keys =
+        drift["tables"].as_array().expect("tables").iter().find(|one| one["table"] == "keyauth_credentials");
+    assert_eq!(keys.expect("a table")["deleted_keys"], json!([id("of old")]));
+    assert_eq!(Contents::of(&green).await, before);
+    // What traffic writes alone is no drift.
+    green
+        .execute(&format!("update upstreams set slots = 10000 where id = '{}'", id("upstreams")))
+        .await
+        .expect("back");
+    kongferry(&migrate_arguments(&blue, &green, &[])).await.expect_code(3);
+    blue.put("oauth2_tokens", "another", json!({})).await;
+    kongferry(&arguments).await.expect_code(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_lists_the_runs_and_cleanup_removes_what_is_ours() {
+    let green = lab().fresh_green("3.3").await.expect("green");
+    let fresh = Contents::of(&green).await;
+    let status = ["status", "--green", green.url(), "--format", "json"];
+    assert_eq!(kongferry(&status).await.expect_code(0).json()["runs"], json!([]));
+    let blue = migrated_blue(&green).await;
+    green
+        .execute("insert into consumers (id, username) values (gen_random_uuid(), 'by hand')")
+        .await
+        .expect("made");
+    kongferry(&migrate_arguments(&blue, &green, &[])).await.expect_code(4);
+    let ran = kongferry(&status).await.expect_code(0).json();
+    let states: Vec<&Value> = ran["runs"].as_array().expect("runs").iter().map(|run| &run["state"]).collect();
+    assert_eq!(states, [&json!("refused"), &json!("applied")]);
+    assert_eq!(ran["applied"], ran["runs"][1]["run"]);
+    let text = kongferry(&["status", "--green", green.url()]).await.expect_code(0).stdout;
+    assert!(text.contains("Applied last") && text.contains(blue.name()), "{text}");
+    // Somebody put a table of his own into our schema.
+    green.execute("create table kongferry.theirs (n int)").await.expect("a table");
+    let cleanup = ["cleanup", "--yes", "--green", green.url(), "--format", "json"];
+    let ran = kongferry(&cleanup).await.expect_code(4);
+    assert!(ran.stderr.contains("theirs"), "{ran:#?}");
+    green.execute("drop table kongferry.theirs").await.expect("dropped");
+    kongferry(&cleanup).await.expect_code(0);
+    let names = |contents: &Contents| format!("{contents:?}").contains("kongferry");
+    assert!(!names(&Contents::of(&green).await) && !names(&fresh));
+    kongferry(&cleanup).await.expect_code(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_thousand_unchanged_rows_are_left_as_they_are() {
+    let tables = [
+        "schema_meta",
+        "workspaces",
+        "parameters",
+        "consumers",
+        "basicauth_credentials",
+        "keyauth_credentials",
+        "acls",
+    ];
+    let blue = bare_blue(lab().cassandra().await.expect("a Cassandra"), "3.3", &tables).await;
+    fill::fill(&blue, Uuid::parse_str(WORKSPACE).expect("an id"), 25_000).await.expect("rows");
+    let green = lab().fresh_green("3.3").await.expect("green");
+    let arguments = migrate_arguments(&blue, &green, &[]);
+    kongferry(&arguments).await.expect_code(0);
+    let before = Contents::of(&green).await.without_journal();
+    let ran = kongferry(&arguments).await.expect_code(0);
+    assert_eq!(
+        ran.json()["changes"],
+        json!({ "unchanged": 100_001, "inserted": 0, "updated": 0, "deleted": 0 })
+    );
+    assert_eq!(Contents::of(&green).await.without_journal(), before);
+    // Three of them change: they are read again alone.
+    let consumer = fill::Consumer::number(7).id;
+    blue.execute(&format!("UPDATE consumers SET custom_id = '{WORKSPACE}:seven' WHERE id = {consumer}"))
+        .await
+        .expect("updated");
+    blue.execute(&format!("DELETE FROM acls WHERE id = {}", fill::id("acl", 9))).await.expect("deleted");
+    let key = json!({ "id": id("new"), "ws_id": WORKSPACE, "consumer_id": consumer.to_string(), "key": format!("{WORKSPACE}:new") });
+    blue.write_row("keyauth_credentials", &key).await.expect("a key");
+    let ran = kongferry(&arguments).await.expect_code(0);
+    assert_eq!(
+        ran.json()["changes"],
+        json!({ "unchanged": 99_999, "inserted": 1, "updated": 1, "deleted": 1 })
+    );
+}

@@ -1,0 +1,451 @@
+//! Runs after the first one: what changed on blue arrives and nothing else is touched, whatever order green's
+//! constraints ask for, and nobody's work on green is lost unseen.
+
+use kongferry_harness::keyspace::Keyspace;
+use kongferry_harness::lab;
+use kongferry_harness::postgres::Database;
+use serde_json::{Value, json};
+
+use super::rows::{Blue, id};
+use super::sides::Contents;
+use super::support::{Ran, kongferry, migrate_arguments};
+
+async fn sides() -> (Blue, Database) {
+    let blue = Blue::of("3.3").await;
+    blue.parents().await;
+    let green = lab().fresh_green("3.3").await.expect("green");
+    (blue, green)
+}
+
+async fn run(blue: &Keyspace, green: &Database, more: &[&str]) -> Ran {
+    kongferry(&migrate_arguments(blue, green, more)).await
+}
+
+/// `verify` finds both sides equal.
+async fn proven(blue: &Keyspace, green: &Database) {
+    let ran = kongferry(&["verify", "--blue", &blue.url(), "--green", green.url(), "--format", "json"]).await;
+    assert_eq!(ran.code, 0, "{ran:#?}");
+}
+
+/// Inserted, updated, deleted.
+fn changes(ran: &Ran) -> (u64, u64, u64) {
+    let changes = &ran.json()["changes"];
+    let number = |name: &str| changes[name].as_u64().unwrap_or_else(|| panic!("no {name} in {changes}"));
+    (number("inserted"), number("updated"), number("deleted"))
+}
+
+async fn delete(blue: &Blue, table: &str, name: &str) {
+    let partition = match table {
+        "services" | "routes" | "certificates" | "snis" | "ca_certificates" => {
+            format!("\"partition\" = '{table}' AND ")
+        }
+        _ => String::new(),
+    };
+    blue.execute(&format!("DELETE FROM \"{table}\" WHERE {partition}id = {}", id(name)))
+        .await
+        .expect("deleted");
+}
+
+async fn value(green: &Database, sql: &str) -> Value {
+    green.json(&format!("select to_jsonb(({sql}))")).await.expect("a value").remove(0)
+}
+
+/// Names the rows of Kong's tables, and what it takes to see that none was written.
+async fn contents(green: &Database) -> Contents {
+    Contents::of(green).await.without_journal()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_with_nothing_changed_stages_nothing_and_writes_nothing() {
+    let (blue, green) = sides().await;
+    blue.put("keyauth_credentials", "with a time to live", json!({})).await;
+    blue.put_with_ttl("keyauth_credentials", "for a day", json!({}), 86_400).await;
+    let first = run(&blue, &green, &[]).await.expect_code(0);
+    assert_eq!(first.json()["incremental"], false);
+    let before = contents(&green).await;
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    let again = run(&blue, &green, &[]).await.expect_code(0);
+    assert_eq!(contents(&green).await, before);
+    let report = again.json();
+    assert_eq!(report["incremental"], true);
+    assert_eq!(changes(&again), (0, 0, 0), "{again:#?}");
+    assert_eq!(report["changes"]["unchanged"], first.json()["totals"]["applied"]);
+    assert_eq!(report["totals"], first.json()["totals"]);
+    proven(&blue, &green).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inserts_updates_and_deletes_arrive_and_are_counted() {
+    let (blue, green) = sides().await;
+    for name in ["stays", "changes", "goes"] {
+        blue.put("keyauth_credentials", name, json!({})).await;
+    }
+    blue.put_with_ttl("keyauth_credentials", "lives longer", json!({}), 5_000).await;
+    run(&blue, &green, &[]).await.expect_code(0);
+    blue.put("keyauth_credentials", "comes", json!({ "tags": ["new"] })).await;
+    blue.put("keyauth_credentials", "changes", json!({ "key": blue.own("another"), "tags": ["b", "a"] }))
+        .await;
+    blue.put_with_ttl("keyauth_credentials", "lives longer", json!({}), 50_000).await;
+    delete(&blue, "keyauth_credentials", "goes").await;
+    let ran = run(&blue, &green, &[]).await.expect_code(0);
+    assert_eq!(changes(&ran), (1, 2, 1), "{ran:#?}");
+    assert_eq!(ran.table("keyauth_credentials")["changes"]["unchanged"], 1);
+    proven(&blue, &green).await;
+    // And what was written is in the ledger now.
+    let ran = run(&blue, &green, &[]).await.expect_code(0);
+    assert_eq!(changes(&ran), (0, 0, 0), "{ran:#?}");
+}
+
+/// A revoked key must not live on on green.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_deleted_with_its_keys_is_gone_with_them() {
+    let (blue, green) = sides().await;
+    for table in ["keyauth_credentials", "acls", "basicauth_credentials"] {
+        blue.put(table, table, json!({})).await;
+    }
+    run(&blue, &green, &[]).await.expect_code(0);
+    for table in ["keyauth_credentials", "acls", "basicauth_credentials", "oauth2_credentials", "consumers"] {
+        delete(&blue, table, table).await;
+    }
+    let ran = run(&blue, &green, &[]).await.expect_code(0);
+    assert_eq!(changes(&ran), (0, 0, 5), "{ran:#?}");
+    assert_eq!(green.count("keyauth_credentials").await.expect("a count"), 0);
+    proven(&blue, &green).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_may_be_swapped_and_passed_round() {
+    let (blue, green) = sides().await;
+    let put = async |name: &str, value: &str| {
+        let custom = blue.own(&format!("id of {value}"));
+        blue.put("consumers", name, json!({ "username": blue.own(value), "custom_id": custom })).await;
+        let sni = json!({ "name": format!("{value}.example.com") });
+        blue.put("snis", &format!("sni of {name}"), sni).await;
+        blue.put("ca_certificates", &format!("ca of {name}"), json!({ "cert_digest": value })).await;
+    };
+    for name in ["anna", "bob", "carla", "dora", "emil"] {
+        put(name, name).await;
+    }
+    run(&blue, &green, &[]).await.expect_code(0);
+    // Two swap, three pass theirs on.
+    for (name, new) in
+        [("anna", "bob"), ("bob", "anna"), ("carla", "dora"), ("dora", "emil"), ("emil", "carla")]
+    {
+        put(name, new).await;
+    }
+    let ran = run(&blue, &green, &[]).await.expect_code(0);
+    assert_eq!(changes(&ran), (0, 15, 0), "{ran:#?}");
+    let of_anna = format!("select username from consumers where id = '{}'", id("anna"));
+    assert_eq!(value(&green, &of_anna).await, "bob");
+    proven(&blue, &green).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parent_that_was_made_again_under_its_old_name_goes_through() {
+    let (blue, green) = sides().await;
+    blue.put("consumers", "anna", json!({})).await;
+    let of = |consumer: &str| json!({ "consumer_id": id(consumer), "key": blue.own("the same key") });
+    blue.put("keyauth_credentials", "old", of("anna")).await;
+    blue.put("plugins", "limits", json!({ "consumer_id": id("anna") })).await;
+    blue.put("services", "shop", json!({})).await;
+    blue.put("routes", "cart", json!({ "service_id": id("shop") })).await;
+    run(&blue, &green, &[]).await.expect_code(0);
+    for (table, name) in
+        [("plugins", "limits"), ("keyauth_credentials", "old"), ("consumers", "anna"), ("services", "shop")]
+    {
+        delete(&blue, table, name).await;
+    }
+    blue.put("consumers", "anna again", json!({ "username": blue.own("anna") })).await;
+    blue.put("keyauth_credentials", "new", of("anna again")).await;
+    blue.put("services", "shop again", json!({ "name": blue.own("shop") })).await;
+    // The route itself moves to the new service: it must not go with the old one.
+    blue.put("routes", "cart", json!({ "service_id": id("shop again") })).await;
+    let ran = run(&blue, &green, &[]).await.expect_code(0);
+    assert_eq!(changes(&ran), (3, 1, 4), "{ran:#?}");
+    proven(&blue, &green).await;
+}
+
+/// A cascade of green's must not take along what has moved to another parent, nor what hangs on that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_moved_away_outlives_its_deleted_parent() {
+    let (blue, green) = sides().await;
+    blue.put("consumers", "old", json!({})).await;
+    blue.put("plugins", "limits", json!({ "consumer_id": id("old") })).await;
+    blue.put("oauth2_credentials", "app", json!({ "consumer_id": id("old") })).await;
+    blue.put("oauth2_tokens", "token", json!({ "credential_id": id("app") })).await;
+    run(&blue, &green, &[]).await.expect_code(0);
+    delete(&blue, "consumers", "old").await;
+    blue.put("consumers", "new", json!({})).await;
+    blue.put("plugins", "limits", json!({ "consumer_id": id("new") })).await;
+    blue.put("oauth2_credentials", "app", json!({ "consumer_id": id("new") })).await;
+    let ran = run(&blue, &green, &[]).await.expect_code(0);
+    assert_eq!(changes(&ran), (1, 2, 1), "{ran:#?}");
+    assert_eq!(green.count("oauth2_tokens").await.expect("a count"), 1);
+    proven(&blue, &green).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_parent_with_a_child_made_by_hand_stops_the_run() {
+    let (blue, green) = sides().await;
+    blue.put("consumers", "anna", json!({})).await;
+    run(&blue, &green, &[]).await.expect_code(0);
+    let by_hand = format!(
+        "insert into keyauth_credentials (id, consumer_id, ws_id, key) values ('{}', '{}', '{}', 'by hand')",
+        id("by hand"),
+        id("anna"),
+        blue.ws
+    );
+    green.execute(&by_hand).await.expect("a key");
+    delete(&blue, "consumers", "anna").await;
+    let before = contents(&green).await;
+    let ran = run(&blue, &green, &[]).await.expect_code(4);
+    assert!(ran.stdout.contains(&id("by hand")), "{ran:#?}");
+    assert_eq!(contents(&green).await, before);
+    let ran = run(&blue, &green, &["--replace"]).await.expect_code(0);
+    assert_eq!(changes(&ran), (0, 0, 2), "{ran:#?}");
+    assert_eq!(ran.json()["by_hand"][0]["reason"], "made");
+    proven(&blue, &green).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_blue_orphaned_is_named_and_goes_with_consent() {
+    let (blue, green) = sides().await;
+    blue.put("consumers", "anna", json!({})).await;
+    blue.put("oauth2_credentials", "app", json!({ "consumer_id": id("anna") })).await;
+    blue.put("oauth2_tokens", "token", json!({ "credential_id": id("app") })).await;
+    run(&blue, &green, &[]).await.expect_code(0);
+    delete(&blue, "consumers", "anna").await;
+    let before = contents(&green).await;
+    let ran = run(&blue, &green, &[]).await.expect_code(4);
+    assert_eq!(contents(&green).await, before);
+    let app = ran.reject("oauth2_credentials", &id("app")).expect("a reject");
+    assert_eq!(app["reason"], "dangling_reference");
+    let token = ran.reject("oauth2_tokens", &id("token")).expect("a reject");
+    assert_eq!((&token["reason"], &token["cause"]), (&json!("parent_rejected"), &json!(id("app"))));
+    let ran = run(&blue, &green, &["--accept-rejects"]).await.expect_code(3);
+    assert_eq!(changes(&ran), (0, 0, 3), "{ran:#?}");
+    let left = (green.count("oauth2_credentials").await.ok(), green.count("oauth2_tokens").await.ok());
+    assert_eq!(left, (Some(1), Some(0)));
+    // What was accepted stays accepted.
+    run(&blue, &green, &[]).await.expect_code(3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renamed_workspace_keeps_what_is_in_it() {
+    let (blue, green) = sides().await;
+    let ws = blue.workspace("team").await;
+    blue.put("consumers", "member", json!({ "ws_id": ws })).await;
+    run(&blue, &green, &[]).await.expect_code(0);
+    blue.put("workspaces", "team", json!({ "name": "the team" })).await;
+    let ran = run(&blue, &green, &[]).await.expect_code(0);
+    assert_eq!(changes(&ran), (0, 1, 0), "{ran:#?}");
+    proven(&blue, &green).await;
+}
+
+/// Kong 3.3's trigger deletes expired rows whenever one is inserted: the counts add up all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_expired_in_between_are_nobodys_doing() {
+    let (blue, green) = sides().await;
+    for name in ["short", "shorter"] {
+        blue.put_with_ttl("keyauth_credentials", name, json!({}), 9).await;
+    }
+    blue.put("keyauth_credentials", "lasting", json!({})).await;
+    let first = run(&blue, &green, &[]).await.expect_code(0);
+    assert_eq!(first.table("keyauth_credentials")["applied"], 3, "{first:#?}");
+    tokio::time::sleep(std::time::Duration::from_secs(11)).await;
+    // One of them is purged on green, as Kong does; the other one still lies there with its key.
+    green
+        .execute(&format!("delete from keyauth_credentials where id = '{}'", id("short")))
+        .await
+        .expect("purged");
+    blue.put("keyauth_credentials", "new", json!({ "key": blue.own("shorter") })).await;
+    let ran = run(&blue, &green, &[]).await.expect_code(0);
+    assert_eq!(changes(&ran), (1, 0, 0), "{ran:#?}");
+    assert_eq!(green.count("keyauth_credentials").await.expect("a count"), 2);
+    let ran = run(&blue, &green, &[]).await.expect_code(0);
+    assert_eq!(changes(&ran), (0, 0, 0), "{ran:#?}");
+    proven(&blue, &green).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_done_by_hand_on_green_is_named_and_stays_unless_replaced() {
+    let (blue, green) = sides().await;
+    for name in ["edited", "removed", "touched"] {
+        blue.put("consumers", name, json!({})).await;
+    }
+    run(&blue, &green, &[]).await.expect_code(0);
+    let by_hand = format!(
+        "update consumers set custom_id = 'by hand' where id = '{}';
+         update consumers set custom_id = custom_id where id = '{}';
+         delete from consumers where id = '{}';
+         insert into consumers (id, ws_id, username) values ('{}', '{}', 'made')",
+        id("edited"),
+        id("touched"),
+        id("removed"),
+        id("made"),
+        blue.ws
+    );
+    green.execute(&by_hand).await.expect("edited");
+    let before = contents(&green).await;
+    let ran = run(&blue, &green, &[]).await.expect_code(4);
+    assert_eq!(contents(&green).await, before);
+    let mut found: Vec<(Value, Value)> = ran.json()["by_hand"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|group| (group["reason"].clone(), group["examples"].clone()))
+        .collect();
+    found.sort_by_key(|(reason, _)| reason.to_string());
+    assert_eq!(
+        found,
+        [
+            (json!("edited"), json!([id("edited")])),
+            (json!("made"), json!([id("made")])),
+            (json!("removed"), json!([id("removed")])),
+        ],
+        "{ran:#?}"
+    );
+    let ran = run(&blue, &green, &["--replace"]).await.expect_code(0);
+    assert_eq!(changes(&ran), (1, 1, 1), "{ran:#?}");
+    proven(&blue, &green).await;
+    assert_eq!(changes(&run(&blue, &green, &[]).await.expect_code(0)), (0, 0, 0));
+}
+
+/// The default workspace came from green's bootstrap once; since the first run it is blue's.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_of_what_took_the_place_of_a_bootstrap_row_is_seen() {
+    let (blue, green) = sides().await;
+    run(&blue, &green, &[]).await.expect_code(0);
+    green.execute("update workspaces set comment = 'by hand' where name = 'default'").await.expect("edited");
+    green.execute("update parameters set value = 'by hand' where key = 'cluster_id'").await.expect("edited");
+    let ran = run(&blue, &green, &[]).await.expect_code(4);
+    assert_eq!(ran.json()["by_hand"].as_array().map(Vec::len), Some(2), "{ran:#?}");
+    assert_eq!(changes(&run(&blue, &green, &["--replace"]).await.expect_code(0)), (0, 2, 0));
+    proven(&blue, &green).await;
+}
+
+/// The same change on both sides is no conflict: a person made it on green, and then on blue.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_that_was_made_on_both_sides_is_taken_over() {
+    let (blue, green) = sides().await;
+    run(&blue, &green, &[]).await.expect_code(0);
+    let edit = format!("update consumers set custom_id = 'c-1' where id = '{}'", id("consumers"));
+    green.execute(&edit).await.expect("edited");
+    blue.put("consumers", "consumers", json!({ "custom_id": blue.own("c-1") })).await;
+    let ran = run(&blue, &green, &[]).await.expect_code(0);
+    assert_eq!(changes(&ran), (0, 0, 0), "{ran:#?}");
+    proven(&blue, &green).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rejects_that_were_mended_arrive_and_accepted_ones_stay_accepted() {
+    let (blue, green) = sides().await;
+    let orphan = |consumer: &str| json!({ "consumer_id": id(consumer) });
+    blue.put("acls", "mended", orphan("nobody")).await;
+    blue.put("acls", "stays", orphan("nobody")).await;
+    blue.put("consumers", "nul", json!({ "custom_id": blue.own("a\0b") })).await;
+    run(&blue, &green, &["--accept-rejects"]).await.expect_code(3);
+    blue.put("acls", "mended", orphan("consumers")).await;
+    let ran = run(&blue, &green, &[]).await.expect_code(3);
+    assert_eq!(changes(&ran), (1, 0, 0), "{ran:#?}");
+    assert_eq!(ran.json()["totals"]["rejected"], 2);
+    // A new one is not accepted with the old ones.
+    blue.put("acls", "another", orphan("nobody")).await;
+    let ran = run(&blue, &green, &[]).await.expect_code(4);
+    assert!(ran.stdout.contains("1 of 3") || ran.stdout.contains("not accept"), "{ran:#?}");
+}
+
+/// What an earlier run wrote and green would not take any more is not left behind in an old version.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_cannot_be_applied_any_more_leaves_green_with_consent() {
+    let (blue, green) = sides().await;
+    blue.put("consumers", "anna", json!({ "custom_id": blue.own("a") })).await;
+    blue.put("consumers", "twin", json!({})).await;
+    run(&blue, &green, &[]).await.expect_code(0);
+    blue.put("consumers", "anna", json!({ "custom_id": blue.own("a\0") })).await;
+    // The second one of two with a name is rejected; the first one, unchanged, stays.
+    blue.put("consumers", "second", json!({ "username": blue.own("twin") })).await;
+    let ran = run(&blue, &green, &[]).await.expect_code(4);
+    assert_eq!(ran.reject("consumers", &id("anna")).expect("a reject")["reason"], "text_nul");
+    assert_eq!(ran.reject("consumers", &id("second")).expect("a reject")["reason"], "duplicate");
+    assert_eq!(ran.rejects.len(), 2, "{ran:#?}");
+    let ran = run(&blue, &green, &["--accept-rejects"]).await.expect_code(3);
+    assert_eq!(changes(&ran), (0, 0, 1), "{ran:#?}");
+    let names = value(&green, "select array_agg(username order by username) from consumers").await;
+    assert_eq!(names, json!(["consumers", "twin"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_green_that_was_bootstrapped_anew_begins_anew() {
+    let (blue, green) = sides().await;
+    run(&blue, &green, &[]).await.expect_code(0);
+    green.execute("drop schema public cascade; create schema public").await.expect("dropped");
+    kongferry_harness::green::bootstrap_green(&green, "3.3").await.expect("bootstrapped");
+    let ran = run(&blue, &green, &[]).await.expect_code(0);
+    assert_eq!(ran.json()["incremental"], false, "the ledger is history only: {ran:#?}");
+    proven(&blue, &green).await;
+    assert_eq!(changes(&run(&blue, &green, &[]).await.expect_code(0)), (0, 0, 0));
+}
+
+/// What the data plane writes on green while both are in use is merged by key, and never a reason to stop.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_traffic_wrote_on_green_stays() {
+    let (blue, green) = sides().await;
+    for name in ["used up", "refreshed", "revoked", "revoked here"] {
+        blue.put("oauth2_tokens", name, json!({})).await;
+    }
+    run(&blue, &green, &[]).await.expect_code(0);
+    let by_kong = format!(
+        "delete from oauth2_tokens where id = '{}';
+         update oauth2_tokens set access_token = 'refreshed on green' where id = '{}';
+         insert into oauth2_tokens (id, ws_id, credential_id, access_token) values ('{}', '{}', '{}', 'issued on green')",
+        id("used up"),
+        id("refreshed"),
+        id("issued"),
+        blue.ws,
+        id("oauth2_credentials")
+    );
+    green.execute(&by_kong).await.expect("written");
+    delete(&blue, "oauth2_tokens", "revoked").await;
+    blue.put("oauth2_tokens", "new", json!({})).await;
+    let ran = run(&blue, &green, &[]).await.expect_code(0);
+    assert_eq!(changes(&ran), (1, 0, 1), "{ran:#?}");
+    let table = ran.table("oauth2_tokens");
+    assert_eq!((&table["applied"], &table["not_copied"]), (&json!(2), &json!(2)), "{ran:#?}");
+    let tokens =
+        value(&green, "select array_agg(access_token order by access_token) from oauth2_tokens").await;
+    assert_eq!(tokens, json!(["issued on green", "new", "refreshed on green", "revoked here"]));
+}
+
+/// Without its ledger a run cannot tell what it wrote: what equals blue is taken over, and the rest is by hand.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_cleanup_a_run_takes_over_what_equals_blue_and_names_the_rest() {
+    let (blue, green) = sides().await;
+    run(&blue, &green, &[]).await.expect_code(0);
+    kongferry(&["cleanup", "--yes", "--green", green.url()]).await.expect_code(0);
+    let before = contents(&green).await;
+    let again = run(&blue, &green, &[]).await.expect_code(0);
+    assert_eq!(again.json()["incremental"], false);
+    assert_eq!(contents(&green).await, before, "nothing was written");
+    assert_eq!(changes(&run(&blue, &green, &[]).await.expect_code(0)), (0, 0, 0));
+    kongferry(&["cleanup", "--yes", "--green", green.url()]).await.expect_code(0);
+    let edit = format!("update services set host = 'by.hand.example.com' where id = '{}'", id("services"));
+    green.execute(&edit).await.expect("edited");
+    let ran = run(&blue, &green, &[]).await.expect_code(4);
+    assert!(ran.stdout.contains(&id("services")), "{ran:#?}");
+    let ran = run(&blue, &green, &["--replace"]).await.expect_code(0);
+    assert_eq!(changes(&ran), (0, 1, 0), "{ran:#?}");
+    proven(&blue, &green).await;
+}
+
+/// A table that was moved on request is kept up to date without being asked for again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_moved_on_request_stays_with_the_later_runs() {
+    let (blue, green) = sides().await;
+    blue.put("sessions", "one", json!({})).await;
+    run(&blue, &green, &["--include-table", "sessions"]).await.expect_code(0);
+    blue.put("sessions", "two", json!({})).await;
+    let ran = run(&blue, &green, &[]).await.expect_code(0);
+    assert_eq!(changes(&ran), (1, 0, 0), "{ran:#?}");
+    assert_eq!(green.count("sessions").await.expect("a count"), 2);
+}
