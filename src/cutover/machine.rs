@@ -260,6 +260,15 @@ impl Machine {
             && !matches!(self.phase, Phase::Moving { goal: Goal::Back | Goal::Finish, .. })
     }
 
+    /// The provider was seen to hold this share. What was measured at another one counts no longer.
+    pub fn holds(&mut self, share: Share, now: Time) {
+        if share != self.share {
+            self.share = share;
+            self.share_since = now;
+            self.tallies.iter_mut().for_each(Tally::restart);
+        }
+    }
+
     /// Takes in what happened; what is worth telling comes out.
     pub fn on(&mut self, event: Event, now: Time) -> Vec<Said> {
         let mut said = Vec::new();
@@ -295,7 +304,7 @@ impl Machine {
                 }
             }
             Event::RolledBackBy(who) => {
-                self.share = Share::BLUE;
+                self.holds(Share::BLUE, now);
                 self.asked = Share::BLUE;
                 self.why_back = Some(format!("rolled back by {who}"));
                 self.paused = None;
@@ -385,11 +394,8 @@ impl Machine {
             return;
         }
         let share = self.rules.share_of(goal);
-        if share != self.share {
-            self.share_since = now;
-            self.tallies.iter_mut().for_each(Tally::restart);
-        }
-        (self.share, self.asked) = (share, share);
+        self.holds(share, now);
+        self.asked = share;
         match goal {
             Goal::Back => say(said, Level::Error, "back", "The provider has blue again; resolvers follow within one TTL"),
             Goal::Lower => say(said, Level::Info, "lowered", format!("The provider has the TTL of {} s", self.rules.ttl.as_secs())),
@@ -584,12 +590,12 @@ impl Machine {
             return false;
         }
         let before = self.phase;
-        let due = self.ends_at().is_some_and(|at| at <= now);
         match self.phase {
             Phase::Ready => self.go(Phase::toward(Goal::Step(0)), now, said),
-            Phase::Moving { goal, stage: Stage::Settling } if due => self.settled(goal, now, said),
-            Phase::Moving { goal, stage: Stage::Baking } if due => self.baked(goal, now, said),
-            Phase::Draining if due => self.drained(now, said),
+            _ if self.ends_at().is_none_or(|at| at > now) => {}
+            Phase::Moving { goal, stage: Stage::Settling } => self.settled(goal, now, said),
+            Phase::Moving { goal, stage: Stage::Baking } => self.baked(goal, now, said),
+            Phase::Draining => self.drained(now, said),
             _ => {}
         }
         self.phase != before

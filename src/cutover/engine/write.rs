@@ -90,7 +90,7 @@ impl Engine {
             return false;
         }
         self.identity.generation = pending.after.generation();
-        self.machine.share = desired_share(&pending.desired);
+        self.machine.holds(desired_share(&pending.desired), now);
         if pending.desired.form == self.desired(goal, seen).form {
             self.last = Some(seen.clone());
             self.note(What::Result { written: true, text: "found at the provider".to_owned() });
@@ -108,7 +108,7 @@ impl Engine {
                 self.pending = None;
                 self.identity.generation = change.after.generation();
                 self.last = Some(change.after.clone());
-                self.machine.share = desired_share(&change.desired);
+                self.machine.holds(desired_share(&change.desired), now);
                 if let (true, Task::Write(goal)) = (current, task) {
                     self.written(goal, Some(ticket), now);
                 }
@@ -140,7 +140,7 @@ impl Engine {
                     self.note(What::Result { written: true, text: "found at the provider".to_owned() });
                     self.pending = None;
                     self.identity.generation = change.after.generation();
-                    self.machine.share = desired_share(&change.desired);
+                    self.machine.holds(desired_share(&change.desired), now);
                     self.last = Some(seen);
                     if current {
                         self.written(goal, None, now);

@@ -28,19 +28,19 @@ async fn traffic(site: &Site) -> Traffic {
 fn watched_by(traffic: &Traffic, bake: &str) -> String {
     format!(
         r#"
-prometheus = {{ url = "{}", window = "3s", kong_green = "3.3" }}
+prometheus = {{ url = "{}", window = "10s", kong_green = "3.3" }}
 {}
 [[gate]]
 kind = "kong-errors"
 interval = "500ms"
 min_requests = 1
-inconclusive_limit = 20
+inconclusive_limit = 1000
 [[gate]]
 kind = "kong-latency"
 interval = "500ms"
 min_requests = 1
 max_decrease = 0.5
-inconclusive_limit = 20
+inconclusive_limit = 1000
 "#,
         traffic.prometheus.url(),
         STEPS.replace("bake = \"1s\"", &format!("bake = \"{bake}\""))
@@ -89,7 +89,7 @@ async fn healthy_sides_go_through_and_the_counters_say_what_the_weights_say() {
 async fn a_prometheus_that_goes_away_pauses_and_the_share_stays() {
     let site = Site::new("").await;
     let traffic = traffic(&site).await;
-    write(&site, &watched_by(&traffic, "6s").replace("inconclusive_limit = 20", "inconclusive_limit = 3"));
+    write(&site, &watched_by(&traffic, "6s").replace("inconclusive_limit = 1000", "inconclusive_limit = 3"));
     let running = site.spawn(&["start", "--yes"]);
     site.until("1 %", |status| at_share(1)(status)).await;
     traffic.prometheus.stop();

@@ -137,7 +137,7 @@ green = ["192.0.2.2"]
 
     /// Waits until the status is as wanted.
     pub async fn until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_secs(180);
         loop {
             let status = self.run(&["status", "--format", "json"]).await;
             let seen: Value = serde_json::from_str(&status.stdout).unwrap_or_default();

@@ -1,15 +1,17 @@
 //! The way through, and back, on a real PowerDNS and a real BIND.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use kongferry::dns::Share;
 use kongferry_harness::dns::{Bind, Forwarder};
+use kongferry_harness::metrics::resolve;
 
 use super::site::{NAME, STEPS, Site, assert_share, baking, ran};
 
 #[tokio::test]
 async fn it_goes_through_drains_and_finishes_and_each_step_is_what_clients_get() {
-    let site = Site::new(&STEPS.replace("bake = \"1s\"", "bake = \"6s\"")).await;
+    let site = Site::new(&STEPS.replace("bake = \"1s\"", "bake = \"10m\"")).await;
     let planned = site.run(&["plan"]).await.ends_with(0);
     assert!(planned.stdout.contains("pickwrandom") && planned.stdout.contains("curl"), "{}", planned.stdout);
     assert_eq!(site.records().await, ["\"A\" 2 \"192.0.2.1\""], "plan changes nothing");
@@ -20,6 +22,7 @@ async fn it_goes_through_drains_and_finishes_and_each_step_is_what_clients_get()
         let survey = site.survey(10_000).await;
         assert!(survey.wrong.is_empty(), "{survey}");
         assert_share(survey.fraction().expect("answers"), Share::percent(percent).unwrap(), 10_000);
+        site.run(&["promote"]).await.ends_with(0);
     }
     let ended = running.end().await.ends_with(0);
     assert!(ended.stdout.contains("Drained."), "{ended:#?}");
@@ -53,16 +56,13 @@ async fn a_rollback_is_at_the_authoritative_server_within_a_second_and_behind_a_
     // The TTL was 1 s: what the cache knows from before is gone.
     assert!(asked.elapsed() > Duration::from_secs(1));
     for _ in 0..20 {
-        assert_eq!(answer(&cache.address().to_string()).await, "192.0.2.1");
+        assert_eq!(answer(cache.address()).await, "192.0.2.1");
     }
 }
 
 /// What a client gets that asks there.
-async fn answer(server: &str) -> String {
-    use kongferry::dns::query::{NameServer, QueryConfig, neighbours};
-    let server = NameServer { name: "cache".to_owned(), address: server.parse().expect("an address") };
-    let found = neighbours(&server, &NAME.parse().expect("a name"), &QueryConfig::default()).await.expect("answers");
-    found.into_iter().find(|one| one.rtype == "A").map(|one| one.text).unwrap_or_default()
+async fn answer(server: SocketAddr) -> String {
+    resolve(server, NAME).await.map(|address| address.to_string()).unwrap_or_default()
 }
 
 #[tokio::test]
@@ -102,9 +102,9 @@ green = ["192.0.2.2"]
     write("[[step]]\nshare = 100\nbake = \"1s\"\n");
     let ended = ran(site.command_in(home.path(), &["start", "--yes"])).await.ends_with(0);
     assert!(ended.stdout.contains("Drained."), "{ended:#?}");
-    assert_eq!(answer(&bind.address().to_string()).await, "192.0.2.2");
+    assert_eq!(answer(bind.address()).await, "192.0.2.2");
     ran(site.command_in(home.path(), &["rollback"])).await.ends_with(3);
-    assert_eq!(answer(&bind.address().to_string()).await, "192.0.2.1");
+    assert_eq!(answer(bind.address()).await, "192.0.2.1");
     ran(site.command_in(home.path(), &["finish"])).await.ends_with(0);
     ran(site.command_in(home.path(), &["status"])).await.ends_with(0);
 }

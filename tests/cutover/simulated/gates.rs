@@ -113,7 +113,7 @@ fn what_cannot_be_judged_pauses_and_never_goes_on() {
         world.start().with(async |mut anna| {
             let shown = anna.until_state("paused").await;
             assert!(shown.paused.unwrap().reason.contains(why));
-            anna.sleep(3 * 86_400).await;
+            anna.sleep(20_000).await;
             let shown = anna.until(|_| true).await;
             assert_eq!((shown.state.as_str(), shown.share.weight), ("paused", Share::percent(1).unwrap()));
             // Going on without an answer pauses again, at the same share.
@@ -124,6 +124,23 @@ fn what_cannot_be_judged_pauses_and_never_goes_on() {
         });
         assert_eq!(path(&world), ["0 %", "1 %"]);
     }
+}
+
+#[test]
+fn what_was_unclear_at_another_share_does_not_count_at_this_one() {
+    let world = World::new();
+    let (clock, written) = (world.clock.clone(), std::sync::Arc::new(std::sync::Mutex::new(None)));
+    // Nothing is known of green before it gets traffic, and for fifty seconds after.
+    world.gates(move |gate, share, now| {
+        if share == Share::BLUE {
+            return if gate == 0 { Measurement::inconclusive("no data") } else { passing() };
+        }
+        let first = *written.lock().unwrap().get_or_insert(now);
+        if gate == 0 && now < first + Duration::from_secs(50) { Measurement::inconclusive("no data") } else { passing() }
+    });
+    assert_eq!(world.start().end(), Ended::In(Phase::Drained));
+    assert!(!world.was_told("paused"));
+    assert!(clock.now() > Duration::from_secs(86_400));
 }
 
 #[test]

@@ -192,9 +192,24 @@ impl Drop for Clients {
     }
 }
 
+/// The address that a client gets who asks there.
+pub async fn resolve(server: SocketAddr, name: &str) -> Option<Ipv4Addr> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.ok()?;
+    socket.connect(server).await.ok()?;
+    socket.send(&question(name)).await.ok()?;
+    let mut answer = [0_u8; 1500];
+    let answered = tokio::time::timeout(Duration::from_secs(5), socket.recv(&mut answer)).await;
+    let length = answered.ok()?.ok()?;
+    // Some servers write more behind the answer than the answer: find it by its type, class and length.
+    let record = [0, 1, 0, 1];
+    let place = answer[..length].windows(4).rposition(|bytes| bytes == record)?;
+    let address: [u8; 4] = answer.get(place + 10..place + 14)?.try_into().ok()?;
+    Some(Ipv4Addr::from(address))
+}
+
 /// A question for the A records of a name, as it goes over the wire.
 fn question(name: &str) -> Vec<u8> {
-    let mut bytes = vec![0, 7, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    let mut bytes = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in name.trim_end_matches('.').split('.') {
         bytes.push(u8::try_from(label.len()).unwrap_or(0));
         bytes.extend(label.as_bytes());
