@@ -233,7 +233,8 @@ impl CutoverConfig {
         match &self.settings.state_dir {
             Some(path) => beside.join(path),
             None => {
-                let name = self.target.records().first().map(|record| record.key.name.without_dot().to_owned());
+                let name =
+                    self.target.records().first().map(|record| record.key.name.without_dot().to_owned());
                 beside.join(".kongferry-cutover").join(name.unwrap_or_default().replace('*', "_"))
             }
         }
