@@ -12,7 +12,7 @@ use super::clock::Time;
 use super::config::{CutoverConfig, Step};
 use super::gates::config::{OnFail, Policy};
 use super::gates::tally::{Alarm, Tally};
-use super::gates::{Measurement, Traffic};
+use super::gates::{Measurement, Traffic, Verdict};
 use super::state::{Command, Goal, Level, Pause, Phase, Stage};
 use crate::dns::Share;
 
@@ -353,6 +353,10 @@ impl Machine {
     fn on_yes(&mut self, now: Time, said: &mut Vec<Said>) {
         match self.phase {
             Phase::Moving { goal: goal @ Goal::Step(_), stage: Stage::Asking } => {
+                // Somebody may have said "resume" while a gate still fails.
+                if let Some(name) = self.failing_gate() {
+                    return self.pause("gate", format!("gate {name} fails"), now, said);
+                }
                 self.go(Phase::Moving { goal, stage: Stage::Applying }, now, said);
             }
             Phase::Moving { goal: goal @ Goal::Step(index), stage: Stage::Leaving } => {
@@ -367,6 +371,12 @@ impl Machine {
             }
             _ => {}
         }
+    }
+
+    fn failing_gate(&self) -> Option<String> {
+        let failing = |tally: &Tally| tally.last.as_ref().is_some_and(|last| last.verdict == Verdict::Fail);
+        let gates = self.rules.gates.iter().zip(&self.tallies);
+        gates.filter(|(_, tally)| failing(tally)).map(|((name, _), _)| name.clone()).next()
     }
 
     fn leave_step(&mut self, index: usize, now: Time, said: &mut Vec<Said>) {
@@ -523,7 +533,7 @@ impl Machine {
                     _ => self.roll_back(why, now, said),
                 }
             }
-            Command::Pause => self.pause("operator", format!("by {by}"), now, said),
+            Command::Pause => self.pause("operator", format!("asked for by {by}"), now, said),
             Command::Resume => self.unpause(now),
             Command::Promote { full } => self.promote(full, now, said),
             Command::Retry => self.retry(now, said),

@@ -299,7 +299,7 @@ impl Run<'_> {
             plan: plan.clone(),
             surroundings: surroundings(&self.inspection),
             observer: self.observer.clone(),
-            parallel: parallel(),
+            parallel: self.blue.parallel(),
             wanted,
         });
         loader.run().await
@@ -315,7 +315,7 @@ impl Run<'_> {
             surroundings: surroundings(&self.inspection),
             ledger: &work.ledger,
             observer: self.observer.clone(),
-            parallel: parallel(),
+            parallel: self.blue.parallel(),
             replace: self.options.replace,
             left_behind: &work.left_behind,
         };

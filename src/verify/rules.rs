@@ -109,8 +109,6 @@ enum Source {
     ZeroByDefault(usize),
     /// This cell; null means true.
     TrueByDefault(usize),
-    /// This cell; null means nought.
-    NoughtByDefault(usize),
     /// This cell; null means the digest of the certificate in the other one.
     Digest(usize, usize),
     /// Built from other columns; this cell may hold it, or an old one.
@@ -253,11 +251,10 @@ impl Table {
             (None, _, _) => Source::Nothing,
             (Some(cell), "plugins", "enabled") => Source::TrueByDefault(cell),
             // Of Enterprise: a consumer that is nobody's account is of the type 0, as one without a type is.
-            (Some(cell), "consumers", "type") => Source::NoughtByDefault(cell),
+            (Some(cell), "consumers", "type") => Source::ZeroByDefault(cell),
             (Some(cell), "ca_certificates", "cert_digest") => {
                 self.cell("cert").map_or(Source::Cell(cell), |cert| Source::Digest(cell, cert))
             }
-            (Some(cell), "consumers", "type") => Source::ZeroByDefault(cell),
             (Some(cell), _, _) if self.is_prefixed(column, green, rules, names) => {
                 let open =
                     !rules.observed && rules.columns.get(column).is_none_or(|own| own.prefix.is_none());
@@ -337,13 +334,6 @@ impl Table {
                 || {
                     *repaired = true;
                     Value::Bool(true)
-                },
-                |bytes| cells::blue(&column.meaning, Some(bytes)),
-            ),
-            Source::NoughtByDefault(at) => get(at).map_or_else(
-                || {
-                    *repaired = true;
-                    Value::Int(0)
                 },
                 |bytes| cells::blue(&column.meaning, Some(bytes)),
             ),

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use kongferry::dns::Share;
 use kongferry_harness::metrics::{Clients, KongMetrics, Line, Prometheus};
 
-use super::site::{NAME, STEPS, Site, at_share};
+use super::site::{NAME, STEPS, Site, at_share, baking};
 
 /// A Prometheus with both sides, and clients that go where the name server sends them.
 struct Traffic {
@@ -21,6 +21,7 @@ async fn traffic(site: &Site) -> Traffic {
     let prometheus = Prometheus::start(&[&blue, &green]).await.expect("a Prometheus");
     let addresses = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2));
     let clients = Clients::start(site.dns.dns(), NAME, 200, (addresses.0, &blue), (addresses.1, &green));
+    prometheus.wait_for("sum(rate(kong_http_status[3s]))").await.expect("requests of blue");
     Traffic { prometheus, green, _blue: blue, _clients: clients }
 }
 
@@ -61,7 +62,7 @@ async fn errors_on_green_at_10_percent_roll_back_by_themselves() {
     let traffic = traffic(&site).await;
     write(&site, &watched_by(&traffic, "6s"));
     let running = site.spawn(&["start", "--yes"]);
-    site.until("10 %", |status| status["stage"] == "baking" && at_share(10)(status)).await;
+    site.until("10 %", baking(10)).await;
     traffic.green.fail(50);
     let ended = running.end().await.ends_with(3);
     assert!(ended.stdout.contains("Rolled back. gate kong-errors:"), "{ended:#?}");
@@ -114,7 +115,7 @@ async fn a_program_that_fails_while_it_is_paused_rolls_back() {
         "[[gate]]\nkind = \"command\"\nrun = [\"test\", \"!\", \"-e\", \"bad\"]\ninterval = \"500ms\"\n";
     let site = Site::new(&format!("{}{gate}", STEPS.replace("bake = \"1s\"", "bake = \"10m\""))).await;
     let running = site.spawn(&["start", "--yes"]);
-    site.until("1 %", |status| status["stage"] == "baking").await;
+    site.until("1 %", baking(1)).await;
     site.run(&["pause"]).await.ends_with(0);
     site.until("a pause", |status| status["state"] == "paused").await;
     std::fs::write(site.home.path().join("bad"), "").expect("written");

@@ -7,7 +7,7 @@ use kongferry::dns::Share;
 
 use super::site::{STEPS, Site, at_share, ran};
 
-/// Kills a `start` at a failpoint, the `nth` time it comes there.
+/// Kills a `start` when it comes to a failpoint first.
 async fn killed_at(site: &Site, place: &str) {
     let file = site.home.path().join("held");
     let mut command = site.command(&["start", "--yes"]);

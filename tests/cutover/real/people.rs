@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::site::{STEPS, Site, at_share, ran};
+use super::site::{STEPS, Site, at_share, baking, ran};
 
 fn slow() -> String {
     STEPS.replace("bake = \"1s\"", "bake = \"10m\"")
@@ -16,7 +16,7 @@ fn slow() -> String {
 async fn the_second_operator_is_told_who_and_when_and_may_still_go_back() {
     let site = Site::new(&slow()).await;
     let running = site.spawn(&["start", "--yes"]);
-    site.until("1 %", |status| status["stage"] == "baking").await;
+    site.until("1 %", baking(1)).await;
     let elsewhere = tempfile::tempdir().expect("a directory");
     site.configure(elsewhere.path(), &slow());
     let refused = ran(site.command_in(elsewhere.path(), &["start", "--yes"])).await.ends_with(4);
@@ -34,7 +34,7 @@ async fn the_second_operator_is_told_who_and_when_and_may_still_go_back() {
 async fn ctrl_c_without_a_terminal_leaves_the_records_and_resume_goes_on() {
     let site = Site::new(&STEPS.replacen("bake = \"1s\"", "bake = \"10m\"", 1)).await;
     let running = site.spawn(&["start", "--yes"]);
-    site.until("1 %", |status| status["stage"] == "baking").await;
+    site.until("1 %", baking(1)).await;
     running.signal(Signal::SIGINT);
     let left = running.end().await.ends_with(130);
     assert!(left.stdout.contains("The records send 1 % to green, and nobody watches them."), "{left:#?}");
@@ -42,7 +42,7 @@ async fn ctrl_c_without_a_terminal_leaves_the_records_and_resume_goes_on() {
     assert_eq!((status["watched"].as_bool(), at_share(1)(&status)), (Some(false), true));
 
     let resumed = site.spawn(&["resume"]);
-    site.until("1 % again", |status| status["watched"] == true && status["stage"] == "baking").await;
+    site.until("1 % again", |status| status["watched"] == true && baking(1)(status)).await;
     site.run(&["promote"]).await.ends_with(0);
     resumed.end().await.ends_with(0);
 }
@@ -51,7 +51,7 @@ async fn ctrl_c_without_a_terminal_leaves_the_records_and_resume_goes_on() {
 async fn after_a_rollback_retry_goes_through_and_unlock_frees() {
     let site = Site::new(&slow()).await;
     let running = site.spawn(&["start", "--yes"]);
-    site.until("1 %", |status| status["stage"] == "baking").await;
+    site.until("1 %", baking(1)).await;
     site.run(&["rollback"]).await.ends_with(0);
     running.end().await.ends_with(3);
     site.configure(site.home.path(), STEPS);
@@ -130,7 +130,7 @@ async fn the_wall_gets_its_numbers() {
     let site = Site::new(&slow()).await;
     let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address");
     let _running = site.spawn(&["start", "--yes", "--metrics-listen", &port.to_string()]);
-    site.until("1 %", |status| status["stage"] == "baking").await;
+    site.until("1 %", baking(1)).await;
     let mut stream = TcpStream::connect(port).await.expect("an exporter");
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("sent");
     let mut text = String::new();

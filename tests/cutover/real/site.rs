@@ -1,6 +1,6 @@
 //! A PowerDNS with a record, a `cutover.toml` for it, and the program in that directory.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -182,11 +182,6 @@ green = ["192.0.2.2"]
         let end = text[begin..].find('"')? + begin;
         Marker::parse(&text[begin..end])
     }
-
-    /// Where the journal is.
-    pub fn journal(&self) -> PathBuf {
-        self.home.path().join(".kongferry-cutover").join(NAME).join("journal.jsonl")
-    }
 }
 
 /// Runs a command to its end.
@@ -239,6 +234,11 @@ impl Drop for Running {
 /// Whether a status is at this share.
 pub fn at_share(percent: u16) -> impl Fn(&Value) -> bool {
     move |status| status["share"]["weight"] == Value::from(f64::from(percent))
+}
+
+/// Whether this share is being watched.
+pub fn baking(percent: u16) -> impl Fn(&Value) -> bool {
+    move |status| status["stage"] == "baking" && status["goal"] == "step" && at_share(percent)(status)
 }
 
 /// Whether a share that was measured by so many queries may be the one that was asked for.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use kongferry::dns::Share;
 use kongferry_harness::dns::{Bind, Forwarder};
 
-use super::site::{NAME, STEPS, Site, assert_share, at_share, ran};
+use super::site::{NAME, STEPS, Site, assert_share, baking, ran};
 
 #[tokio::test]
 async fn it_goes_through_drains_and_finishes_and_each_step_is_what_clients_get() {
@@ -16,8 +16,7 @@ async fn it_goes_through_drains_and_finishes_and_each_step_is_what_clients_get()
 
     let running = site.spawn(&["start", "--yes"]);
     for percent in [1_u16, 10, 100] {
-        let baking = |status: &serde_json::Value| status["stage"] == "baking" && at_share(percent)(status);
-        site.until(&format!("{percent} %"), baking).await;
+        site.until(&format!("{percent} %"), baking(percent)).await;
         let survey = site.survey(10_000).await;
         assert!(survey.wrong.is_empty(), "{survey}");
         assert_share(survey.fraction().expect("answers"), Share::percent(percent).unwrap(), 10_000);
@@ -41,9 +40,9 @@ async fn a_rollback_is_at_the_authoritative_server_within_a_second_and_behind_a_
             .await;
     let cache = Forwarder::start(site.dns.dns(), 0).await.expect("a BIND that forwards");
     let running = site.spawn(&["start", "--yes"]);
-    site.until("1 %", |status| status["stage"] == "baking").await;
+    site.until("1 %", baking(1)).await;
     site.run(&["promote"]).await.ends_with(0);
-    site.until("50 %", |status| status["stage"] == "baking" && at_share(50)(status)).await;
+    site.until("50 %", baking(50)).await;
 
     let asked = Instant::now();
     site.run(&["rollback", "--reason", "a drill"]).await.ends_with(0);

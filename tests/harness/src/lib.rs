@@ -16,6 +16,7 @@ mod lab;
 pub mod metrics;
 pub mod postgres;
 mod reaper;
+pub mod shapes;
 pub mod tools;
 
 pub use keyspace::Keyspace;

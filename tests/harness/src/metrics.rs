@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use kongferry::error::Result;
+use kongferry::dns::http;
+use kongferry::error::{Error, Kind, Result};
 use kongferry::process::{BoundChild, WorkDir};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
@@ -251,6 +252,29 @@ impl Prometheus {
     /// Where it is asked.
     pub fn url(&self) -> String {
         format!("http://{}", loopback(self.port))
+    }
+
+    /// Waits until a query comes to something.
+    pub async fn wait_for(&self, query: &str) -> Result<()> {
+        let client = http::client(None, Duration::from_secs(5))?;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let body = format!("query={}", query.replace('+', "%2B").replace(' ', "%20"));
+            let form = ("Content-Type", "application/x-www-form-urlencoded");
+            let request = client.post(format!("{}/api/v1/query", self.url())).header(form.0, form.1).body(body);
+            let answer = match request.send().await {
+                Ok(answer) => answer.text().await.unwrap_or_default(),
+                Err(error) => error.to_string(),
+            };
+            if answer.contains("\"value\":") {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let error = Error::new(Kind::Io, format!("Prometheus never had anything for {query}"));
+                return Err(error.detail(answer));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// Takes it away.

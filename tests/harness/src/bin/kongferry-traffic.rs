@@ -57,6 +57,7 @@ async fn run(env: &PathBuf, bad: &PathBuf) -> Result<()> {
     let (blue, green) = (KongMetrics::start(Line::Two).await?, KongMetrics::start(Line::Three).await?);
     let prometheus = Prometheus::start(&[&blue, &green]).await?;
     let _clients = Clients::start(dns.dns(), NAME, 200, (BLUE, &blue), (GREEN, &green));
+    prometheus.wait_for("sum(rate(kong_http_status[3s]))").await?;
     let text = format!(
         "PDNS_URL={}\nPDNS_KEY_FILE={}\nNAME_SERVER={}\nPROMETHEUS={}\n",
         dns.url(),
