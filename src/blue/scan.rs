@@ -106,7 +106,8 @@ impl Blue {
     ) -> Result<Page> {
         let mut statement = reader.statement.clone();
         if range != TokenRange::WHOLE {
-            statement.set_load_balancing_policy(Some(Arc::new(Owner::of(range.up_to, self.load_balancing()))));
+            statement
+                .set_load_balancing_policy(Some(Arc::new(Owner::of(range.up_to, self.load_balancing()))));
         }
         statement.set_page_size(rows.clamp(1, self.config().page_size.clamp(1, MOST_ROWS)));
         let what = || format!("cannot read the table \"{}\"", reader.table);

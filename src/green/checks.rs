@@ -308,7 +308,8 @@ impl Checks<'_> {
     /// Where the row that a reference leads to may be: staged, or on green and staying as it is. One condition each, so
     /// that lacking all of them is a row of anti-joins.
     fn has_parent(&self, foreign: &ForeignKey, joined: &str) -> Vec<String> {
-        let exists = |table: &str, stays: &str| format!("exists (select from {table} p where {joined}{stays})");
+        let exists =
+            |table: &str, stays: &str| format!("exists (select from {table} p where {joined}{stays})");
         let staged = || exists(&self.stage.table(&foreign.parent), "");
         let on_green = |stays: &str| exists(&self.stage.kong_table(&foreign.parent), stays);
         match (self.plan.table(&foreign.parent), &self.gone) {
@@ -352,7 +353,8 @@ impl Checks<'_> {
             pairs.collect::<Vec<_>>()
         };
         let own_parts = (0..index.expressions.len()).map(|at| format!("o.part_{at}")).collect::<Vec<_>>();
-        let same_row = plan.key.iter().enumerate().map(|(at, name)| format!("o.own_{at} = s.{}", quote(name)));
+        let same_row =
+            plan.key.iter().enumerate().map(|(at, name)| format!("o.own_{at} = s.{}", quote(name)));
         let standing = format!(
             "exists (select from (select {}, {} from {} where {}) o where {} and ({}) is not distinct from ({}))",
             present(""),
@@ -369,9 +371,11 @@ impl Checks<'_> {
             return Ok(found);
         }
         let equal = if index.nulls_distinct { "=" } else { "is not distinct from" };
-        let equal_parts =
-            (0..index.expressions.len()).map(|at| format!("m.part_{at} {equal} g.part_{at}")).collect::<Vec<_>>();
-        let restaged = plan.key.iter().enumerate().map(|(at, name)| format!("s.{} = g.own_{at}", quote(name)));
+        let equal_parts = (0..index.expressions.len())
+            .map(|at| format!("m.part_{at} {equal} g.part_{at}"))
+            .collect::<Vec<_>>();
+        let restaged =
+            plan.key.iter().enumerate().map(|(at, name)| format!("s.{} = g.own_{at}", quote(name)));
         let leaving = (0..plan.key.len()).map(|at| format!("d.key_{} = g.own_{at}", at + 1));
         let places = [
             ("staged_keys", present("s.")),
@@ -520,7 +524,8 @@ async fn duplicates(
     standing: &str,
 ) -> sqlx::Result<u64> {
     let (parts, covered) = (index.expressions.join(", "), covered(index));
-    let groups = "select count(*) from (select from {stage} where {covered} group by {parts} having count(*) > 1) g";
+    let groups =
+        "select count(*) from (select from {stage} where {covered} group by {parts} having count(*) > 1) g";
     if place.count(tx, groups, &[("parts", &parts), ("covered", &covered)]).await? == 0 {
         return Ok(0);
     }

@@ -235,7 +235,15 @@ impl Stage {
         let detail: Vec<Option<&str>> = aside.iter().map(|row| row.detail.as_deref()).collect();
         let text: Vec<String> = aside.iter().map(|row| row.row.to_string()).collect();
         let mark: Vec<Option<&[u8]>> = aside.iter().map(|row| row.mark.as_deref()).collect();
-        query(sql).bind(keys).bind(column).bind(reason).bind(detail).bind(text).bind(mark).execute(tx).await?;
+        query(sql)
+            .bind(keys)
+            .bind(column)
+            .bind(reason)
+            .bind(detail)
+            .bind(text)
+            .bind(mark)
+            .execute(tx)
+            .await?;
         Ok(())
     }
 

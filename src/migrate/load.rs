@@ -114,7 +114,9 @@ impl Wanted {
     /// The places on the ring to ask for, where that is quicker than going over the table.
     fn alone(&self) -> Option<&HashSet<i64>> {
         match self {
-            Wanted::Only { tokens, of, .. } if *of > SMALL && tokens.len() as u64 * ONE_IN < *of => Some(tokens),
+            Wanted::Only { tokens, of, .. } if *of > SMALL && tokens.len() as u64 * ONE_IN < *of => {
+                Some(tokens)
+            }
             _ => None,
         }
     }
@@ -264,8 +266,7 @@ impl Loader {
         let plan = self.table(part.table)?;
         let mut counts = Loaded::default();
         let mut converted = Converted::default();
-        let mut page =
-            self.blue.page(&part.reader, part.range, PagingState::start(), part.rows).await?;
+        let mut page = self.blue.page(&part.reader, part.range, PagingState::start(), part.rows).await?;
         loop {
             let coming = page.next.clone().map(|from| {
                 let (loader, reader, range, rows) =
@@ -303,13 +304,18 @@ impl Loader {
                 if !refused.is_empty() {
                     let mut aside = self.exhibit_refused(plan, page, &converted.places, &refused)?;
                     for (row, one) in aside.iter_mut().zip(&refused) {
-                        row.mark = converted.buffer.last_field(one.row, size_of::<Short>()).map(<[u8]>::to_vec);
+                        row.mark =
+                            converted.buffer.last_field(one.row, size_of::<Short>()).map(<[u8]>::to_vec);
                     }
                     converted.aside.append(&mut aside);
                 }
                 let refused: HashSet<usize> = refused.iter().map(|one| one.row).collect();
                 for (row, key) in converted.keys.drain(..).enumerate() {
-                    let of = if refused.contains(&row) { &mut converted.counts.aside } else { &mut converted.counts.kept };
+                    let of = if refused.contains(&row) {
+                        &mut converted.counts.aside
+                    } else {
+                        &mut converted.counts.kept
+                    };
                     of.insert(key);
                 }
                 stage.record(&plan.table, &converted.aside, &converted.mended).await?;
@@ -357,7 +363,12 @@ impl Loader {
                         converted.buffer.bytes.truncate(start);
                         converted.note(plan, cells, &remarks);
                         let repaired = !remarks.repairs.is_empty();
-                        converted.marks.push(BlueMark { mark, token: token(cells), repaired, rejected: false });
+                        converted.marks.push(BlueMark {
+                            mark,
+                            token: token(cells),
+                            repaired,
+                            rejected: false,
+                        });
                     } else {
                         converted.buffer.starts.push(start);
                         converted.buffer.add_field(start, &mark.digest);
@@ -502,7 +513,12 @@ fn parts(
 
 /// The row's place on the ring, which a marking pass reads last.
 fn token(cells: &[Option<&[u8]>]) -> i64 {
-    cells.last().copied().flatten().and_then(|bytes| crate::blue::cell::bigint(bytes).ok()).unwrap_or_default()
+    cells
+        .last()
+        .copied()
+        .flatten()
+        .and_then(|bytes| crate::blue::cell::bigint(bytes).ok())
+        .unwrap_or_default()
 }
 
 /// The expressions that are read of each row, in the order of the plan's cells.
