@@ -148,7 +148,11 @@ fn what_was_unclear_at_another_share_does_not_count_at_this_one() {
             return if gate == 0 { Measurement::inconclusive("no data") } else { passing() };
         }
         let first = *written.lock().unwrap().get_or_insert(now);
-        if gate == 0 && now < first + Duration::from_secs(50) { Measurement::inconclusive("no data") } else { passing() }
+        if gate == 0 && now < first + Duration::from_secs(50) {
+            Measurement::inconclusive("no data")
+        } else {
+            passing()
+        }
     });
     assert_eq!(world.start().end(), Ended::In(Phase::Drained));
     assert!(!world.was_told("paused"));
