@@ -345,7 +345,7 @@ impl Machine {
             Phase::Drained => say(said, Level::Info, "drained", "Blue is still"),
             Phase::Finished => say(said, Level::Info, "finished", "Finished"),
             Phase::RolledBack => {
-                say(said, Level::Error, "rolled_back", "Rolled back: new resolutions go to blue")
+                say(said, Level::Error, "rolled_back", "Rolled back: new resolutions go to blue");
             }
             _ => {}
         }

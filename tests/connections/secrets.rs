@@ -193,7 +193,7 @@ fn assert_silent(secrets: &BTreeSet<String>, what: &str, said: &[u8]) {
         let escaped = Value::from(secret.as_str()).to_string();
         said.contains(secret.as_str()) || said.contains(escaped.trim_matches('"'))
     };
-    for secret in secrets.iter().filter(|secret| shown(secret)) {
+    if let Some(secret) = secrets.iter().find(|secret| shown(secret)) {
         let line = said.lines().find(|line| line.contains(secret.as_str())).unwrap_or_default();
         panic!("{what} shows the secret {secret:?} in: {line}");
     }

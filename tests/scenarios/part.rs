@@ -30,9 +30,8 @@ async fn one_workspace_alone_is_compared_when_asked_for() {
     let unprotected = "set session_replication_role = replica;";
     green
         .execute(&format!(
-            "{unprotected} update consumers set created_at = now() where ws_id <> '{0}';
-             update consumers set username = id::text, custom_id = null, ws_id = (select id from workspaces where name = 'default') where id = (select min(id::text)::uuid from consumers where ws_id = '{0}');",
-            id
+            "{unprotected} update consumers set created_at = now() where ws_id <> '{id}';
+             update consumers set username = id::text, custom_id = null, ws_id = (select id from workspaces where name = 'default') where id = (select min(id::text)::uuid from consumers where ws_id = '{id}');"
         ))
         .await
         .expect("changes");

@@ -81,7 +81,7 @@ pub async fn tell_running(site: &Site, place: &PlaceArgs, command: Command) -> R
         Ok(sentence) => {
             match place.common.format {
                 Format::Json => {
-                    text::print_json(&json!({ "outcome": "told", "command": word, "now": sentence }))
+                    text::print_json(&json!({ "outcome": "told", "command": word, "now": sentence }));
                 }
                 Format::Text => anstream::println!("Told: {word}. Now: {sentence}."),
             }

@@ -1,10 +1,5 @@
 //! What the user's program reads and writes: one JSON object each way, described in docs/dns-providers.md.
 
-#![expect(
-    clippy::indexing_slicing,
-    reason = "only JSON is indexed: null for what it lacks, and what is added to is an object made here"
-)]
-
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};

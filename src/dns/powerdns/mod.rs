@@ -3,8 +3,6 @@
 //! One PATCH is one transaction, so an ordinary record becomes a split one, marker included, at once. There is no
 //! compare-and-swap: what stands there is read before and after the write. The API checks no Lua, hence [`lua`].
 
-#![expect(clippy::indexing_slicing, reason = "only JSON is indexed, which answers null for what it lacks")]
-
 mod lua;
 mod rrset;
 

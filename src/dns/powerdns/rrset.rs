@@ -1,7 +1,5 @@
 //! PowerDNS's RRsets as JSON: what they say about a record, and what is sent to change them.
 
-#![expect(clippy::indexing_slicing, reason = "only JSON is indexed, which answers null for what it lacks")]
-
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 

@@ -3,11 +3,6 @@
 //! Route 53 carries out all of a batch or nothing, and a DELETE must name exactly what is there. That makes DELETE and
 //! CREATE in one batch a compare-and-swap, of the records and of the marker; UPSERT overwrites whatever is there.
 
-#![expect(
-    clippy::indexing_slicing,
-    reason = "only JSON is indexed: null for what it lacks, and what is added to is an object made here"
-)]
-
 use std::fmt::Write as _;
 
 use quick_xml::escape::escape;

@@ -233,7 +233,7 @@ impl Drop for Running {
 
 /// Whether a status is at this share.
 pub fn at_share(percent: u16) -> impl Fn(&Value) -> bool {
-    move |status| status["share"]["weight"] == Value::from(f64::from(percent))
+    move |status| status["share"]["weight"] == f64::from(percent)
 }
 
 /// Whether this share is being watched.

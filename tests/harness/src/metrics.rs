@@ -101,12 +101,12 @@ impl KongMetrics {
         // Spread evenly, so that a short window sees the same share as a long one.
         if counters.seen * counters.failing / 100 > (counters.seen - 1) * counters.failing / 100 {
             counters.failed += 1;
-        } else if counters.seen % 200 == 0 {
+        } else if counters.seen.is_multiple_of(200) {
             counters.unauthorized += 1;
         } else {
             counters.ok += 1;
         }
-        counters.slow += u64::from(counters.seen % 50 == 0);
+        counters.slow += u64::from(counters.seen.is_multiple_of(50));
     }
 }
 

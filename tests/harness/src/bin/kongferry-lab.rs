@@ -59,7 +59,7 @@ async fn main() -> ExitCode {
     let mut given = std::env::args().skip(1);
     let result = match given.next().as_deref() {
         Some("up") => match parse(given) {
-            Ok(arguments) => up(arguments).await,
+            Ok(arguments) => Box::pin(up(arguments)).await,
             Err(error) => Err(error),
         },
         Some("look") => match parse_row(given) {
@@ -161,7 +161,7 @@ fn parse(mut given: impl Iterator<Item = String>) -> Result<Arguments> {
 }
 
 async fn up(arguments: Arguments) -> Result<()> {
-    until_ended(run(arguments)).await
+    Box::pin(until_ended(run(arguments))).await
 }
 
 /// Until the work ends or somebody ends it.

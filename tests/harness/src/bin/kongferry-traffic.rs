@@ -4,7 +4,7 @@
 //! them, and clients that ask the name server before every request. While BAD_FILE exists, green fails.
 
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ async fn terminated() {
     }
 }
 
-async fn run(env: &PathBuf, bad: &PathBuf) -> Result<()> {
+async fn run(env: &PathBuf, bad: &Path) -> Result<()> {
     let dns = PowerDns::start().await?;
     let a = |name: &str, ttl: u32, address: Ipv4Addr| json!({ "name": format!("{name}."), "type": "A", "ttl": ttl, "records": [{ "content": address, "disabled": false }] });
     dns.create_zone(
