@@ -27,7 +27,7 @@ use crate::inspect::{Choices, Inspection};
 use crate::mapping::schema_map::Writer;
 use crate::mapping::table_plan::TablePlan;
 use crate::migrate::load::{Loader, Target};
-use crate::migrate::{parallel, surroundings};
+use crate::migrate::surroundings;
 use crate::progress::{Observer, Phase};
 use crate::verify;
 use crate::verify::findings::Findings;
@@ -238,7 +238,7 @@ impl Work<'_> {
             plan: plan.clone(),
             surroundings: surroundings(self.inspection),
             observer: self.observer.clone(),
-            parallel: parallel(),
+            parallel: self.blue.parallel(),
             wanted: Vec::new(),
         });
         loader.run().await?;

@@ -57,13 +57,13 @@ impl Floor {
     /// Reads every column of every row and drops it, with so many requests under way at once.
     pub async fn scan(&self, parallel: usize) -> Result<()> {
         let parts = self.statements.iter().flat_map(|statement| {
-            ranges().map(|range| {
-                tokio::spawn(scan_part(self.session.clone(), statement.clone(), range))
-            })
+            ranges().map(|range| tokio::spawn(scan_part(self.session.clone(), statement.clone(), range)))
         });
         // Tasks start when they are made, so they are made only as others end.
         let all = stream::iter(parts).buffer_unordered(parallel);
-        let touched = all.map(|task| task.map_err(|e| failed("a task ended", e))?).try_fold(0, |sum, one| async move { Ok(sum + one) });
+        let touched = all
+            .map(|task| task.map_err(|e| failed("a task ended", e))?)
+            .try_fold(0, |sum, one| async move { Ok(sum + one) });
         std::hint::black_box(touched.await?);
         Ok(())
     }
@@ -79,7 +79,8 @@ impl Floor {
 
     /// Copies all rows.
     pub async fn copy(&self, green: &Database) -> Result<()> {
-        let copies = self.tables.iter().zip(&self.rows).map(|(table, pieces)| copy_table(green, table, pieces));
+        let copies =
+            self.tables.iter().zip(&self.rows).map(|(table, pieces)| copy_table(green, table, pieces));
         stream::iter(copies).buffer_unordered(COPIES).try_collect::<()>().await
     }
 }
@@ -124,10 +125,8 @@ async fn scan_part(session: Arc<Session>, statement: PreparedStatement, range: (
     let mut touched = 0;
     let mut from = PagingState::start();
     loop {
-        let (page, next) = session
-            .execute_single_page(&statement, range, from)
-            .await
-            .map_err(|e| failed(what, e))?;
+        let (page, next) =
+            session.execute_single_page(&statement, range, from).await.map_err(|e| failed(what, e))?;
         let page = page.into_rows_result().map_err(|e| failed(what, e))?;
         for row in page.rows::<ColumnIterator<'_, '_>>().map_err(|e| failed(what, e))? {
             for cell in row.map_err(|e| failed(what, e))? {

@@ -136,7 +136,9 @@ fn smoke_test(result: &Path) -> Result<()> {
     for (group, names) in [("seconds", table::LINES), ("ratios", table::RATIOS)] {
         for name in names {
             let number = json.pointer(&format!("/{group}/{name}")).and_then(serde_json::Value::as_f64);
-            number.filter(|number| *number > 0.0).ok_or_else(|| broken(format!("no {group}.{name} in {text}")))?;
+            number
+                .filter(|number| *number > 0.0)
+                .ok_or_else(|| broken(format!("no {group}.{name} in {text}")))?;
         }
     }
     Ok(())

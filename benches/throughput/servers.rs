@@ -22,7 +22,7 @@ const KEYSPACE: &str = "kong";
 const LINE: &str = "3.3";
 
 /// Tables of the fixture that every Kong has rows in.
-const NEEDED: [&str; 2] = ["schema_meta", "workspaces"];
+const NEEDED: [&str; 3] = ["schema_meta", "workspaces", "parameters"];
 
 /// Blue and green, with the rows.
 pub struct Servers {
@@ -131,7 +131,11 @@ impl Servers {
         work.await?;
         let seconds = began.elapsed().as_secs_f64();
         let [cassandra, postgres] = self.cpu_since(servers);
-        Ok(Measured { seconds, cpu: Some([cpu_of("self", false) - own, cassandra, postgres]), refused: false })
+        Ok(Measured {
+            seconds,
+            cpu: Some([cpu_of("self", false) - own, cassandra, postgres]),
+            refused: false,
+        })
     }
 
     /// CPU seconds so far of Cassandra and PostgreSQL.
@@ -186,8 +190,7 @@ pub fn cpu_of(process: &str, with_children: bool) -> f64 {
 /// A PostgreSQL server: the postmaster, the processes it has waited for, and those that live.
 fn cpu_of_postgres(postmaster: i32) -> f64 {
     let children = fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children"));
-    let living: f64 =
-        children.unwrap_or_default().split_whitespace().map(|child| cpu_of(child, false)).sum();
+    let living: f64 = children.unwrap_or_default().split_whitespace().map(|child| cpu_of(child, false)).sum();
     cpu_of(&postmaster.to_string(), true) + living
 }
 

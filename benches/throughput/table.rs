@@ -70,7 +70,11 @@ impl Table {
     /// One more round of a line.
     pub fn add(&mut self, line: &'static str, step: impl Into<Step>) {
         let Step { measured, peak } = step.into();
-        eprintln!("  {line:<20} {:>7.2} s{}", measured.seconds, if measured.refused { ", refused" } else { "" });
+        eprintln!(
+            "  {line:<20} {:>7.2} s{}",
+            measured.seconds,
+            if measured.refused { ", refused" } else { "" }
+        );
         self.lines.entry(line).or_default().push(measured);
         if let Some(peak) = peak {
             let highest = self.peak.entry(line).or_default();
@@ -150,11 +154,7 @@ fn spread(sorted: &[f64]) -> String {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} rows, load average {}\n", self.rows, self.load.join(" → "))?;
-        writeln!(
-            f,
-            "{:<20} {:>23} {:>9}   {:>23} {:>7}",
-            "", "seconds", "", "CPU seconds", "peak"
-        )?;
+        writeln!(f, "{:<20} {:>23} {:>9}   {:>23} {:>7}", "", "seconds", "", "CPU seconds", "peak")?;
         writeln!(
             f,
             "{:<20} {:>7} {:>7} {:>7} {:>9}   {:>7} {:>7} {:>7} {:>7}",

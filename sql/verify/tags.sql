@@ -8,7 +8,9 @@ where {scope}
     t.{entity_id} is null
     or (t.{entity_name} is distinct from {name}
         and not exists (select from ({entities}) o where o.id = e.id and o.name = t.{entity_name}))
-    or ((select array_agg(one order by one) from unnest(t.{tags}) one)
+    -- Most are the same in the same order, and need no sorting.
+    or (t.{tags} is distinct from e.{tags}
+        and (select array_agg(one order by one) from unnest(t.{tags}) one)
           is distinct from (select array_agg(one order by one) from unnest(e.{tags}) one)
         and not exists (
           select from ({entities}) o

@@ -117,7 +117,8 @@ impl Blue {
     ) -> Result<Page> {
         let mut statement = reader.statement.clone();
         if range != TokenRange::WHOLE {
-            statement.set_load_balancing_policy(Some(Arc::new(Owner::of(range.up_to, self.load_balancing()))));
+            statement
+                .set_load_balancing_policy(Some(Arc::new(Owner::of(range.up_to, self.load_balancing()))));
         }
         self.page_of(reader, statement, (range.after, range.up_to), from, rows).await
     }

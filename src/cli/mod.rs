@@ -3,8 +3,8 @@
 mod cleanup;
 pub mod connect;
 mod credentials;
-mod drift;
 mod cutover;
+mod drift;
 mod inspect;
 mod migrate;
 mod plan;

@@ -117,7 +117,8 @@ impl Call {
 }
 
 fn no_answer(error: reqwest::Error) -> Error {
-    Error::new(Kind::Connection, if error.is_timeout() { "no answer in time" } else { "no answer" }).source(error)
+    Error::new(Kind::Connection, if error.is_timeout() { "no answer in time" } else { "no answer" })
+        .source(error)
 }
 
 /// How a program ended.
@@ -159,14 +160,20 @@ pub async fn run_program(run: &[String], input: &[u8], limit: Duration) -> Resul
     }
     let Ok(output) = tokio::time::timeout(limit, child.wait_with_output()).await else {
         if let Some(group) = group {
-            let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(group), nix::sys::signal::Signal::SIGKILL);
+            let _ = nix::sys::signal::killpg(
+                nix::unistd::Pid::from_raw(group),
+                nix::sys::signal::Signal::SIGKILL,
+            );
         }
         return Err(Error::new(Kind::Io, format!("{program} was not done after {}", Span::from(limit))));
     };
     let output = output.map_err(|e| cannot().source(e))?;
     let last = |bytes: &[u8]| {
         let text = String::from_utf8_lossy(bytes);
-        text.lines().rev().find(|line| !line.trim().is_empty()).map(|line| line.chars().take(200).collect::<String>())
+        text.lines()
+            .rev()
+            .find(|line| !line.trim().is_empty())
+            .map(|line| line.chars().take(200).collect::<String>())
     };
     let said = last(&output.stdout).or_else(|| last(&output.stderr)).unwrap_or_default();
     Ok(Ran { code: output.status.code(), said })
@@ -184,13 +191,17 @@ mod tests {
     async fn a_program_says_yes_or_no_by_its_exit_code() {
         let body = serde_json::json!({ "event": "test" });
         assert_eq!(run(&["cat"]).call(&body).await, Reply::Yes(r#"{"event":"test"}"#.to_owned()));
-        assert_eq!(run(&["sh", "-c", "echo busy; exit 7"]).call(&body).await, Reply::No("exit code 7 busy".to_owned()));
+        assert_eq!(
+            run(&["sh", "-c", "echo busy; exit 7"]).call(&body).await,
+            Reply::No("exit code 7 busy".to_owned())
+        );
         assert!(matches!(run(&["/no/such/program"]).call(&body).await, Reply::Silent(_)));
     }
 
     #[tokio::test]
     async fn a_program_that_hangs_is_killed() {
-        let hangs = Call { timeout: Some("100ms".parse().unwrap()), ..run(&["sh", "-c", "sleep 600 & sleep 600"]) };
+        let hangs =
+            Call { timeout: Some("100ms".parse().unwrap()), ..run(&["sh", "-c", "sleep 600 & sleep 600"]) };
         let Reply::Silent(text) = hangs.call(&serde_json::Value::Null).await else { panic!("it answered") };
         assert!(text.contains("not done after 100ms"), "{text}");
     }

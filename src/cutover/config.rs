@@ -233,7 +233,8 @@ impl CutoverConfig {
         match &self.settings.state_dir {
             Some(path) => beside.join(path),
             None => {
-                let name = self.target.records().first().map(|record| record.key.name.without_dot().to_owned());
+                let name =
+                    self.target.records().first().map(|record| record.key.name.without_dot().to_owned());
                 beside.join(".kongferry-cutover").join(name.unwrap_or_default().replace('*', "_"))
             }
         }
@@ -252,7 +253,7 @@ pub(super) fn from_table<T: for<'a> Deserialize<'a>>(table: toml::Table, place: 
 }
 
 fn check_steps(steps: &[Step]) -> Result<()> {
-    let rising = steps.windows(2).all(|pair| pair[0].share < pair[1].share);
+    let rising = steps.is_sorted_by(|one, next| one.share < next.share);
     if !rising || steps.first().is_some_and(|step| step.share == Share::BLUE && steps.len() == 1) {
         return Err(Error::usage("the shares of the steps do not rise")
             .remedy("Write the [[step]] tables from the smallest share to 100."));

@@ -69,9 +69,12 @@ impl Control {
     ) -> Result<Control> {
         let path = socket_path(dir);
         if let Ok(Some(running)) = look(dir).await {
-            return Err(Error::refused(format!("{} is at work on this cutover, on this machine", running.owner))
-                .detail(running.sentence)
-                .remedy("Speak to it: kongferry cutover status --watch, pause, resume, promote, rollback."));
+            return Err(Error::refused(format!(
+                "{} is at work on this cutover, on this machine",
+                running.owner
+            ))
+            .detail(running.sentence)
+            .remedy("Speak to it: kongferry cutover status --watch, pause, resume, promote, rollback."));
         }
         // Left by a process that was killed.
         let _ = std::fs::remove_file(&path);
@@ -130,7 +133,9 @@ pub async fn tell(
     by: &str,
     command: Command,
 ) -> Result<Option<std::result::Result<String, String>>> {
-    Ok(ask(dir, &Question { by: by.to_owned(), command: Some(command) }).await?.and_then(|answer| answer.said))
+    Ok(ask(dir, &Question { by: by.to_owned(), command: Some(command) })
+        .await?
+        .and_then(|answer| answer.said))
 }
 
 async fn ask(dir: &Path, question: &Question) -> Result<Option<Answer>> {

@@ -19,7 +19,8 @@ pub struct Exporter {
 impl Exporter {
     /// Listens at `address`.
     pub async fn listen(address: &str, shown: watch::Receiver<Option<Snapshot>>) -> Result<Exporter> {
-        let cannot = |e| Error::new(Kind::Io, format!("cannot listen at {address} for --metrics-listen")).source(e);
+        let cannot =
+            |e| Error::new(Kind::Io, format!("cannot listen at {address} for --metrics-listen")).source(e);
         let listener = TcpListener::bind(address).await.map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
         let task = tokio::spawn(async move {

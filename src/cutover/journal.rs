@@ -124,7 +124,9 @@ impl FileJournal {
 
 impl Journal for FileJournal {
     fn append(&mut self, entry: &Entry) -> Result<()> {
-        let cannot = |e: std::io::Error| Error::new(Kind::Io, format!("cannot write {}", self.path.display())).source(e);
+        let cannot = |e: std::io::Error| {
+            Error::new(Kind::Io, format!("cannot write {}", self.path.display())).source(e)
+        };
         let mut line = serde_json::to_vec(entry).map_err(|e| cannot(e.into()))?;
         line.push(b'\n');
         // One write, so that a crash leaves a whole line or a broken last one.

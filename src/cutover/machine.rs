@@ -238,7 +238,9 @@ impl Machine {
     pub fn ends_at(&self) -> Option<Time> {
         match self.phase {
             Phase::Moving { goal: Goal::Lower, stage: Stage::Baking } => Some(self.since + self.old_ttl),
-            Phase::Moving { goal: Goal::Back, stage: Stage::Baking } => Some(self.since + self.rules.resolver_floor),
+            Phase::Moving { goal: Goal::Back, stage: Stage::Baking } => {
+                Some(self.since + self.rules.resolver_floor)
+            }
             Phase::Moving { goal: Goal::Step(index), stage: Stage::Baking } => {
                 Some(self.since + self.rules.steps.get(index)?.bake.duration())
             }
@@ -333,11 +335,18 @@ impl Machine {
             }
             Phase::Draining => {
                 self.still_since = (!self.rules.has_counters).then_some(now);
-                say(said, Level::Info, "draining", "All new resolutions go to green; waiting for blue to fall still");
+                say(
+                    said,
+                    Level::Info,
+                    "draining",
+                    "All new resolutions go to green; waiting for blue to fall still",
+                );
             }
             Phase::Drained => say(said, Level::Info, "drained", "Blue is still"),
             Phase::Finished => say(said, Level::Info, "finished", "Finished"),
-            Phase::RolledBack => say(said, Level::Error, "rolled_back", "Rolled back: new resolutions go to blue"),
+            Phase::RolledBack => {
+                say(said, Level::Error, "rolled_back", "Rolled back: new resolutions go to blue")
+            }
             _ => {}
         }
     }
@@ -397,8 +406,18 @@ impl Machine {
         self.holds(share, now);
         self.asked = share;
         match goal {
-            Goal::Back => say(said, Level::Error, "back", "The provider has blue again; resolvers follow within one TTL"),
-            Goal::Lower => say(said, Level::Info, "lowered", format!("The provider has the TTL of {} s", self.rules.ttl.as_secs())),
+            Goal::Back => say(
+                said,
+                Level::Error,
+                "back",
+                "The provider has blue again; resolvers follow within one TTL",
+            ),
+            Goal::Lower => say(
+                said,
+                Level::Info,
+                "lowered",
+                format!("The provider has the TTL of {} s", self.rules.ttl.as_secs()),
+            ),
             _ => say(said, Level::Info, "written", format!("The provider has {share} to green")),
         }
         self.go(Phase::Moving { goal, stage: Stage::Propagating }, now, said);
@@ -513,7 +532,8 @@ impl Machine {
         say(said, Level::Info, "told", format!("{by}: {}", command.word()));
         match command {
             Command::Rollback { reason } => {
-                let why = if reason.is_empty() { format!("asked for by {by}") } else { format!("{by}: {reason}") };
+                let why =
+                    if reason.is_empty() { format!("asked for by {by}") } else { format!("{by}: {reason}") };
                 match self.phase {
                     Phase::Finished | Phase::RolledBack => {}
                     _ => self.roll_back(why, now, said),
@@ -542,7 +562,8 @@ impl Machine {
                 self.unpause(now);
                 if full && index < last {
                     self.go(Phase::toward(Goal::Step(last)), now, said);
-                } else if matches!(stage, Stage::Baking | Stage::Leaving | Stage::Approval | Stage::Settling) {
+                } else if matches!(stage, Stage::Baking | Stage::Leaving | Stage::Approval | Stage::Settling)
+                {
                     self.leave_step(index, now, said);
                 }
             }
@@ -577,7 +598,12 @@ impl Machine {
         self.paused = None;
         self.drain_after = false;
         self.hold = true;
-        say(said, Level::Warn, "undo", format!("One step back, to {}", self.rules.share_of(Goal::Step(index - 1))));
+        say(
+            said,
+            Level::Warn,
+            "undo",
+            format!("One step back, to {}", self.rules.share_of(Goal::Step(index - 1))),
+        );
         self.go(Phase::Moving { goal: Goal::Step(index - 1), stage: Stage::Applying }, now, said);
     }
 
@@ -622,11 +648,21 @@ impl Machine {
             Goal::Step(index) => {
                 let bake = self.rules.steps.get(index).map(|step| step.bake).unwrap_or_default();
                 let share = self.rules.share_of(goal);
-                say(said, Level::Info, "baking", format!("Every name server answers with {share}; watching it for {bake}"));
+                say(
+                    said,
+                    Level::Info,
+                    "baking",
+                    format!("Every name server answers with {share}; watching it for {bake}"),
+                );
             }
             Goal::Lower if !self.old_ttl.is_zero() => {
                 let wait = super::span::Span::from(self.old_ttl);
-                say(said, Level::Info, "old_ttl", format!("Waiting {wait} until the old TTL has run out everywhere"));
+                say(
+                    said,
+                    Level::Info,
+                    "old_ttl",
+                    format!("Waiting {wait} until the old TTL has run out everywhere"),
+                );
             }
             _ => {}
         }
@@ -640,14 +676,18 @@ impl Machine {
             Goal::Lower => self.go(Phase::Ready, now, said),
             Goal::Back => match self.traffic {
                 // Read since the rollback: an older number says nothing.
-                Some((Traffic { green: Some(rate), .. }, at)) if at >= self.since && rate > self.rules.still_below => {
+                Some((Traffic { green: Some(rate), .. }, at))
+                    if at >= self.since && rate > self.rules.still_below =>
+                {
                     let text = "green still gets requests over connections that were open".to_owned();
                     self.wait(text, said);
                 }
-                None if self.rules.has_counters && now < self.since + self.rules.resolver_floor + self.patience() => {}
+                None if self.rules.has_counters
+                    && now < self.since + self.rules.resolver_floor + self.patience() => {}
                 Some((Traffic { green: Some(_), .. }, _)) => self.go(Phase::RolledBack, now, said),
                 _ => {
-                    let text = "Nothing tells whether green is still: connections that were open may still be used";
+                    let text =
+                        "Nothing tells whether green is still: connections that were open may still be used";
                     say(said, Level::Warn, "not_counted", text);
                     self.go(Phase::RolledBack, now, said);
                 }
@@ -668,8 +708,10 @@ impl Machine {
 
     fn gates_let_on(&mut self, said: &mut Vec<Said>) -> bool {
         let gates = self.rules.gates.iter().zip(&self.tallies);
-        let held: Vec<&str> =
-            gates.filter(|((_, policy), tally)| !tally.lets_on(policy)).map(|((name, _), _)| name.as_str()).collect();
+        let held: Vec<&str> = gates
+            .filter(|((_, policy), tally)| !tally.lets_on(policy))
+            .map(|((name, _), _)| name.as_str())
+            .collect();
         if held.is_empty() {
             return true;
         }

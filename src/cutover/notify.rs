@@ -82,7 +82,9 @@ fn message(shape: Shape, said: &Said, body: &Value) -> Value {
     };
     let (headline, back) = (format!("{} ({records})", said.text), text("rollback_command"));
     match shape {
-        Shape::Slack => json!({ "text": format!("{mark} *{}*\n{}\nTo go back: `{back}`", slack(&headline), facts(body)) }),
+        Shape::Slack => {
+            json!({ "text": format!("{mark} *{}*\n{}\nTo go back: `{back}`", slack(&headline), facts(body)) })
+        }
         Shape::Teams => json!({
             "type": "message",
             "attachments": [{
@@ -126,7 +128,11 @@ mod tests {
     use super::*;
 
     fn told(shape: Shape) -> Value {
-        let said = Said { level: Level::Error, code: "rollback".to_owned(), text: "Rolling back: 5xx > 1 %".to_owned() };
+        let said = Said {
+            level: Level::Error,
+            code: "rollback".to_owned(),
+            text: "Rolling back: 5xx > 1 %".to_owned(),
+        };
         let body = json!({
             "records": ["api.example.com/A"], "share": 10.0, "state": "rolling_back", "owner": "anna@ops",
             "rollback_command": "kongferry cutover rollback",

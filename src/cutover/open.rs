@@ -38,7 +38,8 @@ impl Who {
 }
 
 fn host() -> String {
-    nix::unistd::gethostname().map_or_else(|_| "unknown".to_owned(), |name| name.to_string_lossy().into_owned())
+    nix::unistd::gethostname()
+        .map_or_else(|_| "unknown".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
 /// What to begin with.
@@ -75,17 +76,23 @@ impl Scene<'_> {
             return Err(under_way(marker));
         }
         if let Some(text) = &self.seen.marker_text {
-            return Err(Error::refused("a marker stands beside the records that this version cannot read").detail(text.clone()));
+            return Err(Error::refused("a marker stands beside the records that this version cannot read")
+                .detail(text.clone()));
         }
         match self.seen.share() {
             Some(Share::BLUE) => {}
             Some(Share::GREEN) => {
-                return Err(Error::refused("the records send all traffic to green already")
-                    .remedy("There is nothing to move; correct blue and green in cutover.toml if they are mixed up."));
+                return Err(Error::refused("the records send all traffic to green already").remedy(
+                    "There is nothing to move; correct blue and green in cutover.toml if they are mixed up.",
+                ));
             }
             Some(share) => {
-                return Err(Error::refused(format!("the records send {share} to green, and nobody left a marker"))
-                    .remedy("\"kongferry cutover adopt --from-provider\" goes on from there, \"rollback\" goes back."));
+                return Err(Error::refused(format!(
+                    "the records send {share} to green, and nobody left a marker"
+                ))
+                .remedy(
+                    "\"kongferry cutover adopt --from-provider\" goes on from there, \"rollback\" goes back.",
+                ));
             }
             None => return Err(not_as_written(self.seen)),
         }
@@ -116,13 +123,18 @@ impl Scene<'_> {
                 Some(index) if retry => Phase::toward(Goal::Step(index)),
                 Some(index) => applying(Goal::Step(index)),
                 None => {
-                    return Err(Error::refused(format!("the records send {} to green, which is no step of cutover.toml", marker.share))
-                        .remedy("Put a step with that share back into the file, or roll back."));
+                    return Err(Error::refused(format!(
+                        "the records send {} to green, which is no step of cutover.toml",
+                        marker.share
+                    ))
+                    .remedy("Put a step with that share back into the file, or roll back."));
                 }
             },
             other => {
-                return Err(Error::refused(format!("the marker says \"{other}\", which this version does not know"))
-                    .remedy("Use the version of kongferry that wrote it; rollback works in any case."));
+                return Err(Error::refused(format!(
+                    "the marker says \"{other}\", which this version does not know"
+                ))
+                .remedy("Use the version of kongferry that wrote it; rollback works in any case."));
             }
         };
         let mut machine = Machine::new(rules, phase, share, self.now);
@@ -130,7 +142,11 @@ impl Scene<'_> {
         self.recall(&mut machine, marker);
         let as_marked = share == marker.share && self.seen.share().is_some();
         if !as_marked && !phase.is_going_back() {
-            let reason = format!("the records were changed: at the provider stands {}, and the marker says {}", stands(self.seen), marker.share);
+            let reason = format!(
+                "the records were changed: at the provider stands {}, and the marker says {}",
+                stands(self.seen),
+                marker.share
+            );
             machine.paused = Some((Pause { code: "changed".to_owned(), reason }, self.now));
         }
         Ok(Opening { identity, machine })
@@ -145,8 +161,11 @@ impl Scene<'_> {
         let share = self.seen.share().unwrap_or(Share::GREEN);
         let phase = Phase::Moving { goal: Goal::Back, stage: Stage::Applying };
         let mut machine = Machine::new(rules, phase, share, self.now);
-        machine.why_back =
-            Some(if reason.is_empty() { format!("asked for by {}", self.who.owner) } else { reason.to_owned() });
+        machine.why_back = Some(if reason.is_empty() {
+            format!("asked for by {}", self.who.owner)
+        } else {
+            reason.to_owned()
+        });
         Opening { identity: self.identity(run, marker, originals), machine }
     }
 
@@ -156,17 +175,24 @@ impl Scene<'_> {
         self.check_lease(marker, force)?;
         let identity = self.identity(marker.run, Some(marker), marker.originals.clone());
         let share = self.seen.share();
-        let drained = matches!(last_phase(self.entries, marker.run), Some(What::Phase { now: Phase::Drained, .. }));
+        let drained =
+            matches!(last_phase(self.entries, marker.run), Some(What::Phase { now: Phase::Drained, .. }));
         match share {
             Some(Share::BLUE) if marker.state == ROLLED_BACK => {}
             Some(Share::GREEN) if drained || force => {}
             Some(Share::GREEN) => {
-                return Err(Error::refused("no journal here says that blue has fallen still")
-                    .remedy("\"kongferry cutover resume\" watches it; with --force it is finished all the same."));
+                return Err(Error::refused("no journal here says that blue has fallen still").remedy(
+                    "\"kongferry cutover resume\" watches it; with --force it is finished all the same.",
+                ));
             }
             _ => {
-                return Err(Error::refused(format!("the records send {} to green: the cutover is not at its end", stands(self.seen)))
-                    .remedy("Go on with \"kongferry cutover resume\", or back with \"kongferry cutover rollback\"."));
+                return Err(Error::refused(format!(
+                    "the records send {} to green: the cutover is not at its end",
+                    stands(self.seen)
+                ))
+                .remedy(
+                    "Go on with \"kongferry cutover resume\", or back with \"kongferry cutover rollback\".",
+                ));
             }
         }
         let phase = Phase::Moving { goal: Goal::Finish, stage: Stage::Applying };
@@ -186,8 +212,10 @@ impl Scene<'_> {
                 .remedy("\"kongferry cutover start\" begins."));
         }
         let Some(index) = self.config.step_of(share) else {
-            return Err(Error::refused(format!("the records send {share} to green, which is no step of cutover.toml"))
-                .remedy("Put a step with that share into the file, or roll back."));
+            return Err(Error::refused(format!(
+                "the records send {share} to green, which is no step of cutover.toml"
+            ))
+            .remedy("Put a step with that share into the file, or roll back."));
         };
         let originals = self.originals();
         let phase = Phase::Moving { goal: Goal::Step(index), stage: Stage::Applying };
@@ -201,9 +229,13 @@ impl Scene<'_> {
         if force || marker.owner == self.who.owner || is_dead(&marker.owner) {
             return Ok(());
         }
-        Err(Error::refused(format!("{} is at work on this cutover since {}", marker.owner, time(marker.written_at)))
-            .detail(format!("{}, {} to green; taken until {}", marker.state, marker.share, time(until)))
-            .remedy("Speak with them. \"kongferry cutover unlock\" takes the lease away; rollback needs none."))
+        Err(Error::refused(format!(
+            "{} is at work on this cutover since {}",
+            marker.owner,
+            time(marker.written_at)
+        ))
+        .detail(format!("{}, {} to green; taken until {}", marker.state, marker.share, time(until)))
+        .remedy("Speak with them. \"kongferry cutover unlock\" takes the lease away; rollback needs none."))
     }
 
     fn check_steps(&self) -> Result<()> {
@@ -250,7 +282,8 @@ impl Scene<'_> {
 
     fn step_of(&self, marker: &Marker) -> Option<usize> {
         let marked = usize::try_from(marker.step).ok();
-        let fits = |index: &usize| self.config.steps.get(*index).is_some_and(|step| step.share == marker.share);
+        let fits =
+            |index: &usize| self.config.steps.get(*index).is_some_and(|step| step.share == marker.share);
         marked.filter(fits).or_else(|| self.config.step_of(marker.share))
     }
 
@@ -269,8 +302,11 @@ impl Scene<'_> {
                 .remedy("\"kongferry cutover start\" begins one."),
             Some(Share::GREEN) => Error::refused("no cutover is under way: all traffic goes to green")
                 .remedy("It is finished; there is nothing to do."),
-            Some(share) => Error::refused(format!("the records send {share} to green, and nobody left a marker"))
-                .remedy("\"kongferry cutover adopt --from-provider\" goes on from there, \"rollback\" goes back."),
+            Some(share) => {
+                Error::refused(format!("the records send {share} to green, and nobody left a marker")).remedy(
+                    "\"kongferry cutover adopt --from-provider\" goes on from there, \"rollback\" goes back.",
+                )
+            }
             None => not_as_written(self.seen),
         }
     }
@@ -278,9 +314,18 @@ impl Scene<'_> {
 
 /// The refusal of whoever comes second.
 fn under_way(marker: &Marker) -> Error {
-    Error::refused(format!("a cutover is under way: {} began it at {}", marker.owner, time(marker.started_at)))
-        .detail(format!("{}, {} to green, last written at {}", marker.state, marker.share, time(marker.written_at)))
-        .remedy("See \"kongferry cutover status\"; go on with \"resume\", back with \"rollback\".")
+    Error::refused(format!(
+        "a cutover is under way: {} began it at {}",
+        marker.owner,
+        time(marker.started_at)
+    ))
+    .detail(format!(
+        "{}, {} to green, last written at {}",
+        marker.state,
+        marker.share,
+        time(marker.written_at)
+    ))
+    .remedy("See \"kongferry cutover status\"; go on with \"resume\", back with \"rollback\".")
 }
 
 fn not_as_written(seen: &Observed) -> Error {

@@ -54,9 +54,16 @@ pub fn differences(report: &Report) -> String {
         .filter(|table| table.writer == Writer::Admin)
         .filter_map(|table| {
             let counts = &table.counts;
-            let parts = [(counts.missing, "only on blue"), (counts.extra, "only on green"), (counts.different, "different")];
-            let parts: Vec<String> =
-                parts.iter().filter(|(rows, _)| *rows > 0).map(|(rows, what)| format!("{rows} {what}")).collect();
+            let parts = [
+                (counts.missing, "only on blue"),
+                (counts.extra, "only on green"),
+                (counts.different, "different"),
+            ];
+            let parts: Vec<String> = parts
+                .iter()
+                .filter(|(rows, _)| *rows > 0)
+                .map(|(rows, what)| format!("{rows} {what}"))
+                .collect();
             (!parts.is_empty()).then(|| format!("{} {}", table.table, parts.join(" and ")))
         })
         .collect();
@@ -111,7 +118,10 @@ impl Inner {
         match Box::pin(databases.compare()).await {
             Ok(report) if report.clean => Drift::None,
             Ok(report) => Drift::Changed(format!("blue and green differ: {}", differences(&report))),
-            Err(error) => Drift::Unknown(format!("blue and green cannot be compared: {}", super::gates::because(&error))),
+            Err(error) => Drift::Unknown(format!(
+                "blue and green cannot be compared: {}",
+                super::gates::because(&error)
+            )),
         }
     }
 

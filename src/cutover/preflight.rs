@@ -2,6 +2,8 @@
 //!
 //! Nothing here changes what clients see. One write is made, if asked for: the one that writes what is there.
 
+#![expect(clippy::indexing_slicing, reason = "only JSON is indexed, which answers null for what it lacks")]
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -91,7 +93,10 @@ impl Preflight<'_> {
             ok(format!("{}: TTL {now} s{lower}", record.key))
         });
         let neighbours = self.seen.records.iter().flat_map(|record| {
-            record.neighbours.iter().map(|beside| stays_behind(&record.key.to_string(), &beside.rtype, &beside.text))
+            record
+                .neighbours
+                .iter()
+                .map(|beside| stays_behind(&record.key.to_string(), &beside.rtype, &beside.text))
         });
         records.chain(neighbours).collect()
     }
@@ -149,7 +154,8 @@ impl Preflight<'_> {
                 .any(|other| other.key.name == record.key.name && other.key.rtype.as_str() == rtype)
         };
         let known = self.seen.record(&record.key).map(|seen| seen.neighbours.as_slice()).unwrap_or_default();
-        let new = found.iter().filter(|one| !moved(&one.rtype) && !known.iter().any(|k| k.rtype == one.rtype));
+        let new =
+            found.iter().filter(|one| !moved(&one.rtype) && !known.iter().any(|k| k.rtype == one.rtype));
         // An alias of a CNAME answers with addresses too.
         let of_cname = |rtype: &str| record.key.rtype == RecordType::Cname && rtype != "HTTPS";
         new.filter(|one| !of_cname(&one.rtype))
@@ -199,12 +205,14 @@ impl Preflight<'_> {
             let measured = self.meters.gate(at, Share::BLUE, None).await;
             found.push(match measured.verdict {
                 Verdict::Pass => ok(format!("gate {}: {}", gate.name, measured.line())),
-                Verdict::Fail => {
-                    stop(format!("gate {} fails already: {}", gate.name, measured.line()), "Mend green first, or the gate.")
-                }
-                Verdict::Inconclusive => {
-                    stop(format!("gate {} cannot be judged: {}", gate.name, measured.line()), "Mend the gate.")
-                }
+                Verdict::Fail => stop(
+                    format!("gate {} fails already: {}", gate.name, measured.line()),
+                    "Mend green first, or the gate.",
+                ),
+                Verdict::Inconclusive => stop(
+                    format!("gate {} cannot be judged: {}", gate.name, measured.line()),
+                    "Mend the gate.",
+                ),
             });
         }
         found
@@ -218,7 +226,10 @@ impl Preflight<'_> {
             )];
         };
         if !self.config.settings.preflight.verify {
-            return vec![warn("blue and green were not compared: preflight.verify is false", "Run \"kongferry verify\".")];
+            return vec![warn(
+                "blue and green were not compared: preflight.verify is false",
+                "Run \"kongferry verify\".",
+            )];
         }
         match Box::pin(databases.compare()).await {
             Ok(report) => self.judge(&report),
@@ -285,10 +296,17 @@ impl Preflight<'_> {
         let mut found = Vec::new();
         match admin.get("/").await {
             Ok(root) => found.extend(plugins(&root)),
-            Err(why) => return vec![stop(format!("green's Admin API: {why}"), "Correct green_admin, or start green.")],
+            Err(why) => {
+                return vec![stop(
+                    format!("green's Admin API: {why}"),
+                    "Correct green_admin, or start green.",
+                )];
+            }
         }
         found.push(match admin.get("/status").await {
-            Ok(status) if status["database"]["reachable"] == Value::Bool(true) => ok("green reaches its database"),
+            Ok(status) if status["database"]["reachable"] == Value::Bool(true) => {
+                ok("green reaches its database")
+            }
             Ok(_) => stop("green does not reach its database", "Look at Kong's log on green."),
             Err(why) => stop(format!("green's status: {why}"), "Look at Kong's log on green."),
         });
@@ -302,7 +320,9 @@ impl Preflight<'_> {
 
 fn stays_behind(key: &str, rtype: &str, text: &str) -> Finding {
     warn(
-        format!("{key} has {rtype} ({text}) beside it, which is not moved: clients that prefer it stay where they are"),
+        format!(
+            "{key} has {rtype} ({text}) beside it, which is not moved: clients that prefer it stay where they are"
+        ),
         "Add it as another [[record]], or remove it and wait for its TTL.",
     )
 }
@@ -345,7 +365,8 @@ fn plugins(root: &Value) -> Vec<Finding> {
         Value::Array(list) => list.iter().any(|one| one == name),
         _ => false,
     };
-    let used = root["plugins"]["enabled_in_cluster"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let used =
+        root["plugins"]["enabled_in_cluster"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let missing: Vec<&str> = used.filter(|name| !is_there(name)).collect();
     if missing.is_empty() {
         return vec![ok(format!("Kong {version} on green has loaded every plugin that is in use"))];
@@ -417,7 +438,10 @@ impl Admin {
             (0, ..) => Vec::new(),
             (many, 1, true) => vec![ok(format!("{many} data plane(s) have the same configuration"))],
             (_, _, false) => {
-                vec![stop(format!("data planes are not in sync: {}", unsynced.join(", ")), "Look at their logs.")]
+                vec![stop(
+                    format!("data planes are not in sync: {}", unsynced.join(", ")),
+                    "Look at their logs.",
+                )]
             }
             (_, hashes, true) => vec![stop(
                 format!("the data planes have {hashes} different configurations"),
@@ -436,7 +460,10 @@ impl Admin {
         let prometheus: Vec<&Value> =
             plugins.filter(|plugin| plugin["name"] == "prometheus" && plugin["enabled"] != false).collect();
         if prometheus.is_empty() {
-            return vec![stop("the prometheus plugin is not on on green", "Enable it, with status_code_metrics and latency_metrics.")];
+            return vec![stop(
+                "the prometheus plugin is not on on green",
+                "Enable it, with status_code_metrics and latency_metrics.",
+            )];
         }
         let off: Vec<&str> = ["status_code_metrics", "latency_metrics"]
             .into_iter()
@@ -446,7 +473,10 @@ impl Admin {
             return vec![ok("the prometheus plugin on green exports status codes and latencies")];
         }
         vec![stop(
-            format!("the prometheus plugin on green has {} off: gates on them would have no data", off.join(" and ")),
+            format!(
+                "the prometheus plugin on green has {} off: gates on them would have no data",
+                off.join(" and ")
+            ),
             "Set them to true on green (Kong 2.8 on blue exports them always).",
         )]
     }

@@ -38,7 +38,8 @@ impl Inner {
     async fn survey(&self, share: Share, queries: u32) -> Survey {
         let config = QueryConfig { count: queries, ..self.config.clone() };
         let all = self.target.records().iter().map(|record| query::survey(&self.servers, record, &config));
-        let surveys: Vec<query::Survey> = futures::future::join_all(all).await.into_iter().flatten().collect();
+        let surveys: Vec<query::Survey> =
+            futures::future::join_all(all).await.into_iter().flatten().collect();
         let (blue, green) = surveys.iter().fold((0, 0), |(b, g), one| (b + one.blue, g + one.green));
         let share_of_green = (blue + green > 0).then(|| f64::from(green) / f64::from(blue + green));
         Survey { answers: self.judge(share, &surveys), green: share_of_green }

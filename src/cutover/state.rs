@@ -129,7 +129,9 @@ impl Phase {
                 let share = steps.get(index).map(|step| step.share).unwrap_or_default();
                 format!("step {} of {} ({share}), {stage}", index + 1, steps.len())
             }
-            Goal::Back if stage == Stage::Baking => "rolling back, waiting for green to fall still".to_owned(),
+            Goal::Back if stage == Stage::Baking => {
+                "rolling back, waiting for green to fall still".to_owned()
+            }
             Goal::Back => format!("rolling back, {stage}"),
             Goal::Finish => format!("finishing, {stage}"),
         }

@@ -110,14 +110,20 @@ pub fn seconds(duration: Duration) -> f64 {
 pub fn exposition(snapshot: &Snapshot) -> String {
     let mut text = String::new();
     let mut metric = |name: &str, help: &str, samples: &[(String, f64)]| {
-        text.push_str(&format!("# HELP kongferry_cutover_{name} {help}\n# TYPE kongferry_cutover_{name} gauge\n"));
+        text.push_str(&format!(
+            "# HELP kongferry_cutover_{name} {help}\n# TYPE kongferry_cutover_{name} gauge\n"
+        ));
         for (labels, value) in samples {
             text.push_str(&format!("kongferry_cutover_{name}{labels} {value}\n"));
         }
     };
     let plain = |value: f64| vec![(String::new(), value)];
     let flag = |on: bool| if on { 1.0 } else { 0.0 };
-    metric("share_ratio", "Green's share of new resolutions at the provider.", &plain(snapshot.share.weight.fraction()));
+    metric(
+        "share_ratio",
+        "Green's share of new resolutions at the provider.",
+        &plain(snapshot.share.weight.fraction()),
+    );
     let measured = [("queries", snapshot.share.by_queries), ("counters", snapshot.share.by_counters)];
     let measured: Vec<(String, f64)> = measured
         .into_iter()
@@ -127,8 +133,16 @@ pub fn exposition(snapshot: &Snapshot) -> String {
     metric("state", "1 for the state it is in.", &[(format!("{{state=\"{}\"}}", snapshot.state), 1.0)]);
     metric("paused", "Whether it is paused.", &plain(flag(snapshot.paused.is_some())));
     let step = snapshot.step.map_or(0, |step| step + 1);
-    metric("step", "The step it is in, from 1; 0 outside of steps.", &plain(u32::try_from(step).unwrap_or(0).into()));
-    metric("steps", "How many steps there are.", &plain(u32::try_from(snapshot.steps.len()).unwrap_or(0).into()));
+    metric(
+        "step",
+        "The step it is in, from 1; 0 outside of steps.",
+        &plain(u32::try_from(step).unwrap_or(0).into()),
+    );
+    metric(
+        "steps",
+        "How many steps there are.",
+        &plain(u32::try_from(snapshot.steps.len()).unwrap_or(0).into()),
+    );
     let left = snapshot.seconds_left.map(plain).unwrap_or_default();
     metric("stage_seconds_left", "Seconds until the present stage ends if all goes well.", &left);
     let gates: Vec<(String, f64)> = snapshot

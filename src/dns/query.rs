@@ -328,10 +328,8 @@ async fn survey_one(server: &NameServer, record: &Record, sides: &Sides, config:
     };
     let rtype = wire::wire_type(record.key.rtype);
     let mut answers = stream::iter(0..config.count)
-        .map(|number| {
-            let asker = &askers[number as usize % askers.len()];
-            asker.ask(&record.key.name, rtype)
-        })
+        .zip(stream::iter(askers.into_iter().cycle()))
+        .map(|(_, asker)| async move { asker.ask(&record.key.name, rtype).await })
         .buffer_unordered(CONCURRENT);
     let mut wrong: BTreeMap<Wrong, (u32, String)> = BTreeMap::new();
     while let Some(answer) = answers.next().await {

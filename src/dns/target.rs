@@ -240,7 +240,7 @@ impl Target {
             if !key.name.is_in(&zone) {
                 return Err(Error::usage(format!("{key} does not lie in the zone {zone}")));
             }
-            for other in records[..position].iter().map(|other| &other.key) {
+            for other in records.iter().take(position).map(|other| &other.key) {
                 if other == key {
                     return Err(Error::usage(format!("{key} is given twice")));
                 }

@@ -308,7 +308,8 @@ impl Checks<'_> {
     /// Where the row that a reference leads to may be: staged, or on green and staying as it is. One condition each, so
     /// that lacking all of them is a row of anti-joins.
     fn has_parent(&self, foreign: &ForeignKey, joined: &str) -> Vec<String> {
-        let exists = |table: &str, stays: &str| format!("exists (select from {table} p where {joined}{stays})");
+        let exists =
+            |table: &str, stays: &str| format!("exists (select from {table} p where {joined}{stays})");
         let staged = || exists(&self.stage.table(&foreign.parent), "");
         let on_green = |stays: &str| exists(&self.stage.kong_table(&foreign.parent), stays);
         match (self.plan.table(&foreign.parent), &self.gone) {
@@ -523,7 +524,8 @@ async fn duplicates(
     standing: &str,
 ) -> sqlx::Result<u64> {
     let (parts, covered) = (index.expressions.join(", "), covered(index));
-    let groups = "select count(*) from (select from {stage} where {covered} group by {parts} having count(*) > 1) g";
+    let groups =
+        "select count(*) from (select from {stage} where {covered} group by {parts} having count(*) > 1) g";
     if place.count(tx, groups, &[("parts", &parts), ("covered", &covered)]).await? == 0 {
         return Ok(0);
     }

@@ -69,8 +69,7 @@ impl FirstLoad<'_> {
     async fn first_rows(&self, tx: &mut PgConnection) -> Result<Option<String>> {
         let has_triggers =
             |name: &String| self.catalog.tables.get(name).is_some_and(|table| !table.triggers.is_empty());
-        let must_be_empty =
-            |plan: &&TablePlan| plan.writer == Writer::Traffic || has_triggers(&plan.table);
+        let must_be_empty = |plan: &&TablePlan| plan.writer == Writer::Traffic || has_triggers(&plan.table);
         for name in self.plan.moved.iter().filter(must_be_empty).map(|plan| &plan.table) {
             let sql = fill("select exists (select from {table})", &[("table", &self.stage.kong_table(name))]);
             let what = format!("cannot look into green's table \"{name}\"");

@@ -266,8 +266,7 @@ impl Loader {
         let plan = self.table(part.table)?;
         let mut counts = Loaded::default();
         let mut converted = Converted::default();
-        let mut page =
-            self.blue.page(&part.reader, part.range, PagingState::start(), part.rows).await?;
+        let mut page = self.blue.page(&part.reader, part.range, PagingState::start(), part.rows).await?;
         loop {
             let coming = page.next.clone().map(|from| {
                 let (loader, reader, range, rows) =

@@ -104,7 +104,7 @@ pub async fn compare(
         blue: blue.clone(),
         green,
         observer,
-        parallel: crate::migrate::parallel(),
+        parallel: blue.parallel(),
         workspace: names.workspace_column.as_deref(),
         cache_key: names.cache_key_column.as_deref(),
         share: options.share,

@@ -7,8 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use kongferry::cutover::clock::{Clock, SimulatedClock};
 use kongferry::dns::{
-    Arm, Caps, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, Exclusion, Finding, Form,
-    Guard, Observed, ObservedRecord, Progress, RecordState, Request, Share, Target, Ticket, Ttl, Weights,
+    Arm, Caps, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, Exclusion,
+    Finding, Form, Guard, Observed, ObservedRecord, Progress, RecordState, Request, Share, Target, Ticket,
+    Ttl, Weights,
 };
 
 /// What goes wrong with one request.
@@ -220,11 +221,14 @@ impl DnsProvider for Memory {
         let ttl = |record: &ObservedRecord| match &desired.ttl {
             Ttl::AsFound => record.ttl,
             Ttl::All(ttl) => Some(*ttl),
-            Ttl::Each(list) => list.iter().find(|one| one.key == record.key).map(|one| one.ttl).or(record.ttl),
+            Ttl::Each(list) => {
+                list.iter().find(|one| one.key == record.key).map(|one| one.ttl).or(record.ttl)
+            }
         };
         let records = before.records.iter();
-        let records =
-            records.map(|record| ObservedRecord { state: state.clone(), ttl: ttl(record), ..record.clone() }).collect();
+        let records = records
+            .map(|record| ObservedRecord { state: state.clone(), ttl: ttl(record), ..record.clone() })
+            .collect();
         Ok(Change {
             id: String::new(),
             target: target.clone(),

@@ -122,8 +122,9 @@ impl World {
         let scripts = Scripts {
             gates: Mutex::new(Arc::new(|_, _, _| passing())),
             answers: Mutex::new(Arc::new(|_, _| Answers::Right)),
-            traffic: Mutex::new(Arc::new(|share, _| {
-                Traffic { blue: Some(100.0 * (1.0 - share.fraction())), green: Some(100.0 * share.fraction()) }
+            traffic: Mutex::new(Arc::new(|share, _| Traffic {
+                blue: Some(100.0 * (1.0 - share.fraction())),
+                green: Some(100.0 * share.fraction()),
             })),
             drift: Mutex::new(Drift::None),
             hook: Mutex::new(Arc::new(|_| None)),
@@ -134,7 +135,9 @@ impl World {
             clock,
             provider,
             scripts: Arc::new(scripts),
-            config: Arc::new(CutoverConfig::parse(config, Path::new("cutover.toml")).expect("a configuration")),
+            config: Arc::new(
+                CutoverConfig::parse(config, Path::new("cutover.toml")).expect("a configuration"),
+            ),
             entries: Arc::default(),
             owner: "anna@elsewhere/1".to_owned(),
         }
@@ -223,7 +226,8 @@ impl World {
             outside: Arc::new(self.clone()),
         };
         let journal = Box::new(MemoryJournal(self.entries.clone()));
-        let engine = Engine::new(self.config.target.clone(), ports, opening.identity, opening.machine, journal);
+        let engine =
+            Engine::new(self.config.target.clone(), ports, opening.identity, opening.machine, journal);
         Running { speaker: engine.speaker(), shown: engine.watch(), engine, clock: self.clock.clone() }
     }
 
@@ -270,7 +274,8 @@ impl Running {
     where
         F: Future<Output = ()>,
     {
-        let operator = operator(Operator { speaker: self.speaker, shown: self.shown, clock: self.clock.clone() });
+        let operator =
+            operator(Operator { speaker: self.speaker, shown: self.shown, clock: self.clock.clone() });
         let both = async { tokio::join!(self.engine.run(), operator).0 };
         self.clock.run(both, LONG * 10).expect("an end")
     }
@@ -349,14 +354,16 @@ impl Measure for World {
     }
 
     fn traffic(&self) -> Option<BoxFuture<'static, Traffic>> {
-        let (script, clock, provider) = (lock(&self.scripts.traffic).clone(), self.clock.clone(), self.provider.clone());
+        let (script, clock, provider) =
+            (lock(&self.scripts.traffic).clone(), self.clock.clone(), self.provider.clone());
         Some(Box::pin(async move { script(provider.held().share().unwrap_or_default(), clock.now()) }))
     }
 }
 
 impl NameServers for World {
     fn survey(&self, share: Share, _: u32) -> BoxFuture<'static, Survey> {
-        let (script, clock, provider) = (lock(&self.scripts.answers).clone(), self.clock.clone(), self.provider.clone());
+        let (script, clock, provider) =
+            (lock(&self.scripts.answers).clone(), self.clock.clone(), self.provider.clone());
         Box::pin(async move {
             clock.until(clock.now() + Duration::from_millis(50)).await;
             let held = provider.held().share();
@@ -393,8 +400,12 @@ pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// The shares that stood at the provider, without repetitions.
 pub fn path(world: &World) -> Vec<String> {
-    let mut shares: Vec<String> =
-        world.provider.shares().iter().map(|share| share.map_or("?".to_owned(), |share| share.to_string())).collect();
+    let mut shares: Vec<String> = world
+        .provider
+        .shares()
+        .iter()
+        .map(|share| share.map_or("?".to_owned(), |share| share.to_string()))
+        .collect();
     shares.dedup();
     shares
 }

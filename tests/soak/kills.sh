@@ -4,15 +4,16 @@
 # rows, half hit incremental runs that undo 20,000 changes made by hand on green. Prints where the kills hit.
 #
 #   KILLS=60  how many    CONSUMERS=50000  a quarter of the rows    VERIFY=1  after every so many kills
+#   BIN=FOLDER  programs that are built already
 set -euo pipefail
 
 kills=${KILLS:-60}
 consumers=${CONSUMERS:-50000}
 verify=${VERIFY:-1}
 root=$(cd "$(dirname "$0")/../.." && pwd)
-bin=${CARGO_TARGET_DIR:-$root/target}/release
+bin=${BIN:-${CARGO_TARGET_DIR:-$root/target}/release}
 
-(cd "$root" && cargo build --release --workspace)
+[ -n "${BIN:-}" ] || (cd "$root" && cargo build --release --workspace)
 home=$(mktemp -d "${TMPDIR:-/tmp}/kongferry-kills.XXXXXX")
 lab=
 
@@ -81,11 +82,11 @@ by_hand() {
         select gen_random_uuid(), ws_id, id, 'by hand ' || id from consumers where ascii(right(id::text, 1)) % 8 = 1" > /dev/null
 }
 
-migrate() { "$bin/kongferry" migrate --yes --accept-rejects --rejects-file rejects.jsonl --format json "$@"; }
+migrate=(--yes --accept-rejects --rejects-file rejects.jsonl --format json)
 
 finish() {
     local code=0
-    migrate "$@" > after.json 2> after.err || code=$?
+    "$bin/kongferry" migrate "${migrate[@]}" "$@" > after.json 2> after.err || code=$?
     [ "$code" -eq 3 ] || { cat after.err >&2; fail "the run after the kill ended with $code"; }
 }
 
@@ -93,7 +94,6 @@ begin_anew
 finish
 complete=$(fingerprint)
 
-places=(loading staged checked applied inspected marking)
 declare -A hit
 for ((kill = 1; kill <= kills; kill++)); do
     more=()
@@ -114,7 +114,8 @@ for ((kill = 1; kill <= kills; kill++)); do
         [ "${hit[$one]:-0}" -ge "${hit[$place]:-0}" ] || place=$one
     done
     rm -f phase
-    KONGFERRY_PHASE_FILE=$home/phase migrate "${more[@]}" > killed.json 2> killed.err &
+    # exec: the process to be killed is the program, not a shell around it.
+    (export KONGFERRY_PHASE_FILE=$home/phase && exec "$bin/kongferry" migrate "${migrate[@]}" "${more[@]}") > killed.json 2> killed.err &
     run=$!
     while [ "$(cat phase 2>/dev/null || true)" != "$place" ]; do
         kill -0 "$run" 2>/dev/null || break
@@ -130,6 +131,7 @@ for ((kill = 1; kill <= kills; kill++)); do
     at=$(cat phase)
     hit[$at]=$((${hit[$at]:-0} + 1))
     # The server may still be busy with what it was told last.
+    kill -0 "$lab" 2>/dev/null || fail "the servers are gone"
     while [ "$(psql_green "select count(*) from pg_stat_activity where datname = 'victim' and application_name like 'kongferry %'")" != 0 ]; do
         sleep 0.1
     done

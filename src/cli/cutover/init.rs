@@ -52,7 +52,8 @@ pub async fn run(args: &InitArgs) -> Result<u8> {
     };
     let provider = PROVIDERS.iter().find(|(kind, _)| *kind == args.provider).ok_or_else(|| {
         let kinds: Vec<&str> = PROVIDERS.iter().map(|(kind, _)| *kind).collect();
-        Error::usage(format!("there is no provider \"{}\"", args.provider)).remedy(format!("It is one of {}.", kinds.join(", ")))
+        Error::usage(format!("there is no provider \"{}\"", args.provider))
+            .remedy(format!("It is one of {}.", kinds.join(", ")))
     })?;
     let records = records(&zone, &names, &args.name_server).await;
     let text = written(&zone, &args.name_server, provider.1, &records);
@@ -94,7 +95,11 @@ fn record(name: &DomainName, rtype: &str, values: &str, ttl: u32) -> String {
 
 fn written(zone: &DomainName, servers: &[String], provider: &str, records: &str) -> String {
     let quoted: Vec<String> = servers.iter().map(|server| format!("\"{server}\"")).collect();
-    let query = if servers.is_empty() { String::new() } else { format!("\n[query]\nname_servers = [{}]\n", quoted.join(", ")) };
+    let query = if servers.is_empty() {
+        String::new()
+    } else {
+        format!("\n[query]\nname_servers = [{}]\n", quoted.join(", "))
+    };
     include_str!("init/cutover.toml")
         .replace("{zone}", zone.without_dot())
         .replace("{query}", &query)
@@ -108,8 +113,15 @@ fn write_new(file: &std::path::Path, text: &str) -> Result<()> {
     use std::io::Write;
     let cannot = |e: std::io::Error| {
         let there = e.kind() == std::io::ErrorKind::AlreadyExists;
-        let error = Error::new(if there { Kind::Usage } else { Kind::Io }, format!("cannot write {}", file.display()));
-        if there { error.remedy("It is there already; name another one with --file.") } else { error.source(e) }
+        let error = Error::new(
+            if there { Kind::Usage } else { Kind::Io },
+            format!("cannot write {}", file.display()),
+        );
+        if there {
+            error.remedy("It is there already; name another one with --file.")
+        } else {
+            error.source(e)
+        }
     };
     let mut written = std::fs::OpenOptions::new().write(true).create_new(true).open(file).map_err(cannot)?;
     written.write_all(text.as_bytes()).map_err(cannot)
@@ -129,14 +141,16 @@ mod tests {
         for (kind, provider) in PROVIDERS {
             let text = written(&zone, &["127.0.0.1:5310".to_owned()], provider, &record);
             let filled = text.replace("green = [\"TODO\"]", "green = [\"192.0.2.2\"]");
-            CutoverConfig::parse(&filled, Path::new("cutover.toml")).unwrap_or_else(|error| panic!("{kind}: {error}"));
+            CutoverConfig::parse(&filled, Path::new("cutover.toml"))
+                .unwrap_or_else(|error| panic!("{kind}: {error}"));
             // Every line that is only commented out must be right as well.
             let all: String = filled
                 .lines()
                 .map(|line| line.strip_prefix("#~ ").unwrap_or(line))
                 .collect::<Vec<_>>()
                 .join("\n");
-            CutoverConfig::parse(&all, Path::new("cutover.toml")).unwrap_or_else(|error| panic!("{kind}: {error}"));
+            CutoverConfig::parse(&all, Path::new("cutover.toml"))
+                .unwrap_or_else(|error| panic!("{kind}: {error}"));
         }
     }
 }

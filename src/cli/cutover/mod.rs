@@ -76,7 +76,9 @@ impl CutoverArgs {
             CutoverCommand::Start(args) => &args.watch.place,
             CutoverCommand::Status(args) => &args.place,
             CutoverCommand::Pause(args) => &args.place,
-            CutoverCommand::Resume(args) | CutoverCommand::Retry(args) | CutoverCommand::Undo(args) => &args.watch.place,
+            CutoverCommand::Resume(args) | CutoverCommand::Retry(args) | CutoverCommand::Undo(args) => {
+                &args.watch.place
+            }
             CutoverCommand::Promote(args) => &args.place,
             CutoverCommand::Rollback(args) => &args.place,
             CutoverCommand::Finish(args) => &args.watch.place,
@@ -195,7 +197,12 @@ impl Site {
     }
 
     /// The world for the engine.
-    pub fn ports(&self, servers: Vec<NameServer>, meters: Meters, databases: Option<Databases>) -> Result<Ports> {
+    pub fn ports(
+        &self,
+        servers: Vec<NameServer>,
+        meters: Meters,
+        databases: Option<Databases>,
+    ) -> Result<Ports> {
         let settings = &self.config.settings;
         let databases = databases.filter(|_| settings.preflight.drift);
         let sticky = self.provider.caps().sticky;

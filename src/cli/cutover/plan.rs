@@ -69,7 +69,12 @@ async fn look(site: &Site, args: &PlanArgs, seen: &Observed) -> Result<Vec<Findi
 }
 
 /// Each write planned from what the one before would leave, and the way back from the middle of them.
-fn work_out(site: &Site, seen: &Observed, ttl: u32, originals: &[OriginalTtl]) -> Result<(Vec<Planned>, Change)> {
+fn work_out(
+    site: &Site,
+    seen: &Observed,
+    ttl: u32,
+    originals: &[OriginalTtl],
+) -> Result<(Vec<Planned>, Change)> {
     let (run, now) = (Uuid::nil(), site.who.wall);
     let marker = |generation: u64, state: &str, step: usize, share: Share| Marker {
         run,
@@ -90,8 +95,10 @@ fn work_out(site: &Site, seen: &Observed, ttl: u32, originals: &[OriginalTtl]) -
         marker: Some(marker),
         guard,
     };
-    let mut wanted =
-        vec![(format!("TTL {ttl} s, still all to blue"), split(Share::BLUE, marker(1, LOWERED, 0, Share::BLUE), Guard::Unchanged))];
+    let mut wanted = vec![(
+        format!("TTL {ttl} s, still all to blue"),
+        split(Share::BLUE, marker(1, LOWERED, 0, Share::BLUE), Guard::Unchanged),
+    )];
     for (at, step) in site.config.steps.iter().enumerate() {
         let bake = if step.bake.is_zero() { String::new() } else { format!(", watched for {}", step.bake) };
         let what = format!("step {}: {} to green{bake}", at + 1, step.share);

@@ -13,8 +13,8 @@ use super::{DatabaseArgs, PlaceArgs, Site, speak};
 use crate::cutover::control::{self, Control};
 use crate::cutover::engine::{Ended, Engine, Order};
 use crate::cutover::exporter::Exporter;
-use crate::cutover::gates::config::Metrics;
 use crate::cutover::gates::Meters;
+use crate::cutover::gates::config::Metrics;
 use crate::cutover::journal::FileJournal;
 use crate::cutover::open::Opening;
 use crate::cutover::preflight::Preflight;
@@ -224,7 +224,9 @@ pub async fn adopt(args: &AdoptArgs) -> Result<u8> {
 pub async fn finish(args: &FinishArgs) -> Result<u8> {
     let watch = &args.watch;
     let site = Site::open(&watch.place).await?;
-    if let Some(code) = speak::tell_running(&site, &watch.place, Command::Finish { force: args.force }).await? {
+    if let Some(code) =
+        speak::tell_running(&site, &watch.place, Command::Finish { force: args.force }).await?
+    {
         return Ok(code);
     }
     let (seen, entries) = (site.read().await?, site.entries());
@@ -290,7 +292,9 @@ pub async fn unlock(args: &UnlockArgs) -> Result<u8> {
     site.provider.apply(&change).await?;
     match args.place.common.format {
         Format::Json => text::print_json(&json!({ "outcome": "unlocked", "was": held })),
-        Format::Text => anstream::println!("Unlocked. It was held by {held}; that process stops by itself if it still lives."),
+        Format::Text => anstream::println!(
+            "Unlocked. It was held by {held}; that process stops by itself if it still lives."
+        ),
     }
     Ok(0)
 }
@@ -387,25 +391,39 @@ fn finish_up(
     match ended {
         Ended::In(Phase::RolledBack) => {
             anstream::println!("\n{BAD}Rolled back.{BAD:#} {}", wrapped(&why, 13, 2));
-            anstream::println!("  New resolutions go to blue. Connections that were open before may stay on green until they are closed.");
-            anstream::println!("  Next: find the cause, then \"kongferry cutover retry\"; or \"kongferry cutover finish\" restores the old TTL.");
+            anstream::println!(
+                "  New resolutions go to blue. Connections that were open before may stay on green until they are closed."
+            );
+            anstream::println!(
+                "  Next: find the cause, then \"kongferry cutover retry\"; or \"kongferry cutover finish\" restores the old TTL."
+            );
         }
         Ended::In(Phase::Finished) if share == crate::dns::Share::GREEN => {
-            anstream::println!("\n{GOOD}Finished.{GOOD:#} The records are green's, with the TTL that they shall keep. Blue can be taken down.");
+            anstream::println!(
+                "\n{GOOD}Finished.{GOOD:#} The records are green's, with the TTL that they shall keep. Blue can be taken down."
+            );
         }
         Ended::In(Phase::Finished) => {
             anstream::println!("\n{GOOD}Finished.{GOOD:#} The records are blue's as before the cutover.");
         }
         Ended::In(_) => {
-            anstream::println!("\n{GOOD}Drained.{GOOD:#} All new resolutions go to green, and blue is still.");
-            anstream::println!("  Next: {BOLD}kongferry cutover finish{BOLD:#} restores the TTL; until then {back} goes back.");
+            anstream::println!(
+                "\n{GOOD}Drained.{GOOD:#} All new resolutions go to green, and blue is still."
+            );
+            anstream::println!(
+                "  Next: {BOLD}kongferry cutover finish{BOLD:#} restores the TTL; until then {back} goes back."
+            );
         }
         Ended::Left => {
-            anstream::println!("\n{WARN}Left.{WARN:#} The records send {share} to green, and nobody watches them.");
+            anstream::println!(
+                "\n{WARN}Left.{WARN:#} The records send {share} to green, and nobody watches them."
+            );
             anstream::println!("  On: kongferry cutover resume   Back: {back}");
         }
         Ended::TakenOver(by) => {
-            anstream::println!("\n{WARN}Taken over.{WARN:#} {by}; this process stops and has changed nothing since.");
+            anstream::println!(
+                "\n{WARN}Taken over.{WARN:#} {by}; this process stops and has changed nothing since."
+            );
         }
     }
     Ok(code)

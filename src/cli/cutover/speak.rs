@@ -60,7 +60,8 @@ pub async fn pause(args: &SpeakArgs) -> Result<u8> {
 pub async fn promote(args: &PromoteArgs) -> Result<u8> {
     let site = Site::open(&args.place).await?;
     if args.full && !args.yes {
-        return Err(Error::usage("promote --full sends everything to green at once").remedy("Add --yes if you mean it."));
+        return Err(Error::usage("promote --full sends everything to green at once")
+            .remedy("Add --yes if you mean it."));
     }
     tell_running(&site, &args.place, Command::Promote { full: args.full }).await?.ok_or_else(nobody)
 }
@@ -79,7 +80,9 @@ pub async fn tell_running(site: &Site, place: &PlaceArgs, command: Command) -> R
     match said {
         Ok(sentence) => {
             match place.common.format {
-                Format::Json => text::print_json(&json!({ "outcome": "told", "command": word, "now": sentence })),
+                Format::Json => {
+                    text::print_json(&json!({ "outcome": "told", "command": word, "now": sentence }))
+                }
                 Format::Text => anstream::println!("Told: {word}. Now: {sentence}."),
             }
             Ok(Some(0))
@@ -196,14 +199,20 @@ pub fn from_provider(site: &Site, seen: &Observed) -> Snapshot {
     }
 }
 
-fn phase_of(seen: &Observed, journaled: Option<Phase>, config: &crate::cutover::config::CutoverConfig) -> Phase {
+fn phase_of(
+    seen: &Observed,
+    journaled: Option<Phase>,
+    config: &crate::cutover::config::CutoverConfig,
+) -> Phase {
     let Some(marker) = &seen.marker else {
         return if seen.share() == Some(Share::GREEN) { Phase::Finished } else { Phase::Ready };
     };
     match marker.state.as_str() {
         ROLLED_BACK => Phase::RolledBack,
         LOWERED => Phase::Moving { goal: Goal::Lower, stage: Stage::Baking },
-        STEP if marker.share == Share::GREEN && matches!(journaled, Some(Phase::Draining | Phase::Drained)) => {
+        STEP if marker.share == Share::GREEN
+            && matches!(journaled, Some(Phase::Draining | Phase::Drained)) =>
+        {
             journaled.unwrap_or(Phase::Draining)
         }
         _ => {
@@ -219,6 +228,8 @@ fn print(snapshot: &Snapshot) {
         anstream::println!("{line}");
     }
     if !snapshot.watched && !snapshot.phase.is_over() && snapshot.state != "not_started" {
-        anstream::println!("\n{WARN}note:{WARN:#} nobody on this machine watches it; {BOLD}kongferry cutover resume{BOLD:#} goes on.");
+        anstream::println!(
+            "\n{WARN}note:{WARN:#} nobody on this machine watches it; {BOLD}kongferry cutover resume{BOLD:#} goes on."
+        );
     }
 }

@@ -56,7 +56,8 @@ impl Screen {
 
 /// Shows a running engine until it ends, and takes Ctrl-C.
 pub async fn show(screen: Screen, mut shown: Shown, speaker: mpsc::Sender<Order>, me: String) {
-    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
         return;
     };
     let mut painter = Painter::new(screen);
@@ -106,7 +107,9 @@ async fn ask(
         return false;
     }
     let share = shown.borrow().as_ref().map(|shown| shown.share.weight).unwrap_or_default();
-    anstream::eprintln!("\n{BOLD}The records send {share} to green. The cutover goes on while you choose:{BOLD:#}");
+    anstream::eprintln!(
+        "\n{BOLD}The records send {share} to green. The cutover goes on while you choose:{BOLD:#}"
+    );
     anstream::eprintln!("  p  pause here, and go on watching      r  roll back to blue");
     anstream::eprintln!("  l  leave it as it is, stop watching    Enter  go on as before");
     anstream::eprint!("> ");
@@ -202,7 +205,8 @@ impl Painter {
 
     /// The events since the last one that was told.
     fn tell(&mut self, snapshot: &Snapshot) {
-        let known = self.told.as_ref().and_then(|told| snapshot.events.iter().rposition(|event| event == told));
+        let known =
+            self.told.as_ref().and_then(|told| snapshot.events.iter().rposition(|event| event == told));
         for event in snapshot.events.iter().skip(known.map_or(0, |at| at + 1)) {
             anstream::eprintln!("{}", event_line(event));
             self.told = Some(event.clone());
@@ -211,8 +215,14 @@ impl Painter {
 
     /// One line of JSON whenever something but the time has changed.
     fn write(&mut self, snapshot: &Snapshot) {
-        let timeless = Snapshot { seconds_left: None, seconds_in_stage: 0.0, at: chrono::DateTime::default(), ..snapshot.clone() };
-        let key = serde_json::to_string(&(timeless.phase, timeless.paused, timeless.share.weight)).unwrap_or_default();
+        let timeless = Snapshot {
+            seconds_left: None,
+            seconds_in_stage: 0.0,
+            at: chrono::DateTime::default(),
+            ..snapshot.clone()
+        };
+        let key = serde_json::to_string(&(timeless.phase, timeless.paused, timeless.share.weight))
+            .unwrap_or_default();
         if key != self.json {
             self.json = key;
             if let Ok(line) = serde_json::to_string(snapshot) {
@@ -262,7 +272,10 @@ pub fn render(snapshot: &Snapshot, width: usize) -> Vec<String> {
     lines.extend([String::new(), format!("  {BOLD}EVENTS{BOLD:#}")]);
     let last = snapshot.events.iter().rev().take(8).rev();
     lines.extend(last.map(|event| format!("  {}", cut(&event_line(event), width - 2))));
-    lines.extend([String::new(), format!("  {BOLD}TO GO BACK{BOLD:#}  {BOLD}{}{BOLD:#}", snapshot.rollback_command)]);
+    lines.extend([
+        String::new(),
+        format!("  {BOLD}TO GO BACK{BOLD:#}  {BOLD}{}{BOLD:#}", snapshot.rollback_command),
+    ]);
     if let Some(manual) = &snapshot.manual_command {
         lines.push(format!("  {BAD}THE PROVIDER REFUSES US. BY HAND:{BAD:#}"));
         lines.extend(manual.lines().map(|line| format!("    {line}")));
@@ -272,7 +285,11 @@ pub fn render(snapshot: &Snapshot, width: usize) -> Vec<String> {
 
 fn title(snapshot: &Snapshot) -> String {
     let time = snapshot.at.with_timezone(&chrono::Local).format("%H:%M:%S");
-    let owner = if snapshot.owner.is_empty() { String::new() } else { format!("  {DIM}by {}{DIM:#}", snapshot.owner) };
+    let owner = if snapshot.owner.is_empty() {
+        String::new()
+    } else {
+        format!("  {DIM}by {}{DIM:#}", snapshot.owner)
+    };
     format!("{BOLD}CUTOVER  {}{BOLD:#}   {DIM}{time}{DIM:#}{owner}", snapshot.records.join("  "))
 }
 
@@ -320,7 +337,8 @@ fn bar(snapshot: &Snapshot, width: usize) -> String {
     // A share above nothing is never drawn as nothing.
     let exact = snapshot.share.weight.fraction() * room as f64;
     let full = if exact > 0.0 { (exact.round() as usize).max(1) } else { 0 };
-    let left = snapshot.seconds_left.map(|left| format!("  {BOLD}{} left{BOLD:#}", spent(left))).unwrap_or_default();
+    let left =
+        snapshot.seconds_left.map(|left| format!("  {BOLD}{} left{BOLD:#}", spent(left))).unwrap_or_default();
     let (green, blue) = ("█".repeat(full), "░".repeat(room - full));
     format!("  {GOOD}{green}{GOOD:#}{DIM}{blue}{DIM:#}  {}{left}", snapshot.sentence)
 }
@@ -359,7 +377,11 @@ fn gate_line(gate: &GateStatus, name: usize, value: usize, width: usize) -> Stri
     let last = gate.last.as_ref();
     let limit = last.map(|last| last.limit.as_str()).unwrap_or_default();
     let why = last.map(|last| last.why.as_str()).unwrap_or_default();
-    let line = format!("  {style}{mark} {:<name$}  {:<value$}{style:#}  {limit:<12}  {DIM}{why}{DIM:#}", gate.name, value_of(gate));
+    let line = format!(
+        "  {style}{mark} {:<name$}  {:<value$}{style:#}  {limit:<12}  {DIM}{why}{DIM:#}",
+        gate.name,
+        value_of(gate)
+    );
     cut(&line, width)
 }
 
@@ -408,13 +430,31 @@ mod tests {
             seconds_left: Some(740.0),
             seconds_in_stage: 10.0,
             gates: vec![
-                gate("kong-errors", Some(Measurement { why: "blue has 0.1 %".to_owned(), ..Measurement::judged(true, "0.12 %", "≤ 1.1 %") })),
+                gate(
+                    "kong-errors",
+                    Some(Measurement {
+                        why: "blue has 0.1 %".to_owned(),
+                        ..Measurement::judged(true, "0.12 %", "≤ 1.1 %")
+                    }),
+                ),
                 gate("login", Some(Measurement::judged(false, "HTTP 401 in 3 ms", "HTTP 200"))),
-                gate("kong-latency", Some(Measurement::inconclusive("green had 12 of the 100 requests that a judgement needs"))),
+                gate(
+                    "kong-latency",
+                    Some(Measurement::inconclusive(
+                        "green had 12 of the 100 requests that a judgement needs",
+                    )),
+                ),
                 gate("new", None),
             ],
             traffic: Some(Traffic { blue: Some(120.0), green: None }),
-            events: vec![Happened { at, said: Said { level: Level::Info, code: "step".to_owned(), text: "Step 3 of 5: 10 % to green".to_owned() } }],
+            events: vec![Happened {
+                at,
+                said: Said {
+                    level: Level::Info,
+                    code: "step".to_owned(),
+                    text: "Step 3 of 5: 10 % to green".to_owned(),
+                },
+            }],
             owner: "anna@ops-1/42".to_owned(),
             at,
             watched: true,
@@ -424,8 +464,10 @@ mod tests {
     }
 
     fn plain(snapshot: &Snapshot, width: usize) -> String {
-        let lines: Vec<String> =
-            render(snapshot, width).iter().map(|line| console::strip_ansi_codes(line).trim_end().to_owned()).collect();
+        let lines: Vec<String> = render(snapshot, width)
+            .iter()
+            .map(|line| console::strip_ansi_codes(line).trim_end().to_owned())
+            .collect();
         // The clock on the wall is that of whoever runs the test.
         let clock = regex::Regex::new(r"\d\d:\d\d:\d\d").unwrap();
         clock.replace_all(&lines.join("\n"), "HH:MM:SS").into_owned()
@@ -438,7 +480,10 @@ mod tests {
 
     #[test]
     fn a_pause_is_seen_from_afar() {
-        let pause = Pause { code: "gate".to_owned(), reason: "gate login fails: HTTP 401 in 3 ms, must be HTTP 200".to_owned() };
+        let pause = Pause {
+            code: "gate".to_owned(),
+            reason: "gate login fails: HTTP 401 in 3 ms, must be HTTP 200".to_owned(),
+        };
         let paused = Snapshot { paused: Some(pause), seconds_left: None, ..snapshot() };
         assert!(plain(&paused, 100).contains("PAUSED  gate login fails: HTTP 401 in 3 ms"));
     }

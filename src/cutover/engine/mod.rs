@@ -207,8 +207,10 @@ impl Engine {
     }
 
     fn open(&mut self) {
-        let opened =
-            What::Opened { owner: self.identity.owner.clone(), version: env!("CARGO_PKG_VERSION").to_owned() };
+        let opened = What::Opened {
+            owner: self.identity.owner.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
         self.note(opened);
         self.note_phase();
     }
@@ -378,7 +380,10 @@ impl Engine {
     /// Whether the provider should hold what we know of.
     fn is_quiet(&self) -> bool {
         let writing = matches!(self.machine.phase.stage(), Some(Stage::Applying));
-        !writing && self.pending.is_none() && self.overtaken.is_empty() && self.doing.as_ref().is_none_or(|d| !d.sent)
+        !writing
+            && self.pending.is_none()
+            && self.overtaken.is_empty()
+            && self.doing.as_ref().is_none_or(|d| !d.sent)
             && self.identity.generation > 0
     }
 
@@ -453,7 +458,9 @@ impl Engine {
             Command::Finish { force: false } if phase == Phase::Draining => {
                 no("blue has not been still for long enough (--force finishes all the same)")
             }
-            Command::Finish { .. } if !matches!(phase, Phase::Draining | Phase::Drained) => no("it is not at 100 %"),
+            Command::Finish { .. } if !matches!(phase, Phase::Draining | Phase::Drained) => {
+                no("it is not at 100 %")
+            }
             Command::Undo if !matches!(phase, Phase::Draining | Phase::Drained) && phase.step().is_none() => {
                 no("there is no step to take back")
             }
@@ -504,7 +511,9 @@ impl Engine {
         let body = self.hook_body("before_step");
         Box::pin(async move {
             match outside.drift().await {
-                Drift::Changed(text) | Drift::Unknown(text) => return Done::Answered(Event::Stop("drift", text)),
+                Drift::Changed(text) | Drift::Unknown(text) => {
+                    return Done::Answered(Event::Stop("drift", text));
+                }
                 Drift::None | Drift::Unwatched => {}
             }
             for hook in confirm {
@@ -548,7 +557,9 @@ impl Engine {
     fn confirmed(&mut self, progress: DnsResult<Progress>, now: Time) {
         let event = match progress {
             Ok(Progress::InSync) => Event::InSync,
-            Ok(Progress::Pending) => Event::Later("The provider has not yet told all of its servers".to_owned()),
+            Ok(Progress::Pending) => {
+                Event::Later("The provider has not yet told all of its servers".to_owned())
+            }
             Err(error) => write::later(&error),
         };
         self.feed(event, now);

@@ -19,7 +19,11 @@ impl Engine {
             format: 1,
             run: self.identity.run,
             records: self.target.records().iter().map(|record| record.key.to_string()).collect(),
-            state: if machine.paused.is_some() { "paused".to_owned() } else { machine.phase.word().to_owned() },
+            state: if machine.paused.is_some() {
+                "paused".to_owned()
+            } else {
+                machine.phase.word().to_owned()
+            },
             phase: machine.phase,
             sentence: machine.phase.sentence(&machine.rules.steps),
             paused: machine.paused.as_ref().map(|(pause, _)| pause.clone()),
@@ -41,7 +45,10 @@ impl Engine {
             watched: true,
             rollback_command: self.identity.rollback_command.clone(),
             // It is shown when it is needed: the provider has refused us twice.
-            manual_command: self.manual.clone().filter(|_| machine.phase.is_going_back() && machine.attempts > 1),
+            manual_command: self
+                .manual
+                .clone()
+                .filter(|_| machine.phase.is_going_back() && machine.attempts > 1),
         }
     }
 

@@ -3,14 +3,15 @@
 use chrono::TimeDelta;
 use futures::future::BoxFuture;
 
-use super::{Done, Doing, Engine, Strange};
+use super::{Doing, Done, Engine, Strange};
 use crate::cutover::clock::Time;
 use crate::cutover::journal::What;
 use crate::cutover::machine::{Event, Task};
 use crate::cutover::ports::Hook;
 use crate::cutover::state::Goal;
 use crate::dns::{
-    Arm, Change, Desired, DnsError, DnsErrorKind, DnsResult, Form, Guard, Landed, Marker, Observed, Share, Ticket, Ttl,
+    Arm, Change, Desired, DnsError, DnsErrorKind, DnsResult, Form, Guard, Landed, Marker, Observed, Share,
+    Ticket, Ttl,
 };
 use crate::failpoints;
 
@@ -131,7 +132,14 @@ impl Engine {
     }
 
     /// After a write whose end nobody saw: what stands there now decides.
-    pub(super) fn reread(&mut self, task: Task, change: Change, why: String, seen: DnsResult<Observed>, now: Time) {
+    pub(super) fn reread(
+        &mut self,
+        task: Task,
+        change: Change,
+        why: String,
+        seen: DnsResult<Observed>,
+        now: Time,
+    ) {
         let Task::Write(goal) = task else { return };
         let current = self.machine.task(now) == task;
         match seen {
@@ -197,7 +205,9 @@ impl Engine {
     pub(super) fn strange(&self, seen: &Observed) -> Option<Strange> {
         let (ours, share) = (&self.identity, seen.share());
         match &seen.marker {
-            Some(marker) if marker.run != ours.run => Some(Strange::TakenOver(whose(marker, "began another run"))),
+            Some(marker) if marker.run != ours.run => {
+                Some(Strange::TakenOver(whose(marker, "began another run")))
+            }
             Some(marker) if marker.generation > ours.generation && marker.state == ROLLED_BACK => {
                 Some(Strange::RolledBack(marker.owner.clone()))
             }
@@ -207,7 +217,9 @@ impl Engine {
             Some(marker) if marker.generation < ours.generation => {
                 Some(Strange::Changed("the marker at the provider is older than what we wrote".to_owned()))
             }
-            None if ours.generation > 0 => Some(Strange::Changed("the marker at the provider is gone".to_owned())),
+            None if ours.generation > 0 => {
+                Some(Strange::Changed("the marker at the provider is gone".to_owned()))
+            }
             _ if share == Some(self.machine.share) => None,
             _ => Some(Strange::Changed(format!(
                 "the records were changed: at the provider stands {}, and not {}",
@@ -309,7 +321,9 @@ pub fn stands(seen: &Observed) -> String {
                 .map(|record| match &record.state {
                     crate::dns::RecordState::Absent => format!("no {}", record.key),
                     crate::dns::RecordState::Foreign(text) => format!("{}: {text}", record.key),
-                    state => format!("{}: {}", record.key, state.share().map_or("?".to_owned(), |s| s.to_string())),
+                    state => {
+                        format!("{}: {}", record.key, state.share().map_or("?".to_owned(), |s| s.to_string()))
+                    }
                 })
                 .collect();
             states.join(", ")

@@ -243,7 +243,8 @@ impl Gate {
             None => Ok(None),
         };
         let (kind, name) = (text("kind")?.unwrap_or_default(), text("name")?);
-        let name = name.unwrap_or_else(|| if kind.is_empty() { format!("gate {}", at + 1) } else { kind.clone() });
+        let name =
+            name.unwrap_or_else(|| if kind.is_empty() { format!("gate {}", at + 1) } else { kind.clone() });
         let place = format!("gate \"{name}\"");
         let mut policy = toml::Table::new();
         for key in POLICY_KEYS {
@@ -312,7 +313,8 @@ impl Query {
             return Err(Error::usage(format!("{place} compares with blue, and has no query about blue"))
                 .remedy("Add blue = \"…\"."));
         }
-        let limits = [self.max, self.min, self.max_increase, self.max_decrease, self.max_ratio, self.around_share];
+        let limits =
+            [self.max, self.min, self.max_increase, self.max_decrease, self.max_ratio, self.around_share];
         if limits.iter().all(Option::is_none) {
             return Err(Error::usage(format!("{place} has no limit")).remedy(
                 "Give one or more of max, min, max_increase, max_decrease, max_ratio and around_share.",
@@ -331,7 +333,8 @@ impl Query {
 
 impl Probe {
     fn check(&self, place: &str) -> Result<()> {
-        url::Url::parse(&self.url).map_err(|e| Error::usage(format!("{place}: url is no address")).source(e))?;
+        url::Url::parse(&self.url)
+            .map_err(|e| Error::usage(format!("{place}: url is no address")).source(e))?;
         for text in self.expect_headers.values().chain(&self.body_match) {
             regex::Regex::new(text)
                 .map_err(|_| Error::usage(format!("{place}: \"{text}\" is no regular expression")))?;

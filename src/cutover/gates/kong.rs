@@ -208,7 +208,9 @@ mod tests {
         let latency = Preset::Latency.query(&same, &Limits::default(), "").unwrap();
         assert_eq!(
             latency.blue.as_deref(),
-            Some(r#"sum(rate(kong_request_latency_ms_bucket{le=~"400(\\.0)?"}[5m])) / sum(rate(kong_request_latency_ms_count{}[5m]))"#)
+            Some(
+                r#"sum(rate(kong_request_latency_ms_bucket{le=~"400(\\.0)?"}[5m])) / sum(rate(kong_request_latency_ms_count{}[5m]))"#
+            )
         );
     }
 

@@ -174,7 +174,9 @@ async fn judge_program(program: &Program, share: Share) -> Measurement {
                 let value = if ran.said.is_empty() { format!("exit code {code}") } else { ran.said };
                 Measurement::judged(code == 0, value, "exit code 0")
             }
-            Some(code) => Measurement::inconclusive(format!("exit code {code} {}", ran.said).trim().to_owned()),
+            Some(code) => {
+                Measurement::inconclusive(format!("exit code {code} {}", ran.said).trim().to_owned())
+            }
             None => Measurement::inconclusive("a signal ended it"),
         },
         Err(error) => Measurement::inconclusive(because(&error)),

@@ -88,7 +88,8 @@ impl Answer {
         if !fits {
             return Some(format!("status {}", self.status));
         }
-        let matches = |pattern: &str, text: &str| regex::Regex::new(pattern).is_ok_and(|regex| regex.is_match(text));
+        let matches =
+            |pattern: &str, text: &str| regex::Regex::new(pattern).is_ok_and(|regex| regex.is_match(text));
         for (name, pattern) in &probe.expect_headers {
             let value = self.headers.get(name).and_then(|value| value.to_str().ok());
             match value {
@@ -100,7 +101,10 @@ impl Answer {
         if let Some(pattern) = probe.body_match.as_deref().filter(|pattern| !matches(pattern, &self.body)) {
             return Some(format!("the body does not match {pattern}"));
         }
-        probe.max_latency.filter(|limit| took > limit.duration()).map(|limit| format!("it took longer than {limit}"))
+        probe
+            .max_latency
+            .filter(|limit| took > limit.duration())
+            .map(|limit| format!("it took longer than {limit}"))
     }
 }
 
@@ -130,7 +134,10 @@ mod tests {
         assert_eq!(verdict("status = [401, 404]", 1).0, Verdict::Pass);
         assert_eq!(verdict("status = [404]\nexpect_headers = { server = \"^kong/3\" }", 1).0, Verdict::Pass);
         assert_eq!(verdict("status = [404]\nexpect_headers = { server = \"^kong/2\" }", 1).0, Verdict::Fail);
-        assert_eq!(verdict("status = [404]\nexpect_headers = { via = \".\" }", 1).1, "there is no header via");
+        assert_eq!(
+            verdict("status = [404]\nexpect_headers = { via = \".\" }", 1).1,
+            "there is no header via"
+        );
         assert_eq!(verdict("status = [404]\nbody_match = \"Route\"", 1).0, Verdict::Pass);
         assert_eq!(verdict("status = [404]\nbody_match = \"hello\"", 1).0, Verdict::Fail);
         assert_eq!(verdict("status = [404]\nmax_latency = \"50ms\"", 51).0, Verdict::Fail);

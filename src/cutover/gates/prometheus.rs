@@ -49,8 +49,7 @@ impl Prometheus {
     /// Reads the token; connects to nothing.
     pub fn new(metrics: &Metrics) -> Result<Prometheus> {
         let base = metrics.url.trim_end_matches('/');
-        url::Url::parse(base)
-            .map_err(|e| Error::usage("[prometheus]: url is no address").source(e))?;
+        url::Url::parse(base).map_err(|e| Error::usage("[prometheus]: url is no address").source(e))?;
         let timeout = metrics.timeout.map_or(TIMEOUT, |limit| limit.duration());
         let token = match &metrics.token_env {
             Some(name) => Some(std::env::var(name).map(SecretString::from).map_err(|_| {
@@ -77,14 +76,19 @@ impl Prometheus {
             request = request.bearer_auth(token.expose_secret());
         }
         let silent = |e: reqwest::Error| {
-            let what = if e.is_timeout() { "Prometheus did not answer in time" } else { "Prometheus did not answer" };
+            let what = if e.is_timeout() {
+                "Prometheus did not answer in time"
+            } else {
+                "Prometheus did not answer"
+            };
             Error::new(Kind::Connection, what).source(e.without_url())
         };
         let answer = request.send().await.map_err(silent)?;
         let status = answer.status();
         let text = answer.text().await.map_err(silent)?;
-        let answer: Answer = serde_json::from_str(&text)
-            .map_err(|_| Error::new(Kind::Server, format!("Prometheus answered HTTP {status}, and not as it should")))?;
+        let answer: Answer = serde_json::from_str(&text).map_err(|_| {
+            Error::new(Kind::Server, format!("Prometheus answered HTTP {status}, and not as it should"))
+        })?;
         if answer.status != "success" {
             return Err(Error::new(Kind::Server, format!("Prometheus refuses the query: {}", answer.error)));
         }
@@ -118,7 +122,10 @@ fn number_of(data: Option<Data>) -> Result<f64> {
         Some(Data::Vector(mut samples)) => match (samples.pop(), samples.len()) {
             (Some(sample), 0) => sample.value.1,
             (Some(_), more) => {
-                return Err(Error::new(Kind::Server, format!("the query comes to {} numbers, not to one", more + 1)));
+                return Err(Error::new(
+                    Kind::Server,
+                    format!("the query comes to {} numbers, not to one", more + 1),
+                ));
             }
             (None, _) => return nothing("no data"),
         },
@@ -149,7 +156,9 @@ fn judge(
                 Unit::Number.show(query.min_requests)
             ));
         }
-        Some(Err(error)) => return Measurement::inconclusive(format!("green's requests: {}", because(error))),
+        Some(Err(error)) => {
+            return Measurement::inconclusive(format!("green's requests: {}", because(error)));
+        }
         _ => {}
     }
     let green = match green {
@@ -195,8 +204,14 @@ fn hold_against(query: &Query, green: f64, blue: Option<f64>) -> Measurement {
         query.max_ratio.map(|ratio| blue_number * ratio),
     ];
     let lowers = [query.min, query.max_decrease.map(|less| blue_number - less)];
-    let upper = uppers.into_iter().flatten().fold(None, |least: Option<f64>, one| Some(least.map_or(one, |l| l.min(one))));
-    let lower = lowers.into_iter().flatten().fold(None, |most: Option<f64>, one| Some(most.map_or(one, |m| m.max(one))));
+    let upper = uppers
+        .into_iter()
+        .flatten()
+        .fold(None, |least: Option<f64>, one| Some(least.map_or(one, |l| l.min(one))));
+    let lower = lowers
+        .into_iter()
+        .flatten()
+        .fold(None, |most: Option<f64>, one| Some(most.map_or(one, |m| m.max(one))));
     let holds = upper.is_none_or(|upper| green <= upper) && lower.is_none_or(|lower| green >= lower);
     let show = |number| query.unit.show(number);
     let limit = match (lower, upper) {
@@ -251,7 +266,10 @@ mod tests {
         assert_eq!(judged.why, "green had 99 of the 100 requests that a judgement needs");
         let judged = judge(&query, Share::GREEN, &ok(0.9), None, Some(&ok(100.0)), None);
         assert_eq!(judged.verdict, Verdict::Fail);
-        assert_eq!(judge(&query, Share::GREEN, &ok(0.0), None, Some(&no_data()), None).verdict, Verdict::Inconclusive);
+        assert_eq!(
+            judge(&query, Share::GREEN, &ok(0.0), None, Some(&no_data()), None).verdict,
+            Verdict::Inconclusive
+        );
     }
 
     #[test]

@@ -1,5 +1,10 @@
 //! What the user's program reads and writes: one JSON object each way, described in docs/dns-providers.md.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "only JSON is indexed: null for what it lacks, and what is added to is an object made here"
+)]
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -76,6 +81,17 @@ enum StateAnswer {
     Foreign { text: String },
 }
 
+/// How a record shall stand.
+#[derive(Debug, Serialize)]
+struct RecordRequest<'a> {
+    name: &'a str,
+    #[serde(rename = "type")]
+    rtype: RecordType,
+    #[serde(flatten)]
+    state: StateAnswer,
+    ttl: u32,
+}
+
 /// The answer to `apply`.
 #[derive(Debug, Deserialize)]
 pub(super) struct ApplyAnswer {
@@ -133,11 +149,12 @@ pub(super) fn apply(
             }
             RecordState::Foreign(text) => StateAnswer::Foreign { text: text.clone() },
         };
-        let mut record = json!(state);
-        record["name"] = json!(one.record.key.name.without_dot());
-        record["type"] = json!(one.record.key.rtype);
-        record["ttl"] = json!(one.ttl);
-        record
+        RecordRequest {
+            name: one.record.key.name.without_dot(),
+            rtype: one.record.key.rtype,
+            state,
+            ttl: one.ttl,
+        }
     });
     json!({
         "v": V,
@@ -165,7 +182,7 @@ pub(super) fn parse<T: for<'de> Deserialize<'de>>(
         DnsError::new(provider, transient, format!("the program's answer cannot be read ({why})"))
     };
     let json: Json = serde_json::from_str(text).map_err(|e| unreadable(e.to_string()).answered(text))?;
-    match json["ok"].as_bool() {
+    match json.get("ok").and_then(Json::as_bool) {
         Some(true) => serde_json::from_value(json).map_err(|e| unreadable(e.to_string()).answered(text)),
         Some(false) => {
             let failure: Failure = serde_json::from_value(json).map_err(|e| unreadable(e.to_string()))?;

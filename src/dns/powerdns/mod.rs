@@ -3,6 +3,8 @@
 //! One PATCH is one transaction, so an ordinary record becomes a split one, marker included, at once. There is no
 //! compare-and-swap: what stands there is read before and after the write. The API checks no Lua, hence [`lua`].
 
+#![expect(clippy::indexing_slicing, reason = "only JSON is indexed, which answers null for what it lacks")]
+
 mod lua;
 mod rrset;
 
@@ -127,8 +129,8 @@ impl PowerDns {
     async fn lua_is_enabled(&self) -> DnsResult<Option<bool>> {
         let settings = self.get(&self.url("/config")).await?;
         let settings = settings.as_array().map(Vec::as_slice).unwrap_or_default();
-        let setting = settings.iter().find(|setting| setting["name"] == "enable-lua-records");
-        let value = setting.and_then(|setting| setting["value"].as_str());
+        let setting = settings.iter().find(|setting| text_of(setting, "name") == Some("enable-lua-records"));
+        let value = setting.and_then(|setting| text_of(setting, "value"));
         Ok(value.map(|value| !matches!(value, "" | "0" | "no" | "off" | "false")))
     }
 
@@ -148,6 +150,10 @@ impl PowerDns {
     }
 }
 
+fn text_of<'a>(json: &'a Json, key: &str) -> Option<&'a str> {
+    json.get(key).and_then(Json::as_str)
+}
+
 fn changed(now: &Observed) -> DnsError {
     let by = now.marker.as_ref().map(|marker| format!(" by {} at {}", marker.owner, marker.written_at));
     let message = format!("the records were changed{} since they were read", by.unwrap_or_default());
@@ -156,7 +162,7 @@ fn changed(now: &Observed) -> DnsError {
 
 fn refusal(status: StatusCode, retry_after: Option<Duration>, writes: bool, text: &str) -> DnsError {
     let json: Json = serde_json::from_str(text).unwrap_or_default();
-    let said = json["error"].as_str().unwrap_or(text);
+    let said = text_of(&json, "error").unwrap_or(text);
     let (kind, message) = match status.as_u16() {
         401 | 403 => (DnsErrorKind::Auth, "it refuses the API key".to_owned()),
         404 => (DnsErrorKind::NotFound, "it knows no such zone or server".to_owned()),
@@ -184,7 +190,7 @@ impl DnsProvider for PowerDns {
 
     async fn preflight(&self, target: &Target) -> DnsResult<Vec<Finding>> {
         let zone = self.get(&format!("{}?rrsets=false", self.zone_url(target.zone()))).await?;
-        let kind = zone["kind"].as_str().unwrap_or("unknown");
+        let kind = text_of(&zone, "kind").unwrap_or("unknown");
         let mut findings = vec![Finding {
             severity: Severity::Ok,
             message: format!("PowerDNS has the zone {} ({kind})", target.zone()),
@@ -199,7 +205,7 @@ impl DnsProvider for PowerDns {
                 "name the primary server in cutover.toml",
             );
         }
-        if zone["presigned"] == Json::Bool(true) {
+        if zone.get("presigned") == Some(&Json::Bool(true)) {
             blocked(
                 format!("{} is presigned: LUA records are not answered there", target.zone()),
                 "let PowerDNS sign the zone itself",
@@ -224,12 +230,12 @@ impl DnsProvider for PowerDns {
         for name in names {
             let url = format!("{}?rrset_name={}", self.zone_url(target.zone()), name.as_str());
             let mut zone = self.get(&url).await?;
-            let listed = zone["rrsets"].take();
+            let listed = zone.get_mut("rrsets").map(Json::take).unwrap_or_default();
             // Versions that do not know the parameter send the whole zone, with names that we could not parse.
             let listed = listed.as_array().map(Vec::as_slice).unwrap_or_default();
             let ours = listed
                 .iter()
-                .filter(|set| set["name"].as_str().is_some_and(|n| n.eq_ignore_ascii_case(name.as_str())));
+                .filter(|set| text_of(set, "name").is_some_and(|n| n.eq_ignore_ascii_case(name.as_str())));
             for set in ours {
                 let set: RrSet = serde_json::from_value(set.clone()).map_err(|e| {
                     self.error(

@@ -78,7 +78,9 @@ async fn healthy_sides_go_through_and_the_counters_say_what_the_weights_say() {
     write(&site, &watched_by(&traffic, "8s"));
     let running = site.spawn(&["start", "--yes"]);
     let seen = site
-        .until("10 % by counters", |status| at_share(10)(status) && status["share"]["by_counters"].as_f64() > Some(3.0))
+        .until("10 % by counters", |status| {
+            at_share(10)(status) && status["share"]["by_counters"].as_f64() > Some(3.0)
+        })
         .await;
     assert!(seen["share"]["by_counters"].as_f64() < Some(25.0), "{seen:#}");
     let ended = running.end().await.ends_with(0);
@@ -94,7 +96,10 @@ async fn a_prometheus_that_goes_away_pauses_and_the_share_stays() {
     site.until("1 %", |status| at_share(1)(status)).await;
     traffic.prometheus.stop();
     let paused = site.until("a pause", |status| status["state"] == "paused").await;
-    assert!(paused["paused"]["reason"].as_str().is_some_and(|why| why.contains("Prometheus did not answer")), "{paused:#}");
+    assert!(
+        paused["paused"]["reason"].as_str().is_some_and(|why| why.contains("Prometheus did not answer")),
+        "{paused:#}"
+    );
     tokio::time::sleep(std::time::Duration::from_secs(8)).await;
     let still = site.status().await;
     assert_eq!((still["state"].as_str(), still["share"]["weight"].as_f64()), (Some("paused"), Some(1.0)));
@@ -106,7 +111,8 @@ async fn a_prometheus_that_goes_away_pauses_and_the_share_stays() {
 
 #[tokio::test]
 async fn a_program_that_fails_while_it_is_paused_rolls_back() {
-    let gate = "[[gate]]\nkind = \"command\"\nrun = [\"test\", \"!\", \"-e\", \"bad\"]\ninterval = \"500ms\"\n";
+    let gate =
+        "[[gate]]\nkind = \"command\"\nrun = [\"test\", \"!\", \"-e\", \"bad\"]\ninterval = \"500ms\"\n";
     let site = Site::new(&format!("{}{gate}", STEPS.replace("bake = \"1s\"", "bake = \"10m\""))).await;
     let running = site.spawn(&["start", "--yes"]);
     site.until("1 %", baking(1)).await;

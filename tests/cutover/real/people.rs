@@ -68,7 +68,10 @@ async fn a_record_that_is_not_blues_is_refused() {
     let text = std::fs::read_to_string(&path).expect("a file").replace("192.0.2.1\"", "192.0.2.9\"");
     std::fs::write(&path, text).expect("written");
     let refused = site.run(&["start", "--yes"]).await.ends_with(4);
-    assert!(refused.stderr.contains("not what cutover.toml says") && refused.stderr.contains("192.0.2.1"), "{refused:#?}");
+    assert!(
+        refused.stderr.contains("not what cutover.toml says") && refused.stderr.contains("192.0.2.1"),
+        "{refused:#?}"
+    );
     assert_eq!(site.records().await, ["\"A\" 2 \"192.0.2.1\""]);
 }
 
@@ -88,9 +91,12 @@ async fn receiver() -> (String, tokio::sync::mpsc::UnboundedReceiver<String>) {
                 {
                     text.extend_from_slice(&part[..length]);
                 }
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
+                let _ = stream
+                    .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                    .await;
                 let text = String::from_utf8_lossy(&text).into_owned();
-                let _ = sender.send(text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default());
+                let _ = sender
+                    .send(text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default());
             });
         }
     });
@@ -110,7 +116,10 @@ async fn chats_and_hooks_are_told() {
         all.push(serde_json::from_str::<serde_json::Value>(&body).unwrap_or_default());
     }
     let texts: Vec<&str> = all.iter().filter_map(|body| body["text"].as_str()).collect();
-    assert!(texts.iter().any(|text| text.contains("Step 2 of 3: 10 % to green (api.example.test/A)")), "{texts:#?}");
+    assert!(
+        texts.iter().any(|text| text.contains("Step 2 of 3: 10 % to green (api.example.test/A)")),
+        "{texts:#?}"
+    );
     assert_eq!(all.iter().filter(|body| body["hook"] == "pre_step").count(), 3, "{all:#?}");
     let events = std::fs::read_to_string(site.home.path().join("events")).expect("events");
     assert!(events.lines().any(|line| line.contains("\"event\":\"drained\"")), "{events}");

@@ -68,9 +68,7 @@ impl Site {
     /// An A record of blue with a TTL of 2 s, and a file with these steps and gates.
     pub async fn new(more: &str) -> Site {
         let dns = PowerDns::start().await.expect("a PowerDNS");
-        let a = |name: &str, ttl: u32, address: &str| {
-            json!({ "name": format!("{name}."), "type": "A", "ttl": ttl, "records": [{ "content": address, "disabled": false }] })
-        };
+        let a = |name: &str, ttl: u32, address: &str| json!({ "name": format!("{name}."), "type": "A", "ttl": ttl, "records": [{ "content": address, "disabled": false }] });
         let rrsets = json!([a(NAME, 2, "192.0.2.1"), a("ns1.example.test", 60, "127.0.0.1")]);
         dns.create_zone("example.test.", rrsets).await.expect("a zone");
         let site = Site { dns, home: tempfile::tempdir().expect("a directory") };
@@ -188,7 +186,11 @@ green = ["192.0.2.2"]
 
 /// Runs a command to its end.
 pub async fn ran(mut command: Command) -> Ran {
-    tokio::task::spawn_blocking(move || command.output()).await.expect("a thread").expect("the program").into()
+    tokio::task::spawn_blocking(move || command.output())
+        .await
+        .expect("a thread")
+        .expect("the program")
+        .into()
 }
 
 /// A program that runs; it is killed on drop.
@@ -198,7 +200,11 @@ impl Running {
     /// Waits for its end.
     pub async fn end(mut self) -> Ran {
         let child = self.0.take().expect("running");
-        tokio::task::spawn_blocking(move || child.wait_with_output()).await.expect("a thread").expect("an end").into()
+        tokio::task::spawn_blocking(move || child.wait_with_output())
+            .await
+            .expect("a thread")
+            .expect("an end")
+            .into()
     }
 
     /// `kill -9`.

@@ -38,7 +38,9 @@ async fn it_goes_through_drains_and_finishes_and_each_step_is_what_clients_get()
 
 #[tokio::test]
 async fn a_rollback_is_at_the_authoritative_server_within_a_second_and_behind_a_cache_within_the_ttl() {
-    let site = Site::new(&STEPS.replace("bake = \"1s\"", "bake = \"10m\"").replace("share = 10\n", "share = 50\n")).await;
+    let site =
+        Site::new(&STEPS.replace("bake = \"1s\"", "bake = \"10m\"").replace("share = 10\n", "share = 50\n"))
+            .await;
     let cache = Forwarder::start(site.dns.dns(), 0).await.expect("a BIND that forwards");
     let running = site.spawn(&["start", "--yes"]);
     site.until("1 %", baking(1)).await;

@@ -134,7 +134,9 @@ fn records_changed_behind_our_back_pause() {
 
 #[test]
 fn records_made_ordinary_and_values_of_others_pause_before_the_next_write() {
-    for state in [RecordState::Plain(Arm::Blue), RecordState::Foreign("192.0.2.99".to_owned()), RecordState::Absent] {
+    for state in
+        [RecordState::Plain(Arm::Blue), RecordState::Foreign("192.0.2.99".to_owned()), RecordState::Absent]
+    {
         let world = World::with(&crate::world::CONFIG.replace("look_every = \"10s\"", "look_every = \"2h\""));
         world.start().with(async |mut anna| {
             anna.until_stage(5, Stage::Baking).await;

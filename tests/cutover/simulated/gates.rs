@@ -17,14 +17,22 @@ const INTERVAL: Duration = Duration::from_secs(30);
 #[test]
 fn a_gate_that_fails_at_10_percent_rolls_back_by_itself() {
     let world = World::new();
-    world.gates(|gate, share, _| if gate == 0 && share == Share::percent(10).unwrap() { failing() } else { passing() });
+    world.gates(
+        |gate, share, _| {
+            if gate == 0 && share == Share::percent(10).unwrap() { failing() } else { passing() }
+        },
+    );
     assert_eq!(world.start().end(), Ended::In(Phase::RolledBack));
     assert_eq!(path(&world), ["0 %", "1 %", "5 %", "10 %", "0 %"]);
     assert!(world.told().iter().any(|said| said.text == "Rolling back: gate errors: 7 %, must be ≤ 1 %"));
 }
 
 /// Brings a cutover into a state, lets a gate fail there, and says how long it took until blue stood at the provider.
-fn fails_while(config: &str, state: impl Fn(&kongferry::cutover::status::Snapshot) -> bool, pause: bool) -> Duration {
+fn fails_while(
+    config: &str,
+    state: impl Fn(&kongferry::cutover::status::Snapshot) -> bool,
+    pause: bool,
+) -> Duration {
     let world = World::with(config);
     let mut took = Duration::ZERO;
     let ended = world.start().with(async |mut anna| {
@@ -45,7 +53,11 @@ fn fails_while(config: &str, state: impl Fn(&kongferry::cutover::status::Snapsho
 
 #[test]
 fn a_gate_that_fails_while_it_is_paused_rolls_back_within_an_interval() {
-    let took = fails_while(CONFIG, |shown| shown.phase.stage() == Some(Stage::Baking) && shown.step == Some(1), true);
+    let took = fails_while(
+        CONFIG,
+        |shown| shown.phase.stage() == Some(Stage::Baking) && shown.step == Some(1),
+        true,
+    );
     assert!(took <= INTERVAL + Duration::from_secs(1), "{took:?}");
 }
 
@@ -136,7 +148,11 @@ fn what_was_unclear_at_another_share_does_not_count_at_this_one() {
             return if gate == 0 { Measurement::inconclusive("no data") } else { passing() };
         }
         let first = *written.lock().unwrap().get_or_insert(now);
-        if gate == 0 && now < first + Duration::from_secs(50) { Measurement::inconclusive("no data") } else { passing() }
+        if gate == 0 && now < first + Duration::from_secs(50) {
+            Measurement::inconclusive("no data")
+        } else {
+            passing()
+        }
     });
     assert_eq!(world.start().end(), Ended::In(Phase::Drained));
     assert!(!world.was_told("paused"));

@@ -119,7 +119,11 @@ fn who_was_taken_over_stops_and_who_sees_a_rollback_follows() {
         anna.until_stage(5, Stage::Baking).await;
         // A machine of the same minute takes over and dies at once.
         let marker = kongferry::dns::Marker::parse(&world.provider.held().marker_text.unwrap()).unwrap();
-        let taken = kongferry::dns::Marker { generation: marker.generation + 1, owner: "boris@b/2".to_owned(), ..marker };
+        let taken = kongferry::dns::Marker {
+            generation: marker.generation + 1,
+            owner: "boris@b/2".to_owned(),
+            ..marker
+        };
         world.provider.set(|held| held.marker_text = Some(taken.to_text()));
         anna.sleep(20).await;
     });

@@ -61,7 +61,9 @@ fn a_confirming_hook_is_asked_until_it_says_yes_and_a_no_before_a_step_pauses() 
         let late = clock.now() > Duration::from_secs(3_700);
         match hook {
             Hook::ConfirmRollout if !late => Some(Reply::No("HTTP 403".to_owned())),
-            Hook::PreStep if clock.now() > Duration::from_secs(9_000) => Some(Reply::No("HTTP 500".to_owned())),
+            Hook::PreStep if clock.now() > Duration::from_secs(9_000) => {
+                Some(Reply::No("HTTP 500".to_owned()))
+            }
             _ => Some(Reply::Yes(String::new())),
         }
     });
@@ -72,7 +74,8 @@ fn a_confirming_hook_is_asked_until_it_says_yes_and_a_no_before_a_step_pauses() 
         assert_eq!(shown.share.weight, Share::percent(1).unwrap_or_default().max(shown.share.weight));
         anna.say(Command::Leave).await.unwrap();
     });
-    let asked = lock(&world.scripts.hooks_called).iter().filter(|hook| **hook == Hook::ConfirmRollout).count();
+    let asked =
+        lock(&world.scripts.hooks_called).iter().filter(|hook| **hook == Hook::ConfirmRollout).count();
     assert!(asked > 3, "it was asked {asked} times");
 }
 
@@ -100,7 +103,10 @@ fn approval_waits_for_a_person_while_the_gates_are_watched() {
         anna.until_stage(1, Stage::Approval).await;
         anna.sleep(86_400).await;
         let shown = anna.until(|_| true).await;
-        assert_eq!((shown.share.weight, shown.phase.stage()), (Share::percent(1).unwrap(), Some(Stage::Approval)));
+        assert_eq!(
+            (shown.share.weight, shown.phase.stage()),
+            (Share::percent(1).unwrap(), Some(Stage::Approval))
+        );
         anna.say(Command::Promote { full: false }).await.unwrap();
         anna.until_stage(5, Stage::Approval).await;
         anna.say(Command::Promote { full: true }).await.unwrap();
@@ -126,7 +132,10 @@ fn blue_must_be_still_for_the_whole_drain() {
     // Without the stray it would be over after about 30 hours, before it comes.
     assert!(world.clock_hours() < 31.0);
     let world = World::new();
-    world.traffic(|_, now| Traffic { blue: Some(if now.as_secs() < 144_000 { 0.1 } else { 0.0 }), green: Some(50.0) });
+    world.traffic(|_, now| Traffic {
+        blue: Some(if now.as_secs() < 144_000 { 0.1 } else { 0.0 }),
+        green: Some(50.0),
+    });
     assert_eq!(world.start().end(), Ended::In(Phase::Drained));
     let hours = world.clock_hours();
     assert!((64.0..64.1).contains(&hours), "{hours}");

@@ -54,7 +54,8 @@ pub struct KongMetrics {
 impl KongMetrics {
     /// Listens on a free port.
     pub async fn start(line: Line) -> Result<KongMetrics> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.because(|| "no port is free".to_owned())?;
+        let listener =
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.because(|| "no port is free".to_owned())?;
         let address = listener.local_addr().because(|| "no port is free".to_owned())?;
         let counters = Arc::<Mutex<Counters>>::default();
         let shared = counters.clone();
@@ -64,7 +65,10 @@ impl KongMetrics {
                 tokio::spawn(async move {
                     let mut request = [0; 2048];
                     let _ = stream.read(&mut request).await;
-                    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+                    let head = format!(
+                        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                        body.len()
+                    );
                     let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
                 });
             }
@@ -126,7 +130,8 @@ fn exposition(line: Line, counters: &Counters) -> String {
     for (code, count) in [(200, counters.ok), (401, counters.unauthorized), (500, counters.failed)] {
         // As in Kong, a series is there from its first request on.
         if count > 0 {
-            let _ = writeln!(text, "{name}{{service=\"orders\",route=\"orders\",code=\"{code}\"{more}}} {count}");
+            let _ =
+                writeln!(text, "{name}{{service=\"orders\",route=\"orders\",code=\"{code}\"{more}}} {count}");
         }
     }
     if counters.seen == 0 {
@@ -139,9 +144,16 @@ fn exposition(line: Line, counters: &Counters) -> String {
     let _ = writeln!(text, "# TYPE {name} histogram");
     for bound in BOUNDS {
         let within = if bound >= 1_000 { counters.seen } else { counters.seen - counters.slow };
-        let _ = writeln!(text, "{name}_bucket{{service=\"orders\",route=\"orders\"{kind},le=\"{bound}\"}} {within}");
+        let _ = writeln!(
+            text,
+            "{name}_bucket{{service=\"orders\",route=\"orders\"{kind},le=\"{bound}\"}} {within}"
+        );
     }
-    let _ = writeln!(text, "{name}_bucket{{service=\"orders\",route=\"orders\"{kind},le=\"+Inf\"}} {}", counters.seen);
+    let _ = writeln!(
+        text,
+        "{name}_bucket{{service=\"orders\",route=\"orders\"{kind},le=\"+Inf\"}} {}",
+        counters.seen
+    );
     let _ = writeln!(text, "{name}_count{{service=\"orders\",route=\"orders\"{kind}}} {}", counters.seen);
     let _ = writeln!(text, "{name}_sum{{service=\"orders\",route=\"orders\"{kind}}} {}", counters.seen * 30);
     text
@@ -172,7 +184,8 @@ impl Clients {
             loop {
                 every.tick().await;
                 let _ = socket.send(&question).await;
-                let answered = tokio::time::timeout(Duration::from_millis(500), socket.recv(&mut answer)).await;
+                let answered =
+                    tokio::time::timeout(Duration::from_millis(500), socket.recv(&mut answer)).await;
                 let Ok(Ok(length)) = answered else { continue };
                 // The address is the end of the only record of the answer.
                 let address = answer[..length].last_chunk::<4>().map(|bytes| Ipv4Addr::from(*bytes));
@@ -233,10 +246,12 @@ impl Prometheus {
         let program = tools::prometheus()?;
         let home = WorkDir::create("kongferry-prom", false).because(|| "there is no directory".to_owned())?;
         let port = free_port()?;
-        let mut config = String::from("global:\n  scrape_interval: 200ms\n  scrape_timeout: 200ms\nscrape_configs:\n");
+        let mut config =
+            String::from("global:\n  scrape_interval: 200ms\n  scrape_timeout: 200ms\nscrape_configs:\n");
         for one in scraped {
             let (job, address) = (one.job(), one.address());
-            let _ = write!(config, "  - job_name: {job}\n    static_configs:\n      - targets: ['{address}']\n");
+            let _ =
+                write!(config, "  - job_name: {job}\n    static_configs:\n      - targets: ['{address}']\n");
         }
         let path = home.path().join("prometheus.yml");
         write(&path, &config)?;
@@ -261,7 +276,8 @@ impl Prometheus {
         loop {
             let body = format!("query={}", query.replace('+', "%2B").replace(' ', "%20"));
             let form = ("Content-Type", "application/x-www-form-urlencoded");
-            let request = client.post(format!("{}/api/v1/query", self.url())).header(form.0, form.1).body(body);
+            let request =
+                client.post(format!("{}/api/v1/query", self.url())).header(form.0, form.1).body(body);
             let answer = match request.send().await {
                 Ok(answer) => answer.text().await.unwrap_or_default(),
                 Err(error) => error.to_string(),

@@ -113,7 +113,11 @@ pub async fn routes(keyspace: &Keyspace, workspace: Uuid, routes: u64) -> Result
 }
 
 /// Gives these routes another path.
-pub async fn change_routes(keyspace: &Keyspace, numbers: impl Iterator<Item = u64>, round: u32) -> Result<()> {
+pub async fn change_routes(
+    keyspace: &Keyspace,
+    numbers: impl Iterator<Item = u64>,
+    round: u32,
+) -> Result<()> {
     let cql = "UPDATE routes SET paths = ? WHERE partition = 'routes' AND id = ?";
     each(keyspace, cql, numbers, |n| (vec![format!("/changed/{round}/{n}")], id("route", n))).await
 }
@@ -162,7 +166,11 @@ pub async fn tokens(keyspace: &Keyspace, workspace: Uuid, tokens: u64) -> Result
 }
 
 /// Gives these tokens another scope, and their whole rows a new life.
-pub async fn change_tokens(keyspace: &Keyspace, numbers: impl Iterator<Item = u64>, round: u32) -> Result<()> {
+pub async fn change_tokens(
+    keyspace: &Keyspace,
+    numbers: impl Iterator<Item = u64>,
+    round: u32,
+) -> Result<()> {
     let cql = format!("UPDATE oauth2_tokens USING TTL {TOKEN_TTL} SET scope = ? WHERE id = ?");
     each(keyspace, &cql, numbers, |n| (format!("round-{round}"), id("token", n))).await
 }

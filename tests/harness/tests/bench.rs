@@ -4,7 +4,8 @@ use std::process::Command;
 
 #[test]
 fn the_bench_runs_every_step() {
-    let output = Command::new(env!("CARGO_BIN_EXE_kongferry-bench")).arg("--smoke").output().expect("the bench");
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_kongferry-bench")).arg("--smoke").output().expect("the bench");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let table = String::from_utf8_lossy(&output.stdout);
     for line in ["scan", "copy", "naive", "migrate", "verify", "incremental"] {

@@ -48,10 +48,12 @@ async fn terminated() {
 
 async fn run(env: &PathBuf, bad: &PathBuf) -> Result<()> {
     let dns = PowerDns::start().await?;
-    let a = |name: &str, ttl: u32, address: Ipv4Addr| {
-        json!({ "name": format!("{name}."), "type": "A", "ttl": ttl, "records": [{ "content": address, "disabled": false }] })
-    };
-    dns.create_zone("example.test.", json!([a(NAME, 3, BLUE), a("ns1.example.test", 60, Ipv4Addr::LOCALHOST)])).await?;
+    let a = |name: &str, ttl: u32, address: Ipv4Addr| json!({ "name": format!("{name}."), "type": "A", "ttl": ttl, "records": [{ "content": address, "disabled": false }] });
+    dns.create_zone(
+        "example.test.",
+        json!([a(NAME, 3, BLUE), a("ns1.example.test", 60, Ipv4Addr::LOCALHOST)]),
+    )
+    .await?;
     let (blue, green) = (KongMetrics::start(Line::Two).await?, KongMetrics::start(Line::Three).await?);
     let prometheus = Prometheus::start(&[&blue, &green]).await?;
     let _clients = Clients::start(dns.dns(), NAME, 200, (BLUE, &blue), (GREEN, &green));

@@ -34,7 +34,12 @@ pub(crate) fn start(mut command: Command, home: &Path) -> Result<BoundChild> {
 }
 
 /// Waits until somebody listens on all of these TCP ports.
-pub(crate) async fn wait_until_it_listens(what: &str, server: &BoundChild, home: &Path, ports: &[u16]) -> Result<()> {
+pub(crate) async fn wait_until_it_listens(
+    what: &str,
+    server: &BoundChild,
+    home: &Path,
+    ports: &[u16],
+) -> Result<()> {
     let deadline = Instant::now() + START_LIMIT;
     let open = |port: &u16| TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).is_ok();
     while !ports.iter().all(open) {
