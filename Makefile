@@ -4,7 +4,7 @@
 export INSTA_UPDATE ?= no
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint build soak clean
+.PHONY: help demo test lint build bench soak clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -23,6 +23,10 @@ lint: ## formatting, clippy, links in the documentation of the code
 
 build: ## the program, optimised: target/release/kongferry
 	cargo build --release
+
+bench: ## how fast it is, beside the physical floor: a table, and target/bench.json
+	cargo build --release --workspace
+	$${CARGO_TARGET_DIR:-target}/release/kongferry-bench
 
 soak: ## what takes longer: a million rows, property tests at length, sixty kills
 	tests/soak/million.sh

@@ -39,6 +39,19 @@ pub struct Finding {
     pub problem: String,
     /// What to do, one sentence.
     pub remedy: String,
+    /// A schema map that would decide it, where one can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schema_map: Option<String>,
+}
+
+impl Finding {
+    fn error(&self) -> Error {
+        let error = Error::refused(self.problem.clone()).remedy(self.remedy.clone());
+        match &self.schema_map {
+            Some(map) => error.detail(format!("Schema map: {map}")),
+            None => error,
+        }
+    }
 }
 
 /// Kong on blue.
@@ -182,11 +195,14 @@ impl Inspection {
             self.findings.iter().filter(|finding| finding.weight == Weight::Stop).collect();
         match stops.as_slice() {
             [] => Ok(()),
-            [one] => Err(Error::refused(one.problem.clone()).remedy(one.remedy.clone())),
+            [one] => Err(one.error()),
             [one, others @ ..] => {
-                let mut error = Error::refused(one.problem.clone()).remedy(one.remedy.clone());
+                let mut error = one.error();
                 for other in others {
                     error = error.detail(format!("Also: {}. {}", other.problem, other.remedy));
+                    if let Some(map) = &other.schema_map {
+                        error = error.detail(format!("Schema map: {map}"));
+                    }
                 }
                 Err(error)
             }
@@ -202,7 +218,12 @@ impl Inspection {
     }
 
     fn finding(&mut self, weight: Weight, problem: impl Into<String>, remedy: impl Into<String>) {
-        self.findings.push(Finding { weight, problem: problem.into(), remedy: remedy.into() });
+        self.findings.push(Finding {
+            weight,
+            problem: problem.into(),
+            remedy: remedy.into(),
+            schema_map: None,
+        });
     }
 
     fn compare_versions(&mut self) {
@@ -325,9 +346,13 @@ impl Inspection {
     }
 
     fn look_at_tables(&mut self) {
-        for obstacle in self.plan.obstacles.clone() {
-            self.stop(obstacle.problem, obstacle.remedy);
-        }
+        let obstacles = self.plan.obstacles.iter().map(|obstacle| Finding {
+            weight: Weight::Stop,
+            problem: obstacle.problem.clone(),
+            remedy: obstacle.remedy.clone(),
+            schema_map: obstacle.schema_map.clone(),
+        });
+        self.findings.extend(obstacles);
         let stuck: Vec<(String, u64)> = self
             .plan
             .left
@@ -337,10 +362,12 @@ impl Inspection {
             .filter(|(_, rows)| *rows > 0)
             .collect();
         for (table, rows) in stuck {
-            self.stop(
-                format!("blue's table \"{table}\" holds {rows} rows, and green has no such table"),
-                format!("Install the plugin that made it on green and run \"kong migrations bootstrap\" or \"up\" there, or leave the rows behind with --skip-table {table}."),
-            );
+            self.findings.push(Finding {
+                weight: Weight::Stop,
+                problem: format!("blue's table \"{table}\" holds {rows} rows, and green has no such table"),
+                remedy: format!("Install the plugin that made it on green and run \"kong migrations bootstrap\" or \"up\" there, or leave the rows behind with --skip-table {table} (or for good, with the schema map)."),
+                schema_map: Some(table_plan::leave_behind(&table)),
+            });
         }
     }
 

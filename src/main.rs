@@ -1,5 +1,7 @@
 //! kongferry: parse, dispatch, exit code.
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
 use std::process::ExitCode;
 
 use kongferry::cli;

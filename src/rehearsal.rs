@@ -406,7 +406,7 @@ async fn quick(
         plan: plan.clone(),
         surroundings: migrate::surroundings(&inspection),
         observer: observer.clone(),
-        parallel: migrate::parallel(),
+        parallel: blue.parallel(),
     });
     let loaded = loader.clone().run().await?;
     observer.finish();

@@ -179,6 +179,7 @@ fn every_map_and_the_example_follow_the_json_schema() {
     for (line, _) in LINES {
         check(&json(format!("schema-maps/kong-{line}.json")), line);
     }
+    check(&json("schema-maps/kong-enterprise-2.8.json"), "Enterprise 2.8");
     let readme = std::fs::read_to_string(root().join("schema-maps/README.md")).unwrap();
     let example = readme.split("```json").nth(1).and_then(|t| t.split("```").next()).unwrap();
     check(&serde_json::from_str(example).unwrap(), "the example of schema-maps/README.md");
@@ -197,6 +198,8 @@ fn the_json_schema_refuses_what_the_program_refuses() {
         r#"{"format": 1, "tables": {"t": {"partition": {"column": "p"}}}}"#,
         r#"{"format": 1, "tables": {"t": {"columns": {"c": {"prefix": true}}}}}"#,
         r#"{"format": 1, "tables": {"t": {"columns": {"c": {"when_null": {"text": "x"}}}}}}"#,
+        r#"{"format": 1, "tables": {"t": {"columns": {"c": {"when_null": {"integer": 2147483648}}}}}}"#,
+        r#"{"format": 1, "bootstrap": [{"table": "t", "column": "c", "value": "v", "if_missing": "maybe"}]}"#,
         r#"{"format": 1, "tables": {"t": {"columns": {"c": {"cache_key": [{"text": "a", "column": "b"}, {"text": ""}]}}}}}"#,
     ];
     for text in wrong {
@@ -299,6 +302,85 @@ fn every_name_in_a_map_stands_in_a_catalog_or_is_declared_left_over() {
             }
         }
     }
+}
+
+/// Whether blue's rows are asked depends on this: of these tables it was measured.
+#[test]
+fn every_open_source_table_with_prefixed_columns_has_an_entry() {
+    for line in lines() {
+        for table in line.tables() {
+            let unique = line.model[table]["unique_fields"].as_array().unwrap();
+            let prefixed = unique.iter().any(|field| field["prefixed"] == true);
+            assert!(!prefixed || line.rules(table).observed, "{} {table}", line.name);
+        }
+    }
+}
+
+#[test]
+fn the_map_of_enterprise_is_laid_over_the_one_that_it_extends_and_names_what_there_is() {
+    let maps = SchemaMap::built_in().unwrap();
+    let map = maps.iter().find(|map| map.extends.is_some()).unwrap();
+    let (blue, green) = (
+        json("tests/fixtures/catalog/enterprise-2.8/cassandra.json"),
+        json("tests/fixtures/catalog/enterprise-2.8/postgres.json"),
+    );
+    let base = maps.iter().find(|base| base.line == map.extends).unwrap();
+    assert_eq!(map.names.workspace_column, base.names.workspace_column);
+    assert_eq!(
+        map.rules("plugins").columns.keys().collect::<Vec<_>>(),
+        base.rules("plugins").columns.keys().collect::<Vec<_>>()
+    );
+    let own = json("schema-maps/kong-enterprise-2.8.json");
+    for (table, rules) in own["tables"].as_object().unwrap() {
+        let start = table.trim_end_matches('*');
+        let named = |catalog: &Value| {
+            catalog
+                .as_object()
+                .unwrap()
+                .keys()
+                .any(|name| if start == table { name == table } else { name.starts_with(start) })
+        };
+        assert!(named(&blue) && named(&green), "{table} is in a catalog");
+        for column in rules["columns"].as_object().into_iter().flatten().map(|(name, _)| name) {
+            assert!(types(&blue, table).contains_key(column), "{table}.{column}");
+        }
+    }
+    for row in &map.bootstrap {
+        assert!(types(&green, &row.table).contains_key(&row.column), "{}.{}", row.table, row.column);
+        for child in &row.with {
+            let keys = green[child]["foreign_keys"].as_array().unwrap();
+            assert!(keys.iter().any(|key| key["ref_table"] == row.table), "{child} refers to {}", row.table);
+        }
+    }
+}
+
+#[test]
+fn what_is_off_by_default_on_enterprise_has_its_sentence() {
+    let maps = SchemaMap::built_in().unwrap();
+    let map = maps.iter().find(|map| map.extends.is_some()).unwrap();
+    let expected = json("tests/fixtures/enterprise-2.8/expected.json");
+    for (table, class) in expected["classes"].as_object().unwrap() {
+        let rules = map.rules(table);
+        let copy = rules.copy.unwrap_or(Copy::Always);
+        match class.as_str().unwrap() {
+            "copy" => assert_eq!(copy, Copy::Always, "{table}"),
+            "optional" => assert_eq!(copy, Copy::OnRequest, "{table}"),
+            _ => assert_ne!(copy, Copy::Always, "{table}"),
+        }
+        assert_eq!(copy != Copy::Always, rules.reason.is_some(), "{table}");
+    }
+}
+
+#[test]
+fn an_enterprise_that_no_map_is_for_has_the_rules_of_both() {
+    let map = SchemaMap::of_unknown_enterprise("018_300_to_310").unwrap();
+    assert_eq!(map.line.as_deref(), Some("3.1"));
+    assert!(map.rules("keys").columns.contains_key("cache_key"), "open-source Kong 3.1 has keys");
+    assert_eq!(map.rules("vitals_stats_hours").copy, Some(Copy::OnRequest));
+    assert!(map.bootstrap.iter().any(|row| row.value == "super-admin"));
+    let map = SchemaMap::of_unknown_enterprise("099_something_else").unwrap();
+    assert_eq!(map.line, None);
+    assert!(map.rules("keys").observed, "the newest open-source line");
 }
 
 #[test]

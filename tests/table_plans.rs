@@ -4,14 +4,15 @@
 //! real servers left. The facts are in `tests/fixtures/model.json`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
-use kongferry::blue::catalog::{BlueCatalog, BlueColumn, BlueTable, ColumnKind};
-use kongferry::blue::cql_type::CqlType;
-use kongferry::green::catalog::{ForeignKey, GreenCatalog, GreenColumn, GreenTable, Index};
+use kongferry::blue::catalog::{BlueCatalog, BlueTable};
+use kongferry::green::catalog::{GreenCatalog, GreenTable};
 use kongferry::mapping::schema_map::{SchemaMap, Writer};
 use kongferry::mapping::table_plan::{Cell, KeyspacePlan, Part, Source, Substitute, TableChoices, TablePlan};
 use serde_json::Value;
+
+mod catalogs;
+use catalogs::texts;
 
 /// Line of Kong versions → the release whose facts stand in `model.json`.
 const LINES: [(&str, &str); 5] =
@@ -20,89 +21,6 @@ const LINES: [(&str, &str); 5] =
 /// Tables that move only with `--include-table`.
 const ON_REQUEST: [&str; 4] =
     ["oauth2_authorization_codes", "ratelimiting_metrics", "response_ratelimiting_metrics", "sessions"];
-
-fn json(path: &str) -> Value {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(path);
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    serde_json::from_str(&text).unwrap()
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().unwrap().to_owned()
-}
-
-fn texts(value: &Value) -> Vec<String> {
-    value.as_array().unwrap().iter().map(text).collect()
-}
-
-fn list<T>(value: &Value, one: impl Fn(&Value) -> T) -> Vec<T> {
-    value.as_array().unwrap().iter().map(one).collect()
-}
-
-fn blue_catalog(line: &str) -> BlueCatalog {
-    let mut catalog = BlueCatalog::default();
-    for (name, table) in json(&format!("catalog/{line}/cassandra.json")).as_object().unwrap() {
-        let mut columns = list(&table["columns"], |column| BlueColumn {
-            name: text(&column["name"]),
-            kind: match (column["kind"].as_str().unwrap(), column["position"].as_i64().unwrap()) {
-                ("partition_key", position) => ColumnKind::PartitionKey(position as i32),
-                ("clustering", position) => ColumnKind::Clustering(position as i32),
-                ("static", _) => ColumnKind::Static,
-                _ => ColumnKind::Regular,
-            },
-            cql_type: CqlType::parse(column["type"].as_str().unwrap()),
-        });
-        columns.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
-        catalog.tables.insert(name.clone(), BlueTable { name: name.clone(), columns });
-    }
-    catalog
-}
-
-fn green_catalog(line: &str) -> GreenCatalog {
-    let mut catalog = GreenCatalog::default();
-    for (name, table) in json(&format!("catalog/{line}/postgres.json")).as_object().unwrap() {
-        let unique = |columns: Vec<String>| Index {
-            name: columns.join("_"),
-            unique: true,
-            primary: false,
-            nulls_distinct: true,
-            expressions: columns.clone(),
-            columns,
-            ..Index::default()
-        };
-        let green = GreenTable {
-            name: name.clone(),
-            columns: list(&table["columns"], |column| GreenColumn {
-                name: text(&column["name"]),
-                column_type: text(&column["type"]),
-                element_oid: element_oid(column["type"].as_str().unwrap()),
-                not_null: column["not_null"] == true,
-                default: column["default"].as_str().map(str::to_owned),
-            }),
-            primary_key: texts(&table["primary_key"]),
-            indexes: list(&table["uniques"], |columns| unique(texts(columns))),
-            foreign_keys: list(&table["foreign_keys"], |key| ForeignKey {
-                name: text(&key["name"]),
-                columns: texts(&key["columns"]),
-                parent: text(&key["ref_table"]),
-                parent_columns: texts(&key["ref_columns"]),
-                ..ForeignKey::default()
-            }),
-            ..GreenTable::default()
-        };
-        catalog.tables.insert(name.clone(), green);
-    }
-    catalog
-}
-
-fn element_oid(column_type: &str) -> u32 {
-    match column_type {
-        "text[]" => 25,
-        "uuid[]" => 2950,
-        "jsonb[]" => 3802,
-        _ => 0,
-    }
-}
 
 /// One line's plan, with all tables that move on request, beside its facts.
 struct Line {
@@ -117,10 +35,10 @@ fn choices(include: &[&str]) -> TableChoices {
 }
 
 fn lines(include: &[&str]) -> Vec<Line> {
-    let model = json("model.json");
+    let model = catalogs::json("model.json");
     let with_map = |((name, release), map): (&(&'static str, &str), SchemaMap)| {
-        let green = green_catalog(name);
-        let plan = KeyspacePlan::resolve(&map, &blue_catalog(name), &green, &choices(include));
+        let green = catalogs::green(name);
+        let plan = KeyspacePlan::resolve(&map, &catalogs::blue(name), &green, &choices(include));
         Line { name, plan, green, model: model["versions"][release].clone() }
     };
     LINES.iter().zip(SchemaMap::built_in().unwrap()).map(with_map).collect()
@@ -292,7 +210,7 @@ fn partitions_workspaces_and_writers_are_those_that_were_measured() {
 #[test]
 fn a_dead_table_moves_once_green_has_one_of_its_name() {
     let map = SchemaMap::built_in().unwrap().pop().unwrap();
-    let (mut blue, mut green) = (blue_catalog("3.3"), green_catalog("3.3"));
+    let (mut blue, mut green) = (catalogs::blue("3.3"), catalogs::green("3.3"));
     let named =
         |name: &str, blue: &BlueCatalog| BlueTable { name: name.to_owned(), ..blue.tables["locks"].clone() };
     for name in ["apis", "cluster_ca", "nodes", "schema_migrations", "vaults", "vaults_beta"] {

@@ -14,5 +14,5 @@ select
   {constraint},
   {cause}
 from {stage} s
-where ({all_set} and not ({has_parent}))
-   or ({torn})
+where ({all_set} or {torn})
+  and {lacks_parent}

@@ -1,6 +1,8 @@
 -- What is taken off these tables ($2) of Kong's schema ($1) for the time of a first load, in the order of taking off,
--- each with the statements that take it off and put it back exactly as it was. Primary keys stay. What has a comment,
--- a statistics target, a tablespace or a mark of its own stays too: a statement would not bring that back.
+-- each with the statements that take it off and put it back exactly as it was, primary keys included: rows come in no
+-- order, and keeping an index over them up to date costs more than all the rest. What has a comment, a statistics
+-- target, a tablespace or a mark of its own stays: a statement would not bring that back. So does what a view, a rule or
+-- a function needs.
 with plain as (
   select c.oid, format('%I.%I', n.nspname, c.relname) as name
   from pg_class c
@@ -31,14 +33,21 @@ with plain as (
   from pg_index x
   join plain p on p.oid = x.indrelid
   join pg_class i on i.oid = x.indexrelid
-  left join pg_constraint k on k.conindid = x.indexrelid and k.contype in ('u', 'x')
-  where not x.indisprimary
-    and x.indisvalid and not x.indisclustered and not x.indisreplident and i.reltablespace = 0
+  left join pg_constraint k on k.conindid = x.indexrelid and k.contype in ('p', 'u', 'x')
+  where x.indisvalid and not x.indisclustered and not x.indisreplident and i.reltablespace = 0
     and not exists (select from pg_attribute a where a.attrelid = i.oid and coalesce(a.attstattarget, -1) >= 0)
     and not exists (
       select from remarked r
       where (r.classoid = 'pg_class'::regclass and r.objoid = i.oid)
          or (r.classoid = 'pg_constraint'::regclass and r.objoid = k.oid)
+    )
+    and not exists (
+      select from pg_depend d
+      where d.deptype = 'n' and d.classid <> 'pg_constraint'::regclass
+        and (
+          (d.refclassid = 'pg_class'::regclass and d.refobjid = i.oid)
+          or (d.refclassid = 'pg_constraint'::regclass and d.refobjid = k.oid)
+        )
     )
     -- A key that is referred to and whose reference stays must stay as well.
     and not exists (

@@ -6,7 +6,7 @@ from (
     pg_total_relation_size(c.oid)                    as bytes,
     c.reltuples::bigint                              as about_rows,
     c.relkind = 'r' and (
-      c.relname in ('run', 'reject', 'ledger', 'writer')
+      c.relname in ('run', 'reject', 'ledger', 'writer', 'definitions')
       or c.relname like 'ledger\_%'
       or c.relname like 'stage\_%'
     )                                                as is_ours

@@ -4,7 +4,7 @@ create table if not exists {work}.run (
   run_id            uuid primary key,
   started_at        timestamptz not null default clock_timestamp(),
   finished_at       timestamptz,
-  state             text not null,           -- staging, staged, applied, refused, failed
+  state             text not null,           -- staging, staged, applied, repaired, refused, failed
   tool_version      text not null,
   host              text not null,
   process_id        integer not null,
@@ -28,6 +28,12 @@ create table if not exists {work}.reject (
   reason       text not null,
   cause        jsonb,
   row_digest   text not null
+);
+
+create table if not exists {work}.definitions (
+  run_id       uuid primary key references {work}.run on delete cascade,
+  digest       text not null,
+  definitions  jsonb not null                -- [table, kind, name, {aspect: text}] each
 );
 
 -- The digest that a run takes of each row: by it a look at blue knows a row again that was rejected before.

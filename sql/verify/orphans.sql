@@ -3,5 +3,5 @@
 select {key} as key
 from {table} c
 where {all_set}
+  and {scope}
   and not exists (select from {parent} p where {joined})
-limit 1000

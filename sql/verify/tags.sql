@@ -3,15 +3,19 @@
 select e.id::text as key, to_jsonb(t.{tags}) as kept
 from {table} e
 left join {tags_table} t on t.{entity_id} = e.id
-where t.{entity_id} is null
-   or (t.{entity_name} is distinct from {name}
-       and not exists (select from ({entities}) o where o.id = e.id and o.name = t.{entity_name}))
-   or ((select array_agg(one order by one) from unnest(t.{tags}) one)
-         is distinct from (select array_agg(one order by one) from unnest(e.{tags}) one)
-       and not exists (
-         select from ({entities}) o
-         where o.id = e.id
-           and (select array_agg(one order by one) from unnest(o.tags) one)
-             is not distinct from (select array_agg(one order by one) from unnest(t.{tags}) one)
-       ))
-limit 1000
+where {scope}
+  and (
+    t.{entity_id} is null
+    or (t.{entity_name} is distinct from {name}
+        and not exists (select from ({entities}) o where o.id = e.id and o.name = t.{entity_name}))
+    -- Most are the same in the same order, and need no sorting.
+    or (t.{tags} is distinct from e.{tags}
+        and (select array_agg(one order by one) from unnest(t.{tags}) one)
+          is distinct from (select array_agg(one order by one) from unnest(e.{tags}) one)
+        and not exists (
+          select from ({entities}) o
+          where o.id = e.id
+            and (select array_agg(one order by one) from unnest(o.tags) one)
+              is not distinct from (select array_agg(one order by one) from unnest(t.{tags}) one)
+        ))
+  )

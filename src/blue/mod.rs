@@ -7,6 +7,8 @@ mod consistency;
 pub mod cql_type;
 mod explain;
 pub mod kong;
+mod owner;
+mod pace;
 pub mod scan;
 pub mod session;
 mod tls;

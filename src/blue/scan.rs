@@ -1,10 +1,11 @@
 //! Reading tables whole: token ranges of the ring, pages of raw rows, and the retries that reading may safely have.
 //!
-//! A page is asked for again when the cluster is overloaded, a request times out or a connection breaks: reading
+//! The nodes that hold a range are asked for it, and no more at once than blue keeps up with. A page is asked for again when the cluster is overloaded, a request times out or a connection breaks: reading
 //! changes nothing, and the paging state says exactly where the page begins.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use scylla::deserialize::row::ColumnIterator;
@@ -12,8 +13,10 @@ use scylla::response::PagingState;
 use scylla::response::query_result::QueryRowsResult;
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::prepared::PreparedStatement;
+use scylla::value::CqlValue;
 
 use super::explain::Failure;
+use super::owner::Owner;
 use super::session::{Blue, quote};
 use crate::error::Result;
 
@@ -94,6 +97,16 @@ impl Blue {
         }
     }
 
+    /// Prepares reading of `select` from the rows of one key; a value for each of `key` is given with every page.
+    pub async fn row_reader(&self, table: &str, select: &str, key: &[String]) -> Result<TableReader> {
+        let conditions: Vec<String> = key.iter().map(|name| format!("{} = ?", quote(name))).collect();
+        let cql = format!("SELECT {select} FROM {} WHERE {}", self.table(table), conditions.join(" AND "));
+        let what = format!("cannot read single rows of the table \"{table}\"");
+        let mut statement = self.session().prepare(cql).await.map_err(|e| self.explain(e, &what))?;
+        statement.set_is_idempotent(true);
+        Ok(TableReader { table: table.to_owned(), statement })
+    }
+
     /// Counts a table's rows, range by range, on the servers.
     pub async fn count(&self, table: &str, partition_key: &[String]) -> Result<u64> {
         use futures::{StreamExt, TryStreamExt};
@@ -125,16 +138,36 @@ impl Blue {
         rows: i32,
     ) -> Result<Page> {
         let mut statement = reader.statement.clone();
+        if range != TokenRange::WHOLE {
+            statement
+                .set_load_balancing_policy(Some(Arc::new(Owner::of(range.up_to, self.load_balancing()))));
+        }
+        self.page_of(reader, statement, (range.after, range.up_to), from, rows).await
+    }
+
+    /// Reads the rows of one key, of which there are few.
+    pub async fn row(&self, reader: &TableReader, key: &[CqlValue]) -> Result<Page> {
+        self.page_of(reader, reader.statement.clone(), key, PagingState::start(), MOST_ROWS).await
+    }
+
+    async fn page_of(
+        &self,
+        reader: &TableReader,
+        mut statement: PreparedStatement,
+        values: impl SerializeRow,
+        from: PagingState,
+        rows: i32,
+    ) -> Result<Page> {
         statement.set_page_size(rows.clamp(1, self.config().page_size.clamp(1, MOST_ROWS)));
         let what = || format!("cannot read the table \"{}\"", reader.table);
         let mut attempt = 1;
         loop {
-            match self
-                .session()
-                .execute_single_page(&statement, (range.after, range.up_to), from.clone())
-                .await
-            {
+            let under_way = self.pace().enter().await;
+            match self.session().execute_single_page(&statement, &values, from.clone()).await {
                 Ok((result, next)) => {
+                    if let Some(request) = under_way {
+                        request.answered();
+                    }
                     let rows =
                         result.into_rows_result().map_err(|e| self.explain(Failure::other(e), &what()))?;
                     let next = match next.into_paging_control_flow() {
@@ -145,6 +178,9 @@ impl Blue {
                 }
                 Err(error) => {
                     let failure = Failure::from(error);
+                    if let Some(request) = under_way {
+                        request.failed();
+                    }
                     if attempt >= ATTEMPTS || !failure.may_pass() {
                         return Err(self.explain(failure, &what()));
                     }

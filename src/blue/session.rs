@@ -16,6 +16,7 @@ use secrecy::ExposeSecret;
 
 use super::config::BlueConfig;
 use super::explain::{self, Failure};
+use super::pace::Pace;
 use super::tls;
 use crate::error::{Error, Kind, Result};
 
@@ -25,6 +26,8 @@ pub struct Blue {
     config: BlueConfig,
     cluster_name: String,
     release_version: String,
+    load_balancing: Arc<dyn LoadBalancingPolicy>,
+    pace: Pace,
 }
 
 /// A node of blue as the driver sees it now.
@@ -62,9 +65,17 @@ impl Blue {
     /// Opens the session and checks that the keyspace and the datacenter exist. Does not look into the keyspace.
     pub async fn connect(config: &BlueConfig) -> Result<Blue> {
         let tls = tls::client_config(config)?;
-        let session = Box::pin(open(config, tls)).await?;
-        let cluster_name = session.get_cluster_state().cluster_name().to_owned();
-        let mut blue = Blue { session, config: config.clone(), cluster_name, release_version: String::new() };
+        let load_balancing = load_balancing(config);
+        let session = Box::pin(open(config, load_balancing.clone(), tls)).await?;
+        let state = session.get_cluster_state();
+        let mut blue = Blue {
+            session,
+            config: config.clone(),
+            cluster_name: state.cluster_name().to_owned(),
+            release_version: String::new(),
+            load_balancing,
+            pace: Pace::new(at_once(state.get_nodes_info().len())),
+        };
         blue.check_nodes()?;
         blue.release_version = release_version(&blue).await?;
         blue.check_datacenter()?;
@@ -75,6 +86,21 @@ impl Blue {
     /// The driver's session. Its default profile has the consistency, datacenter and time-out of the configuration.
     pub fn session(&self) -> &Session {
         &self.session
+    }
+
+    /// Which node a request goes to, unless it says otherwise.
+    pub(super) fn load_balancing(&self) -> Arc<dyn LoadBalancingPolicy> {
+        self.load_balancing.clone()
+    }
+
+    /// What holds back requests for pages when blue cannot keep up.
+    pub(super) fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
+    /// How many pages may be asked for at the same time, by our cores and blue's nodes.
+    pub fn parallel(&self) -> usize {
+        self.pace.most()
     }
 
     /// What the session was opened with.
@@ -192,26 +218,40 @@ fn list(names: &[String]) -> String {
     names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
 }
 
-async fn open(config: &BlueConfig, tls: Option<Arc<rustls::ClientConfig>>) -> Result<Session> {
+/// Two requests for each of our cores and for each node keep both busy; more would only wait there.
+fn at_once(nodes: usize) -> usize {
+    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    (2 * cores.max(nodes)).clamp(4, 32)
+}
+
+async fn open(
+    config: &BlueConfig,
+    load_balancing: Arc<dyn LoadBalancingPolicy>,
+    tls: Option<Arc<rustls::ClientConfig>>,
+) -> Result<Session> {
     // The driver's own time-out covers the TCP connection only; a server of another kind may accept it and then say
     // nothing for ever.
     let points = u32::try_from(config.contact_points.len()).unwrap_or(u32::MAX);
     let patience = config.connect_timeout.saturating_mul(points.saturating_add(2)) + Duration::from_secs(10);
-    match tokio::time::timeout(patience, builder(config, tls).build()).await {
+    match tokio::time::timeout(patience, builder(config, load_balancing, tls).build()).await {
         Ok(Ok(session)) => Ok(session),
         Ok(Err(error)) => Err(explain::connect(&error, config).await),
         Err(_) => Err(explain::silent(config, patience).await),
     }
 }
 
-fn builder(config: &BlueConfig, tls: Option<Arc<rustls::ClientConfig>>) -> SessionBuilder {
+fn builder(
+    config: &BlueConfig,
+    load_balancing: Arc<dyn LoadBalancingPolicy>,
+    tls: Option<Arc<rustls::ClientConfig>>,
+) -> SessionBuilder {
     let identity = SelfIdentity::new()
         .with_application_name("kongferry")
         .with_application_version(env!("CARGO_PKG_VERSION"));
     let mut builder = SessionBuilder::new()
         .known_nodes(config.contact_points.iter().map(ToString::to_string))
         .connection_timeout(config.connect_timeout)
-        .default_execution_profile_handle(profile(config).into_handle())
+        .default_execution_profile_handle(profile(config, load_balancing).into_handle())
         // Routing needs this keyspace's replication only; a shared cluster may have thousands of tables.
         .keyspaces_to_fetch([config.keyspace.clone()])
         .custom_identity(identity)
@@ -224,11 +264,11 @@ fn builder(config: &BlueConfig, tls: Option<Arc<rustls::ClientConfig>>) -> Sessi
     builder
 }
 
-fn profile(config: &BlueConfig) -> ExecutionProfile {
+fn profile(config: &BlueConfig, load_balancing: Arc<dyn LoadBalancingPolicy>) -> ExecutionProfile {
     ExecutionProfile::builder()
         .consistency(config.consistency.level())
         .request_timeout(Some(config.request_timeout))
-        .load_balancing_policy(load_balancing(config))
+        .load_balancing_policy(load_balancing)
         .build()
 }
 

@@ -202,10 +202,15 @@ pub fn answered_yes() -> BoxFuture<'static, Result<bool>> {
 
 /// After an interruption: removes the stage where that is possible, and says how green stands.
 pub async fn tidy_up(args: &MigrateArgs) -> Interrupted {
-    let Ok(config) = args.green.resolve(&args.common) else { return Interrupted::Unknown };
+    tidied(&args.green, &args.common, args.run).await
+}
+
+/// The same for whatever writes under a run's id.
+pub async fn tidied(green: &GreenArgs, common: &CommonArgs, run: Uuid) -> Interrupted {
+    let Ok(config) = green.resolve(common) else { return Interrupted::Unknown };
     let tidied = tokio::time::timeout(std::time::Duration::from_secs(10), async {
         let green = Green::connect(&config, &application_name()).await?;
-        migrate::tidy_up(&green, args.run).await
+        migrate::tidy_up(&green, run).await
     });
     match tidied.await {
         Ok(Ok(left)) => left,

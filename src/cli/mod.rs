@@ -3,6 +3,7 @@
 mod cleanup;
 pub mod connect;
 mod credentials;
+mod cutover;
 mod drift;
 mod inspect;
 mod migrate;
@@ -54,9 +55,16 @@ enum Command {
     Status(status::StatusArgs),
     /// Remove our own schema from green when all is done
     Cleanup(cleanup::CleanupArgs),
+    /// Move the traffic by DNS in steps, watched, stoppable, and back at once
+    Cutover(Box<cutover::CutoverArgs>),
 }
 
 impl Command {
+    /// Whether the command itself sees to Ctrl-C: a cutover asks.
+    fn minds_interrupts(&self) -> bool {
+        matches!(self, Command::Cutover(args) if args.minds_interrupts())
+    }
+
     fn common(&self) -> &CommonArgs {
         match self {
             Command::Inspect(args) => &args.common,
@@ -66,6 +74,7 @@ impl Command {
             Command::Credentials(args) => args.common(),
             Command::Status(args) => &args.common,
             Command::Cleanup(args) => &args.common,
+            Command::Cutover(args) => args.common(),
         }
     }
 }
@@ -94,7 +103,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         // The work first: until it waits for something, as for a typed password, Ctrl-C ends the program at once.
         biased;
         result = Box::pin(dispatch(&cli.command)) => result,
-        signal = interrupted() => {
+        signal = interrupted(), if !cli.command.minds_interrupts() => {
             let left = Box::pin(tidy_up(&cli.command)).await;
             Err(Error::new(Kind::Interrupted, format!("interrupted by {signal}; {left}")).remedy(left.remedy()))
         }
@@ -120,6 +129,7 @@ async fn dispatch(command: &Command) -> Result<u8> {
         Command::Credentials(args) => credentials::run(args).await,
         Command::Status(args) => status::run(args).await,
         Command::Cleanup(args) => cleanup::run(args).await,
+        Command::Cutover(args) => Box::pin(cutover::run(args)).await,
     }
 }
 
@@ -128,10 +138,11 @@ async fn tidy_up(command: &Command) -> Interrupted {
     match command {
         Command::Inspect(_)
         | Command::Plan(_)
-        | Command::Verify(_)
         | Command::Credentials(_)
         | Command::Status(_)
-        | Command::Cleanup(_) => Interrupted::AsItWas,
+        | Command::Cleanup(_)
+        | Command::Cutover(_) => Interrupted::AsItWas,
+        Command::Verify(args) => verify::tidy_up(args).await,
         Command::Migrate(args) => migrate::tidy_up(args).await,
     }
 }

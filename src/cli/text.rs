@@ -195,6 +195,9 @@ pub fn print_findings(findings: &[Finding]) {
         };
         anstream::println!("\n{style}{word}:{style:#} {}", wrapped(&format!("{}.", finding.problem), 7, 7));
         anstream::println!("       {}", wrapped(&finding.remedy, 7, 7));
+        if let Some(map) = &finding.schema_map {
+            anstream::println!("       schema map: {map}");
+        }
     }
 }
 

@@ -1,21 +1,29 @@
 //! `verify`: its flags and its summary.
 
+use std::collections::BTreeMap;
+use std::future::ready;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
+use futures::future::BoxFuture;
+use uuid::Uuid;
 
 use super::connect::{BlueArgs, CommonArgs, Format, GreenArgs};
 use super::migrate::{TableArgs, application_name};
 use super::progress;
 use super::text::{self, BAD, BOLD, Class, GOOD, WARN, counted, grouped, print_json};
 use crate::blue::session::Blue;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::green::session::Green;
 use crate::mapping::schema_map::Writer;
+use crate::migrate::Interrupted;
 use crate::progress::Phase;
-use crate::verify::report::{Counts, Report, TableReport};
-use crate::verify::{self, Options};
+use crate::repair::{self, Repair};
+use crate::verify::definitions::Definitions;
+use crate::verify::report::{Counts, Part, Report, TableReport};
+use crate::verify::{self, Options, Share};
 
 /// Arguments of `verify`.
 #[derive(Debug, Clone, Args)]
@@ -38,18 +46,72 @@ pub struct VerifyArgs {
     #[arg(long)]
     show_secrets: bool,
 
+    /// Only say what changed on blue since the last run, by the ledger on green
+    ///
+    /// Quicker than a comparison, and no proof: it looks at blue only, and at whether somebody changed green.
+    #[arg(long, conflicts_with_all = ["findings", "show_secrets", "table", "workspace", "sample", "repair"])]
+    since_run: bool,
+
+    #[command(flatten)]
+    part: PartArgs,
+
+    #[command(flatten)]
+    repair: RepairArgs,
+
+    #[command(flatten)]
+    pub(super) common: CommonArgs,
+
+    /// A repair's id, known before it begins so that an interrupted one can be tidied up after.
+    #[arg(skip = Uuid::new_v4())]
+    run: Uuid,
+}
+
+/// A part of everything: quick, and no proof.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "A quick look, which is no proof")]
+struct PartArgs {
     /// Compare this table only (repeatable)
     #[arg(long, value_name = "TABLE")]
     table: Vec<String>,
 
-    /// Only say what changed on blue since the last run, by the ledger on green
-    ///
-    /// Quicker than a comparison, and no proof: it looks at blue only, and at whether somebody changed green.
-    #[arg(long, conflicts_with_all = ["findings", "show_secrets", "table"])]
-    since_run: bool,
+    /// Compare rows of this workspace only
+    #[arg(long, value_name = "NAME")]
+    workspace: Option<String>,
 
-    #[command(flatten)]
-    pub(super) common: CommonArgs,
+    /// Compare about so many of a hundred rows of each large table
+    #[arg(long, value_name = "N%", value_parser = percent)]
+    sample: Option<f64>,
+}
+
+/// Mending what was found.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Repair")]
+struct RepairArgs {
+    /// Write to green the rows that differ or are missing, and look again
+    ///
+    /// Through stage, check and apply, in one transaction. Tables that the data plane writes are left alone unless
+    /// named with --table.
+    #[arg(long, conflicts_with = "sample")]
+    repair: bool,
+
+    /// Remove rows that blue lacks, too
+    #[arg(long, requires = "repair")]
+    delete_extra: bool,
+
+    /// Do not ask before the repair
+    #[arg(long, requires = "repair")]
+    yes: bool,
+
+    /// Repair although other sessions use green's database
+    #[arg(long, requires = "repair")]
+    green_online: bool,
+}
+
+fn percent(text: &str) -> std::result::Result<f64, String> {
+    let number: Option<f64> = text.trim_end_matches('%').trim().parse().ok();
+    number
+        .filter(|number| *number > 0.0 && *number <= 100.0)
+        .ok_or_else(|| "give a percentage above 0 and up to 100, such as 5%".to_owned())
 }
 
 /// Runs the command.
@@ -58,21 +120,68 @@ pub async fn run(args: &VerifyArgs) -> Result<u8> {
         return super::drift::run(&args.blue, &args.green, &args.tables, &args.common).await;
     }
     let options = Options {
-        choices: args.tables.choices(true)?,
+        choices: args.tables.choices(!args.repair.repair || args.repair.green_online)?,
         findings: args.findings.clone(),
         show_secrets: args.show_secrets,
-        only: args.table.iter().cloned().collect(),
+        only: args.part.table.iter().cloned().collect(),
+        workspace: args.part.workspace.clone(),
+        share: args.part.sample.map_or(Share::Whole, Share::Sample),
+        rows_of: None,
     };
     let (blue_config, green_config) = (args.blue.resolve(&args.common)?, args.green.resolve(&args.common)?);
+    if args.repair.repair && !args.repair.yes && !std::io::stdin().is_terminal() {
+        return Err(Error::usage(
+            "verify --repair asks before it writes to green, and here is nobody to ask",
+        )
+        .remedy("Add --yes."));
+    }
     let observer = progress::observer(&args.common, "looking at both sides", Phase::word);
     let green = Green::connect(&green_config, &application_name()).await?;
     let blue = Arc::new(Blue::connect(&blue_config).await?);
-    let report = Box::pin(verify::run(blue, &green, &options, observer)).await?;
+    let report = if args.repair.repair {
+        let options =
+            repair::Options { verify: options, delete_extra: args.repair.delete_extra, run: args.run };
+        let verbose = args.common.verbose > 0;
+        let confirm = |report: &Report, repair: &Repair| {
+            if args.repair.yes { Box::pin(ready(Ok(true))) } else { ask(report, repair, verbose) }
+        };
+        Box::pin(repair::run(blue, &green, &options, observer, &confirm)).await?
+    } else {
+        Box::pin(verify::run(blue, &green, &options, observer)).await?
+    };
     match args.common.format {
         Format::Json => print_json(&report),
         Format::Text => print(&report, args.common.verbose > 0),
     }
     Ok(report.exit_code())
+}
+
+/// Shows what was found and asks once whether it shall be repaired.
+fn ask(report: &Report, repair: &Repair, verbose: bool) -> BoxFuture<'static, Result<bool>> {
+    anstream::eprintln!("\n{}\n\n{}", headline(report), counts(report, verbose));
+    for line in about(&repair.write, "write") {
+        anstream::eprintln!("{line}");
+    }
+    for line in about(&repair.remove, "remove") {
+        anstream::eprintln!("{line}");
+    }
+    if repair.not_repaired > 0 {
+        anstream::eprintln!("  {} cannot be repaired", counted(repair.not_repaired, "row"));
+    }
+    anstream::eprint!("\nRepair green ({}, database {}) so? [y/N] ", report.green.server, report.green.name);
+    super::migrate::answered_yes()
+}
+
+fn about(tables: &BTreeMap<String, u64>, what: &str) -> Vec<String> {
+    tables.iter().map(|(table, rows)| format!("  {what} {} of {table}", counted(*rows, "row"))).collect()
+}
+
+/// After an interruption of a repair: removes its stage where that is possible, and says how green stands.
+pub async fn tidy_up(args: &VerifyArgs) -> Interrupted {
+    if !args.repair.repair {
+        return Interrupted::AsItWas;
+    }
+    super::migrate::tidied(&args.green, &args.common, args.run).await
 }
 
 fn print(report: &Report, verbose: bool) {
@@ -92,16 +201,68 @@ fn print(report: &Report, verbose: bool) {
             "\n{WARN}note:{WARN:#} green's journal knows no applied run: nothing counts as rejected."
         );
     }
-    if report.partial {
+    if report.definitions == Definitions::NotRecorded && report.run.is_some() {
         anstream::println!(
-            "\n{WARN}note:{WARN:#} only some tables were compared: this is a quick look, not a proof."
+            "\n{WARN}note:{WARN:#} the run did not record Kong's definitions (indexes, triggers …); whether somebody changed them is not known."
         );
     }
+    if let Some(repair) = &report.repair {
+        print_repair(repair);
+    }
     print_first(report);
+    if let Some(part) = &report.part {
+        anstream::println!("\n{BAD}NO PROOF.{BAD:#} Only a part was compared: {}.", part_in_words(part));
+    }
+}
+
+fn print_repair(repair: &Repair) {
+    let tags = match repair.tags {
+        0 => String::new(),
+        rows => format!(", {} of tags put right", counted(rows, "row")),
+    };
+    anstream::println!(
+        "\n{BOLD}Repaired{BOLD:#}  {} written, {} removed{tags}; before: {} different, {} missing, {} extra.",
+        counted(repair.written, "row"),
+        grouped(repair.removed),
+        grouped(repair.before.different),
+        grouped(repair.before.missing),
+        grouped(repair.before.extra)
+    );
+    if repair.written + repair.removed > 0 {
+        anstream::println!("  Restart every Kong node on green: it holds what it read in memory.");
+    }
+    for left in &repair.left {
+        anstream::println!(
+            "  {BAD}not repaired:{BAD:#} {} {} ({})",
+            left.table,
+            crate::green::apply::shown_key(&left.key),
+            left.reason
+        );
+    }
+}
+
+fn part_in_words(part: &Part) -> String {
+    let mut words = Vec::new();
+    if !part.tables.is_empty() {
+        words.push(format!("of the tables {}", part.tables.join(", ")));
+    }
+    if let Some(workspace) = &part.workspace {
+        words.push(format!("rows of the workspace \"{workspace}\""));
+    }
+    if let Some(percent) = part.sample_percent {
+        words.push(format!("a sample of {percent} % of each large table"));
+    }
+    words.join(", ")
 }
 
 fn headline(report: &Report) -> String {
     let (time, rows) = (format!("{:.1} s", report.seconds), grouped(report.summary.source));
+    if report.clean && report.partial {
+        return format!(
+            "{WARN}The same, as far as it was looked at.{WARN:#} Kong {}: {rows} rows of blue in {time}.",
+            report.kong
+        );
+    }
     if report.clean {
         return format!(
             "{GOOD}The same.{GOOD:#} Kong {}: {rows} rows of blue accounted for in {time}.",

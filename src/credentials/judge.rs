@@ -8,6 +8,7 @@ use super::keys::{self, Token};
 use super::kind::Kind;
 use super::secret;
 use super::store::{Row, Store, WORKSPACE, Wanted};
+use super::stored::{basic_auth, client_secret, jwt_secret, jwt_token, on_a_core, plain, rbac_token};
 use super::verdict::{Reason, Verdict};
 use crate::error::Result;
 
@@ -524,116 +525,20 @@ fn token_is_over(row: &Row, now_ms: i64) -> bool {
     }
 }
 
-/// A secret that is stored as it is.
-fn plain(stored: Option<&String>, given: &str) -> Verdict {
-    match stored {
-        None => Verdict::refused(Reason::NoSecret, "No secret is stored."),
-        Some(stored) if secret::is_encrypted(stored) => Verdict::encrypted(),
-        Some(stored) => Verdict::of(secret::same(given.as_bytes(), stored.as_bytes())),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn basic_auth(row: &Row, given: &str) -> Verdict {
-    let (Some(stored), Some(consumer)) = (row.get("password"), row.get("consumer_id")) else {
-        return Verdict::refused(Reason::NoSecret, "No password, or no consumer, is stored.");
-    };
-    if secret::is_encrypted(stored) {
-        return Verdict::encrypted();
+    fn token(created_ms: i64, seconds: i64) -> Row {
+        let columns = [("created_at", created_ms), ("expires_in", seconds)];
+        columns.iter().map(|(name, value)| ((*name).to_owned(), value.to_string())).collect()
     }
-    Verdict::of(secret::basic_auth(given, consumer, stored))
-}
 
-/// A client's secret: hashed where its row says so, whatever the text looks like.
-fn client_secret(row: &Row, given: &str) -> Verdict {
-    let stored = row.get("client_secret");
-    let hashed = row.get("hash_secret").map(String::as_str) == Some("true");
-    match stored {
-        Some(text) if hashed && !secret::is_encrypted(text) => match secret::pbkdf2(given, text) {
-            Some(right) => Verdict::of(right),
-            None => Verdict::refused(
-                Reason::HashNotAccepted,
-                "The stored secret is a hash of a form that Kong does not accept for any secret.",
-            ),
-        },
-        _ => plain(stored, given),
-    }
-}
-
-fn jwt_secret(row: &Row, given: &str) -> Verdict {
-    let algorithm = row.get("algorithm").map_or("HS256", String::as_str);
-    if algorithm.starts_with("HS") {
-        return plain(row.get("secret"), given);
-    }
-    let Some(public) = row.get("rsa_public_key") else {
-        return Verdict::refused(Reason::NoSecret, "No public key is stored.");
-    };
-    match keys::fits(given, public) {
-        Some(true) => Verdict::accepted("The stored public key is that of the given key."),
-        Some(false) => Verdict::refused(Reason::WrongSecret, "The stored public key is another one."),
-        None => Verdict::open(Reason::Undecidable, "The given key or the stored one cannot be read."),
-    }
-}
-
-fn jwt_token(row: &Row, token: &Token<'_>) -> Verdict {
-    let own = row.get("algorithm").map_or("HS256", String::as_str);
-    if own != token.algorithm {
-        let message = format!("The token is signed with {}, the credential is for {own}.", token.algorithm);
-        return Verdict::refused(Reason::WrongSecret, message);
-    }
-    let right = if own.starts_with("HS") {
-        match row.get("secret") {
-            Some(stored) if secret::is_encrypted(stored) => return Verdict::encrypted(),
-            stored => stored.and_then(|stored| token.signed_with_secret(stored.as_bytes())),
-        }
-    } else {
-        row.get("rsa_public_key").and_then(|public| token.signed_with_key(public))
-    };
-    match right {
-        Some(true) => Verdict::accepted("The token's signature fits the stored key."),
-        Some(false) => {
-            Verdict::refused(Reason::WrongSecret, "The token's signature does not fit the stored key.")
-        }
-        None => Verdict::open(
-            Reason::Undecidable,
-            "The stored key, or the token's algorithm, cannot be used here.",
-        ),
-    }
-}
-
-/// An RBAC user's token, on a core of its own: bcrypt takes its time.
-async fn rbac_token(row: &Row, given: &str) -> Verdict {
-    let Some(stored) = row.get("user_token").cloned() else {
-        return Verdict::refused(Reason::NoSecret, "No token is stored.");
-    };
-    if secret::is_encrypted(&stored) {
-        return Verdict::encrypted();
-    }
-    if !secret::is_bcrypt(&stored) {
-        return match secret::same(given.as_bytes(), stored.as_bytes()) {
-            true => Verdict::open(
-                Reason::Undecidable,
-                "It is the stored text, but that is no bcrypt hash; whether this version of Kong still takes it is not known.",
-            ),
-            false => Verdict::of(false),
-        };
-    }
-    let given = given.to_owned();
-    let right = on_a_core(move || secret::bcrypt(&given, &stored)).await;
-    let enabled = row.get("enabled").map(String::as_str) != Some("false");
-    match right {
-        Some(true) if enabled => Verdict::of(true),
-        Some(true) => {
-            Verdict::refused(Reason::Disabled, "It is the right one, but the RBAC user is switched off.")
-        }
-        Some(false) => Verdict::of(false),
-        None => Verdict::refused(Reason::HashNotAccepted, "The stored hash cannot be read."),
-    }
-}
-
-/// Hashing keeps a core busy; the runtime's own threads have other things to do.
-async fn on_a_core<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    #[test]
+    fn a_token_lives_from_its_creation_and_one_of_no_length_for_ever() {
+        assert!(!token_is_over(&token(1_000, 10), 11_000));
+        assert!(token_is_over(&token(1_000, 10), 11_001));
+        assert!(!token_is_over(&token(1_000, 0), i64::MAX));
+        assert!(!token_is_over(&Row::new(), i64::MAX));
     }
 }

@@ -10,6 +10,7 @@ pub mod kind;
 pub mod report;
 pub mod secret;
 pub mod store;
+mod stored;
 pub mod verdict;
 
 use futures::StreamExt;

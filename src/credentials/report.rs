@@ -165,9 +165,12 @@ impl Report {
             ));
         }
         if self.admins_rejected > 0 {
+            let (who, them) = match self.admins_rejected {
+                1 => ("1 admin".to_owned(), "it"),
+                many => (format!("{many} admins"), "them"),
+            };
             to_do.push(format!(
-                "{} admins stayed behind because a part of them is missing on blue: invite them anew on green (see the run's rejects file).",
-                self.admins_rejected
+                "{who} stayed behind because a part of {them} is missing on blue: invite {them} anew on green (see the run's rejects file)."
             ));
         }
         for kind in self.kinds.iter().filter(|kind| kind.dead > 0) {

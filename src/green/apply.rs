@@ -11,7 +11,7 @@ use sqlx::PgConnection;
 
 use super::baseline::Baseline;
 use super::bootstrap::Bootstrap;
-use super::catalog::GreenCatalog;
+use super::catalog::{GreenCatalog, GreenTable};
 use super::cycles;
 use super::definitions::Definitions;
 use super::first_load::FirstLoad;
@@ -21,7 +21,7 @@ use super::sql::{columns, fill, key, literal, quote};
 use super::stage::Stage;
 use super::statement::query_scalar;
 use crate::error::{Error, Kind, Result};
-use crate::mapping::schema_map::{SchemaMap, Writer};
+use crate::mapping::schema_map::{DerivedTags, SchemaMap, Writer};
 use crate::mapping::table_plan::{KeyspacePlan, TablePlan};
 
 /// How many rows a message names before it only counts.
@@ -107,8 +107,7 @@ impl Apply<'_> {
             None => None,
         };
         let circular = if quick.is_none() { cycles::circular(self.plan, self.catalog) } else { Vec::new() };
-        let put_off =
-            if circular.is_empty() { None } else { Some(cycles::put_off(tx, self.stage, circular).await?) };
+        let put_off = self.put_off(tx, circular).await?;
         let mut applied = BTreeMap::new();
         for table in &self.plan.moved {
             let counts = self.table(tx, table).await.map_err(|e| self.refused_by_green(e, table))?;
@@ -143,13 +142,31 @@ impl Apply<'_> {
         let moved =
             self.default_workspace(tx).await.map_err(|e| self.explain(e, "cannot apply the stage"))?;
         self.bootstrap().replace_kept(tx).await.map_err(|e| self.explain(e, "cannot apply the stage"))?;
+        let mut circular = cycles::circular(self.plan, self.catalog);
+        circular.retain(|(table, _)| at_work.contains(table));
+        let put_off = self.put_off(tx, circular).await?;
         let applied = self.merge(tx, merge, &at_work, &seen).await?;
+        if let Some(changed) = put_off {
+            cycles::check(tx, self.stage, changed).await?;
+        }
         merge.ledger.enter_writer(self.stage.green(), tx, self.stage.run()).await?;
         let followed = self.defaults_follow(tx, moved.as_ref()).await?;
         self.compare_tags(tx, Some(&at_work)).await?;
         let after = Definitions::read(tx, self.stage.green().kong_schema()).await?;
         compare_definitions(&before, &after, &followed)?;
         Ok(applied)
+    }
+
+    /// Puts off the checks of references that go in a circle, where there are any.
+    async fn put_off(
+        &self,
+        tx: &mut PgConnection,
+        circular: Vec<cycles::Reference>,
+    ) -> Result<Option<Vec<cycles::Reference>>> {
+        if circular.is_empty() {
+            return Ok(None);
+        }
+        cycles::put_off(tx, self.stage, circular).await.map(Some)
     }
 
     /// The ledger of a first run: every row that stands on green now, entered set by set.
@@ -183,7 +200,7 @@ impl Apply<'_> {
         }
     }
 
-    fn explain(&self, error: sqlx::Error, what: &str) -> Error {
+    pub(super) fn explain(&self, error: sqlx::Error, what: &str) -> Error {
         self.stage.green().explain(error, what)
     }
 
@@ -201,7 +218,7 @@ impl Apply<'_> {
     }
 
     /// Nobody writes between the last look and the commit; readers go on.
-    async fn lock(&self, tx: &mut PgConnection) -> Result<()> {
+    pub(super) async fn lock(&self, tx: &mut PgConnection) -> Result<()> {
         let tables: Vec<String> =
             self.plan.moved.iter().map(|table| self.stage.kong_table(&table.table)).collect();
         let sql = fill(
@@ -322,7 +339,10 @@ impl Apply<'_> {
             .await?;
         let count = |sql: &'static str| query_scalar::<i64>(fill(sql, &places));
         let staged = count("select count(*) from {stage} s").fetch_one(&mut *tx).await?;
-        let living = count("select count(*) from {stage} s where {alive}").fetch_one(&mut *tx).await?;
+        let living = match table.expiry {
+            None => staged,
+            Some(_) => count("select count(*) from {stage} s where {alive}").fetch_one(&mut *tx).await?,
+        };
         let held_back = match table.writer {
             Writer::Admin => 0,
             Writer::Traffic => {
@@ -375,7 +395,11 @@ impl Apply<'_> {
     }
 
     /// The table that Kong's triggers keep must hold exactly what the entities hold.
-    async fn compare_tags(&self, tx: &mut PgConnection, at_work: Option<&BTreeSet<String>>) -> Result<()> {
+    pub(super) async fn compare_tags(
+        &self,
+        tx: &mut PgConnection,
+        at_work: Option<&BTreeSet<String>>,
+    ) -> Result<()> {
         let Some(tags) = &self.map.names.derived_tags else { return Ok(()) };
         if !self.catalog.tables.contains_key(&tags.table) {
             return Ok(());
@@ -404,26 +428,44 @@ impl Apply<'_> {
                 format!("(select * from {tags_ref} where {} in ({ids}))", quote(&tags.entity_id))
             }
         };
-        let sql = fill(
-            include_str!("../../sql/apply/tags_differ.sql"),
-            &[
-                ("entities", &entities.join("\n  union all\n  ")),
-                ("tags_ref", &tags_ref),
-                ("entity_id", &quote(&tags.entity_id)),
-                ("entity_name", &quote(&tags.entity_name)),
-                ("tags", &quote(&tags.tags)),
-            ],
-        );
-        let differing: i64 = query_scalar(sql)
-            .fetch_one(tx)
-            .await
-            .map_err(|e| self.explain(e, "cannot compare green's tags"))?;
+        let entities = entities.join("\n  union all\n  ");
+        let (entity_id, entity_name, sets) =
+            (quote(&tags.entity_id), quote(&tags.entity_name), quote(&tags.tags));
+        let places = [
+            ("entities", entities.as_str()),
+            ("tags_ref", &tags_ref),
+            ("entity_id", &entity_id),
+            ("entity_name", &entity_name),
+            ("tags", &sets),
+        ];
+        let what = "cannot compare green's tags";
+        // The function that it needs is new in 14.
+        if self.stage.green().server_version_num() >= 140_000 {
+            let sql = fill(include_str!("../../sql/apply/tags_agree.sql"), &places);
+            if query_scalar(sql).fetch_one(&mut *tx).await.map_err(|e| self.explain(e, what))? {
+                return Ok(());
+            }
+        }
+        let sql = fill(include_str!("../../sql/apply/tags_differ.sql"), &places);
+        let differing: i64 = query_scalar(sql).fetch_one(tx).await.map_err(|e| self.explain(e, what))?;
         if differing == 0 {
             return Ok(());
         }
         Err(Error::refused(format!("green's table \"{}\" would not hold what its entities hold: {differing} rows differ", tags.table))
             .detail("Green is as it was. Either a trigger of Kong is disabled there, or the table held rows of entities that are gone.")
             .remedy(format!("Bootstrap green afresh, or look at the triggers that call {}().", tags.function)))
+    }
+
+    /// The names around green's table of tags, and the query for what it must hold; nothing where green keeps none.
+    pub(super) fn tagged_entities(&self) -> Option<(&DerivedTags, String)> {
+        let tags = self.map.names.derived_tags.as_ref()?;
+        self.catalog.tables.get(&tags.table)?;
+        let kept =
+            |table: &&GreenTable| table.triggers.iter().any(|trigger| trigger.function == tags.function);
+        let entities: Vec<String> = (self.catalog.tables.values().filter(kept))
+            .map(|table| self.entities(&table.name, &tags.tags, None))
+            .collect();
+        (!entities.is_empty()).then(|| (tags, entities.join("\n  union all\n  ")))
     }
 
     fn entities(&self, table: &str, tags: &str, written: Option<&str>) -> String {
@@ -509,7 +551,7 @@ pub(super) fn same_row(table: &TablePlan) -> String {
 }
 
 /// Every definition is as it was, but the defaults that had to follow the workspace.
-fn compare_definitions(
+pub(super) fn compare_definitions(
     before: &Definitions,
     after: &Definitions,
     followed: &BTreeSet<(String, String)>,

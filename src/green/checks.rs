@@ -4,8 +4,9 @@
 //! references, parents before children, so that a child of a rejected parent carries its parent's key as the cause.
 //! The statements are in `sql/checks/`; everything they need to know of Kong comes from green's catalog.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use futures::{StreamExt, TryStreamExt, stream};
 use sqlx::PgConnection;
 
 use super::catalog::{ForeignKey, GreenCatalog, GreenTable, Index};
@@ -45,6 +46,12 @@ pub struct Checked {
 /// compression.
 const CANDIDATES: &str = "1600";
 
+/// Tables that are looked at by themselves at the same time.
+const TABLES_AT_ONCE: usize = 4;
+
+/// What one step of one check may use to sort and hash, where green is not more generous by itself.
+const WORK_MEM: &str = "32MB";
+
 /// A member of a group of duplicates that is let go: its table and key.
 pub type Kept = (String, serde_json::Value);
 
@@ -52,14 +59,40 @@ impl Checks<'_> {
     /// Runs all checks; says what became of each table. `seen` is told each table before its checks begin.
     pub async fn run(&self, keep: &[Kept], seen: impl Fn(&str)) -> Result<BTreeMap<String, Checked>> {
         self.load_keep(keep).await?;
-        let mut checked: BTreeMap<String, Checked> = BTreeMap::new();
-        for table in &self.plan.moved {
-            seen(&table.table);
-            let expired = self.table_by_itself(table).await?;
-            checked.entry(table.table.clone()).or_default().expired = expired;
-        }
-        while self.references(&seen, &mut checked).await? {}
+        let filled = self.filled().await?;
+        let alone = stream::iter(&self.plan.moved).map(async |plan| {
+            seen(&plan.table);
+            let expired = if filled.contains(&plan.table) { self.table_by_itself(plan).await? } else { 0 };
+            Ok::<_, crate::error::Error>((plan.table.clone(), Checked { expired, ..Checked::default() }))
+        });
+        let mut checked: BTreeMap<String, Checked> =
+            alone.buffer_unordered(TABLES_AT_ONCE).try_collect().await?;
+        while self.references(&filled, &seen, &mut checked).await? {}
         Ok(checked)
+    }
+
+    /// The tables of which there are rows: most of Kong's tables are empty, and no check of them finds anything. In an
+    /// incremental run a table may be filled while others are checked.
+    async fn filled(&self) -> Result<BTreeSet<String>> {
+        if self.gone.is_some() || self.plan.moved.is_empty() {
+            return Ok(self.plan.moved.iter().map(|plan| plan.table.clone()).collect());
+        }
+        let what = "cannot look which staging tables are filled";
+        let green = self.stage.green();
+        let mut tx = green.begin().await?;
+        let one = |plan: &TablePlan| {
+            format!(
+                "select {} where exists (select from {})",
+                literal(&plan.table),
+                self.stage.table(&plan.table)
+            )
+        };
+        let all: Vec<String> = self.plan.moved.iter().map(one).collect();
+        let sql = sqlx::AssertSqlSafe(all.join(" union all "));
+        let filled: Vec<String> =
+            query_scalar(sql).fetch_all(&mut *tx).await.map_err(|e| green.explain(e, what))?;
+        tx.commit().await.map_err(|e| green.explain(e, what))?;
+        Ok(filled.into_iter().collect())
     }
 
     async fn load_keep(&self, keep: &[Kept]) -> Result<()> {
@@ -83,6 +116,7 @@ impl Checks<'_> {
         let what = format!("cannot check the stage of \"{}\"", plan.table);
         let green = self.stage.green();
         let mut tx = green.begin().await?;
+        green.at_least(&mut tx, "work_mem", WORK_MEM).await?;
         let table = self.catalog.tables.get(&plan.table);
         let gone = match table {
             Some(table) => self.alone(&mut tx, plan, table).await.map_err(|e| green.explain(e, &what))?,
@@ -102,60 +136,92 @@ impl Checks<'_> {
             }
             None => 0,
         };
+        let mut found = 0;
         for index in unique_indexes(table) {
-            self.duplicates(tx, &place, plan, index).await?;
+            found += self.duplicates(tx, &place, plan, index).await?;
         }
         for index in table.indexes.iter().filter(|index| !index.exclusion.is_empty()) {
-            excluded(tx, &place, index).await?;
+            found += excluded(tx, &place, index).await?;
         }
         for check in &table.checks {
             let places = [("constraint", literal(&check.name)), ("expression", check.expression.clone())];
             let places = places.each_ref().map(|(name, value)| (*name, value.as_str()));
-            place.execute(tx, include_str!("../../sql/checks/check_constraint.sql"), &places).await?;
+            found +=
+                place.execute(tx, include_str!("../../sql/checks/check_constraint.sql"), &places).await?;
         }
-        for index in &table.indexes {
-            self.index_size(tx, &place, plan, index).await?;
+        found += self.index_sizes(tx, &place, plan, table).await?;
+        if found > 0 {
+            place.set_aside(tx).await?;
         }
-        place.set_aside(tx).await?;
         Ok(gone)
     }
 
-    async fn index_size(
+    /// Says how many rows may be too long for an index; one scan of the table tells it for all indexes.
+    async fn index_sizes(
+        &self,
+        tx: &mut PgConnection,
+        place: &Place,
+        plan: &TablePlan,
+        table: &GreenTable,
+    ) -> sqlx::Result<u64> {
+        let indexes: Vec<(&Index, String)> = table
+            .indexes
+            .iter()
+            .filter(|index| !always_short(index, table))
+            .map(|index| (index, length(index, table)))
+            .collect();
+        if indexes.is_empty() {
+            return Ok(0);
+        }
+        let one = |(_, length): &(&Index, String)| format!("count(*) filter (where {length} > {CANDIDATES})");
+        let counts = indexes.iter().map(one).collect::<Vec<_>>().join(", ");
+        let sql = place.fill("select array[{counts}] from {stage} s", &[("counts", &counts)]);
+        let counts: Vec<i64> = query_scalar(sql).fetch_one(&mut *tx).await?;
+        let mut candidates = 0;
+        for ((index, length), count) in indexes.iter().zip(counts) {
+            if count > 0 {
+                self.probe_index(tx, place, plan, index, length).await?;
+                candidates += u64::try_from(count).unwrap_or(0);
+            }
+        }
+        Ok(candidates)
+    }
+
+    async fn probe_index(
         &self,
         tx: &mut PgConnection,
         place: &Place,
         plan: &TablePlan,
         index: &Index,
-    ) -> sqlx::Result<()> {
-        let length = length(index);
+        length: &str,
+    ) -> sqlx::Result<u64> {
         let names: Vec<&str> = plan.columns.iter().map(|column| column.name.as_str()).collect();
         let places = [
-            ("length", length.as_str()),
+            ("length", length),
             ("candidates", CANDIDATES),
             ("definition", &index.definition),
             ("columns", &shown(&index.named)),
             ("index", &literal(&index.name)),
-            ("probe", &self.stage.own("stage_probe")),
+            ("probe", &self.stage.own(&format!("stage_probe_{}", super::stage::digest(&plan.table)))),
             ("table_ref", &self.stage.kong_table(&plan.table)),
             ("all_columns", &columns(&names, "")),
         ];
-        let candidates =
-            place.count(tx, "select count(*) from {stage} s where {length} > {candidates}", &places).await?;
-        if candidates == 0 {
-            return Ok(());
-        }
         place.execute(tx, include_str!("../../sql/checks/index_probe.sql"), &places).await
     }
 
     /// One pass over all references; says whether another pass could find more, which only cycles can make so.
     async fn references(
         &self,
+        filled: &BTreeSet<String>,
         seen: &impl Fn(&str),
         checked: &mut BTreeMap<String, Checked>,
     ) -> Result<bool> {
         let mut again = false;
         for (position, plan) in self.plan.moved.iter().enumerate() {
             seen(&plan.table);
+            if !filled.contains(&plan.table) {
+                continue;
+            }
             let (aside, pulled_in) = self.references_of(plan).await?;
             checked.entry(plan.table.clone()).or_default().pulled_in += pulled_in;
             again |= aside > 0 && self.is_parent_of_earlier(&plan.table, position);
@@ -181,7 +247,9 @@ impl Checks<'_> {
         let green = self.stage.green();
         let what = format!("cannot check the references of \"{}\"", plan.table);
         let mut tx = green.begin().await?;
+        green.at_least(&mut tx, "work_mem", WORK_MEM).await?;
         let place = Place::new(self.stage, plan, self.gone);
+        let mut found = 0;
         let pulled_in = match &self.gone {
             Some(gone) => gone.pull_in(&mut tx, plan).await.map_err(|e| green.explain(e, &what))?,
             None => 0,
@@ -189,9 +257,12 @@ impl Checks<'_> {
         // The workspace comes first: in an unknown workspace every other reference is broken as well.
         let (first, then): (Vec<_>, Vec<_>) = keys.iter().partition(|key| self.is_workspace(key));
         for key in first.into_iter().chain(then) {
-            self.reference(&mut tx, &place, key).await.map_err(|e| green.explain(e, &what))?;
+            found += self.reference(&mut tx, &place, key).await.map_err(|e| green.explain(e, &what))?;
         }
-        let aside = place.set_aside(&mut tx).await.map_err(|e| green.explain(e, &what))?;
+        let aside = match found {
+            0 => 0,
+            _ => place.set_aside(&mut tx).await.map_err(|e| green.explain(e, &what))?,
+        };
         tx.commit().await.map_err(|e| green.explain(e, &what))?;
         Ok((aside, pulled_in))
     }
@@ -202,10 +273,10 @@ impl Checks<'_> {
         table == Some(&key.parent) && matches!(key.columns.as_slice(), [one] if Some(one.as_str()) == column)
     }
 
-    async fn reference(&self, tx: &mut PgConnection, place: &Place, key: &ForeignKey) -> sqlx::Result<()> {
+    async fn reference(&self, tx: &mut PgConnection, place: &Place, key: &ForeignKey) -> sqlx::Result<u64> {
         let own = self.without_workspace(key);
         let elsewhere = if own.len() < key.columns.len() && !own.is_empty() {
-            format!("({})", self.has_parent(key, &joined(&own)))
+            format!("({})", self.has_parent(key, &joined(&own)).join(" or "))
         } else {
             "false".to_owned()
         };
@@ -215,9 +286,10 @@ impl Checks<'_> {
             own.iter().map(|(child, _)| *child).collect()
         };
         let pairs: Vec<(&String, &String)> = key.columns.iter().zip(&key.parent_columns).collect();
-        let has_parent = self.has_parent(key, &joined(&pairs));
+        let lacks = self.has_parent(key, &joined(&pairs)).into_iter().map(|exists| format!("not {exists}"));
+        let lacks_parent = lacks.collect::<Vec<_>>().join(" and ");
         let places = [
-            ("has_parent", has_parent.as_str()),
+            ("lacks_parent", lacks_parent.as_str()),
             ("all_set", &all_set(&key.columns, "s")),
             ("torn", &torn(key, "s")),
             ("elsewhere", &elsewhere),
@@ -226,25 +298,30 @@ impl Checks<'_> {
             ("columns", &shown(&named)),
             ("constraint", &literal(&key.name)),
         ];
+        // Counting is done by several workers, inserting is not; and mostly there is nothing to insert.
+        if place.count(tx, include_str!("../../sql/checks/broken_references.sql"), &places).await? == 0 {
+            return Ok(0);
+        }
         place.execute(tx, include_str!("../../sql/checks/foreign_key.sql"), &places).await
     }
 
-    /// That the row a reference leads to will be there: it is staged, or it stands on green and stays as it is.
-    fn has_parent(&self, foreign: &ForeignKey, joined: &str) -> String {
+    /// Where the row that a reference leads to may be: staged, or on green and staying as it is. One condition each, so
+    /// that lacking all of them is a row of anti-joins.
+    fn has_parent(&self, foreign: &ForeignKey, joined: &str) -> Vec<String> {
         let exists =
             |table: &str, stays: &str| format!("exists (select from {table} p where {joined}{stays})");
         let staged = || exists(&self.stage.table(&foreign.parent), "");
         let on_green = |stays: &str| exists(&self.stage.kong_table(&foreign.parent), stays);
         match (self.plan.table(&foreign.parent), &self.gone) {
-            (Some(_), None) => staged(),
-            (None, None) => on_green(""),
-            (Some(plan), Some(gone)) => format!("{} or {}", staged(), on_green(&stays(self, gone, plan))),
+            (Some(_), None) => vec![staged()],
+            (None, None) => vec![on_green("")],
+            (Some(plan), Some(gone)) => vec![staged(), on_green(&stays(self, gone, plan))],
             (None, Some(gone)) => {
                 let table = self.catalog.tables.get(&foreign.parent).filter(|t| !t.primary_key.is_empty());
-                on_green(&table.map_or_else(String::new, |table| {
+                vec![on_green(&table.map_or_else(String::new, |table| {
                     let leaving = gone.leaving(table).replace(" = g.", " = p.");
                     format!(" and not exists (select from {} d where {leaving})", gone.table(&table.name))
-                }))
+                }))]
             }
         }
     }
@@ -257,7 +334,7 @@ impl Checks<'_> {
         place: &Place,
         plan: &TablePlan,
         index: &Index,
-    ) -> sqlx::Result<()> {
+    ) -> sqlx::Result<u64> {
         let Some(gone) = &self.gone else {
             return duplicates(tx, place, index, "false").await;
         };
@@ -288,10 +365,10 @@ impl Checks<'_> {
             own_parts.join(", "),
             index.expressions.join(", ")
         );
-        duplicates(tx, place, index, &standing).await?;
+        let found = duplicates(tx, place, index, &standing).await?;
         if plan.writer == Writer::Traffic {
             // Merged by key: what green holds stays, and the apply holds the staged row back.
-            return Ok(());
+            return Ok(found);
         }
         let equal = if index.nulls_distinct { "=" } else { "is not distinct from" };
         let equal_parts = (0..index.expressions.len())
@@ -316,7 +393,7 @@ impl Checks<'_> {
             ("columns", shown(&index.named)),
         ];
         let places: Vec<(&str, &str)> = places.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        place.execute(tx, include_str!("../../sql/checks/taken.sql"), &places).await
+        Ok(found + place.execute(tx, include_str!("../../sql/checks/taken.sql"), &places).await?)
     }
 
     /// The pairs of columns of a reference, but that of the workspace.
@@ -421,8 +498,8 @@ impl Place {
         tx: &mut PgConnection,
         template: &str,
         places: &[(&str, &str)],
-    ) -> sqlx::Result<()> {
-        sqlx::raw_sql(self.fill(template, places)).execute(tx).await.map(|_| ())
+    ) -> sqlx::Result<u64> {
+        sqlx::raw_sql(self.fill(template, places)).execute(tx).await.map(|done| done.rows_affected())
     }
 
     async fn count(
@@ -440,8 +517,18 @@ impl Place {
     }
 }
 
-async fn duplicates(tx: &mut PgConnection, place: &Place, index: &Index, standing: &str) -> sqlx::Result<()> {
+async fn duplicates(
+    tx: &mut PgConnection,
+    place: &Place,
+    index: &Index,
+    standing: &str,
+) -> sqlx::Result<u64> {
     let (parts, covered) = (index.expressions.join(", "), covered(index));
+    let groups =
+        "select count(*) from (select from {stage} where {covered} group by {parts} having count(*) > 1) g";
+    if place.count(tx, groups, &[("parts", &parts), ("covered", &covered)]).await? == 0 {
+        return Ok(0);
+    }
     let repeated = if index.nulls_distinct {
         place.fill(include_str!("../../sql/checks/repeated.sql"), &[("parts", &parts), ("covered", &covered)])
     } else {
@@ -457,7 +544,7 @@ async fn duplicates(tx: &mut PgConnection, place: &Place, index: &Index, standin
     place.execute(tx, include_str!("../../sql/checks/duplicates.sql"), &places).await
 }
 
-async fn excluded(tx: &mut PgConnection, place: &Place, index: &Index) -> sqlx::Result<()> {
+async fn excluded(tx: &mut PgConnection, place: &Place, index: &Index) -> sqlx::Result<u64> {
     let parts = index.expressions.iter().enumerate();
     let named: Vec<String> = parts.map(|(at, part)| format!("({part}) as part_{at}")).collect();
     let pairs = index.exclusion.iter().enumerate();
@@ -495,11 +582,41 @@ fn covered(index: &Index) -> String {
     if conditions.is_empty() { "true".to_owned() } else { conditions.join(" and ") }
 }
 
+/// Types whose values are too short to matter in an index.
+const SHORT_TYPES: &[&str] = &[
+    "uuid",
+    "boolean",
+    "smallint",
+    "integer",
+    "bigint",
+    "real",
+    "double precision",
+    "timestamp with time zone",
+    "timestamp without time zone",
+];
+
+fn is_short(table: &GreenTable, column: &str) -> bool {
+    table.column(column).is_some_and(|own| SHORT_TYPES.contains(&own.column_type.as_str()))
+}
+
+/// Whether no row can be too long for this index: it holds nothing but plain columns of fixed length.
+fn always_short(index: &Index, table: &GreenTable) -> bool {
+    index.columns.len() == index.expressions.len()
+        && index.columns.iter().chain(&index.included).all(|column| is_short(table, column))
+}
+
 /// Bytes of everything an index holds of one row, before compression.
-fn length(index: &Index) -> String {
+fn length(index: &Index, table: &GreenTable) -> String {
     let included: Vec<String> = index.included.iter().map(|name| quote(name)).collect();
-    let one = |part: &String| format!("coalesce(octet_length(({part})::text), 0)");
-    index.expressions.iter().chain(&included).map(one).collect::<Vec<_>>().join(" + ")
+    let plain = index.columns.len() == index.expressions.len();
+    let one = |(at, part): (usize, &String)| match index.columns.get(at) {
+        // As long as its text, which need not be made to know that.
+        Some(column) if plain && table.column(column).is_some_and(|own| own.column_type == "uuid") => {
+            "36".to_owned()
+        }
+        _ => format!("coalesce(octet_length(({part})::text), 0)"),
+    };
+    index.expressions.iter().chain(&included).enumerate().map(one).collect::<Vec<_>>().join(" + ")
 }
 
 /// Column names as one text literal, as they stand in a reject.

@@ -6,8 +6,10 @@ use std::fmt;
 use sha2::{Digest, Sha256};
 use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
+use uuid::Uuid;
 
 use super::catalog_settings::{self, failed};
+use super::sql::fill;
 use super::statement;
 use crate::error::Result;
 
@@ -34,6 +36,9 @@ pub struct Definitions(BTreeMap<Subject, Aspects>);
 
 /// What can be said of a subject (its owner, its type …), by the word for it. What does not apply is not there.
 type Aspects = BTreeMap<String, String>;
+
+/// A definition as the journal keeps it: table, kind, name, aspects.
+type Recorded = (String, String, String, Aspects);
 
 /// One thing that is not as it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,6 +119,35 @@ impl Definitions {
             }
         }
         hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Keeps them in the journal, as those that this run leaves.
+    pub async fn record(&self, conn: &mut PgConnection, work: &str, run: Uuid) -> sqlx::Result<()> {
+        let list: Vec<_> =
+            self.0.iter().map(|(of, aspects)| (&of.table, &of.kind, &of.name, aspects)).collect();
+        let sql = fill(include_str!("../../sql/journal/keep_definitions.sql"), &[("work", work)]);
+        statement::query(sql).bind(run).bind(self.digest()).bind(Json(list)).execute(conn).await.map(|_| ())
+    }
+
+    /// Those that a run found when it ended: recorded by itself or, where it wrote nothing, by the last one before it.
+    /// Nothing where none recorded any.
+    pub async fn recorded(
+        conn: &mut PgConnection,
+        work: &str,
+        run: &str,
+    ) -> sqlx::Result<Option<Definitions>> {
+        let there: bool = statement::query_scalar("select to_regclass($1) is not null")
+            .bind(format!("{work}.definitions"))
+            .fetch_one(&mut *conn)
+            .await?;
+        if !there {
+            return Ok(None);
+        }
+        let sql = fill(include_str!("../../sql/journal/definitions.sql"), &[("work", work)]);
+        let found: Option<Json<Vec<Recorded>>> =
+            statement::query_scalar(sql).bind(run).fetch_optional(conn).await?;
+        let one = |(table, kind, name, aspects)| (Subject { table, kind, name }, aspects);
+        Ok(found.map(|Json(list)| Definitions(list.into_iter().map(one).collect())))
     }
 
     /// How many there are.

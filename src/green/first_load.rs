@@ -1,5 +1,5 @@
-//! The quick way of a first load: indexes, unique constraints, references and Kong's own triggers are taken off, rows
-//! and `tags` are inserted set by set, and everything is put back exactly as it was – all in the applying transaction.
+//! The quick way of a first load: indexes, keys, references and Kong's own triggers are taken off, rows and `tags` are
+//! inserted set by set, and everything is put back exactly as it was – all in the applying transaction.
 //!
 //! It takes exclusive locks, so it is only for tables that nobody uses and that hold nothing but bootstrap rows. Putting
 //! back checks every row anew: a reference or a unique constraint that does not hold ends the transaction. That the
@@ -13,11 +13,14 @@ use super::sql::{fill, literal, quote};
 use super::stage::Stage;
 use super::statement::{query_as, query_scalar};
 use crate::error::Result;
-use crate::mapping::schema_map::{DerivedTags, Names};
-use crate::mapping::table_plan::KeyspacePlan;
+use crate::mapping::schema_map::{DerivedTags, Names, Writer};
+use crate::mapping::table_plan::{KeyspacePlan, TablePlan};
 
 /// Fewer rows than this are in before the locks would pay.
 pub const WORTH_IT: u64 = 20_000;
+
+/// What building one index may use to sort, where green is not more generous by itself.
+const INDEX_MEMORY: &str = "256MB";
 
 /// One thing taken off, and how it comes back.
 type Part = (i32, String, String, String, String);
@@ -61,13 +64,13 @@ impl FirstLoad<'_> {
         self.first_rows(tx).await
     }
 
-    /// Tables must be empty but for what the bootstrap made, which stands in tables without triggers.
+    /// Tables must be empty but for what the bootstrap made, which stands in tables without triggers that no traffic
+    /// writes: without keys, nothing would tell rows that are there already from those that come.
     async fn first_rows(&self, tx: &mut PgConnection) -> Result<Option<String>> {
-        let with_triggers =
-            |name: &&String| self.catalog.tables.get(*name).is_some_and(|table| !table.triggers.is_empty());
-        let names: Vec<&String> =
-            self.plan.moved.iter().map(|plan| &plan.table).filter(with_triggers).collect();
-        for name in names {
+        let has_triggers =
+            |name: &String| self.catalog.tables.get(name).is_some_and(|table| !table.triggers.is_empty());
+        let must_be_empty = |plan: &&TablePlan| plan.writer == Writer::Traffic || has_triggers(&plan.table);
+        for name in self.plan.moved.iter().filter(must_be_empty).map(|plan| &plan.table) {
             let sql = fill("select exists (select from {table})", &[("table", &self.stage.kong_table(name))]);
             let what = format!("cannot look into green's table \"{name}\"");
             if query_scalar(sql)
@@ -137,11 +140,7 @@ impl FirstLoad<'_> {
     /// Puts everything back: indexes and unique constraints before the references that need them, triggers last.
     pub async fn put_back(&self, tx: &mut PgConnection, taken: TakenOff) -> Result<()> {
         let green = self.stage.green();
-        let memory = "set local maintenance_work_mem = '256MB'";
-        sqlx::raw_sql(memory)
-            .execute(&mut *tx)
-            .await
-            .map_err(|e| green.explain(e, "cannot set memory for indexes"))?;
+        green.at_least(tx, "maintenance_work_mem", INDEX_MEMORY).await?;
         for (_, table, part, _, back) in taken.0.into_iter().rev() {
             let what = format!("cannot put {part} of {table} back after the load; nothing was applied");
             sqlx::raw_sql(AssertSqlSafe(back))

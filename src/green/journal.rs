@@ -7,6 +7,7 @@ use serde_json::Value;
 use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
 
+use super::definitions::Definitions;
 use super::session::Green;
 use super::sql::{fill, literal, quote};
 use super::statement::{query, query_scalar};
@@ -108,6 +109,13 @@ impl Journal {
         done.map(|_| ()).map_err(|e| self.green.explain(e, "cannot keep the rejects in the journal"))
     }
 
+    /// Keeps the definitions of Kong's schema as the run leaves them.
+    pub async fn keep_definitions(&self, tx: &mut Transaction<'static, Postgres>) -> Result<()> {
+        let definitions = Definitions::read(tx, self.green.kong_schema()).await?;
+        let kept = definitions.record(tx, &quote(self.green.work_schema()), self.run).await;
+        kept.map_err(|e| self.green.explain(e, "cannot keep the definitions of Kong's schema in the journal"))
+    }
+
     /// Makes sure that no other run can have begun meanwhile: the guard goes with its connection.
     pub async fn still_guarded(&mut self) -> Result<()> {
         let asked = query("select 1").execute(&mut *self.guard).await;
@@ -119,6 +127,11 @@ impl Journal {
     /// Whether the run was committed after all, when its commit failed with this error. Waits until the server has ended
     /// that transaction; the error comes back where it cannot be asked.
     pub async fn was_applied(&self, error: Error) -> Result<bool> {
+        self.came_to("applied", error).await
+    }
+
+    /// The same for another state that its commit would have entered.
+    pub async fn came_to(&self, wanted: &str, error: Error) -> Result<bool> {
         let sql = fill(
             "select state from {work}.run where run_id = $1 for update",
             &[("work", &quote(self.green.work_schema()))],
@@ -128,7 +141,7 @@ impl Journal {
             query_scalar::<String>(sql).bind(self.run).fetch_optional(&mut *tx).await.ok()?
         };
         match asked.await {
-            Some(state) => Ok(state == "applied"),
+            Some(state) => Ok(state == wanted),
             None => Err(error.detail(format!(
                 "Whether the rows were applied is not known: the state of run {} in the journal says so once green answers.",
                 self.run

@@ -19,6 +19,7 @@ pub mod journal;
 pub mod kong;
 pub mod ledger;
 pub mod local;
+pub mod mend;
 pub mod merge;
 pub mod session;
 pub mod sql;

@@ -81,6 +81,19 @@ impl Green {
             .map_err(|e| self.explain(e, "cannot begin a transaction on green"))
     }
 
+    /// Raises one of green's memory settings for this transaction, unless it is as high already.
+    pub async fn at_least(&self, tx: &mut PgConnection, setting: &str, least: &str) -> Result<()> {
+        statement::query(
+            "select set_config($1, $2, true) where pg_size_bytes(current_setting($1)) < pg_size_bytes($2)",
+        )
+        .bind(setting)
+        .bind(least)
+        .execute(tx)
+        .await
+        .map(|_| ())
+        .map_err(|e| self.explain(e, &format!("cannot set {setting} on green")))
+    }
+
     /// What the connections were opened with.
     pub fn config(&self) -> &GreenConfig {
         &self.config

@@ -3,6 +3,7 @@
 pub mod conversion;
 pub mod digest;
 pub mod exhibit;
+mod fault;
 pub mod json;
 pub mod pg_binary;
 pub mod prefix;

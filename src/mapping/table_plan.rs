@@ -58,6 +58,8 @@ pub struct Obstacle {
     pub problem: String,
     /// What to do, one sentence.
     pub remedy: String,
+    /// A schema map that would decide it, where one can.
+    pub schema_map: Option<String>,
 }
 
 /// The plan of one table that is moved.
@@ -300,6 +302,7 @@ fn unknown_choices(choices: &TableChoices, blue: &BlueCatalog, green: &GreenCata
         .map(|name| Obstacle {
             problem: format!("there is no table \"{name}\" on either side"),
             remedy: "Correct the name given with --skip-table or --include-table.".to_owned(),
+            schema_map: None,
         })
         .collect()
 }
@@ -326,6 +329,7 @@ pub fn unknown_names(maps: &[SchemaMap], blue: &BlueCatalog, green: &GreenCatalo
     let obstacle = |problem| Obstacle {
         problem,
         remedy: "Correct the name in the file given with --schema-map.".to_owned(),
+        schema_map: None,
     };
     unknown.into_iter().map(obstacle).collect()
 }
@@ -493,13 +497,15 @@ impl Resolver<'_> {
         let Some(Cell::Value(_, blue_type)) = self.cells.get(cell) else { return Source::Nothing };
         let Some(conversion) = Conversion::between(blue_type, &column.column_type, column.element_oid, shape)
         else {
-            self.stop(
-                format!(
-                    "{}.{} is {blue_type} on blue and {} on green, and there is no rule for this pair",
-                    self.blue.name, column.name, column.column_type
+            let (table, name) = (&self.blue.name, &column.name);
+            self.obstacles.push(Obstacle {
+                problem: format!(
+                    "{table}.{name} is {blue_type} on blue and {} on green, and there is no rule for this pair",
+                    column.column_type
                 ),
-                "If its values may be lost, drop it in a schema map: {\"drop\": \"why\"}; otherwise leave the table behind with --skip-table.",
-            );
+                remedy: "If its values may be lost, drop the column in a schema map; otherwise leave the table behind with --skip-table.".to_owned(),
+                schema_map: Some(snippet(table, &format!("\"columns\": {{{}: {{\"drop\": \"Why its values may be lost.\"}}}}", quoted(name)))),
+            });
             return Source::Nothing;
         };
         let prefixed = self.is_prefixed(column, rules);
@@ -636,8 +642,21 @@ impl Resolver<'_> {
     }
 
     fn stop(&mut self, problem: String, remedy: &str) {
-        self.obstacles.push(Obstacle { problem, remedy: remedy.to_owned() });
+        self.obstacles.push(Obstacle { problem, remedy: remedy.to_owned(), schema_map: None });
     }
+}
+
+/// The schema map that leaves a table behind for good.
+pub fn leave_behind(table: &str) -> String {
+    snippet(table, "\"copy\": \"never\", \"reason\": \"Why its rows may stay behind.\"")
+}
+
+fn snippet(table: &str, rules: &str) -> String {
+    format!("{{\"format\": 1, \"tables\": {{{}: {{{rules}}}}}}}", quoted(table))
+}
+
+fn quoted(name: &str) -> String {
+    serde_json::Value::from(name).to_string()
 }
 
 /// A whole number in PostgreSQL's binary form, where the column's type takes it.

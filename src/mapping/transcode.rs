@@ -16,7 +16,7 @@ use super::prefix::{self, Habit, Stripped};
 use super::reason::{Note, Reason, Repair};
 use super::schema_map::Remark;
 use super::table_plan::{ColumnPlan, Part, PartKind, Source, Substitute, TablePlan};
-use super::{conversion, pg_binary};
+use super::{conversion, fault, pg_binary};
 
 /// A timestamp before this (2010-01-01) is older than Kong.
 const BEFORE_KONG_MS: i64 = 1_262_304_000_000;
@@ -139,8 +139,10 @@ impl<'a> Transcoder<'a> {
         let workspace = self.workspace(cells)?;
         pg_binary::row(out, i16::try_from(self.plan.columns.len()).unwrap_or(i16::MAX));
         for (at, column) in self.plan.columns.iter().enumerate() {
+            let start = out.len();
             let mut field = Field { at, cells, workspace, surroundings: self.surroundings, out, remarks };
             field.write(column).map_err(|blame| self.rejection(column, blame))?;
+            fault::alter(&self.plan.table, column, start, out);
         }
         Ok(())
     }

@@ -136,7 +136,7 @@ pub async fn run(
         surroundings: super::surroundings(inspection),
         ledger: &ledger,
         observer: observer.clone(),
-        parallel: super::parallel(),
+        parallel: blue.parallel(),
         replace: false,
         left_behind: &left_behind,
     };

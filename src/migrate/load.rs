@@ -1,8 +1,9 @@
 //! Fills the stage: every table of the plan, scanned by token range in parallel, converted page by page, copied.
 //!
-//! While one page is converted and copied the next one is on its way. A table's first page is small; when it is not
-//! the last one, the table is cut into ranges – unless all its rows are one partition, which can only be paged through.
-//! An incremental run goes over blue in the same way, first to mark what differs from the ledger, then for those rows.
+//! While one page is converted and copied the next one is on its way. A table's first page is small and measures how
+//! long its rows are; when a second, full one is not the last either, the table is cut into ranges – unless all its rows
+//! are one partition, which can only be paged through. An incremental run goes over blue in the same way, first to mark
+//! what differs from the ledger, then for those rows.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -133,10 +134,10 @@ pub struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, table: &str, converted: Converted) {
-        self.aside.extend(converted.aside.into_iter().map(|row| (table.to_owned(), row)));
+    fn add(&mut self, table: &str, converted: &mut Converted) {
+        self.aside.extend(converted.aside.drain(..).map(|row| (table.to_owned(), row)));
         let mut last = None;
-        for one in converted.mended {
+        for one in converted.mended.drain(..) {
             // The values of one row come one after another.
             if last.as_ref() != Some(&one.key) {
                 *self.mended_rows.entry(table.to_owned()).or_default() += 1;
@@ -176,6 +177,8 @@ struct Part {
     table: usize,
     reader: Arc<TableReader>,
     range: TokenRange,
+    /// Rows of its first page.
+    rows: i32,
     of: Arc<Progress>,
 }
 
@@ -240,38 +243,42 @@ impl Loader {
         let reader = Arc::new(self.blue.reader(&plan.table, &select, &plan.partition_key).await?);
         if let Some(tokens) = self.wanted(at).alone() {
             let alone = |token: &i64| TokenRange { after: token.saturating_sub(1), up_to: *token };
-            return Ok(First::More(parts(at, &reader, tokens.iter().map(alone))));
+            return Ok(First::More(parts(at, &reader, Page::first_rows(), tokens.iter().map(alone))));
         }
-        let page =
-            self.blue.page(&reader, TokenRange::WHOLE, PagingState::start(), Page::first_rows()).await?;
+        let whole = |rows| self.blue.page(&reader, TokenRange::WHOLE, PagingState::start(), rows);
+        let mut page = whole(Page::first_rows()).await?;
+        let rows = page.next_rows();
+        if page.next.is_some() && rows > Page::first_rows() {
+            page = whole(rows).await?;
+        }
         if page.next.is_none() {
-            let counts = self.work(at, plan, &page).await?;
+            let counts = self.work(at, plan, &page, &mut Converted::default()).await?;
             self.observer.done(&plan.table);
             return Ok(First::Done(at, counts));
         }
         let one_partition = plan.partition.as_ref().and_then(|(cell, _)| plan.cell_name(*cell));
         let single = matches!(plan.partition_key.as_slice(), [key] if Some(key.as_str()) == one_partition);
         let ranges = if single { [TokenRange::WHOLE].into() } else { self.blue.ranges(self.parallel * 8) };
-        Ok(First::More(parts(at, &reader, ranges)))
+        Ok(First::More(parts(at, &reader, rows, ranges)))
     }
 
     async fn part(self: Arc<Self>, part: Part) -> Result<(usize, Loaded)> {
         let plan = self.table(part.table)?;
         let mut counts = Loaded::default();
-        let mut next = Some((PagingState::start(), Page::first_rows()));
-        let mut coming = None;
-        while let Some(page) = match (coming.take(), next.take()) {
-            (Some(page), _) => Some(joined(page).await?),
-            (None, Some((from, rows))) => Some(self.blue.page(&part.reader, part.range, from, rows).await?),
-            (None, None) => None,
-        } {
-            if let Some(from) = page.next.clone() {
+        let mut converted = Converted::default();
+        let mut page = self.blue.page(&part.reader, part.range, PagingState::start(), part.rows).await?;
+        loop {
+            let coming = page.next.clone().map(|from| {
                 let (loader, reader, range, rows) =
                     (self.clone(), part.reader.clone(), part.range, page.next_rows());
-                coming =
-                    Some(tokio::spawn(async move { loader.blue.page(&reader, range, from, rows).await }));
+                let next = async move { loader.blue.page(&reader, range, from, rows).await };
+                AbortOnDrop(tokio::spawn(next))
+            });
+            counts.add(self.work(part.table, plan, &page, &mut converted).await?);
+            match coming {
+                Some(next) => page = joined_task(next).await?,
+                None => break,
             }
-            counts.add(self.work(part.table, plan, &page).await?);
         }
         let done = part.of.done.fetch_add(1, Ordering::Relaxed) + 1;
         self.observer.parts(&plan.table, done, part.of.parts);
@@ -282,9 +289,15 @@ impl Loader {
     }
 
     /// Converts one page and copies it into the stage.
-    async fn work(&self, at: usize, plan: &TablePlan, page: &Page) -> Result<Loaded> {
-        let mut converted = self.convert(at, plan, page)?;
-        let counts = match &self.target {
+    async fn work(
+        &self,
+        at: usize,
+        plan: &TablePlan,
+        page: &Page,
+        converted: &mut Converted,
+    ) -> Result<Loaded> {
+        self.convert(at, plan, page, converted)?;
+        match &self.target {
             Target::Stage(stage) => {
                 let refused = stage.copy(plan, &converted.buffer).await?;
                 converted.counts.staged -= refused.len() as u64;
@@ -307,12 +320,9 @@ impl Loader {
                 }
                 stage.record(&plan.table, &converted.aside, &converted.mended).await?;
                 crate::failpoints::reached("loading").await;
-                converted.counts
             }
             Target::Nowhere(tally) => {
-                let counts = std::mem::take(&mut converted.counts);
                 tally.lock().unwrap_or_else(PoisonError::into_inner).add(&plan.table, converted);
-                counts
             }
             Target::Marks(stage, spools) => {
                 if let Some(stage) = stage {
@@ -323,19 +333,19 @@ impl Loader {
                     converted.marks.iter().try_for_each(|mark| spool.push(mark))?;
                 }
                 crate::failpoints::reached("marking").await;
-                converted.counts
             }
-        };
+        }
+        let counts = std::mem::take(&mut converted.counts);
         self.observer.rows(&plan.table, page.len() as u64);
         Ok(counts)
     }
 
-    fn convert(&self, at: usize, plan: &TablePlan, page: &Page) -> Result<Converted> {
+    fn convert(&self, at: usize, plan: &TablePlan, page: &Page, converted: &mut Converted) -> Result<()> {
         let transcoder = Transcoder::new(plan, &self.surroundings);
         let digester = Digester::new(plan);
         let marking = matches!(self.target, Target::Marks(..));
         let wanted = self.wanted(at);
-        let mut converted = Converted::default();
+        converted.clear();
         let mut remarks = Remarks::default();
         let mut unknown = None;
         let mut place = 0;
@@ -401,7 +411,7 @@ impl Loader {
         read.map_err(|e| self.blue.explain(e, &format!("cannot read the table \"{}\"", plan.table)))?;
         match unknown {
             Some((cell, key)) => Err(unknown_column(plan, cell, &key)),
-            None => Ok(converted),
+            None => Ok(()),
         }
     }
 
@@ -441,7 +451,7 @@ enum First {
     More(Vec<Part>),
 }
 
-/// One page, converted.
+/// One page, converted. Its memory goes from page to page.
 #[derive(Default)]
 struct Converted {
     buffer: RowBuffer,
@@ -456,6 +466,16 @@ struct Converted {
 }
 
 impl Converted {
+    fn clear(&mut self) {
+        self.buffer.clear();
+        self.places.clear();
+        self.aside.clear();
+        self.mended.clear();
+        self.marks.clear();
+        self.keys.clear();
+        self.counts = Loaded::default();
+    }
+
     fn remark(&mut self, plan: &TablePlan, cells: &[Option<&[u8]>], remarks: &Remarks) {
         for (at, repair) in &remarks.repairs {
             let Some(column) = plan.columns.get(*at) else { continue };
@@ -483,11 +503,12 @@ impl Converted {
 fn parts(
     table: usize,
     reader: &Arc<TableReader>,
+    rows: i32,
     ranges: impl IntoIterator<Item = TokenRange, IntoIter: ExactSizeIterator>,
 ) -> Vec<Part> {
     let ranges = ranges.into_iter();
     let of = Arc::new(Progress { done: AtomicUsize::new(0), parts: ranges.len() });
-    ranges.map(|range| Part { table, reader: reader.clone(), range, of: of.clone() }).collect()
+    ranges.map(|range| Part { table, reader: reader.clone(), range, rows, of: of.clone() }).collect()
 }
 
 /// The row's place on the ring, which a marking pass reads last.
@@ -537,15 +558,7 @@ impl<T> Drop for AbortOnDrop<T> {
 }
 
 async fn joined_task<T>(mut task: AbortOnDrop<Result<T>>) -> Result<T> {
-    joined_handle(&mut task.0).await
-}
-
-async fn joined<T>(mut task: tokio::task::JoinHandle<Result<T>>) -> Result<T> {
-    joined_handle(&mut task).await
-}
-
-async fn joined_handle<T>(task: &mut tokio::task::JoinHandle<Result<T>>) -> Result<T> {
-    match task.await {
+    match (&mut task.0).await {
         Ok(result) => result,
         Err(error) => {
             Err(Error::new(crate::error::Kind::Server, "a part of the run ended unexpectedly").source(error))

@@ -299,7 +299,7 @@ impl Run<'_> {
             plan: plan.clone(),
             surroundings: surroundings(&self.inspection),
             observer: self.observer.clone(),
-            parallel: parallel(),
+            parallel: self.blue.parallel(),
             wanted,
         });
         loader.run().await
@@ -315,7 +315,7 @@ impl Run<'_> {
             surroundings: surroundings(&self.inspection),
             ledger: &work.ledger,
             observer: self.observer.clone(),
-            parallel: parallel(),
+            parallel: self.blue.parallel(),
             replace: self.options.replace,
             left_behind: &work.left_behind,
         };
@@ -502,6 +502,7 @@ impl Run<'_> {
         accounted_for(&report)?;
         let tables = serde_json::to_value(&report.tables).unwrap_or_default();
         journal.keep_rejects(&mut tx).await?;
+        journal.keep_definitions(&mut tx).await?;
         journal.state(&mut tx, "applied", Some(&tables)).await?;
         failpoints::reached("applying").await;
         journal.still_guarded().await?;
@@ -719,5 +720,5 @@ pub async fn tidy_up(green: &Green, run: Uuid) -> Result<Interrupted> {
     if let Err(error) = tidied.await {
         tracing::debug!(%error, "The stage could not be removed; the next run does so.");
     }
-    Ok(if state == "applied" { Interrupted::Complete } else { Interrupted::AsItWas })
+    Ok(if state == "applied" || state == "repaired" { Interrupted::Complete } else { Interrupted::AsItWas })
 }

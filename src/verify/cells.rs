@@ -26,8 +26,12 @@ pub enum Meaning {
     Instant,
     /// A JSON value.
     Json,
-    /// JSON object whose members are sets of texts.
-    SetMap,
+    /// A text that PostgreSQL fills up with blanks.
+    Padded,
+    /// Bytes.
+    Bytes,
+    /// A JSON object, of blue's map; the type is that of the map's values, whose sets have no order.
+    Object(CqlType),
     /// Values whose order means something.
     List(Box<Meaning>),
     /// Values whose order means nothing.
@@ -44,7 +48,10 @@ impl Meaning {
                 let is_list = ordered || matches!(blue, CqlType::List(_));
                 Some(if is_list { Meaning::List(element) } else { Meaning::Set(element) })
             }
-            CqlType::Map(..) => matches!(green, "json" | "jsonb").then_some(Meaning::SetMap),
+            CqlType::Map(key, value) => {
+                (matches!(green, "json" | "jsonb") && key.is("text") && is_json(value))
+                    .then(|| Meaning::Object((**value).clone()))
+            }
             CqlType::Other(_) => None,
         }
     }
@@ -54,6 +61,8 @@ impl Meaning {
         match green.split('(').next().unwrap_or(green).trim_end() {
             "uuid" if matches!(blue, "uuid" | "timeuuid") => Some(Meaning::Uuid),
             "text" | "character varying" if is_text => Some(Meaning::Text),
+            "character" if is_text => Some(Meaning::Padded),
+            "bytea" if blue == "blob" => Some(Meaning::Bytes),
             "json" | "jsonb" if is_text => Some(Meaning::Json),
             "boolean" if blue == "boolean" => Some(Meaning::Bool),
             "smallint" | "integer" | "bigint"
@@ -77,7 +86,7 @@ pub fn blue(meaning: &Meaning, cell: Option<&[u8]>) -> Value {
             .map(|all| Value::List(all.into_iter().map(|one| blue(element, Some(one))).collect())),
         Meaning::Set(element) => elements(bytes, 1)
             .map(|all| Value::Set(all.into_iter().map(|one| blue(element, Some(one))).collect())),
-        Meaning::SetMap => set_map(bytes),
+        Meaning::Object(values) => object(bytes, values).map(|json| Value::Json(json.spelled().into_bytes())),
         scalar => either(scalar, bytes),
     };
     value.unwrap_or_else(|| Value::Opaque(bytes.to_vec()))
@@ -96,7 +105,8 @@ pub fn green(meaning: &Meaning, field: Option<&[u8]>) -> Value {
         }
         // jsonb has its version in front, and no JSON text begins with such a byte.
         Meaning::Json => either(meaning, bytes.strip_prefix(&[1]).unwrap_or(bytes)),
-        Meaning::SetMap => json::parse(bytes.strip_prefix(&[1]).unwrap_or(bytes)).map(without_order),
+        Meaning::Object(values) => json::parse(bytes.strip_prefix(&[1]).unwrap_or(bytes))
+            .map(|json| Value::Json(arranged(json, values, true).spelled().into_bytes())),
         scalar => either(scalar, bytes),
     };
     value.unwrap_or_else(|| Value::Opaque(bytes.to_vec()))
@@ -106,7 +116,8 @@ pub fn green(meaning: &Meaning, field: Option<&[u8]>) -> Value {
 fn either(meaning: &Meaning, bytes: &[u8]) -> Option<Value> {
     match meaning {
         Meaning::Uuid => bytes.try_into().ok().map(Value::Uuid),
-        Meaning::Text => Some(Value::Text(bytes.to_vec())),
+        Meaning::Text | Meaning::Bytes => Some(Value::Text(bytes.to_vec())),
+        Meaning::Padded => Some(Value::Text(without_blanks(bytes).to_vec())),
         Meaning::Bool => match bytes {
             [byte] => Some(Value::Bool(*byte != 0)),
             _ => None,
@@ -114,7 +125,7 @@ fn either(meaning: &Meaning, bytes: &[u8]) -> Option<Value> {
         Meaning::Int => number(bytes).map(Value::Int),
         Meaning::Float => float(bytes).map(Value::Float),
         Meaning::Json => json::canonical(bytes).map(Value::Json),
-        Meaning::Instant | Meaning::SetMap | Meaning::List(_) | Meaning::Set(_) => None,
+        Meaning::Instant | Meaning::Object(_) | Meaning::List(_) | Meaning::Set(_) => None,
     }
 }
 
@@ -180,33 +191,79 @@ fn array(bytes: &[u8]) -> Option<Vec<Option<&[u8]>>> {
     rest.is_empty().then_some(all)
 }
 
-/// `map<text, set<text>>` as the object that Kong makes of it.
-fn set_map(bytes: &[u8]) -> Option<Value> {
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
-    let mut members = BTreeMap::new();
-    for pair in elements(bytes, 2)?.chunks_exact(2) {
-        let &[name, values] = pair else { return None };
-        let mut set = Vec::new();
-        for one in elements(values, 1)? {
-            set.push(Json::Text(text(one)?));
-        }
-        members.insert(text(name)?, Json::Array(set));
-    }
-    Some(without_order(Json::Object(members)))
+fn without_blanks(bytes: &[u8]) -> &[u8] {
+    let kept = bytes.iter().rposition(|byte| *byte != b' ').map_or(0, |last| last + 1);
+    bytes.get(..kept).unwrap_or_default()
 }
 
-/// An object whose arrays are sets.
-fn without_order(json: Json) -> Value {
-    let Json::Object(members) = json else { return Value::Json(json.spelled().into_bytes()) };
-    let sorted = |value: Json| match value {
-        Json::Array(mut values) => {
-            values.sort_by_key(Json::spelled);
-            Json::Array(values)
+/// Whether a map's values of this type can stand in a JSON object.
+fn is_json(value: &CqlType) -> bool {
+    match value {
+        CqlType::Native(name) => {
+            let known = ["text", "ascii", "int", "bigint", "boolean", "float", "double", "uuid"];
+            known.contains(&name.as_str())
         }
-        other => other,
+        CqlType::List(element) | CqlType::Set(element) => is_json(element),
+        CqlType::Map(key, value) => key.is("text") && is_json(value),
+        CqlType::Other(_) => false,
+    }
+}
+
+/// A map of blue as the object that Kong makes of it.
+fn object(bytes: &[u8], values: &CqlType) -> Option<Json> {
+    let mut members = BTreeMap::new();
+    for pair in elements(bytes, 2)?.chunks_exact(2) {
+        let &[name, value] = pair else { return None };
+        members.insert(text(name)?, member(value, values)?);
+    }
+    Some(Json::Object(members))
+}
+
+fn member(bytes: &[u8], kind: &CqlType) -> Option<Json> {
+    let all = |of: &CqlType| -> Option<Vec<Json>> {
+        elements(bytes, 1)?.into_iter().map(|one| member(one, of)).collect()
     };
-    let members = members.into_iter().map(|(name, value)| (name, sorted(value))).collect();
-    Value::Json(Json::Object(members).spelled().into_bytes())
+    let word = |number: String| json::parse(number.as_bytes());
+    match kind {
+        CqlType::Map(_, values) => object(bytes, values),
+        CqlType::List(of) => all(of).map(Json::Array),
+        CqlType::Set(of) => all(of).map(|values| Json::Array(sorted(values))),
+        CqlType::Native(name) => match name.as_str() {
+            "int" | "bigint" => word(number(bytes)?.to_string()),
+            "float" | "double" => word(float(bytes)?.to_string()),
+            "boolean" => word((bytes.first()? != &0).to_string()),
+            "uuid" => Some(Json::Text(uuid::Uuid::from_slice(bytes).ok()?.to_string())),
+            _ => text(bytes).map(Json::Text),
+        },
+        CqlType::Other(_) => None,
+    }
+}
+
+fn text(bytes: &[u8]) -> Option<String> {
+    String::from_utf8(bytes.to_vec()).ok()
+}
+
+/// Green's object in the same arrangement; `is_map` where the JSON stands for a map with values of this type.
+fn arranged(json: Json, kind: &CqlType, is_map: bool) -> Json {
+    match (json, kind) {
+        (Json::Object(members), _) if is_map => {
+            let one = |(name, value)| (name, arranged(value, kind, false));
+            Json::Object(members.into_iter().map(one).collect())
+        }
+        (json @ Json::Object(_), CqlType::Map(_, values)) => arranged(json, values, true),
+        (Json::Array(values), CqlType::List(of)) => {
+            Json::Array(values.into_iter().map(|value| arranged(value, of, false)).collect())
+        }
+        (Json::Array(values), CqlType::Set(of)) => {
+            Json::Array(sorted(values.into_iter().map(|value| arranged(value, of, false)).collect()))
+        }
+        (json, _) => json,
+    }
+}
+
+fn sorted(mut values: Vec<Json>) -> Vec<Json> {
+    values.sort_by_cached_key(Json::spelled);
+    values
 }
 
 #[cfg(test)]
@@ -222,6 +279,18 @@ mod tests {
     }
 
     #[test]
+    fn a_map_is_an_object_whose_sets_have_no_order() {
+        let meaning = Meaning::Object(CqlType::parse("frozen<set<text>>"));
+        let piece = |bytes: &[u8]| [&(bytes.len() as i32).to_be_bytes(), bytes].concat();
+        let set = [&2_i32.to_be_bytes()[..], &piece(b"a"), &piece(b"b")].concat();
+        let map = [&1_i32.to_be_bytes()[..], &piece(b"x-h"), &piece(&set)].concat();
+        let on_green = |json: &str| green(&meaning, Some(&[&[1], json.as_bytes()].concat()));
+        assert!(blue(&meaning, Some(&map)).same(&on_green(r#"{"x-h": ["b", "a"]}"#)));
+        assert!(!blue(&meaning, Some(&map)).same(&on_green(r#"{"x-h": ["a"]}"#)));
+        assert!(!blue(&meaning, Some(&map)).same(&on_green(r#"[["x-h", ["a", "b"]]]"#)));
+    }
+
+    #[test]
     fn numbers_of_any_width_are_one_number() {
         assert_eq!(
             blue(&Meaning::Int, Some(&7_i32.to_be_bytes())),
@@ -233,10 +302,47 @@ mod tests {
     proptest! {
         #[test]
         fn hostile_bytes_end(bytes in any::<Vec<u8>>()) {
-            for meaning in [Meaning::SetMap, Meaning::Instant, Meaning::Json, Meaning::List(Box::new(Meaning::Text)), Meaning::Set(Box::new(Meaning::Json))] {
+            for meaning in every_meaning() {
                 blue(&meaning, Some(&bytes));
                 green(&meaning, Some(&bytes));
             }
         }
+
+        /// A count or length that promises more than there is costs no memory and no time.
+        #[test]
+        fn hostile_lengths_end(count in any::<i32>(), length in any::<i32>(), rest in any::<Vec<u8>>()) {
+            let mut bytes = Vec::from(count.to_be_bytes());
+            bytes.extend(length.to_be_bytes());
+            bytes.extend(rest);
+            for meaning in every_meaning() {
+                blue(&meaning, Some(&bytes));
+            }
+            let mut array = [1_i32, 0, 25, count, 1, length].map(i32::to_be_bytes).concat();
+            array.extend(&bytes);
+            for meaning in every_meaning() {
+                green(&meaning, Some(&array));
+            }
+        }
+    }
+
+    fn every_meaning() -> Vec<Meaning> {
+        let map = CqlType::parse("map<text, frozen<map<text, frozen<set<int>>>>>");
+        let headers = CqlType::parse("set<text>");
+        let scalars = [
+            Meaning::Uuid,
+            Meaning::Text,
+            Meaning::Padded,
+            Meaning::Bytes,
+            Meaning::Bool,
+            Meaning::Int,
+            Meaning::Float,
+            Meaning::Instant,
+            Meaning::Json,
+        ];
+        let several = scalars
+            .iter()
+            .flat_map(|one| [Meaning::List(Box::new(one.clone())), Meaning::Set(Box::new(one.clone()))]);
+        let objects = [Meaning::Object(map), Meaning::Object(headers)];
+        several.chain(objects).chain(scalars.clone()).collect()
     }
 }

@@ -1,15 +1,20 @@
 //! What can be wrong on green whatever blue holds: orphans, tags unlike their entities, a second default workspace.
 
+use std::sync::Arc;
+
+use futures::TryStreamExt;
 use serde_json::Value as Shown;
 use sqlx::{PgConnection, Row};
+use uuid::Uuid;
 
 use super::findings::{Finding, Findings, What};
+use super::rules::Table;
 use crate::error::Result;
 use crate::green::catalog::{ForeignKey, GreenCatalog, GreenTable};
 use crate::green::session::Green;
 use crate::green::sql::{fill, key, literal, quote};
-use crate::green::statement::query;
-use crate::mapping::schema_map::{DerivedTags, Names};
+use crate::green::statement::{query, query_scalar};
+use crate::mapping::schema_map::{DerivedTags, Names, WorkspaceNames};
 
 /// Looks at Kong's tables on green.
 pub struct Checks<'a> {
@@ -22,27 +27,27 @@ pub struct Checks<'a> {
 }
 
 impl Checks<'_> {
-    /// Runs all checks over these tables; says how many findings there are.
-    pub async fn run(&self, tables: &[String], findings: &mut Findings) -> Result<u64> {
-        let before = findings.count;
+    /// Runs all checks over these tables; `everywhere` unless only one workspace is looked at.
+    pub async fn run(&self, tables: &[Arc<Table>], everywhere: bool, findings: &mut Findings) -> Result<()> {
         let mut tx = self.green.begin_snapshot().await?;
-        for table in tables.iter().filter_map(|name| self.catalog.tables.get(name)) {
+        for (scope, table) in tables.iter().filter_map(|own| Some((own, self.catalog.tables.get(&own.name)?)))
+        {
             for reference in &table.foreign_keys {
-                self.orphans(&mut tx, table, reference, findings).await?;
+                self.orphans(&mut tx, table, &scope.scope_on_green(), reference, findings).await?;
             }
         }
         if let Some(tags) = &self.names.derived_tags {
-            self.tags(&mut tx, tags, tables, findings).await?;
+            self.tags(&mut tx, tags, tables, everywhere, findings).await?;
         }
         self.defaults(&mut tx, findings).await?;
-        tx.rollback().await.map_err(|e| self.green.explain(e, "cannot end a look at green"))?;
-        Ok(findings.count - before)
+        tx.rollback().await.map_err(|e| self.green.explain(e, "cannot end a look at green"))
     }
 
     async fn orphans(
         &self,
         tx: &mut PgConnection,
         table: &GreenTable,
+        scope: &str,
         reference: &ForeignKey,
         findings: &mut Findings,
     ) -> Result<()> {
@@ -58,12 +63,13 @@ impl Checks<'_> {
                 ("table", &quote(&table.name)),
                 ("parent", &quote(&reference.parent)),
                 ("all_set", &all_set.join(" and ")),
+                ("scope", scope),
                 ("joined", &joined.join(" and ")),
             ],
         );
         let what = format!("cannot look for orphans in green's table \"{}\"", table.name);
-        let rows = query(sql).fetch_all(tx).await.map_err(|e| self.green.explain(e, &what))?;
-        for row in rows {
+        let mut rows = query(sql).fetch(tx);
+        while let Some(row) = rows.try_next().await.map_err(|e| self.green.explain(e, &what))? {
             let key: Shown = row.try_get("key").map_err(|e| self.green.explain(e, &what))?;
             let mut finding = line(&table.name, key, What::Orphan);
             finding.column = Some(reference.columns.join(", "));
@@ -76,7 +82,8 @@ impl Checks<'_> {
         &self,
         tx: &mut PgConnection,
         tags: &DerivedTags,
-        tables: &[String],
+        tables: &[Arc<Table>],
+        everywhere: bool,
         findings: &mut Findings,
     ) -> Result<()> {
         let tagged: Vec<&GreenTable> = (self.catalog.tables.values())
@@ -88,12 +95,15 @@ impl Checks<'_> {
             format!("select id, {name} as name, {} as tags from {table}", quote(&tags.tags))
         };
         let entities = tagged.iter().map(one).collect::<Vec<_>>().join(" union all ");
-        for table in tagged.iter().filter(|table| tables.contains(&table.name)) {
+        let scope_of =
+            |name: &str| tables.iter().find(|own| own.name == name).map(|own| own.scope_on_green());
+        for (table, scope) in tagged.iter().filter_map(|table| Some((table, scope_of(&table.name)?))) {
             let sql = fill(
                 include_str!("../../sql/verify/tags.sql"),
                 &[
                     ("table", &quote(&table.name)),
                     ("name", &literal(&table.name)),
+                    ("scope", &scope),
                     ("entities", &entities),
                     ("tags_table", &quote(&tags.table)),
                     ("entity_id", &quote(&tags.entity_id)),
@@ -102,7 +112,8 @@ impl Checks<'_> {
                 ],
             );
             let what = format!("cannot compare the tags of green's table \"{}\"", table.name);
-            for row in query(sql).fetch_all(&mut *tx).await.map_err(|e| self.green.explain(e, &what))? {
+            let mut rows = query(sql).fetch(&mut *tx);
+            while let Some(row) = rows.try_next().await.map_err(|e| self.green.explain(e, &what))? {
                 let key: String = row.try_get("key").map_err(|e| self.green.explain(e, &what))?;
                 let kept: Option<Shown> = row.try_get("kept").map_err(|e| self.green.explain(e, &what))?;
                 let mut finding = line(&table.name, key.into(), What::TagsDiffer);
@@ -111,7 +122,7 @@ impl Checks<'_> {
                 findings.write(finding)?;
             }
         }
-        self.stray_tags(tx, tags, &tagged, findings).await
+        if everywhere { self.stray_tags(tx, tags, &tagged, findings).await } else { Ok(()) }
     }
 
     async fn stray_tags(
@@ -124,10 +135,9 @@ impl Checks<'_> {
         if tagged.is_empty() || !self.catalog.tables.contains_key(&tags.table) {
             return Ok(());
         }
-        let one = |table: &&GreenTable| {
-            format!("select from {} e where e.id = t.{}", quote(&table.name), quote(&tags.entity_id))
-        };
-        let entities = tagged.iter().map(one).collect::<Vec<_>>().join(" union all ");
+        // Distinct, because entities of two tables may have the same id.
+        let one = |table: &&GreenTable| format!("select id from {}", quote(&table.name));
+        let entities = tagged.iter().map(one).collect::<Vec<_>>().join(" union ");
         let sql = fill(
             include_str!("../../sql/verify/stray_tags.sql"),
             &[
@@ -138,7 +148,8 @@ impl Checks<'_> {
             ],
         );
         let what = "cannot look for tags without an entity on green";
-        for row in query(sql).fetch_all(tx).await.map_err(|e| self.green.explain(e, what))? {
+        let mut rows = query(sql).fetch(tx);
+        while let Some(row) = rows.try_next().await.map_err(|e| self.green.explain(e, what))? {
             let key: String = row.try_get("key").map_err(|e| self.green.explain(e, what))?;
             let name: Option<String> = row.try_get("name").map_err(|e| self.green.explain(e, what))?;
             let table = name.unwrap_or_else(|| tags.table.clone());
@@ -172,5 +183,27 @@ impl Checks<'_> {
 }
 
 fn line(table: &str, key: Shown, kind: What) -> Finding {
-    Finding { table: table.to_owned(), key, kind, column: None, blue: Shown::Null, green: Shown::Null }
+    Finding {
+        table: table.to_owned(),
+        key,
+        kind,
+        column: None,
+        blue: Shown::Null,
+        green: Shown::Null,
+        after_repair: false,
+    }
+}
+
+/// The workspaces on green that have this name.
+pub async fn workspaces_named(green: &Green, names: &WorkspaceNames, wanted: &str) -> Result<Vec<Uuid>> {
+    let what = "cannot look for a workspace on green";
+    let sql = fill(
+        "select {id} from {table} where {name} = $1",
+        &[("id", &quote(&names.id)), ("table", &quote(&names.table)), ("name", &quote(&names.name))],
+    );
+    let mut tx = green.begin_snapshot().await?;
+    let ids = query_scalar(sql).bind(wanted).fetch_all(&mut *tx).await;
+    let ids = ids.map_err(|e| green.explain(e, what))?;
+    tx.rollback().await.map_err(|e| green.explain(e, what))?;
+    Ok(ids)
 }

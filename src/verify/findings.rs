@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::{Value as Shown, json};
 use sha2::{Digest, Sha256};
 
+use super::selection::Selection;
 use super::value::Value;
 use crate::error::{Error, Kind, Result};
 
@@ -65,6 +66,8 @@ pub enum What {
     Orphan,
     /// More than one default workspace.
     SecondDefaultWorkspace,
+    /// A definition of Kong's schema is not as the run left it; `key` names it, `blue` shows how it was.
+    DefinitionChanged,
 }
 
 /// One line of the file.
@@ -82,6 +85,9 @@ pub struct Finding {
     pub blue: Shown,
     /// What Kong reads on green.
     pub green: Shown,
+    /// Whether it was found when everything was looked at again after a repair.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub after_repair: bool,
 }
 
 /// The file, and what went into it.
@@ -95,6 +101,9 @@ pub struct Findings {
     pub count: u64,
     /// The first few, for the summary.
     pub first: Vec<Finding>,
+    /// What a repair would do, where there shall be one.
+    pub selection: Option<Selection>,
+    after_repair: bool,
 }
 
 /// Findings that the summary shows.
@@ -105,7 +114,16 @@ impl Findings {
     pub fn create(path: Option<&Path>, show_secrets: bool) -> Result<Findings> {
         let path = path.map(Path::to_path_buf).unwrap_or_default();
         let file = if path.as_os_str().is_empty() { None } else { Some(BufWriter::new(open(&path)?)) };
-        Ok(Findings { file, path, show_secrets, salt: uuid::Uuid::new_v4(), count: 0, first: Vec::new() })
+        Ok(Findings {
+            file,
+            path,
+            show_secrets,
+            salt: uuid::Uuid::new_v4(),
+            count: 0,
+            first: Vec::new(),
+            selection: None,
+            after_repair: false,
+        })
     }
 
     /// A value as the file may show it.
@@ -122,8 +140,19 @@ impl Findings {
         json!(format!("digest:{}", digest.get(..12).unwrap_or_default()))
     }
 
+    /// From here on, what is found is what a repair left.
+    pub fn after_repair(&mut self) {
+        self.after_repair = true;
+        self.selection = None;
+        self.first.clear();
+    }
+
     /// Adds one line.
-    pub fn write(&mut self, finding: Finding) -> Result<()> {
+    pub fn write(&mut self, mut finding: Finding) -> Result<()> {
+        finding.after_repair = self.after_repair;
+        if let Some(selection) = &mut self.selection {
+            selection.add(&finding);
+        }
         if let Some(file) = &mut self.file {
             serde_json::to_writer(&mut *file, &finding)
                 .map_err(std::io::Error::from)

@@ -7,9 +7,11 @@ use sqlx::Row;
 
 use super::compare::spelled;
 use crate::error::Result;
+use crate::green::definitions::Definitions;
 use crate::green::session::Green;
 use crate::green::sql::{fill, quote};
 use crate::green::statement::{query, query_scalar};
+use crate::mapping::table_plan::TableChoices;
 
 /// The last applied run.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +22,8 @@ pub struct LastRun {
     pub rejected: BTreeMap<String, HashSet<String>>,
     /// Tables of which it put rows on green.
     pub moved: BTreeSet<String>,
+    /// The definitions of Kong's schema that it left, where it recorded them.
+    pub definitions: Option<Definitions>,
 }
 
 impl LastRun {
@@ -51,9 +55,20 @@ impl LastRun {
             let key: Shown = reject.try_get("key").map_err(|e| green.explain(e, what))?;
             run.rejected.entry(table).or_default().insert(spelled(&key));
         }
+        run.definitions =
+            Definitions::recorded(&mut tx, &work, &id).await.map_err(|e| green.explain(e, what))?;
         run.id = Some(id);
         tx.rollback().await.map_err(|e| green.explain(e, what))?;
         Ok(run)
+    }
+}
+
+impl LastRun {
+    /// The user's choice of tables, with those that moved on request.
+    pub fn with_moved(&self, choices: &TableChoices) -> TableChoices {
+        let mut choices = choices.clone();
+        choices.include.extend(self.moved.iter().cloned());
+        choices
     }
 }
 

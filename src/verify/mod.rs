@@ -6,12 +6,15 @@
 pub mod cells;
 pub mod checks;
 pub mod compare;
+pub mod definitions;
 pub mod findings;
+pub mod green_scan;
 pub mod journal;
 pub mod json;
 pub mod report;
 pub mod rules;
 pub mod scan;
+pub mod selection;
 pub mod spool;
 pub mod value;
 
@@ -24,16 +27,28 @@ use crate::blue::session::Blue;
 use crate::error::{Error, Result};
 use crate::green::session::Green;
 use crate::inspect::{BlueSide, Choices, GreenSide};
+use crate::mapping::schema_map::IfMissing;
 use crate::mapping::table_plan::KeyspacePlan;
 use crate::migrate::summary::{side_of_blue, side_of_green};
 use crate::progress::{Observer, Phase};
 
 use checks::Checks;
 use compare::Comparison;
+use definitions::Definitions;
 use findings::Findings;
 use journal::LastRun;
-use report::{Report, sums};
+use report::{Part, Report, sums};
 use rules::Table;
+
+/// How much of each table is looked at.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub enum Share {
+    /// All of it.
+    #[default]
+    Whole,
+    /// About so many of a hundred rows of each large table.
+    Sample(f64),
+}
 
 /// What a comparison is told.
 #[derive(Debug, Clone, Default)]
@@ -46,6 +61,12 @@ pub struct Options {
     pub show_secrets: bool,
     /// Only these tables; all where none is named.
     pub only: BTreeSet<String>,
+    /// Only rows of the workspace of this name.
+    pub workspace: Option<String>,
+    /// How much of each table is looked at.
+    pub share: Share,
+    /// Rows of these tables only, while orphans, tags and definitions are looked for everywhere: the look after a repair.
+    pub rows_of: Option<BTreeSet<String>>,
 }
 
 /// Compares both sides. Green and blue are only read.
@@ -62,7 +83,8 @@ pub async fn run(
     result
 }
 
-async fn compare(
+/// The same into findings that are open already.
+pub async fn compare(
     blue: Arc<Blue>,
     green: &Green,
     options: &Options,
@@ -70,29 +92,39 @@ async fn compare(
     findings: &mut Findings,
 ) -> Result<Report> {
     let began = Instant::now();
+    let before = findings.count;
     let blue_side = BlueSide::read(&blue, &options.choices.maps).await?;
     let green_side = GreenSide::read(green).await?;
     let run = LastRun::read(green).await?;
-    let tables = tables(&blue_side, &green_side, options, &run)?;
-    observer.phase(Phase::Comparing, tables.len());
     let names = &blue_side.map.names;
+    let scope = scope(&blue_side, green, options).await?;
+    let tables = tables(&blue_side, &green_side, options, &run, scope.as_ref())?;
+    observer.phase(Phase::Comparing, tables.len());
     let comparison = Comparison {
         blue: blue.clone(),
         green,
         observer,
-        parallel: crate::migrate::parallel(),
+        parallel: blue.parallel(),
         workspace: names.workspace_column.as_deref(),
         cache_key: names.cache_key_column.as_deref(),
+        share: options.share,
     };
     let none = HashSet::new();
     let mut reports = Vec::with_capacity(tables.len());
-    for table in &tables {
+    let wanted = |table: &&Arc<Table>| options.rows_of.as_ref().is_none_or(|own| own.contains(&table.name));
+    for table in tables.iter().filter(wanted) {
         let rejected = run.rejected.get(&table.name).unwrap_or(&none);
         reports.push(Box::pin(comparison.table(table.clone(), rejected, findings)).await?);
     }
-    let checked: Vec<String> = tables.iter().map(|table| table.name.clone()).collect();
+    let of_rows = findings.count;
     let checks = Checks { green, catalog: &green_side.catalog, names };
-    let other_findings = checks.run(&checked, findings).await?;
+    checks.run(&tables, scope.is_none(), findings).await?;
+    let definitions = if scope.is_none() && options.only.is_empty() {
+        definitions::check(green, &run, findings).await?
+    } else {
+        Definitions::NotLookedAt
+    };
+    let other_findings = findings.count - of_rows;
     let (summary, traffic) = sums(&reports);
     Ok(Report {
         format: 1,
@@ -105,29 +137,61 @@ async fn compare(
         summary,
         traffic,
         tables: reports,
-        findings: findings.count,
+        definitions,
+        findings: findings.count - before,
         other_findings,
         findings_file: options.findings.as_ref().map(|path| path.display().to_string()),
         first: findings.first.clone(),
-        partial: !options.only.is_empty(),
+        partial: !options.only.is_empty() || scope.is_some() || options.share != Share::Whole,
+        part: Part::of(options),
+        repair: None,
         seconds: began.elapsed().as_secs_f64(),
     })
 }
 
+/// The workspaces of the wanted name, on whichever side; nothing where all are wanted.
+async fn scope(blue: &BlueSide, green: &Green, options: &Options) -> Result<Option<BTreeSet<[u8; 16]>>> {
+    let Some(wanted) = &options.workspace else { return Ok(None) };
+    let is_wanted = |name: &Option<String>| name.as_ref() == Some(wanted);
+    let on_blue = blue.workspaces.iter().filter(|(_, name)| is_wanted(name)).map(|(id, _)| *id.as_bytes());
+    let mut ids: BTreeSet<[u8; 16]> = on_blue.collect();
+    if let Some(names) = &blue.map.names.workspaces {
+        ids.extend(checks::workspaces_named(green, names, wanted).await?.iter().map(|id| *id.as_bytes()));
+    }
+    if !ids.is_empty() {
+        return Ok(Some(ids));
+    }
+    let known: Vec<&str> = blue.workspaces.iter().filter_map(|(_, name)| name.as_deref()).collect();
+    Err(Error::usage(format!("there is no workspace \"{wanted}\""))
+        .detail(format!("Blue's workspaces are: {}.", known.join(", ")))
+        .remedy("Correct the name given with --workspace."))
+}
+
 /// The tables that were moved, parents first. What moves only on request is compared where the last run moved it.
-fn tables(blue: &BlueSide, green: &GreenSide, options: &Options, run: &LastRun) -> Result<Vec<Arc<Table>>> {
-    let mut choices = options.choices.tables.clone();
-    choices.include.extend(run.moved.iter().cloned());
+fn tables(
+    blue: &BlueSide,
+    green: &GreenSide,
+    options: &Options,
+    run: &LastRun,
+    scope: Option<&BTreeSet<[u8; 16]>>,
+) -> Result<Vec<Arc<Table>>> {
+    let choices = run.with_moved(&options.choices.tables);
     let plan = KeyspacePlan::resolve(&blue.map, &blue.catalog, &green.catalog, &choices);
     let moved: BTreeSet<&str> = plan.moved.iter().map(|table| table.table.as_str()).collect();
     if let Some(unknown) = options.only.iter().find(|name| !moved.contains(name.as_str())) {
         return Err(Error::usage(format!("\"{unknown}\" is no table that is moved"))
             .remedy("Correct the name given with --table; inspect lists the tables."));
     }
+    let names = &blue.map.names;
     let table = |name: &str| {
         let (on_blue, on_green) = (blue.catalog.tables.get(name)?, green.catalog.tables.get(name)?);
         let rules = blue.map.rules(name);
-        Some(Arc::new(Table::new(on_blue, on_green, &rules, &blue.map.names)))
+        let made =
+            blue.map.bootstrap.iter().filter(|row| row.table == name && row.if_missing == IfMissing::Keep);
+        let table = Table::new(on_blue, on_green, &rules, names).with_bootstrap(made);
+        let Some(ids) = scope else { return Some(Arc::new(table)) };
+        let own = names.workspaces.as_ref().filter(|own| own.table == name).map(|own| own.id.as_str());
+        table.within(own.or(names.workspace_column.as_deref())?, ids.clone()).map(Arc::new)
     };
     let wanted = plan
         .moved

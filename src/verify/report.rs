@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::definitions::Definitions;
 use super::findings::Finding;
 use crate::mapping::schema_map::Writer;
 use crate::migrate::report::Side;
@@ -31,16 +32,51 @@ pub struct Report {
     pub tables: Vec<TableReport>,
     /// How many findings there are, those of `traffic` and those that are no row's among them.
     pub findings: u64,
-    /// Findings that belong to no compared row: tags, orphans, workspaces.
+    /// Whether definitions of Kong's schema are as the run left them.
+    pub definitions: Definitions,
+    /// Findings that belong to no compared row: tags, orphans, workspaces, definitions.
     pub other_findings: u64,
     /// Where they were written.
     pub findings_file: Option<String>,
     /// The first of them.
     pub first: Vec<Finding>,
-    /// Whether only a part was looked at.
+    /// Whether only a part was looked at: this is no proof then.
     pub partial: bool,
+    /// Which part.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
+    /// What a repair did; the rest of the report is what was found after it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repair: Option<crate::repair::Repair>,
     /// Wall time.
     pub seconds: f64,
+}
+
+/// The part that was looked at.
+#[derive(Debug, Clone, Serialize)]
+pub struct Part {
+    /// These tables only; all where none is named.
+    pub tables: Vec<String>,
+    /// This workspace only.
+    pub workspace: Option<String>,
+    /// About so many of a hundred rows of each large table.
+    pub sample_percent: Option<f64>,
+}
+
+impl Part {
+    /// The part that was asked for; nothing where that is everything.
+    pub fn of(options: &super::Options) -> Option<Part> {
+        let part = Part {
+            tables: options.only.iter().cloned().collect(),
+            workspace: options.workspace.clone(),
+            sample_percent: match options.share {
+                super::Share::Whole => None,
+                super::Share::Sample(percent) => Some(percent),
+            },
+        };
+        let is_all = part.tables.is_empty() && part.workspace.is_none() && part.sample_percent.is_none();
+        (!is_all).then_some(part)
+    }
 }
 
 /// Where every row is: all but `extra` add up to `source`.

@@ -1,5 +1,7 @@
 //! How Kong reads a row of either database: our own statement of its rules (facts, section 1), one table at a time.
 
+use std::collections::BTreeSet;
+
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -7,7 +9,8 @@ use super::cells::{self, Meaning};
 use super::value::Value;
 use crate::blue::catalog::{BlueTable, ColumnKind};
 use crate::green::catalog::GreenTable;
-use crate::mapping::schema_map::{Names, Prefix, TableRules, Writer};
+use crate::green::sql::quote;
+use crate::mapping::schema_map::{BootstrapRow, Names, Prefix, TableRules, Writer};
 
 /// Sets of blue that stand for lists of Kong: their first element means something.
 const ORDERED: &[(&str, &str)] = &[("services", "ca_certificates"), ("oauth2_credentials", "redirect_uris")];
@@ -43,8 +46,41 @@ pub struct Table {
     pub expiry: Option<String>,
     /// Columns of green of a type that is not compared.
     pub not_compared: Vec<String>,
+    /// How one row of blue is read by its id, where the key on both sides is no more than that.
+    pub by_id: Option<Vec<KeyCell>>,
+    /// Rows that green's own bootstrap made: they stay where blue has none of the same meaning.
+    bootstrap: Vec<(usize, String)>,
     partition: Option<(usize, String)>,
     window: Option<(usize, usize)>,
+    scope: Option<Scope>,
+}
+
+/// One column of blue's key, where a row is read by its id.
+#[derive(Debug, Clone)]
+pub enum KeyCell {
+    /// The column that holds the id.
+    Id(String),
+    /// A column that holds the same in every row that Kong reads.
+    Fixed(String, String),
+}
+
+/// The workspaces whose rows are compared, where not all are.
+#[derive(Debug, Clone)]
+struct Scope {
+    cell: usize,
+    column: String,
+    ids: BTreeSet<[u8; 16]>,
+}
+
+/// What a row of blue is to a comparison.
+#[derive(Debug)]
+pub enum OnBlue {
+    /// Kong reads it so.
+    Read(Row),
+    /// Of a partition that Kong does not read.
+    Foreign,
+    /// Of a workspace that is not looked at.
+    Outside,
 }
 
 /// One column that is compared.
@@ -66,6 +102,11 @@ enum Source {
     Cell(usize),
     /// This cell, behind the workspace's id.
     Prefixed(usize),
+    /// The first cell, behind the id in the second, if it stands there at all: nobody knows which of these tables' texts
+    /// carry their workspace.
+    PerhapsPrefixed(usize, usize),
+    /// This cell; null means 0.
+    ZeroByDefault(usize),
     /// This cell; null means true.
     TrueByDefault(usize),
     /// This cell; null means the digest of the certificate in the other one.
@@ -107,6 +148,9 @@ impl Table {
             key: Vec::new(),
             expiry: expiry.map(str::to_owned),
             not_compared: Vec::new(),
+            by_id: None,
+            bootstrap: Vec::new(),
+            scope: None,
             partition: rules.partition.as_ref().and_then(|p| Some((cell(&p.column)?, p.value.clone()))),
             window: rules.expiry.as_ref().and_then(|e| Some((cell(&e.start)?, cell(&e.period)?))),
         };
@@ -130,7 +174,62 @@ impl Table {
         }
         let place = |name: &String| table.columns.iter().position(|column| column.name == *name);
         table.key = green.primary_key.iter().filter_map(place).collect();
+        table.by_id = table.id_lookup(blue, green);
         table
+    }
+
+    /// The same table, of which only rows of these workspaces are compared; nothing where its rows belong to none.
+    pub fn within(mut self, column: &str, ids: BTreeSet<[u8; 16]>) -> Option<Table> {
+        let is_id = |own: &Column| own.name == column && own.meaning == Meaning::Uuid;
+        if !self.columns.iter().any(is_id) {
+            return None;
+        }
+        self.scope = Some(Scope { cell: self.cell(column)?, column: column.to_owned(), ids });
+        Some(self)
+    }
+
+    /// The same table, of which green's bootstrap makes rows with these values in these columns.
+    #[must_use]
+    pub fn with_bootstrap<'b>(mut self, rows: impl Iterator<Item = &'b BootstrapRow>) -> Table {
+        let place = |column: &str| self.columns.iter().position(|own| own.name == column);
+        self.bootstrap = rows.filter_map(|row| Some((place(&row.column)?, row.value.clone()))).collect();
+        self
+    }
+
+    /// Which of the bootstrap's rows this one is, if it is one.
+    pub fn bootstrap_row(&self, row: &Row) -> Option<usize> {
+        let is = |(at, value): &(usize, String)| {
+            row.values.get(*at).is_some_and(|own| own.shown().as_str() == Some(value.as_str()))
+        };
+        self.bootstrap.iter().position(is)
+    }
+
+    /// The condition under which a row of green is looked at, as SQL about the table's own columns.
+    pub fn scope_on_green(&self) -> String {
+        let Some(scope) = &self.scope else { return "true".to_owned() };
+        let ids = scope.ids.iter().map(|id| format!("'{}'", Uuid::from_bytes(*id)));
+        match ids.collect::<Vec<_>>().join(", ") {
+            none if none.is_empty() => "false".to_owned(),
+            ids => format!("{} in ({ids})", quote(&scope.column)),
+        }
+    }
+
+    fn id_lookup(&self, blue: &BlueTable, green: &GreenTable) -> Option<Vec<KeyCell>> {
+        let [id] = self.key.as_slice() else { return None };
+        let id = self.columns.get(*id).filter(|own| own.meaning == Meaning::Uuid)?;
+        if green.primary_key.len() != 1 {
+            return None;
+        }
+        let is_key = |kind| matches!(kind, ColumnKind::PartitionKey(_) | ColumnKind::Clustering(_));
+        let fixed = self.partition.as_ref().and_then(|(at, value)| Some((self.cells.get(*at)?, value)));
+        let cell = |name: &String| match fixed {
+            _ if *name == id.name => Some(KeyCell::Id(name.clone())),
+            Some((column, value)) if column == name => Some(KeyCell::Fixed(name.clone(), value.clone())),
+            _ => None,
+        };
+        let keys = blue.columns.iter().filter(|column| is_key(column.kind));
+        let cells: Vec<KeyCell> = keys.map(|column| cell(&column.name)).collect::<Option<_>>()?;
+        cells.iter().any(|cell| matches!(cell, KeyCell::Id(_))).then_some(cells)
     }
 
     /// Whether all rows that Kong reads are one partition of Cassandra.
@@ -151,10 +250,19 @@ impl Table {
         match (cell, self.name.as_str(), column) {
             (None, _, _) => Source::Nothing,
             (Some(cell), "plugins", "enabled") => Source::TrueByDefault(cell),
+            // Of Enterprise: a consumer that is nobody's account is of the type 0, as one without a type is.
+            (Some(cell), "consumers", "type") => Source::ZeroByDefault(cell),
             (Some(cell), "ca_certificates", "cert_digest") => {
                 self.cell("cert").map_or(Source::Cell(cell), |cert| Source::Digest(cell, cert))
             }
-            (Some(cell), _, _) if self.is_prefixed(column, green, rules, names) => Source::Prefixed(cell),
+            (Some(cell), _, _) if self.is_prefixed(column, green, rules, names) => {
+                let open =
+                    !rules.observed && rules.columns.get(column).is_none_or(|own| own.prefix.is_none());
+                match names.workspace_column.as_deref().and_then(|name| self.cell(name)) {
+                    Some(workspace) if open => Source::PerhapsPrefixed(cell, workspace),
+                    _ => Source::Prefixed(cell),
+                }
+            }
             (Some(cell), _, _) => Source::Cell(cell),
         }
     }
@@ -176,8 +284,20 @@ impl Table {
         }
     }
 
-    /// A row of blue as Kong reads it; nothing for a row of a partition that Kong does not read.
-    pub fn of_blue(&self, cells: &[Option<&[u8]>]) -> Option<Row> {
+    /// A row of blue as Kong reads it, where it is looked at.
+    pub fn of_blue(&self, cells: &[Option<&[u8]>]) -> OnBlue {
+        let get = |at: usize| cells.get(at).copied().flatten();
+        let is_inside = |scope: &Scope| {
+            get(scope.cell).is_some_and(|id| id.try_into().is_ok_and(|id: [u8; 16]| scope.ids.contains(&id)))
+        };
+        if !self.scope.as_ref().is_none_or(is_inside) {
+            return OnBlue::Outside;
+        }
+        self.any_of_blue(cells).map_or(OnBlue::Foreign, OnBlue::Read)
+    }
+
+    /// The same of any workspace; nothing for a row of a partition that Kong does not read.
+    pub fn any_of_blue(&self, cells: &[Option<&[u8]>]) -> Option<Row> {
         let get = |at: usize| cells.get(at).copied().flatten();
         if let Some((at, value)) = &self.partition
             && get(*at) != Some(value.as_bytes())
@@ -195,6 +315,21 @@ impl Table {
             Source::Nothing => Value::Null,
             Source::Cell(at) => cells::blue(&column.meaning, get(at)),
             Source::Prefixed(at) => cells::blue(&column.meaning, get(at).map(without_workspace)),
+            Source::PerhapsPrefixed(at, workspace) => {
+                let own = get(workspace).and_then(|bytes| Uuid::from_slice(bytes).ok());
+                let value = get(at).map(|bytes| match own {
+                    Some(own) if bytes.starts_with(format!("{own}:").as_bytes()) => without_workspace(bytes),
+                    _ => bytes,
+                });
+                cells::blue(&column.meaning, value)
+            }
+            Source::ZeroByDefault(at) => get(at).map_or_else(
+                || {
+                    *repaired = true;
+                    Value::Int(0)
+                },
+                |bytes| cells::blue(&column.meaning, Some(bytes)),
+            ),
             Source::TrueByDefault(at) => get(at).map_or_else(
                 || {
                     *repaired = true;
@@ -255,12 +390,12 @@ impl Table {
                 b"year" => 31_536_000,
                 _ => return None,
             };
-            return Some(cells::number(get(start)?)? + seconds * 1000);
+            return Some(cells::number(get(start)?)?.saturating_add(seconds * 1000));
         }
         let first = self.cells.len();
         let now = cells::number(get(first + self.ttls.len())?)?;
         let longest = (first..first + self.ttls.len()).filter_map(|at| cells::number(get(at)?)).max()?;
-        Some((now.div_euclid(1000) + longest) * 1000)
+        Some(now.div_euclid(1000).saturating_add(longest).saturating_mul(1000))
     }
 
     /// A row of green as Kong reads it: its fields in the order of the columns, and the expiry where there is one.
@@ -280,14 +415,33 @@ impl Table {
         Row { values: values.collect(), expiry, repaired: false }
     }
 
+    /// The key's column, where it is one.
+    pub fn key_name(&self) -> Option<&str> {
+        match self.key.as_slice() {
+            [one] => self.columns.get(*one).map(|column| column.name.as_str()),
+            _ => None,
+        }
+    }
+
     /// What names a row: the value of a key of one column, an object for a key of several.
     pub fn shown_key(&self, row: &Row) -> serde_json::Value {
-        let part = |at: &usize| Some((self.columns.get(*at)?.name.clone(), row.values.get(*at)?.shown()));
+        let part = |at: &usize| Some((self.columns.get(*at)?.name.clone(), key_part(row.values.get(*at)?)));
         let parts: std::collections::BTreeMap<_, _> = self.key.iter().filter_map(part).collect();
         match parts.len() {
             1 => parts.into_values().next().unwrap_or_default(),
             _ => parts.into_iter().collect::<serde_json::Map<_, _>>().into(),
         }
+    }
+}
+
+/// A key as the journal spells it: jsonb takes no U+0000, and what is no UTF-8 is shown by its bytes.
+fn key_part(value: &Value) -> serde_json::Value {
+    match value {
+        Value::Text(bytes) => match std::str::from_utf8(bytes) {
+            Ok(text) => text.replace('\0', "\\u0000").into(),
+            Err(_) => Value::Opaque(bytes.clone()).shown(),
+        },
+        other => other.shown(),
     }
 }
 
@@ -340,6 +494,12 @@ mod tests {
             assert_eq!(without_workspace(format!("{id}:{rest}").as_bytes()), rest.as_bytes());
         }
         assert_eq!(without_workspace(b"bob"), b"bob");
+    }
+
+    #[test]
+    fn a_key_that_jsonb_cannot_hold_is_spelled_as_in_the_journal() {
+        assert_eq!(key_part(&Value::Text(b"a\0b".to_vec())), "a\\u0000b");
+        assert_eq!(key_part(&Value::Text(vec![0xff])), serde_json::json!({ "bytes": "ff" }));
     }
 
     #[test]

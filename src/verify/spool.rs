@@ -4,19 +4,20 @@
 //! are compared one after another. The digests are salted per process, so the files tell nothing.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::{Read, Seek, Write};
 
 use sha2::{Digest, Sha256};
-use tempfile::SpooledTempFile;
 
 use super::rules::{Row, Table};
+use super::value::Value;
 use crate::error::{Error, Kind, Result};
 
 /// Parts that a table is cut into.
 const PARTITIONS: usize = 64;
 
-/// Bytes that a partition may hold in memory.
-const IN_MEMORY: usize = 256 << 10;
+/// Bytes that a partition may hold in memory before it goes to disk.
+const IN_MEMORY: usize = 128 << 10;
 
 /// Bytes of one mark.
 const MARK: usize = 41;
@@ -50,16 +51,26 @@ impl Marker {
         Marker { salt: *uuid::Uuid::new_v4().as_bytes() }
     }
 
-    /// The short form of a row's key, and its mark.
+    /// The short form of a row's key – the key itself, where that is one id – and its mark.
     pub fn mark(&self, table: &Table, row: &Row) -> (Short, Mark) {
-        let mut bytes = Vec::with_capacity(512);
-        for value in table.key.iter().filter_map(|at| row.values.get(*at)) {
-            value.encode(&mut bytes);
-        }
-        let key = self.short(&bytes);
-        bytes.clear();
+        let mut bytes = Vec::with_capacity(1024);
         row.values.iter().for_each(|value| value.encode(&mut bytes));
-        (key, Mark { digest: self.short(&bytes), expiry: row.expiry, repaired: row.repaired })
+        let digest = self.short(&bytes);
+        (self.key(table, row, &mut bytes), Mark { digest, expiry: row.expiry, repaired: row.repaired })
+    }
+
+    fn key(&self, table: &Table, row: &Row, bytes: &mut Vec<u8>) -> Short {
+        let mut parts = table.key.iter().filter_map(|at| row.values.get(*at));
+        if table.by_id.is_some()
+            && let Some(Value::Uuid(id)) = parts.next()
+        {
+            return *id;
+        }
+        bytes.clear();
+        for value in table.key.iter().filter_map(|at| row.values.get(*at)) {
+            value.encode(bytes);
+        }
+        self.short(bytes)
     }
 
     fn short(&self, bytes: &[u8]) -> Short {
@@ -79,40 +90,71 @@ impl Default for Marker {
 /// The marks of one side of a table.
 #[derive(Debug)]
 pub struct Spool {
-    parts: Vec<SpooledTempFile>,
+    parts: Vec<Part>,
     /// How many marks there are.
     pub rows: u64,
+}
+
+/// What hashes alike: the newest in memory, the others in a file without a name.
+#[derive(Debug, Default)]
+struct Part {
+    recent: Vec<u8>,
+    file: Option<File>,
+}
+
+impl Part {
+    fn push(&mut self, key: Short, mark: Mark) -> std::io::Result<()> {
+        if self.recent.len() + MARK > IN_MEMORY {
+            if self.file.is_none() {
+                self.file = Some(tempfile::tempfile()?);
+            }
+            self.file.as_mut().map_or(Ok(()), |file| file.write_all(&self.recent))?;
+            self.recent.clear();
+        }
+        self.recent.extend(key);
+        self.recent.extend(mark.digest);
+        self.recent.extend(mark.expiry.unwrap_or(NEVER).to_be_bytes());
+        self.recent.push(u8::from(mark.repaired));
+        Ok(())
+    }
+
+    fn marks(self) -> std::io::Result<HashMap<Short, Mark>> {
+        let mut bytes = self.recent;
+        if let Some(mut file) = self.file {
+            file.rewind()?;
+            file.read_to_end(&mut bytes)?;
+        }
+        let mut marks = HashMap::with_capacity(bytes.len() / MARK);
+        marks.extend(bytes.chunks_exact(MARK).filter_map(read_mark));
+        Ok(marks)
+    }
 }
 
 impl Spool {
     /// An empty one.
     pub fn new() -> Spool {
-        Spool { parts: (0..PARTITIONS).map(|_| SpooledTempFile::new(IN_MEMORY)).collect(), rows: 0 }
+        Spool { parts: (0..PARTITIONS).map(|_| Part::default()).collect(), rows: 0 }
     }
 
     /// Keeps a mark.
     pub fn push(&mut self, key: Short, mark: Mark) -> Result<()> {
-        let part = key.first().map_or(0, |byte| usize::from(*byte) % PARTITIONS);
-        let mut bytes = Vec::with_capacity(MARK);
-        bytes.extend(key);
-        bytes.extend(mark.digest);
-        bytes.extend(mark.expiry.unwrap_or(NEVER).to_be_bytes());
-        bytes.push(u8::from(mark.repaired));
         self.rows += 1;
-        match self.parts.get_mut(part) {
-            Some(file) => file.write_all(&bytes).map_err(full),
+        match self.parts.get_mut(partition(key)) {
+            Some(part) => part.push(key, mark).map_err(full),
             None => Ok(()),
         }
     }
 
     /// The partitions, one after another.
     pub fn partitions(self) -> impl Iterator<Item = Result<HashMap<Short, Mark>>> {
-        self.parts.into_iter().map(|mut file| {
-            let mut bytes = Vec::new();
-            file.rewind().and_then(|()| file.read_to_end(&mut bytes)).map_err(full)?;
-            Ok(bytes.chunks_exact(MARK).filter_map(read_mark).collect())
-        })
+        self.parts.into_iter().map(|part| part.marks().map_err(full))
     }
+}
+
+/// Ids may count upwards or share their beginning; the product's upper bits depend on all of theirs.
+fn partition(key: Short) -> usize {
+    let mixed = u128::from_be_bytes(key).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+    (mixed >> 122) as usize % PARTITIONS
 }
 
 impl Default for Spool {

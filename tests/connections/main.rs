@@ -7,6 +7,7 @@ mod forward;
 mod green;
 mod pgbouncer;
 mod pooled;
+mod secrets;
 
 use kongferry::error::Error;
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The whole way in two minutes: a real Cassandra with the rows that Kong 3.3 left there, a real PostgreSQL with the
-# empty tables that Kong's bootstrap makes, and kongferry between them. Nothing of it stays. Called by `make demo`.
+# The whole way in three minutes: a real Cassandra with the rows that Kong 3.3 left there, a real PostgreSQL with the
+# empty tables that Kong's bootstrap makes, and kongferry between them; then the traffic, by cutover.sh. Nothing of it
+# stays. Called by `make demo`.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -13,6 +14,7 @@ stop() {
     trap - EXIT
     # A second Ctrl-C must not leave anything behind either.
     trap '' INT TERM HUP
+    if type stop_traffic > /dev/null 2>&1; then stop_traffic; fi
     if [ -n "$lab" ]; then
         kill "$lab" 2>/dev/null || true
         wait "$lab" 2>/dev/null || true
@@ -20,7 +22,7 @@ stop() {
     rm -rf "$home"
     if [ "$code" -eq 0 ]; then
         echo
-        echo "Both servers are stopped and their data is gone. Next: the README says how to run it on your own servers."
+        echo "All servers are stopped and their data is gone. Next: the README says how to run it on your own servers."
     fi
     exit "$code"
 }
@@ -103,3 +105,5 @@ if [ -z "$stored" ] || [ "$hash" != "$stored" ]; then
     exit 1
 fi
 echo "$stored  is what green holds: the password works."
+
+. "$root/tests/demo/cutover.sh"

@@ -400,7 +400,7 @@ async fn every_secret_of_enterprise_opens_its_door_and_no_other() {
         .json("select to_jsonb(username) from basicauth_credentials where password like '$ke$%'")
         .await
         .expect("rows");
-    checks.push((one("basic-auth", "default", encrypted[0].as_str(), "x"), None, "encrypted"));
+    checks.push((one("basic-auth", "team-a", encrypted[0].as_str(), "x"), None, "encrypted"));
     checks.push((one("key-auth-enc", "team-a", None, "plain-enc-key-wZ6sC8e7Mf"), Some(true), "accepted"));
     checks.push((one("key-auth-enc", "team-a", None, "who knows"), None, "encrypted"));
     for row in green.json("select to_jsonb(m) || jsonb_build_object('ws', w.name) from mtls_auth_credentials m join workspaces w on w.id = m.ws_id").await.expect("rows") {
@@ -448,7 +448,7 @@ async fn report_names_what_is_broken(green: &Database, blue: &Keyspace) {
     );
     assert_eq!(report["admins_rejected"], 1);
     let to_do = report["to_do"].to_string();
-    for word in ["keyring", "1 admins stayed behind", "invited"] {
+    for word in ["keyring", "1 admin stayed behind", "invited"] {
         assert!(to_do.contains(word), "{word}: {to_do}");
     }
     assert!(!to_do.contains("Dora"), "what is well is not mentioned: {to_do}");

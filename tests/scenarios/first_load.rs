@@ -87,3 +87,27 @@ async fn somebody_elses_trigger_closes_the_quick_way_and_fires() {
         number(&green, "select to_jsonb(count(*)) from consumers").await
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_a_view_needs_and_indexes_with_a_comment_stay_where_they_are() {
+    let blue = filled().await;
+    let green = lab().fresh_green("3.3").await.expect("green");
+    green
+        .execute(
+            "create schema reporting;
+             create view reporting.groups as select c.id, c.username, count(a.id) as groups
+               from public.consumers c left join public.acls a on a.consumer_id = c.id group by c.id;
+             comment on index acls_group_idx is 'for the reports'",
+        )
+        .await
+        .expect("a view and a comment");
+    let before = definitions(&green).await;
+    let ran: Ran = migrate(&blue, &green).await.expect_code(3);
+    assert!(!ran.stderr.contains("takes longer"), "the quick way was open: {}", ran.stderr);
+    let changed = before.differences(&definitions(&green).await, &[].into());
+    assert!(changed.is_empty(), "{changed:?}");
+    let grouped = number(&green, "select to_jsonb(count(*)) from reporting.groups where groups > 0").await;
+    assert!(grouped.as_u64() >= Some(CONSUMERS), "{grouped}");
+    let comment = "select to_jsonb(obj_description('acls_group_idx'::regclass))";
+    assert_eq!(number(&green, comment).await, json!("for the reports"));
+}

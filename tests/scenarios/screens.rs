@@ -24,7 +24,7 @@ async fn pin(name: &str, code: i32, arguments: &[String]) {
 async fn every_command_says_what_it_said() {
     let blue = lasting_blue("3.3").await;
     let green = lab().fresh_green("3.3").await.expect("green");
-    let (blue, green) = (blue.url(), green.url().to_owned());
+    let (blue, database, green) = (blue.url(), &green, green.url().to_owned());
     let sides = ["--blue", &blue, "--green", &green];
     let with = |command: &str, more: &[&str]| -> Vec<String> {
         let all = [&[command], &sides[..], more].concat();
@@ -38,6 +38,19 @@ async fn every_command_says_what_it_said() {
         ("migrate_refused", 4, with("migrate", &[&["--yes"], &rejects[..]].concat())),
         ("migrate", 3, with("migrate", &[&["--yes", "--accept-rejects"], &rejects[..]].concat())),
         ("verify", 0, with("verify", &[])),
+    ] {
+        pin(name, code, &arguments).await;
+    }
+    let damage = "delete from acls where id = (select min(id::text)::uuid from acls);
+        update basicauth_credentials set password = reverse(password) where id = (select min(id::text)::uuid from basicauth_credentials);
+        update plugins set consumer_id = null where id = (select min(id::text)::uuid from plugins where consumer_id is not null);
+        insert into consumers (id, username, ws_id) select '99999999-0000-4000-8000-000000000001', 'somebody', ws_id from consumers limit 1;
+        drop index routes_service_id_idx;";
+    database.execute(damage).await.expect("damage");
+    for (name, code, arguments) in [
+        ("verify_damaged", 3, with("verify", &["--findings", "findings.jsonl"])),
+        ("verify_part", 0, with("verify", &["--table", "services", "--sample", "5%"])),
+        ("verify_repair", 3, with("verify", &["--repair", "--delete-extra", "--yes"])),
     ] {
         pin(name, code, &arguments).await;
     }

@@ -2,39 +2,51 @@
 
 use std::collections::BTreeSet;
 
-use kongferry_harness::keyspace::Keyspace;
+use kongferry_harness::fixture::Fixture;
+use kongferry_harness::keyspace::{Keyspace, LoadOptions};
 use kongferry_harness::lab;
 use kongferry_harness::postgres::Database;
 use serde_json::{Value, json};
 
+use super::mutations::{Mutation, damage_everything};
 use super::support::{Ran, migrate, program, ran};
 
 /// What a comparison said, and its findings.
-struct Verified {
-    ran: Ran,
-    findings: Vec<Value>,
+pub struct Verified {
+    /// What it printed, and its exit code.
+    pub ran: Ran,
+    /// The lines of the findings file.
+    pub findings: Vec<Value>,
     file_mode: u32,
 }
 
 impl Verified {
-    fn number(&self, name: &str) -> u64 {
+    /// A number of the summary.
+    pub fn number(&self, name: &str) -> u64 {
         self.ran.json()["summary"][name].as_u64().unwrap_or_else(|| panic!("no {name} in {:#?}", self.ran))
     }
 
+    /// Fails with everything that was said and found unless the exit code is this one.
     #[track_caller]
-    fn expect_code(self, code: i32) -> Self {
+    pub fn expect_code(self, code: i32) -> Self {
         assert_eq!(self.ran.code, code, "{:#?}\n{:#?}", self.ran, self.findings);
         self
     }
 
-    fn has(&self, table: &str, key: &str, kind: &str) -> bool {
+    /// Whether a finding names this mutation, column and all.
+    pub fn names(&self, mutation: &Mutation) -> bool {
+        self.findings.iter().any(|line| mutation.is(line))
+    }
+
+    /// Whether there is a finding of this kind about this row.
+    pub fn has(&self, table: &str, key: &str, kind: &str) -> bool {
         let is = |line: &&Value| line["table"] == table && line["key"] == key && line["kind"] == kind;
         self.findings.iter().any(|line| is(&line))
     }
 }
 
 /// The call that scripts rely on.
-async fn verify(blue: &Keyspace, green: &Database, more: &[&str]) -> Verified {
+pub async fn verify(blue: &Keyspace, green: &Database, more: &[&str]) -> Verified {
     use std::os::unix::fs::PermissionsExt;
     let (mut command, folder) = program();
     command.args(["verify", "--blue", &blue.url(), "--green", green.url()]);
@@ -50,7 +62,8 @@ async fn verify(blue: &Keyspace, green: &Database, more: &[&str]) -> Verified {
     }
 }
 
-async fn migrated(line: &str) -> (Keyspace, Database) {
+/// A keyspace with Kong's rows, and a green that `migrate` made from it.
+pub async fn migrated(line: &str) -> (Keyspace, Database) {
     let blue = lab().filled_keyspace(line).await.expect("blue");
     let green = lab().fresh_green(line).await.expect("green");
     migrate(&blue, &green).await.expect_code(3);
@@ -63,6 +76,7 @@ async fn a_migration_of_any_line_leaves_nothing_to_find() {
         let (blue, green) = migrated(line).await;
         let verified = verify(&blue, &green, &[]).await.expect_code(0);
         assert_eq!(verified.findings, Vec::<Value>::new(), "{line}");
+        assert_eq!(verified.ran.json()["partial"], false);
         assert_eq!(verified.number("rejected"), 1, "the consumer with U+0000");
         assert!(verified.number("equal") > 150, "{}", verified.ran.stdout);
         assert_eq!(verified.file_mode, 0o600);
@@ -74,6 +88,38 @@ async fn a_migration_of_any_line_leaves_nothing_to_find() {
             assert_eq!(number("source"), classes.map(number).iter().sum::<u64>(), "{table}");
         }
     }
+}
+
+/// A database of Kong 2.8 that Kong 3.3 upgraded in place, as far as `facts/DIFFERENCES.md` says what that does.
+async fn upgraded() -> Keyspace {
+    let mut fixture = Fixture::shipped("2.8").expect("a fixture");
+    let vaults = fixture.blue.remove("vaults_beta").expect("vaults");
+    fixture.blue.insert("sm_vaults".to_owned(), vaults);
+    let meta = Fixture::shipped("3.3").expect("a fixture").blue.remove("schema_meta").expect("migrations");
+    fixture.blue.insert("schema_meta".to_owned(), meta);
+    let is_plain = |path: &str| path.chars().all(|c| c.is_ascii_alphanumeric() || "._~/%-".contains(c));
+    for route in fixture.blue.get_mut("routes").expect("routes") {
+        for path in route.row.get_mut("paths").and_then(Value::as_array_mut).into_iter().flatten() {
+            let text = path.as_str().unwrap_or_default();
+            if !is_plain(text) {
+                *path = json!(format!("~{text}"));
+            }
+        }
+    }
+    let keyspace = lab().fresh_keyspace("3.3").await.expect("a keyspace");
+    keyspace.load(&fixture, LoadOptions::default()).await.expect("rows");
+    keyspace
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_of_an_upgraded_database_leaves_nothing_to_find() {
+    let blue = upgraded().await;
+    let green = lab().fresh_green("3.3").await.expect("green");
+    migrate(&blue, &green).await.expect_code(3);
+    let verified = verify(&blue, &green, &[]).await.expect_code(0);
+    assert_eq!(verified.findings, Vec::<Value>::new());
+    assert!(verified.number("repaired") > 0, "Kong 3.0 gave targets a cache_key: {}", verified.ran.stdout);
+    assert!(verified.number("equal") > 120, "{}", verified.ran.stdout);
 }
 
 /// Changes two rows per column of every table: one value becomes another, one becomes null, and where there is a
@@ -184,124 +230,119 @@ async fn every_changed_column_is_named_on_kong_3_3() {
     every_changed_column_is_named("3.3").await;
 }
 
-/// One row of green, changed by a statement that returns the key.
-struct Mutation {
-    table: &'static str,
-    kind: &'static str,
-    sql: &'static str,
-}
-
-const fn mutation(table: &'static str, kind: &'static str, sql: &'static str) -> Mutation {
-    Mutation { table, kind, sql }
-}
-
-/// What a person, a bug or a bad night does to a row.
-const MUTATIONS: &[Mutation] = &[
-    mutation(
-        "acls",
-        "missing",
-        "delete from acls where id = (select min(id::text)::uuid from acls) returning id",
-    ),
-    mutation(
-        "consumers",
-        "extra",
-        "insert into consumers (id, username, ws_id) select gen_random_uuid(), 'extra', ws_id from consumers limit 1 returning id",
-    ),
-    mutation(
-        "basicauth_credentials",
-        "different",
-        "update basicauth_credentials set password = overlay(password placing case left(password, 1) when '0' then '1' else '0' end from 1 for 1) where id = (select min(id::text)::uuid from basicauth_credentials) returning id",
-    ),
-    mutation(
-        "routes",
-        "different",
-        "update routes set paths = array(select p from unnest(paths) with ordinality u(p, n) order by n desc) where id = (select min(id::text)::uuid from routes where cardinality(paths) > 1) returning id",
-    ),
-    mutation(
-        "keyauth_credentials",
-        "wrong_expiry",
-        "update keyauth_credentials set ttl = null where id = (select min(id::text)::uuid from keyauth_credentials where ttl is not null) returning id",
-    ),
-    mutation(
-        "routes",
-        "different",
-        "update routes set methods = '{}' where id = (select max(id::text)::uuid from routes where methods is null) returning id",
-    ),
-    mutation(
-        "upstreams",
-        "different",
-        "update upstreams set name = ws_id || ':' || name where id = (select min(id::text)::uuid from upstreams) returning id",
-    ),
-    mutation(
-        "plugins",
-        "different",
-        "update plugins set consumer_id = null where id = (select min(id::text)::uuid from plugins where consumer_id is not null) returning id",
-    ),
-    mutation(
-        "services",
-        "wrong_workspace",
-        "update services s set ws_id = (select id from workspaces w where w.id <> s.ws_id limit 1) where id = (select min(id::text)::uuid from services) returning id",
-    ),
-    mutation(
-        "upstreams",
-        "different",
-        "update upstreams set healthchecks = jsonb_set(healthchecks, '{active,healthy,interval}', '12345') where id = (select max(id::text)::uuid from upstreams) returning id",
-    ),
-    mutation(
-        "certificates",
-        "different",
-        "update certificates set cert = left(cert, length(cert) - 30) where id = (select min(id::text)::uuid from certificates) returning id",
-    ),
-    mutation(
-        "snis",
-        "missing",
-        "delete from snis where id = (select max(id::text)::uuid from snis) returning id",
-    ),
-    mutation(
-        "plugins",
-        "wrong_cache_key",
-        "update plugins set cache_key = 'stale' where id = (select max(id::text)::uuid from plugins) returning id",
-    ),
-    mutation(
-        "targets",
-        "orphan",
-        "update targets set upstream_id = gen_random_uuid() where id = (select min(id::text)::uuid from targets) returning id",
-    ),
-    mutation(
-        "services",
-        "tags_differ",
-        "update tags set tags = '{other}' where entity_id = (select max(id::text)::uuid from services) returning entity_id as id",
-    ),
-    mutation(
-        "oauth2_tokens",
-        "different",
-        "update oauth2_tokens set access_token = access_token || 'x' where id = (select min(id::text)::uuid from oauth2_tokens) returning id",
-    ),
-];
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_went_wrong_is_found_with_table_and_key() {
-    let (blue, green) = migrated("3.3").await;
-    let mut expected = Vec::new();
-    for mutation in MUTATIONS {
-        let sql = format!("with done as ({}) select id::text as key from done", mutation.sql);
-        let done = unchecked(&green, &sql).await;
-        let [key] = done.as_slice() else { panic!("{} changed {done:?}", mutation.sql) };
-        expected.push((mutation, key.clone()));
-    }
+/// Each of a hundred and more damages is found under its table, key, kind and column, and nothing else is.
+async fn every_damage_is_found(line: &str) {
+    let (blue, green) = migrated(line).await;
+    let mutations = damage_everything(&green).await;
+    assert!(mutations.len() >= 100, "only {} mutations", mutations.len());
     let verified = verify(&blue, &green, &[]).await.expect_code(3);
-    for (mutation, key) in expected {
-        assert!(
-            verified.has(mutation.table, &key, mutation.kind),
-            "{} {key}: {:#?}",
-            mutation.sql,
-            verified.findings
-        );
-    }
-    assert_eq!(verified.number("missing"), 2);
-    assert_eq!(verified.number("extra"), 1);
+    let missed: Vec<&Mutation> = mutations.iter().filter(|one| !verified.names(one)).collect();
+    assert!(missed.is_empty(), "of {} mutations these were not found: {missed:#?}", mutations.len());
+    // What a lost parent or a switched off trigger leads to is no invention.
+    let follows = |kind: &str| ["orphan", "tags_differ"].contains(&kind);
+    let known = |line: &Value| {
+        let kind = line["kind"].as_str().unwrap_or_default();
+        follows(kind) || mutations.iter().any(|one| one.is(line))
+    };
+    let invented: Vec<&Value> = verified.findings.iter().filter(|line| !known(line)).collect();
+    assert!(invented.is_empty(), "invented: {invented:#?}");
+    let sorts: BTreeSet<&str> = mutations.iter().map(|one| one.what).collect();
+    println!("Kong {line}: {} mutations of {} sorts, all found", mutations.len(), sorts.len());
     let all = verified.findings.iter().map(Value::to_string).collect::<String>();
     assert!(!all.contains("BEGIN"), "a certificate stands in the findings");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_damages_are_each_found_on_kong_2_8() {
+    every_damage_is_found("2.8").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_damages_are_each_found_on_kong_3_3() {
+    every_damage_is_found("3.3").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tags_a_second_default_workspace_and_an_orphan_are_named() {
+    let (blue, green) = migrated("3.3").await;
+    let done = [
+        (
+            "services",
+            "tags_differ",
+            "update tags set tags = '{other}' where entity_id = (select max(id::text)::uuid from services) returning entity_id::text as key",
+        ),
+        (
+            "consumers",
+            "tags_differ",
+            "delete from tags where entity_id = (select max(id::text)::uuid from consumers) returning entity_id::text as key",
+        ),
+        (
+            "gone",
+            "tags_differ",
+            "insert into tags (entity_id, entity_name, tags) values (gen_random_uuid(), 'gone', '{a}') returning entity_id::text as key",
+        ),
+        (
+            "targets",
+            "orphan",
+            "update targets set upstream_id = gen_random_uuid() where id = (select min(id::text)::uuid from targets) returning id::text as key",
+        ),
+        (
+            "snis",
+            "orphan",
+            "update snis set certificate_id = gen_random_uuid() where id = (select min(id::text)::uuid from snis) returning id::text as key",
+        ),
+        (
+            "workspaces",
+            "extra",
+            "insert into workspaces (id, name) values (gen_random_uuid(), 'default') returning id::text as key",
+        ),
+    ];
+    green.execute("alter table workspaces drop constraint workspaces_name_key").await.expect("unprotected");
+    let mut expected = Vec::new();
+    for (table, kind, sql) in done {
+        let keys = unchecked(&green, sql).await;
+        expected.push((table, kind, keys));
+    }
+    let verified = verify(&blue, &green, &[]).await.expect_code(3);
+    for (table, kind, keys) in expected {
+        assert_eq!(keys.len(), 1, "{table} {kind}");
+        assert!(verified.has(table, &keys[0], kind), "{table} {kind} {keys:?}: {:#?}", verified.findings);
+    }
+    let defaults = verified.findings.iter().filter(|line| line["kind"] == "second_default_workspace").count();
+    assert_eq!(defaults, 2, "both are named: {:#?}", verified.findings);
+}
+
+/// What is defined on green – an index, a constraint, a trigger, a default – belongs to the proof.
+#[tokio::test(flavor = "multi_thread")]
+async fn definitions_that_changed_since_the_run_are_named() {
+    let (blue, green) = migrated("3.3").await;
+    let verified = verify(&blue, &green, &[]).await.expect_code(0);
+    assert_eq!(verified.ran.json()["definitions"], "unchanged");
+    green
+        .execute(
+            "drop index routes_service_id_idx;
+             alter table consumers disable trigger consumers_sync_tags_trigger;
+             alter table acls drop constraint acls_cache_key_key;
+             alter table services alter column enabled set default false;
+             create table somebodys (id uuid primary key);",
+        )
+        .await
+        .expect("changes");
+    let verified = verify(&blue, &green, &[]).await.expect_code(3);
+    assert_eq!(verified.ran.json()["definitions"], "changed");
+    let named = |table: &str, key: &str| {
+        let is = |line: &&Value| {
+            line["kind"] == "definition_changed"
+                && line["table"] == table
+                && line["key"].as_str().is_some_and(|name| name.ends_with(key))
+        };
+        assert!(verified.findings.iter().any(|line| is(&line)), "{table} {key}: {:#?}", verified.findings);
+    };
+    named("routes", "routes_service_id_idx");
+    named("consumers", "consumers_sync_tags_trigger");
+    named("acls", "acls_cache_key_key");
+    named("services", "enabled");
+    named("somebodys", "somebodys");
 }
 
 /// Runs one statement with constraints and triggers off; the `key` of what it returned.

@@ -144,7 +144,7 @@ impl LocalPostgres {
     fn explain(&self, error: Error) -> Error {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(5)..].iter().fold(error, |error, line| error.detail(*line))
+        lines.iter().skip(lines.len().saturating_sub(5)).fold(error, |error, line| error.detail(*line))
     }
 
     fn log(&self) -> String {

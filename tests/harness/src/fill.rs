@@ -12,12 +12,13 @@ use uuid::Uuid;
 
 use crate::because::Because;
 use crate::keyspace::Keyspace;
+use crate::shapes::each;
 
 /// Consumers that are being written at once, each with its four rows one after the other.
 const CONCURRENCY: usize = 256;
 
 /// When all of them were created: 2023-11-14 22:13:20.
-const CREATED_AT: CqlTimestamp = CqlTimestamp(1_700_000_000_000);
+pub(crate) const CREATED_AT: CqlTimestamp = CqlTimestamp(1_700_000_000_000);
 
 /// The content of consumer number `n`. All of it follows from `n` and the workspace, so that a test can tell what it
 /// must find.
@@ -33,7 +34,7 @@ pub struct Consumer {
     pub key: String,
     /// `acls.group`.
     pub group: String,
-    /// `acls.tags`.
+    /// `tags` of the consumer and of its three credentials.
     pub tags: Vec<String>,
 }
 
@@ -62,7 +63,7 @@ pub fn basic_auth_hash(password: &str, consumer: Uuid) -> String {
 }
 
 /// Writes consumers 0 to `consumers` − 1 into the workspace, each with one basic-auth credential, one key-auth
-/// credential and one acl with two tags: four rows per consumer. The workspace's own row is not written.
+/// credential and one acl: four rows per consumer, each with two tags. The workspace's own row is not written.
 pub async fn fill(keyspace: &Keyspace, workspace: Uuid, consumers: u64) -> Result<()> {
     let session = keyspace.session();
     let statements =
@@ -70,6 +71,31 @@ pub async fn fill(keyspace: &Keyspace, workspace: Uuid, consumers: u64) -> Resul
     let writes = (0..consumers).map(|n| statements.write(session, workspace, n));
     let all = stream::iter(writes).buffer_unordered(CONCURRENCY).try_collect::<()>().await;
     all.because(|| format!("cannot write {consumers} consumers"))
+}
+
+/// Gives these consumers, and the three credentials of each, values that they did not have before this round: one
+/// column of each of the four rows.
+pub async fn change(
+    keyspace: &Keyspace,
+    workspace: Uuid,
+    numbers: impl Iterator<Item = u64> + Clone,
+    round: u32,
+) -> Result<()> {
+    let custom_id = "UPDATE consumers SET custom_id = ? WHERE id = ?";
+    each(keyspace, custom_id, numbers.clone(), |n| {
+        (format!("{workspace}:custom-{round}-{n}"), id("consumer", n))
+    })
+    .await?;
+    let password = "UPDATE basicauth_credentials SET password = ? WHERE id = ?";
+    each(keyspace, password, numbers.clone(), |n| {
+        (basic_auth_hash(&format!("password-{round}-{n}"), id("consumer", n)), id("basic-auth", n))
+    })
+    .await?;
+    for (table, kind) in [("keyauth_credentials", "key-auth"), ("acls", "acl")] {
+        let tags = format!("UPDATE {table} SET tags = ? WHERE id = ?");
+        each(keyspace, &tags, numbers.clone(), |n| (vec![format!("round-{round}")], id(kind, n))).await?;
+    }
+    Ok(())
 }
 
 struct Statements {
@@ -85,18 +111,18 @@ impl Statements {
     async fn prepare(session: &Session) -> std::result::Result<Self, Failure> {
         Ok(Statements {
             consumer: session
-                .prepare("INSERT INTO consumers (id, ws_id, created_at, username) VALUES (?, ?, ?, ?)")
+                .prepare("INSERT INTO consumers (id, ws_id, created_at, username, tags) VALUES (?, ?, ?, ?, ?)")
                 .await?,
             basic_auth: session
                 .prepare(
-                    "INSERT INTO basicauth_credentials (id, ws_id, created_at, consumer_id, username, password) \
-                     VALUES (?, ?, ?, ?, ?, ?)",
+                    "INSERT INTO basicauth_credentials (id, ws_id, created_at, consumer_id, username, password, tags) \
+                     VALUES (?, ?, ?, ?, ?, ?, ?)",
                 )
                 .await?,
             key_auth: session
                 .prepare(
-                    "INSERT INTO keyauth_credentials (id, ws_id, created_at, consumer_id, key) \
-                     VALUES (?, ?, ?, ?, ?)",
+                    "INSERT INTO keyauth_credentials (id, ws_id, created_at, consumer_id, key, tags) \
+                     VALUES (?, ?, ?, ?, ?, ?)",
                 )
                 .await?,
             acl: session
@@ -114,11 +140,12 @@ impl Statements {
         let cache_key = format!("acls:{consumer}:{group}::::{ws}");
         // Unique values carry the workspace on Cassandra.
         let (username, key) = (format!("{ws}:{username}"), format!("{ws}:{key}"));
-        session.execute_unpaged(&self.consumer, (consumer, ws, CREATED_AT, &username)).await?;
-        let basic_auth = (id("basic-auth", n), ws, CREATED_AT, consumer, &username, hash);
+        session.execute_unpaged(&self.consumer, (consumer, ws, CREATED_AT, &username, &tags)).await?;
+        let basic_auth = (id("basic-auth", n), ws, CREATED_AT, consumer, &username, hash, &tags);
         session.execute_unpaged(&self.basic_auth, basic_auth).await?;
-        session.execute_unpaged(&self.key_auth, (id("key-auth", n), ws, CREATED_AT, consumer, key)).await?;
-        let acl = (id("acl", n), ws, CREATED_AT, consumer, group, cache_key, tags);
+        let key_auth = (id("key-auth", n), ws, CREATED_AT, consumer, key, &tags);
+        session.execute_unpaged(&self.key_auth, key_auth).await?;
+        let acl = (id("acl", n), ws, CREATED_AT, consumer, group, cache_key, &tags);
         session.execute_unpaged(&self.acl, acl).await?;
         Ok(())
     }

@@ -7,13 +7,16 @@ mod because;
 pub mod cassandra;
 pub mod catalog;
 pub mod certs;
+pub mod dns;
 pub mod fill;
 pub mod fixture;
 pub mod green;
 pub mod keyspace;
 mod lab;
+pub mod metrics;
 pub mod postgres;
 mod reaper;
+pub mod shapes;
 pub mod tools;
 
 pub use keyspace::Keyspace;

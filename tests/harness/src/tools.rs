@@ -30,7 +30,57 @@ pub(crate) fn maven() -> Result<PathBuf> {
 /// # Errors
 /// If it is missing and cannot be installed; the remedy has the command.
 pub fn program(name: &str, package: &str) -> Result<PathBuf> {
-    find_or_install(name, package, || on_path(name).or_else(|| in_sbin(name)), may_install())
+    find_or_install(name, package, || on_path(name), may_install())
+}
+
+/// The program `pdns_server` with its SQLite backend.
+pub(crate) fn powerdns() -> Result<PathBuf> {
+    let packages = "pdns-server pdns-backend-sqlite3 sqlite3";
+    let complete =
+        || on_path("pdns_server").filter(|_| on_path("sqlite3").is_some() && powerdns_schema().is_file());
+    find_or_install("PowerDNS", packages, complete, may_install())
+}
+
+/// The tables of PowerDNS's SQLite backend.
+pub(crate) fn powerdns_schema() -> PathBuf {
+    PathBuf::from("/usr/share/pdns-backend-sqlite3/schema/schema.sqlite3.sql")
+}
+
+/// The program `named`.
+pub(crate) fn named() -> Result<PathBuf> {
+    find_or_install("BIND", "bind9", || on_path("named"), may_install())
+}
+
+/// The program `prometheus`. Debian's package starts a service of its own, which is of no use to us.
+pub(crate) fn prometheus() -> Result<PathBuf> {
+    find_or_install("Prometheus", "prometheus", || on_path("prometheus"), may_install())
+}
+
+/// The program `nsupdate`, which people use for what we do ourselves.
+pub fn nsupdate() -> Result<PathBuf> {
+    find_or_install("nsupdate", "bind9-dnsutils", || on_path("nsupdate"), may_install())
+}
+
+/// The program `curl`, for the same reason.
+pub fn curl() -> Result<PathBuf> {
+    find_or_install("curl", "curl", || on_path("curl"), may_install())
+}
+
+/// The program `python3` with the module `venv`.
+pub fn python() -> Result<PathBuf> {
+    let complete =
+        || on_path("python3").filter(|python| runs(Command::new(python).args(["-c", "import ensurepip"])));
+    find_or_install("Python 3 with venv", "python3-venv", complete, may_install())
+}
+
+fn runs(command: &mut Command) -> bool {
+    command.output().is_ok_and(|output| output.status.success())
+}
+
+/// `$KONGFERRY_HARNESS_CACHE`, or `target/harness` of this workspace.
+pub(crate) fn cache_directory() -> PathBuf {
+    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/harness");
+    std::env::var_os("KONGFERRY_HARNESS_CACHE").map_or_else(default, PathBuf::from)
 }
 
 /// Root on Debian or Ubuntu.
@@ -62,7 +112,8 @@ fn find_or_install(
         return Ok(found);
     }
     eprintln!("{what} is missing; running `{command}`");
-    let install = ["install", "-y", "--no-install-recommends", package];
+    let install: Vec<&str> =
+        ["install", "-y", "--no-install-recommends"].into_iter().chain(package.split(' ')).collect();
     apt_get(&install)
         .or_else(|_| apt_get(&["update"]).and_then(|()| apt_get(&install)))
         .map_err(|error| missing().source(error))?;
@@ -104,16 +155,10 @@ fn is_wanted_version(java: &Path) -> bool {
 }
 
 fn on_path(program: &str) -> Option<PathBuf> {
+    // Servers lie where the path of an ordinary user does not lead.
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())
-}
-
-/// Servers stand where an ordinary user's PATH does not look.
-fn in_sbin(program: &str) -> Option<PathBuf> {
-    ["/usr/sbin", "/usr/local/sbin"]
-        .iter()
-        .map(|dir| Path::new(dir).join(program))
-        .find(|file| file.is_file())
+    let servers = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path).chain(servers).map(|dir| dir.join(program)).find(|file| file.is_file())
 }
 
 #[cfg(test)]

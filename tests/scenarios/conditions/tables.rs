@@ -73,6 +73,14 @@ async fn a_table_that_only_blue_has_stops_the_run_only_where_it_has_rows() {
         refusal["remedy"].as_str().is_some_and(|text| text.contains("--skip-table quotas")),
         "{refusal:#}"
     );
+    // The map that would decide it is printed, and does.
+    let map =
+        refusal["details"].as_array().and_then(|lines| lines.first()?.as_str()?.strip_prefix("Schema map: "));
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), map.unwrap_or_else(|| panic!("no map in {refusal:#}"))).expect("written");
+    let path = file.path().display().to_string();
+    let moved = Moved::with(&blue, "3.3", &["--schema-map", &path]).await;
+    assert_eq!(moved.count("quotas", "not_copied"), 1);
 
     let moved = Moved::with(&blue, "3.3", &["--skip-table", "quotas"]).await;
     assert_eq!((moved.count("quotas", "source"), moved.count("quotas", "not_copied")), (1, 1));

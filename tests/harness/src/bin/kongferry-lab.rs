@@ -1,4 +1,5 @@
 //! `kongferry-lab up`: a blue and a green to try kongferry on, until Ctrl-C. `kongferry-lab look`: one row of both.
+//! `kongferry-lab dns`: a PowerDNS to try a cutover on.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,6 +8,7 @@ use std::process::ExitCode;
 use kongferry::error::{Error, Kind, Result};
 use kongferry_harness::cassandra::{Cassandra, Endpoint, Options};
 use kongferry_harness::catalog::{Catalog, KeyspaceOptions, LINES};
+use kongferry_harness::dns::PowerDns;
 use kongferry_harness::fixture::Fixture;
 use kongferry_harness::keyspace::{Keyspace, LoadOptions};
 use kongferry_harness::postgres::PgServer;
@@ -17,6 +19,7 @@ use uuid::Uuid;
 
 const USAGE: &str = "usage: kongferry-lab up [--line 3.3] [--fixture DIR] [--fill CONSUMERS] [--env-file FILE]
        kongferry-lab look ENV_FILE TABLE COLUMN=VALUE COLUMN…
+       kongferry-lab dns [--config-file FILE]
 
 Starts a real Cassandra with the rows that Kong left there (blue) and a real PostgreSQL with Kong's empty tables
 (green), prints where they are, and waits for Ctrl-C. Nothing of it stays.
@@ -27,7 +30,10 @@ Starts a real Cassandra with the rows that Kong left there (blue) and a real Pos
   --env-file FILE   writes the addresses there as well, once both servers are ready
 
 look shows these columns of the first row of green with that value, beside the row of blue with the same id.
-ENV_FILE is what --env-file wrote; with * as the value, any that is not null will do.";
+ENV_FILE is what --env-file wrote; with * as the value, any that is not null will do.
+
+dns starts a real PowerDNS with the zone example.test, in which api.example.test is 127.0.0.1, and prints the sections
+of a cutover.toml for it (green is 127.0.0.2); --config-file writes them there as well.";
 
 /// Name of the keyspace and of the database, as in Kong's default configuration.
 const NAME: &str = "kong";
@@ -60,7 +66,11 @@ async fn main() -> ExitCode {
             Ok(row) => look(&row).await,
             Err(error) => Err(error),
         },
-        _ => Err(usage("the commands are up and look".to_owned())),
+        Some("dns") => match parse_dns(given) {
+            Ok(file) => until_ended(dns(file)).await,
+            Err(error) => Err(error),
+        },
+        _ => Err(usage("the commands are up, look and dns".to_owned())),
     };
     result.map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS)
 }
@@ -151,12 +161,47 @@ fn parse(mut given: impl Iterator<Item = String>) -> Result<Arguments> {
 }
 
 async fn up(arguments: Arguments) -> Result<()> {
+    until_ended(run(arguments)).await
+}
+
+/// Until the work ends or somebody ends it.
+async fn until_ended(work: impl Future<Output = Result<()>>) -> Result<()> {
     // Before anything is started, so that Ctrl-C during the start does not leave anything either.
     let stopped = until_stopped()?;
     tokio::select! {
         () = stopped => Ok(()),
-        result = run(arguments) => result,
+        result = work => result,
     }
+}
+
+fn parse_dns(mut given: impl Iterator<Item = String>) -> Result<Option<PathBuf>> {
+    match (given.next().as_deref(), given.next(), given.next()) {
+        (None, _, _) => Ok(None),
+        (Some("--config-file"), Some(file), None) => Ok(Some(PathBuf::from(file))),
+        _ => Err(usage("dns takes --config-file FILE".to_owned())),
+    }
+}
+
+/// Never ends by itself; the server ends when it is dropped.
+async fn dns(config_file: Option<PathBuf>) -> Result<()> {
+    let server = PowerDns::start().await?;
+    let record = json!({ "content": "127.0.0.1", "disabled": false });
+    let api = json!([{ "name": "api.example.test.", "type": "A", "ttl": 300, "records": [record] }]);
+    server.create_zone("example.test.", api).await?;
+    let sections = format!(
+        "zone = \"example.test\"\n\n[[record]]\nname = \"api.example.test\"\ntype = \"A\"\n\
+         blue = [\"127.0.0.1\"]\ngreen = [\"127.0.0.2\"]\n\n[provider]\nkind = \"powerdns\"\nurl = \"{}\"\n\
+         api_key = {{ file = \"{}\" }}\n\n[query]\nname_servers = [\"{}\"]\n",
+        server.url(),
+        server.api_key_file().display(),
+        server.dns(),
+    );
+    println!("{sections}");
+    if let Some(file) = &config_file {
+        publish(file, &sections)?;
+    }
+    eprintln!("ready; Ctrl-C stops PowerDNS and removes its data");
+    std::future::pending().await
 }
 
 /// Never ends by itself; the servers end when it is dropped.

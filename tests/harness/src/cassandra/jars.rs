@@ -15,7 +15,7 @@ pub const VERSION: &str = "5.0.4";
 /// The directory with Cassandra and all it depends on. Blocks while Maven works; a second process that needs the
 /// same waits for the first.
 pub(super) fn directory() -> Result<PathBuf> {
-    let cache = cache_directory();
+    let cache = tools::cache_directory();
     let jars = cache.join(format!("cassandra-{VERSION}"));
     if jars.is_dir() {
         return Ok(jars);
@@ -31,12 +31,6 @@ pub(super) fn directory() -> Result<PathBuf> {
         fs::rename(unfinished.path().join("jars"), &jars).because(in_cache)?;
     }
     Ok(jars)
-}
-
-/// `$KONGFERRY_HARNESS_CACHE`, or `target/harness` of this workspace.
-fn cache_directory() -> PathBuf {
-    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/harness");
-    std::env::var_os("KONGFERRY_HARNESS_CACHE").map_or_else(default, PathBuf::from)
 }
 
 fn fetch(directory: &Path) -> Result<()> {

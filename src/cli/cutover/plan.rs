@@ -1,0 +1,176 @@
+//! `cutover plan`: every request of every step, before any is sent.
+
+use clap::Args;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::super::connect::Format;
+use super::super::text::{self, BAD, BOLD, GOOD, WARN, wrapped};
+use super::{DatabaseArgs, PlaceArgs, Site};
+use crate::cutover::engine::write::{LOWERED, ROLLED_BACK, STEP, stands};
+use crate::cutover::preflight::Preflight;
+use crate::cutover::span::Span;
+use crate::dns::{
+    Arm, Change, Desired, Finding, Form, Guard, Marker, Observed, OriginalTtl, Severity, Share, Ttl,
+};
+use crate::error::Result;
+
+/// Arguments of `cutover plan`.
+#[derive(Debug, Clone, Args)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    pub place: PlaceArgs,
+
+    /// Only work out the requests; ask name servers, Prometheus and databases nothing
+    #[arg(long)]
+    requests_only: bool,
+
+    #[command(flatten)]
+    databases: DatabaseArgs,
+}
+
+/// One write of the plan.
+struct Planned {
+    what: String,
+    change: Change,
+}
+
+/// Runs the command.
+pub async fn run(args: &PlanArgs) -> Result<u8> {
+    let site = Site::open(&args.place).await?;
+    let seen = site.read().await?;
+    let entries = site.entries();
+    let opening = site.scene(&seen, &entries).start()?;
+    let ttl = u32::try_from(opening.machine.rules.ttl.as_secs()).unwrap_or(u32::MAX);
+    let (planned, back) = work_out(&site, &seen, ttl, &opening.identity.originals)?;
+    let findings = if args.requests_only { Vec::new() } else { look(&site, args, &seen).await? };
+    let blocked = findings.iter().any(|finding| finding.severity == Severity::Blocker);
+    let manual = site.provider.manual_command(&back);
+    match args.place.common.format {
+        Format::Json => print_json(&site, &planned, &findings, &back, &manual),
+        Format::Text => print(&site, &seen, &planned, &findings, &manual),
+    }
+    Ok(if blocked { 4 } else { 0 })
+}
+
+async fn look(site: &Site, args: &PlanArgs, seen: &Observed) -> Result<Vec<Finding>> {
+    let (servers, meters) = (site.servers().await?, site.meters()?);
+    let databases = args.databases.resolve(&args.place.common)?;
+    let preflight = Preflight {
+        config: &site.config,
+        provider: site.provider.as_ref(),
+        seen,
+        servers: &servers,
+        meters: &meters,
+        databases: databases.as_ref(),
+        rehearse: false,
+    };
+    Ok(preflight.run(&mut |_| {}).await)
+}
+
+/// Each write planned from what the one before would leave, and the way back from the middle of them.
+fn work_out(
+    site: &Site,
+    seen: &Observed,
+    ttl: u32,
+    originals: &[OriginalTtl],
+) -> Result<(Vec<Planned>, Change)> {
+    let (run, now) = (Uuid::nil(), site.who.wall);
+    let marker = |generation: u64, state: &str, step: usize, share: Share| Marker {
+        run,
+        generation,
+        state: state.to_owned(),
+        step: u32::try_from(step).unwrap_or(u32::MAX),
+        share,
+        started_at: now,
+        written_at: now,
+        owner: site.who.owner.clone(),
+        lease_until: None,
+        originals: originals.to_vec(),
+        note: String::new(),
+    };
+    let split = |share, marker, guard| Desired {
+        form: Form::Split(share),
+        ttl: Ttl::All(ttl),
+        marker: Some(marker),
+        guard,
+    };
+    let mut wanted = vec![(
+        format!("TTL {ttl} s, still all to blue"),
+        split(Share::BLUE, marker(1, LOWERED, 0, Share::BLUE), Guard::Unchanged),
+    )];
+    for (at, step) in site.config.steps.iter().enumerate() {
+        let bake = if step.bake.is_zero() { String::new() } else { format!(", watched for {}", step.bake) };
+        let what = format!("step {}: {} to green{bake}", at + 1, step.share);
+        let generation = u64::try_from(at).unwrap_or(0) + 2;
+        wanted.push((what, split(step.share, marker(generation, STEP, at, step.share), Guard::Unchanged)));
+    }
+    let last = match site.config.settings.final_ttl {
+        Some(ttl) => Ttl::All(ttl),
+        None => Ttl::Each(originals.to_vec()),
+    };
+    let finish = Desired { form: Form::Plain(Arm::Green), ttl: last, marker: None, guard: Guard::Unchanged };
+    wanted.push(("finish: ordinary records of green".to_owned(), finish));
+    let (mut planned, mut before, mut middle) = (Vec::new(), seen.clone(), seen.clone());
+    for (what, desired) in wanted {
+        let change = site.provider.plan(&site.config.target, &before, &desired)?;
+        if desired.marker.is_some() {
+            middle = change.after.clone();
+        }
+        before = change.after.clone();
+        planned.push(Planned { what, change });
+    }
+    let generation = middle.generation() + 1;
+    let back = split(Share::BLUE, marker(generation, ROLLED_BACK, 0, Share::BLUE), Guard::Overwrite);
+    let back = site.provider.plan(&site.config.target, &middle, &back)?;
+    Ok((planned, back))
+}
+
+fn print(site: &Site, seen: &Observed, planned: &[Planned], findings: &[Finding], manual: &str) {
+    anstream::println!("{BOLD}What stands there{BOLD:#}  {}, TTL {} s\n", stands(seen), seen.max_ttl());
+    for one in planned {
+        anstream::println!("{BOLD}{}{BOLD:#}", one.what);
+        for line in one.change.request.to_string().lines() {
+            anstream::println!("    {line}");
+        }
+        anstream::println!();
+    }
+    let total: std::time::Duration = site.config.steps.iter().map(|step| step.bake.duration()).sum();
+    let old = Span::seconds(u64::from(seen.max_ttl()));
+    anstream::println!(
+        "{BOLD}Time{BOLD:#}  {old} for the old TTL, {} of watching, {} of drain",
+        Span::from(total),
+        site.config.settings.drain.time
+    );
+    anstream::println!("\n{BOLD}To go back at any time{BOLD:#}\n    {}", site.who.rollback_command);
+    anstream::println!("{BOLD}By hand, where nothing else works{BOLD:#}");
+    for line in manual.lines() {
+        anstream::println!("    {line}");
+    }
+    if findings.is_empty() {
+        return;
+    }
+    anstream::println!("\n{BOLD}Preflight{BOLD:#}");
+    for finding in findings {
+        let (word, style) = match finding.severity {
+            Severity::Ok => ("  ok", GOOD),
+            Severity::Warning => ("note", WARN),
+            Severity::Blocker => ("stop", BAD),
+        };
+        let remedy = if finding.severity == Severity::Ok { "" } else { &finding.remedy };
+        let text = format!("{}. {remedy}", finding.message);
+        anstream::println!("{style}{word}{style:#}  {}", wrapped(text.trim_end(), 6, 6));
+    }
+}
+
+fn print_json(site: &Site, planned: &[Planned], findings: &[Finding], back: &Change, manual: &str) {
+    let writes: Vec<_> =
+        planned.iter().map(|one| json!({ "what": one.what, "request": one.change.request })).collect();
+    text::print_json(&json!({
+        "format": 1,
+        "writes": writes,
+        "steps": site.config.steps,
+        "findings": findings,
+        "rollback": { "command": site.who.rollback_command, "request": back.request, "by_hand": manual },
+    }));
+}

@@ -1,0 +1,449 @@
+//! Commands that run the engine, here and now: they open a run, show it, and take what people say.
+
+use std::io::{BufRead, IsTerminal, Write};
+
+use clap::Args;
+use serde_json::json;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::super::connect::Format;
+use super::super::text::{self, BAD, BOLD, GOOD, WARN, wrapped};
+use super::view::{self, Screen};
+use super::{DatabaseArgs, PlaceArgs, Site, speak};
+use crate::cutover::control::{self, Control};
+use crate::cutover::engine::{Ended, Engine, Order};
+use crate::cutover::exporter::Exporter;
+use crate::cutover::gates::Meters;
+use crate::cutover::gates::config::Metrics;
+use crate::cutover::journal::FileJournal;
+use crate::cutover::open::Opening;
+use crate::cutover::preflight::Preflight;
+use crate::cutover::state::{Command, Phase};
+use crate::cutover::status::Snapshot;
+use crate::dns::{Desired, Finding, Form, Guard, Marker, Severity, Ttl};
+use crate::error::{Error, Kind, Result};
+
+/// How the engine is watched.
+#[derive(Debug, Clone, Args)]
+pub struct WatchArgs {
+    #[command(flatten)]
+    pub place: PlaceArgs,
+
+    /// Answer Prometheus at this ADDRESS:PORT, for the screens on the wall
+    #[arg(long, value_name = "ADDRESS")]
+    metrics_listen: Option<String>,
+
+    /// End with 3 instead of waiting for a person when it pauses
+    ///
+    /// The records stay as they are.
+    #[arg(long)]
+    no_wait: bool,
+
+    #[command(flatten)]
+    databases: DatabaseArgs,
+}
+
+/// Arguments of `start`.
+#[derive(Debug, Clone, Args)]
+pub struct StartArgs {
+    #[command(flatten)]
+    pub watch: WatchArgs,
+
+    /// Begin without asking, whatever preflight warns of
+    #[arg(long, short)]
+    yes: bool,
+}
+
+/// Arguments of `resume`, `retry` and `undo`.
+#[derive(Debug, Clone, Args)]
+pub struct ResumeArgs {
+    #[command(flatten)]
+    pub watch: WatchArgs,
+}
+
+/// Arguments of `rollback`.
+#[derive(Debug, Clone, Args)]
+pub struct RollbackArgs {
+    #[command(flatten)]
+    pub place: PlaceArgs,
+
+    /// Why, for the journal and for those who are told
+    #[arg(long, default_value = "", hide_default_value = true)]
+    reason: String,
+
+    /// Write to the provider from here, even where an engine runs
+    #[arg(long)]
+    direct: bool,
+}
+
+/// Arguments of `finish`.
+#[derive(Debug, Clone, Args)]
+pub struct FinishArgs {
+    #[command(flatten)]
+    pub watch: WatchArgs,
+
+    /// Before blue has been still for long enough
+    #[arg(long)]
+    force: bool,
+}
+
+/// Arguments of `adopt`.
+#[derive(Debug, Clone, Args)]
+pub struct AdoptArgs {
+    #[command(flatten)]
+    pub watch: WatchArgs,
+
+    /// The provider's records say where it stands
+    #[arg(long, required = true)]
+    from_provider: bool,
+}
+
+/// Arguments of `unlock`.
+#[derive(Debug, Clone, Args)]
+pub struct UnlockArgs {
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// How a run is gone on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// From where it stands.
+    Resume,
+    /// The step anew, or everything after a rollback.
+    Retry,
+    /// One step back.
+    Undo,
+}
+
+/// `cutover start`.
+pub async fn start(args: &StartArgs) -> Result<u8> {
+    let watch = &args.watch;
+    let site = Site::open(&watch.place).await?;
+    let databases = watch.databases.resolve(&watch.place.common)?;
+    let (seen, entries) = (site.read().await?, site.entries());
+    let opening = site.scene(&seen, &entries).start()?;
+    let (servers, meters) = (site.servers().await?, site.meters()?);
+    let findings = Preflight {
+        config: &site.config,
+        provider: site.provider.as_ref(),
+        seen: &seen,
+        servers: &servers,
+        meters: &meters,
+        databases: databases.as_ref(),
+        rehearse: true,
+    }
+    .run(&mut |finding| print_finding(finding, watch.place.common.format))
+    .await;
+    refuse_blockers(&findings)?;
+    if !args.yes {
+        ask_to_start(&findings)?;
+    }
+    // The rehearsal may have changed what the provider calls its version.
+    let ports = site.ports(servers, meters, databases)?;
+    Box::pin(run_engine(&site, watch, ports, opening, None)).await
+}
+
+fn print_finding(finding: &Finding, format: Format) {
+    if format == Format::Json {
+        return;
+    }
+    let (word, style) = match finding.severity {
+        Severity::Ok => ("  ok", GOOD),
+        Severity::Warning => ("note", WARN),
+        Severity::Blocker => ("stop", BAD),
+    };
+    anstream::println!("{style}{word}{style:#}  {}", wrapped(&finding.message, 6, 6));
+    if !finding.remedy.is_empty() && finding.severity != Severity::Ok {
+        anstream::println!("      {}", wrapped(&finding.remedy, 6, 6));
+    }
+}
+
+/// All that stops, as one refusal.
+pub(super) fn refuse_blockers(findings: &[Finding]) -> Result<()> {
+    let blockers: Vec<&Finding> =
+        findings.iter().filter(|finding| finding.severity == Severity::Blocker).collect();
+    let Some(first) = blockers.first() else { return Ok(()) };
+    let refused = Error::refused(first.message.clone()).remedy(first.remedy.clone());
+    let others = blockers.iter().skip(1);
+    Err(others.fold(refused, |error, one| error.detail(format!("Also: {}. {}", one.message, one.remedy))))
+}
+
+fn ask_to_start(findings: &[Finding]) -> Result<()> {
+    let warnings = findings.iter().filter(|finding| finding.severity == Severity::Warning).count();
+    if !std::io::stdin().is_terminal() {
+        return Err(Error::usage("start asks before it changes anything, and here is nobody to ask")
+            .remedy("Read the notes above, then add --yes."));
+    }
+    let notes = if warnings > 0 { format!(" with {warnings} notes") } else { String::new() };
+    if yes(&format!("\nPreflight is through{notes}. Lower the TTL and begin? [y/N] ")) {
+        return Ok(());
+    }
+    Err(Error::refused("not begun; nothing was changed"))
+}
+
+fn yes(question: &str) -> bool {
+    eprint!("{question}");
+    let _ = std::io::stderr().flush();
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).is_ok() && matches!(line.trim(), "y" | "Y" | "yes")
+}
+
+/// `cutover resume`, `retry`, `undo`: told to the engine that runs, or done by one of our own.
+pub async fn resume(args: &ResumeArgs, way: Way) -> Result<u8> {
+    let watch = &args.watch;
+    let site = Site::open(&watch.place).await?;
+    let command = match way {
+        Way::Resume => Command::Resume,
+        Way::Retry => Command::Retry,
+        Way::Undo => Command::Undo,
+    };
+    if let Some(code) = speak::tell_running(&site, &watch.place, command).await? {
+        return Ok(code);
+    }
+    let databases = watch.databases.resolve(&watch.place.common)?;
+    let (seen, entries) = (site.read().await?, site.entries());
+    let opening = site.scene(&seen, &entries).resume(false, way == Way::Retry)?;
+    let ports = site.ports(site.servers().await?, site.meters()?, databases)?;
+    let first = (way == Way::Undo).then_some(Command::Undo);
+    Box::pin(run_engine(&site, watch, ports, opening, first)).await
+}
+
+/// `cutover adopt --from-provider`.
+pub async fn adopt(args: &AdoptArgs) -> Result<u8> {
+    let watch = &args.watch;
+    let site = Site::open(&watch.place).await?;
+    let databases = watch.databases.resolve(&watch.place.common)?;
+    let (seen, entries) = (site.read().await?, site.entries());
+    let opening = site.scene(&seen, &entries).adopt()?;
+    let ports = site.ports(site.servers().await?, site.meters()?, databases)?;
+    Box::pin(run_engine(&site, watch, ports, opening, None)).await
+}
+
+/// `cutover finish`.
+pub async fn finish(args: &FinishArgs) -> Result<u8> {
+    let watch = &args.watch;
+    let site = Site::open(&watch.place).await?;
+    if let Some(code) =
+        speak::tell_running(&site, &watch.place, Command::Finish { force: args.force }).await?
+    {
+        return Ok(code);
+    }
+    let (seen, entries) = (site.read().await?, site.entries());
+    let opening = site.scene(&seen, &entries).finish(args.force)?;
+    let ports = site.ports(site.servers().await?, site.meters()?, None)?;
+    Box::pin(run_engine(&site, watch, ports, opening, None)).await
+}
+
+/// `cutover rollback`: through the engine that runs here, or straight to the provider. Nothing else is needed.
+pub async fn rollback(args: &RollbackArgs) -> Result<u8> {
+    let site = Site::open(&args.place).await?;
+    if !args.direct {
+        let command = Command::Rollback { reason: args.reason.clone() };
+        // An engine that hangs must not be in the way.
+        if let Ok(Some(code)) = speak::tell_running(&site, &args.place, command).await {
+            return Ok(code);
+        }
+    }
+    let seen = read_in_any_case(&site).await?;
+    let opening = site.scene(&seen, &[]).rollback(&args.reason);
+    // What cannot be asked is not asked: the write counts.
+    let servers = site.servers().await.unwrap_or_default();
+    let meters = site.meters().or_else(|_| Meters::new(site.config.gates.clone(), None::<Metrics>))?;
+    let ports = site.ports(servers, meters, None)?;
+    let watch = WatchArgs {
+        place: args.place.clone(),
+        metrics_listen: None,
+        no_wait: false,
+        databases: DatabaseArgs::default(),
+    };
+    Box::pin(run_engine(&site, &watch, ports, opening, None)).await
+}
+
+/// Reads until it works; only what will never work ends it.
+async fn read_in_any_case(site: &Site) -> Result<crate::dns::Observed> {
+    let mut tries = 0;
+    loop {
+        match site.provider.read(&site.config.target).await {
+            Ok(seen) => return Ok(seen),
+            Err(error) if error.is_temporary() && tries < 60 => {
+                anstream::eprintln!("{WARN}again:{WARN:#} {error}");
+                tries += 1;
+                tokio::time::sleep(std::time::Duration::from_secs(tries.min(5))).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// `cutover unlock`.
+pub async fn unlock(args: &UnlockArgs) -> Result<u8> {
+    let site = Site::open(&args.place).await?;
+    let seen = site.read().await?;
+    let Some(marker) = seen.marker.clone() else {
+        return Err(Error::refused("no cutover is under way: there is no lease"));
+    };
+    let held = format!("{} since {}", marker.owner, marker.written_at.format("%Y-%m-%d %H:%M:%S UTC"));
+    let note = format!("unlocked by {}", site.who.owner);
+    let freed = Marker { generation: marker.generation + 1, lease_until: None, note, ..marker };
+    let desired =
+        Desired { form: Form::AsFound, ttl: Ttl::AsFound, marker: Some(freed), guard: Guard::Unchanged };
+    let change = site.provider.plan(&site.config.target, &seen, &desired)?;
+    site.provider.apply(&change).await?;
+    match args.place.common.format {
+        Format::Json => text::print_json(&json!({ "outcome": "unlocked", "was": held })),
+        Format::Text => anstream::println!(
+            "Unlocked. It was held by {held}; that process stops by itself if it still lives."
+        ),
+    }
+    Ok(0)
+}
+
+/// Runs an engine to its end, with a view of it, its socket, and an ear for people.
+async fn run_engine(
+    site: &Site,
+    args: &WatchArgs,
+    ports: crate::cutover::ports::Ports,
+    opening: Opening,
+    first: Option<Command>,
+) -> Result<u8> {
+    let dir = site.config.state_dir();
+    let going_back = opening.machine.phase.is_going_back();
+    let run = opening.identity.run;
+    let journal = match FileJournal::open(&dir) {
+        Ok(journal) => Box::new(journal) as Box<dyn crate::cutover::journal::Journal>,
+        Err(error) if going_back => {
+            // Nothing may be in the way of a rollback.
+            text::print_error(&error);
+            Box::new(NoJournal)
+        }
+        Err(error) => return Err(error),
+    };
+    let engine = Engine::new(site.config.target.clone(), ports, opening.identity, opening.machine, journal);
+    let (speaker, shown) = (engine.speaker(), engine.watch());
+    let _control = match Control::listen(&dir, speaker.clone(), shown.clone()).await {
+        Ok(control) => Some(control),
+        Err(_) if going_back => None,
+        Err(error) => return Err(error),
+    };
+    let exporter = match &args.metrics_listen {
+        Some(address) => Some(Exporter::listen(address, shown.clone()).await?),
+        None => None,
+    };
+    if let Some(exporter) = &exporter {
+        tracing::warn!("Numbers for Prometheus: http://{}/metrics.", exporter.address());
+    }
+    if let Some(command) = first {
+        let (answer, _) = oneshot::channel();
+        // The engine has not begun: the channel has room.
+        let _ = speaker.try_send((command, site.who.owner.clone(), answer));
+    }
+    let screen = Screen::of(&args.place.common);
+    let view = tokio::spawn(view::show(screen, shown.clone(), speaker.clone(), site.who.owner.clone()));
+    let engine = tokio::spawn(engine.run());
+    let ended = tokio::select! {
+        biased;
+        ended = engine => ended,
+        () = leave_when_paused(shown.clone(), speaker.clone(), args.no_wait) => Ok(Ended::Left),
+    };
+    let ended = ended.map_err(|e| Error::new(Kind::Io, "the engine stopped").source(e))?;
+    // The view draws the end and gives the terminal back.
+    let _ = view.await;
+    let last = shown.borrow().clone();
+    finish_up(site, args, run, &ended, last.as_ref())
+}
+
+/// With `--no-wait`: a pause is an end.
+async fn leave_when_paused(
+    mut shown: watch::Receiver<Option<Snapshot>>,
+    speaker: mpsc::Sender<Order>,
+    no_wait: bool,
+) {
+    if no_wait && shown.wait_for(|shown| shown.as_ref().is_some_and(|s| s.paused.is_some())).await.is_ok() {
+        let (answer, answered) = oneshot::channel();
+        let _ = speaker.send((Command::Leave, "--no-wait".to_owned(), answer)).await;
+        let _ = answered.await;
+    }
+    std::future::pending::<()>().await;
+}
+
+fn finish_up(
+    site: &Site,
+    args: &WatchArgs,
+    run: uuid::Uuid,
+    ended: &Ended,
+    last: Option<&Snapshot>,
+) -> Result<u8> {
+    let share = last.map(|last| last.share.weight).unwrap_or_default();
+    let (word, code) = match ended {
+        Ended::In(Phase::RolledBack) => ("rolled_back", 3),
+        Ended::In(phase) => (phase.word(), 0),
+        Ended::Left if args.no_wait => ("left", 3),
+        Ended::Left => ("left", 130),
+        Ended::TakenOver(_) => ("taken_over", 3),
+    };
+    if args.place.common.format == Format::Json {
+        text::print_json(&json!({ "outcome": word, "run": run, "last": last }));
+        return Ok(code);
+    }
+    let back = &site.who.rollback_command;
+    let why = last.and_then(|last| last.why_back.clone()).unwrap_or_default();
+    match ended {
+        Ended::In(Phase::RolledBack) => {
+            anstream::println!("\n{BAD}Rolled back.{BAD:#} {}", wrapped(&why, 13, 2));
+            anstream::println!(
+                "  New resolutions go to blue. Connections that were open before may stay on green until they are closed."
+            );
+            anstream::println!(
+                "  Next: find the cause, then \"kongferry cutover retry\"; or \"kongferry cutover finish\" restores the old TTL."
+            );
+        }
+        Ended::In(Phase::Finished) if share == crate::dns::Share::GREEN => {
+            anstream::println!(
+                "\n{GOOD}Finished.{GOOD:#} The records are green's, with the TTL that they shall keep. Blue can be taken down."
+            );
+        }
+        Ended::In(Phase::Finished) => {
+            anstream::println!("\n{GOOD}Finished.{GOOD:#} The records are blue's as before the cutover.");
+        }
+        Ended::In(_) => {
+            anstream::println!(
+                "\n{GOOD}Drained.{GOOD:#} All new resolutions go to green, and blue is still."
+            );
+            anstream::println!(
+                "  Next: {BOLD}kongferry cutover finish{BOLD:#} restores the TTL; until then {back} goes back."
+            );
+        }
+        Ended::Left => {
+            anstream::println!(
+                "\n{WARN}Left.{WARN:#} The records send {share} to green, and nobody watches them."
+            );
+            anstream::println!("  On: kongferry cutover resume   Back: {back}");
+        }
+        Ended::TakenOver(by) => {
+            anstream::println!(
+                "\n{WARN}Taken over.{WARN:#} {by}; this process stops and has changed nothing since."
+            );
+        }
+    }
+    Ok(code)
+}
+
+/// A rollback without a disk.
+struct NoJournal;
+
+impl crate::cutover::journal::Journal for NoJournal {
+    fn append(&mut self, _: &crate::cutover::journal::Entry) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Whether somebody can be asked.
+pub(super) fn somebody_is_there() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+/// Where an engine runs on this machine, that engine's own words.
+pub(super) async fn running(site: &Site) -> Option<Snapshot> {
+    control::look(&site.config.state_dir()).await.ok().flatten()
+}

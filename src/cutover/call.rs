@@ -1,0 +1,216 @@
+//! The user's own programs and services: one way to call them for hooks, gates and notifications.
+//!
+//! An address with a token in it is a secret: it is read from a variable or a file, and no message repeats it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use tokio::io::AsyncWriteExt;
+
+use super::span::Span;
+use crate::dns::http;
+use crate::error::{Error, Kind, Result};
+
+/// A web address or a program, and how long it may take.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Call {
+    /// The address; the body is JSON, any 2xx means yes.
+    pub url: Option<String>,
+    /// Variable that holds the address.
+    pub url_env: Option<String>,
+    /// File that holds the address.
+    pub url_file: Option<PathBuf>,
+    /// Headers of the request.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// The program with its arguments, started without a shell; JSON on its input, exit code 0 means yes.
+    pub run: Option<Vec<String>>,
+    /// How long it may take.
+    pub timeout: Option<Span>,
+}
+
+/// How long a call may take where nothing is said.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What came of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// 2xx or exit code 0.
+    Yes(String),
+    /// It answered otherwise.
+    No(String),
+    /// It did not answer.
+    Silent(String),
+}
+
+impl Call {
+    /// Exactly one of the ways to call must be given.
+    pub fn check(&self, place: &str) -> Result<()> {
+        let ways = [self.url.is_some(), self.url_env.is_some(), self.url_file.is_some(), self.run.is_some()];
+        if ways.iter().filter(|given| **given).count() != 1 {
+            return Err(Error::usage(format!("{place} needs exactly one of url, url_env, url_file and run")));
+        }
+        if self.run.as_ref().is_some_and(Vec::is_empty) {
+            return Err(Error::usage(format!("{place}: run names no program")));
+        }
+        Ok(())
+    }
+
+    /// Calls it with `body`.
+    pub async fn call(&self, body: &serde_json::Value) -> Reply {
+        let limit = self.timeout.map_or(TIMEOUT, Span::duration);
+        let called = async {
+            match &self.run {
+                Some(run) => run_program(run, body.to_string().as_bytes(), limit).await.map(Ran::reply),
+                None => self.post(body, limit).await,
+            }
+        };
+        match called.await {
+            Ok(reply) => reply,
+            Err(error) => {
+                let causes = error.causes();
+                let because = causes.first().map(|cause| format!(": {cause}")).unwrap_or_default();
+                Reply::Silent(format!("{}{because}", error.message()))
+            }
+        }
+    }
+
+    fn address(&self) -> Result<SecretString> {
+        if let Some(url) = &self.url {
+            return Ok(SecretString::from(url.clone()));
+        }
+        if let Some(name) = &self.url_env {
+            let value = std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+            return value.map(|value| SecretString::from(value.trim().to_owned())).ok_or_else(|| {
+                Error::usage(format!("the variable {name} is not set"))
+                    .remedy("It holds the address of a hook or notification in cutover.toml.")
+            });
+        }
+        let file = self.url_file.clone().unwrap_or_default();
+        let text = std::fs::read_to_string(&file)
+            .map_err(|e| Error::usage(format!("cannot read {}", file.display())).source(e))?;
+        Ok(SecretString::from(text.trim().to_owned()))
+    }
+
+    async fn post(&self, body: &serde_json::Value, limit: Duration) -> Result<Reply> {
+        let address = self.address()?;
+        let mut request = http::client(None, limit)?.post(address.expose_secret()).json(body);
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        // The address may hold a token.
+        let answer = request.send().await.map_err(|e| no_answer(e.without_url()))?;
+        let status = answer.status();
+        let text = answer.text().await.unwrap_or_default();
+        let text: String = text.trim().chars().take(200).collect();
+        Ok(if status.is_success() {
+            Reply::Yes(text)
+        } else {
+            Reply::No(format!("HTTP {status} {text}").trim().to_owned())
+        })
+    }
+}
+
+fn no_answer(error: reqwest::Error) -> Error {
+    Error::new(Kind::Connection, if error.is_timeout() { "no answer in time" } else { "no answer" })
+        .source(error)
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ran {
+    /// Its exit code; none when a signal ended it.
+    pub code: Option<i32>,
+    /// The last line that it said.
+    pub said: String,
+}
+
+impl Ran {
+    fn reply(self) -> Reply {
+        match self.code {
+            Some(0) => Reply::Yes(self.said),
+            Some(code) => Reply::No(format!("exit code {code} {}", self.said).trim().to_owned()),
+            None => Reply::No("ended by a signal".to_owned()),
+        }
+    }
+}
+
+/// Runs a program to its end without a shell; it is killed with its children when it takes too long.
+pub async fn run_program(run: &[String], input: &[u8], limit: Duration) -> Result<Ran> {
+    let (program, arguments) = run.split_first().ok_or_else(|| Error::usage("no program is named"))?;
+    let cannot = || Error::new(Kind::Io, format!("cannot run {program}"));
+    let mut child = tokio::process::Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|e| cannot().source(e))?;
+    let group = child.id().and_then(|id| i32::try_from(id).ok());
+    if let Some(mut stdin) = child.stdin.take() {
+        // A program that does not read its input has closed it, which is its right.
+        let _ = tokio::time::timeout(limit, stdin.write_all(input)).await;
+    }
+    let Ok(output) = tokio::time::timeout(limit, child.wait_with_output()).await else {
+        if let Some(group) = group {
+            let _ = nix::sys::signal::killpg(
+                nix::unistd::Pid::from_raw(group),
+                nix::sys::signal::Signal::SIGKILL,
+            );
+        }
+        return Err(Error::new(Kind::Io, format!("{program} was not done after {}", Span::from(limit))));
+    };
+    let output = output.map_err(|e| cannot().source(e))?;
+    let last = |bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes);
+        text.lines()
+            .rev()
+            .find(|line| !line.trim().is_empty())
+            .map(|line| line.chars().take(200).collect::<String>())
+    };
+    let said = last(&output.stdout).or_else(|| last(&output.stderr)).unwrap_or_default();
+    Ok(Ran { code: output.status.code(), said })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(argv: &[&str]) -> Call {
+        Call { run: Some(argv.iter().map(|&one| one.to_owned()).collect()), ..Call::default() }
+    }
+
+    #[tokio::test]
+    async fn a_program_says_yes_or_no_by_its_exit_code() {
+        let body = serde_json::json!({ "event": "test" });
+        assert_eq!(run(&["cat"]).call(&body).await, Reply::Yes(r#"{"event":"test"}"#.to_owned()));
+        assert_eq!(
+            run(&["sh", "-c", "echo busy; exit 7"]).call(&body).await,
+            Reply::No("exit code 7 busy".to_owned())
+        );
+        assert!(matches!(run(&["/no/such/program"]).call(&body).await, Reply::Silent(_)));
+    }
+
+    #[tokio::test]
+    async fn a_program_that_hangs_is_killed() {
+        let hangs =
+            Call { timeout: Some("100ms".parse().unwrap()), ..run(&["sh", "-c", "sleep 600 & sleep 600"]) };
+        let Reply::Silent(text) = hangs.call(&serde_json::Value::Null).await else { panic!("it answered") };
+        assert!(text.contains("not done after 100ms"), "{text}");
+    }
+
+    #[test]
+    fn one_way_to_call_is_given() {
+        assert!(Call::default().check("hooks.event").is_err());
+        let both = Call { url: Some("http://127.0.0.1/".to_owned()), ..run(&["true"]) };
+        assert!(both.check("hooks.event").is_err());
+        assert!(run(&["true"]).check("hooks.event").is_ok());
+    }
+}

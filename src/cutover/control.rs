@@ -1,0 +1,157 @@
+//! How a second process speaks to a running engine: a socket beside the journal, one JSON object each way.
+//!
+//! Who may write into the state directory may speak. A rollback needs none of this.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::engine::Order;
+use super::state::Command;
+use super::status::Snapshot;
+use crate::error::{Error, Kind, Result};
+
+/// How long an engine may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Longest path of a unix socket, less a margin.
+const PATH_LIMIT: usize = 100;
+
+/// What is said to an engine.
+#[derive(Debug, Serialize, Deserialize)]
+struct Question {
+    /// Who speaks.
+    by: String,
+    /// What shall be done; without it the engine only shows itself.
+    command: Option<Command>,
+}
+
+/// What an engine answers.
+#[derive(Debug, Serialize, Deserialize)]
+struct Answer {
+    /// What came of the command.
+    said: Option<std::result::Result<String, String>>,
+    /// Where it stands.
+    shown: Option<Snapshot>,
+}
+
+/// Where the socket of a state directory is.
+pub fn socket_path(dir: &Path) -> PathBuf {
+    let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+    let beside = dir.join("control.sock");
+    if beside.as_os_str().len() <= PATH_LIMIT {
+        return beside;
+    }
+    let digest = Sha256::digest(beside.as_os_str().as_encoded_bytes());
+    let name: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    std::env::temp_dir().join(format!("kongferry-{}-{name}.sock", nix::unistd::geteuid()))
+}
+
+/// The socket of this engine; it is removed on drop.
+#[derive(Debug)]
+pub struct Control {
+    path: PathBuf,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Control {
+    /// Listens; refuses where another engine does.
+    pub async fn listen(
+        dir: &Path,
+        speaker: mpsc::Sender<Order>,
+        shown: watch::Receiver<Option<Snapshot>>,
+    ) -> Result<Control> {
+        let path = socket_path(dir);
+        if let Ok(Some(running)) = look(dir).await {
+            return Err(Error::refused(format!(
+                "{} is at work on this cutover, on this machine",
+                running.owner
+            ))
+            .detail(running.sentence)
+            .remedy("Speak to it: kongferry cutover status --watch, pause, resume, promote, rollback."));
+        }
+        // Left by a process that was killed.
+        let _ = std::fs::remove_file(&path);
+        let cannot = |e| Error::new(Kind::Io, format!("cannot listen at {}", path.display())).source(e);
+        let listener = UnixListener::bind(&path).map_err(cannot)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(cannot)?;
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, speaker.clone(), shown.clone()));
+            }
+        });
+        Ok(Control { path, task })
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.task.abort();
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+async fn serve(stream: UnixStream, speaker: mpsc::Sender<Order>, shown: watch::Receiver<Option<Snapshot>>) {
+    let (reader, mut writer) = stream.into_split();
+    let mut line = String::new();
+    // Nobody has so much to say.
+    if BufReader::new(reader).take(65_536).read_line(&mut line).await.is_err() {
+        return;
+    }
+    let Ok(question) = serde_json::from_str::<Question>(&line) else { return };
+    let said = match question.command {
+        None => None,
+        Some(command) => {
+            let (answer, answered) = oneshot::channel();
+            if speaker.send((command, question.by, answer)).await.is_err() {
+                return;
+            }
+            answered.await.ok()
+        }
+    };
+    let answer = Answer { said, shown: shown.borrow().clone() };
+    if let Ok(mut text) = serde_json::to_vec(&answer) {
+        text.push(b'\n');
+        let _ = writer.write_all(&text).await;
+    }
+}
+
+/// Where the engine of this directory stands; `None` where none runs.
+pub async fn look(dir: &Path) -> Result<Option<Snapshot>> {
+    Ok(ask(dir, &Question { by: String::new(), command: None }).await?.and_then(|answer| answer.shown))
+}
+
+/// Tells the engine of this directory something; `None` where none runs.
+pub async fn tell(
+    dir: &Path,
+    by: &str,
+    command: Command,
+) -> Result<Option<std::result::Result<String, String>>> {
+    Ok(ask(dir, &Question { by: by.to_owned(), command: Some(command) })
+        .await?
+        .and_then(|answer| answer.said))
+}
+
+async fn ask(dir: &Path, question: &Question) -> Result<Option<Answer>> {
+    let Ok(mut stream) = UnixStream::connect(socket_path(dir)).await else { return Ok(None) };
+    let talk = async {
+        let mut text = serde_json::to_vec(question)?;
+        text.push(b'\n');
+        stream.write_all(&text).await?;
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).await?;
+        Ok::<Answer, std::io::Error>(serde_json::from_str(&line)?)
+    };
+    let silent = || Error::new(Kind::Io, "a cutover runs here, but does not answer");
+    match tokio::time::timeout(PATIENCE, talk).await {
+        Ok(Ok(answer)) => Ok(Some(answer)),
+        Ok(Err(e)) => Err(silent().source(e)),
+        Err(_) => Err(silent()),
+    }
+}

@@ -1,0 +1,90 @@
+//! What the engine shows of itself.
+
+use serde_json::json;
+
+use super::Engine;
+use crate::cutover::clock::Time;
+use crate::cutover::status::{GateStatus, Shares, Snapshot, seconds};
+
+impl Engine {
+    pub(super) fn publish(&self, now: Time) {
+        let snapshot = self.snapshot(now);
+        self.shown.send_replace(Some(snapshot));
+    }
+
+    fn snapshot(&self, now: Time) -> Snapshot {
+        let machine = &self.machine;
+        let traffic = machine.traffic.map(|(traffic, _)| traffic);
+        Snapshot {
+            format: 1,
+            run: self.identity.run,
+            records: self.target.records().iter().map(|record| record.key.to_string()).collect(),
+            state: if machine.paused.is_some() {
+                "paused".to_owned()
+            } else {
+                machine.phase.word().to_owned()
+            },
+            phase: machine.phase,
+            sentence: machine.phase.sentence(&machine.rules.steps),
+            paused: machine.paused.as_ref().map(|(pause, _)| pause.clone()),
+            why_back: machine.why_back.clone(),
+            steps: machine.rules.steps.clone(),
+            step: machine.phase.step(),
+            share: Shares {
+                weight: machine.share,
+                by_queries: self.by_queries,
+                by_counters: traffic.and_then(|traffic| traffic.share()).map(|share| share * 100.0),
+            },
+            seconds_left: self.seconds_left(now),
+            seconds_in_stage: seconds(now.saturating_sub(machine.since)),
+            gates: self.gates(now),
+            traffic,
+            events: self.events.iter().cloned().collect(),
+            owner: self.identity.owner.clone(),
+            at: self.ports.clock.wall(),
+            watched: true,
+            rollback_command: self.identity.rollback_command.clone(),
+            // It is shown when it is needed: the provider has refused us twice.
+            manual_command: self
+                .manual
+                .clone()
+                .filter(|_| machine.phase.is_going_back() && machine.attempts > 1),
+        }
+    }
+
+    fn seconds_left(&self, now: Time) -> Option<f64> {
+        if self.machine.paused.is_some() {
+            return None;
+        }
+        self.machine.ends_at().map(|end| seconds(end.saturating_sub(now)))
+    }
+
+    fn gates(&self, now: Time) -> Vec<GateStatus> {
+        let gates = self.machine.rules.gates.iter().zip(&self.machine.tallies).zip(&self.check_due);
+        gates
+            .map(|(((name, _), tally), due)| GateStatus {
+                name: name.clone(),
+                last: tally.last.clone(),
+                passes: tally.passes,
+                seconds_to_next: due.map(|due| seconds(due.saturating_sub(now))),
+            })
+            .collect()
+    }
+
+    /// What hooks and notifications are told besides the sentence.
+    pub(super) fn hook_body(&self, code: &str) -> serde_json::Value {
+        let machine = &self.machine;
+        json!({
+            "event": code,
+            "run": self.identity.run,
+            "records": self.target.records().iter().map(|record| record.key.to_string()).collect::<Vec<_>>(),
+            "state": machine.phase.word(),
+            "paused": machine.paused.as_ref().map(|(pause, _)| &pause.reason),
+            "step": machine.phase.step().map(|step| step + 1),
+            "share": machine.share,
+            "next_share": machine.phase.step().map(|step| machine.rules.share_of(crate::cutover::state::Goal::Step(step))),
+            "owner": self.identity.owner,
+            "rollback_command": self.identity.rollback_command,
+        })
+    }
+}

@@ -1,0 +1,332 @@
+//! One write: read, compare, plan, journal the intent, send, and find out what became of it.
+
+use chrono::TimeDelta;
+use futures::future::BoxFuture;
+
+use super::{Doing, Done, Engine, Strange};
+use crate::cutover::clock::Time;
+use crate::cutover::journal::What;
+use crate::cutover::machine::{Event, Task};
+use crate::cutover::ports::Hook;
+use crate::cutover::state::Goal;
+use crate::dns::{
+    Arm, Change, Desired, DnsError, DnsErrorKind, DnsResult, Form, Guard, Landed, Marker, Observed, Share,
+    Ticket, Ttl,
+};
+use crate::failpoints;
+
+/// The state word of a marker that a rollback leaves.
+pub const ROLLED_BACK: &str = "rolled-back";
+/// That of a marker that comes with the short time to live.
+pub const LOWERED: &str = "ttl-lowered";
+/// That of a marker that comes with a step.
+pub const STEP: &str = "step";
+
+/// How long a lease lasts beyond the stage that it was taken for, in minutes.
+const LEASE_MARGIN: i64 = 15;
+
+impl Engine {
+    pub(super) fn read_before_write(&self) -> BoxFuture<'static, Done> {
+        let (provider, target) = (self.ports.provider.clone(), self.target.clone());
+        Box::pin(async move { Done::Read(provider.read(&target).await) })
+    }
+
+    /// The second half of a write: what stands there is known.
+    pub(super) fn write(&mut self, task: Task, seen: DnsResult<Observed>, now: Time) {
+        let Task::Write(goal) = task else { return };
+        let seen = match (seen, &self.last) {
+            (Ok(seen), _) => seen,
+            // A rollback that cannot read writes over what was there last.
+            (Err(_), Some(last)) if goal == Goal::Back && self.machine.attempts % 2 == 1 => last.clone(),
+            (Err(error), _) => return self.failed(goal, &error, now),
+        };
+        if self.adopted(&seen, goal, now) {
+            return;
+        }
+        if goal != Goal::Back {
+            match self.strange(&seen) {
+                Some(Strange::TakenOver(by)) => {
+                    self.taken_over = Some(by);
+                    return;
+                }
+                Some(Strange::RolledBack(by)) => return self.rolled_back_by(&seen, by, now),
+                Some(Strange::Changed(text)) => return self.feed(Event::Stop("changed", text), now),
+                None => {}
+            }
+        }
+        let desired = self.desired(goal, &seen);
+        let change = match self.ports.provider.plan(&self.target, &seen, &desired) {
+            Ok(change) => change,
+            Err(error) => return self.failed(goal, &error, now),
+        };
+        self.last = Some(seen);
+        self.manual = Some(self.manual_way_back());
+        let journaled = self.note(What::Intent { toward: goal, change: Box::new(change.clone()) });
+        if !journaled && goal != Goal::Back {
+            let text = "the journal cannot be written, and nothing is sent without it".to_owned();
+            return self.feed(Event::Stop("journal", text), now);
+        }
+        self.machine.asked = self.machine.asked.max(desired_share(&desired));
+        self.send(task, change, now);
+    }
+
+    fn send(&mut self, task: Task, change: Change, now: Time) {
+        let provider = self.ports.provider.clone();
+        self.pending = Some(change.clone());
+        // What was read before the write says nothing after it.
+        (self.look, self.passing) = (None, None);
+        let work = async move {
+            failpoints::reached("cutover-intent").await;
+            let result = provider.apply(&change).await;
+            failpoints::reached("cutover-applied").await;
+            Done::Applied(Box::new(change), result)
+        };
+        self.doing = Some(Doing { task, sent: true, since: now, work: Box::pin(work) });
+    }
+
+    /// Whether the write of which nobody knew has been carried out; then it need not be repeated.
+    fn adopted(&mut self, seen: &Observed, goal: Goal, now: Time) -> bool {
+        let Some(pending) = self.pending.take() else { return false };
+        if pending.landed(seen) != Landed::Yes {
+            return false;
+        }
+        self.identity.generation = pending.after.generation();
+        self.machine.holds(desired_share(&pending.desired), now);
+        if pending.desired.form == self.desired(goal, seen).form {
+            self.last = Some(seen.clone());
+            self.note(What::Result { written: true, text: "found at the provider".to_owned() });
+            self.written(goal, None, now);
+            return true;
+        }
+        false
+    }
+
+    pub(super) fn applied(&mut self, task: Task, change: Change, result: DnsResult<Ticket>, now: Time) {
+        let current = self.machine.task(now) == task;
+        match result {
+            Ok(ticket) => {
+                self.note(What::Result { written: true, text: "accepted".to_owned() });
+                self.pending = None;
+                self.identity.generation = change.after.generation();
+                self.last = Some(change.after.clone());
+                self.machine.holds(desired_share(&change.desired), now);
+                if let (true, Task::Write(goal)) = (current, task) {
+                    self.written(goal, Some(ticket), now);
+                }
+            }
+            Err(error) if error.may_have_landed() || error.kind == DnsErrorKind::Conflict => {
+                self.note(What::Result { written: false, text: error.to_string() });
+                let (provider, target) = (self.ports.provider.clone(), self.target.clone());
+                let why = error.to_string();
+                let work = async move { Done::Reread(Box::new(change), why, provider.read(&target).await) };
+                self.doing = Some(Doing { task, sent: false, since: now, work: Box::pin(work) });
+            }
+            Err(error) => {
+                self.note(What::Result { written: false, text: error.to_string() });
+                self.pending = None;
+                if let (true, Task::Write(goal)) = (current, task) {
+                    self.failed(goal, &error, now);
+                }
+            }
+        }
+    }
+
+    /// After a write whose end nobody saw: what stands there now decides.
+    pub(super) fn reread(
+        &mut self,
+        task: Task,
+        change: Change,
+        why: String,
+        seen: DnsResult<Observed>,
+        now: Time,
+    ) {
+        let Task::Write(goal) = task else { return };
+        let current = self.machine.task(now) == task;
+        match seen {
+            Ok(seen) => match change.landed(&seen) {
+                Landed::Yes => {
+                    self.note(What::Result { written: true, text: "found at the provider".to_owned() });
+                    self.pending = None;
+                    self.identity.generation = change.after.generation();
+                    self.machine.holds(desired_share(&change.desired), now);
+                    self.last = Some(seen);
+                    if current {
+                        self.written(goal, None, now);
+                    }
+                }
+                // It may still be on its way: the next try reads first.
+                Landed::No if current => self.feed(Event::Later(why), now),
+                Landed::Neither if current && goal == Goal::Back => self.feed(Event::Later(why), now),
+                Landed::Neither if current => {
+                    self.pending = None;
+                    match self.strange(&seen) {
+                        Some(Strange::TakenOver(by)) => self.taken_over = Some(by),
+                        Some(Strange::RolledBack(by)) => self.rolled_back_by(&seen, by, now),
+                        Some(Strange::Changed(text)) => self.feed(Event::Stop("changed", text), now),
+                        None => self.feed(Event::Later(why), now),
+                    }
+                }
+                Landed::No | Landed::Neither => {}
+            },
+            Err(error) if current => self.feed(later(&error), now),
+            Err(_) => {}
+        }
+    }
+
+    fn written(&mut self, goal: Goal, ticket: Option<Ticket>, now: Time) {
+        self.ticket = ticket;
+        if let Some(marker) = self.last.as_ref().and_then(|last| last.marker.clone()) {
+            self.note(What::Marker { marker });
+        }
+        self.feed(Event::Written, now);
+        if goal == Goal::Back {
+            let hook = self.ports.outside.hook(Hook::Rollback, self.hook_body("rollback"));
+            self.telling.push(Box::pin(async move {
+                if let Some(reply) = hook.await {
+                    tracing::info!(?reply, "The rollback hook was called.");
+                }
+            }));
+        }
+    }
+
+    /// A rollback is tried again whatever the error; anything else only where that may help.
+    fn failed(&mut self, goal: Goal, error: &DnsError, now: Time) {
+        let event = if goal == Goal::Back || error.is_temporary() {
+            later(error)
+        } else if error.kind == DnsErrorKind::Conflict {
+            Event::Stop("changed", error.to_string())
+        } else {
+            Event::Stop("provider", error.to_string())
+        };
+        self.feed(event, now);
+    }
+
+    /// Whether the provider holds something else than we left there.
+    pub(super) fn strange(&self, seen: &Observed) -> Option<Strange> {
+        let (ours, share) = (&self.identity, seen.share());
+        match &seen.marker {
+            Some(marker) if marker.run != ours.run => {
+                Some(Strange::TakenOver(whose(marker, "began another run")))
+            }
+            Some(marker) if marker.generation > ours.generation && marker.state == ROLLED_BACK => {
+                Some(Strange::RolledBack(marker.owner.clone()))
+            }
+            Some(marker) if marker.generation > ours.generation => {
+                Some(Strange::TakenOver(whose(marker, "took over")))
+            }
+            Some(marker) if marker.generation < ours.generation => {
+                Some(Strange::Changed("the marker at the provider is older than what we wrote".to_owned()))
+            }
+            None if ours.generation > 0 => {
+                Some(Strange::Changed("the marker at the provider is gone".to_owned()))
+            }
+            _ if share == Some(self.machine.share) => None,
+            _ => Some(Strange::Changed(format!(
+                "the records were changed: at the provider stands {}, and not {}",
+                stands(seen),
+                self.machine.share
+            ))),
+        }
+    }
+
+    /// What a goal wants at the provider.
+    fn desired(&self, goal: Goal, seen: &Observed) -> Desired {
+        let ours = &self.identity;
+        if goal == Goal::Finish {
+            let arm = if self.machine.share == Share::GREEN { Arm::Green } else { Arm::Blue };
+            let ttl = match ours.final_ttl.filter(|_| arm == Arm::Green) {
+                Some(ttl) => Ttl::All(ttl),
+                None => Ttl::Each(ours.originals.clone()),
+            };
+            return Desired { form: Form::Plain(arm), ttl, marker: None, guard: Guard::Unchanged };
+        }
+        let (share, wall) = (self.machine.rules.share_of(goal), self.ports.clock.wall());
+        let bake = match goal {
+            Goal::Step(index) => self.machine.rules.steps.get(index).map(|step| step.bake.duration()),
+            Goal::Lower => Some(self.machine.old_ttl),
+            Goal::Back | Goal::Finish => None,
+        };
+        let lease = bake.and_then(|bake| TimeDelta::from_std(bake).ok()).unwrap_or_default();
+        let marker = Marker {
+            run: ours.run,
+            generation: seen.generation().max(ours.generation) + 1,
+            state: match goal {
+                Goal::Back => ROLLED_BACK,
+                Goal::Lower => LOWERED,
+                Goal::Step(_) | Goal::Finish => STEP,
+            }
+            .to_owned(),
+            step: match goal {
+                Goal::Step(index) => u32::try_from(index).unwrap_or(u32::MAX),
+                _ => 0,
+            },
+            share,
+            started_at: ours.started_at,
+            written_at: wall,
+            owner: ours.owner.clone(),
+            lease_until: (goal != Goal::Back).then(|| wall + lease + TimeDelta::minutes(LEASE_MARGIN)),
+            originals: ours.originals.clone(),
+            note: String::new(),
+        };
+        let ttl = u32::try_from(self.machine.rules.ttl.as_secs()).unwrap_or(u32::MAX);
+        Desired {
+            form: Form::Split(share),
+            ttl: Ttl::All(ttl),
+            marker: Some(marker),
+            guard: if goal == Goal::Back { Guard::Overwrite } else { Guard::Unchanged },
+        }
+    }
+
+    /// The command of last resort, from what stands there now.
+    fn manual_way_back(&self) -> String {
+        let Some(seen) = &self.last else { return String::new() };
+        let back = self.desired(Goal::Back, seen);
+        match self.ports.provider.plan(&self.target, seen, &back) {
+            Ok(change) => self.ports.provider.manual_command(&change),
+            Err(error) => format!("# {error}"),
+        }
+    }
+}
+
+/// An error that may pass, as the rules see it.
+pub(super) fn later(error: &DnsError) -> Event {
+    match error.kind {
+        DnsErrorKind::Throttled { retry_after: Some(wait) } => Event::Throttled(wait, error.to_string()),
+        _ => Event::Later(error.to_string()),
+    }
+}
+
+/// The share that a change brings about.
+fn desired_share(desired: &Desired) -> Share {
+    match desired.form {
+        Form::Split(share) => share,
+        Form::Plain(Arm::Green) => Share::GREEN,
+        Form::Plain(Arm::Blue) => Share::BLUE,
+        Form::AsFound => desired.marker.as_ref().map(|marker| marker.share).unwrap_or_default(),
+    }
+}
+
+fn whose(marker: &Marker, did: &str) -> String {
+    format!("{} {did} at {}", marker.owner, marker.written_at.format("%Y-%m-%d %H:%M:%S UTC"))
+}
+
+/// What stands at the provider, for people.
+pub fn stands(seen: &Observed) -> String {
+    match seen.share() {
+        Some(share) => format!("{share} to green"),
+        None => {
+            let states: Vec<String> = seen
+                .records
+                .iter()
+                .map(|record| match &record.state {
+                    crate::dns::RecordState::Absent => format!("no {}", record.key),
+                    crate::dns::RecordState::Foreign(text) => format!("{}: {text}", record.key),
+                    state => {
+                        format!("{}: {}", record.key, state.share().map_or("?".to_owned(), |s| s.to_string()))
+                    }
+                })
+                .collect();
+            states.join(", ")
+        }
+    }
+}

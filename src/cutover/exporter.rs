@@ -1,0 +1,63 @@
+//! The cutover's own numbers for Prometheus, for the screens on the wall.
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use super::status::{Snapshot, exposition};
+use crate::error::{Error, Kind, Result};
+
+/// Answers `GET /metrics` until it is dropped.
+#[derive(Debug)]
+pub struct Exporter {
+    address: SocketAddr,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Exporter {
+    /// Listens at `address`.
+    pub async fn listen(address: &str, shown: watch::Receiver<Option<Snapshot>>) -> Result<Exporter> {
+        let cannot =
+            |e| Error::new(Kind::Io, format!("cannot listen at {address} for --metrics-listen")).source(e);
+        let listener = TcpListener::bind(address).await.map_err(cannot)?;
+        let address = listener.local_addr().map_err(cannot)?;
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(answer(stream, shown.clone()));
+            }
+        });
+        Ok(Exporter { address, task })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Exporter {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn answer(stream: TcpStream, shown: watch::Receiver<Option<Snapshot>>) {
+    let (reader, mut writer) = stream.into_split();
+    let mut lines = BufReader::new(reader).lines();
+    let Ok(Some(request)) = lines.next_line().await else { return };
+    while lines.next_line().await.is_ok_and(|line| line.is_some_and(|line| !line.is_empty())) {}
+    let snapshot = shown.borrow().clone();
+    let (status, body) = match (request.starts_with("GET /metrics"), snapshot) {
+        (true, Some(snapshot)) => ("200 OK", exposition(&snapshot)),
+        (true, None) => ("503 Service Unavailable", String::new()),
+        (false, _) => ("404 Not Found", "The numbers are at /metrics.\n".to_owned()),
+    };
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    // Whoever asked may have gone.
+    let _ = writer.write_all(format!("{head}{body}").as_bytes()).await;
+}

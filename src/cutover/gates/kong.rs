@@ -1,0 +1,225 @@
+//! Ready-made gates for Kong: what its prometheus plugin exports, in the names of either line of versions.
+//!
+//! Kong 3.x renamed everything and exports status codes and latencies only where the plugin is told to. Series come
+//! into being with their first request, so a query about errors adds zero to nothing, while the sum of all requests
+//! below it keeps "no data" what it is.
+
+use serde::Deserialize;
+
+use super::config::{KongLine, Metrics, Query, Unit};
+use crate::error::{Error, Result};
+
+/// A ready-made gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preset {
+    /// Share of requests answered with 5xx.
+    Errors,
+    /// Share of requests answered with 401, 403, 404 or 429; on green, by Kong itself where it says so.
+    Auth,
+    /// Share of requests that were answered within a common bucket bound.
+    Latency,
+    /// Green's share of all requests.
+    Share,
+    /// Whether Kong reaches its database.
+    Database,
+}
+
+const PRESETS: &[(&str, Preset)] = &[
+    ("kong-errors", Preset::Errors),
+    ("kong-auth", Preset::Auth),
+    ("kong-latency", Preset::Latency),
+    ("kong-share", Preset::Share),
+    ("kong-database", Preset::Database),
+];
+
+/// Bounds of latency buckets that Kong 2.8 and 3.x have in common, in milliseconds.
+const COMMON_BOUNDS: &[u32] = &[25, 50, 80, 100, 400, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000];
+
+/// What a user may say about a ready-made gate.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    max: Option<f64>,
+    min: Option<f64>,
+    max_increase: Option<f64>,
+    max_decrease: Option<f64>,
+    max_ratio: Option<f64>,
+    around_share: Option<f64>,
+    min_requests: Option<f64>,
+    bound_ms: Option<u32>,
+}
+
+/// Names of a counter of requests by status, with the labels of one side.
+fn requests(line: KongLine, labels: &str, more: &str) -> String {
+    let name = match line {
+        KongLine::Two => "kong_http_status",
+        KongLine::Three => "kong_http_requests_total",
+    };
+    format!("{name}{{{}}}", joined(labels, more))
+}
+
+fn joined(labels: &str, more: &str) -> String {
+    match (labels.trim(), more) {
+        ("", more) => more.to_owned(),
+        (labels, "") => labels.to_owned(),
+        (labels, more) => format!("{labels},{more}"),
+    }
+}
+
+impl Metrics {
+    /// Requests a second on blue.
+    pub fn blue_rate(&self) -> String {
+        self.blue_requests.clone().unwrap_or_else(|| self.rate(self.kong_blue, &self.blue))
+    }
+
+    /// Requests a second on green.
+    pub fn green_rate(&self) -> String {
+        self.green_requests.clone().unwrap_or_else(|| self.rate(self.kong_green, &self.green))
+    }
+
+    fn rate(&self, line: KongLine, labels: &str) -> String {
+        format!("sum(rate({}[{}]))", requests(line, labels, ""), self.window)
+    }
+
+    /// The share of requests with these codes.
+    fn codes(&self, line: KongLine, labels: &str, more: &str) -> String {
+        let some = requests(line, labels, more);
+        let window = self.window;
+        format!("(sum(rate({some}[{window}])) or vector(0)) / {}", self.rate(line, labels))
+    }
+
+    /// The share of requests within a bound.
+    fn within(&self, line: KongLine, labels: &str, bound: u32) -> String {
+        let (bucket, count, kind) = match line {
+            KongLine::Two => ("kong_latency_bucket", "kong_latency_count", r#"type="request""#),
+            KongLine::Three => ("kong_request_latency_ms_bucket", "kong_request_latency_ms_count", ""),
+        };
+        let le = format!(r#"le=~"{bound}(\\.0)?""#);
+        let (within, all) = (joined(labels, &joined(kind, &le)), joined(labels, kind));
+        let window = self.window;
+        format!("sum(rate({bucket}{{{within}}}[{window}])) / sum(rate({count}{{{all}}}[{window}]))")
+    }
+
+    /// How many requests green has had in the window.
+    fn green_count(&self) -> String {
+        format!("sum(increase({}[{}]))", requests(self.kong_green, &self.green, ""), self.window)
+    }
+}
+
+impl Preset {
+    /// The ready-made gate of this name.
+    pub fn named(name: &str) -> Option<Preset> {
+        PRESETS.iter().find(|(known, _)| *known == name).map(|(_, preset)| *preset)
+    }
+
+    /// The names of all.
+    pub fn names() -> Vec<&'static str> {
+        PRESETS.iter().map(|(name, _)| *name).collect()
+    }
+
+    /// The query, with the user's limits in the place of our own.
+    pub fn query(self, metrics: &Metrics, limits: &Limits, place: &str) -> Result<Query> {
+        let (blue, green) = (metrics.blue.as_str(), metrics.green.as_str());
+        let counted = Query {
+            requests: Some(metrics.green_count()),
+            min_requests: 100.0,
+            unit: Unit::Percent,
+            ..Query::default()
+        };
+        let query = match self {
+            Preset::Errors => Query {
+                green: metrics.codes(metrics.kong_green, green, r#"code=~"5..""#),
+                blue: Some(metrics.codes(metrics.kong_blue, blue, r#"code=~"5..""#)),
+                max_increase: Some(0.01),
+                ..counted
+            },
+            Preset::Auth => Query {
+                green: metrics.codes(metrics.kong_green, green, r#"code=~"401|403|404|429""#),
+                blue: Some(metrics.codes(metrics.kong_blue, blue, r#"code=~"401|403|404|429""#)),
+                max_increase: Some(0.02),
+                ..counted
+            },
+            Preset::Latency => {
+                let bound = limits.bound_ms.unwrap_or(400);
+                if !COMMON_BOUNDS.contains(&bound) {
+                    return Err(Error::usage(format!("{place}: no bucket ends at {bound} ms on both sides"))
+                        .remedy(format!("bound_ms is one of {COMMON_BOUNDS:?}.")));
+                }
+                Query {
+                    green: metrics.within(metrics.kong_green, green, bound),
+                    blue: Some(metrics.within(metrics.kong_blue, blue, bound)),
+                    max_decrease: Some(0.05),
+                    ..counted
+                }
+            }
+            Preset::Share => Query {
+                // A blue that fell silent still has its series, with a rate of 0; one that is missing is no data.
+                green: format!(
+                    "{green} / ({green} + {blue})",
+                    green = metrics.green_rate(),
+                    blue = metrics.blue_rate()
+                ),
+                around_share: Some(0.1),
+                ..counted
+            },
+            Preset::Database => Query {
+                green: format!("min(kong_datastore_reachable{{{green}}})"),
+                min: Some(1.0),
+                ..Query::default()
+            },
+        };
+        Ok(query.with(limits))
+    }
+}
+
+impl Query {
+    /// The user's limits; where there is one of a kind, it takes the place of ours.
+    fn with(mut self, limits: &Limits) -> Query {
+        let compared =
+            limits.max_increase.or(limits.max_decrease).or(limits.max_ratio).or(limits.max).or(limits.min);
+        if compared.is_some() {
+            (self.max_increase, self.max_decrease, self.max_ratio) =
+                (limits.max_increase, limits.max_decrease, limits.max_ratio);
+            (self.max, self.min) = (limits.max, limits.min);
+        }
+        self.around_share = limits.around_share.or(self.around_share);
+        self.min_requests = limits.min_requests.unwrap_or(self.min_requests);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metrics(more: &str) -> Metrics {
+        toml::from_str(&format!("url = \"http://127.0.0.1:9090\"\n{more}")).unwrap()
+    }
+
+    #[test]
+    fn each_line_of_versions_has_its_own_names() {
+        let query = Preset::Errors.query(&metrics(""), &Limits::default(), "").unwrap();
+        assert_eq!(
+            query.green,
+            r#"(sum(rate(kong_http_requests_total{job="green",code=~"5.."}[5m])) or vector(0)) / sum(rate(kong_http_requests_total{job="green"}[5m]))"#
+        );
+        assert!(query.blue.is_some_and(|blue| blue.contains(r#"kong_http_status{job="blue",code=~"5.."}"#)));
+        let same = metrics("kong_blue = \"3.3\"\nblue = ''\n");
+        let latency = Preset::Latency.query(&same, &Limits::default(), "").unwrap();
+        assert_eq!(
+            latency.blue.as_deref(),
+            Some(
+                r#"sum(rate(kong_request_latency_ms_bucket{le=~"400(\\.0)?"}[5m])) / sum(rate(kong_request_latency_ms_count{}[5m]))"#
+            )
+        );
+    }
+
+    #[test]
+    fn a_users_limit_takes_the_place_of_ours() {
+        let limits = Limits { max: Some(0.02), ..Limits::default() };
+        let query = Preset::Errors.query(&metrics(""), &limits, "").unwrap();
+        assert_eq!((query.max, query.max_increase), (Some(0.02), None));
+        let bound = Limits { bound_ms: Some(250), ..Limits::default() };
+        assert!(Preset::Latency.query(&metrics(""), &bound, "").is_err());
+    }
+}

@@ -1,0 +1,152 @@
+//! A request to green itself, judged by status, headers, body and time.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::config::Probe;
+use super::{Measurement, Verdict, because};
+use crate::cutover::span::Span;
+use crate::dns::http;
+use crate::error::{Error, Kind, Result};
+
+/// When a probe is given up where nothing is said.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How much of a body is looked at.
+const BODY_LIMIT: usize = 1 << 20;
+
+/// Sends the request. No answer is a failure: clients would have got none either.
+pub async fn judge(probe: &Probe) -> Measurement {
+    let client = match client(probe) {
+        Ok(client) => client,
+        Err(error) => return Measurement::inconclusive(because(&error)),
+    };
+    let method = probe.method.as_deref().unwrap_or("GET").parse::<reqwest::Method>();
+    let Ok(method) = method else { return Measurement::inconclusive("its method is no method") };
+    let began = Instant::now();
+    let limit = probe.timeout.map_or(TIMEOUT, Span::duration);
+    let mut request = client.request(method, &probe.url).timeout(limit);
+    for (name, value) in &probe.headers {
+        request = request.header(name, value);
+    }
+    match answer(request).await {
+        Ok(answer) => answer.judge(probe, began.elapsed()),
+        Err(error) => {
+            let cause = because(&Error::new(Kind::Connection, "no answer").source(error.without_url()));
+            Measurement { why: cause, ..Measurement::judged(false, "no answer", "an answer") }
+        }
+    }
+}
+
+fn client(probe: &Probe) -> Result<reqwest::Client> {
+    let mut builder = http::builder(None)?;
+    if let Some(address) = probe.connect_to.as_ref().and_then(|text| text.parse::<SocketAddr>().ok()) {
+        let host = url::Url::parse(&probe.url).ok().and_then(|url| url.host_str().map(str::to_owned));
+        builder = builder.resolve(&host.unwrap_or_default(), address);
+    }
+    builder.build().map_err(|e| Error::new(Kind::Io, "cannot make an HTTP client").source(e))
+}
+
+struct Answer {
+    status: u16,
+    headers: reqwest::header::HeaderMap,
+    body: String,
+}
+
+async fn answer(request: reqwest::RequestBuilder) -> std::result::Result<Answer, reqwest::Error> {
+    let mut response = request.send().await?;
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let mut body = Vec::new();
+    while let Some(part) = response.chunk().await? {
+        body.extend_from_slice(&part);
+        if body.len() > BODY_LIMIT {
+            break;
+        }
+    }
+    Ok(Answer { status, headers, body: String::from_utf8_lossy(&body).into_owned() })
+}
+
+impl Answer {
+    fn judge(&self, probe: &Probe, took: Duration) -> Measurement {
+        let value = format!("HTTP {} in {} ms", self.status, took.as_millis());
+        let mut limits = vec![status_limit(&probe.status)];
+        limits.extend(probe.max_latency.map(|latency| format!("within {latency}")));
+        let wrong = self.wrong(probe, took);
+        Measurement {
+            why: wrong.clone().unwrap_or_default(),
+            verdict: if wrong.is_some() { Verdict::Fail } else { Verdict::Pass },
+            ..Measurement::judged(true, value, limits.join(", "))
+        }
+    }
+
+    fn wrong(&self, probe: &Probe, took: Duration) -> Option<String> {
+        let fits = if probe.status.is_empty() {
+            (200..400).contains(&self.status)
+        } else {
+            probe.status.contains(&self.status)
+        };
+        if !fits {
+            return Some(format!("status {}", self.status));
+        }
+        let matches =
+            |pattern: &str, text: &str| regex::Regex::new(pattern).is_ok_and(|regex| regex.is_match(text));
+        for (name, pattern) in &probe.expect_headers {
+            let value = self.headers.get(name).and_then(|value| value.to_str().ok());
+            match value {
+                Some(value) if matches(pattern, value) => {}
+                Some(_) => return Some(format!("the header {name} does not match {pattern}")),
+                None => return Some(format!("there is no header {name}")),
+            }
+        }
+        if let Some(pattern) = probe.body_match.as_deref().filter(|pattern| !matches(pattern, &self.body)) {
+            return Some(format!("the body does not match {pattern}"));
+        }
+        probe
+            .max_latency
+            .filter(|limit| took > limit.duration())
+            .map(|limit| format!("it took longer than {limit}"))
+    }
+}
+
+fn status_limit(wanted: &[u16]) -> String {
+    if wanted.is_empty() {
+        return "HTTP 2xx or 3xx".to_owned();
+    }
+    let codes: Vec<String> = wanted.iter().map(u16::to_string).collect();
+    format!("HTTP {}", codes.join(" or "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(probe: &str, took_ms: u64) -> (Verdict, String) {
+        let probe: Probe = toml::from_str(&format!("url = \"http://127.0.0.1/\"\n{probe}")).unwrap();
+        let headers = [(reqwest::header::SERVER, "kong/3.3.1".parse().unwrap())].into_iter().collect();
+        let answer = Answer { status: 404, headers, body: "no Route matched".to_owned() };
+        let judged = answer.judge(&probe, Duration::from_millis(took_ms));
+        (judged.verdict, judged.why)
+    }
+
+    #[test]
+    fn status_header_body_and_time_must_all_fit() {
+        assert_eq!(verdict("", 1), (Verdict::Fail, "status 404".to_owned()));
+        assert_eq!(verdict("status = [401, 404]", 1).0, Verdict::Pass);
+        assert_eq!(verdict("status = [404]\nexpect_headers = { server = \"^kong/3\" }", 1).0, Verdict::Pass);
+        assert_eq!(verdict("status = [404]\nexpect_headers = { server = \"^kong/2\" }", 1).0, Verdict::Fail);
+        assert_eq!(
+            verdict("status = [404]\nexpect_headers = { via = \".\" }", 1).1,
+            "there is no header via"
+        );
+        assert_eq!(verdict("status = [404]\nbody_match = \"Route\"", 1).0, Verdict::Pass);
+        assert_eq!(verdict("status = [404]\nbody_match = \"hello\"", 1).0, Verdict::Fail);
+        assert_eq!(verdict("status = [404]\nmax_latency = \"50ms\"", 51).0, Verdict::Fail);
+    }
+
+    #[tokio::test]
+    async fn green_that_does_not_answer_fails() {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let probe = Probe { url: format!("http://{closed}/"), ..Probe::default() };
+        assert_eq!(judge(&probe).await.verdict, Verdict::Fail);
+    }
+}

@@ -1,0 +1,306 @@
+//! Numbers from Prometheus, and limits held against them.
+
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+use super::config::{Metrics, Query, Unit};
+use super::{Measurement, Verdict, because};
+use crate::dns::{Share, http};
+use crate::error::{Error, Kind, Result};
+
+/// How long a query may take where nothing is said.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A Prometheus, or anything that speaks its query API.
+#[derive(Debug)]
+pub struct Prometheus {
+    client: reqwest::Client,
+    query: String,
+    token: Option<SecretString>,
+    timeout: Duration,
+}
+
+/// The part of an answer that is looked at.
+#[derive(Deserialize)]
+struct Answer {
+    status: String,
+    #[serde(default)]
+    error: String,
+    data: Option<Data>,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "resultType", content = "result", rename_all = "lowercase")]
+enum Data {
+    Scalar((f64, String)),
+    Vector(Vec<Sample>),
+    Matrix(serde::de::IgnoredAny),
+    String(serde::de::IgnoredAny),
+}
+
+#[derive(Deserialize)]
+struct Sample {
+    value: (f64, String),
+}
+
+impl Prometheus {
+    /// Reads the token; connects to nothing.
+    pub fn new(metrics: &Metrics) -> Result<Prometheus> {
+        let base = metrics.url.trim_end_matches('/');
+        url::Url::parse(base).map_err(|e| Error::usage("[prometheus]: url is no address").source(e))?;
+        let timeout = metrics.timeout.map_or(TIMEOUT, |limit| limit.duration());
+        let token = match &metrics.token_env {
+            Some(name) => Some(std::env::var(name).map(SecretString::from).map_err(|_| {
+                Error::usage(format!("[prometheus]: the variable {name} is not set"))
+                    .remedy(format!("Export {name}, or take token_env out of cutover.toml."))
+            })?),
+            None => None,
+        };
+        Ok(Prometheus {
+            client: http::client(None, TIMEOUT.max(timeout))?,
+            query: format!("{base}/api/v1/query"),
+            token,
+            timeout,
+        })
+    }
+
+    /// The one finite number that a query comes to now; everything else is an error that says what came instead.
+    pub async fn number(&self, query: &str) -> Result<f64> {
+        let body = url::form_urlencoded::Serializer::new(String::new()).append_pair("query", query).finish();
+        let form = "application/x-www-form-urlencoded";
+        let mut request = self.client.post(&self.query).timeout(self.timeout);
+        request = request.header(reqwest::header::CONTENT_TYPE, form).body(body);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token.expose_secret());
+        }
+        let silent = |e: reqwest::Error| {
+            let what = if e.is_timeout() {
+                "Prometheus did not answer in time"
+            } else {
+                "Prometheus did not answer"
+            };
+            Error::new(Kind::Connection, what).source(e.without_url())
+        };
+        let answer = request.send().await.map_err(silent)?;
+        let status = answer.status();
+        let text = answer.text().await.map_err(silent)?;
+        let answer: Answer = serde_json::from_str(&text).map_err(|_| {
+            Error::new(Kind::Server, format!("Prometheus answered HTTP {status}, and not as it should"))
+        })?;
+        if answer.status != "success" {
+            return Err(Error::new(Kind::Server, format!("Prometheus refuses the query: {}", answer.error)));
+        }
+        number_of(answer.data)
+    }
+
+    /// Asks both sides and holds green's number against the limits.
+    pub async fn judge(&self, query: &Query, share: Share, baseline: Option<f64>) -> Measurement {
+        let nothing = || async { None };
+        let ask = |text: Option<&String>| {
+            let text = text.cloned();
+            async move {
+                match text {
+                    Some(text) => Some(self.number(&text).await),
+                    None => nothing().await,
+                }
+            }
+        };
+        let (green, blue, requests) =
+            futures::join!(self.number(&query.green), ask(query.blue.as_ref()), ask(query.requests.as_ref()));
+        let mut measured = judge(query, share, &green, blue.as_ref(), requests.as_ref(), baseline);
+        measured.baseline = blue.and_then(Result::ok);
+        measured
+    }
+}
+
+fn number_of(data: Option<Data>) -> Result<f64> {
+    let nothing = |what: &str| Err(Error::new(Kind::Server, what));
+    let text = match data {
+        Some(Data::Scalar((_, text))) => text,
+        Some(Data::Vector(mut samples)) => match (samples.pop(), samples.len()) {
+            (Some(sample), 0) => sample.value.1,
+            (Some(_), more) => {
+                return Err(Error::new(
+                    Kind::Server,
+                    format!("the query comes to {} numbers, not to one", more + 1),
+                ));
+            }
+            (None, _) => return nothing("no data"),
+        },
+        Some(Data::Matrix(_) | Data::String(_)) => return nothing("the query comes to no number"),
+        None => return nothing("no data"),
+    };
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() => Ok(number),
+        _ => Err(Error::new(Kind::Server, format!("the query comes to {text}"))),
+    }
+}
+
+type Answered = Result<f64>;
+
+fn judge(
+    query: &Query,
+    share: Share,
+    green: &Answered,
+    blue: Option<&Answered>,
+    requests: Option<&Answered>,
+    baseline: Option<f64>,
+) -> Measurement {
+    match requests {
+        Some(Ok(number)) if *number < query.min_requests => {
+            return Measurement::inconclusive(format!(
+                "green had {} of the {} requests that a judgement needs",
+                Unit::Number.show(number.round()),
+                Unit::Number.show(query.min_requests)
+            ));
+        }
+        Some(Err(error)) => {
+            return Measurement::inconclusive(format!("green's requests: {}", because(error)));
+        }
+        _ => {}
+    }
+    let green = match green {
+        Ok(number) => *number,
+        Err(error) => return Measurement::inconclusive(because(error)),
+    };
+    if let Some(around) = query.around_share {
+        return judge_share(share, around, green, query.unit);
+    }
+    // Towards the end blue has no traffic to compare with; what it was like before stands for it.
+    let blue = match blue {
+        Some(Ok(number)) => Ok(Some(*number)),
+        Some(Err(error)) => baseline.map(Some).ok_or_else(|| because(error)),
+        None => Ok(None),
+    };
+    match blue {
+        Ok(blue) => hold_against(query, green, blue),
+        Err(why) => Measurement {
+            value: query.unit.show(green),
+            ..Measurement::inconclusive(format!("nothing to compare with, blue: {why}"))
+        },
+    }
+}
+
+/// Below the share is no failure, but no proof either: what was to be tried has not been tried.
+fn judge_share(asked: Share, around: f64, share: f64, unit: Unit) -> Measurement {
+    let (low, high) = ((asked.fraction() - around).max(0.0), (asked.fraction() + around).min(1.0));
+    let limit = format!("{} to {}", unit.show(low), unit.show(high));
+    let measured = Measurement::judged(share <= high, unit.show(share), limit);
+    // What is still on blue at 100 % are connections that stay open, not a share.
+    if share < low && asked != Share::GREEN {
+        let why = "green gets less than was asked for".to_owned();
+        return Measurement { verdict: Verdict::Inconclusive, why, ..measured };
+    }
+    measured
+}
+
+fn hold_against(query: &Query, green: f64, blue: Option<f64>) -> Measurement {
+    let blue_number = blue.unwrap_or(f64::NAN);
+    let uppers = [
+        query.max,
+        query.max_increase.map(|more| blue_number + more),
+        query.max_ratio.map(|ratio| blue_number * ratio),
+    ];
+    let lowers = [query.min, query.max_decrease.map(|less| blue_number - less)];
+    let upper = uppers
+        .into_iter()
+        .flatten()
+        .fold(None, |least: Option<f64>, one| Some(least.map_or(one, |l| l.min(one))));
+    let lower = lowers
+        .into_iter()
+        .flatten()
+        .fold(None, |most: Option<f64>, one| Some(most.map_or(one, |m| m.max(one))));
+    let holds = upper.is_none_or(|upper| green <= upper) && lower.is_none_or(|lower| green >= lower);
+    let show = |number| query.unit.show(number);
+    let limit = match (lower, upper) {
+        (Some(lower), Some(upper)) => format!("{} to {}", show(lower), show(upper)),
+        (Some(lower), None) => format!("≥ {}", show(lower)),
+        (None, Some(upper)) => format!("≤ {}", show(upper)),
+        (None, None) => String::new(),
+    };
+    let compared = query.max_increase.or(query.max_ratio).or(query.max_decrease).is_some();
+    let why = blue.filter(|_| compared).map(|blue| format!("blue has {}", show(blue))).unwrap_or_default();
+    Measurement { why, ..Measurement::judged(holds, show(green), limit) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(text: &str) -> Result<f64> {
+        let answer: Answer = serde_json::from_str(text).unwrap();
+        number_of(answer.data)
+    }
+
+    fn vector(values: &[&str]) -> String {
+        let samples: Vec<String> =
+            values.iter().map(|value| format!(r#"{{"metric":{{}},"value":[1,"{value}"]}}"#)).collect();
+        format!(r#"{{"status":"success","data":{{"resultType":"vector","result":[{}]}}}}"#, samples.join(","))
+    }
+
+    fn ok(number: f64) -> Result<f64> {
+        Ok(number)
+    }
+
+    fn no_data() -> Result<f64> {
+        Err(Error::new(Kind::Server, "no data"))
+    }
+
+    #[test]
+    fn only_one_finite_number_is_a_number() {
+        assert_eq!(answered(&vector(&["0.5"])).ok(), Some(0.5));
+        for nothing in [vec![], vec!["NaN"], vec!["+Inf"], vec!["1", "2"]] {
+            assert!(answered(&vector(&nothing)).is_err(), "{nothing:?}");
+        }
+        let matrix = r#"{"status":"success","data":{"resultType":"matrix","result":[]}}"#;
+        assert!(answered(matrix).is_err());
+    }
+
+    #[test]
+    fn too_few_requests_say_nothing_whatever_the_number() {
+        let query = Query { max: Some(0.01), min_requests: 100.0, ..Query::default() };
+        let judged = judge(&query, Share::GREEN, &ok(0.9), None, Some(&ok(99.0)), None);
+        assert_eq!(judged.verdict, Verdict::Inconclusive);
+        assert_eq!(judged.why, "green had 99 of the 100 requests that a judgement needs");
+        let judged = judge(&query, Share::GREEN, &ok(0.9), None, Some(&ok(100.0)), None);
+        assert_eq!(judged.verdict, Verdict::Fail);
+        assert_eq!(
+            judge(&query, Share::GREEN, &ok(0.0), None, Some(&no_data()), None).verdict,
+            Verdict::Inconclusive
+        );
+    }
+
+    #[test]
+    fn green_is_held_against_blue_and_against_what_blue_was() {
+        let query = Query { max_increase: Some(0.01), unit: Unit::Percent, ..Query::default() };
+        let judged = |green, blue: Result<f64>, baseline| {
+            judge(&query, Share::GREEN, &ok(green), Some(&blue), None, baseline)
+        };
+        assert_eq!(judged(0.02, ok(0.015), None).verdict, Verdict::Pass);
+        let failed = judged(0.03, ok(0.015), None);
+        assert_eq!((failed.verdict, failed.limit.as_str()), (Verdict::Fail, "≤ 2.5 %"));
+        assert_eq!(judged(0.02, no_data(), None).verdict, Verdict::Inconclusive);
+        assert_eq!(judged(0.02, no_data(), Some(0.015)).verdict, Verdict::Pass);
+    }
+
+    #[test]
+    fn the_strictest_limit_counts() {
+        let query = Query { max: Some(10.0), max_ratio: Some(2.0), min: Some(1.0), ..Query::default() };
+        let verdict = |green| judge(&query, Share::GREEN, &ok(green), Some(&ok(4.0)), None, None).verdict;
+        assert_eq!([verdict(8.0), verdict(8.1), verdict(0.9)], [Verdict::Pass, Verdict::Fail, Verdict::Fail]);
+    }
+
+    #[test]
+    fn more_than_the_share_fails_and_less_proves_nothing() {
+        let query = Query { around_share: Some(0.05), ..Query::default() };
+        let at = |percent, share| {
+            judge(&query, Share::percent(percent).unwrap(), &ok(share), None, None, None).verdict
+        };
+        assert_eq!(at(10, 0.12), Verdict::Pass);
+        assert_eq!(at(10, 0.16), Verdict::Fail);
+        assert_eq!(at(10, 0.01), Verdict::Inconclusive);
+        assert_eq!(at(100, 0.6), Verdict::Pass);
+    }
+}

@@ -1,0 +1,122 @@
+//! A row of measurements of one gate, judged: what counts, what raises the alarm, what lets a step end.
+
+use serde::{Deserialize, Serialize};
+
+use super::config::{OnFail, Policy};
+use super::{Measurement, Verdict};
+use crate::cutover::clock::Time;
+
+/// What has been seen of one gate since the share was last changed.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Checks that passed.
+    pub passes: u32,
+    /// Failures in a row, up to now.
+    pub failures: u32,
+    /// Inconclusive checks in a row, up to now.
+    pub inconclusive: u32,
+    /// The last check.
+    pub last: Option<Measurement>,
+    /// Blue's last good number in this run.
+    pub baseline: Option<f64>,
+}
+
+/// What a gate calls for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Alarm {
+    /// It failed more often than is borne.
+    Failed(OnFail),
+    /// It was inconclusive more often than is borne.
+    Unclear,
+}
+
+impl Tally {
+    /// Adds a check made `after` the share was changed.
+    pub fn add(&mut self, policy: &Policy, measured: Measurement, after: Time) -> Option<Alarm> {
+        let warming_up = after < policy.initial_delay.duration();
+        self.baseline = measured.baseline.or(self.baseline);
+        let verdict = measured.verdict;
+        self.last = Some(measured);
+        match verdict {
+            Verdict::Pass => {
+                (self.failures, self.inconclusive) = (0, 0);
+                // What passes while rates still tell of another share says nothing about this one.
+                self.passes += u32::from(!warming_up);
+                None
+            }
+            Verdict::Fail => {
+                self.inconclusive = 0;
+                self.failures += 1;
+                (self.failures > policy.failure_limit).then_some(Alarm::Failed(policy.on_fail))
+            }
+            Verdict::Inconclusive => {
+                self.inconclusive += u32::from(!warming_up);
+                (self.inconclusive > policy.inconclusive_limit).then_some(Alarm::Unclear)
+            }
+        }
+    }
+
+    /// Whether a step may end: the last check passed, and enough have.
+    pub fn lets_on(&self, policy: &Policy) -> bool {
+        let last_passed = self.last.as_ref().is_some_and(|last| last.verdict == Verdict::Pass);
+        last_passed && self.passes >= policy.count.max(1)
+    }
+
+    /// Begins anew: the share has changed, or a person said to go on.
+    pub fn restart(&mut self) {
+        (self.passes, self.failures, self.inconclusive) = (0, 0, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cutover::span::Span;
+
+    fn measured(verdict: Verdict) -> Measurement {
+        Measurement { verdict, ..Measurement::inconclusive("") }
+    }
+
+    fn row(policy: &Policy, verdicts: &[Verdict], after: u64) -> (Tally, Option<Alarm>) {
+        let mut tally = Tally::default();
+        let alarms: Vec<Option<Alarm>> = verdicts
+            .iter()
+            .map(|verdict| tally.add(policy, measured(*verdict), Duration::from_secs(after)))
+            .collect();
+        (tally, alarms.into_iter().flatten().next())
+    }
+
+    #[test]
+    fn the_first_failure_raises_the_alarm_unless_some_are_borne() {
+        use Verdict::{Fail, Pass};
+        let policy = Policy::default();
+        assert_eq!(row(&policy, &[Pass, Fail], 0).1, Some(Alarm::Failed(OnFail::Rollback)));
+        let patient = Policy { failure_limit: 1, on_fail: OnFail::Pause, ..policy };
+        assert_eq!(row(&patient, &[Fail, Pass, Fail], 0).1, None);
+        assert_eq!(row(&patient, &[Fail, Fail], 0).1, Some(Alarm::Failed(OnFail::Pause)));
+    }
+
+    #[test]
+    fn what_is_unclear_is_never_a_pass() {
+        use Verdict::{Inconclusive, Pass};
+        let policy = Policy { inconclusive_limit: 1, ..Policy::default() };
+        let (tally, alarm) = row(&policy, &[Pass, Inconclusive], 0);
+        assert_eq!(alarm, None);
+        assert!(!tally.lets_on(&policy), "the last check must have passed");
+        assert_eq!(row(&policy, &[Inconclusive, Inconclusive], 0).1, Some(Alarm::Unclear));
+        assert!(!Tally::default().lets_on(&Policy { count: 0, ..policy }), "no check is no pass");
+    }
+
+    #[test]
+    fn a_new_share_is_given_time_for_everything_but_failures() {
+        use Verdict::{Fail, Inconclusive, Pass};
+        let policy = Policy { initial_delay: Span::seconds(60), inconclusive_limit: 0, ..Policy::default() };
+        assert_eq!(row(&policy, &[Inconclusive, Inconclusive], 59).1, None);
+        assert_eq!(row(&policy, &[Inconclusive], 60).1, Some(Alarm::Unclear));
+        assert_eq!(row(&policy, &[Fail], 0).1, Some(Alarm::Failed(OnFail::Rollback)));
+        assert!(!row(&policy, &[Pass], 59).0.lets_on(&policy));
+    }
+}

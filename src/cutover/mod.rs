@@ -1,0 +1,24 @@
+//! The cutover: new resolutions go from blue to green by DNS in steps, watched, stoppable, and back at once.
+//!
+//! [`config`] is the file, [`machine`] the rules, [`engine`] what does their bidding. [`gates`] look at health,
+//! [`journal`] remembers, [`ports`] is where the world begins. The provider's records and the marker beside them are
+//! the truth; everything else explains.
+
+pub mod call;
+pub mod clock;
+pub mod config;
+pub mod control;
+pub mod engine;
+pub mod exporter;
+pub mod gates;
+pub mod journal;
+pub mod machine;
+pub mod notify;
+pub mod open;
+pub mod outside;
+pub mod ports;
+pub mod preflight;
+pub mod servers;
+pub mod span;
+pub mod state;
+pub mod status;

@@ -1,0 +1,165 @@
+//! Who is told, in the shape that their chat takes.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::call::{Call, Reply};
+use super::machine::Said;
+use super::state::Level;
+use crate::error::Result;
+
+/// One receiver.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Notification {
+    /// Its address, in one of the ways that a call has.
+    pub url: Option<String>,
+    /// Variable that holds the address.
+    pub url_env: Option<String>,
+    /// File that holds the address.
+    pub url_file: Option<std::path::PathBuf>,
+    /// The shape of what is sent.
+    #[serde(default)]
+    pub format: Shape,
+    /// What is worth telling.
+    #[serde(default)]
+    pub level: Level,
+}
+
+/// The shape of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Shape {
+    /// Slack's incoming webhooks, Mattermost's and Rocket.Chat's too.
+    Slack,
+    /// An adaptive card, as Teams' workflows take it.
+    Teams,
+    /// Our own.
+    #[default]
+    Json,
+}
+
+impl Notification {
+    /// How it is called.
+    pub fn call(&self) -> Call {
+        Call {
+            url: self.url.clone(),
+            url_env: self.url_env.clone(),
+            url_file: self.url_file.clone(),
+            ..Call::default()
+        }
+    }
+
+    /// The address must be given once.
+    pub fn check(&self) -> Result<()> {
+        self.call().check("[[notify]]")
+    }
+
+    /// Tells it, if it is worth telling; what went wrong comes back.
+    pub async fn tell(&self, said: &Said, body: &Value) -> Option<String> {
+        if said.level < self.level {
+            return None;
+        }
+        match self.call().call(&message(self.format, said, body)).await {
+            Reply::Yes(_) => None,
+            Reply::No(text) | Reply::Silent(text) => Some(text),
+        }
+    }
+}
+
+/// The message in the receiver's shape.
+fn message(shape: Shape, said: &Said, body: &Value) -> Value {
+    let (mark, color) = match said.level {
+        Level::Info => ("🔵", "Default"),
+        Level::Warn => ("🟡", "Warning"),
+        Level::Error => ("🔴", "Attention"),
+    };
+    let records = body["records"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let records = records.collect::<Vec<_>>().join(", ");
+    let text = |key: &str| match &body[key] {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let (headline, back) = (format!("{} ({records})", said.text), text("rollback_command"));
+    match shape {
+        Shape::Slack => {
+            json!({ "text": format!("{mark} *{}*\n{}\nTo go back: `{back}`", slack(&headline), facts(body)) })
+        }
+        Shape::Teams => json!({
+            "type": "message",
+            "attachments": [{
+                "contentType": "application/vnd.microsoft.card.adaptive",
+                "contentUrl": null,
+                "content": {
+                    "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
+                    "type": "AdaptiveCard",
+                    "version": "1.4",
+                    "body": [
+                        { "type": "TextBlock", "text": headline, "weight": "Bolder", "wrap": true, "color": color },
+                        { "type": "TextBlock", "text": facts(body), "wrap": true },
+                        { "type": "TextBlock", "text": format!("To go back: {back}"), "wrap": true, "fontType": "Monospace" },
+                    ],
+                },
+            }],
+        }),
+        Shape::Json => {
+            let mut whole = json!({ "level": said.level, "code": said.code, "text": said.text });
+            if let (Some(whole), Some(body)) = (whole.as_object_mut(), body.as_object()) {
+                whole.extend(body.clone());
+            }
+            whole
+        }
+    }
+}
+
+fn facts(body: &Value) -> String {
+    let state = body["state"].as_str().unwrap_or_default();
+    let who = body["owner"].as_str().unwrap_or_default();
+    format!("{} % to green · {state} · {who}", body["share"])
+}
+
+/// The three characters that Slack reads as markup.
+fn slack(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(shape: Shape) -> Value {
+        let said = Said {
+            level: Level::Error,
+            code: "rollback".to_owned(),
+            text: "Rolling back: 5xx > 1 %".to_owned(),
+        };
+        let body = json!({
+            "records": ["api.example.com/A"], "share": 10.0, "state": "rolling_back", "owner": "anna@ops",
+            "rollback_command": "kongferry cutover rollback",
+        });
+        message(shape, &said, &body)
+    }
+
+    #[test]
+    fn slack_takes_a_text() {
+        assert_eq!(
+            told(Shape::Slack),
+            json!({ "text": "🔴 *Rolling back: 5xx &gt; 1 % (api.example.com/A)*\n10.0 % to green · rolling_back · anna@ops\nTo go back: `kongferry cutover rollback`" })
+        );
+    }
+
+    #[test]
+    fn teams_takes_a_card() {
+        let card = told(Shape::Teams);
+        assert_eq!(card["type"], "message");
+        let content = &card["attachments"][0]["content"];
+        assert_eq!(content["type"], "AdaptiveCard");
+        assert_eq!(content["body"][0]["text"], "Rolling back: 5xx > 1 % (api.example.com/A)");
+    }
+
+    #[test]
+    fn programs_get_everything() {
+        let whole = told(Shape::Json);
+        assert_eq!((whole["code"].as_str(), whole["share"].as_f64()), (Some("rollback"), Some(10.0)));
+    }
+}

@@ -1,0 +1,358 @@
+//! Beginning a run, and finding the way back into one: what the provider holds decides, the journal adds to it.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+use uuid::Uuid;
+
+use super::config::CutoverConfig;
+use super::engine::Identity;
+use super::engine::write::{LOWERED, ROLLED_BACK, STEP, stands};
+use super::journal::{Entry, What, last_phase};
+use super::machine::{Machine, Rules};
+use super::state::{Goal, Pause, Phase, Stage};
+use crate::dns::{Caps, Marker, Observed, OriginalTtl, RecordState, Share};
+use crate::error::{Error, Result};
+
+/// Who is at work, and when.
+#[derive(Debug, Clone)]
+pub struct Who {
+    /// `user@host/process`.
+    pub owner: String,
+    /// Now.
+    pub wall: DateTime<Utc>,
+    /// The command that goes back, for people.
+    pub rollback_command: String,
+}
+
+impl Who {
+    /// This process.
+    pub fn me(wall: DateTime<Utc>, rollback_command: String) -> Who {
+        let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten();
+        let user = user.map_or_else(|| nix::unistd::geteuid().to_string(), |user| user.name);
+        Who { owner: format!("{user}@{}/{}", host(), std::process::id()), wall, rollback_command }
+    }
+}
+
+fn host() -> String {
+    nix::unistd::gethostname()
+        .map_or_else(|_| "unknown".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+/// What to begin with.
+#[derive(Debug, Clone)]
+pub struct Opening {
+    /// Who runs what.
+    pub identity: Identity,
+    /// Where it stands.
+    pub machine: Machine,
+}
+
+/// Everything that an opening is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Scene<'a> {
+    /// The configuration.
+    pub config: &'a CutoverConfig,
+    /// What the provider can do.
+    pub caps: &'a Caps,
+    /// What it holds.
+    pub seen: &'a Observed,
+    /// The journal, as far as there is one.
+    pub entries: &'a [Entry],
+    /// Who is at work.
+    pub who: &'a Who,
+    /// The engine's time.
+    pub now: Duration,
+}
+
+impl Scene<'_> {
+    /// A new run: the records are ordinary ones with blue's values, and nobody is at work.
+    pub fn start(&self) -> Result<Opening> {
+        self.check_steps()?;
+        if let Some(marker) = &self.seen.marker {
+            return Err(under_way(marker));
+        }
+        if let Some(text) = &self.seen.marker_text {
+            return Err(Error::refused("a marker stands beside the records that this version cannot read")
+                .detail(text.clone()));
+        }
+        match self.seen.share() {
+            Some(Share::BLUE) => {}
+            Some(Share::GREEN) => {
+                return Err(Error::refused("the records send all traffic to green already").remedy(
+                    "There is nothing to move; correct blue and green in cutover.toml if they are mixed up.",
+                ));
+            }
+            Some(share) => {
+                return Err(Error::refused(format!(
+                    "the records send {share} to green, and nobody left a marker"
+                ))
+                .remedy(
+                    "\"kongferry cutover adopt --from-provider\" goes on from there, \"rollback\" goes back.",
+                ));
+            }
+            None => return Err(not_as_written(self.seen)),
+        }
+        let originals = self.originals();
+        let old = max_ttl(&originals);
+        let rules = self.rules(&originals);
+        let phase = Phase::Moving { goal: Goal::Lower, stage: Stage::Applying };
+        let mut machine = Machine::new(rules, phase, Share::BLUE, self.now);
+        machine.old_ttl = old.saturating_sub(machine.rules.ttl);
+        Ok(Opening { identity: self.identity(Uuid::new_v4(), None, originals), machine })
+    }
+
+    /// Goes on with a run. `retry` begins again what was rolled back.
+    pub fn resume(&self, force: bool, retry: bool) -> Result<Opening> {
+        self.check_steps()?;
+        let Some(marker) = &self.seen.marker else { return Err(self.nothing_to_resume()) };
+        self.check_lease(marker, force)?;
+        let identity = self.identity(marker.run, Some(marker), marker.originals.clone());
+        let rules = self.rules(&marker.originals);
+        let share = self.seen.share().unwrap_or(marker.share);
+        let old = max_ttl(&marker.originals).saturating_sub(rules.ttl);
+        let waited = (self.who.wall - marker.written_at).to_std().unwrap_or_default();
+        let applying = |goal| Phase::Moving { goal, stage: Stage::Applying };
+        let phase = match marker.state.as_str() {
+            ROLLED_BACK if !retry => applying(Goal::Back),
+            ROLLED_BACK | LOWERED => applying(Goal::Lower),
+            STEP => match self.step_of(marker) {
+                Some(index) if retry => Phase::toward(Goal::Step(index)),
+                Some(index) => applying(Goal::Step(index)),
+                None => {
+                    return Err(Error::refused(format!(
+                        "the records send {} to green, which is no step of cutover.toml",
+                        marker.share
+                    ))
+                    .remedy("Put a step with that share back into the file, or roll back."));
+                }
+            },
+            other => {
+                return Err(Error::refused(format!(
+                    "the marker says \"{other}\", which this version does not know"
+                ))
+                .remedy("Use the version of kongferry that wrote it; rollback works in any case."));
+            }
+        };
+        let mut machine = Machine::new(rules, phase, share, self.now);
+        machine.old_ttl = old.saturating_sub(waited);
+        self.recall(&mut machine, marker);
+        let as_marked = share == marker.share && self.seen.share().is_some();
+        if !as_marked && !phase.is_going_back() {
+            let reason = format!(
+                "the records were changed: at the provider stands {}, and the marker says {}",
+                stands(self.seen),
+                marker.share
+            );
+            machine.paused = Some((Pause { code: "changed".to_owned(), reason }, self.now));
+        }
+        Ok(Opening { identity, machine })
+    }
+
+    /// All new resolutions back to blue, whatever stands there and whoever is at work.
+    pub fn rollback(&self, reason: &str) -> Opening {
+        let marker = self.seen.marker.as_ref();
+        let originals = marker.map_or_else(|| self.originals(), |marker| marker.originals.clone());
+        let run = marker.map_or_else(Uuid::new_v4, |marker| marker.run);
+        let rules = self.rules(&originals);
+        let share = self.seen.share().unwrap_or(Share::GREEN);
+        let phase = Phase::Moving { goal: Goal::Back, stage: Stage::Applying };
+        let mut machine = Machine::new(rules, phase, share, self.now);
+        machine.why_back = Some(if reason.is_empty() {
+            format!("asked for by {}", self.who.owner)
+        } else {
+            reason.to_owned()
+        });
+        Opening { identity: self.identity(run, marker, originals), machine }
+    }
+
+    /// Makes the records what they shall stay: green's at 100 %, blue's after a rollback.
+    pub fn finish(&self, force: bool) -> Result<Opening> {
+        let Some(marker) = &self.seen.marker else { return Err(self.nothing_to_resume()) };
+        self.check_lease(marker, force)?;
+        let identity = self.identity(marker.run, Some(marker), marker.originals.clone());
+        let share = self.seen.share();
+        let drained =
+            matches!(last_phase(self.entries, marker.run), Some(What::Phase { now: Phase::Drained, .. }));
+        match share {
+            Some(Share::BLUE) if marker.state == ROLLED_BACK => {}
+            Some(Share::GREEN) if drained || force => {}
+            Some(Share::GREEN) => {
+                return Err(Error::refused("no journal here says that blue has fallen still").remedy(
+                    "\"kongferry cutover resume\" watches it; with --force it is finished all the same.",
+                ));
+            }
+            _ => {
+                return Err(Error::refused(format!(
+                    "the records send {} to green: the cutover is not at its end",
+                    stands(self.seen)
+                ))
+                .remedy(
+                    "Go on with \"kongferry cutover resume\", or back with \"kongferry cutover rollback\".",
+                ));
+            }
+        }
+        let phase = Phase::Moving { goal: Goal::Finish, stage: Stage::Applying };
+        let machine = Machine::new(self.rules(&marker.originals), phase, share.unwrap_or_default(), self.now);
+        Ok(Opening { identity, machine })
+    }
+
+    /// Takes over records that are split without a marker: one that was lost, or a split made by hand.
+    pub fn adopt(&self) -> Result<Opening> {
+        self.check_steps()?;
+        if self.seen.marker.is_some() {
+            return self.resume(true, false);
+        }
+        let Some(share) = self.seen.share() else { return Err(not_as_written(self.seen)) };
+        if share == Share::BLUE {
+            return Err(Error::refused("the records send all traffic to blue: there is nothing to adopt")
+                .remedy("\"kongferry cutover start\" begins."));
+        }
+        let Some(index) = self.config.step_of(share) else {
+            return Err(Error::refused(format!(
+                "the records send {share} to green, which is no step of cutover.toml"
+            ))
+            .remedy("Put a step with that share into the file, or roll back."));
+        };
+        let originals = self.originals();
+        let phase = Phase::Moving { goal: Goal::Step(index), stage: Stage::Applying };
+        let machine = Machine::new(self.rules(&originals), phase, share, self.now);
+        Ok(Opening { identity: self.identity(Uuid::new_v4(), None, originals), machine })
+    }
+
+    /// Refuses when somebody else is at work.
+    pub fn check_lease(&self, marker: &Marker, force: bool) -> Result<()> {
+        let Some(until) = marker.lease_until.filter(|until| *until > self.who.wall) else { return Ok(()) };
+        if force || marker.owner == self.who.owner || is_dead(&marker.owner) {
+            return Ok(());
+        }
+        Err(Error::refused(format!(
+            "{} is at work on this cutover since {}",
+            marker.owner,
+            time(marker.written_at)
+        ))
+        .detail(format!("{}, {} to green; taken until {}", marker.state, marker.share, time(until)))
+        .remedy("Speak with them. \"kongferry cutover unlock\" takes the lease away; rollback needs none."))
+    }
+
+    fn check_steps(&self) -> Result<()> {
+        match self.config.steps.iter().find(|step| !self.caps.can_split(step.share)) {
+            None => Ok(()),
+            Some(step) => Err(Error::usage(format!(
+                "the provider cannot send {} of new resolutions to green: {}",
+                step.share,
+                self.caps.weights.limits()
+            ))
+            .remedy("Change the [[step]] tables of cutover.toml.")),
+        }
+    }
+
+    fn identity(&self, run: Uuid, marker: Option<&Marker>, originals: Vec<OriginalTtl>) -> Identity {
+        Identity {
+            run,
+            owner: self.who.owner.clone(),
+            generation: marker.map_or(0, |marker| marker.generation),
+            started_at: marker.map_or(self.who.wall, |marker| marker.started_at),
+            originals,
+            final_ttl: self.config.settings.final_ttl,
+            rollback_command: self.who.rollback_command.clone(),
+            queries: self.config.settings.query.count,
+        }
+    }
+
+    fn rules(&self, originals: &[OriginalTtl]) -> Rules {
+        let mut rules = Rules::of(self.config);
+        let old = max_ttl(originals);
+        // A TTL is lowered, never raised.
+        if !old.is_zero() {
+            rules.ttl = rules.ttl.min(old);
+        }
+        rules.ttl = rules.ttl.max(Duration::from_secs(u64::from(self.caps.min_ttl)));
+        rules.settle = rules.ttl + self.caps.settle;
+        rules
+    }
+
+    fn originals(&self) -> Vec<OriginalTtl> {
+        let records = self.seen.records.iter();
+        records.filter_map(|record| Some(OriginalTtl { key: record.key.clone(), ttl: record.ttl? })).collect()
+    }
+
+    fn step_of(&self, marker: &Marker) -> Option<usize> {
+        let marked = usize::try_from(marker.step).ok();
+        let fits =
+            |index: &usize| self.config.steps.get(*index).is_some_and(|step| step.share == marker.share);
+        marked.filter(fits).or_else(|| self.config.step_of(marker.share))
+    }
+
+    /// What only the journal knows.
+    fn recall(&self, machine: &mut Machine, marker: &Marker) {
+        let Some(What::Phase { now, baselines, .. }) = last_phase(self.entries, marker.run) else { return };
+        machine.drain_after = matches!(now, Phase::Draining | Phase::Drained);
+        for (tally, baseline) in machine.tallies.iter_mut().zip(baselines) {
+            tally.baseline = *baseline;
+        }
+    }
+
+    fn nothing_to_resume(&self) -> Error {
+        match self.seen.share() {
+            Some(Share::BLUE) => Error::refused("no cutover is under way: all traffic goes to blue")
+                .remedy("\"kongferry cutover start\" begins one."),
+            Some(Share::GREEN) => Error::refused("no cutover is under way: all traffic goes to green")
+                .remedy("It is finished; there is nothing to do."),
+            Some(share) => {
+                Error::refused(format!("the records send {share} to green, and nobody left a marker")).remedy(
+                    "\"kongferry cutover adopt --from-provider\" goes on from there, \"rollback\" goes back.",
+                )
+            }
+            None => not_as_written(self.seen),
+        }
+    }
+}
+
+/// The refusal of whoever comes second.
+fn under_way(marker: &Marker) -> Error {
+    Error::refused(format!(
+        "a cutover is under way: {} began it at {}",
+        marker.owner,
+        time(marker.started_at)
+    ))
+    .detail(format!(
+        "{}, {} to green, last written at {}",
+        marker.state,
+        marker.share,
+        time(marker.written_at)
+    ))
+    .remedy("See \"kongferry cutover status\"; go on with \"resume\", back with \"rollback\".")
+}
+
+fn not_as_written(seen: &Observed) -> Error {
+    let mut error = Error::refused("the records at the provider are not what cutover.toml says");
+    for record in &seen.records {
+        let text = match &record.state {
+            RecordState::Absent => format!("{}: does not exist", record.key),
+            RecordState::Foreign(text) => format!("{}: {text}", record.key),
+            state => format!("{}: {} to green", record.key, state.share().unwrap_or_default()),
+        };
+        error = error.detail(text);
+    }
+    error.remedy("Make blue in cutover.toml what the records say now.")
+}
+
+fn max_ttl(originals: &[OriginalTtl]) -> Duration {
+    Duration::from_secs(originals.iter().map(|one| u64::from(one.ttl)).max().unwrap_or(0))
+}
+
+fn time(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+/// Whether the owner was a process of this machine that has ended.
+fn is_dead(owner: &str) -> bool {
+    let Some((who, process)) = owner.rsplit_once('/') else { return false };
+    let here = who.rsplit_once('@').is_some_and(|(_, at)| at == host());
+    let Ok(process) = process.parse::<i32>() else { return false };
+    here && process > 0 && kill(Pid::from_raw(process), None) == Err(Errno::ESRCH)
+}

@@ -1,0 +1,64 @@
+//! The real name servers, judged.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+
+use super::ports::{Answers, NameServers, Survey};
+use crate::dns::query::{self, NameServer, QueryConfig, Verdict};
+use crate::dns::{Share, Target};
+
+/// Every authoritative name server of the records, asked directly.
+#[derive(Debug, Clone)]
+pub struct Authoritative(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    servers: Vec<NameServer>,
+    target: Target,
+    config: QueryConfig,
+    sticky: bool,
+}
+
+impl Authoritative {
+    /// `sticky`: whether a provider always gives one address the same answer.
+    pub fn new(servers: Vec<NameServer>, target: Target, config: QueryConfig, sticky: bool) -> Authoritative {
+        Authoritative(Arc::new(Inner { servers, target, config, sticky }))
+    }
+}
+
+impl NameServers for Authoritative {
+    fn survey(&self, share: Share, queries: u32) -> BoxFuture<'static, Survey> {
+        let inner = self.0.clone();
+        Box::pin(async move { inner.survey(share, queries).await })
+    }
+}
+
+impl Inner {
+    async fn survey(&self, share: Share, queries: u32) -> Survey {
+        let config = QueryConfig { count: queries, ..self.config.clone() };
+        let all = self.target.records().iter().map(|record| query::survey(&self.servers, record, &config));
+        let surveys: Vec<query::Survey> =
+            futures::future::join_all(all).await.into_iter().flatten().collect();
+        let (blue, green) = surveys.iter().fold((0, 0), |(b, g), one| (b + one.blue, g + one.green));
+        let share_of_green = (blue + green > 0).then(|| f64::from(green) / f64::from(blue + green));
+        Survey { answers: self.judge(share, &surveys), green: share_of_green }
+    }
+
+    /// What is wrong goes before what is late, whoever is asked first.
+    fn judge(&self, share: Share, surveys: &[query::Survey]) -> Answers {
+        let mut late = None;
+        for survey in surveys {
+            let about = |what: &str| format!("{}: {what}; {survey}", survey.key);
+            match survey.judge(share, self.sticky, None) {
+                Verdict::Good => {}
+                Verdict::Wrong => return Answers::Wrong(about("a wrong answer")),
+                Verdict::Silent => late = late.or_else(|| Some(about("too few answers"))),
+                Verdict::ShareDiffers { .. } | Verdict::TtlDiffers => {
+                    late = late.or_else(|| Some(about(&format!("not yet {share} to green"))));
+                }
+            }
+        }
+        late.map_or(Answers::Right, Answers::NotYet)
+    }
+}

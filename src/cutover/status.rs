@@ -1,0 +1,166 @@
+//! What a cutover shows of itself: to the live view, to scripts, to wall screens.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::config::Step;
+use super::gates::{Measurement, Traffic, Verdict};
+use super::machine::Said;
+use super::state::{Pause, Phase};
+use crate::dns::Share;
+
+/// One look at a cutover; its field names are a contract with scripts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Version of this structure, 1.
+    pub format: u32,
+    /// The run.
+    pub run: Uuid,
+    /// The records, `api.example.com/A`.
+    pub records: Vec<String>,
+    /// The stable word for where it stands.
+    pub state: String,
+    /// The same in full.
+    #[serde(flatten)]
+    pub phase: Phase,
+    /// The same for people.
+    pub sentence: String,
+    /// Why nothing goes on, if nothing does.
+    pub paused: Option<Pause>,
+    /// Why it went back, if it did.
+    pub why_back: Option<String>,
+    /// The steps.
+    pub steps: Vec<Step>,
+    /// The step that it belongs to, from 0.
+    pub step: Option<usize>,
+    /// Green's share of new resolutions.
+    pub share: Shares,
+    /// Seconds until the present stage ends if all goes well.
+    pub seconds_left: Option<f64>,
+    /// Seconds since the present stage began.
+    pub seconds_in_stage: f64,
+    /// Each gate.
+    pub gates: Vec<GateStatus>,
+    /// Requests a second on both sides.
+    pub traffic: Option<Traffic>,
+    /// What happened last, newest at the end.
+    pub events: Vec<Happened>,
+    /// Who is at work.
+    pub owner: String,
+    /// When this was so.
+    pub at: DateTime<Utc>,
+    /// Whether a process watches it.
+    pub watched: bool,
+    /// How to go back.
+    pub rollback_command: String,
+    /// How to go back without kongferry, where the provider refuses us.
+    pub manual_command: Option<String>,
+}
+
+/// Green's share, three ways.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Shares {
+    /// What the provider holds.
+    pub weight: Share,
+    /// What name servers answered, in per cent.
+    pub by_queries: Option<f64>,
+    /// What the counters say, in per cent.
+    pub by_counters: Option<f64>,
+}
+
+/// One gate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GateStatus {
+    /// Its name.
+    pub name: String,
+    /// The last check.
+    pub last: Option<Measurement>,
+    /// Checks that passed since the share was last changed.
+    pub passes: u32,
+    /// Seconds to the next check.
+    pub seconds_to_next: Option<f64>,
+}
+
+impl GateStatus {
+    /// The verdict of the last check.
+    pub fn verdict(&self) -> Option<Verdict> {
+        self.last.as_ref().map(|last| last.verdict)
+    }
+}
+
+/// Something that happened, and when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Happened {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// What.
+    #[serde(flatten)]
+    pub said: Said,
+}
+
+/// Seconds with a fraction, as JSON has them.
+pub fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 10.0).round() / 10.0
+}
+
+/// Numbers for Prometheus, in its text format.
+pub fn exposition(snapshot: &Snapshot) -> String {
+    let mut text = String::new();
+    let mut metric = |name: &str, help: &str, samples: &[(String, f64)]| {
+        text.push_str(&format!(
+            "# HELP kongferry_cutover_{name} {help}\n# TYPE kongferry_cutover_{name} gauge\n"
+        ));
+        for (labels, value) in samples {
+            text.push_str(&format!("kongferry_cutover_{name}{labels} {value}\n"));
+        }
+    };
+    let plain = |value: f64| vec![(String::new(), value)];
+    let flag = |on: bool| if on { 1.0 } else { 0.0 };
+    metric(
+        "share_ratio",
+        "Green's share of new resolutions at the provider.",
+        &plain(snapshot.share.weight.fraction()),
+    );
+    let measured = [("queries", snapshot.share.by_queries), ("counters", snapshot.share.by_counters)];
+    let measured: Vec<(String, f64)> = measured
+        .into_iter()
+        .filter_map(|(by, percent)| Some((format!("{{by=\"{by}\"}}"), percent? / 100.0)))
+        .collect();
+    metric("measured_share_ratio", "Green's share as it was measured.", &measured);
+    metric("state", "1 for the state it is in.", &[(format!("{{state=\"{}\"}}", snapshot.state), 1.0)]);
+    metric("paused", "Whether it is paused.", &plain(flag(snapshot.paused.is_some())));
+    let step = snapshot.step.map_or(0, |step| step + 1);
+    metric(
+        "step",
+        "The step it is in, from 1; 0 outside of steps.",
+        &plain(u32::try_from(step).unwrap_or(0).into()),
+    );
+    metric(
+        "steps",
+        "How many steps there are.",
+        &plain(u32::try_from(snapshot.steps.len()).unwrap_or(0).into()),
+    );
+    let left = snapshot.seconds_left.map(plain).unwrap_or_default();
+    metric("stage_seconds_left", "Seconds until the present stage ends if all goes well.", &left);
+    let gates: Vec<(String, f64)> = snapshot
+        .gates
+        .iter()
+        .filter_map(|gate| {
+            let value = match gate.verdict()? {
+                Verdict::Pass => 1.0,
+                Verdict::Inconclusive => 0.0,
+                Verdict::Fail => -1.0,
+            };
+            Some((format!("{{gate=\"{}\"}}", escaped(&gate.name)), value))
+        })
+        .collect();
+    metric("gate", "1 for a pass, 0 for inconclusive, -1 for a failure.", &gates);
+    text
+}
+
+fn escaped(label: &str) -> String {
+    label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}

@@ -1,0 +1,120 @@
+//! Moving new resolutions between blue and green: one trait, one file per DNS provider.
+//!
+//! A provider knows how to read the records of a [`Target`], to plan a [`Change`] without sending anything, to send it
+//! as one atomic write, and to say when it has arrived. It knows nothing of steps, bake times and gates; those are
+//! [`cutover`](crate)'s. Whether name servers really answer what was written is asked of them directly, by [`query`],
+//! which is the same for all providers.
+//!
+//! The order of calls: [`read`](DnsProvider::read) → [`plan`](DnsProvider::plan) → journal the [`Change`] →
+//! [`apply`](DnsProvider::apply) → [`confirm`](DnsProvider::confirm) until [`Progress::InSync`] → query. When `apply`
+//! fails with [`may_have_landed`](DnsError::may_have_landed), or the process died in between: `read`, and ask
+//! [`Change::landed`].
+
+mod caps;
+mod change;
+mod config;
+pub mod exec;
+mod failure;
+pub mod http;
+mod marker;
+mod name;
+pub mod powerdns;
+pub mod query;
+pub mod rfc2136;
+pub mod route53;
+mod secret;
+mod share;
+mod shell;
+mod state;
+mod target;
+mod wire;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+pub use caps::{Caps, Confirmation, Exclusion, Weights};
+pub use change::{Change, Landed, Request};
+pub use config::{ProviderConfig, connect};
+pub use failure::{DnsError, DnsErrorKind, DnsResult};
+pub use marker::{Marker, OriginalTtl};
+pub use name::DomainName;
+pub use secret::SecretSource;
+pub use share::Share;
+pub use state::{Desired, Form, Guard, Neighbour, Observed, ObservedRecord, RecordState, Ttl, Version};
+pub use target::{Alias, Arm, Record, RecordKey, RecordType, Target, Value};
+
+/// What is needed to follow a write that was accepted. Can be journaled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ticket {
+    /// The provider's id of the change, where it has one.
+    pub change_id: Option<String>,
+}
+
+/// How far an accepted write has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Progress {
+    /// Not all of the provider's name servers have it.
+    Pending,
+    /// The provider says that they have.
+    InSync,
+}
+
+/// Something that a provider noticed while it was asked whether a cutover could run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// One sentence without a full stop at its end.
+    pub message: String,
+    /// What to do about it; empty when there is nothing to do.
+    pub remedy: String,
+}
+
+/// How bad a [`Finding`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Good to know: something was checked and is as it should be.
+    Ok,
+    /// The cutover can run, but the operator should know.
+    Warning,
+    /// The cutover would fail.
+    Blocker,
+}
+
+/// A place where records can be changed.
+///
+/// Implementations hold their credentials in secrecy types; no error, request or command that they return shows one.
+/// Dropping the future of [`apply`](Self::apply) leaves it open whether the write was carried out.
+#[async_trait]
+pub trait DnsProvider: Send + Sync + std::fmt::Debug {
+    /// The name in `cutover.toml`: `powerdns`, `rfc2136`, `route53`, `exec`.
+    fn name(&self) -> &'static str;
+
+    /// What it can do as it is configured.
+    fn caps(&self) -> &Caps;
+
+    /// What stands in the way of a cutover of this target, as far as the provider can tell without a write.
+    async fn preflight(&self, target: &Target) -> DnsResult<Vec<Finding>>;
+
+    /// Reads all records of the target and the marker. Sees its own earlier writes.
+    async fn read(&self, target: &Target) -> DnsResult<Observed>;
+
+    /// Works out the one write that leads from `before` to `desired`. Sends nothing and asks nothing.
+    ///
+    /// Refuses with `Unsupported` what this provider cannot do, with `Conflict` what is not ours to overwrite.
+    fn plan(&self, target: &Target, before: &Observed, desired: &Desired) -> DnsResult<Change>;
+
+    /// Sends the change: all records and the marker, all or nothing. Sending it twice does no harm.
+    ///
+    /// With [`Guard::Unchanged`] a write by somebody else since `change.before` is a `Conflict`, and so is an
+    /// accepted write after which something else is read.
+    async fn apply(&self, change: &Change) -> DnsResult<Ticket>;
+
+    /// Whether the write has arrived at all of the provider's name servers. Providers that confirm at once say so.
+    async fn confirm(&self, ticket: &Ticket) -> DnsResult<Progress>;
+
+    /// How a person does the same without kongferry: commands for a shell, credentials as variables.
+    fn manual_command(&self, change: &Change) -> String;
+}

@@ -1,0 +1,320 @@
+//! PowerDNS Authoritative: LUA records with weights, written through its HTTP API.
+//!
+//! One PATCH is one transaction, so an ordinary record becomes a split one, marker included, at once. There is no
+//! compare-and-swap: what stands there is read before and after the write. The API checks no Lua, hence [`lua`].
+
+#![expect(clippy::indexing_slicing, reason = "only JSON is indexed, which answers null for what it lacks")]
+
+mod lua;
+mod rrset;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reqwest::{Method, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+use super::change::{self, Wanted};
+use super::{
+    Caps, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName,
+    Exclusion, Finding, Guard, Landed, Observed, Progress, Request, SecretSource, Severity, Target, Ticket,
+    Weights, http,
+};
+use crate::error::Result;
+pub use lua::Policy;
+use rrset::RrSet;
+
+const NAME: &str = "powerdns";
+
+/// The section of `cutover.toml` for `kind = "powerdns"`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PowerDnsConfig {
+    /// Where the API listens: `http://127.0.0.1:8081`.
+    pub url: String,
+    /// The server's id in the API.
+    #[serde(default = "localhost")]
+    pub server: String,
+    /// The key for `X-API-Key`.
+    pub api_key: SecretSource,
+    /// Certificate authorities of an `https` address, if not the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// How an answer is chosen.
+    #[serde(default)]
+    pub policy: Policy,
+    /// How long other servers on the same database may answer from their query cache, in seconds: their
+    /// `query-cache-ttl`, 20 unless set otherwise. 0 where there is one server.
+    #[serde(default)]
+    pub replica_cache_seconds: u32,
+    /// Says that the zone's metadata has `ENABLE-LUA-RECORDS`, which the API does not show. Not needed where
+    /// `enable-lua-records` is on for the whole server.
+    #[serde(default)]
+    pub lua_records_enabled: bool,
+}
+
+fn localhost() -> String {
+    "localhost".to_owned()
+}
+
+/// A PowerDNS server.
+#[derive(Debug)]
+pub struct PowerDns {
+    config: PowerDnsConfig,
+    key: SecretString,
+    caps: Caps,
+    client: reqwest::Client,
+}
+
+impl PowerDns {
+    /// Reads the key; connects to nothing.
+    pub fn new(config: PowerDnsConfig) -> Result<Self> {
+        http::check_base("url", &config.url)?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+        if config.server.is_empty() || !config.server.chars().all(plain) {
+            return Err(crate::error::Error::usage("the provider's server must be an id such as localhost"));
+        }
+        let key = config.api_key.read("PowerDNS's API key")?;
+        let client = http::client(config.ca_file.as_deref(), http::TIMEOUT)?;
+        let caps = Caps {
+            weights: Weights::Whole { max_sum: 10_000 },
+            exclusion: Exclusion::ReadBack,
+            confirmation: Confirmation::Immediate,
+            min_ttl: 0,
+            sticky: config.policy == Policy::Hashed,
+            settle: Duration::from_secs(config.replica_cache_seconds.into()),
+        };
+        Ok(PowerDns { config, key, caps, client })
+    }
+
+    fn url(&self, path: &str) -> String {
+        http::join(&self.config.url, &format!("/api/v1/servers/{}{path}", self.config.server))
+    }
+
+    fn zone_url(&self, zone: &DomainName) -> String {
+        // A name in a path needs no escaping, save PowerDNS's own `=2F` for what cannot be in a name here.
+        self.url(&format!("/zones/{}", zone.as_str()))
+    }
+
+    async fn get(&self, url: &str) -> DnsResult<Json> {
+        let answer = self.send(Method::GET, url, None).await?;
+        serde_json::from_str(&answer).map_err(|e| {
+            let message =
+                format!("its answer is not JSON ({e}); is {} really PowerDNS's API?", self.config.url);
+            self.error(DnsErrorKind::Transient { may_have_landed: false }, message)
+        })
+    }
+
+    async fn send(&self, method: Method, url: &str, body: Option<String>) -> DnsResult<String> {
+        let writes = method != Method::GET;
+        let mut request = self.client.request(method, url).header("X-API-Key", self.key.expose_secret());
+        if let Some(body) = body {
+            request = request.header("Content-Type", "application/json").body(body);
+        }
+        let response = request.send().await.map_err(|e| http::no_answer(NAME, writes, e))?;
+        let status = response.status();
+        let retry_after = http::retry_after(response.headers());
+        let text = response.text().await.map_err(|e| http::no_answer(NAME, writes, e))?;
+        if status.is_success() { Ok(text) } else { Err(refusal(status, retry_after, writes, &text)) }
+    }
+
+    fn error(&self, kind: DnsErrorKind, message: impl Into<String>) -> DnsError {
+        DnsError::new(NAME, kind, message)
+    }
+
+    /// Whether LUA records are switched on for the whole server; `None` when the API does not say.
+    async fn lua_is_enabled(&self) -> DnsResult<Option<bool>> {
+        let settings = self.get(&self.url("/config")).await?;
+        let settings = settings.as_array().map(Vec::as_slice).unwrap_or_default();
+        let setting = settings.iter().find(|setting| text_of(setting, "name") == Some("enable-lua-records"));
+        let value = setting.and_then(|setting| text_of(setting, "value"));
+        Ok(value.map(|value| !matches!(value, "" | "0" | "no" | "off" | "false")))
+    }
+
+    /// The body of the only request that changes anything.
+    fn body(&self, wanted: &[Wanted<'_>], desired: &Desired) -> DnsResult<String> {
+        let patch = rrset::patch(NAME, self.config.policy, wanted, desired.marker.as_ref())?;
+        Ok(format!("{patch:#}"))
+    }
+
+    async fn check_before(&self, change: &Change) -> DnsResult<Landed> {
+        let now = self.read(&change.target).await?;
+        match change.landed(&now) {
+            Landed::No if now.version != change.before.version => Err(changed(&now)),
+            Landed::Neither => Err(changed(&now)),
+            landed => Ok(landed),
+        }
+    }
+}
+
+fn text_of<'a>(json: &'a Json, key: &str) -> Option<&'a str> {
+    json.get(key).and_then(Json::as_str)
+}
+
+fn changed(now: &Observed) -> DnsError {
+    let by = now.marker.as_ref().map(|marker| format!(" by {} at {}", marker.owner, marker.written_at));
+    let message = format!("the records were changed{} since they were read", by.unwrap_or_default());
+    DnsError::new(NAME, DnsErrorKind::Conflict, message)
+}
+
+fn refusal(status: StatusCode, retry_after: Option<Duration>, writes: bool, text: &str) -> DnsError {
+    let json: Json = serde_json::from_str(text).unwrap_or_default();
+    let said = text_of(&json, "error").unwrap_or(text);
+    let (kind, message) = match status.as_u16() {
+        401 | 403 => (DnsErrorKind::Auth, "it refuses the API key".to_owned()),
+        404 => (DnsErrorKind::NotFound, "it knows no such zone or server".to_owned()),
+        422 if said.contains("Could not find domain") => {
+            (DnsErrorKind::NotFound, "it knows no such zone".to_owned())
+        }
+        429 => (DnsErrorKind::Throttled { retry_after }, "it is asked too often".to_owned()),
+        code if code >= 500 => {
+            (DnsErrorKind::Transient { may_have_landed: writes }, format!("it failed with HTTP {code}"))
+        }
+        code => (DnsErrorKind::Invalid, format!("it refuses the request with HTTP {code}")),
+    };
+    DnsError::new(NAME, kind, message).answered(said)
+}
+
+#[async_trait]
+impl DnsProvider for PowerDns {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn caps(&self) -> &Caps {
+        &self.caps
+    }
+
+    async fn preflight(&self, target: &Target) -> DnsResult<Vec<Finding>> {
+        let zone = self.get(&format!("{}?rrsets=false", self.zone_url(target.zone()))).await?;
+        let kind = text_of(&zone, "kind").unwrap_or("unknown");
+        let mut findings = vec![Finding {
+            severity: Severity::Ok,
+            message: format!("PowerDNS has the zone {} ({kind})", target.zone()),
+            remedy: String::new(),
+        }];
+        let mut blocked = |message: String, remedy: &str| {
+            findings.push(Finding { severity: Severity::Blocker, message, remedy: remedy.to_owned() });
+        };
+        if matches!(kind, "Slave" | "Secondary" | "Consumer") {
+            blocked(
+                format!("{} is a copy on this server ({kind})", target.zone()),
+                "name the primary server in cutover.toml",
+            );
+        }
+        if zone.get("presigned") == Some(&Json::Bool(true)) {
+            blocked(
+                format!("{} is presigned: LUA records are not answered there", target.zone()),
+                "let PowerDNS sign the zone itself",
+            );
+        }
+        if !self.config.lua_records_enabled && self.lua_is_enabled().await? == Some(false) {
+            // With them switched off, clients would get no answer at all from the first step on.
+            blocked(
+                "enable-lua-records is off on this server".to_owned(),
+                "switch it on; or, if the zone's metadata has ENABLE-LUA-RECORDS (the API does not show it), say \
+                 lua_records_enabled = true in cutover.toml",
+            );
+        }
+        Ok(findings)
+    }
+
+    async fn read(&self, target: &Target) -> DnsResult<Observed> {
+        let mut names: Vec<&DomainName> = target.records().iter().map(|record| &record.key.name).collect();
+        names.sort();
+        names.dedup();
+        let mut sets = Vec::new();
+        for name in names {
+            let url = format!("{}?rrset_name={}", self.zone_url(target.zone()), name.as_str());
+            let mut zone = self.get(&url).await?;
+            let listed = zone.get_mut("rrsets").map(Json::take).unwrap_or_default();
+            // Versions that do not know the parameter send the whole zone, with names that we could not parse.
+            let listed = listed.as_array().map(Vec::as_slice).unwrap_or_default();
+            let ours = listed
+                .iter()
+                .filter(|set| text_of(set, "name").is_some_and(|n| n.eq_ignore_ascii_case(name.as_str())));
+            for set in ours {
+                let set: RrSet = serde_json::from_value(set.clone()).map_err(|e| {
+                    self.error(
+                        DnsErrorKind::Transient { may_have_landed: false },
+                        format!("an RRset of {name} cannot be read ({e})"),
+                    )
+                })?;
+                sets.push(set);
+            }
+        }
+        Ok(rrset::observe(target, &sets))
+    }
+
+    fn plan(&self, target: &Target, before: &Observed, desired: &Desired) -> DnsResult<Change> {
+        refuse_aliases(target)?;
+        let wanted = change::wanted(NAME, &self.caps.weights, self.caps.min_ttl, target, before, desired)?;
+        let body = self.body(&wanted, desired)?;
+        let key = match &self.config.api_key {
+            SecretSource::Env(variable) => format!("(what {variable} holds)"),
+            SecretSource::File(path) => format!("(what {} holds)", path.display()),
+        };
+        let request = Request::Http {
+            method: "PATCH".to_owned(),
+            url: self.zone_url(target.zone()),
+            headers: vec![
+                ("X-API-Key".to_owned(), key),
+                ("Content-Type".to_owned(), "application/json".to_owned()),
+            ],
+            body,
+        };
+        Ok(change::planned(target, before, desired, &wanted, request))
+    }
+
+    async fn apply(&self, change: &Change) -> DnsResult<Ticket> {
+        let Request::Http { url, body, .. } = &change.request else {
+            return Err(self.error(DnsErrorKind::Unsupported, "this change was planned for another provider"));
+        };
+        let done = Ticket { change_id: None };
+        let guarded = change.desired.guard == Guard::Unchanged;
+        if guarded && self.check_before(change).await? == Landed::Yes {
+            return Ok(done);
+        }
+        self.send(Method::PATCH, url, Some(body.clone())).await?;
+        if guarded {
+            let after = self.read(&change.target).await.map_err(|mut error| {
+                error.kind = DnsErrorKind::Transient { may_have_landed: true };
+                error
+            })?;
+            if change.landed(&after) != Landed::Yes {
+                return Err(changed(&after));
+            }
+        }
+        Ok(done)
+    }
+
+    async fn confirm(&self, _ticket: &Ticket) -> DnsResult<Progress> {
+        Ok(Progress::InSync)
+    }
+
+    fn manual_command(&self, change: &Change) -> String {
+        let Request::Http { url, body, .. } = &change.request else { return String::new() };
+        let key = match &self.config.api_key {
+            SecretSource::Env(variable) => format!("\"${variable}\""),
+            SecretSource::File(path) => {
+                format!("\"$(cat {})\"", super::shell::quoted(&path.to_string_lossy()))
+            }
+        };
+        // printf is part of the shell, so the key is in no list of processes.
+        let ca = self.config.ca_file.as_ref();
+        let ca = ca.map(|file| format!(" --cacert {}", super::shell::quoted(&file.to_string_lossy())));
+        format!(
+            "curl -fsS{} -X PATCH -K <(printf 'header = \"X-API-Key: %s\"\\n' {key}) \\\n  \
+             -H 'Content-Type: application/json' {} --data-binary @- <<'JSON'\n{body}\nJSON",
+            ca.unwrap_or_default(),
+            super::shell::quoted(url),
+        )
+    }
+}
+
+fn refuse_aliases(target: &Target) -> DnsResult<()> {
+    change::refuse_aliases(NAME, target)
+}

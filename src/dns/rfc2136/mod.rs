@@ -1,0 +1,427 @@
+//! Any name server that takes signed DNS UPDATE messages: BIND, Knot, PowerDNS, Windows with TSIG.
+//!
+//! It has no weights, so it switches between 0 % and 100 %. One message is one transaction, and its conditions are a
+//! true compare-and-swap: the marker must stand there to the letter, and each record with the values that were read.
+
+mod update;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hickory_proto::op::{DnsRequest, DnsRequestOptions, Message, ResponseCode};
+use hickory_proto::rr::rdata::tsig::TsigAlgorithm;
+use hickory_proto::rr::{RData, RecordType as WireType, TSigner};
+use secrecy::ExposeSecret;
+use serde::{Deserialize, Serialize};
+
+use super::change::{self, Wanted};
+use super::wire::{self, Asker, NoAnswer};
+use super::{
+    Arm, Caps, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName,
+    Exclusion, Finding, Guard, Landed, Neighbour, Observed, ObservedRecord, Progress, Record, RecordState,
+    Request, SecretSource, Severity, Target, Ticket, Value, Weights,
+};
+use crate::error::{Error, Result};
+pub use update::{Data, Set, Step, Update};
+
+const NAME: &str = "rfc2136";
+
+/// The marker is read from the primary, so nobody needs to cache it.
+const MARKER_TTL: u32 = 10;
+
+/// How far the two clocks may be apart, as in `nsupdate`.
+const FUDGE: u16 = 300;
+
+/// The section of `cutover.toml` for `kind = "rfc2136"`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rfc2136Config {
+    /// The primary server that takes updates: `ns1.example.com`, `192.0.2.53:53`.
+    pub server: String,
+    /// The TSIG key that it knows us by.
+    pub tsig: TsigConfig,
+    /// How long an answer may take.
+    #[serde(default = "ten_seconds")]
+    pub timeout_seconds: u64,
+}
+
+fn ten_seconds() -> u64 {
+    10
+}
+
+/// A TSIG key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TsigConfig {
+    /// The key's name.
+    pub name: DomainName,
+    /// The algorithm.
+    #[serde(default)]
+    pub algorithm: Algorithm,
+    /// The key in base64, as in the server's configuration.
+    pub secret: SecretSource,
+}
+
+/// TSIG algorithms that are still in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Algorithm {
+    /// What `tsig-keygen` makes.
+    #[default]
+    HmacSha256,
+    /// Longer.
+    HmacSha384,
+    /// The longest.
+    HmacSha512,
+}
+
+impl Algorithm {
+    fn as_str(self) -> &'static str {
+        match self {
+            Algorithm::HmacSha256 => "hmac-sha256",
+            Algorithm::HmacSha384 => "hmac-sha384",
+            Algorithm::HmacSha512 => "hmac-sha512",
+        }
+    }
+
+    fn wire(self) -> TsigAlgorithm {
+        match self {
+            Algorithm::HmacSha256 => TsigAlgorithm::HmacSha256,
+            Algorithm::HmacSha384 => TsigAlgorithm::HmacSha384,
+            Algorithm::HmacSha512 => TsigAlgorithm::HmacSha512,
+        }
+    }
+}
+
+/// A primary server.
+pub struct Rfc2136 {
+    config: Rfc2136Config,
+    /// `host:port`.
+    server: String,
+    signer: TSigner,
+    caps: Caps,
+}
+
+impl std::fmt::Debug for Rfc2136 {
+    // The signer holds the key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rfc2136").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Rfc2136 {
+    /// Reads the key; connects to nothing.
+    pub fn new(config: Rfc2136Config) -> Result<Self> {
+        let server = with_port(&config.server)?;
+        let wrong_key =
+            || Error::usage(format!("the secret of the TSIG key {} is not base64", config.tsig.name));
+        let secret = config.tsig.secret.read("the secret of the TSIG key")?;
+        let text = secret.expose_secret().trim();
+        // The error would show the text.
+        let key = data_encoding::BASE64.decode(text.as_bytes()).map_err(|_| wrong_key())?;
+        let name = wire::wire_name(&config.tsig.name);
+        let signer = TSigner::new(key, config.tsig.algorithm.wire(), name, FUDGE)
+            .map_err(|e| Error::usage("the TSIG key cannot be used").source(e))?;
+        let caps = Caps {
+            weights: Weights::SwitchOnly,
+            exclusion: Exclusion::CompareAndSwap,
+            confirmation: Confirmation::Immediate,
+            min_ttl: 0,
+            sticky: false,
+            settle: Duration::ZERO,
+        };
+        Ok(Rfc2136 { config, server, signer, caps })
+    }
+
+    fn timeout(&self) -> Duration {
+        Duration::from_secs(self.config.timeout_seconds)
+    }
+
+    async fn address(&self) -> DnsResult<SocketAddr> {
+        let unknown = |why: String| {
+            let kind = DnsErrorKind::Transient { may_have_landed: false };
+            error(kind, format!("{} has no address here ({why})", self.server))
+        };
+        let mut found = tokio::net::lookup_host(&self.server).await.map_err(|e| unknown(e.to_string()))?;
+        found.next().ok_or_else(|| unknown("no answer".to_owned()))
+    }
+
+    async fn ask(&self, asker: &Asker, name: &DomainName, rtype: WireType) -> DnsResult<Message> {
+        let answer = asker.ask(name, rtype).await.map_err(|why| {
+            let kind = DnsErrorKind::Transient { may_have_landed: false };
+            error(kind, format!("{} does not answer ({})", self.server, why.text()))
+        })?;
+        match answer.metadata.response_code {
+            ResponseCode::NoError | ResponseCode::NXDomain => Ok(answer),
+            ResponseCode::Refused | ResponseCode::NotAuth => {
+                Err(error(DnsErrorKind::Auth, format!("{} refuses to answer about {name}", self.server)))
+            }
+            code => {
+                let kind = DnsErrorKind::Transient { may_have_landed: false };
+                Err(error(kind, format!("{} answers {code} to {name}", self.server)))
+            }
+        }
+    }
+
+    async fn observe_record(
+        &self,
+        asker: &Asker,
+        target: &Target,
+        record: &Record,
+    ) -> DnsResult<ObservedRecord> {
+        let key = &record.key;
+        let name = wire::wire_name(&key.name);
+        let mut state = RecordState::Absent;
+        let mut ttl = None;
+        let mut neighbours = Vec::new();
+        for rtype in [WireType::A, WireType::AAAA, WireType::CNAME, WireType::HTTPS] {
+            let answer = self.ask(asker, &key.name, rtype).await?;
+            let here: Vec<_> =
+                answer.answers.iter().filter(|one| one.record_type() == rtype && one.name == name).collect();
+            let Some(first) = here.first() else { continue };
+            let text = here.iter().map(|one| one.data.to_string()).collect::<Vec<_>>().join(", ");
+            if rtype == wire::wire_type(key.rtype) {
+                let values = here.iter().map(|one| wire::value(&one.data)).collect::<Option<Vec<_>>>();
+                state = plain_state(record, values.unwrap_or_default(), text);
+                ttl = Some(first.ttl);
+            } else if !is_in_target(target, &key.name, rtype) {
+                neighbours.push(Neighbour { rtype: rtype.to_string(), ttl: first.ttl, text });
+            }
+        }
+        Ok(ObservedRecord { key: key.clone(), state, ttl, neighbours, raw: serde_json::Value::Null })
+    }
+
+    async fn send(&self, update: &Update) -> DnsResult<()> {
+        let request = DnsRequest::new(update.message(), DnsRequestOptions::default());
+        let address = self.address().await?;
+        let answer = wire::over_tcp(address, self.timeout(), Some(self.signer.clone()), request).await;
+        let code = match answer {
+            Ok(message) => message.metadata.response_code,
+            Err(NoAnswer::BadSignature(_)) => {
+                let message =
+                    format!("{} does not accept the TSIG key {}", self.server, self.config.tsig.name);
+                return Err(error(DnsErrorKind::Auth, message)
+                    .answered("the name, the algorithm or the secret differs, or a clock is wrong"));
+            }
+            Err(NoAnswer::Unreachable(why)) => {
+                let kind = DnsErrorKind::Transient { may_have_landed: false };
+                return Err(error(kind, format!("{} cannot be reached ({why})", self.server)));
+            }
+            Err(NoAnswer::Silent(why)) => {
+                let kind = DnsErrorKind::Transient { may_have_landed: true };
+                return Err(error(kind, format!("{} did not answer the update ({why})", self.server)));
+            }
+        };
+        match code {
+            ResponseCode::NoError => Ok(()),
+            code => Err(refusal(code, &update.zone)),
+        }
+    }
+}
+
+fn error(kind: DnsErrorKind, message: impl Into<String>) -> DnsError {
+    DnsError::new(NAME, kind, message)
+}
+
+fn refusal(code: ResponseCode, zone: &DomainName) -> DnsError {
+    let (kind, message) = match code {
+        ResponseCode::NXRRSet | ResponseCode::YXRRSet | ResponseCode::YXDomain | ResponseCode::NXDomain => {
+            (DnsErrorKind::Conflict, "the records were changed since they were read".to_owned())
+        }
+        ResponseCode::Refused => {
+            (DnsErrorKind::Auth, format!("its policy does not let this key change {zone}"))
+        }
+        ResponseCode::NotAuth | ResponseCode::BADKEY | ResponseCode::BADSIG | ResponseCode::BADTIME => {
+            (DnsErrorKind::Auth, format!("it does not accept the key, or is not the primary of {zone}"))
+        }
+        ResponseCode::NotZone => (DnsErrorKind::NotFound, format!("a name does not lie in {zone}")),
+        ResponseCode::ServFail => (
+            DnsErrorKind::Transient { may_have_landed: true },
+            "it failed to carry out the update".to_owned(),
+        ),
+        _ => (DnsErrorKind::Invalid, "it refuses the update".to_owned()),
+    };
+    error(kind, message).answered(code.to_string())
+}
+
+fn with_port(server: &str) -> Result<String> {
+    if let Ok(address) = server.parse::<SocketAddr>() {
+        return Ok(address.to_string());
+    }
+    if let Ok(address) = server.parse::<std::net::IpAddr>() {
+        return Ok(SocketAddr::new(address, 53).to_string());
+    }
+    let (host, port) = server.rsplit_once(':').unwrap_or((server, "53"));
+    let wrong =
+        || Error::usage("the provider's server must be a name or an address, with :PORT if it is not 53");
+    let host: DomainName = host.parse().map_err(|_| wrong())?;
+    let port: u16 = port.parse().map_err(|_| wrong())?;
+    Ok(format!("{}:{port}", host.without_dot()))
+}
+
+fn plain_state(record: &Record, mut values: Vec<Value>, text: String) -> RecordState {
+    values.sort();
+    let arm = [Arm::Blue, Arm::Green].into_iter().find(|&arm| record.values(arm) == values);
+    arm.map_or(RecordState::Foreign(text), RecordState::Plain)
+}
+
+fn is_in_target(target: &Target, name: &DomainName, rtype: WireType) -> bool {
+    target
+        .records()
+        .iter()
+        .any(|record| record.key.name == *name && wire::wire_type(record.key.rtype) == rtype)
+}
+
+/// Conditions, then one replacement for each record, then the marker's.
+fn steps(
+    target: &Target,
+    before: &Observed,
+    desired: &Desired,
+    wanted: &[Wanted<'_>],
+) -> DnsResult<Vec<Step>> {
+    let marker = Set::Text(target.marker_name());
+    let values =
+        |record: &Record, arm| record.values(arm).iter().cloned().map(Data::Value).collect::<Vec<_>>();
+    let mut steps = Vec::new();
+    if desired.guard == Guard::Unchanged {
+        steps.push(match &before.marker_text {
+            Some(text) => Step::Require(marker.clone(), vec![Data::Text(text.clone())]),
+            None => Step::RequireAbsent(marker.clone()),
+        });
+        for one in wanted {
+            let set = Set::Record(one.record.key.clone());
+            steps.push(match one.before.state {
+                RecordState::Plain(arm) => Step::Require(set, values(one.record, arm)),
+                _ => Step::RequireAbsent(set),
+            });
+        }
+    }
+    for one in wanted {
+        let RecordState::Plain(arm) = one.state else {
+            return Err(error(DnsErrorKind::Unsupported, format!("{} cannot be split", one.record.key)));
+        };
+        let set = Set::Record(one.record.key.clone());
+        steps.push(Step::Delete(set.clone()));
+        steps.extend(values(one.record, arm).into_iter().map(|data| Step::Add(set.clone(), one.ttl, data)));
+    }
+    steps.push(Step::Delete(marker.clone()));
+    if let Some(new) = &desired.marker {
+        steps.push(Step::Add(marker, MARKER_TTL, Data::Text(new.to_text())));
+    }
+    Ok(steps)
+}
+
+#[async_trait]
+impl DnsProvider for Rfc2136 {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn caps(&self) -> &Caps {
+        &self.caps
+    }
+
+    async fn preflight(&self, target: &Target) -> DnsResult<Vec<Finding>> {
+        let asker = Asker::new(self.address().await?, None, self.timeout());
+        let answer = self.ask(&asker, target.zone(), WireType::SOA).await?;
+        let soa = answer.answers.iter().find_map(|record| match &record.data {
+            RData::SOA(soa) => Some(soa.serial),
+            _ => None,
+        });
+        let serves = soa.filter(|_| answer.metadata.authoritative);
+        let finding = match serves {
+            Some(serial) => Finding {
+                severity: Severity::Ok,
+                message: format!("{} serves {}, serial {serial}", self.server, target.zone()),
+                remedy: String::new(),
+            },
+            None => Finding {
+                severity: Severity::Blocker,
+                message: format!("{} does not serve {}", self.server, target.zone()),
+                remedy: "name the primary server and the zone in cutover.toml".to_owned(),
+            },
+        };
+        Ok(vec![finding])
+    }
+
+    async fn read(&self, target: &Target) -> DnsResult<Observed> {
+        let asker = Asker::new(self.address().await?, None, self.timeout());
+        let mut records = Vec::new();
+        for record in target.records() {
+            records.push(self.observe_record(&asker, target, record).await?);
+        }
+        let answer = self.ask(&asker, &target.marker_name(), WireType::TXT).await?;
+        let marker = answer.answers.iter().find_map(|record| match &record.data {
+            RData::TXT(txt) => Some(txt.txt_data.concat()),
+            _ => None,
+        });
+        let marker = marker.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        Ok(Observed::new(records, marker))
+    }
+
+    fn plan(&self, target: &Target, before: &Observed, desired: &Desired) -> DnsResult<Change> {
+        change::refuse_aliases(NAME, target)?;
+        let wanted = change::wanted(NAME, &self.caps.weights, self.caps.min_ttl, target, before, desired)?;
+        let steps = steps(target, before, desired, &wanted)?;
+        let update = Update { server: self.server.clone(), zone: target.zone().clone(), steps };
+        Ok(change::planned(target, before, desired, &wanted, Request::Update(update)))
+    }
+
+    async fn apply(&self, change: &Change) -> DnsResult<Ticket> {
+        let Request::Update(update) = &change.request else {
+            return Err(error(DnsErrorKind::Unsupported, "this change was planned for another provider"));
+        };
+        let done = Ticket { change_id: None };
+        match self.send(update).await {
+            Ok(()) => Ok(done),
+            // The conditions fail as well when this very change was carried out before.
+            Err(refused) if refused.kind == DnsErrorKind::Conflict => {
+                let now = self.read(&change.target).await?;
+                if change.landed(&now) == Landed::Yes { Ok(done) } else { Err(refused) }
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    async fn confirm(&self, _ticket: &Ticket) -> DnsResult<Progress> {
+        Ok(Progress::InSync)
+    }
+
+    fn manual_command(&self, change: &Change) -> String {
+        let Request::Update(update) = &change.request else { return String::new() };
+        let tsig = &self.config.tsig;
+        let secret = match &tsig.secret {
+            SecretSource::Env(variable) => format!("\"${variable}\""),
+            SecretSource::File(path) => {
+                format!("\"$(cat {})\"", super::shell::quoted(&path.to_string_lossy()))
+            }
+        };
+        // printf is part of the shell, so the secret is in no list of processes.
+        format!(
+            "nsupdate -k <(printf 'key \"{}\" {{ algorithm {}; secret \"%s\"; }};\\n' {secret}) <<'EOF'\n{update}\nEOF",
+            tsig.name.as_str(),
+            tsig.algorithm.as_str(),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_a_name_or_an_address_with_or_without_a_port() {
+        for (given, used) in [
+            ("ns1.example.com", "ns1.example.com:53"),
+            ("ns1.example.com:5353", "ns1.example.com:5353"),
+            ("192.0.2.53", "192.0.2.53:53"),
+            ("192.0.2.53:5353", "192.0.2.53:5353"),
+            ("2001:db8::53", "[2001:db8::53]:53"),
+            ("[2001:db8::53]:5353", "[2001:db8::53]:5353"),
+        ] {
+            assert_eq!(with_port(given).unwrap(), used);
+        }
+        assert!(with_port("ns1.example.com:x").is_err());
+    }
+}

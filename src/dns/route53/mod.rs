@@ -1,0 +1,395 @@
+//! Amazon Route 53: weighted record sets, written as one ChangeBatch.
+//!
+//! An ordinary record becomes two weighted ones, and back, in one batch that also replaces the marker. A batch of DELETE
+//! and CREATE is a compare-and-swap ([`batch`]); the rollback uses UPSERT and asks for nothing. A change is followed by
+//! GetChange until it is INSYNC. Throttling is HTTP 400 here.
+
+mod answer;
+mod batch;
+mod sets;
+mod sigv4;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::Utc;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+
+use super::change::{self, Wanted};
+use super::{
+    Caps, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName,
+    Exclusion, Finding, Guard, Landed, Observed, Progress, Request, SecretSource, Severity, Target, Ticket,
+    Weights, http,
+};
+use crate::error::{Error, Result};
+use batch::Batch;
+use sets::Set;
+use sigv4::{Credentials, Scope, Unsigned};
+
+const NAME: &str = "route53";
+const VERSION: &str = "/2013-04-01";
+
+/// Five requests a second are allowed to the whole account, so questions are rare.
+const POLL: Duration = Duration::from_secs(3);
+
+/// The section of `cutover.toml` for `kind = "route53"`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route53Config {
+    /// The id of the hosted zone, `Z2ABCDEFGHIJKL`.
+    pub hosted_zone_id: String,
+    /// Who we are.
+    #[serde(default = "default_key_id")]
+    pub access_key_id: SecretSource,
+    /// The secret that goes with it.
+    #[serde(default = "default_key")]
+    pub secret_access_key: SecretSource,
+    /// The token of temporary credentials. Without, `AWS_SESSION_TOKEN` if that is set and the others come from the
+    /// environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_token: Option<SecretSource>,
+    /// What requests are signed for; another one in other partitions of AWS.
+    #[serde(default = "default_region")]
+    pub region: String,
+    /// Where the API is; another one in other partitions of AWS and in tests.
+    #[serde(default = "default_endpoint")]
+    pub endpoint: String,
+}
+
+fn default_key_id() -> SecretSource {
+    SecretSource::Env("AWS_ACCESS_KEY_ID".to_owned())
+}
+
+fn default_key() -> SecretSource {
+    SecretSource::Env("AWS_SECRET_ACCESS_KEY".to_owned())
+}
+
+fn default_region() -> String {
+    "us-east-1".to_owned()
+}
+
+fn default_endpoint() -> String {
+    "https://route53.amazonaws.com".to_owned()
+}
+
+/// A hosted zone.
+#[derive(Debug)]
+pub struct Route53 {
+    config: Route53Config,
+    /// As the `Host` header has it.
+    host: String,
+    caps: Caps,
+    client: reqwest::Client,
+}
+
+impl Route53 {
+    /// Checks that the credentials are there; connects to nothing.
+    pub fn new(mut config: Route53Config) -> Result<Self> {
+        http::check_base("endpoint", &config.endpoint)?;
+        let bare = config.hosted_zone_id.trim_start_matches("/hostedzone/").to_owned();
+        if bare.is_empty() || bare.len() > 32 || !bare.chars().all(|c| c.is_ascii_alphanumeric()) {
+            return Err(Error::usage("hosted_zone_id must be an id such as Z2ABCDEFGHIJKL"));
+        }
+        config.hosted_zone_id = bare;
+        let url = url::Url::parse(&config.endpoint)
+            .map_err(|e| Error::usage("the endpoint is no URL").source(e))?;
+        let host = url.host_str().unwrap_or_default();
+        let host = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        let caps = Caps {
+            // Two weights in lowest terms whose sum is 256 are both 255 at most.
+            weights: Weights::Whole { max_sum: 256 },
+            exclusion: Exclusion::CompareAndSwap,
+            confirmation: Confirmation::Poll { interval: POLL },
+            min_ttl: 0,
+            sticky: false,
+            settle: Duration::ZERO,
+        };
+        let route53 = Route53 { config, host, caps, client: http::client(None, http::TIMEOUT)? };
+        route53.credentials()?;
+        Ok(route53)
+    }
+
+    /// Read again for each request: files with temporary credentials are renewed while a cutover runs for days.
+    fn credentials(&self) -> Result<Credentials> {
+        let config = &self.config;
+        let from_environment = matches!(config.access_key_id, SecretSource::Env(_));
+        let ambient = std::env::var("AWS_SESSION_TOKEN").ok().filter(|token| !token.is_empty());
+        let session_token = match &config.session_token {
+            Some(source) => Some(source.read("the AWS session token")?),
+            None => ambient.filter(|_| from_environment).map(SecretString::from),
+        };
+        Ok(Credentials {
+            access_key_id: config.access_key_id.read("the AWS access key id")?,
+            secret_access_key: config.secret_access_key.read("the AWS secret access key")?,
+            session_token,
+        })
+    }
+
+    fn zone_path(&self) -> String {
+        format!("{VERSION}/hostedzone/{}", self.config.hosted_zone_id)
+    }
+
+    async fn get<T: for<'de> Deserialize<'de>>(&self, path: &str, query: &[(&str, &str)]) -> DnsResult<T> {
+        let mut pairs: Vec<String> = query
+            .iter()
+            .map(|(key, value)| format!("{key}={}", utf8_percent_encode(value, UNRESERVED)))
+            .collect();
+        pairs.sort();
+        let text = self.send("GET", path, &pairs.join("&"), None).await?;
+        answer::parse(NAME, &text)
+    }
+
+    async fn send(
+        &self,
+        method: &'static str,
+        path: &str,
+        query: &str,
+        body: Option<&str>,
+    ) -> DnsResult<String> {
+        let writes = body.is_some();
+        let credentials = self.credentials().map_err(|e| {
+            let causes = e.causes().join(": ");
+            self.error(DnsErrorKind::Auth, e.message().to_owned()).answered(causes)
+        })?;
+        let unsigned =
+            Unsigned { method, host: &self.host, path, query, body: body.unwrap_or_default().as_bytes() };
+        let scope = Scope { region: &self.config.region, service: NAME, time: Utc::now() };
+        let mark = if query.is_empty() { "" } else { "?" };
+        let url = http::join(&self.config.endpoint, &format!("{path}{mark}{query}"));
+        let verb = if writes { reqwest::Method::POST } else { reqwest::Method::GET };
+        let mut request = self.client.request(verb, url);
+        for (name, value) in sigv4::headers(&unsigned, &scope, &credentials) {
+            request = request.header(name, value);
+        }
+        if let Some(body) = body {
+            request = request.header("content-type", "application/xml").body(body.to_owned());
+        }
+        let response = request.send().await.map_err(|e| http::no_answer(NAME, writes, e))?;
+        let status = response.status();
+        let retry_after = http::retry_after(response.headers());
+        let text = response.text().await.map_err(|e| http::no_answer(NAME, writes, e))?;
+        if status.is_success() {
+            return Ok(text);
+        }
+        // The answer to a wrong signature repeats what was signed, the session token too.
+        let token = credentials.session_token.as_ref().map(|token| token.expose_secret().to_owned());
+        let text = token.map_or(text.clone(), |token| text.replace(&token, "(session token)"));
+        Err(answer::refusal(NAME, status.as_u16(), retry_after, writes, &text))
+    }
+
+    fn error(&self, kind: DnsErrorKind, message: impl Into<String>) -> DnsError {
+        DnsError::new(NAME, kind, message)
+    }
+
+    /// All sets of one name. The list begins at the name and goes on to those behind it.
+    async fn sets_of(&self, name: &DomainName, rtype: Option<&str>) -> DnsResult<Vec<Set>> {
+        let path = format!("{}/rrset", self.zone_path());
+        let mut sets = Vec::new();
+        let (mut next_type, mut next_identifier) = (rtype.map(str::to_owned), None::<String>);
+        loop {
+            let mut query = vec![("name", name.as_str()), ("maxitems", "100")];
+            query.extend(next_type.as_deref().map(|value| ("type", value)));
+            query.extend(next_identifier.as_deref().map(|value| ("identifier", value)));
+            let list: answer::ListAnswer = self.get(&path, &query).await?;
+            for set in list.resource_record_sets.sets {
+                let ours =
+                    answer::name(&set.name).as_ref() == Some(name) && rtype.is_none_or(|t| t == set.rtype);
+                sets.extend(set.into_set().filter(|_| ours));
+            }
+            let same_name = list.next_record_name.as_deref().and_then(answer::name).as_ref() == Some(name);
+            if !list.is_truncated || !same_name {
+                return Ok(sets);
+            }
+            (next_type, next_identifier) = (list.next_record_type, list.next_record_identifier);
+        }
+    }
+
+    fn batch(&self, change: &Change) -> DnsResult<Batch> {
+        let wanted = self.wanted(&change.target, &change.before, &change.desired)?;
+        Batch::plan(NAME, &change.target, &change.before, &change.desired, &wanted)
+    }
+
+    fn wanted<'a>(
+        &self,
+        target: &'a Target,
+        before: &'a Observed,
+        desired: &Desired,
+    ) -> DnsResult<Vec<Wanted<'a>>> {
+        let caps = &self.caps;
+        let mut wanted = change::wanted(NAME, &caps.weights, caps.min_ttl, target, before, desired)?;
+        for one in &mut wanted {
+            one.ttl = sets::effective_ttl(one.record, &one.state, one.ttl);
+        }
+        Ok(wanted)
+    }
+
+    /// A batch was refused as a whole. Either somebody else wrote, or it is this very change a second time, or Route 53
+    /// has something against it.
+    async fn explain(&self, change: &Change, refused: DnsError) -> DnsResult<Ticket> {
+        let now = self.read(&change.target).await?;
+        if change.landed(&now) == Landed::Yes {
+            return Ok(Ticket { change_id: None });
+        }
+        if now.version == change.before.version {
+            return Err(refused);
+        }
+        let by = now.marker.as_ref().map(|marker| format!(" by {} at {}", marker.owner, marker.written_at));
+        let message = format!("the records were changed{} since they were read", by.unwrap_or_default());
+        Err(DnsError { kind: DnsErrorKind::Conflict, message, ..refused })
+    }
+
+    async fn protections(&self, target: &Target) -> DnsResult<Vec<Finding>> {
+        let path = format!("{}/rrsetprotection", self.zone_path());
+        let answer: answer::ProtectionsAnswer = match self.get(&path, &[]).await {
+            Ok(answer) => answer,
+            Err(error) if error.is_temporary() => return Err(error),
+            Err(error) => {
+                return Ok(vec![Finding {
+                    severity: Severity::Warning,
+                    message: format!("whether records are protected cannot be seen ({error})"),
+                    remedy: "allow route53:ListResourceRecordSetProtections".to_owned(),
+                }]);
+            }
+        };
+        let list = answer.resource_record_set_protections.list.into_iter();
+        let ours = list.filter(|protection| {
+            let name = answer::name(&protection.record_name);
+            let moved = target.records().iter().any(|record| {
+                Some(&record.key.name) == name.as_ref() && record.key.rtype.as_str() == protection.record_type
+            });
+            moved || (name.as_ref() == Some(&target.marker_name()) && protection.record_type == "TXT")
+        });
+        Ok(ours
+            .map(|protection| Finding {
+                severity: Severity::Blocker,
+                message: format!(
+                    "{} {} is protected against changes",
+                    protection.record_name, protection.record_type
+                ),
+                remedy: "remove the protection: aws route53 delete-resource-record-set-protections"
+                    .to_owned(),
+            })
+            .collect())
+    }
+}
+
+/// What SigV4 leaves as it is.
+const UNRESERVED: &percent_encoding::AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+#[async_trait]
+impl DnsProvider for Route53 {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn caps(&self) -> &Caps {
+        &self.caps
+    }
+
+    async fn preflight(&self, target: &Target) -> DnsResult<Vec<Finding>> {
+        let zone: answer::ZoneAnswer = self.get(&self.zone_path(), &[]).await?;
+        let zone = zone.hosted_zone;
+        let id = &self.config.hosted_zone_id;
+        let mut findings = Vec::new();
+        if answer::name(&zone.name).as_ref() == Some(target.zone()) {
+            findings.push(Finding {
+                severity: Severity::Ok,
+                message: format!("the hosted zone {id} is {}", target.zone()),
+                remedy: String::new(),
+            });
+        } else {
+            findings.push(Finding {
+                severity: Severity::Blocker,
+                message: format!("the hosted zone {id} is {}, not {}", zone.name, target.zone()),
+                remedy: "name the right zone or the right id in cutover.toml".to_owned(),
+            });
+        }
+        if zone.config.and_then(|config| config.private_zone) == Some(true) {
+            findings.push(Finding {
+                severity: Severity::Warning,
+                message: format!(
+                    "the hosted zone {id} is private: its name servers answer inside its VPCs only"
+                ),
+                remedy: "run the cutover inside one of them, with their resolver in [query] name_servers"
+                    .to_owned(),
+            });
+        }
+        findings.extend(self.protections(target).await?);
+        Ok(findings)
+    }
+
+    async fn read(&self, target: &Target) -> DnsResult<Observed> {
+        let mut names: Vec<&DomainName> = target.records().iter().map(|record| &record.key.name).collect();
+        names.sort();
+        names.dedup();
+        let mut found = self.sets_of(&target.marker_name(), Some("TXT")).await?;
+        for name in names {
+            found.extend(self.sets_of(name, None).await?);
+        }
+        Ok(sets::observe(target, &found))
+    }
+
+    fn plan(&self, target: &Target, before: &Observed, desired: &Desired) -> DnsResult<Change> {
+        let wanted = self.wanted(target, before, desired)?;
+        let body = Batch::plan(NAME, target, before, desired, &wanted)?.xml();
+        let request = Request::Http {
+            method: "POST".to_owned(),
+            url: http::join(&self.config.endpoint, &format!("{}/rrset/", self.zone_path())),
+            headers: vec![("Authorization".to_owned(), "(AWS4-HMAC-SHA256 signature)".to_owned())],
+            body,
+        };
+        let mut change = change::planned(target, before, desired, &wanted, request);
+        // The next step is planned from these sets, as they will be read.
+        for (after, one) in change.after.records.iter_mut().zip(&wanted) {
+            let written = sets::of_state(one.record, &one.state, one.ttl).unwrap_or_default();
+            after.raw = serde_json::to_value(written).unwrap_or_default();
+        }
+        Ok(change)
+    }
+
+    async fn apply(&self, change: &Change) -> DnsResult<Ticket> {
+        let Request::Http { body, .. } = &change.request else {
+            return Err(self.error(DnsErrorKind::Unsupported, "this change was planned for another provider"));
+        };
+        let path = format!("{}/rrset/", self.zone_path());
+        match self.send("POST", &path, "", Some(body)).await {
+            Ok(text) => {
+                // It was carried out; an answer that cannot be read does not change that.
+                let answer = answer::parse::<answer::ChangeAnswer>(NAME, &text).ok();
+                Ok(Ticket { change_id: answer.map(|answer| answer.change_info.id.replace("/change/", "")) })
+            }
+            Err(refused) if refused.kind == DnsErrorKind::Invalid => {
+                if change.desired.guard == Guard::Overwrite {
+                    return Err(refused);
+                }
+                self.explain(change, refused).await
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    async fn confirm(&self, ticket: &Ticket) -> DnsResult<Progress> {
+        // Without an id (the answer was lost) the name servers are the only ones to ask.
+        let Some(id) = &ticket.change_id else { return Ok(Progress::InSync) };
+        let id = utf8_percent_encode(id, UNRESERVED).to_string();
+        let answer: answer::ChangeAnswer = self.get(&format!("{VERSION}/change/{id}"), &[]).await?;
+        Ok(if answer.change_info.status == "INSYNC" { Progress::InSync } else { Progress::Pending })
+    }
+
+    fn manual_command(&self, change: &Change) -> String {
+        let Ok(batch) = self.batch(change) else { return String::new() };
+        let endpoint = if self.config.endpoint == default_endpoint() {
+            String::new()
+        } else {
+            format!(" --endpoint-url {}", super::shell::quoted(&self.config.endpoint))
+        };
+        format!(
+            "aws route53 change-resource-record-sets{endpoint} --hosted-zone-id {} --change-batch file:///dev/stdin <<'JSON'\n{:#}\nJSON",
+            self.config.hosted_zone_id,
+            batch.json()
+        )
+    }
+}

@@ -1,0 +1,160 @@
+//! The share of new resolutions that is sent to green.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::error::{Error, Result};
+
+/// Green's share in hundredths of a per cent, so that shares can be compared and weights be exact.
+///
+/// In files it is a number of per cent: `1`, `12.5`, `"0.5"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Share(u16);
+
+impl Share {
+    /// Everything goes to blue.
+    pub const BLUE: Share = Share(0);
+    /// Everything goes to green.
+    pub const GREEN: Share = Share(10_000);
+
+    /// A share of whole per cent; `None` above 100.
+    pub const fn percent(percent: u16) -> Option<Share> {
+        if percent <= 100 { Some(Share(percent * 100)) } else { None }
+    }
+
+    /// A share of hundredths of a per cent; `None` above 10,000.
+    pub const fn basis_points(points: u16) -> Option<Share> {
+        if points <= 10_000 { Some(Share(points)) } else { None }
+    }
+
+    /// Hundredths of a per cent.
+    pub const fn as_basis_points(self) -> u16 {
+        self.0
+    }
+
+    /// Between 0 and 1.
+    pub fn fraction(self) -> f64 {
+        f64::from(self.0) / 10_000.0
+    }
+
+    /// Whether nothing is split: all to blue or all to green.
+    pub const fn is_whole(self) -> bool {
+        self.0 == 0 || self.0 == 10_000
+    }
+
+    /// The smallest whole weights `(blue, green)` with this share: (99, 1) for 1 %.
+    pub fn weights(self) -> (u32, u32) {
+        let (green, blue) = (u32::from(self.0), 10_000 - u32::from(self.0));
+        let divisor = gcd(blue, green);
+        (blue / divisor, green / divisor)
+    }
+
+    /// The share of two weights, if it is a whole number of hundredths of a per cent; `None` for 0 and 0.
+    pub fn of_weights(blue: u64, green: u64) -> Option<Share> {
+        let sum = blue.checked_add(green)?;
+        let scaled = green.checked_mul(10_000)?;
+        if sum == 0 || scaled % sum != 0 {
+            return None;
+        }
+        u16::try_from(scaled / sum).ok().map(Share)
+    }
+}
+
+pub(super) fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+impl fmt::Display for Share {
+    /// `1 %`, `12.5 %`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} %", f64::from(self.0) / 100.0)
+    }
+}
+
+impl FromStr for Share {
+    type Err = Error;
+
+    /// Per cent, with or without the sign.
+    fn from_str(text: &str) -> Result<Self> {
+        let number = text.trim().trim_end_matches('%').trim_end().parse::<f64>();
+        number.ok().and_then(from_percent).ok_or_else(|| wrong(text))
+    }
+}
+
+fn from_percent(percent: f64) -> Option<Share> {
+    let points = percent * 100.0;
+    let rounded = points.round();
+    // 0.29 * 100 is not quite 29; a third decimal is more than that.
+    if !(0.0..=10_000.0).contains(&rounded) || (points - rounded).abs() > 1e-6 {
+        return None;
+    }
+    // In range, and whole.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    Some(Share(rounded as u16))
+}
+
+fn wrong(text: &str) -> Error {
+    Error::usage(format!(
+        "\"{}\" is not a share: 0 to 100 per cent, at most two decimals",
+        text.escape_debug()
+    ))
+}
+
+impl Serialize for Share {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(f64::from(self.0) / 100.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Share {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Given {
+            Number(f64),
+            Text(String),
+        }
+        let parsed = match Given::deserialize(deserializer)? {
+            Given::Number(number) => from_percent(number).ok_or_else(|| wrong(&number.to_string())),
+            Given::Text(text) => text.parse(),
+        };
+        parsed.map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_are_the_smallest_that_give_the_share() {
+        let weights = |points| Share::basis_points(points).unwrap().weights();
+        assert_eq!(weights(0), (1, 0));
+        assert_eq!(weights(100), (99, 1));
+        assert_eq!(weights(500), (19, 1));
+        assert_eq!(weights(1250), (7, 1));
+        assert_eq!(weights(10_000), (0, 1));
+    }
+
+    #[test]
+    fn a_share_comes_back_from_its_weights() {
+        for points in 0..=10_000 {
+            let share = Share::basis_points(points).unwrap();
+            let (blue, green) = share.weights();
+            assert_eq!(Share::of_weights(blue.into(), green.into()), Some(share));
+            assert_eq!(share.to_string().parse::<Share>().unwrap(), share);
+        }
+        assert_eq!(Share::of_weights(0, 0), None);
+        assert_eq!(Share::of_weights(2, 1), None);
+    }
+
+    #[test]
+    fn a_share_has_two_decimals_at_most() {
+        assert_eq!("0.29 %".parse::<Share>().unwrap().as_basis_points(), 29);
+        for wrong in ["", "101", "-1", "0.001", "NaN", "one"] {
+            assert!(wrong.parse::<Share>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The real binary over real servers: PowerDNS, BIND, Prometheus. Bakes of a second or two.
+
+mod gates;
+mod kills;
+mod people;
+mod site;
+mod way;

@@ -1,0 +1,140 @@
+//! People at the real program: a second operator, Ctrl-C, notifications, the numbers for the wall.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::site::{STEPS, Site, at_share, baking, ran};
+
+fn slow() -> String {
+    STEPS.replace("bake = \"1s\"", "bake = \"10m\"")
+}
+
+#[tokio::test]
+async fn the_second_operator_is_told_who_and_when_and_may_still_go_back() {
+    let site = Site::new(&slow()).await;
+    let running = site.spawn(&["start", "--yes"]);
+    site.until("1 %", baking(1)).await;
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    site.configure(elsewhere.path(), &slow());
+    let refused = ran(site.command_in(elsewhere.path(), &["start", "--yes"])).await.ends_with(4);
+    assert!(refused.stderr.contains("a cutover is under way: "), "{refused:#?}");
+    let refused = ran(site.command_in(elsewhere.path(), &["resume"])).await.ends_with(4);
+    assert!(refused.stderr.contains(" is at work on this cutover since "), "{refused:#?}");
+    let nobody = ran(site.command_in(elsewhere.path(), &["pause"])).await.ends_with(4);
+    assert!(nobody.stderr.contains("no process on this machine watches"), "{nobody:#?}");
+    ran(site.command_in(elsewhere.path(), &["rollback"])).await.ends_with(3);
+    let ended = running.end().await.ends_with(3);
+    assert!(ended.stdout.contains("Rolled back. rolled back by "), "{ended:#?}");
+}
+
+#[tokio::test]
+async fn ctrl_c_without_a_terminal_leaves_the_records_and_resume_goes_on() {
+    let site = Site::new(&STEPS.replacen("bake = \"1s\"", "bake = \"10m\"", 1)).await;
+    let running = site.spawn(&["start", "--yes"]);
+    site.until("1 %", baking(1)).await;
+    running.signal(Signal::SIGINT);
+    let left = running.end().await.ends_with(130);
+    assert!(left.stdout.contains("The records send 1 % to green, and nobody watches them."), "{left:#?}");
+    let status = site.status().await;
+    assert_eq!((status["watched"].as_bool(), at_share(1)(&status)), (Some(false), true));
+
+    let resumed = site.spawn(&["resume"]);
+    site.until("1 % again", |status| status["watched"] == true && baking(1)(status)).await;
+    site.run(&["promote"]).await.ends_with(0);
+    resumed.end().await.ends_with(0);
+}
+
+#[tokio::test]
+async fn after_a_rollback_retry_goes_through_and_unlock_frees() {
+    let site = Site::new(&slow()).await;
+    let running = site.spawn(&["start", "--yes"]);
+    site.until("1 %", baking(1)).await;
+    site.run(&["rollback"]).await.ends_with(0);
+    running.end().await.ends_with(3);
+    site.configure(site.home.path(), STEPS);
+    site.run(&["retry"]).await.ends_with(0);
+    let unlocked = site.run(&["unlock"]).await.ends_with(0);
+    assert!(unlocked.stdout.contains("It was held by "), "{unlocked:#?}");
+    assert_eq!(site.marker().await.expect("a marker").lease_until, None);
+}
+
+#[tokio::test]
+async fn a_record_that_is_not_blues_is_refused() {
+    let site = Site::new(STEPS).await;
+    let path = site.home.path().join("cutover.toml");
+    let text = std::fs::read_to_string(&path).expect("a file").replace("192.0.2.1\"", "192.0.2.9\"");
+    std::fs::write(&path, text).expect("written");
+    let refused = site.run(&["start", "--yes"]).await.ends_with(4);
+    assert!(
+        refused.stderr.contains("not what cutover.toml says") && refused.stderr.contains("192.0.2.1"),
+        "{refused:#?}"
+    );
+    assert_eq!(site.records().await, ["\"A\" 2 \"192.0.2.1\""]);
+}
+
+/// Takes what is posted, and answers 200.
+async fn receiver() -> (String, tokio::sync::mpsc::UnboundedReceiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/hook", listener.local_addr().expect("its address"));
+    let (sender, received) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let sender = sender.clone();
+            tokio::spawn(async move {
+                let mut text = Vec::new();
+                let mut part = [0_u8; 4096];
+                while let Ok(Ok(length @ 1..)) =
+                    tokio::time::timeout(Duration::from_millis(300), stream.read(&mut part)).await
+                {
+                    text.extend_from_slice(&part[..length]);
+                }
+                let _ = stream
+                    .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                    .await;
+                let text = String::from_utf8_lossy(&text).into_owned();
+                let _ = sender
+                    .send(text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default());
+            });
+        }
+    });
+    (url, received)
+}
+
+#[tokio::test]
+async fn chats_and_hooks_are_told() {
+    let (url, mut received) = receiver().await;
+    let notify = format!(
+        "{STEPS}\n[[notify]]\nformat = \"slack\"\nurl = \"{url}\"\n[hooks]\npre_step = {{ url = \"{url}\" }}\nevent = {{ run = [\"sh\", \"-c\", \"cat >> events; echo >> events\"] }}\n"
+    );
+    let site = Site::new(&notify).await;
+    site.run(&["start", "--yes"]).await.ends_with(0);
+    let mut all = Vec::new();
+    while let Ok(body) = received.try_recv() {
+        all.push(serde_json::from_str::<serde_json::Value>(&body).unwrap_or_default());
+    }
+    let texts: Vec<&str> = all.iter().filter_map(|body| body["text"].as_str()).collect();
+    assert!(
+        texts.iter().any(|text| text.contains("Step 2 of 3: 10 % to green (api.example.test/A)")),
+        "{texts:#?}"
+    );
+    assert_eq!(all.iter().filter(|body| body["hook"] == "pre_step").count(), 3, "{all:#?}");
+    let events = std::fs::read_to_string(site.home.path().join("events")).expect("events");
+    assert!(events.lines().any(|line| line.contains("\"event\":\"drained\"")), "{events}");
+}
+
+#[tokio::test]
+async fn the_wall_gets_its_numbers() {
+    let site = Site::new(&slow()).await;
+    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address");
+    let _running = site.spawn(&["start", "--yes", "--metrics-listen", &port.to_string()]);
+    site.until("1 %", baking(1)).await;
+    let mut stream = TcpStream::connect(port).await.expect("an exporter");
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("sent");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.expect("an answer");
+    assert!(text.contains("kongferry_cutover_share_ratio 0.01\n"), "{text}");
+    assert!(text.contains("kongferry_cutover_state{state=\"step\"} 1\n"), "{text}");
+}

@@ -1,0 +1,250 @@
+//! A PowerDNS with a record, a `cutover.toml` for it, and the program in that directory.
+
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use kongferry::dns::query::{self, NameServer, QueryConfig, Survey};
+use kongferry::dns::{Marker, Record, Share};
+use kongferry_harness::dns::PowerDns;
+use serde_json::{Value, json};
+
+/// The name that is moved.
+pub const NAME: &str = "api.example.test";
+
+/// A short cutover; tests put gates behind it, or other things before `[[step]]`.
+pub const STEPS: &str = r#"
+[[step]]
+share = 1
+bake = "1s"
+[[step]]
+share = 10
+bake = "1s"
+[[step]]
+share = 100
+bake = "1s"
+"#;
+
+/// What one run of the program came to.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    /// Its result as JSON.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
+    }
+
+    /// Checks the exit code.
+    #[track_caller]
+    pub fn ends_with(self, code: i32) -> Ran {
+        assert_eq!(self.code, code, "{self:#?}");
+        self
+    }
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Ran {
+        Ran {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// The servers and the directory of one test.
+pub struct Site {
+    pub dns: PowerDns,
+    pub home: tempfile::TempDir,
+}
+
+impl Site {
+    /// An A record of blue with a TTL of 2 s, and a file with these steps and gates.
+    pub async fn new(more: &str) -> Site {
+        let dns = PowerDns::start().await.expect("a PowerDNS");
+        let a = |name: &str, ttl: u32, address: &str| json!({ "name": format!("{name}."), "type": "A", "ttl": ttl, "records": [{ "content": address, "disabled": false }] });
+        let rrsets = json!([a(NAME, 2, "192.0.2.1"), a("ns1.example.test", 60, "127.0.0.1")]);
+        dns.create_zone("example.test.", rrsets).await.expect("a zone");
+        let site = Site { dns, home: tempfile::tempdir().expect("a directory") };
+        site.configure(site.home.path(), more);
+        site
+    }
+
+    /// Writes a `cutover.toml` into a directory.
+    pub fn configure(&self, directory: &Path, more: &str) {
+        let text = format!(
+            r#"zone = "example.test"
+ttl = 1
+resolver_floor = "0s"
+look_every = "500ms"
+drain = {{ time = "1s" }}
+query = {{ name_servers = ["{}"], count = 2000 }}
+provider = {{ kind = "powerdns", url = "{}", api_key = {{ file = "{}" }} }}
+
+[[record]]
+name = "{NAME}"
+type = "A"
+blue = ["192.0.2.1"]
+green = ["192.0.2.2"]
+{more}"#,
+            self.dns.dns(),
+            self.dns.url(),
+            self.dns.api_key_file().display()
+        );
+        std::fs::write(directory.join("cutover.toml"), text).expect("written");
+    }
+
+    /// `kongferry cutover …` in the test's directory.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        self.command_in(self.home.path(), arguments)
+    }
+
+    /// The same in another directory.
+    pub fn command_in(&self, directory: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("kongferry"));
+        for (name, _) in std::env::vars() {
+            if ["KONG", "PG", "XDG"].iter().any(|start| name.starts_with(start)) {
+                command.env_remove(name);
+            }
+        }
+        command.current_dir(directory).env("NO_COLOR", "1").arg("cutover").args(arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs it to its end.
+    pub async fn run(&self, arguments: &[&str]) -> Ran {
+        ran(self.command(arguments)).await
+    }
+
+    /// Starts it and leaves it running.
+    pub fn spawn(&self, arguments: &[&str]) -> Running {
+        Running(Some(self.command(arguments).spawn().expect("the program")))
+    }
+
+    /// `cutover status` as JSON.
+    pub async fn status(&self) -> Value {
+        self.run(&["status", "--format", "json"]).await.json()
+    }
+
+    /// Waits until the status is as wanted.
+    pub async fn until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + Duration::from_secs(180);
+        loop {
+            let status = self.run(&["status", "--format", "json"]).await;
+            let seen: Value = serde_json::from_str(&status.stdout).unwrap_or_default();
+            if wanted(&seen) {
+                return seen;
+            }
+            assert!(Instant::now() < deadline, "{what} never came: {status:#?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Asks the name server itself, past everything of ours but the wire.
+    pub async fn survey(&self, queries: u32) -> Survey {
+        let server = NameServer { name: "ns1".to_owned(), address: self.dns.dns() };
+        let record = Record::new(
+            NAME.parse().expect("a name"),
+            kongferry::dns::RecordType::A,
+            &["192.0.2.1".to_owned()],
+            &["192.0.2.2".to_owned()],
+        );
+        let config = QueryConfig { count: queries, ..QueryConfig::default() };
+        let surveys = query::survey(&[server], &record.expect("a record"), &config).await;
+        surveys.into_iter().next().expect("one server")
+    }
+
+    /// Green's share of so many answers.
+    pub async fn measured(&self, queries: u32) -> f64 {
+        self.survey(queries).await.fraction().expect("answers")
+    }
+
+    /// What stands at PowerDNS: the contents of all records of the name, with their type.
+    pub async fn records(&self) -> Vec<String> {
+        let zone = self.dns.call("GET", "/zones/example.test.", None).await.expect("a zone");
+        let sets = zone["rrsets"].as_array().cloned().unwrap_or_default();
+        let ours = sets.into_iter().filter(|set| set["name"] == format!("{NAME}."));
+        ours.map(|set| format!("{} {} {}", set["type"], set["ttl"], set["records"][0]["content"])).collect()
+    }
+
+    /// The marker that stands at PowerDNS.
+    pub async fn marker(&self) -> Option<Marker> {
+        let zone = self.dns.call("GET", "/zones/example.test.", None).await.expect("a zone");
+        let text = zone.to_string();
+        let begin = text.find("kongferry=1")?;
+        let end = text[begin..].find('"')? + begin;
+        Marker::parse(&text[begin..end])
+    }
+}
+
+/// Runs a command to its end.
+pub async fn ran(mut command: Command) -> Ran {
+    tokio::task::spawn_blocking(move || command.output())
+        .await
+        .expect("a thread")
+        .expect("the program")
+        .into()
+}
+
+/// A program that runs; it is killed on drop.
+pub struct Running(Option<Child>);
+
+impl Running {
+    /// Waits for its end.
+    pub async fn end(mut self) -> Ran {
+        let child = self.0.take().expect("running");
+        tokio::task::spawn_blocking(move || child.wait_with_output())
+            .await
+            .expect("a thread")
+            .expect("an end")
+            .into()
+    }
+
+    /// `kill -9`.
+    pub fn kill(mut self) {
+        if let Some(mut child) = self.0.take() {
+            child.kill().expect("killed");
+            child.wait().expect("gone");
+        }
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        let id = self.0.as_ref().map(Child::id).and_then(|id| i32::try_from(id).ok()).expect("running");
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), signal).expect("sent");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Whether a status is at this share.
+pub fn at_share(percent: u16) -> impl Fn(&Value) -> bool {
+    move |status| status["share"]["weight"] == Value::from(f64::from(percent))
+}
+
+/// Whether this share is being watched.
+pub fn baking(percent: u16) -> impl Fn(&Value) -> bool {
+    move |status| status["stage"] == "baking" && status["goal"] == "step" && at_share(percent)(status)
+}
+
+/// Whether a share that was measured by so many queries may be the one that was asked for.
+#[track_caller]
+pub fn assert_share(measured: f64, share: Share, queries: u32) {
+    let (p, n) = (share.fraction(), f64::from(queries));
+    let deviation = (p * (1.0 - p) / n).sqrt();
+    assert!((measured - p).abs() <= 4.5 * deviation, "{measured} of {queries} queries, asked for {share}");
+}

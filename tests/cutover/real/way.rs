@@ -1,0 +1,112 @@
+//! The way through, and back, on a real PowerDNS and a real BIND.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use kongferry::dns::Share;
+use kongferry_harness::dns::{Bind, Forwarder};
+use kongferry_harness::metrics::resolve;
+
+use super::site::{NAME, STEPS, Site, assert_share, baking, ran};
+
+#[tokio::test]
+async fn it_goes_through_drains_and_finishes_and_each_step_is_what_clients_get() {
+    let site = Site::new(&STEPS.replace("bake = \"1s\"", "bake = \"10m\"")).await;
+    let planned = site.run(&["plan"]).await.ends_with(0);
+    assert!(planned.stdout.contains("pickwrandom") && planned.stdout.contains("curl"), "{}", planned.stdout);
+    assert_eq!(site.records().await, ["\"A\" 2 \"192.0.2.1\""], "plan changes nothing");
+
+    let running = site.spawn(&["start", "--yes"]);
+    for percent in [1_u16, 10, 100] {
+        site.until(&format!("{percent} %"), baking(percent)).await;
+        let survey = site.survey(10_000).await;
+        assert!(survey.wrong.is_empty(), "{survey}");
+        assert_share(survey.fraction().expect("answers"), Share::percent(percent).unwrap(), 10_000);
+        site.run(&["promote"]).await.ends_with(0);
+    }
+    let ended = running.end().await.ends_with(0);
+    assert!(ended.stdout.contains("Drained."), "{ended:#?}");
+    let marker = site.marker().await.expect("a marker");
+    assert_eq!((marker.state.as_str(), marker.share), ("step", Share::GREEN));
+
+    let finished = site.run(&["finish"]).await.ends_with(0);
+    assert!(finished.stdout.contains("Blue can be taken down."), "{finished:#?}");
+    assert_eq!(site.records().await, ["\"A\" 2 \"192.0.2.2\""]);
+    assert_eq!(site.marker().await, None);
+    assert_eq!(site.status().await["state"], "finished");
+}
+
+#[tokio::test]
+async fn a_rollback_is_at_the_authoritative_server_within_a_second_and_behind_a_cache_within_the_ttl() {
+    let site =
+        Site::new(&STEPS.replace("bake = \"1s\"", "bake = \"10m\"").replace("share = 10\n", "share = 50\n"))
+            .await;
+    let cache = Forwarder::start(site.dns.dns(), 0).await.expect("a BIND that forwards");
+    let running = site.spawn(&["start", "--yes"]);
+    site.until("1 %", baking(1)).await;
+    site.run(&["promote"]).await.ends_with(0);
+    site.until("50 %", baking(50)).await;
+
+    let asked = Instant::now();
+    site.run(&["rollback", "--reason", "a drill"]).await.ends_with(0);
+    let told = Instant::now();
+    while site.measured(50).await > 0.0 {
+        assert!(told.elapsed() < Duration::from_secs(5), "green is still answered");
+    }
+    let ended = running.end().await.ends_with(3);
+    assert!(ended.stdout.contains("Rolled back.") && ended.stdout.contains("a drill"), "{ended:#?}");
+    // The TTL was 1 s: what the cache knows from before is gone.
+    assert!(asked.elapsed() > Duration::from_secs(1));
+    for _ in 0..20 {
+        assert_eq!(answer(cache.address()).await, "192.0.2.1");
+    }
+}
+
+/// What a client gets that asks there.
+async fn answer(server: SocketAddr) -> String {
+    resolve(server, NAME).await.map(|address| address.to_string()).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_server_without_weights_is_switched_by_signed_updates() {
+    let bind = Bind::primary("example.test.", "api 2 IN A 192.0.2.1\n").await.expect("a BIND");
+    let site = Site::new("").await;
+    let home = tempfile::tempdir().expect("a directory");
+    let write = |steps: &str| {
+        let text = format!(
+            r#"zone = "example.test"
+ttl = 1
+resolver_floor = "0s"
+look_every = "500ms"
+drain = {{ time = "1s" }}
+query = {{ name_servers = ["{address}"], count = 200 }}
+
+[provider]
+kind = "rfc2136"
+server = "{address}"
+tsig = {{ name = "{key}", secret = {{ file = "{secret}" }} }}
+
+[[record]]
+name = "{NAME}"
+type = "A"
+blue = ["192.0.2.1"]
+green = ["192.0.2.2"]
+{steps}"#,
+            address = bind.address(),
+            key = Bind::KEY_NAME,
+            secret = bind.secret_file().display()
+        );
+        std::fs::write(home.path().join("cutover.toml"), text).expect("written");
+    };
+    write(STEPS);
+    let refused = ran(site.command_in(home.path(), &["start", "--yes"])).await.ends_with(2);
+    assert!(refused.stderr.contains("cannot send 1 % of new resolutions to green"), "{refused:#?}");
+    write("[[step]]\nshare = 100\nbake = \"1s\"\n");
+    let ended = ran(site.command_in(home.path(), &["start", "--yes"])).await.ends_with(0);
+    assert!(ended.stdout.contains("Drained."), "{ended:#?}");
+    assert_eq!(answer(bind.address()).await, "192.0.2.2");
+    ran(site.command_in(home.path(), &["rollback"])).await.ends_with(3);
+    assert_eq!(answer(bind.address()).await, "192.0.2.1");
+    ran(site.command_in(home.path(), &["finish"])).await.ends_with(0);
+    ran(site.command_in(home.path(), &["status"])).await.ends_with(0);
+}

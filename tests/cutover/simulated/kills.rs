@@ -1,0 +1,168 @@
+//! kill -9, at every single place where the engine can be: another machine without the journal then goes on or goes
+//! back, and the record is always one that somebody asked for.
+
+use kongferry::cutover::engine::Ended;
+use kongferry::cutover::state::{Command, Phase};
+use kongferry::dns::Share;
+use proptest::prelude::*;
+
+use crate::memory::Fault;
+use crate::world::{World, failing, passing, path};
+
+/// One step after the other, both gates looked at seldom, so that every place is reached in few polls.
+const SHORT: &str = r#"
+zone = "example.test"
+ttl = 30
+look_every = "1m"
+settle_limit = "10m"
+drain = { time = "2m" }
+
+[provider]
+kind = "powerdns"
+url = "http://127.0.0.1:9"
+api_key = { env = "NOT_THERE" }
+
+[[record]]
+name = "api.example.test"
+type = "A"
+blue = ["192.0.2.1"]
+green = ["192.0.2.2"]
+
+[prometheus]
+url = "http://127.0.0.1:9"
+
+[[step]]
+share = 1
+bake = "2m"
+[[step]]
+share = 10
+bake = "2m"
+[[step]]
+share = 100
+bake = "2m"
+
+[[gate]]
+name = "probe"
+kind = "http"
+interval = "1m"
+url = "http://127.0.0.1:9/"
+"#;
+
+const ORDER: [&str; 4] = ["0 %", "1 %", "10 %", "100 %"];
+
+/// The way must be one step up at a time, a repetition of the present one, or back to blue.
+#[track_caller]
+fn only_what_was_asked_for(world: &World) {
+    let path = path(world);
+    for pair in path.windows(2) {
+        let place = |share: &String| ORDER.iter().position(|known| known == share);
+        let (from, to) = (place(&pair[0]), place(&pair[1]));
+        let fine = matches!((from, to), (Some(from), Some(to)) if to <= from + 1);
+        assert!(fine, "from {} to {} in {path:?}", pair[0], pair[1]);
+    }
+}
+
+/// How many polls a whole run takes.
+fn polls_of_a_run() -> u64 {
+    let (mut low, mut high) = (1, 1 << 20);
+    while low < high {
+        let middle = (low + high) / 2;
+        if World::with(SHORT).start().run_polls(middle).is_some() { high = middle } else { low = middle + 1 }
+    }
+    low
+}
+
+#[test]
+fn killed_anywhere_another_machine_goes_on_to_the_end() {
+    let polls = polls_of_a_run();
+    assert!((100..20_000).contains(&polls), "{polls}");
+    for killed_after in 1..polls {
+        let world = World::with(SHORT);
+        assert_eq!(world.start().run_polls(killed_after), None);
+        let other = world.another_machine();
+        let ended = match other.open(|scene| scene.resume(true, false)) {
+            Ok(running) => running.end(),
+            // Killed before the first write: nothing has begun.
+            Err(_) => {
+                assert_eq!(other.provider.held().marker_text, None, "after {killed_after} polls");
+                other.start().end()
+            }
+        };
+        assert_eq!(ended, Ended::In(Phase::Drained), "after {killed_after} polls");
+        assert_eq!(path(&world), ORDER, "after {killed_after} polls");
+    }
+}
+
+#[test]
+fn killed_anywhere_another_machine_goes_back() {
+    for killed_after in (1..polls_of_a_run()).step_by(3) {
+        let world = World::with(SHORT);
+        world.start().run_polls(killed_after);
+        let other = world.another_machine();
+        assert_eq!(other.rollback().end(), Ended::In(Phase::RolledBack), "after {killed_after} polls");
+        assert_eq!(world.provider.held().share(), Some(Share::BLUE), "after {killed_after} polls");
+        only_what_was_asked_for(&world);
+    }
+}
+
+fn fault() -> impl Strategy<Value = Option<Fault>> {
+    prop_oneof![
+        4 => Just(None),
+        1 => Just(Some(Fault::Throttled(3))),
+        1 => Just(Some(Fault::Server)),
+        1 => Just(Some(Fault::LostRequest)),
+        1 => Just(Some(Fault::LostAnswer)),
+        1 => (1_u64..40).prop_map(|seconds| Some(Fault::Slow(seconds))),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// Faults, kills, a gate that may fail, and people who say what they like: the share is always one that somebody
+    /// asked for, and a rollback always ends at blue.
+    #[test]
+    fn whatever_happens_no_share_stands_that_nobody_asked_for(
+        faults in proptest::collection::vec(fault(), 0..12),
+        kills in proptest::collection::vec(1_u64..1_500, 0..4),
+        fails_at in proptest::option::of(0_usize..4),
+        said in proptest::collection::vec((0_u64..1_500, 0_usize..5), 0..4),
+    ) {
+        let first = World::with(SHORT);
+        let bad = fails_at.and_then(|at| ["1", "10", "100"].get(at)).map(|share| share.parse::<Share>().unwrap());
+        first.gates(move |_, share, _| if Some(share) == bad { failing() } else { passing() });
+        first.provider.fail(faults);
+        let mut world = first.clone();
+        let mut running = world.start();
+        for polls in kills {
+            if running.run_polls(polls).is_some() {
+                break;
+            }
+            world = world.another_machine();
+            running = match world.open(|scene| scene.resume(true, false)) {
+                Ok(running) => running,
+                Err(_) if world.provider.held().marker_text.is_none() => world.start(),
+                Err(error) => panic!("{error}"),
+            };
+        }
+        // Whatever it came to, people speak to a last machine, and one of them goes back.
+        world = world.another_machine();
+        if let Ok(running) = world.open(|scene| scene.resume(true, false)) {
+            running.with(async |anna| {
+                for (seconds, command) in said {
+                    anna.sleep(seconds).await;
+                    let commands = [Command::Pause, Command::Resume, Command::Promote { full: false }, Command::Retry, Command::Undo];
+                    let Some(command) = commands.get(command).cloned() else { continue };
+                    if anna.try_say(command).await.is_none() {
+                        return;
+                    }
+                }
+                anna.try_say(Command::Rollback { reason: "enough".to_owned() }).await;
+            });
+        }
+        only_what_was_asked_for(&first);
+        let last = world.another_machine();
+        prop_assert_eq!(last.rollback().end(), Ended::In(Phase::RolledBack));
+        prop_assert_eq!(last.provider.held().share(), Some(Share::BLUE));
+    }
+}

@@ -1,0 +1,183 @@
+//! People: what they say, when there are two of them, and when they leave.
+
+use kongferry::cutover::engine::Ended;
+use kongferry::cutover::state::{Command, Phase, Stage};
+use kongferry::dns::{Arm, RecordState, Share};
+use kongferry::error::Kind;
+
+use crate::world::{World, path};
+
+#[test]
+fn a_pause_keeps_the_share_and_the_time_that_was_baked() {
+    let world = World::new();
+    world.start().with(async |mut anna| {
+        anna.until_stage(5, Stage::Baking).await;
+        anna.sleep(1_800).await;
+        anna.say(Command::Pause).await.unwrap();
+        anna.sleep(36_000).await;
+        let shown = anna.until(|_| true).await;
+        assert_eq!((shown.state.as_str(), shown.share.weight), ("paused", Share::percent(5).unwrap()));
+        anna.say(Command::Resume).await.unwrap();
+        let resumed = anna.now();
+        anna.until_stage(10, Stage::Applying).await;
+        let left = (anna.now() - resumed).as_secs();
+        assert!((1_790..1_810).contains(&left), "{left}");
+        anna.say(Command::Leave).await.unwrap();
+    });
+}
+
+#[test]
+fn undo_goes_one_step_back_and_stays_there() {
+    let world = World::new();
+    world.start().with(async |mut anna| {
+        anna.until_stage(10, Stage::Baking).await;
+        anna.say(Command::Undo).await.unwrap();
+        let shown = anna.until_state("paused").await;
+        assert_eq!(shown.share.weight, Share::percent(5).unwrap());
+        anna.say(Command::Resume).await.unwrap();
+        anna.until_stage(10, Stage::Baking).await;
+        anna.say(Command::Leave).await.unwrap();
+    });
+    assert_eq!(path(&world), ["0 %", "1 %", "5 %", "10 %", "5 %", "10 %"]);
+}
+
+#[test]
+fn undo_of_the_first_step_is_a_rollback() {
+    let world = World::new();
+    let ended = world.start().with(async |mut anna| {
+        anna.until_stage(1, Stage::Baking).await;
+        anna.say(Command::Undo).await.unwrap();
+    });
+    assert_eq!(ended, Ended::In(Phase::RolledBack));
+}
+
+#[test]
+fn a_rollback_is_taken_in_every_state() {
+    for state in ["ttl_lowering", "step", "draining"] {
+        for paused in [false, true] {
+            let world = World::new();
+            let ended = world.start().with(async |mut anna| {
+                anna.until_state(state).await;
+                if paused {
+                    anna.say(Command::Pause).await.unwrap();
+                }
+                anna.say(Command::Rollback { reason: "enough".to_owned() }).await.unwrap();
+            });
+            assert_eq!(ended, Ended::In(Phase::RolledBack), "{state} {paused}");
+            assert_eq!(world.provider.held().share(), Some(Share::BLUE), "{state} {paused}");
+        }
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_with_the_state() {
+    let world = World::new();
+    world.start().with(async |mut anna| {
+        anna.until_stage(1, Stage::Baking).await;
+        let refused = anna.say(Command::Resume).await.unwrap_err();
+        assert_eq!(refused, "nothing is paused: step 1 of 5 (1 %), baking");
+        assert!(anna.say(Command::Finish { force: true }).await.is_err());
+        anna.say(Command::Leave).await.unwrap();
+    });
+}
+
+#[test]
+fn leaving_leaves_the_records_as_they_are() {
+    let world = World::new();
+    let ended = world.start().with(async |mut anna| {
+        anna.until_stage(10, Stage::Baking).await;
+        anna.say(Command::Leave).await.unwrap();
+    });
+    assert_eq!(ended, Ended::Left);
+    assert_eq!(world.provider.held().share(), Share::percent(10));
+    let after = world.another_machine();
+    assert_eq!(after.resume().end(), Ended::In(Phase::Drained));
+    assert_eq!(path(&world), ["0 %", "1 %", "5 %", "10 %", "50 %", "100 %"]);
+}
+
+#[test]
+fn the_second_operator_is_told_who_and_when() {
+    let world = World::new();
+    world.start().with(async |mut anna| {
+        anna.until_stage(1, Stage::Baking).await;
+        anna.say(Command::Leave).await.unwrap();
+    });
+    let second = world.another_machine();
+    let refused = second.open(|scene| scene.start()).err().expect("refused");
+    assert_eq!(refused.kind(), Kind::Refused);
+    assert!(refused.message().starts_with("a cutover is under way: anna@elsewhere/1 began it at 2027-01-15"));
+    let refused = second.open(|scene| scene.resume(false, false)).err().expect("refused");
+    assert!(refused.message().starts_with("anna@elsewhere/1 is at work on this cutover since 2027-01-15"));
+    assert!(refused.remedy_text().is_some_and(|remedy| remedy.contains("unlock")));
+}
+
+#[test]
+fn who_was_taken_over_stops_and_who_sees_a_rollback_follows() {
+    // Both live in one world, and so at one time.
+    let world = World::new();
+    let ended = world.start().with(async |mut anna| {
+        anna.until_stage(5, Stage::Baking).await;
+        // A machine of the same minute takes over and dies at once.
+        let marker = kongferry::dns::Marker::parse(&world.provider.held().marker_text.unwrap()).unwrap();
+        let taken = kongferry::dns::Marker {
+            generation: marker.generation + 1,
+            owner: "boris@b/2".to_owned(),
+            ..marker
+        };
+        world.provider.set(|held| held.marker_text = Some(taken.to_text()));
+        anna.sleep(20).await;
+    });
+    assert!(matches!(&ended, Ended::TakenOver(by) if by.contains("boris@b/2 took over")), "{ended:?}");
+    let world = World::new();
+    let ended = world.start().with(async |mut anna| {
+        anna.until_stage(5, Stage::Baking).await;
+        let marker = kongferry::dns::Marker::parse(&world.provider.held().marker_text.unwrap()).unwrap();
+        let back = kongferry::dns::Marker {
+            generation: marker.generation + 1,
+            owner: "boris@b/2".to_owned(),
+            state: "rolled-back".to_owned(),
+            ..marker
+        };
+        world.provider.set(|held| {
+            held.marker_text = Some(back.to_text());
+            held.state = RecordState::Split { blue: 1, green: 0 };
+        });
+    });
+    assert_eq!(ended, Ended::In(Phase::RolledBack));
+    assert!(world.told().iter().any(|said| said.text == "Rolled back by boris@b/2"));
+}
+
+#[test]
+fn after_a_rollback_retry_begins_again_and_finish_makes_blue_ordinary() {
+    let world = World::new();
+    world.start().with(async |mut anna| {
+        anna.until_stage(5, Stage::Baking).await;
+        anna.say(Command::Rollback { reason: String::new() }).await.unwrap();
+    });
+    let again = world.another_machine();
+    let ended = again.open(|scene| scene.resume(true, true)).unwrap().end();
+    assert_eq!(ended, Ended::In(Phase::Drained));
+    assert_eq!(path(&world), ["0 %", "1 %", "5 %", "0 %", "1 %", "5 %", "10 %", "50 %", "100 %"]);
+
+    let back = again.another_machine();
+    assert_eq!(back.rollback().end(), Ended::In(Phase::RolledBack));
+    assert_eq!(back.open(|scene| scene.finish(true)).unwrap().end(), Ended::In(Phase::Finished));
+    let held = world.provider.held();
+    assert_eq!((held.state, held.ttl, held.marker_text), (RecordState::Plain(Arm::Blue), 3_600, None));
+}
+
+#[test]
+fn a_split_without_a_marker_is_adopted_or_rolled_back() {
+    let world = World::new();
+    world.provider.set(|held| {
+        held.state = RecordState::Split { blue: 9, green: 1 };
+        held.ttl = 30;
+    });
+    assert!(world.open(|scene| scene.start()).is_err());
+    assert!(world.open(|scene| scene.resume(false, false)).is_err());
+    assert_eq!(world.open(|scene| scene.adopt()).unwrap().end(), Ended::In(Phase::Drained));
+    let world = World::new();
+    world.provider.set(|held| held.state = RecordState::Split { blue: 1, green: 3 });
+    assert!(world.open(|scene| scene.adopt()).is_err(), "75 % is no step");
+    assert_eq!(world.rollback().end(), Ended::In(Phase::RolledBack));
+}

@@ -1,0 +1,151 @@
+//! The way through, when everything is as it should be.
+
+use std::time::Duration;
+
+use kongferry::cutover::call::Reply;
+use kongferry::cutover::engine::Ended;
+use kongferry::cutover::gates::Traffic;
+use kongferry::cutover::ports::{Drift, Hook};
+use kongferry::cutover::state::{Command, Phase, Stage};
+use kongferry::dns::{Arm, RecordState, Share};
+
+use crate::world::{CONFIG, World, lock, path};
+
+#[test]
+fn it_goes_through_all_steps_and_drains_and_finishes() {
+    let world = World::new();
+    assert_eq!(world.start().end(), Ended::In(Phase::Drained));
+    assert_eq!(path(&world), ["0 %", "1 %", "5 %", "10 %", "50 %", "100 %"]);
+    // The old TTL of an hour, five bakes of an hour, a day of drain.
+    let hours = world.clock_hours();
+    assert!((30.0..30.5).contains(&hours), "{hours}");
+    let held = world.provider.held();
+    assert_eq!(held.ttl, 30);
+    assert!(held.marker_text.is_some_and(|text| text.contains("ttl=api.example.test/A,3600")));
+
+    assert_eq!(world.open(|scene| scene.finish(false)).unwrap().end(), Ended::In(Phase::Finished));
+    let held = world.provider.held();
+    assert_eq!((held.state, held.ttl, held.marker_text), (RecordState::Plain(Arm::Green), 3_600, None));
+}
+
+#[test]
+fn nothing_goes_to_green_before_the_old_ttl_has_run_out() {
+    let world = World::new();
+    let ended = world.start().run_for(Duration::from_secs(3_590));
+    assert_eq!(ended, None);
+    assert_eq!(path(&world), ["0 %"]);
+    assert_eq!(world.provider.held().ttl, 30);
+}
+
+#[test]
+fn a_step_is_as_long_as_it_bakes_once_every_server_answers() {
+    let world = World::new();
+    let began = world.clock_hours();
+    world.start().with(async |mut anna| {
+        anna.until_stage(1, Stage::Baking).await;
+        let baking = anna.now();
+        anna.until_stage(5, Stage::Applying).await;
+        let hour = (anna.now() - baking).as_secs_f64();
+        assert!((3_600.0..3_602.0).contains(&hour), "{hour}");
+        anna.say(Command::Leave).await.unwrap();
+    });
+    assert!(began < world.clock_hours());
+}
+
+#[test]
+fn a_confirming_hook_is_asked_until_it_says_yes_and_a_no_before_a_step_pauses() {
+    let world = World::new();
+    let clock = world.clock.clone();
+    world.hooks(move |hook| {
+        use kongferry::cutover::clock::Clock;
+        let late = clock.now() > Duration::from_secs(3_700);
+        match hook {
+            Hook::ConfirmRollout if !late => Some(Reply::No("HTTP 403".to_owned())),
+            Hook::PreStep if clock.now() > Duration::from_secs(9_000) => {
+                Some(Reply::No("HTTP 500".to_owned()))
+            }
+            _ => Some(Reply::Yes(String::new())),
+        }
+    });
+    world.start().with(async |mut anna| {
+        let shown = anna.until_state("paused").await;
+        assert_eq!(shown.paused.as_ref().map(|pause| pause.code.as_str()), Some("hook"));
+        assert!(shown.paused.unwrap().reason.contains("pre_step says no: HTTP 500"));
+        assert_eq!(shown.share.weight, Share::percent(1).unwrap_or_default().max(shown.share.weight));
+        anna.say(Command::Leave).await.unwrap();
+    });
+    let asked =
+        lock(&world.scripts.hooks_called).iter().filter(|hook| **hook == Hook::ConfirmRollout).count();
+    assert!(asked > 3, "it was asked {asked} times");
+}
+
+#[test]
+fn drift_pauses_before_the_next_step() {
+    let world = World::new();
+    world.start().with(async |mut anna| {
+        anna.until_stage(5, Stage::Baking).await;
+        *lock(&world.scripts.drift) = Drift::Changed("2 consumers were added on blue".to_owned());
+        let shown = anna.until_state("paused").await;
+        assert_eq!(shown.share.weight, Share::percent(5).unwrap());
+        assert_eq!(shown.paused.map(|pause| pause.code).as_deref(), Some("drift"));
+        *lock(&world.scripts.drift) = Drift::None;
+        anna.say(Command::Resume).await.unwrap();
+        anna.until_stage(10, Stage::Baking).await;
+        anna.say(Command::Leave).await.unwrap();
+    });
+    assert_eq!(path(&world), ["0 %", "1 %", "5 %", "10 %"]);
+}
+
+#[test]
+fn approval_waits_for_a_person_while_the_gates_are_watched() {
+    let world = World::with(&format!("approval = true\n{CONFIG}"));
+    world.start().with(async |mut anna| {
+        anna.until_stage(1, Stage::Approval).await;
+        anna.sleep(86_400).await;
+        let shown = anna.until(|_| true).await;
+        assert_eq!(
+            (shown.share.weight, shown.phase.stage()),
+            (Share::percent(1).unwrap(), Some(Stage::Approval))
+        );
+        anna.say(Command::Promote { full: false }).await.unwrap();
+        anna.until_stage(5, Stage::Approval).await;
+        anna.say(Command::Promote { full: true }).await.unwrap();
+        anna.until_state("draining").await;
+        anna.say(Command::Leave).await.unwrap();
+    });
+    assert_eq!(path(&world), ["0 %", "1 %", "5 %", "100 %"]);
+}
+
+#[test]
+fn blue_must_be_still_for_the_whole_drain() {
+    let world = World::new();
+    world.traffic(|share, now| {
+        // One old client comes once more after 40 hours.
+        let stray = (144_000..144_060).contains(&now.as_secs());
+        let blue = if share == Share::GREEN && !stray { 0.0 } else { 3.0 };
+        Traffic { blue: Some(blue), green: Some(50.0) }
+    });
+    world.start().with(async |mut anna| {
+        anna.until_state("draining").await;
+        anna.until_state("drained").await;
+    });
+    // Without the stray it would be over after about 30 hours, before it comes.
+    assert!(world.clock_hours() < 31.0);
+    let world = World::new();
+    world.traffic(|_, now| Traffic {
+        blue: Some(if now.as_secs() < 144_000 { 0.1 } else { 0.0 }),
+        green: Some(50.0),
+    });
+    assert_eq!(world.start().end(), Ended::In(Phase::Drained));
+    let hours = world.clock_hours();
+    assert!((64.0..64.1).contains(&hours), "{hours}");
+}
+
+#[test]
+fn no_counter_is_no_stillness() {
+    let world = World::new();
+    world.traffic(|_, _| Traffic::default());
+    let ended = world.start().run_for(Duration::from_secs(6 * 86_400));
+    assert_eq!(ended, None);
+    assert_eq!(world.provider.held().share(), Some(Share::GREEN));
+}

@@ -1,0 +1,411 @@
+//! A whole world for the engine: a provider in memory, scripted gates, name servers that answer what stands there, and
+//! a clock that is wound on. Days pass in milliseconds.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use kongferry::cutover::call::Reply;
+use kongferry::cutover::clock::{Clock, SimulatedClock};
+use kongferry::cutover::config::CutoverConfig;
+use kongferry::cutover::engine::{Ended, Engine, Order};
+use kongferry::cutover::gates::{Measure, Measurement, Traffic};
+use kongferry::cutover::journal::{Entry, Journal};
+use kongferry::cutover::machine::Said;
+use kongferry::cutover::open::{Opening, Scene, Who};
+use kongferry::cutover::ports::{Answers, Drift, Hook, NameServers, Outside, Ports, Survey};
+use kongferry::cutover::state::Command;
+use kongferry::cutover::status::Snapshot;
+use kongferry::dns::{DnsProvider, Observed, Share};
+use kongferry::error::Result;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::memory::Memory;
+
+/// A week, which no cutover here takes.
+pub const LONG: Duration = Duration::from_secs(7 * 86_400);
+
+/// A gate's measurement at a share and a time.
+pub type Script = Arc<dyn Fn(usize, Share, Duration) -> Measurement + Send + Sync>;
+
+/// What tests may change while the engine runs.
+pub struct Scripts {
+    pub gates: Mutex<Script>,
+    pub answers: Mutex<Arc<dyn Fn(Share, Duration) -> Answers + Send + Sync>>,
+    pub traffic: Mutex<Arc<dyn Fn(Share, Duration) -> Traffic + Send + Sync>>,
+    pub drift: Mutex<Drift>,
+    pub hook: Mutex<Arc<dyn Fn(Hook) -> Option<Reply> + Send + Sync>>,
+    pub hooks_called: Mutex<Vec<Hook>>,
+    pub told: Mutex<Vec<Said>>,
+}
+
+/// The world of one process.
+#[derive(Clone)]
+pub struct World {
+    pub clock: SimulatedClock,
+    pub provider: Memory,
+    pub scripts: Arc<Scripts>,
+    pub config: Arc<CutoverConfig>,
+    pub entries: Arc<Mutex<Vec<Entry>>>,
+    owner: String,
+}
+
+/// Steps of 1, 5, 10, 50 and 100 %, an hour each, with two gates.
+pub const CONFIG: &str = r#"
+zone = "example.test"
+ttl = 30
+resolver_floor = "30s"
+look_every = "10s"
+settle_limit = "10m"
+
+[provider]
+kind = "powerdns"
+url = "http://127.0.0.1:9"
+api_key = { env = "NOT_THERE" }
+
+[[record]]
+name = "api.example.test"
+type = "A"
+blue = ["192.0.2.1"]
+green = ["192.0.2.2"]
+
+[prometheus]
+url = "http://127.0.0.1:9"
+
+[[step]]
+share = 1
+bake = "1h"
+[[step]]
+share = 5
+bake = "1h"
+[[step]]
+share = 10
+bake = "1h"
+[[step]]
+share = 50
+bake = "1h"
+[[step]]
+share = 100
+bake = "1h"
+
+[[gate]]
+name = "errors"
+kind = "prometheus"
+green = "errors"
+max = 0.01
+initial_delay = "1m"
+
+[[gate]]
+name = "probe"
+kind = "http"
+url = "http://127.0.0.1:9/"
+"#;
+
+pub fn passing() -> Measurement {
+    Measurement::judged(true, "0 %", "≤ 1 %")
+}
+
+pub fn failing() -> Measurement {
+    Measurement::judged(false, "7 %", "≤ 1 %")
+}
+
+impl World {
+    /// A record with a TTL of an hour, and everything as it should be.
+    pub fn new() -> World {
+        World::with(CONFIG)
+    }
+
+    pub fn with(config: &str) -> World {
+        let clock = SimulatedClock::default();
+        let provider = Memory::new(&clock, 3_600);
+        let scripts = Scripts {
+            gates: Mutex::new(Arc::new(|_, _, _| passing())),
+            answers: Mutex::new(Arc::new(|_, _| Answers::Right)),
+            traffic: Mutex::new(Arc::new(|share, _| Traffic {
+                blue: Some(100.0 * (1.0 - share.fraction())),
+                green: Some(100.0 * share.fraction()),
+            })),
+            drift: Mutex::new(Drift::None),
+            hook: Mutex::new(Arc::new(|_| None)),
+            hooks_called: Mutex::new(Vec::new()),
+            told: Mutex::new(Vec::new()),
+        };
+        World {
+            clock,
+            provider,
+            scripts: Arc::new(scripts),
+            config: Arc::new(
+                CutoverConfig::parse(config, Path::new("cutover.toml")).expect("a configuration"),
+            ),
+            entries: Arc::default(),
+            owner: "anna@elsewhere/1".to_owned(),
+        }
+    }
+
+    /// Another machine: the provider is the same, the journal is lost, time goes on.
+    pub fn another_machine(&self) -> World {
+        let clock = SimulatedClock::default();
+        World {
+            provider: self.provider.at(&clock),
+            clock,
+            entries: Arc::default(),
+            owner: "boris@elsewhere/2".to_owned(),
+            ..self.clone()
+        }
+    }
+
+    pub fn gates(&self, script: impl Fn(usize, Share, Duration) -> Measurement + Send + Sync + 'static) {
+        *lock(&self.scripts.gates) = Arc::new(script);
+    }
+
+    pub fn answers(&self, script: impl Fn(Share, Duration) -> Answers + Send + Sync + 'static) {
+        *lock(&self.scripts.answers) = Arc::new(script);
+    }
+
+    pub fn traffic(&self, script: impl Fn(Share, Duration) -> Traffic + Send + Sync + 'static) {
+        *lock(&self.scripts.traffic) = Arc::new(script);
+    }
+
+    pub fn hooks(&self, script: impl Fn(Hook) -> Option<Reply> + Send + Sync + 'static) {
+        *lock(&self.scripts.hook) = Arc::new(script);
+    }
+
+    pub fn told(&self) -> Vec<Said> {
+        lock(&self.scripts.told).clone()
+    }
+
+    /// Whether something with this code was told.
+    pub fn was_told(&self, code: &str) -> bool {
+        self.told().iter().any(|said| said.code == code)
+    }
+
+    /// What the provider holds, as a process that begins would read it.
+    pub fn seen(&self) -> Observed {
+        let provider = self.provider.clone();
+        let target = self.config.target.clone();
+        let read = async move { provider.read(&target).await.expect("readable") };
+        self.clock.run(read, LONG * 10).expect("read")
+    }
+
+    /// How many hours have passed.
+    pub fn clock_hours(&self) -> f64 {
+        self.clock.now().as_secs_f64() / 3_600.0
+    }
+
+    fn who(&self) -> Who {
+        Who {
+            owner: self.owner.clone(),
+            wall: self.clock.wall(),
+            rollback_command: "kongferry cutover rollback".to_owned(),
+        }
+    }
+
+    /// Opens a run as a command of the program does.
+    pub fn open(&self, how: impl FnOnce(&Scene<'_>) -> Result<Opening>) -> Result<Running> {
+        let (seen, who) = (self.seen(), self.who());
+        let entries = lock(&self.entries).clone();
+        let scene = Scene {
+            config: &self.config,
+            caps: self.provider.caps(),
+            seen: &seen,
+            entries: &entries,
+            who: &who,
+            now: self.clock.now(),
+        };
+        let opening = how(&scene)?;
+        Ok(self.engine(opening))
+    }
+
+    fn engine(&self, opening: Opening) -> Running {
+        let ports = Ports {
+            clock: Arc::new(self.clock.clone()),
+            provider: Arc::new(self.provider.clone()),
+            servers: Arc::new(self.clone()),
+            meters: Arc::new(self.clone()),
+            outside: Arc::new(self.clone()),
+        };
+        let journal = Box::new(MemoryJournal(self.entries.clone()));
+        let engine =
+            Engine::new(self.config.target.clone(), ports, opening.identity, opening.machine, journal);
+        Running { speaker: engine.speaker(), shown: engine.watch(), engine, clock: self.clock.clone() }
+    }
+
+    pub fn start(&self) -> Running {
+        self.open(|scene| scene.start()).expect("it starts")
+    }
+
+    pub fn resume(&self) -> Running {
+        self.open(|scene| scene.resume(true, false)).expect("it goes on")
+    }
+
+    pub fn rollback(&self) -> Running {
+        self.open(|scene| Ok(scene.rollback(""))).expect("it goes back")
+    }
+}
+
+/// An engine that is about to run.
+pub struct Running {
+    pub speaker: mpsc::Sender<Order>,
+    pub shown: watch::Receiver<Option<Snapshot>>,
+    engine: Engine,
+    clock: SimulatedClock,
+}
+
+impl Running {
+    /// Runs to its end.
+    pub fn end(self) -> Ended {
+        self.clock.run(self.engine.run(), LONG * 10).expect("an end")
+    }
+
+    /// Runs for so long, and is then killed.
+    pub fn run_for(self, time: Duration) -> Option<Ended> {
+        let limit = self.clock.now() + time;
+        self.clock.run(self.engine.run(), limit)
+    }
+
+    /// Runs for so many polls, and is then killed.
+    pub fn run_polls(self, polls: u64) -> Option<Ended> {
+        self.clock.run_polls(self.engine.run(), LONG * 10, polls)
+    }
+
+    /// Runs while somebody watches and speaks; ends when both have.
+    pub fn with<F>(self, operator: impl FnOnce(Operator) -> F) -> Ended
+    where
+        F: Future<Output = ()>,
+    {
+        let operator =
+            operator(Operator { speaker: self.speaker, shown: self.shown, clock: self.clock.clone() });
+        let both = async { tokio::join!(self.engine.run(), operator).0 };
+        self.clock.run(both, LONG * 10).expect("an end")
+    }
+}
+
+/// Somebody who watches and speaks.
+pub struct Operator {
+    speaker: mpsc::Sender<Order>,
+    shown: watch::Receiver<Option<Snapshot>>,
+    clock: SimulatedClock,
+}
+
+impl Operator {
+    pub fn now(&self) -> Duration {
+        self.clock.now()
+    }
+
+    pub async fn sleep(&self, seconds: u64) {
+        self.clock.until(self.clock.now() + Duration::from_secs(seconds)).await;
+    }
+
+    pub async fn say(&self, command: Command) -> std::result::Result<String, String> {
+        let (answer, answered) = oneshot::channel();
+        self.speaker.send((command, "anna".to_owned(), answer)).await.expect("an engine");
+        answered.await.expect("an answer")
+    }
+
+    /// Says something to an engine that may have ended; `None` where it has.
+    pub async fn try_say(&self, command: Command) -> Option<std::result::Result<String, String>> {
+        let (answer, answered) = oneshot::channel();
+        self.speaker.send((command, "anna".to_owned(), answer)).await.ok()?;
+        answered.await.ok()
+    }
+
+    /// Waits until the engine shows what is waited for.
+    pub async fn until(&mut self, what: impl Fn(&Snapshot) -> bool) -> Snapshot {
+        let shown = self.shown.wait_for(|shown| shown.as_ref().is_some_and(&what)).await.expect("an engine");
+        shown.clone().expect("a snapshot")
+    }
+
+    /// Waits until a step with this share is at a stage.
+    pub async fn until_stage(&mut self, percent: u16, stage: kongferry::cutover::state::Stage) -> Snapshot {
+        let share = Share::percent(percent).expect("a share");
+        self.until(move |shown| {
+            let at = shown.step.and_then(|step| shown.steps.get(step)).map(|step| step.share);
+            at == Some(share) && shown.phase.stage() == Some(stage)
+        })
+        .await
+    }
+
+    pub async fn until_state(&mut self, state: &str) -> Snapshot {
+        self.until(|shown| shown.state == state).await
+    }
+}
+
+struct MemoryJournal(Arc<Mutex<Vec<Entry>>>);
+
+impl Journal for MemoryJournal {
+    fn append(&mut self, entry: &Entry) -> Result<()> {
+        // Everything that is journaled must survive the way through a file.
+        let text = serde_json::to_string(entry).expect("JSON");
+        let back: Entry = serde_json::from_str(&text).expect("an entry");
+        assert_eq!(&back, entry);
+        lock(&self.0).push(back);
+        Ok(())
+    }
+}
+
+impl Measure for World {
+    fn gate(&self, gate: usize, share: Share, _: Option<f64>) -> BoxFuture<'static, Measurement> {
+        let (script, clock) = (lock(&self.scripts.gates).clone(), self.clock.clone());
+        Box::pin(async move {
+            clock.until(clock.now() + Duration::from_millis(20)).await;
+            script(gate, share, clock.now())
+        })
+    }
+
+    fn traffic(&self) -> Option<BoxFuture<'static, Traffic>> {
+        let (script, clock, provider) =
+            (lock(&self.scripts.traffic).clone(), self.clock.clone(), self.provider.clone());
+        Some(Box::pin(async move { script(provider.held().share().unwrap_or_default(), clock.now()) }))
+    }
+}
+
+impl NameServers for World {
+    fn survey(&self, share: Share, _: u32) -> BoxFuture<'static, Survey> {
+        let (script, clock, provider) =
+            (lock(&self.scripts.answers).clone(), self.clock.clone(), self.provider.clone());
+        Box::pin(async move {
+            clock.until(clock.now() + Duration::from_millis(50)).await;
+            let held = provider.held().share();
+            let answers = match script(share, clock.now()) {
+                Answers::Right if held != Some(share) => Answers::NotYet("another share".to_owned()),
+                other => other,
+            };
+            Survey { answers, green: held.map(Share::fraction) }
+        })
+    }
+}
+
+impl Outside for World {
+    fn drift(&self) -> BoxFuture<'static, Drift> {
+        let drift = lock(&self.scripts.drift).clone();
+        Box::pin(async move { drift })
+    }
+
+    fn hook(&self, hook: Hook, _: serde_json::Value) -> BoxFuture<'static, Option<Reply>> {
+        lock(&self.scripts.hooks_called).push(hook);
+        let reply = lock(&self.scripts.hook).clone()(hook);
+        Box::pin(async move { reply })
+    }
+
+    fn tell(&self, said: Said, _: serde_json::Value) -> BoxFuture<'static, ()> {
+        lock(&self.scripts.told).push(said);
+        Box::pin(async {})
+    }
+}
+
+pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The shares that stood at the provider, without repetitions.
+pub fn path(world: &World) -> Vec<String> {
+    let mut shares: Vec<String> = world
+        .provider
+        .shares()
+        .iter()
+        .map(|share| share.map_or("?".to_owned(), |share| share.to_string()))
+        .collect();
+    shares.dedup();
+    shares
+}

@@ -1,0 +1,81 @@
+//! Real name servers on loopback: PowerDNS with its API, BIND as a primary that takes updates, as a secondary and as a
+//! caching resolver; and moto, which speaks Route 53's wire format.
+
+mod bind;
+mod moto;
+mod powerdns;
+
+use std::fs::{self, File, OpenOptions};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use kongferry::error::{Error, Kind, Result};
+use kongferry::process::BoundChild;
+use nix::sys::signal::Signal;
+
+use crate::because::Because;
+
+pub use bind::{Bind, Forwarder};
+pub use moto::Moto;
+pub use powerdns::PowerDns;
+
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// Starts a server whose output goes to `home/log`.
+pub(crate) fn start(mut command: Command, home: &Path) -> Result<BoundChild> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let log = OpenOptions::new().create(true).append(true).open(home.join("log"));
+    let log: File = log.because(|| format!("cannot write the log of {name}"))?;
+    let copy = log.try_clone().because(|| format!("cannot write the log of {name}"))?;
+    command.stdin(Stdio::null()).stdout(copy).stderr(log);
+    BoundChild::spawn(command, Signal::SIGKILL).because(|| format!("{name} cannot be run"))
+}
+
+/// Waits until somebody listens on all of these TCP ports.
+pub(crate) async fn wait_until_it_listens(
+    what: &str,
+    server: &BoundChild,
+    home: &Path,
+    ports: &[u16],
+) -> Result<()> {
+    let deadline = Instant::now() + START_LIMIT;
+    let open = |port: &u16| TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    while !ports.iter().all(open) {
+        if server.exited().is_some() || Instant::now() > deadline {
+            return Err(explain(&format!("{what} does not start"), home));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+/// An error with the end of a server's log.
+fn explain(message: &str, home: &Path) -> Error {
+    let bytes = fs::read(home.join("log")).unwrap_or_default();
+    let log = String::from_utf8_lossy(&bytes).into_owned();
+    let lines: Vec<&str> = log.lines().collect();
+    let last = lines[lines.len().saturating_sub(15)..].iter();
+    last.fold(Error::new(Kind::Io, message), |error, line| error.detail(*line))
+}
+
+/// A port that was free a moment ago, for TCP and for UDP.
+pub(crate) fn free_port() -> Result<u16> {
+    for _ in 0..20 {
+        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).because(|| "no port is free".to_owned())?;
+        let address = tcp.local_addr().because(|| "no port is free".to_owned())?;
+        if UdpSocket::bind(address).is_ok() {
+            return Ok(address.port());
+        }
+    }
+    Err(Error::new(Kind::Io, "no port is free for both TCP and UDP"))
+}
+
+pub(crate) fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).because(|| format!("cannot write {}", path.display()))
+}

@@ -1,0 +1,194 @@
+//! Other shapes of Kong's databases than many consumers: large plugins, many routes, tokens that expire.
+//!
+//! As in [`fill`](crate::fill), everything follows from a number and the workspace.
+
+use std::fmt::Write;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use kongferry::error::Result;
+use scylla::client::session::Session;
+use scylla::serialize::row::SerializeRow;
+use uuid::Uuid;
+
+use crate::because::Because;
+use crate::fill::{CREATED_AT, id};
+use crate::keyspace::Keyspace;
+
+/// Rows that are written at once.
+const CONCURRENCY: usize = 128;
+
+/// Bytes of one plugin's configuration, about.
+const CONFIG: usize = 20_000;
+
+/// Routes of one service.
+const ROUTES_EACH: u64 = 100;
+
+/// Tokens of one consumer's application.
+const TOKENS_EACH: u64 = 100;
+
+/// Seconds that a token lives.
+const TOKEN_TTL: i32 = 7 * 86_400;
+
+/// Writes plugins 0 to `plugins` − 1, each global and with 20 KB of configuration; `instance_name` tells them apart.
+pub async fn plugins(keyspace: &Keyspace, workspace: Uuid, plugins: u64) -> Result<()> {
+    let cql = "INSERT INTO plugins (id, ws_id, created_at, updated_at, name, instance_name, enabled, protocols, \
+               config, cache_key, consumer_id) VALUES (?, ?, ?, ?, 'request-transformer', ?, true, ?, ?, ?, ?)";
+    // A plugin is unique by what it is bound to.
+    let consumers = "INSERT INTO consumers (id, ws_id, created_at, username) VALUES (?, ?, ?, ?)";
+    each(keyspace, consumers, 0..plugins, |n| {
+        (id("consumer", n), workspace, CREATED_AT, format!("{workspace}:consumer-{n}"))
+    })
+    .await?;
+    each(keyspace, cql, 0..plugins, |n| {
+        let consumer = id("consumer", n);
+        (
+            id("plugin", n),
+            workspace,
+            CREATED_AT,
+            CREATED_AT,
+            format!("{workspace}:plugin-{n}"),
+            vec!["grpc", "grpcs", "http", "https"],
+            config(n, 0),
+            format!("plugins:request-transformer:::{consumer}::{workspace}"),
+            consumer,
+        )
+    })
+    .await
+}
+
+/// Gives these plugins another configuration.
+pub async fn change_plugins(
+    keyspace: &Keyspace,
+    numbers: impl Iterator<Item = u64>,
+    round: u32,
+) -> Result<()> {
+    let cql = "UPDATE plugins SET config = ? WHERE id = ?";
+    each(keyspace, cql, numbers, |n| (config(n, round), id("plugin", n))).await
+}
+
+/// What request-transformer may be configured with, at length.
+fn config(n: u64, round: u32) -> String {
+    let mut text = format!("{{\"http_method\":null,\"round\":{round},\"add\":{{\"headers\":[");
+    let mut at = 0;
+    while text.len() < CONFIG {
+        let comma = if at > 0 { "," } else { "" };
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{comma}\"x-header-{at}:\\\"value\\\" {} of plugin {n}\\/é\"", n * 31 + at);
+        at += 1;
+    }
+    text.push_str("],\"querystring\":[],\"body\":[]},\"timeout\":1.5e3}");
+    text
+}
+
+/// Writes routes 0 to `routes` − 1, a hundred to a service. All routes of a Kong are one partition.
+pub async fn routes(keyspace: &Keyspace, workspace: Uuid, routes: u64) -> Result<()> {
+    let services = "INSERT INTO services (partition, id, ws_id, created_at, updated_at, name, protocol, host, port, \
+                    retries, connect_timeout, read_timeout, write_timeout, enabled) \
+                    VALUES ('services', ?, ?, ?, ?, ?, 'http', ?, 80, 5, 60000, 60000, 60000, true)";
+    each(keyspace, services, 0..routes.div_ceil(ROUTES_EACH), |n| {
+        let name = format!("{workspace}:service-{n}");
+        (id("service", n), workspace, CREATED_AT, CREATED_AT, name, format!("upstream-{n}.example.com"))
+    })
+    .await?;
+    let cql = "INSERT INTO routes (partition, id, ws_id, created_at, updated_at, name, service_id, protocols, methods, \
+               hosts, paths, tags, regex_priority, strip_path, preserve_host, path_handling, \
+               https_redirect_status_code, request_buffering, response_buffering) \
+               VALUES ('routes', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, true, false, 'v0', 426, true, true)";
+    each(keyspace, cql, 0..routes, |n| {
+        (
+            id("route", n),
+            workspace,
+            CREATED_AT,
+            CREATED_AT,
+            format!("{workspace}:route-{n}"),
+            id("service", n / ROUTES_EACH),
+            vec!["http", "https"],
+            vec!["GET", "POST"],
+            vec![format!("host-{n}.example.com")],
+            vec![format!("/path/{n}"), format!("~/v\\d+/{n}$")],
+            vec!["bulk".to_owned(), format!("shard-{}", n % 16)],
+        )
+    })
+    .await
+}
+
+/// Gives these routes another path.
+pub async fn change_routes(
+    keyspace: &Keyspace,
+    numbers: impl Iterator<Item = u64>,
+    round: u32,
+) -> Result<()> {
+    let cql = "UPDATE routes SET paths = ? WHERE partition = 'routes' AND id = ?";
+    each(keyspace, cql, numbers, |n| (vec![format!("/changed/{round}/{n}")], id("route", n))).await
+}
+
+/// Writes oauth2 tokens 0 to `tokens` − 1, a hundred to a consumer's application. They live a week.
+pub async fn tokens(keyspace: &Keyspace, workspace: Uuid, tokens: u64) -> Result<()> {
+    let applications = tokens.div_ceil(TOKENS_EACH);
+    let consumers = "INSERT INTO consumers (id, ws_id, created_at, username) VALUES (?, ?, ?, ?)";
+    each(keyspace, consumers, 0..applications, |n| {
+        (id("consumer", n), workspace, CREATED_AT, format!("{workspace}:consumer-{n}"))
+    })
+    .await?;
+    let credentials = "INSERT INTO oauth2_credentials (id, ws_id, created_at, consumer_id, name, client_id, \
+                       client_secret, client_type, hash_secret, redirect_uris) \
+                       VALUES (?, ?, ?, ?, ?, ?, ?, 'confidential', false, ?)";
+    each(keyspace, credentials, 0..applications, |n| {
+        (
+            id("oauth2", n),
+            workspace,
+            CREATED_AT,
+            id("consumer", n),
+            format!("application {n}"),
+            format!("{workspace}:client-{n}"),
+            format!("secret-{n}"),
+            vec!["https://app.example.com/callback"],
+        )
+    })
+    .await?;
+    let cql = format!(
+        "INSERT INTO oauth2_tokens (id, ws_id, created_at, credential_id, access_token, refresh_token, token_type, \
+         expires_in, scope, authenticated_userid) VALUES (?, ?, ?, ?, ?, ?, 'bearer', 7200, 'email', ?) \
+         USING TTL {TOKEN_TTL}"
+    );
+    each(keyspace, &cql, 0..tokens, |n| {
+        (
+            id("token", n),
+            workspace,
+            CREATED_AT,
+            id("oauth2", n / TOKENS_EACH),
+            format!("{workspace}:access-{}", id("access", n).simple()),
+            format!("{workspace}:refresh-{}", id("refresh", n).simple()),
+            format!("user-{n}"),
+        )
+    })
+    .await
+}
+
+/// Gives these tokens another scope, and their whole rows a new life.
+pub async fn change_tokens(
+    keyspace: &Keyspace,
+    numbers: impl Iterator<Item = u64>,
+    round: u32,
+) -> Result<()> {
+    let cql = format!("UPDATE oauth2_tokens USING TTL {TOKEN_TTL} SET scope = ? WHERE id = ?");
+    each(keyspace, &cql, numbers, |n| (format!("round-{round}"), id("token", n))).await
+}
+
+/// Runs one statement for each of these numbers.
+pub(crate) async fn each<V: SerializeRow>(
+    keyspace: &Keyspace,
+    cql: &str,
+    numbers: impl Iterator<Item = u64>,
+    values: impl Fn(u64) -> V,
+) -> Result<()> {
+    let session: &Session = keyspace.session();
+    let statement = session.prepare(cql).await.because(|| format!("cannot prepare {cql}"))?;
+    let statement = &statement;
+    let writes = numbers.map(|n| {
+        let values = values(n);
+        async move { session.execute_unpaged(statement, values).await.map(|_| ()) }
+    });
+    let all = stream::iter(writes).buffer_unordered(CONCURRENCY).try_collect::<()>().await;
+    all.because(|| format!("Cassandra refuses: {cql}"))
+}
