@@ -29,8 +29,15 @@ const MOST_ROWS: i32 = 5000;
 /// What a page should weigh: large enough to be worth a round trip, small enough to keep memory flat.
 const PAGE_BYTES: usize = 1 << 20;
 
-/// How often a page is asked for before we give up.
-const ATTEMPTS: u32 = 6;
+/// How often a page is asked for before we give up: for about a minute, which a node that is restarted needs.
+const ATTEMPTS: u32 = 9;
+
+/// The longest pause between two attempts.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
+fn pause_after(attempt: u32) -> Duration {
+    (Duration::from_millis(250) * 2_u32.pow(attempt.min(10))).min(LONGEST_PAUSE)
+}
 
 /// A part of the ring: tokens after `after`, up to and including `up_to`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,9 +77,24 @@ impl Blue {
             self.table(table)
         );
         let what = format!("cannot read the table \"{table}\"");
-        let mut statement = self.session().prepare(cql).await.map_err(|e| self.explain(e, &what))?;
-        statement.set_is_idempotent(true);
-        Ok(TableReader { table: table.to_owned(), statement })
+        let mut attempt = 1;
+        loop {
+            match self.session().prepare(cql.clone()).await {
+                Ok(mut statement) => {
+                    statement.set_is_idempotent(true);
+                    return Ok(TableReader { table: table.to_owned(), statement });
+                }
+                Err(error) => {
+                    let failure = Failure::from(error);
+                    if attempt >= ATTEMPTS || !failure.may_pass() {
+                        return Err(self.explain(failure, &what));
+                    }
+                    tracing::warn!(table, attempt, "Blue did not answer; asking again.");
+                    tokio::time::sleep(pause_after(attempt)).await;
+                    attempt += 1;
+                }
+            }
+        }
     }
 
     /// Prepares reading of `select` from the rows of one key; a value for each of `key` is given with every page.
@@ -163,7 +185,7 @@ impl Blue {
                         return Err(self.explain(failure, &what()));
                     }
                     tracing::warn!(table = reader.table, attempt, "Blue did not answer; asking again.");
-                    tokio::time::sleep(Duration::from_millis(250) * 2_u32.pow(attempt)).await;
+                    tokio::time::sleep(pause_after(attempt)).await;
                     attempt += 1;
                 }
             }

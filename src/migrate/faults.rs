@@ -42,13 +42,13 @@ pub const FAULTS: &[Fault] = &[
         what: "a node is overloaded, restarts, or does not answer in time",
         sqlstates: &[],
         directive: Directive::Retry,
-        remedy: "Nothing, up to six times with growing pauses; then check the nodes (nodetool status) and run again.",
+        remedy: "Nothing, for about a minute; then check the nodes (nodetool status) and run again.",
     },
     Fault {
         side: "blue",
         what: "too few replicas answer for the consistency that was asked for",
         sqlstates: &[],
-        directive: Directive::Retry,
+        directive: Directive::Stop,
         remedy: "Bring the replica back, or ask for less with --consistency.",
     },
     Fault {
