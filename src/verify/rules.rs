@@ -105,8 +105,6 @@ enum Source {
     /// The first cell, behind the id in the second, if it stands there at all: nobody knows which of these tables' texts
     /// carry their workspace.
     PerhapsPrefixed(usize, usize),
-    /// This cell; null means 0.
-    ZeroByDefault(usize),
     /// This cell; null means true.
     TrueByDefault(usize),
     /// This cell; null means nought.
@@ -257,7 +255,6 @@ impl Table {
             (Some(cell), "ca_certificates", "cert_digest") => {
                 self.cell("cert").map_or(Source::Cell(cell), |cert| Source::Digest(cell, cert))
             }
-            (Some(cell), "consumers", "type") => Source::ZeroByDefault(cell),
             (Some(cell), _, _) if self.is_prefixed(column, green, rules, names) => {
                 let open =
                     !rules.observed && rules.columns.get(column).is_none_or(|own| own.prefix.is_none());
@@ -326,13 +323,6 @@ impl Table {
                 });
                 cells::blue(&column.meaning, value)
             }
-            Source::ZeroByDefault(at) => get(at).map_or_else(
-                || {
-                    *repaired = true;
-                    Value::Int(0)
-                },
-                |bytes| cells::blue(&column.meaning, Some(bytes)),
-            ),
             Source::TrueByDefault(at) => get(at).map_or_else(
                 || {
                     *repaired = true;
