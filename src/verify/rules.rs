@@ -105,8 +105,6 @@ enum Source {
     /// The first cell, behind the id in the second, if it stands there at all: nobody knows which of these tables' texts
     /// carry their workspace.
     PerhapsPrefixed(usize, usize),
-    /// This cell; null means 0.
-    ZeroByDefault(usize),
     /// This cell; null means true.
     TrueByDefault(usize),
     /// This cell; null means the digest of the certificate in the other one.
@@ -323,13 +321,6 @@ impl Table {
                 });
                 cells::blue(&column.meaning, value)
             }
-            Source::ZeroByDefault(at) => get(at).map_or_else(
-                || {
-                    *repaired = true;
-                    Value::Int(0)
-                },
-                |bytes| cells::blue(&column.meaning, Some(bytes)),
-            ),
             Source::TrueByDefault(at) => get(at).map_or_else(
                 || {
                     *repaired = true;
