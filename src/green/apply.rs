@@ -138,6 +138,8 @@ impl Apply<'_> {
     ) -> Result<BTreeMap<String, AppliedTable>> {
         self.stage.check_epoch(tx).await?;
         let at_work = self.lock_for_merge(tx, merge).await?;
+        // Counted before anything is written: rows of the bootstrap give way, and unique values are freed, by updates too.
+        let forecast = self.forecast(tx, merge).await?;
         let before = Definitions::read(tx, self.stage.green().kong_schema()).await?;
         let moved =
             self.default_workspace(tx).await.map_err(|e| self.explain(e, "cannot apply the stage"))?;
@@ -145,7 +147,7 @@ impl Apply<'_> {
         let mut circular = cycles::circular(self.plan, self.catalog);
         circular.retain(|(table, _)| at_work.contains(table));
         let put_off = self.put_off(tx, circular).await?;
-        let applied = self.merge(tx, merge, &at_work, &seen).await?;
+        let applied = self.merge(tx, merge, &at_work, &forecast, &seen).await?;
         if let Some(changed) = put_off {
             cycles::check(tx, self.stage, changed).await?;
         }

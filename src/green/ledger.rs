@@ -250,8 +250,13 @@ pub async fn tables(green: &Green) -> Result<Vec<String>> {
     let what = "cannot read the ledger on green";
     let work = quote(green.work_schema());
     let mut tx = green.begin_snapshot().await?;
-    let there: bool = query_scalar("select to_regclass($1) is not null")
-        .bind(format!("{work}.ledger"))
+    // Whoever may not look into our schema is told so by the inspection.
+    let may_look = "select exists (
+        select from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        where n.nspname = $1 and c.relname = 'ledger'
+          and has_schema_privilege(n.oid, 'USAGE') and has_table_privilege(c.oid, 'SELECT'))";
+    let there: bool = query_scalar(may_look)
+        .bind(green.work_schema())
         .fetch_one(&mut *tx)
         .await
         .map_err(|e| green.explain(e, what))?;

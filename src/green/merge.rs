@@ -253,13 +253,12 @@ impl Apply<'_> {
         tx: &mut PgConnection,
         merge: &Merge<'_>,
         at_work: &BTreeSet<String>,
+        forecast: &BTreeMap<String, Forecast>,
         seen: &impl Fn(&str, u64),
     ) -> Result<BTreeMap<String, AppliedTable>> {
         let mut applied = BTreeMap::new();
         let tables: Vec<&TablePlan> =
             self.plan.moved.iter().filter(|table| at_work.contains(&table.table)).collect();
-        // Counted before values are freed: a row whose new value is none is then as it shall be already.
-        let forecast = self.forecast(tx, merge).await?;
         for table in &tables {
             self.free(tx, merge, table).await.map_err(|e| self.refused_by_green(e, table))?;
         }
