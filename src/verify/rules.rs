@@ -107,6 +107,8 @@ enum Source {
     PerhapsPrefixed(usize, usize),
     /// This cell; null means true.
     TrueByDefault(usize),
+    /// This cell; null means 0.
+    ZeroByDefault(usize),
     /// This cell; null means the digest of the certificate in the other one.
     Digest(usize, usize),
     /// Built from other columns; this cell may hold it, or an old one.
@@ -325,6 +327,13 @@ impl Table {
                 || {
                     *repaired = true;
                     Value::Bool(true)
+                },
+                |bytes| cells::blue(&column.meaning, Some(bytes)),
+            ),
+            Source::ZeroByDefault(at) => get(at).map_or_else(
+                || {
+                    *repaired = true;
+                    Value::Int(0)
                 },
                 |bytes| cells::blue(&column.meaning, Some(bytes)),
             ),

@@ -395,7 +395,10 @@ async fn verify_finds_the_same_on_both_sides() {
     migrate(&blue, &green).await.expect_code(3);
     let report = verified(&blue, &green).await;
     for table in report["tables"].as_array().expect("tables") {
-        assert!(table["not_compared"].as_array().is_none_or(Vec::is_empty), "every type is compared: {table:#}");
+        assert!(
+            table["not_compared"].as_array().is_none_or(Vec::is_empty),
+            "every type is compared: {table:#}"
+        );
     }
     assert_eq!(report["summary"]["rejected"], 3, "{report:#}");
 }
