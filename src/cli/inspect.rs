@@ -19,6 +19,9 @@ use crate::inspect::{Finding, Inspection, Survey, Weight, writer_word};
 use crate::mapping::schema_meta::SchemaMeta;
 use crate::migrate::report::Side;
 
+/// Where the help lists what only this command has.
+const THE_LOOK: &str = "The look";
+
 /// Arguments of `inspect`.
 #[derive(Debug, Clone, Args)]
 pub struct InspectArgs {
@@ -30,13 +33,13 @@ pub struct InspectArgs {
     tables: TableArgs,
 
     /// Take it as agreed that other sessions use green
-    #[arg(long)]
+    #[arg(long, help_heading = THE_LOOK)]
     green_online: bool,
 
     /// Keep what green holds, right after its bootstrap
     ///
     /// Each row's key and a digest, for --baseline of plan and migrate. Take it before anybody has written to green.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = THE_LOOK, value_name = "FILE")]
     save_baseline: Option<PathBuf>,
 
     #[command(flatten)]

@@ -24,6 +24,9 @@ use crate::migrate::report::Report;
 use crate::migrate::{self, Interrupted, Options};
 use crate::progress::Phase;
 
+/// Where the help lists what only this command has.
+const THE_RUN: &str = "The run";
+
 /// Arguments of `migrate`.
 #[derive(Debug, Clone, Args)]
 pub struct MigrateArgs {
@@ -35,32 +38,32 @@ pub struct MigrateArgs {
     pub(super) tables: TableArgs,
 
     /// Do not ask before applying
-    #[arg(long)]
+    #[arg(long, help_heading = THE_RUN)]
     yes: bool,
 
     /// Leave rejected rows behind; with FILE only the reviewed ones
     ///
     /// FILE is a rejects file of an earlier plan or migrate. A line with "decision": "keep" lets one member of a group of
     /// duplicates go.
-    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    #[arg(long, help_heading = THE_RUN, value_name = "FILE", num_args = 0..=1, require_equals = true)]
     accept_rejects: Option<Option<PathBuf>>,
 
     /// Where rejected rows are written, one JSON object per line
     ///
     /// Default: kongferry-rejects-<run>.jsonl in the working directory, removed when nothing was rejected. The file holds
     /// whole rows, credentials too; its mode is 0600.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = THE_RUN, value_name = "FILE")]
     rejects_file: Option<PathBuf>,
 
     /// Apply although other sessions use green's database
-    #[arg(long)]
+    #[arg(long, help_heading = THE_RUN)]
     green_online: bool,
 
     /// Undo what somebody changed on green by hand since the last run
     ///
     /// Rows that blue does not have are deleted, edited ones are written anew, deleted ones come back: the counts are
     /// shown before. Only tables that people write; what the data plane wrote on green stays.
-    #[arg(long)]
+    #[arg(long, help_heading = THE_RUN)]
     replace: bool,
 
     #[command(flatten)]

@@ -16,6 +16,9 @@ use crate::inspect::Choices;
 use crate::progress::Phase;
 use crate::rehearsal::{self, PlanReport, Rehearsal, Scratch};
 
+/// Where the help lists what only this command has.
+const THE_REHEARSAL: &str = "The rehearsal";
+
 /// Arguments of `plan`.
 #[derive(Debug, Clone, Args)]
 pub struct PlanArgs {
@@ -29,25 +32,25 @@ pub struct PlanArgs {
     /// Convert every row, but rehearse nothing in PostgreSQL
     ///
     /// Finds what a row shows by itself; duplicates, references and whatever only PostgreSQL knows are not looked at.
-    #[arg(long, conflicts_with = "scratch")]
+    #[arg(long, help_heading = THE_REHEARSAL, conflicts_with = "scratch")]
     quick: bool,
 
     /// Show each column: blue's type, the rule, green's type
-    #[arg(long)]
+    #[arg(long, help_heading = THE_REHEARSAL)]
     columns: bool,
 
     /// Rehearse in this empty PostgreSQL database instead
-    #[arg(long, value_name = "URL")]
+    #[arg(long, help_heading = THE_REHEARSAL, value_name = "URL")]
     scratch: Option<String>,
 
     /// Where the rows that would be rejected are written
     ///
     /// One JSON object per line, credentials included; mode 0600. After review, for migrate --accept-rejects=FILE.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = THE_REHEARSAL, value_name = "FILE")]
     rejects_file: Option<PathBuf>,
 
     /// Take it as agreed that other sessions use green
-    #[arg(long)]
+    #[arg(long, help_heading = THE_REHEARSAL)]
     green_online: bool,
 
     #[command(flatten)]

@@ -25,6 +25,9 @@ use crate::verify::definitions::Definitions;
 use crate::verify::report::{Counts, Part, Report, TableReport};
 use crate::verify::{self, Options, Share};
 
+/// Where the help lists what only this command has.
+const THE_COMPARISON: &str = "The comparison";
+
 /// Arguments of `verify`.
 #[derive(Debug, Clone, Args)]
 pub struct VerifyArgs {
@@ -39,17 +42,17 @@ pub struct VerifyArgs {
     ///
     /// Each has table, key, kind, column, blue and green. The file's mode is 0600; secrets stand in it as a short
     /// digest.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = THE_COMPARISON, value_name = "FILE")]
     findings: Option<PathBuf>,
 
     /// Write secrets out in the findings
-    #[arg(long)]
+    #[arg(long, help_heading = THE_COMPARISON)]
     show_secrets: bool,
 
     /// Only say what changed on blue since the last run, by the ledger on green
     ///
     /// Quicker than a comparison, and no proof: it looks at blue only, and at whether somebody changed green.
-    #[arg(long, conflicts_with_all = ["findings", "show_secrets", "table", "workspace", "sample", "repair"])]
+    #[arg(long, help_heading = THE_COMPARISON, conflicts_with_all = ["findings", "show_secrets", "table", "workspace", "sample", "repair"])]
     since_run: bool,
 
     #[command(flatten)]

@@ -263,9 +263,9 @@ async fn a_composite_key_of_prefixed_columns_is_made_of_their_values() {
             .expect("a row");
     }
     let recipe = json!([{ "text": "limits" }, { "column": "name" }, { "column": "ws_id" }]);
-    let (_file, path) = map(
-        &json!({ "format": 1, "tables": { "limits": { "columns": { "cache_key": { "cache_key": recipe } } } } }),
-    );
+    let (_file, path) = map(&json!({ "format": 1, "tables": { "limits": { "columns": {
+            "cache_key": { "cache_key": recipe }, "name": { "prefix": "workspace" },
+        } } } }));
     let moved = Moved::into(&blue, green, &["--schema-map", &path]).await;
     assert_eq!(moved.row("limits", &id("own"))["cache_key"], format!("limits:gold:{}", blue.ws));
     assert_eq!(moved.row("limits", &id("bare"))["cache_key"], format!("limits:silver:{}", blue.ws));
