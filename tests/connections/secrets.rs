@@ -43,6 +43,9 @@ const SECRET_COLUMNS: &[(&str, &[&str])] = &[
 /// Members of a plugin's configuration that are secrets.
 const SECRET_MEMBERS: &[&str] = &["secret", "password", "token", "api_key", "private_key", "aws_secret"];
 
+/// Commands that have no blue.
+const ONLY_GREEN: &[&str] = &["status", "cleanup"];
+
 /// Shorter texts are words that may stand anywhere.
 const SHORTEST: usize = 8;
 
@@ -167,7 +170,10 @@ async fn call(
 ) -> (i32, Vec<u8>) {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("kongferry"));
     command.env_clear().current_dir(folder).args(arguments).arg("-vv");
-    command.args(["--blue", &sides.blue, "--green", &sides.green]);
+    command.args(["--green", &sides.green]);
+    if !ONLY_GREEN.contains(&arguments[0]) {
+        command.args(["--blue", &sides.blue]);
+    }
     if json {
         command.args(["--format", "json", "--log-format", "json"]);
     }
@@ -268,6 +274,19 @@ async fn nothing_is_told(line: &str, json: bool) {
         );
         assert!(said.len() > 2_000, "{arguments:?} is not verbose");
     }
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let checks = checks(&sides, elsewhere.path());
+    let calls: &[&[&str]] = &[
+        &["verify", "--since-run"],
+        &["credentials", "report"],
+        &["credentials", "check", "--file", &checks],
+        &["status"],
+    ];
+    for arguments in calls {
+        let (code, said) = call(&sides, folder.path(), arguments, json, PASSWORD).await;
+        assert_silent(&sides.secrets, &format!("{arguments:?}"), &said);
+        assert!([0, 3].contains(&code), "{arguments:?}: {}", String::from_utf8_lossy(&said));
+    }
     let (code, said) = call(&sides, folder.path(), &["inspect"], json, WRONG_PASSWORD).await;
     assert_eq!(code, 1);
     assert_silent(&sides.secrets, "a refused login", &said);
@@ -277,6 +296,23 @@ async fn nothing_is_told(line: &str, json: bool) {
     for (path, content) in files(folder.path()) {
         assert_silent(&sides.secrets, &path.display().to_string(), &content);
     }
+    let (code, said) = call(&sides, folder.path(), &["cleanup", "--yes"], json, PASSWORD).await;
+    assert_eq!(code, 0, "{}", String::from_utf8_lossy(&said));
+    assert_silent(&sides.secrets, "cleanup", &said);
+}
+
+/// A file that asks about every secret, as a key and as somebody's password.
+fn checks(sides: &Sides, folder: &Path) -> String {
+    let one =
+        |kind: &str, secret: &String| serde_json::json!({ "kind": kind, "user": "alice", "secret": secret });
+    let all: Vec<Value> = sides
+        .secrets
+        .iter()
+        .flat_map(|secret| [one("key-auth", secret), one("basic-auth", secret)])
+        .collect();
+    let path = folder.join("checks.json");
+    std::fs::write(&path, Value::from(all).to_string()).expect("a file");
+    path.display().to_string()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,7 @@ stop_traffic() {
     fi
 }
 
-step "6. Move the traffic: a name server, clients, and a Prometheus that watches both sides"
+step "7. Move the traffic: a name server, clients, and a Prometheus that watches both sides"
 kongferry-traffic "$home/traffic.env" "$home/green-is-bad" > "$home/traffic.out" 2> "$home/traffic.err" &
 traffic=$!
 while [ ! -e "$home/traffic.env" ]; do
@@ -70,7 +70,7 @@ echo "cutover.toml says what is moved, in which steps, and what must hold:"
 sed -n '/^\[\[record/,$p' cutover.toml | head -n 12
 echo "…"
 
-step "7. A canary that turns bad: green answers four of ten requests with 500 as soon as it gets 10 %"
+step "8. A canary that turns bad: green answers four of ten requests with 500 as soon as it gets 10 %"
 (
     while ! kongferry cutover status --format json 2>/dev/null | grep -q '"weight": 10.0'; do sleep 0.3; done
     sleep 3
@@ -78,7 +78,7 @@ step "7. A canary that turns bad: green answers four of ten requests with 500 as
 ) &
 run 3 kongferry cutover start --yes --blue "$blue" --green "$green"
 
-step "8. Green is mended; the same cutover again"
+step "9. Green is mended; the same cutover again"
 rm -f "$home/green-is-bad"
 sleep 4
 run 0 kongferry cutover retry --blue "$blue" --green "$green"
