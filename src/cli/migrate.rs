@@ -50,7 +50,7 @@ pub struct MigrateArgs {
 
     /// Where rejected rows are written, one JSON object per line
     ///
-    /// Default: kongferry-rejects-<run>.jsonl in the working directory, removed when nothing was rejected. The file holds
+    /// Default: kongferry-rejects-RUN.jsonl in the working directory, removed when nothing was rejected. The file holds
     /// whole rows, credentials too; its mode is 0600.
     #[arg(long, help_heading = THE_RUN, value_name = "FILE")]
     rejects_file: Option<PathBuf>,

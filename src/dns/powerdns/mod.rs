@@ -1,7 +1,7 @@
 //! PowerDNS Authoritative: LUA records with weights, written through its HTTP API.
 //!
 //! One PATCH is one transaction, so an ordinary record becomes a split one, marker included, at once. There is no
-//! compare-and-swap: what stands there is read before and after the write. The API checks no Lua, hence [`lua`].
+//! compare-and-swap: what stands there is read before and after the write. The API checks no Lua, hence `lua`.
 
 mod lua;
 mod rrset;

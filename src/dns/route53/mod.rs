@@ -1,7 +1,7 @@
 //! Amazon Route 53: weighted record sets, written as one ChangeBatch.
 //!
 //! An ordinary record becomes two weighted ones, and back, in one batch that also replaces the marker. A batch of DELETE
-//! and CREATE is a compare-and-swap ([`batch`]); the rollback uses UPSERT and asks for nothing. A change is followed by
+//! and CREATE is a compare-and-swap (`batch`); the rollback uses UPSERT and asks for nothing. A change is followed by
 //! GetChange until it is INSYNC. Throttling is HTTP 400 here.
 
 mod answer;
