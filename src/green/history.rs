@@ -61,12 +61,7 @@ pub async fn runs(green: &Green, limit: i64) -> Result<Vec<Run>> {
     let what = "cannot read the journal on green";
     let work = quote(green.work_schema());
     let mut tx = green.begin_snapshot().await?;
-    let there: bool = query_scalar("select to_regclass($1) is not null")
-        .bind(format!("{work}.run"))
-        .fetch_one(&mut *tx)
-        .await
-        .map_err(|e| green.explain(e, what))?;
-    if !there {
+    if !green.has_own_table(&mut tx, "run").await.map_err(|e| green.explain(e, what))? {
         return Ok(Vec::new());
     }
     let runs: Vec<Json<Run>> =

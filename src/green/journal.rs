@@ -173,12 +173,7 @@ pub async fn left_behind(green: &Green) -> Result<Vec<LeftBehind>> {
     let what = "cannot read the rejects of earlier runs from the journal";
     let work = quote(green.work_schema());
     let mut tx = green.begin_snapshot().await?;
-    let there: bool = query_scalar("select to_regclass($1) is not null")
-        .bind(format!("{work}.reject"))
-        .fetch_one(&mut *tx)
-        .await
-        .map_err(|e| green.explain(e, what))?;
-    if !there {
+    if !green.has_own_table(&mut tx, "reject").await.map_err(|e| green.explain(e, what))? {
         return Ok(Vec::new());
     }
     let sql = fill(include_str!("../../sql/journal/accepted.sql"), &[("work", &work)]);
@@ -222,12 +217,7 @@ pub async fn after_interruption(green: &Green, run: Uuid) -> Result<Option<Strin
     let what = "cannot enter into the journal that the run was cut off";
     let work = quote(green.work_schema());
     let mut tx = green.begin().await?;
-    let there: bool = query_scalar("select to_regclass($1) is not null")
-        .bind(format!("{work}.run"))
-        .fetch_one(&mut *tx)
-        .await
-        .map_err(|e| green.explain(e, what))?;
-    if !there {
+    if !green.has_own_table(&mut tx, "run").await.map_err(|e| green.explain(e, what))? {
         return Ok(None);
     }
     let sql = fill(include_str!("../../sql/journal/interrupted.sql"), &[("work", &work)]);

@@ -67,6 +67,14 @@ impl Green {
         self.begin_as("begin isolation level read committed, read write").await
     }
 
+    /// Whether a table of our own stands on green: before the first run none does.
+    pub async fn has_own_table(&self, tx: &mut sqlx::PgConnection, table: &str) -> sqlx::Result<bool> {
+        statement::query_scalar("select to_regclass($1) is not null")
+            .bind(format!("{}.{table}", super::sql::quote(self.work_schema())))
+            .fetch_one(tx)
+            .await
+    }
+
     /// Begins a transaction that reads one and the same state throughout and cannot write.
     pub async fn begin_snapshot(&self) -> Result<Transaction<'static, Postgres>> {
         self.begin_as("begin isolation level repeatable read, read only").await

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::green::definitions::Definitions;
 use crate::green::session::Green;
 use crate::green::sql::{fill, quote};
-use crate::green::statement::{query, query_scalar};
+use crate::green::statement::query;
 use crate::mapping::table_plan::TableChoices;
 
 /// The last applied run.
@@ -32,12 +32,7 @@ impl LastRun {
         let what = "cannot read the journal on green";
         let work = quote(green.work_schema());
         let mut tx = green.begin_snapshot().await?;
-        let there: bool = query_scalar("select to_regclass($1) is not null")
-            .bind(format!("{work}.run"))
-            .fetch_one(&mut *tx)
-            .await
-            .map_err(|e| green.explain(e, what))?;
-        if !there {
+        if !green.has_own_table(&mut tx, "run").await.map_err(|e| green.explain(e, what))? {
             return Ok(LastRun::default());
         }
         let sql = fill(include_str!("../../sql/verify/latest_run.sql"), &[("work", &work)]);
