@@ -50,12 +50,12 @@ pub struct InTheWay {
 impl<'a> Gone<'a> {
     /// The table of the keys that leave one of Kong's tables, quoted.
     pub fn table(&self, table: &str) -> String {
-        self.stage.own(&named("stage__gone_", table))
+        self.stage.own(&named("stage_gone_", table))
     }
 
     /// The table of the keys that somebody touched, quoted.
     pub fn touched(&self, table: &str) -> String {
-        self.stage.own(&named("stage__touched_", table))
+        self.stage.own(&named("stage_touched_", table))
     }
 
     /// Makes the areas for every table that rows may leave.

@@ -6,6 +6,7 @@
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::ledger::named;
 use super::session::Green;
 use super::sql::{columns, fill, literal, quote};
 use super::statement::{query, query_scalar};
@@ -305,12 +306,10 @@ impl Stage {
     }
 }
 
-/// PostgreSQL cuts names at 63 bytes; a long table keeps its end, which tells it apart, behind a digest.
+/// The staging table of one of Kong's. `stage_of_` keeps it apart from tables of our own, whatever a plugin calls its
+/// tables: `reject` is staged as `stage_of_reject`, and what is set aside is in `stage_reject`.
 fn stage_name(table: &str) -> String {
-    if table.len() <= 57 {
-        return format!("stage_{table}");
-    }
-    format!("stage_x{}", digest(table))
+    named("stage_of_", table)
 }
 
 /// Tells a table's name apart from any other's, in 40 characters.
@@ -337,7 +336,33 @@ mod tests {
         let longer = "a".repeat(63);
         assert_ne!(stage_name(&long), stage_name(&longer));
         assert!(stage_name(&longer).len() <= 63);
-        assert_eq!(stage_name("routes"), "stage_routes");
+        assert_eq!(stage_name("routes"), "stage_of_routes");
+    }
+
+    /// Whatever a plugin calls its tables: none of ours may be taken for another.
+    #[test]
+    fn names_of_our_own_tables_stay_apart() {
+        let prefixes = ["stage_of_", "stage_gone_", "stage_touched_", "stage_probe_", "ledger_"];
+        let own = include_str!("../../sql/stage/create.sql")
+            .split("{work}.")
+            .chain(include_str!("../../sql/mend/create.sql").split("{work}."))
+            .chain(include_str!("../../sql/journal/create.sql").split("{work}."))
+            .skip(1)
+            .filter_map(|rest| rest.split([' ', ';', '(']).next());
+        let mut seen = 0;
+        for name in own {
+            seen += 1;
+            assert!(
+                prefixes.iter().all(|prefix| !name.starts_with(prefix)),
+                "{name} may be a table of Kong's"
+            );
+        }
+        assert!(seen >= 8, "{seen} names found");
+        for (at, one) in prefixes.iter().enumerate() {
+            for other in prefixes.iter().skip(at + 1) {
+                assert!(!one.starts_with(other) && !other.starts_with(one), "{one} and {other} overlap");
+            }
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::moved::{Moved, refused_into};
 use crate::rows::{Blue, id, incompressible};
+use crate::support::{kongferry, migrate_arguments};
 
 const BLUE: &str = "CREATE TABLE \"RatePlans\" (\"group\" text, \"Tenant Id\" uuid, \"Name\" text, code text, note text, remark text, slot text, \
     \"order\" int, length int, weight int, options text, \"Parent\" text, \"Owner\" text, \"Owner's Tenant\" uuid, ws_id uuid, PRIMARY KEY ((\"group\", \"Tenant Id\")))";
@@ -271,4 +272,108 @@ async fn a_composite_key_of_prefixed_columns_is_made_of_their_values() {
     assert_eq!(moved.row("limits", &id("bare"))["cache_key"], format!("limits:silver:{}", blue.ws));
     // The column that holds it is to blame, not the key that is made of it.
     moved.rejected("limits", &id("foreign"), "prefix_foreign", "name");
+}
+
+/// A plugin may call its tables as we call ours: each is staged, and nothing of one is taken for the other's.
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_that_are_called_like_our_own_are_moved_like_any_other() {
+    let names = [
+        "reject",
+        "repair",
+        "keep",
+        "bad",
+        "epoch",
+        "selected",
+        "_gone_acls",
+        "gone_acls",
+        "_touched_acls",
+        "run",
+        "ledger",
+        "writer",
+        "definitions",
+        "of_acls",
+        "probe_",
+        "x",
+    ];
+    let blue = Blue::of("3.3").await;
+    blue.parents().await;
+    blue.put("acls", "acls", json!({})).await;
+    let green = lab().fresh_green("3.3").await.expect("green");
+    for name in names {
+        blue.execute(&format!("CREATE TABLE \"{name}\" (id uuid PRIMARY KEY, value text)"))
+            .await
+            .expect("a table");
+        green
+            .execute(&format!("create table \"{name}\" (id uuid primary key, value text)"))
+            .await
+            .expect("a table");
+    }
+    let blue = blue.reread().await;
+    let put = async |name: &str, row: &str, value: &str| {
+        blue.write_row(name, &json!({ "id": id(row), "value": value })).await.expect("a row");
+    };
+    for name in names {
+        put(name, "stays", name).await;
+        put(name, "changes", "before").await;
+        put(name, "goes", "for now").await;
+    }
+    // One reject and one repair, so that our own tables hold something as well.
+    blue.put("acls", "orphan", json!({ "consumer_id": id("nobody") })).await;
+    blue.put("plugins", "repaired", json!({ "enabled": null })).await;
+    kongferry(&migrate_arguments(&blue, &green, &["--accept-rejects"])).await.expect_code(3);
+    for name in names {
+        put(name, "changes", "after").await;
+        blue.execute(&format!("DELETE FROM \"{name}\" WHERE id = {}", id("goes"))).await.expect("deleted");
+    }
+    let ran = kongferry(&migrate_arguments(&blue, &green, &[])).await.expect_code(3);
+    for name in names {
+        let changes = &ran.table(name)["changes"];
+        assert_eq!(*changes, json!({ "unchanged": 1, "inserted": 0, "updated": 1, "deleted": 1 }), "{name}");
+        let mut rows = green.rows(name).await.expect("rows");
+        rows.sort_by_key(|row| row["value"] == "after");
+        let wanted =
+            [json!({ "id": id("stays"), "value": name }), json!({ "id": id("changes"), "value": "after" })];
+        assert_eq!(rows, wanted, "{name}");
+    }
+    let verified =
+        kongferry(&["verify", "--blue", &blue.url(), "--green", green.url(), "--format", "json"]).await;
+    assert_eq!(verified.code, 0, "{verified:#?}");
+}
+
+/// Green does not have to name its rows itself: blue's key does, in every run.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_without_a_primary_key_on_green_is_kept_up_to_date_by_blues_key() {
+    let blue = Blue::of("3.3").await;
+    blue.parents().await;
+    blue.execute("CREATE TABLE visits (place text, id uuid, n int, PRIMARY KEY (place, id))")
+        .await
+        .expect("a table");
+    let blue = blue.reread().await;
+    let green = lab().fresh_green("3.3").await.expect("green");
+    green.execute("create table visits (place text, id uuid, n integer)").await.expect("a table");
+    let put = async |name: &str, n: i32| {
+        blue.write_row("visits", &json!({ "place": "here", "id": id(name), "n": n })).await.expect("a row");
+    };
+    for (name, n) in [("stays", 1), ("changes", 2), ("goes", 3)] {
+        put(name, n).await;
+    }
+    kongferry(&migrate_arguments(&blue, &green, &[])).await.expect_code(0);
+    let unchanged = kongferry(&migrate_arguments(&blue, &green, &[])).await.expect_code(0);
+    assert_eq!(unchanged.table("visits")["changes"]["unchanged"], 3, "{unchanged:#?}");
+    put("changes", 22).await;
+    put("comes", 4).await;
+    blue.execute(&format!("DELETE FROM visits WHERE place = 'here' AND id = {}", id("goes")))
+        .await
+        .expect("deleted");
+    let ran = kongferry(&migrate_arguments(&blue, &green, &[])).await.expect_code(0);
+    let wanted = json!({ "unchanged": 1, "inserted": 1, "updated": 1, "deleted": 1 });
+    assert_eq!(ran.table("visits")["changes"], wanted, "{ran:#?}");
+    let n = green.json("select to_jsonb(array_agg(n order by n)) from visits").await.expect("values");
+    assert_eq!(n, [json!([1, 4, 22])]);
+    // A row made by hand is named, and one that is there twice is no row of ours any more.
+    let by_hand =
+        format!("insert into visits values ('here', '{}', 5), ('here', '{}', 1)", id("made"), id("stays"));
+    green.execute(&by_hand).await.expect("made");
+    let ran = kongferry(&migrate_arguments(&blue, &green, &[])).await.expect_code(4);
+    assert!(ran.stdout.contains(&id("made")) && ran.stdout.contains(&id("stays")), "{ran:#?}");
 }
