@@ -128,32 +128,47 @@ impl Apply<'_> {
         Ok(found)
     }
 
-    /// Tables whose rows cannot be told apart on green, and that hold some: nobody could say which of them changed.
+    /// Tables without a primary key on green that hold rows, or are about to. Two rows there may be the same in all they
+    /// have, so nobody could say which of them was made by hand: an incremental run leaves no doubt, and stops.
     pub async fn without_key(&self, tx: &mut PgConnection) -> Result<Option<Error>> {
-        for table in self.plan.moved.iter().filter(|table| table.key.is_empty()) {
-            let sql = fill(
-                "select exists (select from {table})",
-                &[("table", &self.stage.kong_table(&table.table))],
-            );
+        for table in self.plan.moved.iter().filter(|table| !self.has_key(table)) {
             let what = format!("cannot look into green's table \"{}\"", table.table);
-            if query_scalar(sql)
-                .fetch_one(&mut *tx)
-                .await
-                .map_err(|e| self.stage.green().explain(e, &what))?
-            {
-                return Ok(Some(
-                    Error::refused(format!(
-                        "green's table \"{}\" has no primary key and holds rows: which of them changed cannot be told",
-                        table.table
-                    ))
-                    .remedy(format!(
-                        "Leave it as it is with --skip-table {0}, or empty it on green and run the command again.",
-                        table.table
-                    )),
-                ));
+            let mut places = vec![self.stage.kong_table(&table.table), self.stage.table(&table.table)];
+            if self.ledger.knows(&table.table) {
+                places.push(ledger::relation(self.stage.green(), &table.table));
+            }
+            for place in places {
+                let sql = fill("select exists (select from {table})", &[("table", &place)]);
+                let found: bool = query_scalar(sql)
+                    .fetch_one(&mut *tx)
+                    .await
+                    .map_err(|e| self.stage.green().explain(e, &what))?;
+                if found {
+                    return Ok(Some(self.no_key(table)));
+                }
             }
         }
         Ok(None)
+    }
+
+    fn has_key(&self, table: &TablePlan) -> bool {
+        self.catalog.tables.get(&table.table).is_some_and(|own| !own.primary_key.is_empty())
+    }
+
+    fn no_key(&self, table: &TablePlan) -> Error {
+        let name = &table.table;
+        let key = if table.key.is_empty() {
+            "(…)".to_owned()
+        } else {
+            format!("({})", columns(&table.key, "").replace(", ", ","))
+        };
+        Error::refused(format!(
+            "green's table \"{name}\" has no primary key: which of its rows changed cannot be told in a run after the first one"
+        ))
+        .remedy(format!(
+            "Give it the key that blue has, on green: ALTER TABLE {} ADD PRIMARY KEY {key}; or leave it as it is with --skip-table {name}.",
+            self.stage.kong_table(name)
+        ))
     }
 
     /// What applying would write, table by table.
@@ -163,7 +178,7 @@ impl Apply<'_> {
         merge: &Merge<'_>,
     ) -> Result<BTreeMap<String, Forecast>> {
         let mut forecasts = BTreeMap::new();
-        for table in self.plan.moved.iter().filter(|table| !table.key.is_empty()) {
+        for table in self.plan.moved.iter().filter(|table| self.has_key(table)) {
             let what = format!("cannot count what would be written into \"{}\"", table.table);
             let sql = filled(include_str!("../../sql/merge/forecast.sql"), &self.places(merge, table));
             let (inserted, updated, deleted, at_work): (i64, i64, i64, i64) =

@@ -307,6 +307,7 @@ impl Run<'_> {
 
     /// Compares with what earlier runs wrote, and stages what differs.
     async fn compare(&self, stage: &Stage, plan: &Arc<KeyspacePlan>, work: &mut Work) -> Result<()> {
+        self.keys_on_green(stage, work).await?;
         work.ledger.complete(self.green, plan).await?;
         let comparing = Comparing {
             blue: self.blue.clone(),
@@ -337,6 +338,14 @@ impl Run<'_> {
         }
         work.comparison = Some(comparison);
         Ok(())
+    }
+
+    /// Better said before blue is read than after.
+    async fn keys_on_green(&self, stage: &Stage, work: &Work) -> Result<()> {
+        let mut tx = self.green.begin().await?;
+        let found = self.applying(stage, work).without_key(&mut tx).await?;
+        tx.rollback().await.map_err(|e| self.green.explain(e, "cannot look into green's tables"))?;
+        found.map_or(Ok(()), Err)
     }
 
     fn gone<'s>(&'s self, stage: &'s Stage, ledger: &'s Ledger) -> Gone<'s> {
