@@ -178,6 +178,12 @@ fn server(error: DbError, text: &str, config: &BlueConfig, nodes: &[Node], what:
         DbError::Overloaded => Error::new(Kind::Server, format!("{what}: blue is overloaded"))
             .detail(text)
             .remedy(format!("Wait until its load is lower, or set a smaller page_size=… {WHERE}.")),
+        // A statement that was right when it was prepared: a table or column of it is gone, or has another type.
+        DbError::Invalid => Error::refused(format!("{what}: it is not as it was when the run began"))
+            .detail(format!("Cassandra says: {text}"))
+            .remedy(
+                "Let nobody run Kong's migrations or change the keyspace during a run, and run the command again.",
+            ),
         other => Error::new(Kind::Server, what).detail(format!("Cassandra says: {text} ({other})")),
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 
-/// How often an apply is tried while Kong runs on green.
+/// How often an apply is tried when somebody else holds a lock.
 const ATTEMPTS: u32 = 8;
 
 /// What to do about a fault.
@@ -49,7 +49,7 @@ pub const FAULTS: &[Fault] = &[
         what: "too few replicas answer for the consistency that was asked for",
         sqlstates: &[],
         directive: Directive::Stop,
-        remedy: "Bring the replica back, or ask for less with --consistency.",
+        remedy: "Bring the replica back, or ask for less with consistency=… in the address of blue.",
     },
     Fault {
         side: "blue",
@@ -63,7 +63,7 @@ pub const FAULTS: &[Fault] = &[
         what: "a lock is not free in time, or two transactions wait for each other",
         sqlstates: &["55P03", "40P01", "40001"],
         directive: Directive::Retry,
-        remedy: "With --green-online nothing, up to eight times; else stop whoever holds the lock and run again.",
+        remedy: "Nothing, up to eight times; then stop whoever holds the lock and run again.",
     },
     Fault {
         side: "green",
@@ -110,10 +110,22 @@ pub fn of_sqlstate(code: &str) -> Option<&'static Fault> {
     })
 }
 
+/// Says what the person does about an error, where this table knows better than whoever made it.
+pub fn with_remedy(error: Error) -> Error {
+    let fault = error.sqlstate().and_then(|code| {
+        let fault = of_sqlstate(code)?;
+        (fault.sqlstates.contains(&code) || error.remedy_text().is_none()).then_some(fault)
+    });
+    match fault {
+        Some(fault) => error.remedy(fault.remedy),
+        None => error,
+    }
+}
+
 /// Waits before an apply is tried again; nothing where it must not be.
-pub async fn wait_to_apply_again(error: &Error, attempt: u32, green_online: bool) -> Option<()> {
+pub async fn wait_to_apply_again(error: &Error, attempt: u32) -> Option<()> {
     let fault = error.sqlstate().and_then(of_sqlstate)?;
-    if !green_online || fault.directive != Directive::Retry || attempt >= ATTEMPTS {
+    if fault.directive != Directive::Retry || attempt >= ATTEMPTS {
         return None;
     }
     tracing::warn!("{error}; trying again ({attempt} of {ATTEMPTS}).");
@@ -140,6 +152,25 @@ mod tests {
         }
         assert_eq!(of_sqlstate("23505"), None);
         assert_eq!(of_sqlstate(""), None);
+    }
+
+    #[test]
+    fn every_fault_of_green_ends_with_its_remedy() {
+        let of = |code: &str| {
+            let error = Error::new(crate::error::Kind::Server, "it failed").with_sqlstate(code);
+            with_remedy(error).remedy_text().map(str::to_owned)
+        };
+        for fault in FAULTS {
+            for code in fault.sqlstates {
+                let code = if code.len() == 2 { format!("{code}000") } else { (*code).to_owned() };
+                assert_eq!(of(&code).as_deref(), Some(fault.remedy), "{code}");
+            }
+        }
+        assert_eq!(of("23505"), None);
+        // What is known better where it happened stays.
+        let pooler =
+            Error::new(crate::error::Kind::Server, "it failed").with_sqlstate("08P01").remedy("Another.");
+        assert_eq!(with_remedy(pooler).remedy_text(), Some("Another."));
     }
 
     #[test]

@@ -26,6 +26,7 @@ use crate::blue::session::Blue;
 use crate::error::{Error, Kind, Result};
 use crate::failpoints;
 use crate::green::apply::{AppliedTable, Apply, not_fresh};
+use crate::green::catalog::GreenCatalog;
 use crate::green::checks::{Checked, Checks};
 use crate::green::first_load::WORTH_IT;
 use crate::green::gone::{Gone, in_the_way};
@@ -120,7 +121,7 @@ pub async fn run(
     let result = run.go(&mut file, confirm).await;
     run.observer.finish();
     file.close();
-    result
+    result.map_err(faults::with_remedy)
 }
 
 fn create_file(options: &Options, id: Uuid) -> Result<RejectsFile> {
@@ -461,8 +462,8 @@ impl Run<'_> {
         }
     }
 
-    /// Writes Kong's tables, in one transaction. While Kong runs on green it may hold a lock for a moment: then the
-    /// whole transaction is tried again.
+    /// Writes Kong's tables, in one transaction. Somebody else on green may hold a lock for a moment: then the whole
+    /// transaction is tried again.
     async fn apply(&mut self, stage: &Stage, journal: &mut Journal, work: &Work) -> Result<Report> {
         let began = Instant::now();
         self.observer.phase(Phase::Applying, self.inspection.plan.moved.len());
@@ -470,9 +471,7 @@ impl Run<'_> {
         let mut report = loop {
             match Box::pin(self.apply_once(stage, journal, work)).await {
                 Ok(report) => break report,
-                Err(error) => faults::wait_to_apply_again(&error, attempt, self.options.choices.green_online)
-                    .await
-                    .ok_or(error)?,
+                Err(error) => faults::wait_to_apply_again(&error, attempt).await.ok_or(error)?,
             }
             attempt += 1;
         };
@@ -490,6 +489,7 @@ impl Run<'_> {
     async fn apply_once(&self, stage: &Stage, journal: &mut Journal, work: &Work) -> Result<Report> {
         let mut tx = self.green.begin().await?;
         self.still_alone(&mut tx).await?;
+        self.green_stands_still().await?;
         let staged: u64 = work.loaded.iter().map(|table| table.staged).sum();
         let alone = self.options.rehearsal || !self.options.choices.green_online;
         let at_work = |table: &str, key: &Short| {
@@ -524,6 +524,21 @@ impl Run<'_> {
             }
         }
         Ok(report)
+    }
+
+    /// A column that came since the plan was made would be left without blue's values.
+    async fn green_stands_still(&self) -> Result<()> {
+        if self.options.rehearsal {
+            return Ok(());
+        }
+        let now = GreenCatalog::read(self.green).await?;
+        if format!("{:?}", now.tables) == format!("{:?}", self.inspection.green.catalog.tables) {
+            return Ok(());
+        }
+        Err(Error::refused(
+            "Kong's tables on green were changed while the run was at work; nothing was applied",
+        )
+        .remedy("Let nobody run Kong's migrations during a run, and run the command again."))
     }
 
     async fn still_alone(&self, tx: &mut sqlx::PgConnection) -> Result<()> {

@@ -190,6 +190,19 @@ async fn a_cassandra_that_is_restarted_during_the_scan_is_asked_again() {
     server.restart().await.expect("restarted");
     let ran = running.release().end().await.expect_code(0);
     assert_eq!(ran.json()["totals"]["applied"], 1_500 * 4 + 1);
+    // One that stands still for longer than a request may take: nothing is lost, and nothing counted twice.
+    let impatient = format!("{}?request_timeout=1s", blue.url());
+    let arguments: Vec<String> =
+        arguments.into_iter().map(|one| if one == blue.url() { impatient.clone() } else { one }).collect();
+    let running = Running::start(&arguments, Some("marking")).held().await;
+    server.pause().expect("paused");
+    let running = running.release();
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    server.resume().expect("resumed");
+    let ran = running.end().await.expect_code(0);
+    assert!(ran.stderr.contains("asking again"), "{ran:#?}");
+    let unchanged = json!({ "unchanged": 1_500 * 4 + 1, "inserted": 0, "updated": 0, "deleted": 0 });
+    assert_eq!(ran.json()["changes"], unchanged, "{ran:#?}");
     // And one that is gone for good: a clear error, and green as it was.
     let before = Contents::of(&green).await.without_journal();
     let running = Running::start(&arguments, Some("marking")).held().await;

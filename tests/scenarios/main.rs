@@ -2,6 +2,7 @@
 //! one PostgreSQL.
 
 mod conditions;
+mod cql_proxy;
 mod crashes;
 mod credentials;
 mod custom_tables;
@@ -15,6 +16,7 @@ mod interruptions;
 mod json_judgement;
 mod moved;
 mod mutations;
+mod outages;
 mod part;
 mod planning;
 mod refusals;

@@ -111,6 +111,16 @@ impl LocalPostgres {
         self.wait_until_it_answers().await
     }
 
+    /// Restarts it as an administrator does (`pg_ctl restart -m fast`): every session is ended, what was committed stays,
+    /// unlogged tables too.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.server
+            .stop(Signal::SIGINT, STOP_LIMIT)
+            .map_err(|e| Error::new(Kind::Io, "cannot stop the private PostgreSQL").source(e))?;
+        self.server = run_server(&self.binaries, ServerUser::needed()?, self.dir.path())?;
+        self.wait_until_it_answers().await
+    }
+
     /// Ends the server at once, without a checkpoint, and removes its data.
     pub async fn stop(self) -> Result<()> {
         let stopped =
