@@ -10,6 +10,7 @@
 //! | `loading` | the first page of rows is in the stage |
 //! | `staged` | all rows are in the stage |
 //! | `checked` | the stage is checked, what it may not hold is set aside |
+//! | `writing` | the transaction that writes Kong's tables has begun |
 //! | `applying` | all rows are in Kong's tables, but not committed |
 //! | `applied` | committed; the stage is still there |
 //!

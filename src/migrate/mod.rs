@@ -490,6 +490,7 @@ impl Run<'_> {
         let mut tx = self.green.begin().await?;
         self.still_alone(&mut tx).await?;
         self.green_stands_still().await?;
+        failpoints::reached("writing").await;
         let staged: u64 = work.loaded.iter().map(|table| table.staged).sum();
         let alone = self.options.rehearsal || !self.options.choices.green_online;
         let at_work = |table: &str, key: &Short| {

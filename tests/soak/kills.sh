@@ -1,162 +1,185 @@
 #!/usr/bin/env bash
-# Kills runs with kill -9 at random moments and looks what is left: green must be untouched or complete every time, the
-# run after it must end clean, and verify must find both sides the same. Half of the kills hit first loads of 200,000
-# rows, half hit incremental runs that undo 20,000 changes made by hand on green. Prints where the kills hit.
+# Kills runs with kill -9 at random moments of each of their phases and looks what is left: green must be untouched or
+# complete every time, the run after it must end clean, and verify must find both sides the same. A third of the kills
+# hits first loads of all rows into a fresh database, the others incremental runs after a day's changes on blue. The
+# phases take turns; within one the moment is random. Prints where the kills hit, and fails when one phase was hit too
+# seldom.
 #
-#   KILLS=60  how many    CONSUMERS=50000  a quarter of the rows    VERIFY=1  after every so many kills
+#   KILLS=60  how many    LEAST=10  in each phase    CONSUMERS=50000  a quarter of the rows
 #   BIN=FOLDER  programs that are built already
 set -euo pipefail
 
 kills=${KILLS:-60}
+least=${LEAST:-10}
 consumers=${CONSUMERS:-50000}
-verify=${VERIFY:-1}
-root=$(cd "$(dirname "$0")/../.." && pwd)
-bin=${BIN:-${CARGO_TARGET_DIR:-$root/target}/release}
+# shellcheck source=tests/soak/lab.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lab.sh"
 
-[ -n "${BIN:-}" ] || (cd "$root" && cargo build --release --workspace)
-home=$(mktemp -d "${TMPDIR:-/tmp}/kongferry-kills.XXXXXX")
-lab=
-
-stop() {
-    code=$?
-    trap - EXIT
-    trap '' INT TERM HUP
-    if [ -n "$lab" ]; then
-        kill "$lab" 2>/dev/null || true
-        wait "$lab" 2>/dev/null || true
-    fi
-    rm -rf "$home"
-    exit "$code"
-}
-trap stop EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
-
-fail() {
-    echo "failed: $*" >&2
-    exit 1
-}
-
-cd "$home"
-echo "writing $consumers consumers with 3 credentials each to blue"
-"$bin/kongferry-lab" up --line 3.3 --fill "$consumers" --env-file "$home/env" > lab.out 2> lab.err &
-lab=$!
-while [ ! -e env ]; do
-    kill -0 "$lab" 2>/dev/null || { cat lab.err >&2; fail "the servers did not start"; }
-    sleep 1
-done
-set -a
-# shellcheck disable=SC1091
-. ./env
-set +a
+start_lab "$consumers"
 
 # The database that the lab made stays as Kong bootstrapped it: every first load begins with a copy of it.
 fresh=$KONGFERRY_GREEN
 name=$(psql -XAtq "$fresh" -c 'select current_database()')
 admin=${fresh/\/$name/\/postgres}
 export KONGFERRY_GREEN=${fresh/\/$name/\/victim}
+export KONGFERRY_PHASE_FILE=$home/place
 
 psql_green() { psql -XAtq -v ON_ERROR_STOP=1 "$KONGFERRY_GREEN" -c "$1"; }
 
 begin_anew() {
-    psql -XAtq -v ON_ERROR_STOP=1 "$admin" -c 'drop database if exists victim with (force)' -c "create database victim template \"$name\""
+    psql -XAtq -v ON_ERROR_STOP=1 "$admin" -c 'set client_min_messages = error' \
+        -c 'drop database if exists victim with (force)' -c "create database victim template \"$name\""
 }
 
-# Everything in Kong's tables that does not run out by itself, as one digest.
+# What everything in Kong's tables comes to that does not run out by itself: rows, and a sum over their hashes.
 fingerprint() {
-    local sql="select md5(string_agg(digest, '' order by name)) from (" table
+    local sql="" table lasting
     for table in workspaces parameters consumers basicauth_credentials keyauth_credentials acls plugins routes services; do
-        sql+="select '$table' as name, md5(coalesce(string_agg(md5(t::text), '' order by md5(t::text)), '')) as digest
-              from $table t where to_jsonb(t) ->> 'ttl' is null union all "
+        lasting=true
+        [ "$table" != keyauth_credentials ] || lasting="ttl is null"
+        sql+="select '$table', count(*), sum(hashtextextended(t::text, 0)::numeric) from $table t where $lasting union all "
     done
-    psql_green "$sql select 'tags', md5(string_agg(md5(t::text), '' order by md5(t::text))) from tags t
-                where entity_name in ('consumers', 'acls', 'plugins', 'routes', 'services')) d"
+    psql_green "$sql select 'tags', count(*), sum(hashtextextended(t::text, 0)::numeric) from tags t
+                where entity_name in ('consumers', 'acls', 'plugins', 'routes', 'services')"
 }
 
-# What a person may have done on green: a fifth of the rows is edited, deleted, or made.
-by_hand() {
-    psql_green "
-      update consumers set custom_id = 'by hand ' || id where ascii(right(id::text, 1)) % 5 = 0;
-      delete from acls where ascii(right(id::text, 1)) % 8 = 0;
-      insert into keyauth_credentials (id, ws_id, consumer_id, key)
-        select gen_random_uuid(), ws_id, id, 'by hand ' || id from consumers where ascii(right(id::text, 1)) % 8 = 1" > /dev/null
+# The phase that a place which a run has passed stands for (src/failpoints.rs).
+phase_of() {
+    case $1 in
+        marking | loading) echo staging ;;
+        staged | checked) echo checking ;;
+        writing | applying) echo applying ;;
+        applied) echo committed ;;
+        *) echo before ;;
+    esac
+}
+phases=(staging checking applying committed)
+
+now() { echo "${EPOCHREALTIME/[.,]/}"; }
+
+# Naps without starting a process, so that looking costs nothing.
+exec {nothing}<> <(:)
+nap() { read -rt "$1" -u "$nothing" || true; }
+
+place() {
+    at=
+    read -r at 2>/dev/null < place || true
 }
 
-migrate=(--yes --accept-rejects --rejects-file rejects.jsonl --format json)
+# begin_run: a run that is watched; run is its process, and the process is the program, not a shell around it.
+begin_run() {
+    rm -f place
+    "$bin/kongferry" migrate --yes --accept-rejects --rejects-file rejects.jsonl --format json > run.json 2> run.err &
+    run=$!
+}
 
-finish() {
+# end_run WHAT: it must have ended well; 3 is for the one row of the fixture that is rejected.
+end_run() {
     local code=0
-    "$bin/kongferry" migrate "${migrate[@]}" "$@" > after.json 2> after.err || code=$?
-    [ "$code" -eq 3 ] || { cat after.err >&2; fail "the run after the kill ended with $code"; }
+    wait "$run" || code=$?
+    [ "$code" -eq 3 ] || { cat run.err >&2; fail "$1 ended with $code"; }
 }
 
+# measured KIND: a run that nobody kills, and how many microseconds it is in each phase.
+declare -A long
+measured() {
+    local began last=before phase
+    begin_run
+    began=$(now)
+    while kill -0 "$run" 2>/dev/null; do
+        place
+        phase=$(phase_of "$at")
+        if [ "$phase" != "$last" ] && [ -n "$at" ]; then
+            long[$1/$last]=$(($(now) - began))
+            began=$(now)
+            last=$phase
+        fi
+        nap 0.005
+    done
+    long[$1/$last]=$(($(now) - began))
+    end_run "the first run"
+    echo "$1: $(for phase in "${phases[@]}"; do printf '%s %d ms  ' "$phase" $((${long[$1/$phase]:-0} / 1000)); done)"
+}
+
+round=0
+change_blue() {
+    round=$((round + 1))
+    "$bin/kongferry-lab" change "$home/env" "$consumers" "$round"
+}
+
+verified() {
+    "$bin/kongferry" verify --format json > verify.json 2> verify.err || { tail -50 verify.json >&2; fail "verify after $1"; }
+}
+
+echo "two runs that nobody kills:"
 begin_anew
-finish
+bootstrapped=$(fingerprint)
+measured first
+change_blue
+measured incremental
+verified "the runs that nobody killed"
 complete=$(fingerprint)
 
-declare -A hit
+declare -A hit left
 for ((kill = 1; kill <= kills; kill++)); do
-    more=()
-    if ((kill % 2)); then
+    if ((kill % 3 == 1)); then
+        kind=first
+        before=$bootstrapped
         begin_anew
-        places=(loading loading staged checked applied)
     else
-        begin_anew
-        finish
-        by_hand
-        more=(--replace)
-        places=(marking loading staged checked applied)
+        kind=incremental
+        before=$complete
+        change_blue
     fi
-    before=$(fingerprint)
-    place=${places[$((RANDOM % ${#places[@]}))]}
-    # The place that was hit least so far comes first.
-    for one in "${places[@]}"; do
-        [ "${hit[$one]:-0}" -ge "${hit[$place]:-0}" ] || place=$one
+    # The phase that was hit least comes next.
+    target=staging
+    for one in "${phases[@]}"; do
+        [ "${hit[$one]:-0}" -ge "${hit[$target]:-0}" ] || target=$one
     done
-    rm -f phase
-    # exec: the process to be killed is the program, not a shell around it.
-    (export KONGFERRY_PHASE_FILE=$home/phase && exec "$bin/kongferry" migrate "${migrate[@]}" "${more[@]}") > killed.json 2> killed.err &
-    run=$!
-    while [ "$(cat phase 2>/dev/null || true)" != "$place" ]; do
-        kill -0 "$run" 2>/dev/null || break
-        sleep 0.01
+    begin_run
+    while kill -0 "$run" 2>/dev/null; do
+        place
+        [ "$(phase_of "$at")" != "$target" ] || break
+        nap 0.002
     done
-    case $place in
-        applied) pause=$((RANDOM % 100)) ;;
-        *) pause=$((RANDOM % 1500)) ;;
-    esac
-    sleep "$(awk -v ms=$pause 'BEGIN { print ms / 1000 }')"
+    pause=$(awk -v long="${long[$kind/$target]:-1000}" -v random="$RANDOM" 'BEGIN { print long * 0.9 * random / 32768 / 1e6 }')
+    nap "$pause"
     kill -9 "$run" 2>/dev/null || true
     wait "$run" 2>/dev/null || true
-    at=$(cat phase)
-    hit[$at]=$((${hit[$at]:-0} + 1))
+    place
+    phase=$(phase_of "$at")
+    hit[$phase]=$((${hit[$phase]:-0} + 1))
     # The server may still be busy with what it was told last.
     kill -0 "$lab" 2>/dev/null || fail "the servers are gone"
     while [ "$(psql_green "select count(*) from pg_stat_activity where datname = 'victim' and application_name like 'kongferry %'")" != 0 ]; do
-        sleep 0.1
+        nap 0.05
     done
-    now=$(fingerprint)
-    if [ "$now" = "$before" ]; then
-        left=untouched
-    elif [ "$now" = "$complete" ]; then
-        left=complete
+    found=$(fingerprint)
+    begin_run
+    end_run "the run after kill $kill"
+    complete=$(fingerprint)
+    [ "$complete" != "$before" ] || fail "kill $kill: the run had nothing to do"
+    if [ "$found" = "$before" ]; then
+        state=untouched
+    elif [ "$found" = "$complete" ]; then
+        state=complete
     else
+        diff <(echo "$found") <(echo "$complete") >&2 || true
         fail "kill $kill, after \"$at\", left green neither untouched nor complete"
     fi
-    finish "${more[@]}"
-    [ "$(fingerprint)" = "$complete" ] || fail "the run after kill $kill left green other than complete"
-    if ((kill % verify == 0)); then
-        "$bin/kongferry" verify --format json > verify.json 2> verify.err || { tail -50 verify.json >&2; fail "verify after kill $kill"; }
-    fi
-    echo "kill $kill of $kills: ${more[*]:-first load}, after \"$at\" +${pause} ms: green $left"
+    left[$phase/$state]=$((${left[$phase/$state]:-0} + 1))
+    verified "kill $kill"
+    echo "kill $kill of $kills: $kind run, $phase (after \"$at\", +$pause s): green $state; the next run is clean, verify too"
 done
 
 echo
-echo "where the kills hit (the last place that the run had passed):"
-total=0
-for at in inspected marking loading staged checked applying applied; do
-    count=${hit[$at]:-0}
-    total=$((total + count))
-    printf '  %-10s %3d  %s\n' "$at" "$count" "$(printf '%*s' "$count" '' | tr ' ' '#')"
+echo "where the kills hit:"
+for phase in before "${phases[@]}"; do
+    count=${hit[$phase]:-0}
+    printf '  %-10s %3d  %-20s  untouched %d, complete %d\n' "$phase" "$count" "$(printf '%*s' "$count" '' | tr ' ' '#')" \
+        "${left[$phase/untouched]:-0}" "${left[$phase/complete]:-0}"
 done
-echo "$total kills; green untouched or complete every time"
+echo "$kills kills; green untouched or complete every time"
+for phase in "${phases[@]}"; do
+    [ "${hit[$phase]:-0}" -ge "$least" ] || fail "only ${hit[$phase]:-0} kills hit \"$phase\""
+done

@@ -8,49 +8,14 @@ set -euo pipefail
 
 consumers=${CONSUMERS:-250000}
 limit=${LIMIT_MB:-200}
-root=$(cd "$(dirname "$0")/../.." && pwd)
-bin=${CARGO_TARGET_DIR:-$root/target}/release
-
-(cd "$root" && cargo build --release --workspace)
-home=$(mktemp -d "${TMPDIR:-/tmp}/kongferry-soak.XXXXXX")
-lab=
-
-stop() {
-    code=$?
-    trap - EXIT
-    trap '' INT TERM HUP
-    if [ -n "$lab" ]; then
-        kill "$lab" 2>/dev/null || true
-        wait "$lab" 2>/dev/null || true
-    fi
-    rm -rf "$home"
-    exit "$code"
-}
-trap stop EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
-
-fail() {
-    echo "failed: $*" >&2
-    exit 1
-}
+# shellcheck source=tests/soak/lab.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lab.sh"
 
 # A number of the report: of the totals, or of one table.
 total() { awk -v key="\"$1\":" '/"totals": \{/ { here = 1 } here && $1 == key { gsub(",", "", $2); print $2; exit }' report.json; }
 table() { awk -v name="\"$1\"," -v key="\"$2\":" '$1 == "\"table\":" { here = ($2 == name) } here && $1 == key { gsub(",", "", $2); print $2; exit }' "$3"; }
 
-cd "$home"
-echo "writing $consumers consumers with 3 credentials each to blue"
-"$bin/kongferry-lab" up --line 3.3 --fill "$consumers" --env-file "$home/env" > lab.out 2> lab.err &
-lab=$!
-while [ ! -e env ]; do
-    kill -0 "$lab" 2>/dev/null || { cat lab.err >&2; fail "the servers did not start"; }
-    sleep 1
-done
-set -a
-# shellcheck disable=SC1091
-. ./env
-set +a
+start_lab "$consumers"
 
 # Runs the program with these arguments, its report in the file given first; leaves its exit code and its peak of memory.
 measured() {

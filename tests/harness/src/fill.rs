@@ -98,6 +98,23 @@ pub async fn change(
     Ok(())
 }
 
+/// What people do in a day to every fiftieth of these consumers: they change it and its credentials, give it one more
+/// key, and take away the one of the day before.
+pub async fn day(keyspace: &Keyspace, workspace: Uuid, consumers: u64, day: u32) -> Result<()> {
+    let of = |day: u32| (0..consumers).filter(move |n| n % 50 == u64::from(day % 50));
+    let key = |day: u32, n: u64| id(&format!("key of day {day}"), n);
+    change(keyspace, workspace, of(day), day).await?;
+    let insert =
+        "INSERT INTO keyauth_credentials (id, ws_id, created_at, consumer_id, key) VALUES (?, ?, ?, ?, ?)";
+    each(keyspace, insert, of(day), |n| {
+        (key(day, n), workspace, CREATED_AT, id("consumer", n), format!("{workspace}:key-{day}-{n}"))
+    })
+    .await?;
+    let Some(before) = day.checked_sub(1) else { return Ok(()) };
+    let delete = "DELETE FROM keyauth_credentials WHERE id = ?";
+    each(keyspace, delete, of(before), |n| (key(before, n),)).await
+}
+
 struct Statements {
     consumer: PreparedStatement,
     basic_auth: PreparedStatement,

@@ -85,8 +85,9 @@ async fn both_servers_are_up_with_rows_and_go_when_it_is_killed() -> Outcome {
 #[test]
 fn a_mistake_in_the_arguments_is_named() -> Outcome {
     for (arguments, message) in [
-        (vec!["down"], "the commands are up, look and dns"),
+        (vec!["down"], "the commands are up, look, change and dns"),
         (vec!["look", "env", "consumers", "alice"], "alice is not COLUMN=VALUE"),
+        (vec!["change", "env", "many", "1"], "change takes a number, not many"),
         (vec!["up", "--line", "4.0"], "--line is one of"),
         (vec!["up", "--lines", "3.3"], "--lines is not known"),
         (vec!["up", "--fill", "many"], "--fill takes a number"),

@@ -1,5 +1,5 @@
 //! `kongferry-lab up`: a blue and a green to try kongferry on, until Ctrl-C. `kongferry-lab look`: one row of both.
-//! `kongferry-lab dns`: a PowerDNS to try a cutover on.
+//! `kongferry-lab change`: what people do on blue in a day. `kongferry-lab dns`: a PowerDNS to try a cutover on.
 
 use std::fs;
 use std::path::PathBuf;
@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 const USAGE: &str = "usage: kongferry-lab up [--line 3.3] [--fixture DIR] [--fill CONSUMERS] [--env-file FILE]
        kongferry-lab look ENV_FILE TABLE COLUMN=VALUE COLUMN…
+       kongferry-lab change ENV_FILE CONSUMERS DAY
        kongferry-lab dns [--config-file FILE]
 
 Starts a real Cassandra with the rows that Kong left there (blue) and a real PostgreSQL with Kong's empty tables
@@ -31,6 +32,9 @@ Starts a real Cassandra with the rows that Kong left there (blue) and a real Pos
 
 look shows these columns of the first row of green with that value, beside the row of blue with the same id.
 ENV_FILE is what --env-file wrote; with * as the value, any that is not null will do.
+
+change does to every fiftieth of the first CONSUMERS that --fill wrote what people do in a day: change, add, delete. DAY
+is 1, then 2, and so on.
 
 dns starts a real PowerDNS with the zone example.test, in which api.example.test is 127.0.0.1, and prints the sections
 of a cutover.toml for it (green is 127.0.0.2); --config-file writes them there as well.";
@@ -66,11 +70,15 @@ async fn main() -> ExitCode {
             Ok(row) => look(&row).await,
             Err(error) => Err(error),
         },
+        Some("change") => match parse_day(given) {
+            Ok(day) => change(&day).await,
+            Err(error) => Err(error),
+        },
         Some("dns") => match parse_dns(given) {
             Ok(file) => until_ended(dns(file)).await,
             Err(error) => Err(error),
         },
-        _ => Err(usage("the commands are up, look and dns".to_owned())),
+        _ => Err(usage("the commands are up, look, change and dns".to_owned())),
     };
     result.map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS)
 }
@@ -92,10 +100,7 @@ fn parse_row(mut given: impl Iterator<Item = String>) -> Result<Row> {
 async fn look(row: &Row) -> Result<()> {
     let env = fs::read_to_string(&row.env_file)
         .map_err(|e| Error::usage(format!("cannot read {}", row.env_file.display())).source(e))?;
-    let value = |name: &str| {
-        let found = env.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-        found.ok_or_else(|| Error::usage(format!("{name} is not in {}", row.env_file.display())))
-    };
+    let value = |name: &str| value_of(&env, name, &row.env_file);
     let green = PgServer::at(value("KONGFERRY_LAB_POSTGRES")?)?.database(NAME);
     let blue = Keyspace::open(&Endpoint::open(value("KONGFERRY_LAB_CASSANDRA")?), NAME).await?;
     let fits = |one: &Value| match row.value.as_str() {
@@ -120,6 +125,42 @@ async fn look(row: &Row) -> Result<()> {
         println!("  {column:<12}  {blue:<52}  {}", shown(&on_green[column]));
     }
     Ok(())
+}
+
+/// A day on blue.
+struct Day {
+    env_file: PathBuf,
+    consumers: u64,
+    day: u32,
+}
+
+fn parse_day(mut given: impl Iterator<Item = String>) -> Result<Day> {
+    let mut next = |what: &str| given.next().ok_or_else(|| usage(format!("change needs {what}")));
+    let (env_file, consumers, day) = (PathBuf::from(next("a file")?), next("a number")?, next("a day")?);
+    let number = |text: &str| usage(format!("change takes a number, not {text}"));
+    Ok(Day {
+        env_file,
+        consumers: consumers.parse().map_err(|_| number(&consumers))?,
+        day: day.parse().map_err(|_| number(&day))?,
+    })
+}
+
+async fn change(day: &Day) -> Result<()> {
+    let env = fs::read_to_string(&day.env_file)
+        .map_err(|e| Error::usage(format!("cannot read {}", day.env_file.display())).source(e))?;
+    let cassandra = value_of(&env, "KONGFERRY_LAB_CASSANDRA", &day.env_file)?;
+    let blue = Keyspace::open(&Endpoint::open(cassandra), NAME).await?;
+    let workspaces = blue.rows("workspaces").await?;
+    let default = workspaces.iter().find(|row| row.get("name") == Some(&json!("default")));
+    let id = default.and_then(|row| row.get("id")?.as_str()?.parse().ok());
+    let id = id.ok_or_else(|| Error::usage("blue has no default workspace"))?;
+    fill::day(&blue, id, day.consumers, day.day).await
+}
+
+/// A variable of a file that --env-file wrote.
+fn value_of<'e>(env: &'e str, name: &str, file: &std::path::Path) -> Result<&'e str> {
+    let found = env.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    found.ok_or_else(|| Error::usage(format!("{name} is not in {}", file.display())))
 }
 
 fn shown(value: &Value) -> String {
