@@ -12,5 +12,6 @@ mod pace;
 pub mod scan;
 pub mod session;
 mod tls;
+mod written;
 
 pub use explain::Failure;

@@ -68,6 +68,12 @@ fn print(drift: &Drift) {
         );
         anstream::println!("  {WARN}{}{WARN:#}", wrapped(&line, 2, 4));
     }
+    for table in &drift.tables {
+        if let Some(time) = table.newest_write {
+            let time = time.format("%Y-%m-%d %H:%M:%S");
+            anstream::println!("  {} was written last at {time} UTC, by blue's clock", table.table);
+        }
+    }
     if !drift.clean {
         anstream::println!("\n{WARN}to do:{WARN:#} Run migrate again: it applies only these.");
     }

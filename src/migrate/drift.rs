@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -75,6 +76,9 @@ pub struct TableDrift {
     pub counts: Counts,
     /// Keys of some deleted rows: they still stand on green.
     pub deleted_keys: Vec<Value>,
+    /// When the new and changed rows were written last, by blue's clock: the newest write where they are. It explains,
+    /// and decides nothing; a deletion has no time that could be asked for.
+    pub newest_write: Option<DateTime<Utc>>,
 }
 
 impl Counts {
@@ -163,12 +167,15 @@ pub async fn run(
         if counts.is_none() {
             continue;
         }
-        let deleted_keys = deleted_keys(&comparison, &ledger, green, table).await?;
         drift.tables.push(TableDrift {
             table: table.table.clone(),
             writer: table.writer,
             counts,
-            deleted_keys,
+            deleted_keys: deleted_keys(&comparison, &ledger, green, table).await?,
+            newest_write: match counts.added + counts.changed {
+                0 => None,
+                _ => newest_write(&comparison, &blue, inspection, &table.table).await,
+            },
         });
     }
     drift.clean = drift.admin.is_none();
@@ -202,6 +209,19 @@ fn counts(comparison: &Comparison, table: &str) -> Counts {
         rejected: difference.rejected_before,
         unchanged: difference.unchanged,
     }
+}
+
+/// Without an answer the drift is what it is.
+async fn newest_write(
+    comparison: &Comparison,
+    blue: &Blue,
+    inspection: &Inspection,
+    table: &str,
+) -> Option<DateTime<Utc>> {
+    let places: Vec<i64> = comparison.differences.get(table)?.tokens.iter().copied().collect();
+    let asked = blue.newest_write(inspection.blue.catalog.tables.get(table)?, &places).await;
+    let newest = asked.inspect_err(|error| tracing::debug!(%error, table, "No time of writing."));
+    DateTime::from_timestamp_micros(newest.ok()??)
 }
 
 async fn deleted_keys(

@@ -53,7 +53,7 @@ async fn wherever_an_incremental_run_is_killed_green_is_untouched_or_complete() 
     change(&blue).await;
     let before = Contents::of(&green).await.without_journal();
     let arguments = migrate_arguments(&blue, &green, &[]);
-    for place in ["marking", "loading", "staged", "checked", "applying"] {
+    for place in ["marking", "loading", "staged", "checked", "writing", "applying"] {
         Running::start(&arguments, Some(place)).held().await.signal(Signal::SIGKILL).end().await;
         assert_eq!(Contents::of(&green).await.without_ours(), before, "{place}");
     }
@@ -64,6 +64,47 @@ async fn wherever_an_incremental_run_is_killed_green_is_untouched_or_complete() 
     assert_eq!(ran.json()["changes"]["inserted"], 0, "{ran:#?}");
     assert_eq!(Contents::of(&green).await.without_journal(), complete);
     proven(&blue, &green).await;
+}
+
+/// At moments that no place of ours chose, spread over a whole run.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_any_moment_a_first_run_leaves_green_untouched_or_complete() {
+    let tables = [
+        "schema_meta",
+        "workspaces",
+        "parameters",
+        "consumers",
+        "basicauth_credentials",
+        "keyauth_credentials",
+        "acls",
+    ];
+    let blue = bare_blue(lab().cassandra().await.expect("a Cassandra"), "3.3", &tables).await;
+    fill::fill(&blue, Uuid::parse_str(WORKSPACE).expect("an id"), 6_000).await.expect("rows");
+    let whole = json!(6_000 * 4 + 1);
+    let first = lab().fresh_green("3.3").await.expect("green");
+    let began = std::time::Instant::now();
+    kongferry(&migrate_arguments(&blue, &first, &[])).await.expect_code(0);
+    let took = began.elapsed();
+    for moment in 1..=6 {
+        let green = lab().fresh_green("3.3").await.expect("green");
+        let before = Contents::of(&green).await;
+        let arguments = migrate_arguments(&blue, &green, &[]);
+        let running = Running::start(&arguments, None);
+        tokio::time::sleep(took * moment / 7).await;
+        running.kill().await;
+        let ours = "select to_jsonb(count(*)) from pg_stat_activity where datname = current_database()
+                    and application_name like 'kongferry%'";
+        until("the server has ended what it was told last", async || one(&green, ours).await == json!(0))
+            .await;
+        let untouched = Contents::of(&green).await.without_ours() == before;
+        let ran = kongferry(&arguments).await.expect_code(0);
+        let report = ran.json();
+        let written = if untouched { &report["totals"]["applied"] } else { &report["changes"]["unchanged"] };
+        assert_eq!(*written, whole, "killed at {moment} of 7: {ran:#?}");
+        let ran =
+            kongferry(&["verify", "--blue", &blue.url(), "--green", green.url(), "--format", "json"]).await;
+        assert_eq!(ran.code, 0, "{ran:#?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -245,6 +286,7 @@ async fn drift_is_what_an_incremental_run_would_move_and_reading_changes_nothing
         (&json!(true), &json!(1)),
         "{ran:#?}"
     );
+    let began = chrono::Utc::now() - chrono::Duration::seconds(2);
     change(&blue).await;
     blue.put("oauth2_tokens", "issued", json!({})).await;
     green
@@ -258,6 +300,19 @@ async fn drift_is_what_an_incremental_run_would_move_and_reading_changes_nothing
         json!({ "added": 2, "changed": 1, "deleted": 2, "on_green": 1, "rejected": 1, "unchanged": 8 });
     assert_eq!(drift["admin"], admin, "{ran:#?}");
     assert_eq!(drift["traffic"]["added"], 1);
+    // When, where Cassandra can tell: a row that was written, not one that is gone.
+    let when = |table: &str| {
+        let tables = drift["tables"].as_array().expect("tables");
+        let table = tables.iter().find(|one| one["table"] == table).expect("the table");
+        table["newest_write"]
+            .as_str()
+            .map(|text| text.parse::<chrono::DateTime<chrono::Utc>>().expect("a time"))
+    };
+    for table in ["consumers", "keyauth_credentials", "services", "oauth2_tokens"] {
+        let time = when(table).unwrap_or_else(|| panic!("no time of {table} in {drift:#}"));
+        assert!(time > began && time < chrono::Utc::now(), "{table}: {time}");
+    }
+    assert_eq!(when("upstreams"), None, "nobody wrote it on blue");
     let keys =
         drift["tables"].as_array().expect("tables").iter().find(|one| one["table"] == "keyauth_credentials");
     assert_eq!(keys.expect("a table")["deleted_keys"], json!([id("of old")]));

@@ -85,6 +85,11 @@ impl Running {
         self
     }
 
+    /// kill -9, wherever it is; it may have ended by itself.
+    pub async fn kill(mut self) {
+        self.child.kill().await.expect("it is gone");
+    }
+
     /// Waits for its end.
     pub async fn end(mut self) -> Ran {
         let status =
