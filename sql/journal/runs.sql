@@ -1,10 +1,21 @@
 -- Every run that the journal knows, the latest first, and whether it is about Kong's schema ($1) as it stands in this
--- very database, or history only.
+-- very database, or history only. A run that neither ended nor is at work – it would hold the guard ($3), and be the
+-- latest – was cut off.
 select to_jsonb(t)
 from (
   select
     r.run_id::text                                           as run,
-    r.state,
+    case
+      when r.state not in ('staging', 'staged') then r.state
+      when r.started_at = max(r.started_at) over () and exists (
+        select from pg_locks g
+        where g.locktype = 'advisory'
+          and g.granted
+          and g.database = (select oid from pg_database where datname = current_database())
+          and (g.classid::bigint << 32 | g.objid::bigint) = hashtextextended($3, 0)
+      ) then r.state
+      else 'cut off'
+    end                                                      as state,
     to_char(r.started_at, 'YYYY-MM-DD HH24:MI:SS')           as started,
     extract(epoch from coalesce(r.finished_at, clock_timestamp()) - r.started_at)::float8 as seconds,
     r.tool_version                                           as kongferry,

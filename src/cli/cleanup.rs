@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::connect::{CommonArgs, Format, GreenArgs};
 use super::migrate::{answered_yes, application_name};
-use super::text::{self, GOOD, WARN, counted, grouped};
+use super::text::{self, GOOD, WARN, counted, grouped, wrapped};
 use crate::error::{Error, Kind, Result};
 use crate::green::history::{self, Belonging};
 use crate::green::session::Green;
@@ -73,17 +73,15 @@ fn describe(schema: &str, found: &[Belonging]) {
     };
     let megabytes = grouped(bytes.max(0).cast_unsigned().div_ceil(1 << 20));
     anstream::eprintln!("The schema \"{schema}\" holds, in about {megabytes} MB:");
-    anstream::eprintln!(
-        "  the journal of runs: when, from where, how many rows, and the keys of what was rejected"
-    );
-    anstream::eprintln!(
-        "  the ledger: key and digest of about {} that runs wrote – without it a later run cannot tell what changed",
+    let item = |text: &str| anstream::eprintln!("  {}", wrapped(text, 2, 4));
+    item("the journal of runs: when, from where, how many rows, and the keys of what was rejected");
+    item(&format!(
+        "the ledger: key and digest of about {} that runs wrote – without it a later run cannot tell what changed",
         counted(rows(|name| name.starts_with("ledger_")), "row")
-    );
+    ));
     if found.iter().any(|one| one.name.starts_with("stage_")) {
-        anstream::eprintln!(
-            "  {WARN}rows of Kong's, credentials too, that an interrupted run left staged{WARN:#}"
-        );
+        let staged = "rows of Kong's, credentials too, that a run has staged and not removed";
+        anstream::eprintln!("  {WARN}{}{WARN:#}", wrapped(staged, 2, 4));
     }
     anstream::eprintln!("pg_dump of this database carries it along as long as it is there.");
 }

@@ -46,7 +46,8 @@ const CLASSES: [Class<Counts>; 6] = [
 
 fn print(drift: &Drift) {
     let (style, word) = if drift.clean { (GOOD, "No drift.") } else { (BAD, "Drift.") };
-    anstream::println!("{style}{word}{style:#} {} ({})", drift.sentence(), spent(drift.seconds));
+    let sentence = format!("{} ({})", drift.sentence(), spent(drift.seconds));
+    anstream::println!("{style}{word}{style:#} {}", wrapped(&sentence, word.len() + 1, 2));
     anstream::println!("  blue   {}", text::side(&drift.blue, "keyspace"));
     anstream::println!("  green  {}", text::side(&drift.green, "database"));
     if drift.tables.is_empty() {
@@ -68,13 +69,21 @@ fn print(drift: &Drift) {
         );
         anstream::println!("  {WARN}{}{WARN:#}", wrapped(&line, 2, 4));
     }
-    for table in &drift.tables {
-        if let Some(time) = table.newest_write {
-            let time = time.format("%Y-%m-%d %H:%M:%S");
-            anstream::println!("  {} was written last at {time} UTC, by blue's clock", table.table);
-        }
+    let newest = drift.tables.iter().filter_map(|table| Some((table.newest_write?, &table.table))).max();
+    if let Some((time, table)) = newest {
+        let line = format!(
+            "The newest of these writes was to {table} at {} UTC, by blue's clock.",
+            time.format("%Y-%m-%d %H:%M:%S")
+        );
+        anstream::println!("  {}", wrapped(&line, 2, 4));
     }
     if !drift.clean {
-        anstream::println!("\n{WARN}to do:{WARN:#} Run migrate again: it applies only these.");
+        let remedy = match drift.admin.on_green {
+            0 => "Run migrate again: it applies only these.",
+            _ => {
+                "Make the changes of green on blue as well or undo them, then run migrate again; it names them."
+            }
+        };
+        anstream::println!("\n{WARN}to do:{WARN:#} {}", wrapped(remedy, 7, 7));
     }
 }

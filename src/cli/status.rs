@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::connect::{CommonArgs, Format, GreenArgs};
 use super::migrate::application_name;
-use super::text::{self, BAD, GOOD, WARN, spent};
+use super::text::{self, BAD, GOOD, WARN, spent, wrapped};
 use crate::error::Result;
 use crate::green::history::{self, Run};
 use crate::green::session::Green;
@@ -52,37 +52,16 @@ pub async fn run(args: &StatusArgs) -> Result<u8> {
 }
 
 fn print(answer: &Answer) {
-    anstream::println!("  green  {}\n", text::side(&answer.green, "database"));
+    anstream::println!("  green  {}", text::side(&answer.green, "database"));
+    if let Some(run) = answer.runs.first() {
+        anstream::println!("  blue   {}, keyspace {}", run.blue_cluster, run.blue_keyspace);
+    }
+    anstream::println!();
     if answer.runs.is_empty() {
         anstream::println!("No run has been made on this database.");
         return;
     }
-    let mut table = text::table(&[
-        "started (UTC)",
-        "state",
-        "time",
-        "blue",
-        "inserted",
-        "updated",
-        "deleted",
-        "rejected",
-        "run",
-    ]);
-    for run in &answer.runs {
-        let state = if run.is_current { run.state.clone() } else { format!("{}, history", run.state) };
-        table.add_row([
-            run.started.clone(),
-            state,
-            spent(run.seconds),
-            format!("{}/{}", run.blue_cluster, run.blue_keyspace),
-            written(run, "inserted"),
-            written(run, "updated"),
-            written(run, "deleted"),
-            run.rejects.to_string(),
-            run.run.clone(),
-        ]);
-    }
-    anstream::println!("{}\n", table.trim_fmt());
+    anstream::println!("{}\n", table(&answer.runs));
     let latest = answer.runs.first();
     match (&answer.applied, latest) {
         (Some(run), Some(latest)) if latest.run == *run => {
@@ -93,9 +72,49 @@ fn print(answer: &Answer) {
     }
     if answer.runs.iter().any(|run| !run.is_current) {
         anstream::println!(
-            "Runs marked history were made on tables that have been dropped or restored since."
+            "{}",
+            wrapped(
+                "* History: made on tables that have been dropped or restored since, or on another database.",
+                0,
+                2
+            )
         );
     }
+}
+
+/// The runs, the latest first. What all have in common, or does not fit on the screen, is left out: JSON has all of it.
+fn table(runs: &[Run]) -> String {
+    let blue = |run: &Run| format!("{}/{}", run.blue_cluster, run.blue_keyspace);
+    let one_blue = runs.iter().all(|run| blue(run) == runs.first().map(blue).unwrap_or_default());
+    let columns: [(&str, fn(&Run) -> String); 8] = [
+        ("started (UTC)", |run| run.started.get(..16).unwrap_or(&run.started).to_owned()),
+        ("state", |run| format!("{}{}", run.state, if run.is_current { "" } else { "*" })),
+        ("run", |run| run.run.get(..8).unwrap_or(&run.run).to_owned()),
+        ("inserted", |run| written(run, "inserted")),
+        ("updated", |run| written(run, "updated")),
+        ("deleted", |run| written(run, "deleted")),
+        ("rejected", |run| text::grouped(run.rejects.max(0).cast_unsigned())),
+        ("time", time),
+    ];
+    let with = |shown: usize, with_blue: bool| {
+        let mut names: Vec<&str> = columns.iter().take(shown).map(|(name, _)| *name).collect();
+        names.extend(with_blue.then_some("blue"));
+        let mut table = text::table(&names);
+        for run in runs {
+            let mut cells: Vec<String> = columns.iter().take(shown).map(|(_, of)| of(run)).collect();
+            cells.extend(with_blue.then(|| blue(run)));
+            table.add_row(cells);
+        }
+        table.trim_fmt()
+    };
+    let wide = with(columns.len(), !one_blue);
+    if text::fits(&wide) { wide } else { with(columns.len() - 1, false) }
+}
+
+/// How long a run took, without what a person took to answer its question.
+fn time(run: &Run) -> String {
+    let total = run.phases.as_ref().and_then(|phases| phases.get("total")?.as_f64());
+    if run.state == "cut off" { "·".to_owned() } else { spent(total.unwrap_or(run.seconds)) }
 }
 
 /// What a run wrote of one kind. A first run inserts what it applies.

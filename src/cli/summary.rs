@@ -10,7 +10,7 @@ const LISTED: usize = 6;
 pub fn print_counts(report: &Report, verbose: bool) {
     anstream::eprintln!("\n{}", shown(report, false, verbose));
     if let Some(line) = by_hand(report) {
-        anstream::eprintln!("\n{WARN}{line}{WARN:#}");
+        anstream::eprintln!("\n{WARN}{}{WARN:#}", wrapped(&line, 0, 2));
     }
 }
 
@@ -59,7 +59,7 @@ fn changes(report: &Report, verbose: bool) -> String {
             sum.counts.add(&table.counts);
             sum.changes.add(&table.changes);
         }
-        rows.push((plural(still.len(), "table without a change"), sum));
+        rows.push((plural(still.len(), "table unchanged"), sum));
     }
     let total = TableReport {
         table: String::new(),
@@ -73,7 +73,7 @@ fn changes(report: &Report, verbose: bool) -> String {
 
 /// The summary of `plan` and `migrate`, to stdout.
 pub fn print(report: &Report, verbose: bool) {
-    anstream::println!("{}", headline(report));
+    anstream::println!("{}", wrapped(&headline(report), 0, 2));
     anstream::println!("  blue   {}", text::side(&report.blue, "keyspace"));
     if report.green.server.is_empty() {
         anstream::println!("  green  not given; the tables of Kong {} stood in for it\n", report.kong);
@@ -163,8 +163,9 @@ fn counts(report: &Report, done: bool, verbose: bool) -> String {
 
 fn plural(tables: usize, what: &str) -> String {
     match (tables, what) {
+        (1, "table unchanged") => "1 without a change".to_owned(),
         (1, _) => format!("1 {what}"),
-        (many, "table without a change") => format!("{many} tables without a change"),
+        (many, "table unchanged") => format!("{many} without a change"),
         (many, "table that does not move") => format!("{many} that do not move"),
         (many, _) => format!("{many} {what}s"),
     }

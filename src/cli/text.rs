@@ -51,8 +51,21 @@ pub fn spent(seconds: f64) -> String {
 /// Breaks a text between words where the screen ends; the lines after the first begin with `indent` blanks, and
 /// `used` columns of the first are taken already. Text for a pipe stays on one line.
 pub fn wrapped(text: &str, used: usize, indent: usize) -> String {
-    let screen = console::Term::stdout().size_checked().map(|(_, columns)| usize::from(columns));
-    screen.map_or_else(|| text.to_owned(), |columns| wrapped_at(columns, text, used, indent))
+    screen().map_or_else(|| text.to_owned(), |columns| wrapped_at(columns, text, used, indent))
+}
+
+/// How many columns the screen has, where there is one.
+fn screen() -> Option<usize> {
+    console::Term::stdout().size_checked().map(|(_, columns)| usize::from(columns))
+}
+
+/// Whether a text of several lines fits on the screen.
+pub fn fits(text: &str) -> bool {
+    screen().is_none_or(|columns| fits_in(columns, text))
+}
+
+fn fits_in(columns: usize, text: &str) -> bool {
+    text.lines().all(|line| console::measure_text_width(line) <= columns)
 }
 
 fn wrapped_at(columns: usize, text: &str, used: usize, indent: usize) -> String {
@@ -114,14 +127,32 @@ pub fn table(header: &[&str]) -> Table {
 /// A class of rows: its name, and how many a table's counts have of it.
 pub type Class<C> = (&'static str, fn(&C) -> u64);
 
-/// Rows by table and class, the sum below them. After the first two, a class is shown where some table has rows in it.
+/// Rows by table and class, the sum below them. After the first two, a class is shown where some table has rows in it;
+/// the last ones are only summed up where the screen is too narrow for all.
 pub fn by_class<C>(classes: &[Class<C>], rows: &[(String, C)], total: &C) -> String {
-    let shown: Vec<&Class<C>> = classes
+    by_class_within(screen().unwrap_or(usize::MAX), classes, rows, total)
+}
+
+fn by_class_within<C>(columns: usize, classes: &[Class<C>], rows: &[(String, C)], total: &C) -> String {
+    let mut shown: Vec<&Class<C>> = classes
         .iter()
         .enumerate()
         .filter(|(at, (_, of))| *at < 2 || of(total) > 0)
         .map(|(_, class)| class)
         .collect();
+    let mut summed = Vec::new();
+    loop {
+        let table = with_classes(&shown, rows, total);
+        if shown.len() > 2 && !fits_in(columns, &table) {
+            summed.extend(shown.pop().map(|(name, of)| format!("{name}: {}", grouped(of(total)))));
+            continue;
+        }
+        summed.reverse();
+        return if summed.is_empty() { table } else { format!("{table}\n  ({})", summed.join("; ")) };
+    }
+}
+
+fn with_classes<C>(shown: &[&Class<C>], rows: &[(String, C)], total: &C) -> String {
     let header: Vec<&str> = std::iter::once("table").chain(shown.iter().map(|(name, _)| *name)).collect();
     let mut table = table(&header);
     let blank = |number: u64| if number == 0 { "·".to_owned() } else { grouped(number) };
@@ -237,6 +268,18 @@ mod tests {
         assert_eq!(small, [&1, &2]);
         let (listed, small) = without_small(sizes.iter().take(9).collect(), |size| Some(*size));
         assert_eq!((listed.len(), small.len()), (9, 0));
+    }
+
+    #[test]
+    fn a_narrow_screen_sums_up_the_last_classes() {
+        let classes: [Class<u64>; 4] =
+            [("on blue", |n| *n), ("applied", |n| *n), ("rejected", |n| n / 2), ("not copied", |n| n / 4)];
+        let rows = [("consumers".to_owned(), 8)];
+        let lines = |columns| by_class_within(columns, &classes, &rows, &8).lines().count();
+        assert_eq!((lines(80), lines(40)), (3, 4));
+        let narrow = by_class_within(40, &classes, &rows, &8);
+        assert!(narrow.ends_with("  (not copied: 2)") && fits_in(40, &narrow), "{narrow}");
+        assert!(by_class_within(10, &classes, &rows, &8).ends_with("  (rejected: 4; not copied: 2)"));
     }
 
     #[test]

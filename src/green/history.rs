@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 pub struct Run {
     /// Its id.
     pub run: String,
-    /// `staging`, `staged`, `applied`, `refused` or `failed`.
+    /// `staging`, `staged`, `applied`, `repaired`, `refused`, `failed` or `cut off`.
     pub state: String,
     /// When it began, in UTC.
     pub started: String,
@@ -68,6 +68,7 @@ pub async fn runs(green: &Green, limit: i64) -> Result<Vec<Run>> {
         query_scalar(fill(include_str!("../../sql/journal/runs.sql"), &[("work", &work)]))
             .bind(green.kong_schema())
             .bind(limit)
+            .bind(journal::guard_name(green))
             .fetch_all(&mut *tx)
             .await
             .map_err(|e| green.explain(e, what))?;

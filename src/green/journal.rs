@@ -187,8 +187,13 @@ pub async fn left_behind(green: &Green) -> Result<Vec<LeftBehind>> {
     Ok(rows.into_iter().map(row).collect())
 }
 
+/// The text whose hash is the guard's number.
+pub(super) fn guard_name(green: &Green) -> String {
+    format!("kongferry/{}", green.work_schema())
+}
+
 fn guard_key(green: &Green) -> String {
-    format!("hashtextextended({}, 0)", literal(&format!("kongferry/{}", green.work_schema())))
+    format!("hashtextextended({}, 0)", literal(&guard_name(green)))
 }
 
 /// Takes the guard, or says who has it.

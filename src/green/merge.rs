@@ -488,7 +488,7 @@ pub fn changed_by_hand(found: &[ByHand]) -> Error {
         let word = match one.touch.as_str() {
             "made" => "made on green",
             "edited" => "edited on green",
-            _ => "deleted on green",
+            _ => "removed on green",
         };
         error = error.detail(format!("{}, {word}: {}{more}", one.table, one.keys.join(", ")));
     }

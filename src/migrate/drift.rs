@@ -111,7 +111,7 @@ impl Drift {
             return "Nothing that people write has changed since the last run.".to_owned();
         }
         format!(
-            "Since the last run blue has {added} rows more, {changed} others and {deleted} rows less; {on_green} rows were changed on green."
+            "Since the last run, on blue: {added} new, {changed} changed, {deleted} deleted; changed on green: {on_green}."
         )
     }
 }

@@ -612,7 +612,10 @@ impl Run<'_> {
                 format!("Or review the rejects file and run migrate with --accept-rejects={file}."),
             ],
             Outcome::Applied if report.incremental && report.changes.is_none() => {
-                vec!["Nothing had changed; green is as blue is.".to_owned()]
+                vec![match report.totals.rejected {
+                    0 => "Nothing had changed; green is as blue is.".to_owned(),
+                    _ => "Nothing had changed; green is as blue is, but for what stays behind.".to_owned(),
+                }]
             }
             Outcome::Applied => {
                 let mut next = vec![

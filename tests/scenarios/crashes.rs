@@ -345,6 +345,13 @@ async fn status_lists_the_runs_and_cleanup_removes_what_is_ours() {
     assert_eq!(ran["applied"], ran["runs"][1]["run"]);
     let text = kongferry(&["status", "--green", green.url()]).await.expect_code(0).stdout;
     assert!(text.contains("Applied last") && text.contains(blue.name()), "{text}");
+    // One that is at work, and one that was killed there.
+    let state = async || kongferry(&status).await.expect_code(0).json()["runs"][0]["state"].clone();
+    let running =
+        Running::start(&migrate_arguments(&blue, &green, &["--replace"]), Some("staged")).held().await;
+    assert_eq!(state().await, "staged");
+    running.signal(Signal::SIGKILL).end().await;
+    until("the killed run is seen to be cut off", async || state().await == "cut off").await;
     // Somebody put a table of his own into our schema.
     green.execute("create table kongferry.theirs (n int)").await.expect("a table");
     let cleanup = ["cleanup", "--yes", "--green", green.url(), "--format", "json"];
