@@ -1,3 +1,4 @@
--- Takes over a ledger that was made aside.
+-- Takes over a ledger that was made aside, and its key.
 drop table if exists {ledger};
 alter table {aside} rename to {own_name};
+alter table {ledger} rename constraint {aside_key} to {own_key};

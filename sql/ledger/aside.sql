@@ -8,4 +8,4 @@ from {stage} s
 where {alive};
 
 alter table {aside} alter column digest set not null;
-alter table {aside} add primary key ({key_columns});
+alter table {aside} add constraint {aside_key} primary key ({key_columns});

@@ -355,6 +355,8 @@ impl Ledger {
                 ("ledger", &relation(green, &plan.table)),
                 ("aside", &aside_of(green, plan)),
                 ("own_name", &quote(&named("ledger_", &plan.table))),
+                ("aside_key", &quote(&named(ASIDE_KEY, &plan.table))),
+                ("own_key", &quote(&named("key_of_ledger_", &plan.table))),
             ],
         );
         sqlx::raw_sql(sql).execute(&mut *tx).await?;
@@ -377,6 +379,7 @@ pub async fn aside(stage: &Stage, plan: &KeyspacePlan) -> Result<()> {
             include_str!("../../sql/ledger/aside.sql"),
             &[
                 ("aside", &aside_of(green, table)),
+                ("aside_key", &quote(&named(ASIDE_KEY, &table.table))),
                 ("keys", &keys.join(", ")),
                 ("expiry", &expiry_of(table, "s")),
                 ("stage", &stage.table(&table.table)),
@@ -390,6 +393,9 @@ pub async fn aside(stage: &Stage, plan: &KeyspacePlan) -> Result<()> {
     }
     Ok(())
 }
+
+/// What the key of a ledger made aside is called until that is taken over.
+const ASIDE_KEY: &str = "stage__key_";
 
 fn aside_of(green: &Green, plan: &TablePlan) -> String {
     format!("{}.{}", quote(green.work_schema()), quote(&named("stage__ledger_", &plan.table)))

@@ -362,8 +362,16 @@ mod tests {
     /// Whatever a plugin calls its tables: none of ours may be taken for another.
     #[test]
     fn names_of_our_own_tables_stay_apart() {
-        let prefixes =
-            ["stage_of_", "stage_gone_", "stage_touched_", "stage_probe_", "stage__ledger_", "ledger_"];
+        let prefixes = [
+            "stage_of_",
+            "stage_gone_",
+            "stage_touched_",
+            "stage_probe_",
+            "stage__ledger_",
+            "stage__key_",
+            "ledger_",
+            "key_of_ledger_",
+        ];
         let own = include_str!("../../sql/stage/create.sql")
             .split("{work}.")
             .chain(include_str!("../../sql/mend/create.sql").split("{work}."))
