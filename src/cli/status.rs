@@ -82,11 +82,14 @@ fn print(answer: &Answer) {
     }
 }
 
+/// A column's name, and what it says of a run.
+type Column = (&'static str, fn(&Run) -> String);
+
 /// The runs, the latest first. What all have in common, or does not fit on the screen, is left out: JSON has all of it.
 fn table(runs: &[Run]) -> String {
     let blue = |run: &Run| format!("{}/{}", run.blue_cluster, run.blue_keyspace);
     let one_blue = runs.iter().all(|run| blue(run) == runs.first().map(blue).unwrap_or_default());
-    let columns: [(&str, fn(&Run) -> String); 8] = [
+    let columns: [Column; 8] = [
         ("started (UTC)", |run| run.started.get(..16).unwrap_or(&run.started).to_owned()),
         ("state", |run| format!("{}{}", run.state, if run.is_current { "" } else { "*" })),
         ("run", |run| run.run.get(..8).unwrap_or(&run.run).to_owned()),
