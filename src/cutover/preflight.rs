@@ -11,7 +11,7 @@ use super::config::CutoverConfig;
 use super::gates::config::{Check, KongLine, Metrics};
 use super::gates::prometheus::Prometheus;
 use super::gates::{Measure, Meters, Verdict};
-use super::outside::{Databases, differences};
+use super::outside::{Databases, changed, differences};
 use crate::dns::query::{self, NameServer};
 use crate::dns::{
     Desired, DnsProvider, Finding, Form, Guard, Observed, RecordType, Severity, Share, Ttl, http,
@@ -225,19 +225,27 @@ impl Preflight<'_> {
                 "Give --blue and --green (or kongferry.toml), or see to it that \"kongferry verify\" was clean just now; drift before a step is not noticed either.",
             )];
         };
-        if !self.config.settings.preflight.verify {
-            return vec![warn(
+        let wanted = &self.config.settings.preflight;
+        let mut found = if wanted.verify {
+            match Box::pin(databases.compare()).await {
+                Ok(report) => self.judge(&report),
+                Err(error) => return vec![not_comparable(&error)],
+            }
+        } else {
+            vec![warn(
                 "blue and green were not compared: preflight.verify is false",
                 "Run \"kongferry verify\".",
-            )];
-        }
-        match Box::pin(databases.compare()).await {
-            Ok(report) => self.judge(&report),
-            Err(error) => vec![stop(
-                format!("blue and green cannot be compared: {}", reason(&error)),
-                error.remedy_text().unwrap_or("Mend the connection first.").to_owned(),
-            )],
-        }
+            )]
+        };
+        found.push(if wanted.drift {
+            drift(databases).await
+        } else {
+            warn(
+                "what people change on either side is not noticed: preflight.drift is false",
+                "Run \"kongferry verify --since-run\" before each step.",
+            )
+        });
+        found
     }
 
     fn judge(&self, report: &Report) -> Vec<Finding> {
@@ -315,6 +323,28 @@ impl Preflight<'_> {
             found.extend(admin.exports(self.config.settings.prometheus.as_ref()).await);
         }
         found
+    }
+}
+
+fn not_comparable(error: &Error) -> Finding {
+    stop(
+        format!("blue and green cannot be compared: {}", reason(error)),
+        error.remedy_text().unwrap_or("Mend the connection first.").to_owned(),
+    )
+}
+
+/// Whether people changed anything since the last run, on blue or on green.
+async fn drift(databases: &Databases) -> Finding {
+    match Box::pin(databases.drift()).await {
+        Ok(drift) if drift.clean => ok("nobody has changed blue or green since the last run"),
+        Ok(drift) => stop(
+            changed(&drift),
+            "Freeze the Admin APIs of both, look at \"kongferry verify --since-run\", and run \"kongferry migrate\" again.",
+        ),
+        Err(error) => stop(
+            format!("it cannot be seen what changed since the last run: {}", reason(&error)),
+            error.remedy_text().unwrap_or("Mend the connection first.").to_owned(),
+        ),
     }
 }
 

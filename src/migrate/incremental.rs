@@ -61,7 +61,7 @@ impl Comparing<'_> {
     pub async fn run(&self, stage: Option<&Stage>) -> Result<Comparison> {
         self.observer.phase(Phase::Marking, self.plan.moved.len());
         let mut found = Comparison::default();
-        for table in self.known() {
+        for table in self.plan.moved.iter().filter(|table| self.ledger.knows(&table.table)) {
             let mut tx = self.green.begin().await?;
             let touched = self.ledger.touched(self.green, &mut tx, table).await?;
             tx.rollback().await.map_err(|e| self.green.explain(e, "cannot look at green's rows"))?;
@@ -78,10 +78,6 @@ impl Comparing<'_> {
             found.differences.insert(table.table.clone(), difference);
         }
         Ok(found)
-    }
-
-    fn known(&self) -> impl Iterator<Item = &TablePlan> {
-        self.plan.moved.iter().filter(|table| self.ledger.knows(&table.table))
     }
 
     async fn mark(&self, stage: Option<&Stage>) -> Result<(Vec<Loaded>, Vec<Spool>)> {
