@@ -17,6 +17,8 @@ use crate::blue::session::Blue;
 use crate::error::{Error, Kind, Result};
 use crate::green::config::GreenConfig;
 use crate::green::session::Green;
+use crate::green::sql::{fill, quote};
+use crate::green::statement::query_scalar;
 use crate::inspect::Choices;
 use crate::mapping::schema_map::Writer;
 use crate::migrate::drift::{self, Drift as Drifted};
@@ -83,9 +85,21 @@ impl Databases {
         drift
     }
 
+    /// Collections that Kong's Admin API must list in its default workspace, since green's database has them.
+    pub async fn listed(&self) -> Result<Vec<String>> {
+        let green = Green::connect(&self.green, &application_name()).await?;
+        let what = "cannot read Kong's tables on green";
+        let sql = include_str!("../../sql/preflight/listed.sql");
+        let sql = fill(sql, &[("kong", &quote(green.kong_schema()))]);
+        let mut tx = green.begin_snapshot().await?;
+        let held = query_scalar(sql).fetch_all(&mut *tx).await.map_err(|e| green.explain(e, what))?;
+        tx.rollback().await.map_err(|e| green.explain(e, what))?;
+        green.close().await;
+        Ok(held)
+    }
+
     async fn connect(&self) -> Result<(Arc<Blue>, Green)> {
-        let name = format!("kongferry {}", std::process::id());
-        let green = Green::connect(&self.green, &name).await?;
+        let green = Green::connect(&self.green, &application_name()).await?;
         match Blue::connect(&self.blue).await {
             Ok(blue) => Ok((Arc::new(blue), green)),
             Err(error) => {
@@ -94,6 +108,11 @@ impl Databases {
             }
         }
     }
+}
+
+/// As other commands call themselves: a migration that runs meanwhile knows us for one of them.
+fn application_name() -> String {
+    format!("kongferry {}", std::process::id())
 }
 
 fn stopped() -> Error {

@@ -1,5 +1,6 @@
 //! The real binary over real servers: PowerDNS, BIND, Prometheus. Bakes of a second or two.
 
+mod databases;
 mod gates;
 mod kills;
 mod people;

@@ -107,13 +107,26 @@ green = ["192.0.2.2"]
 
     /// The same in another directory.
     pub fn command_in(&self, directory: &Path, arguments: &[&str]) -> Command {
+        let mut command = self.program_in(directory);
+        command.arg("cutover").args(arguments);
+        command
+    }
+
+    /// `kongferry …`, any command of it, in the test's directory.
+    pub fn program(&self, arguments: &[&str]) -> Command {
+        let mut command = self.program_in(self.home.path());
+        command.args(arguments);
+        command
+    }
+
+    fn program_in(&self, directory: &Path) -> Command {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin!("kongferry"));
         for (name, _) in std::env::vars() {
             if ["KONG", "PG", "XDG"].iter().any(|start| name.starts_with(start)) {
                 command.env_remove(name);
             }
         }
-        command.current_dir(directory).env("NO_COLOR", "1").arg("cutover").args(arguments);
+        command.current_dir(directory).env("NO_COLOR", "1");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
@@ -125,7 +138,12 @@ green = ["192.0.2.2"]
 
     /// Starts it and leaves it running.
     pub fn spawn(&self, arguments: &[&str]) -> Running {
-        Running(Some(self.command(arguments).spawn().expect("the program")))
+        self.spawn_command(self.command(arguments))
+    }
+
+    /// Starts a command that was put together otherwise.
+    pub fn spawn_command(&self, mut command: Command) -> Running {
+        Running(Some(command.spawn().expect("the program")))
     }
 
     /// `cutover status` as JSON.

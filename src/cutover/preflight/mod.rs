@@ -1,0 +1,255 @@
+//! Everything that can be known before the first change: provider, name servers, metrics, databases, green's nodes.
+//!
+//! Nothing here changes what clients see. One write is made, if asked for: the one that writes what is there.
+
+mod admin;
+mod databases;
+
+use super::config::CutoverConfig;
+use super::gates::config::{Check, KongLine, Metrics};
+use super::gates::prometheus::Prometheus;
+use super::gates::{Measure, Meters, Verdict};
+use super::outside::Databases;
+use crate::dns::query::{self, NameServer};
+use crate::dns::{
+    Desired, DnsProvider, Finding, Form, Guard, Observed, RecordType, Severity, Share, Ttl,
+};
+use crate::error::Error;
+
+/// What is looked at.
+pub struct Preflight<'a> {
+    /// The configuration.
+    pub config: &'a CutoverConfig,
+    /// The provider.
+    pub provider: &'a dyn DnsProvider,
+    /// What it holds.
+    pub seen: &'a Observed,
+    /// The name servers.
+    pub servers: &'a [NameServer],
+    /// Gates and counters.
+    pub meters: &'a Meters,
+    /// Both databases, where it is said where they are.
+    pub databases: Option<&'a Databases>,
+    /// Whether the rollback is rehearsed by writing what is there.
+    pub rehearse: bool,
+}
+
+fn ok(message: impl Into<String>) -> Finding {
+    Finding { severity: Severity::Ok, message: message.into(), remedy: String::new() }
+}
+
+fn warn(message: impl Into<String>, remedy: impl Into<String>) -> Finding {
+    Finding { severity: Severity::Warning, message: message.into(), remedy: remedy.into() }
+}
+
+fn stop(message: impl Into<String>, remedy: impl Into<String>) -> Finding {
+    Finding { severity: Severity::Blocker, message: message.into(), remedy: remedy.into() }
+}
+
+fn reason(error: &Error) -> String {
+    super::gates::because(error)
+}
+
+impl Preflight<'_> {
+    /// Looks at everything, and tells of each thing as it comes.
+    pub async fn run(&self, tell: &mut (dyn FnMut(&Finding) + Send)) -> Vec<Finding> {
+        let mut all = Vec::new();
+        let mut add = |found: Vec<Finding>| {
+            found.iter().for_each(&mut *tell);
+            all.extend(found);
+        };
+        add(self.provider().await);
+        add(self.records());
+        add(self.name_servers().await);
+        if self.rehearse {
+            add(vec![self.rehearsal().await]);
+        }
+        add(self.metrics().await);
+        add(self.nodes().await);
+        add(Box::pin(self.databases()).await);
+        all
+    }
+
+    async fn provider(&self) -> Vec<Finding> {
+        match self.provider.preflight(&self.config.target).await {
+            Ok(findings) => findings,
+            Err(error) => vec![stop(error.to_string(), "Correct [provider] in cutover.toml.")],
+        }
+    }
+
+    fn records(&self) -> Vec<Finding> {
+        let ttl = self.config.settings.ttl;
+        let records = self.seen.records.iter().map(|record| {
+            let now = record.ttl.unwrap_or(0);
+            let lower = if now > ttl {
+                format!(", will be lowered to {ttl} s; resolvers may hold the old answer for {now} s")
+            } else {
+                String::new()
+            };
+            ok(format!("{}: TTL {now} s{lower}", record.key))
+        });
+        let neighbours = self.seen.records.iter().flat_map(|record| {
+            record
+                .neighbours
+                .iter()
+                .map(|beside| stays_behind(&record.key.to_string(), &beside.rtype, &beside.text))
+        });
+        records.chain(neighbours).collect()
+    }
+
+    async fn name_servers(&self) -> Vec<Finding> {
+        let settings = &self.config.settings;
+        let mut found = Vec::new();
+        let serials = query::serials(self.servers, self.config.target.zone(), &settings.query).await;
+        let mut known: Vec<u32> = Vec::new();
+        for (server, serial) in &serials {
+            match serial {
+                Ok(serial) => known.push(*serial),
+                Err(why) => found.push(stop(
+                    format!("{server} cannot be asked: {why}"),
+                    "Every authoritative server must answer; name the servers with [query] name_servers = [\"…\"].",
+                )),
+            }
+        }
+        known.sort_unstable();
+        known.dedup();
+        match known.as_slice() {
+            [] => {}
+            [one] => found.push(ok(format!("{} name server(s) agree on serial {one}", self.servers.len()))),
+            many => found.push(warn(
+                format!("the name servers have different serials: {many:?}"),
+                "Wait until all have the same, or find out why one lags.",
+            )),
+        }
+        let few = query::QueryConfig { count: 20, ..settings.query.clone() };
+        for record in self.config.target.records() {
+            for survey in query::survey(self.servers, record, &few).await {
+                if survey.judge(Share::BLUE, false, None) != query::Verdict::Good {
+                    found.push(stop(
+                        format!("{}: the answers are not blue's: {survey}", record.key),
+                        "Make blue in cutover.toml what the name servers answer now.",
+                    ));
+                }
+            }
+            if let Some(server) = self.servers.first() {
+                found.extend(self.beside(server, record).await);
+            }
+        }
+        found
+    }
+
+    /// What else has a moved record's name, asked of a name server: not every provider can tell.
+    async fn beside(&self, server: &NameServer, record: &crate::dns::Record) -> Vec<Finding> {
+        let config = &self.config.settings.query;
+        let Ok(found) = query::neighbours(server, &record.key.name, config).await else { return Vec::new() };
+        let moved = |rtype: &str| {
+            self.config
+                .target
+                .records()
+                .iter()
+                .any(|other| other.key.name == record.key.name && other.key.rtype.as_str() == rtype)
+        };
+        let known = self.seen.record(&record.key).map(|seen| seen.neighbours.as_slice()).unwrap_or_default();
+        let new =
+            found.iter().filter(|one| !moved(&one.rtype) && !known.iter().any(|k| k.rtype == one.rtype));
+        // An alias of a CNAME answers with addresses too.
+        let of_cname = |rtype: &str| record.key.rtype == RecordType::Cname && rtype != "HTTPS";
+        new.filter(|one| !of_cname(&one.rtype))
+            .map(|one| stays_behind(&record.key.to_string(), &one.rtype, &one.text))
+            .collect()
+    }
+
+    async fn rehearsal(&self) -> Finding {
+        let same = Desired {
+            form: Form::AsFound,
+            ttl: Ttl::AsFound,
+            marker: self.seen.marker.clone(),
+            guard: Guard::Overwrite,
+        };
+        let written = match self.provider.plan(&self.config.target, self.seen, &same) {
+            Ok(change) => self.provider.apply(&change).await,
+            Err(error) => Err(error),
+        };
+        match written {
+            Ok(_) => ok("the provider took a write that changes nothing: a rollback can be written"),
+            Err(error) => stop(
+                format!("the provider did not take a write that changes nothing: {error}"),
+                "What cannot be written now could not be rolled back either.",
+            ),
+        }
+    }
+
+    async fn metrics(&self) -> Vec<Finding> {
+        let mut found = Vec::new();
+        if self.config.gates.is_empty() {
+            found.push(warn(
+                "there are no gates: only time and the name servers decide",
+                "Add [[gate]] tables to cutover.toml, such as kind = \"kong-errors\".",
+            ));
+        }
+        match (&self.config.settings.prometheus, self.meters.prometheus()) {
+            (Some(metrics), Some(prometheus)) => found.extend(series(metrics, prometheus).await),
+            _ => found.push(warn(
+                "no Prometheus: nobody sees when blue and green fall still",
+                "Add [prometheus] to cutover.toml, or watch open connections by other means.",
+            )),
+        }
+        for (at, gate) in self.config.gates.iter().enumerate() {
+            if matches!(gate.check, Check::Prometheus(_)) {
+                continue;
+            }
+            let measured = self.meters.gate(at, Share::BLUE, None).await;
+            found.push(match measured.verdict {
+                Verdict::Pass => ok(format!("gate {}: {}", gate.name, measured.line())),
+                Verdict::Fail => stop(
+                    format!("gate {} fails already: {}", gate.name, measured.line()),
+                    "Mend green first, or the gate.",
+                ),
+                Verdict::Inconclusive => stop(
+                    format!("gate {} cannot be judged: {}", gate.name, measured.line()),
+                    "Mend the gate.",
+                ),
+            });
+        }
+        found
+    }
+}
+
+fn stays_behind(key: &str, rtype: &str, text: &str) -> Finding {
+    warn(
+        format!(
+            "{key} has {rtype} ({text}) beside it, which is not moved: clients that prefer it stay where they are"
+        ),
+        "Add it as another [[record]], or remove it and wait for its TTL.",
+    )
+}
+
+/// Whether either side is scraped, and whether green will say anything at all.
+async fn series(metrics: &Metrics, prometheus: &Prometheus) -> Vec<Finding> {
+    if let Err(error) = prometheus.number("vector(1)").await {
+        return vec![stop(reason(&error), "Correct [prometheus], or start it.")];
+    }
+    let mut found = vec![ok("Prometheus answers")];
+    match prometheus.number(&metrics.blue_rate()).await {
+        Ok(rate) => found.push(ok(format!("blue has {rate:.1} requests/s"))),
+        Err(error) => found.push(stop(
+            format!("Prometheus has no requests of blue: {}", reason(&error)),
+            "Is Kong's prometheus plugin on, is blue scraped, and does [prometheus] blue = '…' name its labels?",
+        )),
+    }
+    let up = format!("count({{__name__=~\"kong_.+\",{}}})", metrics.green);
+    match prometheus.number(&up).await {
+        Ok(_) => found.push(ok("green is scraped")),
+        Err(error) => found.push(stop(
+            format!("Prometheus has nothing of green: {}", reason(&error)),
+            "Is Kong's prometheus plugin on, is green scraped, and does [prometheus] green = '…' name its labels?",
+        )),
+    }
+    if prometheus.number(&metrics.green_rate()).await.is_err() && metrics.kong_green == KongLine::Three {
+        found.push(warn(
+            "green exports no requests yet, and Kong 3.x exports status codes and latencies only where the plugin has status_code_metrics and latency_metrics on",
+            "Switch them on and send one request through green; without them every gate on them stays inconclusive.",
+        ));
+    }
+    found
+}
