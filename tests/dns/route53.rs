@@ -9,7 +9,7 @@ use kongferry::dns::{
 };
 use serde_json::json;
 
-use crate::model;
+use kongferry_harness::route53::model;
 use crate::support::{BLUE, percent, plain, record, rollback, split, target};
 
 /// Credentials in files, which live as long as this.

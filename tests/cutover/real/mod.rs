@@ -4,5 +4,6 @@ mod databases;
 mod gates;
 mod kills;
 mod people;
+mod providers;
 mod site;
 mod way;

@@ -18,6 +18,7 @@ mod lab;
 pub mod metrics;
 pub mod postgres;
 mod reaper;
+pub mod route53;
 pub mod shapes;
 pub mod tools;
 
