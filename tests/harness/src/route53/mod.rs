@@ -150,7 +150,7 @@ fn error(code: &str, message: &str) -> String {
 
 impl Zone {
     fn answer(&mut self, head: &str, body: &str) -> Option<(u16, String)> {
-        let scope = "/us-east-1/route53/aws4_request, SignedHeaders=host;x-amz-date, Signature=";
+        let scope = "/us-east-1/route53/aws4_request, SignedHeaders=host;x-amz-date";
         if !head.contains(scope) {
             return Some((403, error("MissingAuthenticationToken", "Missing Authentication Token")));
         }
