@@ -177,6 +177,22 @@ pub struct Hooks {
     pub event: Option<Call>,
 }
 
+impl Hooks {
+    /// All of them by their names in the file.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, &Call)> {
+        [
+            ("hooks.confirm_rollout", &self.confirm_rollout),
+            ("hooks.pre_step", &self.pre_step),
+            ("hooks.post_step", &self.post_step),
+            ("hooks.confirm_promotion", &self.confirm_promotion),
+            ("hooks.rollback", &self.rollback),
+            ("hooks.event", &self.event),
+        ]
+        .into_iter()
+        .filter_map(|(name, call)| Some((name, call.as_ref()?)))
+    }
+}
+
 /// The file, before its parts are held against each other.
 #[derive(Deserialize)]
 struct Given {

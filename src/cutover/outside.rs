@@ -165,16 +165,7 @@ struct Inner {
 impl World {
     /// Checks how everything is called; calls nothing.
     pub fn new(databases: Option<Databases>, hooks: Hooks, notify: Vec<Notification>) -> Result<World> {
-        for (place, call) in [
-            ("hooks.confirm_rollout", &hooks.confirm_rollout),
-            ("hooks.pre_step", &hooks.pre_step),
-            ("hooks.post_step", &hooks.post_step),
-            ("hooks.confirm_promotion", &hooks.confirm_promotion),
-            ("hooks.rollback", &hooks.rollback),
-            ("hooks.event", &hooks.event),
-        ] {
-            call.as_ref().map_or(Ok(()), |call| call.check(place))?;
-        }
+        hooks.named().try_for_each(|(place, call)| call.check(place))?;
         notify.iter().try_for_each(Notification::check)?;
         Ok(World(Arc::new(Inner { databases, hooks, notify })))
     }

@@ -65,6 +65,7 @@ impl Preflight<'_> {
             add(vec![self.rehearsal().await]);
         }
         add(self.metrics().await);
+        add(self.calls());
         add(self.nodes().await);
         add(Box::pin(self.databases()).await);
         all
@@ -177,6 +178,17 @@ impl Preflight<'_> {
                 "What cannot be written now could not be rolled back either.",
             ),
         }
+    }
+
+    /// Hooks and receivers of messages: called on the way, when it is too late to mend them.
+    fn calls(&self) -> Vec<Finding> {
+        let settings = &self.config.settings;
+        let hooks = settings.hooks.named().map(|(name, call)| (name, call.look()));
+        let told = settings.notify.iter().map(|receiver| ("[[notify]]", receiver.call().look()));
+        let missing = hooks.chain(told).filter_map(|(name, looked)| Some((name, looked.err()?)));
+        missing
+            .map(|(name, error)| stop(format!("{name}: {}", reason(&error)), "Correct it in cutover.toml."))
+            .collect()
     }
 
     async fn metrics(&self) -> Vec<Finding> {
