@@ -233,7 +233,10 @@ mod tests {
     fn what_is_not_there_is_known_without_calling() {
         let look = |call: Call| call.look().map_err(|error| error.message().to_owned());
         assert_eq!(look(run(&["sh", "-c", "true"])), Ok(()));
-        assert_eq!(look(run(&["./no-such.sh"])), Err("./no-such.sh is no program that can be run".to_owned()));
+        assert_eq!(
+            look(run(&["./no-such.sh"])),
+            Err("./no-such.sh is no program that can be run".to_owned())
+        );
         let to = |url: &str| Call { url: Some(url.to_owned()), ..Call::default() };
         assert_eq!(look(to("https://chat.example.com/T0/secret")), Ok(()));
         let wrong = look(to("chat.example.com/T0/secret")).unwrap_err();

@@ -39,8 +39,18 @@ struct Scene {
 impl Scene {
     fn new(name_server: String, json: bool, more: &[&str]) -> Scene {
         let all = [
-            WRONG_KEY, AWS_SECRET, AWS_TOKEN, PROMETHEUS_TOKEN, ADMIN_TOKEN, CHAT_TOKEN, HOOK_TOKEN, HEADER_TOKEN,
-            INLINE_TOKEN, PROGRAM_TOKEN, BLUE_PASSWORD, PASSWORD,
+            WRONG_KEY,
+            AWS_SECRET,
+            AWS_TOKEN,
+            PROMETHEUS_TOKEN,
+            ADMIN_TOKEN,
+            CHAT_TOKEN,
+            HOOK_TOKEN,
+            HEADER_TOKEN,
+            INLINE_TOKEN,
+            PROGRAM_TOKEN,
+            BLUE_PASSWORD,
+            PASSWORD,
         ];
         let secrets = all.iter().chain(more).map(|&one| one.to_owned()).collect();
         Scene { folder: tempfile::tempdir().expect("a folder"), name_server, secrets, json }
@@ -141,8 +151,7 @@ async fn powerdns_tells_nothing(json: bool) {
         .expect("a zone");
     let key = std::fs::read_to_string(dns.api_key_file()).expect("the key");
     let scene = Scene::new(dns.dns().to_string(), json, &[key.trim()]);
-    let provider =
-        |key: &str| format!("kind = \"powerdns\", url = \"{}\", api_key = {{ {key} }}", dns.url());
+    let provider = |key: &str| format!("kind = \"powerdns\", url = \"{}\", api_key = {{ {key} }}", dns.url());
     let good = provider(&format!("file = \"{}\"", dns.api_key_file().display()));
     unseen(scene.secrets.clone(), async {
         let server = dns.dns().to_string();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kongferry::dns::{Arm, DnsErrorKind, DnsProvider, Landed, Progress, RecordState, Share};
-use kongferry_harness::route53::{Fault, FakeRoute53};
+use kongferry_harness::route53::{FakeRoute53, Fault};
 
 use crate::route53::Credentials;
 use crate::support::{carry_out, percent, plain, plan, rollback, split, target};

@@ -340,7 +340,10 @@ fn bar(snapshot: &Snapshot, width: usize) -> String {
     let exact = snapshot.share.weight.fraction() * room as f64;
     let full = if exact > 0.0 { (exact.round() as usize).max(1) } else { 0 };
     let (green, blue) = ("█".repeat(full), "░".repeat(room - full));
-    cut(&format!("  {GOOD}{green}{GOOD:#}{DIM}{blue}{DIM:#}  {}{BOLD}{left}{BOLD:#}", snapshot.sentence), width)
+    cut(
+        &format!("  {GOOD}{green}{GOOD:#}{DIM}{blue}{DIM:#}  {}{BOLD}{left}{BOLD:#}", snapshot.sentence),
+        width,
+    )
 }
 
 fn shares(snapshot: &Snapshot) -> String {

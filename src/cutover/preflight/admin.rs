@@ -174,8 +174,7 @@ impl Admin {
         if let Some(token) = &self.token {
             request = request.header("Kong-Admin-Token", token.expose_secret());
         }
-        let silent =
-            |e: reqwest::Error| NoAnswer::Other(format!("no answer to {path}: {}", e.without_url()));
+        let silent = |e: reqwest::Error| NoAnswer::Other(format!("no answer to {path}: {}", e.without_url()));
         let answer = request.send().await.map_err(silent)?;
         match answer.status() {
             status if status.is_success() => {
@@ -296,10 +295,9 @@ fn in_sync(planes: &[DataPlane], now: DateTime<Utc>) -> Vec<Finding> {
     let faults: Vec<String> = speaking.iter().filter_map(|plane| plane.fault()).collect();
     let hashes: BTreeSet<&str> = speaking.iter().filter_map(|plane| plane.config_hash.as_deref()).collect();
     found.push(match (faults.is_empty(), hashes.len()) {
-        (false, _) => stop(
-            format!("data planes are not in sync: {}", faults.join(", ")),
-            "Look at their logs.",
-        ),
+        (false, _) => {
+            stop(format!("data planes are not in sync: {}", faults.join(", ")), "Look at their logs.")
+        }
         (true, 0 | 1) => ok(format!("{} data plane(s) have the same configuration", speaking.len())),
         (true, many) => stop(
             format!("the data planes have {many} different configurations"),

@@ -11,9 +11,7 @@ use super::gates::prometheus::Prometheus;
 use super::gates::{Measure, Meters, Verdict};
 use super::outside::Databases;
 use crate::dns::query::{self, NameServer};
-use crate::dns::{
-    Desired, DnsProvider, Finding, Form, Guard, Observed, RecordType, Severity, Share, Ttl,
-};
+use crate::dns::{Desired, DnsProvider, Finding, Form, Guard, Observed, RecordType, Severity, Share, Ttl};
 use crate::error::Error;
 
 /// What is looked at.

@@ -79,7 +79,10 @@ async fn preflight_says_what_is_not_as_it_must_be() {
     // Nothing was migrated.
     let found = sides.cutover(&site, &plan).await;
     stopped(&found, "verify: blue and green differ: ");
-    stopped(&found, "it cannot be seen what changed since the last run: no run has been applied to this database");
+    stopped(
+        &found,
+        "it cannot be seen what changed since the last run: no run has been applied to this database",
+    );
 
     // The node has run since before the migration.
     sides.migrate(&site).await;
@@ -87,7 +90,9 @@ async fn preflight_says_what_is_not_as_it_must_be() {
     let url = node.url();
     stopped(
         &found,
-        &format!("{url} lists no services, and green's database has some: the node was not restarted since the run"),
+        &format!(
+            "{url} lists no services, and green's database has some: the node was not restarted since the run"
+        ),
     );
     stopped(&found, "the data plane writes acme_storage, ");
     let refused = sides.cutover(&site, &["start", "--yes"]).await.ends_with(4);
@@ -125,7 +130,10 @@ async fn data_planes_that_are_not_in_sync_stop() {
     node.data_planes(&all(one, ("dp-2", Some(one), "normal", 20)));
     let fine = site.run(plan).await.ends_with(0);
     assert!(fine.stdout.contains("2 data plane(s) have the same configuration"), "{fine:#?}");
-    assert!(fine.stdout.contains("note  blue and green were not compared: it is not said where"), "{fine:#?}");
+    assert!(
+        fine.stdout.contains("note  blue and green were not compared: it is not said where"),
+        "{fine:#?}"
+    );
     node.data_planes(&all(one, ("dp-2", Some(other), "normal", 20)));
     stopped(&site.run(plan).await, "the data planes have 2 different configurations");
     node.data_planes(&all(one, ("dp-2", Some(one), "plugin_set_incompatible", 20)));
@@ -181,7 +189,11 @@ async fn a_change_on_either_side_stops_a_start_and_pauses_what_runs() {
     site.until("10 %", baking(10)).await;
 
     // A row that is another on green.
-    sides.green.execute(&format!("update consumers set tags = '{{new}}' where id = '{id}'")).await.expect("an edit");
+    sides
+        .green
+        .execute(&format!("update consumers set tags = '{{new}}' where id = '{id}'"))
+        .await
+        .expect("an edit");
     site.run(&["promote"]).await.ends_with(0);
     let paused = site.until("a pause", |status| status["state"] == "paused").await;
     let reason = paused["paused"]["reason"].as_str().unwrap_or_default();

@@ -36,7 +36,8 @@ impl Mirror {
                     continue;
                 }
                 if let Some((blue, green, ttl)) = now {
-                    let lua = format!("A \"pickwrandom({{ {{{blue},'192.0.2.1'}}, {{{green},'192.0.2.2'}} }})\"");
+                    let lua =
+                        format!("A \"pickwrandom({{ {{{blue},'192.0.2.1'}}, {{{green},'192.0.2.2'}} }})\"");
                     let body = json!({ "rrsets": [
                         { "name": format!("{NAME}."), "type": "A", "changetype": "DELETE" },
                         { "name": format!("{NAME}."), "type": "LUA", "ttl": ttl, "changetype": "REPLACE",
@@ -125,8 +126,10 @@ async fn on_moto() -> (Provided, Arc<Moto>) {
     let mirror = Mirror::start(site.dns.clone(), move || {
         let (moto, id) = (shared.clone(), id.clone());
         async move {
-            let xml = moto.get(&format!("/2013-04-01/hostedzone/{id}/rrset?name={NAME}&type=A")).await.ok()?;
-            let sets: Vec<&str> = xml.split("<ResourceRecordSet>").filter(|set| set.contains("<Type>A<")).collect();
+            let xml =
+                moto.get(&format!("/2013-04-01/hostedzone/{id}/rrset?name={NAME}&type=A")).await.ok()?;
+            let sets: Vec<&str> =
+                xml.split("<ResourceRecordSet>").filter(|set| set.contains("<Type>A<")).collect();
             let number = |set: &str, tag: &str| {
                 let rest = set.split(&format!("<{tag}>")).nth(1)?;
                 rest.split('<').next()?.parse::<u32>().ok()
@@ -258,7 +261,10 @@ async fn route_53_by_its_rules_goes_through_with_throttling_and_lost_answers() {
     goes_through(&provided).await;
     let sets = fake.sets();
     assert_eq!(sets.len(), 1, "{sets:?}");
-    assert_eq!((sets[0].ttl, &sets[0].weighted, &*sets[0].values), (Some(2), &None, &["192.0.2.2".to_owned()][..]));
+    assert_eq!(
+        (sets[0].ttl, &sets[0].weighted, &*sets[0].values),
+        (Some(2), &None, &["192.0.2.2".to_owned()][..])
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -267,7 +273,10 @@ async fn route_53_by_its_rules_goes_on_and_back_after_kills() {
     goes_on_and_back_after_kills(&provided).await;
     let sets = fake.sets();
     assert_eq!(sets.len(), 1, "{sets:?}");
-    assert_eq!((sets[0].ttl, &sets[0].weighted, &*sets[0].values), (Some(2), &None, &["192.0.2.1".to_owned()][..]));
+    assert_eq!(
+        (sets[0].ttl, &sets[0].weighted, &*sets[0].values),
+        (Some(2), &None, &["192.0.2.1".to_owned()][..])
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

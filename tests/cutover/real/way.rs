@@ -74,7 +74,8 @@ async fn behind_a_resolver_that_keeps_answers_longer_it_is_over_when_that_lets_g
     site.configure(site.home.path(), "[[step]]\nshare = 100\nbake = \"10m\"\n");
     let file = site.home.path().join("cutover.toml");
     let text = std::fs::read_to_string(&file).expect("a file");
-    std::fs::write(&file, text.replace("resolver_floor = \"0s\"", "resolver_floor = \"10s\"")).expect("written");
+    std::fs::write(&file, text.replace("resolver_floor = \"0s\"", "resolver_floor = \"10s\""))
+        .expect("written");
     let running = site.spawn(&["start", "--yes"]);
     site.until("100 %", baking(100)).await;
     let resolver = Forwarder::start(site.dns.dns(), 9).await.expect("a BIND that forwards");
@@ -88,7 +89,10 @@ async fn behind_a_resolver_that_keeps_answers_longer_it_is_over_when_that_lets_g
     assert_eq!(status["state"], "rolling_back", "{status:#}");
     assert_eq!(answer(resolver.address()).await, "192.0.2.2");
     let told = status["events"].to_string();
-    assert!(told.contains("resolvers follow within 1s, and those that keep answers longer when they let go"), "{told}");
+    assert!(
+        told.contains("resolvers follow within 1s, and those that keep answers longer when they let go"),
+        "{told}"
+    );
 
     running.end().await.ends_with(3);
     assert_eq!(answer(resolver.address()).await, "192.0.2.1");

@@ -128,7 +128,9 @@ impl Node {
         let path = request.split_whitespace().nth(1).unwrap_or_default();
         let path = path.split('?').next().unwrap_or_default();
         let shown = |token: &String| {
-            request.to_ascii_lowercase().contains(&format!("kong-admin-token: {}", token.to_ascii_lowercase()))
+            request
+                .to_ascii_lowercase()
+                .contains(&format!("kong-admin-token: {}", token.to_ascii_lowercase()))
         };
         if self.token.as_ref().is_some_and(|token| !shown(token)) {
             return ("401 Unauthorized", json!({ "message": "Invalid credentials" }));
@@ -154,7 +156,9 @@ impl Node {
                 );
                 match tables.json(&sql).await {
                     Ok(rows) => ("200 OK", json!({ "data": rows, "next": null })),
-                    Err(_) => ("500 Internal Server Error", json!({ "message": "An unexpected error occurred" })),
+                    Err(_) => {
+                        ("500 Internal Server Error", json!({ "message": "An unexpected error occurred" }))
+                    }
                 }
             }
             _ => ("404 Not Found", json!({ "message": "Not found" })),
