@@ -8,25 +8,18 @@ use super::progress;
 use super::text::{self, BAD, Class, GOOD, WARN, grouped, spent, wrapped};
 use crate::blue::session::Blue;
 use crate::error::Result;
-use crate::green::ledger;
 use crate::green::session::Green;
-use crate::inspect::Inspection;
 use crate::migrate::drift::{self, Counts, Drift};
 use crate::progress::Phase;
 
 /// Looks and prints.
 pub async fn run(blue: &BlueArgs, green: &GreenArgs, tables: &TableArgs, common: &CommonArgs) -> Result<u8> {
-    let mut choices = tables.choices(true)?;
-    choices.only_reading = true;
+    let choices = tables.choices(true)?;
     let (blue_config, green_config) = (blue.resolve(common)?, green.resolve(common)?);
     let observer = progress::observer(common, "looking at both sides", Phase::word);
     let green = Green::connect(&green_config, &application_name()).await?;
     let blue = Arc::new(Blue::connect(&blue_config).await?);
-    // What was moved on request is looked at again without being asked for.
-    choices.tables.include.extend(ledger::tables(&green).await?);
-    let inspection = Inspection::take(&blue, &green, &choices).await?;
-    inspection.refusal()?;
-    let drift = Box::pin(drift::run(blue, &green, &inspection, observer)).await?;
+    let drift = Box::pin(drift::look(blue, &green, &choices, observer)).await?;
     match common.format {
         Format::Json => text::print_json(&drift),
         Format::Text => print(&drift),

@@ -3,7 +3,7 @@
 //! An address with a token in it is a secret: it is read from a variable or a file, and no message repeats it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -59,6 +59,29 @@ impl Call {
             return Err(Error::usage(format!("{place}: run names no program")));
         }
         Ok(())
+    }
+
+    /// What can be known of it without calling: whether its address or its program is there.
+    pub fn look(&self) -> Result<()> {
+        let Some(program) = self.run.as_ref().and_then(|run| run.first()) else {
+            let address = self.address()?;
+            return match reqwest::Url::parse(address.expose_secret()) {
+                Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(()),
+                // Not repeated: it may hold a token.
+                _ => Err(Error::usage("its address is not one of http:// or https://")),
+            };
+        };
+        let is_there = |path: &Path| {
+            use std::os::unix::fs::PermissionsExt;
+            path.metadata().is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
+        };
+        let found = if program.contains('/') {
+            is_there(Path::new(program))
+        } else {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            std::env::split_paths(&path).any(|folder| is_there(&folder.join(program)))
+        };
+        if found { Ok(()) } else { Err(Error::usage(format!("{program} is no program that can be run"))) }
     }
 
     /// Calls it with `body`.
@@ -204,6 +227,22 @@ mod tests {
             Call { timeout: Some("100ms".parse().unwrap()), ..run(&["sh", "-c", "sleep 600 & sleep 600"]) };
         let Reply::Silent(text) = hangs.call(&serde_json::Value::Null).await else { panic!("it answered") };
         assert!(text.contains("not done after 100ms"), "{text}");
+    }
+
+    #[test]
+    fn what_is_not_there_is_known_without_calling() {
+        let look = |call: Call| call.look().map_err(|error| error.message().to_owned());
+        assert_eq!(look(run(&["sh", "-c", "true"])), Ok(()));
+        assert_eq!(
+            look(run(&["./no-such.sh"])),
+            Err("./no-such.sh is no program that can be run".to_owned())
+        );
+        let to = |url: &str| Call { url: Some(url.to_owned()), ..Call::default() };
+        assert_eq!(look(to("https://chat.example.com/T0/secret")), Ok(()));
+        let wrong = look(to("chat.example.com/T0/secret")).unwrap_err();
+        assert!(!wrong.contains("secret"), "{wrong}");
+        let unset = Call { url_env: Some("KONGFERRY_NO_SUCH_VARIABLE".to_owned()), ..Call::default() };
+        assert_eq!(look(unset), Err("the variable KONGFERRY_NO_SUCH_VARIABLE is not set".to_owned()));
     }
 
     #[test]

@@ -126,8 +126,9 @@ pub struct Preflight {
     pub drift: bool,
     /// Tables written by traffic whose behaviour during the split was read and accepted.
     pub acknowledge: BTreeSet<String>,
-    /// Kong's Admin API on green.
-    pub green_admin: Option<String>,
+    /// Kong's Admin API on green: one address, or those of several nodes.
+    #[serde(deserialize_with = "one_or_more")]
+    pub green_admin: Vec<String>,
     /// Variable that holds its `Kong-Admin-Token`.
     pub green_admin_token_env: Option<String>,
 }
@@ -138,10 +139,24 @@ impl Default for Preflight {
             verify: true,
             drift: true,
             acknowledge: BTreeSet::new(),
-            green_admin: None,
+            green_admin: Vec::new(),
             green_admin_token_env: None,
         }
     }
+}
+
+/// One text, or a list of them.
+fn one_or_more<'a, D: serde::Deserializer<'a>>(given: D) -> std::result::Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "an address, or a list of addresses")]
+    enum Given {
+        One(String),
+        More(Vec<String>),
+    }
+    Ok(match Given::deserialize(given)? {
+        Given::One(one) => vec![one],
+        Given::More(more) => more,
+    })
 }
 
 /// Places where the user's own programs and services are asked or told.
@@ -160,6 +175,22 @@ pub struct Hooks {
     pub rollback: Option<Call>,
     /// Told of everything.
     pub event: Option<Call>,
+}
+
+impl Hooks {
+    /// All of them by their names in the file.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, &Call)> {
+        [
+            ("hooks.confirm_rollout", &self.confirm_rollout),
+            ("hooks.pre_step", &self.pre_step),
+            ("hooks.post_step", &self.post_step),
+            ("hooks.confirm_promotion", &self.confirm_promotion),
+            ("hooks.rollback", &self.rollback),
+            ("hooks.event", &self.event),
+        ]
+        .into_iter()
+        .filter_map(|(name, call)| Some((name, call.as_ref()?)))
+    }
 }
 
 /// The file, before its parts are held against each other.

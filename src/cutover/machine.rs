@@ -406,12 +406,13 @@ impl Machine {
         self.holds(share, now);
         self.asked = share;
         match goal {
-            Goal::Back => say(
-                said,
-                Level::Error,
-                "back",
-                "The provider has blue again; resolvers follow within one TTL",
-            ),
+            Goal::Back => {
+                let ttl = super::span::Span::from(self.rules.ttl);
+                let text = format!(
+                    "The provider has blue again; resolvers follow within {ttl}, and those that keep answers longer when they let go"
+                );
+                say(said, Level::Error, "back", text);
+            }
             Goal::Lower => say(
                 said,
                 Level::Info,

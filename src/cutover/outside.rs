@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use serde_json::Value;
+use tokio::sync::oneshot;
 
 use super::call::{Call, Reply};
 use super::config::Hooks;
@@ -13,16 +14,19 @@ use super::notify::Notification;
 use super::ports::{Drift, Hook, Outside};
 use crate::blue::config::BlueConfig;
 use crate::blue::session::Blue;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::green::config::GreenConfig;
 use crate::green::session::Green;
+use crate::green::sql::{fill, quote};
+use crate::green::statement::query_scalar;
 use crate::inspect::Choices;
 use crate::mapping::schema_map::Writer;
+use crate::migrate::drift::{self, Drift as Drifted};
 use crate::progress::Unwatched;
 use crate::verify::report::Report;
 use crate::verify::{self, Options};
 
-/// Where both databases are, for `verify`.
+/// Where both databases are, for `verify` and for the look for drift.
 #[derive(Debug, Clone)]
 pub struct Databases {
     /// Blue.
@@ -36,14 +40,88 @@ pub struct Databases {
 impl Databases {
     /// Compares both, as `verify` does.
     pub async fn compare(&self) -> Result<Report> {
-        let name = format!("kongferry cutover {}", std::process::id());
-        let green = Green::connect(&self.green, &name).await?;
-        let blue = Arc::new(Blue::connect(&self.blue).await?);
+        let (blue, green) = self.connect().await?;
         let options = Options { choices: self.choices.clone(), ..Options::default() };
         let report = Box::pin(verify::run(blue, &green, &options, Arc::new(Unwatched))).await;
         green.close().await;
         report
     }
+
+    /// What people changed on either side since the last run, by the ledger that it left.
+    ///
+    /// Comparing holds what cannot be sent from thread to thread, so it has one of its own. It ends when nobody waits
+    /// for it any more: neither a rollback nor the end of the program has to wait for a look at a large keyspace.
+    pub async fn drift(&self) -> Result<Drifted> {
+        let (mut sender, answer) = oneshot::channel();
+        let databases = self.clone();
+        let look = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = match runtime {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(sender.send(Err(stopped().source(error)))),
+            };
+            let drift = runtime.block_on(async {
+                tokio::select! {
+                    drift = databases.look() => Some(drift),
+                    () = sender.closed() => None,
+                }
+            });
+            if let Some(drift) = drift {
+                // Whoever asked may have gone.
+                let _ = sender.send(drift);
+            }
+        };
+        std::thread::Builder::new()
+            .name("drift".to_owned())
+            .spawn(look)
+            .map_err(|error| stopped().source(error))?;
+        answer.await.map_err(|error| stopped().source(error))?
+    }
+
+    async fn look(&self) -> Result<Drifted> {
+        let (blue, green) = self.connect().await?;
+        let drift = Box::pin(drift::look(blue, &green, &self.choices, Arc::new(Unwatched))).await;
+        green.close().await;
+        drift
+    }
+
+    /// Collections that Kong's Admin API must list in its default workspace, since green's database has them.
+    pub async fn listed(&self) -> Result<Vec<String>> {
+        let green = Green::connect(&self.green, &application_name()).await?;
+        let what = "cannot read Kong's tables on green";
+        let sql = include_str!("../../sql/preflight/listed.sql");
+        let sql = fill(sql, &[("kong", &quote(green.kong_schema()))]);
+        let mut tx = green.begin_snapshot().await?;
+        let held = query_scalar(sql).fetch_all(&mut *tx).await.map_err(|e| green.explain(e, what))?;
+        tx.rollback().await.map_err(|e| green.explain(e, what))?;
+        green.close().await;
+        Ok(held)
+    }
+
+    async fn connect(&self) -> Result<(Arc<Blue>, Green)> {
+        let green = Green::connect(&self.green, &application_name()).await?;
+        match Blue::connect(&self.blue).await {
+            Ok(blue) => Ok((Arc::new(blue), green)),
+            Err(error) => {
+                green.close().await;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// As other commands call themselves: a migration that runs meanwhile knows us for one of them.
+fn application_name() -> String {
+    format!("kongferry {}", std::process::id())
+}
+
+fn stopped() -> Error {
+    Error::new(Kind::Io, "the look for drift stopped")
+}
+
+/// What people changed since the last run, in one sentence.
+pub fn changed(drift: &Drifted) -> String {
+    format!("since the last run people have changed {}", drift.in_tables())
 }
 
 /// What differs in the tables that people write, in one sentence.
@@ -87,16 +165,7 @@ struct Inner {
 impl World {
     /// Checks how everything is called; calls nothing.
     pub fn new(databases: Option<Databases>, hooks: Hooks, notify: Vec<Notification>) -> Result<World> {
-        for (place, call) in [
-            ("hooks.confirm_rollout", &hooks.confirm_rollout),
-            ("hooks.pre_step", &hooks.pre_step),
-            ("hooks.post_step", &hooks.post_step),
-            ("hooks.confirm_promotion", &hooks.confirm_promotion),
-            ("hooks.rollback", &hooks.rollback),
-            ("hooks.event", &hooks.event),
-        ] {
-            call.as_ref().map_or(Ok(()), |call| call.check(place))?;
-        }
+        hooks.named().try_for_each(|(place, call)| call.check(place))?;
         notify.iter().try_for_each(Notification::check)?;
         Ok(World(Arc::new(Inner { databases, hooks, notify })))
     }
@@ -115,11 +184,11 @@ impl Inner {
 
     async fn drift(&self) -> Drift {
         let Some(databases) = &self.databases else { return Drift::Unwatched };
-        match Box::pin(databases.compare()).await {
-            Ok(report) if report.clean => Drift::None,
-            Ok(report) => Drift::Changed(format!("blue and green differ: {}", differences(&report))),
+        match Box::pin(databases.drift()).await {
+            Ok(drift) if drift.clean => Drift::None,
+            Ok(drift) => Drift::Changed(changed(&drift)),
             Err(error) => Drift::Unknown(format!(
-                "blue and green cannot be compared: {}",
+                "it cannot be seen what changed since the last run: {}",
                 super::gates::because(&error)
             )),
         }

@@ -12,7 +12,7 @@ use crate::blue::session::Blue;
 use crate::error::{Error, Result};
 use crate::green::ledger::{Ledger, Touch};
 use crate::green::session::Green;
-use crate::inspect::Inspection;
+use crate::inspect::{Choices, Inspection};
 use crate::mapping::digest::Short;
 use crate::mapping::schema_map::Writer;
 use crate::mapping::table_plan::TablePlan;
@@ -104,6 +104,26 @@ impl Drift {
         if self.clean { 0 } else { 3 }
     }
 
+    /// The tables that people write and that differ, with how: for a sentence of somebody else's.
+    pub fn in_tables(&self) -> String {
+        let tables = self.tables.iter().filter(|table| table.writer == Writer::Admin).map(|table| {
+            let Counts { added, changed, deleted, on_green, .. } = table.counts;
+            let parts = [
+                (added, "new on blue"),
+                (changed, "changed on blue"),
+                (deleted, "deleted on blue"),
+                (on_green, "changed on green"),
+            ];
+            let parts: Vec<String> = parts
+                .iter()
+                .filter(|(rows, _)| *rows > 0)
+                .map(|(rows, what)| format!("{rows} {what}"))
+                .collect();
+            format!("{} {}", table.table, parts.join(" and "))
+        });
+        tables.collect::<Vec<String>>().join(", ")
+    }
+
     /// One sentence for a gate or a summary.
     pub fn sentence(&self) -> String {
         let Counts { added, changed, deleted, on_green, .. } = self.admin;
@@ -114,6 +134,22 @@ impl Drift {
             "Since the last run, on blue: {added} new, {changed} changed, {deleted} deleted; changed on green: {on_green}."
         )
     }
+}
+
+/// Looks at both sides and compares them with what the last run wrote. What was moved on request is looked at again
+/// without being asked for.
+pub async fn look(
+    blue: Arc<Blue>,
+    green: &Green,
+    choices: &Choices,
+    observer: Arc<dyn Observer>,
+) -> Result<Drift> {
+    let mut choices = choices.clone();
+    choices.only_reading = true;
+    choices.tables.include.extend(crate::green::ledger::tables(green).await?);
+    let inspection = Inspection::take(&blue, green, &choices).await?;
+    inspection.refusal()?;
+    run(blue, green, &inspection, observer).await
 }
 
 /// Compares blue and green with what the last run wrote.

@@ -3,6 +3,7 @@
 
 mod blue;
 mod command;
+mod cutover_secrets;
 mod forward;
 mod green;
 mod pgbouncer;

@@ -18,7 +18,7 @@ use kongferry_harness::postgres::{Database, PASSWORD};
 use serde_json::Value;
 
 /// What blue's role types in; like nothing else.
-const BLUE_PASSWORD: &str = "blue-Pa55word/with?odd&characters=";
+pub const BLUE_PASSWORD: &str = "blue-Pa55word/with?odd&characters=";
 
 /// A wrong one, for the errors.
 const WRONG_PASSWORD: &str = "wrong-Pa55word-that-nobody-has";
@@ -103,7 +103,7 @@ fn members(json: &Value, found: &mut BTreeSet<String>) {
 }
 
 /// Looks at the command line of every process until it is told to stop; gives what it saw.
-fn watch(secrets: BTreeSet<String>, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<BTreeSet<String>> {
+pub fn watch(secrets: BTreeSet<String>, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<BTreeSet<String>> {
     std::thread::spawn(move || {
         let mut seen = BTreeSet::new();
         while !stop.load(Ordering::Relaxed) {
@@ -191,8 +191,9 @@ async fn call(
     (output.status.code().unwrap_or(-1), [output.stdout, output.stderr].concat())
 }
 
+/// Nobody says any of the secrets there.
 #[track_caller]
-fn assert_silent(secrets: &BTreeSet<String>, what: &str, said: &[u8]) {
+pub fn assert_silent(secrets: &BTreeSet<String>, what: &str, said: &[u8]) {
     let said = String::from_utf8_lossy(said);
     // JSON spells some characters otherwise.
     let shown = |secret: &String| {
@@ -222,7 +223,7 @@ async fn journal(database: &Database) -> Vec<u8> {
 }
 
 /// Files that a call left, but for the rejects file, which is nobody else's to read.
-fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+pub fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     use std::os::unix::fs::PermissionsExt;
     let mut all = Vec::new();
     for entry in std::fs::read_dir(folder).expect("a folder").flatten() {

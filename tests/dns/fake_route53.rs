@@ -1,294 +1,17 @@
-//! Route 53's rules, which no emulator has, as its API reference states them: all or nothing, DELETE must match,
-//! groups of weighted sets, PENDING before INSYNC, throttling with HTTP 400. Its requests are judged by AWS's own model
-//! first, so that this fake cannot be wrong together with the code about what a request looks like.
+//! Route 53's rules, by the harness's stateful fake.
 
-use std::collections::VecDeque;
-use std::fmt::Write as _;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kongferry::dns::{Arm, DnsErrorKind, DnsProvider, Landed, Progress, RecordState, Share};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use kongferry_harness::route53::{FakeRoute53, Fault};
 
-use crate::model::{self, Element};
 use crate::route53::Credentials;
 use crate::support::{carry_out, percent, plain, plan, rollback, split, target};
 
-/// What goes wrong with the next write.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Fault {
-    Throttle,
-    PriorRequest,
-    Denied,
-    /// HTTP 500, nothing written.
-    Broken,
-    /// Written, but the connection ends without an answer.
-    LostAnswer,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-struct Set {
-    name: String,
-    rtype: String,
-    weighted: Option<(String, u32)>,
-    ttl: Option<u32>,
-    values: Vec<String>,
-}
-
-#[derive(Default)]
-struct Zone {
-    sets: Vec<Set>,
-    faults: VecDeque<Fault>,
-    changes: u32,
-    asked: u32,
-    writes: u32,
-}
-
-struct Fake {
-    url: String,
-    zone: Arc<Mutex<Zone>>,
-}
-
-impl Fake {
-    /// With `api.example.test` on blue, TTL 300.
-    async fn start() -> Fake {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let zone = Arc::new(Mutex::new(Zone::default()));
-        zone.lock().unwrap().sets.push(Set {
-            name: "api.example.test.".to_owned(),
-            rtype: "A".to_owned(),
-            weighted: None,
-            ttl: Some(300),
-            values: vec!["127.0.0.1".to_owned()],
-        });
-        let shared = Arc::clone(&zone);
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let zone = Arc::clone(&shared);
-                tokio::spawn(serve(stream, zone));
-            }
-        });
-        Fake { url, zone }
-    }
-
-    fn next(&self, fault: Fault) {
-        self.zone.lock().unwrap().faults.push_back(fault);
-    }
-
-    fn sets(&self) -> Vec<Set> {
-        self.zone.lock().unwrap().sets.clone()
-    }
-}
-
-async fn serve(mut stream: TcpStream, zone: Arc<Mutex<Zone>>) {
-    let mut bytes = Vec::new();
-    let mut buffer = [0; 4096];
-    let (head, body) = loop {
-        let Ok(count) = stream.read(&mut buffer).await else { return };
-        if count == 0 {
-            return;
-        }
-        bytes.extend_from_slice(&buffer[..count]);
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let length =
-            head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
-        if body.len() >= length.unwrap_or(0) {
-            break (head.to_owned(), body.to_owned());
-        }
-    };
-    let answer = zone.lock().unwrap().answer(&head, &body);
-    let Some((status, body)) = answer else { return };
-    let length = body.len();
-    let text = format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
-    let _ = stream.write_all(text.as_bytes()).await;
-}
-
-fn error(code: &str, message: &str) -> String {
-    format!(
-        "<ErrorResponse xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\"><Error><Type>Sender</Type>\
-         <Code>{code}</Code><Message>{message}</Message></Error><RequestId>1</RequestId></ErrorResponse>"
-    )
-}
-
-impl Zone {
-    fn answer(&mut self, head: &str, body: &str) -> Option<(u16, String)> {
-        let scope = "/us-east-1/route53/aws4_request, SignedHeaders=host;x-amz-date, Signature=";
-        if !head.contains(scope) {
-            return Some((403, error("MissingAuthenticationToken", "Missing Authentication Token")));
-        }
-        let target = head.split(' ').nth(1).unwrap_or_default();
-        if head.starts_with("POST") {
-            return self.change(body);
-        }
-        if target.contains("/change/") {
-            self.asked += 1;
-            let status = if self.asked > 2 { "INSYNC" } else { "PENDING" };
-            return Some((200, format!("<GetChangeResponse>{}</GetChangeResponse>", self.info(status))));
-        }
-        if target.contains("/rrset?") {
-            return Some((200, self.list(target)));
-        }
-        Some((404, error("NoSuchHostedZone", "No hosted zone found")))
-    }
-
-    fn info(&self, status: &str) -> String {
-        format!(
-            "<ChangeInfo><Id>/change/C{}</Id><Status>{status}</Status>\
-             <SubmittedAt>2026-11-24T01:00:00Z</SubmittedAt></ChangeInfo>",
-            self.changes
-        )
-    }
-
-    fn change(&mut self, body: &str) -> Option<(u16, String)> {
-        let fault = self.faults.pop_front();
-        match fault {
-            Some(Fault::Throttle) => return Some((400, error("Throttling", "Rate exceeded"))),
-            Some(Fault::PriorRequest) => {
-                return Some((400, error("PriorRequestNotComplete", "The request was rejected")));
-            }
-            Some(Fault::Denied) => return Some((403, error("AccessDenied", "User is not authorized"))),
-            Some(Fault::Broken) => return Some((500, error("InternalFailure", "try again"))),
-            Some(Fault::LostAnswer) | None => {}
-        }
-        let complaints = model::complaints(body);
-        if !complaints.is_empty() {
-            return Some((400, error("InvalidInput", &complaints.join(", "))));
-        }
-        match apply(&self.sets, &model::parse(body)) {
-            Ok(sets) => self.sets = sets,
-            Err(message) => {
-                let text = format!(
-                    "<InvalidChangeBatch xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\"><Messages>\
-                     <Message>{message}</Message></Messages></InvalidChangeBatch>"
-                );
-                return Some((400, text));
-            }
-        }
-        (self.changes, self.asked, self.writes) = (self.changes + 1, 0, self.writes + 1);
-        if fault == Some(Fault::LostAnswer) {
-            return None;
-        }
-        let info = self.info("PENDING");
-        Some((200, format!("<ChangeResourceRecordSetsResponse>{info}</ChangeResourceRecordSetsResponse>")))
-    }
-
-    /// Two sets a page, so that reading goes on behind the first page.
-    fn list(&self, target: &str) -> String {
-        let parameter = |name: &str| {
-            let query = target.split_once('?').unwrap().1;
-            query
-                .split('&')
-                .find_map(|pair| pair.strip_prefix(&format!("{name}=")))
-                .unwrap_or_default()
-                .to_owned()
-        };
-        let key = |set: &Set| {
-            (set.name.clone(), set.rtype.clone(), set.weighted.clone().map(|w| w.0).unwrap_or_default())
-        };
-        let from = (parameter("name"), parameter("type"), parameter("identifier"));
-        let mut sets: Vec<&Set> = self.sets.iter().filter(|set| key(set) >= from).collect();
-        sets.sort_by_key(|set| key(set));
-        let mut xml = String::from("<ListResourceRecordSetsResponse><ResourceRecordSets>");
-        for set in sets.iter().take(2) {
-            let _ = write!(xml, "<ResourceRecordSet><Name>{}</Name><Type>{}</Type>", set.name, set.rtype);
-            if let Some((identifier, weight)) = &set.weighted {
-                let _ = write!(xml, "<SetIdentifier>{identifier}</SetIdentifier><Weight>{weight}</Weight>");
-            }
-            if let Some(ttl) = set.ttl {
-                let _ = write!(xml, "<TTL>{ttl}</TTL>");
-            }
-            xml.push_str("<ResourceRecords>");
-            for value in &set.values {
-                let value = value.replace('"', "&quot;");
-                let _ = write!(xml, "<ResourceRecord><Value>{value}</Value></ResourceRecord>");
-            }
-            xml.push_str("</ResourceRecords></ResourceRecordSet>");
-        }
-        let next = sets.get(2);
-        let _ = write!(xml, "</ResourceRecordSets><IsTruncated>{}</IsTruncated>", next.is_some());
-        if let Some(next) = next {
-            let _ = write!(
-                xml,
-                "<NextRecordName>{}</NextRecordName><NextRecordType>{}</NextRecordType>",
-                next.name, next.rtype
-            );
-            if let Some((identifier, _)) = &next.weighted {
-                let _ = write!(xml, "<NextRecordIdentifier>{identifier}</NextRecordIdentifier>");
-            }
-        }
-        xml.push_str("<MaxItems>2</MaxItems></ListResourceRecordSetsResponse>");
-        xml
-    }
-}
-
-/// Carries out a batch on a copy: all of it, or an error.
-fn apply(sets: &[Set], request: &Element) -> Result<Vec<Set>, String> {
-    let mut sets = sets.to_vec();
-    let changes = request.child("ChangeBatch").and_then(|batch| batch.child("Changes")).unwrap();
-    for change in &changes.children {
-        let set = set_of(change.child("ResourceRecordSet").unwrap());
-        let same = |other: &Set| {
-            other.name == set.name
-                && other.rtype == set.rtype
-                && other.weighted.as_ref().map(|w| &w.0) == set.weighted.as_ref().map(|w| &w.0)
-        };
-        let found = sets.iter().position(same);
-        match (&*change.text_of("Action").unwrap(), found) {
-            ("CREATE", Some(_)) => return Err(format!("Tried to create {} but it already exists", set.name)),
-            ("DELETE", None) => return Err(format!("Tried to delete {} but it was not found", set.name)),
-            ("DELETE", Some(at)) if sets[at] != set => {
-                return Err(format!("Tried to delete {} but the values provided do not match", set.name));
-            }
-            ("DELETE", Some(at)) => drop(sets.remove(at)),
-            ("UPSERT", Some(at)) => sets[at] = set,
-            _ => sets.push(set),
-        }
-    }
-    check_rules(&sets)?;
-    Ok(sets)
-}
-
-fn check_rules(sets: &[Set]) -> Result<(), String> {
-    for set in sets {
-        let group: Vec<&Set> = sets.iter().filter(|o| o.name == set.name && o.rtype == set.rtype).collect();
-        if group.iter().any(|other| other.weighted.is_some() != set.weighted.is_some()) {
-            return Err(format!("{} has weighted and simple record sets", set.name));
-        }
-        if group.iter().any(|other| other.ttl != set.ttl) {
-            return Err(format!("{} has different TTLs in one group", set.name));
-        }
-        if set.weighted.is_some() && set.values.len() != 1 {
-            return Err(format!("{} has a weighted record set with several values", set.name));
-        }
-        if set.rtype == "CNAME" && sets.iter().any(|o| o.name == set.name && o.rtype != "CNAME") {
-            return Err(format!("{} has a CNAME beside another type", set.name));
-        }
-        if set.values.is_empty() || set.ttl.is_none() {
-            return Err(format!("{} has no values or no TTL", set.name));
-        }
-    }
-    Ok(())
-}
-
-fn set_of(element: &Element) -> Set {
-    let records = element.child("ResourceRecords").map(|all| &*all.children).unwrap_or_default();
-    let weight = element.text_of("Weight").and_then(|text| text.parse().ok());
-    Set {
-        name: element.text_of("Name").unwrap(),
-        rtype: element.text_of("Type").unwrap(),
-        weighted: element.text_of("SetIdentifier").zip(weight),
-        ttl: element.text_of("TTL").and_then(|text| text.parse().ok()),
-        values: records.iter().filter_map(|one| one.text_of("Value")).collect(),
-    }
-}
-
 #[tokio::test]
 async fn a_cutover_and_its_way_back_by_the_rules() {
-    let fake = Fake::start().await;
-    let provider = Credentials::new_provider(&fake.url);
+    let fake = FakeRoute53::start("api.example.test", 300, "127.0.0.1").await;
+    let provider = Credentials::new_provider(fake.url());
     let (provider, target, before) = (&provider.1, target(), fake.sets());
     for (generation, share) in [0, 1, 5, 10, 50, 100, 0].into_iter().enumerate() {
         let share = percent(share);
@@ -303,8 +26,8 @@ async fn a_cutover_and_its_way_back_by_the_rules() {
 
 #[tokio::test]
 async fn a_write_is_followed_until_it_is_in_sync() {
-    let fake = Fake::start().await;
-    let (_files, provider) = Credentials::new_provider(&fake.url);
+    let fake = FakeRoute53::start("api.example.test", 300, "127.0.0.1").await;
+    let (_files, provider) = Credentials::new_provider(fake.url());
     let change = plan(&provider, &target(), &split(1, percent(1), 30)).await.unwrap();
     let ticket = provider.apply(&change).await.unwrap();
     assert_eq!(ticket.change_id.as_deref(), Some("C1"));
@@ -317,8 +40,8 @@ async fn a_write_is_followed_until_it_is_in_sync() {
 
 #[tokio::test]
 async fn of_two_writers_the_second_changes_nothing() {
-    let fake = Fake::start().await;
-    let (_files, provider) = Credentials::new_provider(&fake.url);
+    let fake = FakeRoute53::start("api.example.test", 300, "127.0.0.1").await;
+    let (_files, provider) = Credentials::new_provider(fake.url());
     let target = target();
     let first = plan(&provider, &target, &split(1, percent(1), 30)).await.unwrap();
     let second = plan(&provider, &target, &split(1, percent(50), 30)).await.unwrap();
@@ -333,13 +56,15 @@ async fn of_two_writers_the_second_changes_nothing() {
 
     // Somebody changes a weight in the console; the marker is as it was.
     let change = plan(&provider, &target, &split(2, percent(5), 30)).await.unwrap();
-    for set in &mut fake.zone.lock().unwrap().sets {
-        if let Some((identifier, weight)) = &mut set.weighted
-            && identifier.contains("green")
-        {
-            *weight = 77;
+    fake.tamper(|sets| {
+        for set in sets {
+            if let Some((identifier, weight)) = &mut set.weighted
+                && identifier.contains("green")
+            {
+                *weight = 77;
+            }
         }
-    }
+    });
     assert_eq!(provider.apply(&change).await.unwrap_err().kind, DnsErrorKind::Conflict);
     // A rollback does not mind.
     carry_out(&provider, &target, &rollback(3, 30)).await;
@@ -347,8 +72,8 @@ async fn of_two_writers_the_second_changes_nothing() {
 
 #[tokio::test]
 async fn each_fault_is_what_it_is_and_none_leaves_half_a_write() {
-    let fake = Fake::start().await;
-    let (_files, provider) = Credentials::new_provider(&fake.url);
+    let fake = FakeRoute53::start("api.example.test", 300, "127.0.0.1").await;
+    let (_files, provider) = Credentials::new_provider(fake.url());
     let target = target();
     let before = fake.sets();
     let change = plan(&provider, &target, &split(1, percent(1), 30)).await.unwrap();
@@ -370,22 +95,24 @@ async fn each_fault_is_what_it_is_and_none_leaves_half_a_write() {
     assert!(lost.may_have_landed(), "{lost}");
     assert_eq!(change.landed(&provider.read(&target).await.unwrap()), Landed::Yes);
     assert_eq!(provider.read(&target).await.unwrap().share(), Some(percent(1)));
-    let writes = fake.zone.lock().unwrap().writes;
+    let writes = fake.writes();
     provider.apply(&change).await.unwrap();
-    assert_eq!(fake.zone.lock().unwrap().writes, writes);
+    assert_eq!(fake.writes(), writes);
 }
 
 #[tokio::test]
 async fn all_weights_zero_is_not_taken_for_a_share() {
-    let fake = Fake::start().await;
-    let (_files, provider) = Credentials::new_provider(&fake.url);
+    let fake = FakeRoute53::start("api.example.test", 300, "127.0.0.1").await;
+    let (_files, provider) = Credentials::new_provider(fake.url());
     let target = target();
     carry_out(&provider, &target, &split(1, Share::BLUE, 30)).await;
-    for set in &mut fake.zone.lock().unwrap().sets {
-        if let Some((_, weight)) = &mut set.weighted {
-            *weight = 0;
+    fake.tamper(|sets| {
+        for set in sets {
+            if let Some((_, weight)) = &mut set.weighted {
+                *weight = 0;
+            }
         }
-    }
+    });
     let now = provider.read(&target).await.unwrap();
     assert!(matches!(now.records[0].state, RecordState::Foreign(_)), "{now:?}");
     assert_eq!(now.share(), None);

@@ -5,7 +5,6 @@
 mod bind;
 mod exec;
 mod fake_route53;
-mod model;
 mod moto;
 mod powerdns;
 mod route53;

@@ -9,8 +9,8 @@ use kongferry::dns::{
 };
 use serde_json::json;
 
-use crate::model;
 use crate::support::{BLUE, percent, plain, record, rollback, split, target};
+use kongferry_harness::route53::model;
 
 /// Credentials in files, which live as long as this.
 pub struct Credentials {

@@ -1,8 +1,10 @@
 //! `cutover init`: a commented file to begin with, filled in by what the name servers answer.
 
 use clap::Args;
+use serde_json::json;
 
-use super::super::text::{BOLD, GOOD};
+use super::super::connect::Format;
+use super::super::text::{self, BOLD, GOOD};
 use super::PlaceArgs;
 use crate::dns::query::{self, QueryConfig};
 use crate::dns::{DomainName, Neighbour};
@@ -56,10 +58,17 @@ pub async fn run(args: &InitArgs) -> Result<u8> {
             .remedy(format!("It is one of {}.", kinds.join(", ")))
     })?;
     let records = records(&zone, &names, &args.name_server).await;
-    let text = written(&zone, &args.name_server, provider.1, &records);
-    write_new(file, &text)?;
-    anstream::println!("{GOOD}Written:{GOOD:#} {}", file.display());
-    anstream::println!("  Next: fill in what stands as TODO, then {BOLD}kongferry cutover plan{BOLD:#}.");
+    let content = written(&zone, &args.name_server, provider.1, &records);
+    write_new(file, &content)?;
+    match args.place.common.format {
+        Format::Json => text::print_json(&json!({ "outcome": "written", "file": file })),
+        Format::Text => {
+            anstream::println!("{GOOD}Written:{GOOD:#} {}", file.display());
+            anstream::println!(
+                "  Next: fill in what stands as TODO, then {BOLD}kongferry cutover plan{BOLD:#}."
+            );
+        }
+    }
     Ok(0)
 }
 

@@ -392,7 +392,10 @@ fn finish_up(
         Ended::In(Phase::RolledBack) => {
             anstream::println!("\n{BAD}Rolled back.{BAD:#} {}", wrapped(&why, 13, 2));
             anstream::println!(
-                "  New resolutions go to blue. Connections that were open before may stay on green until they are closed."
+                "  New resolutions go to blue; a resolver that keeps answers longer than their TTL goes on with green until it lets go."
+            );
+            anstream::println!(
+                "  Connections that were open before may stay on green until they are closed."
             );
             anstream::println!(
                 "  Next: find the cause, then \"kongferry cutover retry\"; or \"kongferry cutover finish\" restores the old TTL."

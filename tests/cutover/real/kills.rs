@@ -3,9 +3,10 @@
 
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
 use kongferry::dns::Share;
 
-use super::site::{STEPS, Site, at_share, ran};
+use super::site::{NAME, STEPS, Site, at_share, ran};
 
 /// Kills a `start` when it comes to a failpoint first.
 async fn killed_at(site: &Site, place: &str) {
@@ -52,4 +53,60 @@ async fn killed_while_it_bakes_another_directory_goes_on_or_goes_back() {
         ran(site.command_in(elsewhere.path(), &[command])).await.ends_with(code);
         assert_eq!(site.measured(300).await, share.fraction(), "{command}");
     }
+}
+
+/// Kills a `start` as soon as its journal has so many lines of the way; whether it came so far.
+async fn killed_at_transition(site: &Site, transition: usize) -> bool {
+    let journal = site.home.path().join(".kongferry-cutover").join(NAME).join("journal.jsonl");
+    let mut child = site.command(&["start", "--yes"]).spawn().expect("the program");
+    loop {
+        let lines = std::fs::read_to_string(&journal).unwrap_or_default();
+        let seen = lines.lines().filter(|line| line.contains("\"entry\":\"phase\"")).count();
+        if seen >= transition {
+            child.kill().expect("killed");
+            child.wait().expect("gone");
+            return true;
+        }
+        if child.try_wait().expect("its state").is_some() {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// One kill; then another directory, which has no journal, goes on or goes back. Whether the run came so far.
+async fn killed_and_taken_over(transition: usize, back: bool) -> bool {
+    let steps = "[[step]]\nshare = 10\nbake = \"300ms\"\n[[step]]\nshare = 100\nbake = \"300ms\"\n";
+    let site = Site::new(steps).await;
+    let came_so_far = killed_at_transition(&site, transition).await;
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    site.configure(elsewhere.path(), steps);
+    let begun = site.marker().await.is_some();
+    let (how, code, share): (&[&str], i32, f64) = match (back, begun) {
+        (true, _) => (&["rollback"], 3, 0.0),
+        (false, true) => (&["resume"], 0, 1.0),
+        (false, false) => (&["start", "--yes"], 0, 1.0),
+    };
+    let ended = ran(site.command_in(elsewhere.path(), how)).await;
+    assert_eq!(ended.code, code, "{how:?} after {transition} transitions: {ended:#?}");
+    assert_eq!(site.measured(300).await, share, "{how:?} after {transition} transitions");
+    came_so_far
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_every_transition_another_directory_goes_on_or_goes_back() {
+    // Lowering, ready, two steps of six stages, draining, drained; the last number is one too many.
+    // On and back in turn; the simulated kills do both at every place.
+    let mut kills = futures::stream::iter(1..=22)
+        .map(|transition| async move {
+            (transition, killed_and_taken_over(transition, transition % 2 == 0).await)
+        })
+        .buffer_unordered(4);
+    let mut farthest = 0;
+    while let Some((transition, came_so_far)) = kills.next().await {
+        if came_so_far {
+            farthest = farthest.max(transition);
+        }
+    }
+    assert!((15..22).contains(&farthest), "{farthest} transitions in a run");
 }

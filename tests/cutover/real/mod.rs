@@ -1,7 +1,9 @@
 //! The real binary over real servers: PowerDNS, BIND, Prometheus. Bakes of a second or two.
 
+mod databases;
 mod gates;
 mod kills;
 mod people;
+mod providers;
 mod site;
 mod way;

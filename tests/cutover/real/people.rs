@@ -126,6 +126,22 @@ async fn chats_and_hooks_are_told() {
 }
 
 #[tokio::test]
+async fn a_hook_or_a_chat_that_cannot_be_called_stops_before_anything_is_changed() {
+    let more = "[hooks]\nrollback = { run = [\"./close-connections.sh\"] }\n[[notify]]\nurl_env = \"NO_SUCH_CHAT\"\n";
+    let site = Site::new(&format!("{STEPS}{more}")).await;
+    let refused = site.run(&["start", "--yes"]).await.ends_with(4);
+    for said in [
+        "hooks.rollback: ./close-connections.sh is no program that can be run",
+        "[[notify]]: the variable NO_SUCH_CHAT is not set",
+    ] {
+        assert!(refused.stderr.contains(said), "{refused:#?}");
+    }
+    assert_eq!(site.records().await, ["\"A\" 2 \"192.0.2.1\""]);
+    // Going back does not need them.
+    site.run(&["rollback"]).await.ends_with(3);
+}
+
+#[tokio::test]
 async fn the_wall_gets_its_numbers() {
     let site = Site::new(&slow()).await;
     let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address");

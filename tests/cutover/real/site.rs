@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kongferry::dns::query::{self, NameServer, QueryConfig, Survey};
@@ -60,14 +61,14 @@ impl From<Output> for Ran {
 
 /// The servers and the directory of one test.
 pub struct Site {
-    pub dns: PowerDns,
+    pub dns: Arc<PowerDns>,
     pub home: tempfile::TempDir,
 }
 
 impl Site {
     /// An A record of blue with a TTL of 2 s, and a file with these steps and gates.
     pub async fn new(more: &str) -> Site {
-        let dns = PowerDns::start().await.expect("a PowerDNS");
+        let dns = Arc::new(PowerDns::start().await.expect("a PowerDNS"));
         let a = |name: &str, ttl: u32, address: &str| json!({ "name": format!("{name}."), "type": "A", "ttl": ttl, "records": [{ "content": address, "disabled": false }] });
         let rrsets = json!([a(NAME, 2, "192.0.2.1"), a("ns1.example.test", 60, "127.0.0.1")]);
         dns.create_zone("example.test.", rrsets).await.expect("a zone");
@@ -78,6 +79,16 @@ impl Site {
 
     /// Writes a `cutover.toml` into a directory.
     pub fn configure(&self, directory: &Path, more: &str) {
+        let provider = format!(
+            "kind = \"powerdns\", url = \"{}\", api_key = {{ file = \"{}\" }}",
+            self.dns.url(),
+            self.dns.api_key_file().display()
+        );
+        self.configure_with(directory, &provider, more);
+    }
+
+    /// The same with what stands in `[provider]`.
+    pub fn configure_with(&self, directory: &Path, provider: &str, more: &str) {
         let text = format!(
             r#"zone = "example.test"
 ttl = 1
@@ -85,7 +96,7 @@ resolver_floor = "0s"
 look_every = "500ms"
 drain = {{ time = "1s" }}
 query = {{ name_servers = ["{}"], count = 2000 }}
-provider = {{ kind = "powerdns", url = "{}", api_key = {{ file = "{}" }} }}
+provider = {{ {provider} }}
 
 [[record]]
 name = "{NAME}"
@@ -93,9 +104,7 @@ type = "A"
 blue = ["192.0.2.1"]
 green = ["192.0.2.2"]
 {more}"#,
-            self.dns.dns(),
-            self.dns.url(),
-            self.dns.api_key_file().display()
+            self.dns.dns()
         );
         std::fs::write(directory.join("cutover.toml"), text).expect("written");
     }
@@ -107,13 +116,26 @@ green = ["192.0.2.2"]
 
     /// The same in another directory.
     pub fn command_in(&self, directory: &Path, arguments: &[&str]) -> Command {
+        let mut command = self.program_in(directory);
+        command.arg("cutover").args(arguments);
+        command
+    }
+
+    /// `kongferry …`, any command of it, in the test's directory.
+    pub fn program(&self, arguments: &[&str]) -> Command {
+        let mut command = self.program_in(self.home.path());
+        command.args(arguments);
+        command
+    }
+
+    fn program_in(&self, directory: &Path) -> Command {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin!("kongferry"));
         for (name, _) in std::env::vars() {
             if ["KONG", "PG", "XDG"].iter().any(|start| name.starts_with(start)) {
                 command.env_remove(name);
             }
         }
-        command.current_dir(directory).env("NO_COLOR", "1").arg("cutover").args(arguments);
+        command.current_dir(directory).env("NO_COLOR", "1");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
@@ -125,7 +147,12 @@ green = ["192.0.2.2"]
 
     /// Starts it and leaves it running.
     pub fn spawn(&self, arguments: &[&str]) -> Running {
-        Running(Some(self.command(arguments).spawn().expect("the program")))
+        self.spawn_command(self.command(arguments))
+    }
+
+    /// Starts a command that was put together otherwise.
+    pub fn spawn_command(&self, mut command: Command) -> Running {
+        Running(Some(command.spawn().expect("the program")))
     }
 
     /// `cutover status` as JSON.

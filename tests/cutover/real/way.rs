@@ -7,17 +7,22 @@ use kongferry::dns::Share;
 use kongferry_harness::dns::{Bind, Forwarder};
 use kongferry_harness::metrics::resolve;
 
-use super::site::{NAME, STEPS, Site, assert_share, baking, ran};
+use super::site::{NAME, STEPS, Site, assert_share, at_share, baking, ran};
+
+/// The steps of Kong's own guide.
+const GUIDE: [u16; 5] = [1, 5, 10, 50, 100];
 
 #[tokio::test]
 async fn it_goes_through_drains_and_finishes_and_each_step_is_what_clients_get() {
-    let site = Site::new(&STEPS.replace("bake = \"1s\"", "bake = \"10m\"")).await;
+    let steps: String =
+        GUIDE.iter().map(|percent| format!("[[step]]\nshare = {percent}\nbake = \"10m\"\n")).collect();
+    let site = Site::new(&steps).await;
     let planned = site.run(&["plan"]).await.ends_with(0);
     assert!(planned.stdout.contains("pickwrandom") && planned.stdout.contains("curl"), "{}", planned.stdout);
     assert_eq!(site.records().await, ["\"A\" 2 \"192.0.2.1\""], "plan changes nothing");
 
     let running = site.spawn(&["start", "--yes"]);
-    for percent in [1_u16, 10, 100] {
+    for percent in GUIDE {
         site.until(&format!("{percent} %"), baking(percent)).await;
         let survey = site.survey(10_000).await;
         assert!(survey.wrong.is_empty(), "{survey}");
@@ -60,6 +65,37 @@ async fn a_rollback_is_at_the_authoritative_server_within_a_second_and_behind_a_
     for _ in 0..20 {
         assert_eq!(answer(cache.address()).await, "192.0.2.1");
     }
+}
+
+#[tokio::test]
+async fn behind_a_resolver_that_keeps_answers_longer_it_is_over_when_that_lets_go() {
+    // Nine seconds where the record says one, as some resolvers do; the file says so.
+    let site = Site::new("").await;
+    site.configure(site.home.path(), "[[step]]\nshare = 100\nbake = \"10m\"\n");
+    let file = site.home.path().join("cutover.toml");
+    let text = std::fs::read_to_string(&file).expect("a file");
+    std::fs::write(&file, text.replace("resolver_floor = \"0s\"", "resolver_floor = \"10s\""))
+        .expect("written");
+    let running = site.spawn(&["start", "--yes"]);
+    site.until("100 %", baking(100)).await;
+    let resolver = Forwarder::start(site.dns.dns(), 9).await.expect("a BIND that forwards");
+    assert_eq!(answer(resolver.address()).await, "192.0.2.2");
+
+    site.run(&["rollback"]).await.ends_with(0);
+    site.until("blue at the provider", at_share(0)).await;
+    assert_eq!(site.measured(50).await, 0.0);
+    // What it says is what clients see: new answers of the name servers are blue's, and it is not over.
+    let status = site.status().await;
+    assert_eq!(status["state"], "rolling_back", "{status:#}");
+    assert_eq!(answer(resolver.address()).await, "192.0.2.2");
+    let told = status["events"].to_string();
+    assert!(
+        told.contains("resolvers follow within 1s, and those that keep answers longer when they let go"),
+        "{told}"
+    );
+
+    running.end().await.ends_with(3);
+    assert_eq!(answer(resolver.address()).await, "192.0.2.1");
 }
 
 /// What a client gets that asks there.

@@ -2,8 +2,8 @@
 //! back, and the record is always one that somebody asked for.
 
 use kongferry::cutover::engine::Ended;
-use kongferry::cutover::state::{Command, Phase};
-use kongferry::dns::Share;
+use kongferry::cutover::state::{Command, Phase, Stage};
+use kongferry::dns::{Arm, RecordState, Share};
 use proptest::prelude::*;
 
 use crate::memory::Fault;
@@ -95,7 +95,7 @@ fn killed_anywhere_another_machine_goes_on_to_the_end() {
 
 #[test]
 fn killed_anywhere_another_machine_goes_back() {
-    for killed_after in (1..polls_of_a_run()).step_by(3) {
+    for killed_after in 1..polls_of_a_run() {
         let world = World::with(SHORT);
         world.start().run_polls(killed_after);
         let other = world.another_machine();
@@ -103,6 +103,64 @@ fn killed_anywhere_another_machine_goes_back() {
         assert_eq!(world.provider.held().share(), Some(Share::BLUE), "after {killed_after} polls");
         only_what_was_asked_for(&world);
     }
+}
+
+/// A world that stands at 10 % and bakes.
+fn at_10_percent() -> World {
+    let world = World::with(SHORT);
+    world.start().with(async |mut anna| {
+        anna.until_stage(10, Stage::Baking).await;
+        anna.say(Command::Leave).await.unwrap();
+    });
+    world
+}
+
+#[test]
+fn killed_anywhere_while_it_goes_back_another_machine_ends_the_way_back() {
+    let mut killed = 0;
+    for polls in 1.. {
+        let second = at_10_percent().another_machine();
+        let ended = second.rollback().run_polls(polls);
+        let third = second.another_machine();
+        // Whoever comes next may say either; neither goes forward from there.
+        let running = if polls % 2 == 0 { third.rollback() } else { third.resume() };
+        let wanted = match (ended.is_some(), third.provider.held().share()) {
+            // Killed before the write: somebody who resumes goes on.
+            (false, Some(share)) if share > Share::BLUE && polls % 2 == 1 => Phase::Drained,
+            _ => Phase::RolledBack,
+        };
+        assert_eq!(running.end(), Ended::In(wanted), "after {polls} polls");
+        only_what_was_asked_for(&third);
+        if ended.is_some() {
+            break;
+        }
+        killed += 1;
+    }
+    assert!(killed > 10, "{killed}");
+}
+
+#[test]
+fn killed_anywhere_while_it_finishes_the_record_is_greens() {
+    let mut killed = 0;
+    for polls in 1.. {
+        let world = World::with(SHORT);
+        assert_eq!(world.start().end(), Ended::In(Phase::Drained));
+        let second = world.another_machine();
+        let ended = second.open(|scene| scene.finish(true)).expect("it finishes").run_polls(polls);
+        let third = second.another_machine();
+        match third.open(|scene| scene.finish(true)) {
+            Ok(running) => assert_eq!(running.end(), Ended::In(Phase::Finished), "after {polls} polls"),
+            // The write had landed.
+            Err(error) => assert!(error.message().contains("all traffic goes to green"), "{error}"),
+        }
+        let held = world.provider.held();
+        assert_eq!((held.state, held.ttl, held.marker_text), (RecordState::Plain(Arm::Green), 3_600, None));
+        if ended.is_some() {
+            break;
+        }
+        killed += 1;
+    }
+    assert!(killed > 2, "{killed}");
 }
 
 fn fault() -> impl Strategy<Value = Option<Fault>> {

@@ -1,8 +1,10 @@
 //! Real servers and real rows for tests and demo.
 //!
-//! Nothing here imitates a server: a test that uses it talks to the Cassandra and the PostgreSQL that Kong talks to.
+//! Nothing here imitates a server: a test that uses it talks to the Cassandra and the PostgreSQL that Kong talks to. Kong
+//! itself is the exception: its Admin API and its metrics are modelled on what its sources answer.
 //! Most tests begin with [`lab()`] and ask it for a keyspace and a green of their own.
 
+pub mod admin_api;
 mod because;
 pub mod cassandra;
 pub mod catalog;
@@ -16,6 +18,7 @@ mod lab;
 pub mod metrics;
 pub mod postgres;
 mod reaper;
+pub mod route53;
 pub mod shapes;
 pub mod tools;
 

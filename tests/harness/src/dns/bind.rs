@@ -8,7 +8,7 @@ use std::process::Command;
 use kongferry::error::Result;
 use kongferry::process::{BoundChild, WorkDir};
 
-use super::{free_port, loopback, start, wait_until_it_listens, write};
+use super::{free_port, loopback, start, wait_until_it_listens, write, write_secret};
 use crate::because::Because;
 use crate::tools;
 
@@ -81,7 +81,7 @@ impl Bind {
         );
         write(&home.path().join("named.conf"), &configuration)?;
         for (name, text) in files {
-            write(&home.path().join(name), text)?;
+            write_secret(&home.path().join(name), text)?;
         }
         let mut command = Command::new(program);
         command.args(["-4", "-g", "-n", "1", "-c"]).arg(home.path().join("named.conf"));

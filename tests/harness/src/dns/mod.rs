@@ -6,7 +6,9 @@ mod moto;
 mod powerdns;
 
 use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -74,6 +76,13 @@ pub(crate) fn free_port() -> Result<u16> {
 
 pub(crate) fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+/// A file that nobody else may read, as kongferry wants it of secrets.
+pub(crate) fn write_secret(path: &Path, text: &str) -> Result<()> {
+    let file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path);
+    let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
+    written.because(|| format!("cannot write {}", path.display()))
 }
 
 pub(crate) fn write(path: &Path, text: &str) -> Result<()> {

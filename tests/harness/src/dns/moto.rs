@@ -56,9 +56,22 @@ impl Moto {
 
     /// Sends XML, behind kongferry's back.
     pub async fn post(&self, path: &str, body: String) -> Result<String> {
-        let failed = || format!("moto does not answer POST {path}");
+        self.call(path, Some(body)).await
+    }
+
+    /// Reads XML, behind kongferry's back.
+    pub async fn get(&self, path: &str) -> Result<String> {
+        self.call(path, None).await
+    }
+
+    async fn call(&self, path: &str, body: Option<String>) -> Result<String> {
+        let failed = || format!("moto does not answer {path}");
         let client = http::client(None, Duration::from_secs(20))?;
-        let request = client.post(format!("{}{path}", self.url())).body(body);
+        let url = format!("{}{path}", self.url());
+        let request = match body {
+            Some(body) => client.post(url).body(body),
+            None => client.get(url),
+        };
         // It knows the service by the scope of the signature, which it does not check.
         let scope = "AWS4-HMAC-SHA256 Credential=test/20261124/us-east-1/route53/aws4_request, \
                      SignedHeaders=host, Signature=0";

@@ -10,7 +10,7 @@ use kongferry::error::{Error, Kind, Result};
 use kongferry::process::{BoundChild, WorkDir};
 use serde_json::{Value, json};
 
-use super::{explain, free_port, loopback, start, wait_until_it_listens, write};
+use super::{explain, free_port, loopback, start, wait_until_it_listens, write, write_secret};
 use crate::because::Because;
 use crate::tools;
 
@@ -39,7 +39,7 @@ impl PowerDns {
         let (dns, api) = (free_port()?, free_port()?);
         create_database(home.path())?;
         write(&home.path().join("pdns.conf"), &configuration(home.path(), dns, api, settings))?;
-        write(&home.path().join("api-key"), API_KEY)?;
+        write_secret(&home.path().join("api-key"), API_KEY)?;
         let mut command = Command::new(program);
         command.arg(format!("--config-dir={}", home.path().display()));
         let server = start(command, home.path())?;

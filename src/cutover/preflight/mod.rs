@@ -2,23 +2,17 @@
 //!
 //! Nothing here changes what clients see. One write is made, if asked for: the one that writes what is there.
 
-#![expect(clippy::indexing_slicing, reason = "only JSON is indexed, which answers null for what it lacks")]
-
-use serde::Deserialize;
-use serde_json::Value;
+mod admin;
+mod databases;
 
 use super::config::CutoverConfig;
 use super::gates::config::{Check, KongLine, Metrics};
 use super::gates::prometheus::Prometheus;
 use super::gates::{Measure, Meters, Verdict};
-use super::outside::{Databases, differences};
+use super::outside::Databases;
 use crate::dns::query::{self, NameServer};
-use crate::dns::{
-    Desired, DnsProvider, Finding, Form, Guard, Observed, RecordType, Severity, Share, Ttl, http,
-};
+use crate::dns::{Desired, DnsProvider, Finding, Form, Guard, Observed, RecordType, Severity, Share, Ttl};
 use crate::error::Error;
-use crate::mapping::schema_map::Writer;
-use crate::verify::report::Report;
 
 /// What is looked at.
 pub struct Preflight<'a> {
@@ -69,7 +63,8 @@ impl Preflight<'_> {
             add(vec![self.rehearsal().await]);
         }
         add(self.metrics().await);
-        add(self.admin().await);
+        add(self.calls());
+        add(self.nodes().await);
         add(Box::pin(self.databases()).await);
         all
     }
@@ -183,6 +178,17 @@ impl Preflight<'_> {
         }
     }
 
+    /// Hooks and receivers of messages: called on the way, when it is too late to mend them.
+    fn calls(&self) -> Vec<Finding> {
+        let settings = &self.config.settings;
+        let hooks = settings.hooks.named().map(|(name, call)| (name, call.look()));
+        let told = settings.notify.iter().map(|receiver| ("[[notify]]", receiver.call().look()));
+        let missing = hooks.chain(told).filter_map(|(name, looked)| Some((name, looked.err()?)));
+        missing
+            .map(|(name, error)| stop(format!("{name}: {}", reason(&error)), "Correct it in cutover.toml."))
+            .collect()
+    }
+
     async fn metrics(&self) -> Vec<Finding> {
         let mut found = Vec::new();
         if self.config.gates.is_empty() {
@@ -214,105 +220,6 @@ impl Preflight<'_> {
                     "Mend the gate.",
                 ),
             });
-        }
-        found
-    }
-
-    async fn databases(&self) -> Vec<Finding> {
-        let Some(databases) = self.databases else {
-            return vec![warn(
-                "blue and green were not compared: it is not said where their databases are",
-                "Give --blue and --green (or kongferry.toml), or see to it that \"kongferry verify\" was clean just now; drift before a step is not noticed either.",
-            )];
-        };
-        if !self.config.settings.preflight.verify {
-            return vec![warn(
-                "blue and green were not compared: preflight.verify is false",
-                "Run \"kongferry verify\".",
-            )];
-        }
-        match Box::pin(databases.compare()).await {
-            Ok(report) => self.judge(&report),
-            Err(error) => vec![stop(
-                format!("blue and green cannot be compared: {}", reason(&error)),
-                error.remedy_text().unwrap_or("Mend the connection first.").to_owned(),
-            )],
-        }
-    }
-
-    fn judge(&self, report: &Report) -> Vec<Finding> {
-        let mut found = Vec::new();
-        if report.clean {
-            found.push(ok(format!("verify: {} rows of blue read alike on green", report.summary.equal)));
-        } else {
-            found.push(stop(
-                format!("verify: blue and green differ: {}", differences(report)),
-                "Run \"kongferry migrate\" again, then \"kongferry verify --findings findings.jsonl\".",
-            ));
-        }
-        match &report.run {
-            Some(run) => found.push(warn(
-                format!("Kong's nodes on green must have been restarted since run {run}; that cannot be seen from here"),
-                "Restart every Kong node on green, unless that has been done.",
-            )),
-            None => found.push(warn("green's journal knows no applied run", "Nothing proves that kongferry filled it.")),
-        }
-        found.extend(self.traffic_tables(report));
-        found
-    }
-
-    fn traffic_tables(&self, report: &Report) -> Vec<Finding> {
-        let known = &self.config.settings.preflight.acknowledge;
-        let written = report
-            .tables
-            .iter()
-            .filter(|table| table.writer == Writer::Traffic && table.counts.source + table.counts.extra > 0);
-        let open: Vec<&str> =
-            written.map(|table| table.table.as_str()).filter(|table| !known.contains(*table)).collect();
-        if open.is_empty() {
-            return Vec::new();
-        }
-        vec![stop(
-            format!(
-                "the data plane writes {} while traffic is split: a token or session made on one side is unknown on the other (401 until the client asks for a new one), quotas count on each side for itself, and after a rollback what was made on green is gone",
-                open.join(", ")
-            ),
-            format!("Read it, tell the owners of the APIs, and add to [preflight]: acknowledge = {open:?}"),
-        )]
-    }
-
-    async fn admin(&self) -> Vec<Finding> {
-        let Some(base) = &self.config.settings.preflight.green_admin else {
-            return vec![warn(
-                "green's nodes were not asked: green_admin is not set",
-                "Set [preflight] green_admin = \"http://…:8001\" to have plugins, database and data planes checked.",
-            )];
-        };
-        let token = self.config.settings.preflight.green_admin_token_env.as_ref();
-        let admin = match Admin::new(base, token) {
-            Ok(admin) => admin,
-            Err(error) => return vec![stop(reason(&error), "Correct [preflight].")],
-        };
-        let mut found = Vec::new();
-        match admin.get("/").await {
-            Ok(root) => found.extend(plugins(&root)),
-            Err(why) => {
-                return vec![stop(
-                    format!("green's Admin API: {why}"),
-                    "Correct green_admin, or start green.",
-                )];
-            }
-        }
-        found.push(match admin.get("/status").await {
-            Ok(status) if status["database"]["reachable"] == Value::Bool(true) => {
-                ok("green reaches its database")
-            }
-            Ok(_) => stop("green does not reach its database", "Look at Kong's log on green."),
-            Err(why) => stop(format!("green's status: {why}"), "Look at Kong's log on green."),
-        });
-        found.extend(admin.data_planes().await);
-        if self.config.gates.iter().any(|gate| matches!(gate.check, Check::Prometheus(_))) {
-            found.extend(admin.exports(self.config.settings.prometheus.as_ref()).await);
         }
         found
     }
@@ -355,129 +262,4 @@ async fn series(metrics: &Metrics, prometheus: &Prometheus) -> Vec<Finding> {
         ));
     }
     found
-}
-
-fn plugins(root: &Value) -> Vec<Finding> {
-    let version = root["version"].as_str().unwrap_or("?");
-    let available = &root["plugins"]["available_on_server"];
-    let is_there = |name: &str| match available {
-        Value::Object(map) => map.get(name).is_some_and(|value| *value != Value::Bool(false)),
-        Value::Array(list) => list.iter().any(|one| one == name),
-        _ => false,
-    };
-    let used =
-        root["plugins"]["enabled_in_cluster"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let missing: Vec<&str> = used.filter(|name| !is_there(name)).collect();
-    if missing.is_empty() {
-        return vec![ok(format!("Kong {version} on green has loaded every plugin that is in use"))];
-    }
-    vec![stop(
-        format!("Kong on green has not loaded plugins that are in use: {}", missing.join(", ")),
-        "Add them to plugins in kong.conf on green, and restart.",
-    )]
-}
-
-/// Kong's Admin API on green.
-struct Admin {
-    client: reqwest::Client,
-    base: String,
-    token: Option<secrecy::SecretString>,
-}
-
-#[derive(Deserialize)]
-struct DataPlanes {
-    #[serde(default)]
-    data: Vec<DataPlane>,
-}
-
-#[derive(Deserialize)]
-struct DataPlane {
-    hostname: Option<String>,
-    config_hash: Option<String>,
-    sync_status: Option<String>,
-}
-
-impl Admin {
-    fn new(base: &str, token_env: Option<&String>) -> crate::error::Result<Admin> {
-        let token = match token_env {
-            Some(name) => Some(std::env::var(name).map(secrecy::SecretString::from).map_err(|_| {
-                Error::usage(format!("the variable {name} with green's admin token is not set"))
-            })?),
-            None => None,
-        };
-        let client = http::client(None, http::TIMEOUT)?;
-        Ok(Admin { client, base: base.trim_end_matches('/').to_owned(), token })
-    }
-
-    async fn get(&self, path: &str) -> std::result::Result<Value, String> {
-        use secrecy::ExposeSecret;
-        let mut request = self.client.get(format!("{}{path}", self.base));
-        if let Some(token) = &self.token {
-            request = request.header("Kong-Admin-Token", token.expose_secret());
-        }
-        let answer = request.send().await.map_err(|e| format!("no answer to {path}: {}", e.without_url()))?;
-        match answer.status() {
-            status if status.is_success() => answer.json().await.map_err(|_| format!("{path} is no JSON")),
-            status => Err(format!("{path} answers HTTP {status}")),
-        }
-    }
-
-    /// Every data plane with the newest configuration; a node without data planes has no such path.
-    async fn data_planes(&self) -> Vec<Finding> {
-        let Ok(answer) = self.get("/clustering/data-planes").await else { return Vec::new() };
-        let planes: DataPlanes = serde_json::from_value(answer).unwrap_or(DataPlanes { data: Vec::new() });
-        let hashes: std::collections::BTreeSet<&str> =
-            planes.data.iter().filter_map(|plane| plane.config_hash.as_deref()).collect();
-        let unsynced: Vec<&str> = planes
-            .data
-            .iter()
-            .filter(|plane| plane.sync_status.as_deref().is_some_and(|status| status != "normal"))
-            .filter_map(|plane| plane.hostname.as_deref())
-            .collect();
-        match (planes.data.len(), hashes.len(), unsynced.is_empty()) {
-            (0, ..) => Vec::new(),
-            (many, 1, true) => vec![ok(format!("{many} data plane(s) have the same configuration"))],
-            (_, _, false) => {
-                vec![stop(
-                    format!("data planes are not in sync: {}", unsynced.join(", ")),
-                    "Look at their logs.",
-                )]
-            }
-            (_, hashes, true) => vec![stop(
-                format!("the data planes have {hashes} different configurations"),
-                "Wait until all have the same config_hash, or look at their logs.",
-            )],
-        }
-    }
-
-    /// Whether Kong 3.x exports what the gates ask for.
-    async fn exports(&self, metrics: Option<&Metrics>) -> Vec<Finding> {
-        if metrics.is_none_or(|metrics| metrics.kong_green == KongLine::Two) {
-            return Vec::new();
-        }
-        let Ok(answer) = self.get("/plugins?size=1000").await else { return Vec::new() };
-        let plugins = answer["data"].as_array().into_iter().flatten();
-        let prometheus: Vec<&Value> =
-            plugins.filter(|plugin| plugin["name"] == "prometheus" && plugin["enabled"] != false).collect();
-        if prometheus.is_empty() {
-            return vec![stop(
-                "the prometheus plugin is not on on green",
-                "Enable it, with status_code_metrics and latency_metrics.",
-            )];
-        }
-        let off: Vec<&str> = ["status_code_metrics", "latency_metrics"]
-            .into_iter()
-            .filter(|key| !prometheus.iter().any(|plugin| plugin["config"][*key] == true))
-            .collect();
-        if off.is_empty() {
-            return vec![ok("the prometheus plugin on green exports status codes and latencies")];
-        }
-        vec![stop(
-            format!(
-                "the prometheus plugin on green has {} off: gates on them would have no data",
-                off.join(" and ")
-            ),
-            "Set them to true on green (Kong 2.8 on blue exports them always).",
-        )]
-    }
 }

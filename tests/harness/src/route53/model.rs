@@ -1,33 +1,40 @@
 //! AWS's own model of Route 53 as a judge of requests: which elements, in which order, of which values.
 //!
-//! `route53/service-2.extract.json` holds the shapes of botocore's `service-2.json` (its first key says which version)
+//! `service-2.extract.json` holds the shapes of botocore's `service-2.json` (its first key says which version)
 //! that these requests are made of.
 
 use quick_xml::Reader;
 use quick_xml::events::Event;
 use serde_json::Value;
 
-const MODEL: &str = include_str!("route53/service-2.extract.json");
+const MODEL: &str = include_str!("service-2.extract.json");
 
 /// One element of a parsed document.
 #[derive(Debug, Default)]
 pub struct Element {
+    /// Its name, without a prefix.
     pub name: String,
+    /// Its `xmlns`.
     pub namespace: Option<String>,
+    /// What stands in it.
     pub children: Vec<Element>,
+    /// Its text, entities resolved.
     pub text: String,
 }
 
 impl Element {
+    /// The first child of that name.
     pub fn child(&self, name: &str) -> Option<&Element> {
         self.children.iter().find(|child| child.name == name)
     }
 
+    /// The text of the first child of that name.
     pub fn text_of(&self, name: &str) -> Option<String> {
         self.child(name).map(|child| child.text.trim().to_owned())
     }
 }
 
+/// Reads a whole document.
 pub fn parse(xml: &str) -> Element {
     let mut reader = Reader::from_str(xml);
     let mut open: Vec<Element> = vec![Element::default()];
@@ -154,32 +161,37 @@ fn number(definition: &Value, element: &Element, complaints: &mut Vec<String>) {
     }
 }
 
-const GOOD: &str = "<ChangeResourceRecordSetsRequest xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\">\
-    <ChangeBatch><Changes><Change><Action>UPSERT</Action><ResourceRecordSet><Name>a.b.</Name><Type>A</Type>\
-    <SetIdentifier>x</SetIdentifier><Weight>1</Weight><TTL>30</TTL><ResourceRecords><ResourceRecord>\
-    <Value>192.0.2.1</Value></ResourceRecord></ResourceRecords></ResourceRecordSet></Change></Changes></ChangeBatch>\
-    </ChangeResourceRecordSetsRequest>";
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-#[test]
-fn the_model_refuses_what_aws_would_refuse() {
-    assert_eq!(complaints(GOOD), Vec::<String>::new());
-    for (good, bad) in [
-        ("<Weight>1<", "<Weight>256<"),
-        ("<Weight>1<", "<Weight>-1<"),
-        ("<Weight>1<", "<Weight>0.5<"),
-        ("UPSERT", "REPLACE"),
-        ("<Type>A<", "<Type>B<"),
-        ("<TTL>30</TTL>", "<Ttl>30</Ttl>"),
-        (
-            "<SetIdentifier>x</SetIdentifier><Weight>1</Weight>",
-            "<Weight>1</Weight><SetIdentifier>x</SetIdentifier>",
-        ),
-        ("<SetIdentifier>x<", "<SetIdentifier><"),
-        ("<Name>a.b.</Name>", ""),
-        ("2013-04-01/", "2012-12-12/"),
-    ] {
-        let changed = GOOD.replace(good, bad);
-        assert_ne!(changed, GOOD);
-        assert_ne!(complaints(&changed), Vec::<String>::new(), "{bad}");
+    const GOOD: &str = "<ChangeResourceRecordSetsRequest xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\">\
+        <ChangeBatch><Changes><Change><Action>UPSERT</Action><ResourceRecordSet><Name>a.b.</Name><Type>A</Type>\
+        <SetIdentifier>x</SetIdentifier><Weight>1</Weight><TTL>30</TTL><ResourceRecords><ResourceRecord>\
+        <Value>192.0.2.1</Value></ResourceRecord></ResourceRecords></ResourceRecordSet></Change></Changes></ChangeBatch>\
+        </ChangeResourceRecordSetsRequest>";
+
+    #[test]
+    fn the_model_refuses_what_aws_would_refuse() {
+        assert_eq!(complaints(GOOD), Vec::<String>::new());
+        for (good, bad) in [
+            ("<Weight>1<", "<Weight>256<"),
+            ("<Weight>1<", "<Weight>-1<"),
+            ("<Weight>1<", "<Weight>0.5<"),
+            ("UPSERT", "REPLACE"),
+            ("<Type>A<", "<Type>B<"),
+            ("<TTL>30</TTL>", "<Ttl>30</Ttl>"),
+            (
+                "<SetIdentifier>x</SetIdentifier><Weight>1</Weight>",
+                "<Weight>1</Weight><SetIdentifier>x</SetIdentifier>",
+            ),
+            ("<SetIdentifier>x<", "<SetIdentifier><"),
+            ("<Name>a.b.</Name>", ""),
+            ("2013-04-01/", "2012-12-12/"),
+        ] {
+            let changed = GOOD.replace(good, bad);
+            assert_ne!(changed, GOOD);
+            assert_ne!(complaints(&changed), Vec::<String>::new(), "{bad}");
+        }
     }
 }

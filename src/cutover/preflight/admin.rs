@@ -1,0 +1,308 @@
+//! Kong's nodes on green, asked over their Admin API: plugins, database, data planes, and whether they know what was
+//! migrated. An answer that does not come is never a good one.
+
+#![expect(clippy::indexing_slicing, reason = "only JSON is indexed, which answers null for what it lacks")]
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use reqwest::StatusCode;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Preflight, ok, reason, stop, warn};
+use crate::cutover::gates::config::{Check, KongLine, Metrics};
+use crate::cutover::outside::Databases;
+use crate::dns::{Finding, http};
+use crate::error::{Error, Result};
+
+/// How long a data plane may have been silent; it speaks every 30 s.
+const SILENT: TimeDelta = TimeDelta::minutes(3);
+
+/// The hash of a data plane that never got a configuration.
+const NO_CONFIGURATION: &str = "00000000000000000000000000000000";
+
+impl Preflight<'_> {
+    /// Every node whose Admin API is named.
+    pub(super) async fn nodes(&self) -> Vec<Finding> {
+        let settings = &self.config.settings.preflight;
+        if settings.green_admin.is_empty() {
+            return vec![warn(
+                "green's nodes were not asked: green_admin is not set",
+                "Set [preflight] green_admin = \"http://…:8001\" to have plugins, database and data planes checked.",
+            )];
+        }
+        let mut found = Vec::new();
+        for base in &settings.green_admin {
+            match Admin::new(base, settings.green_admin_token_env.as_ref()) {
+                Ok(admin) => found.extend(self.node(&admin).await),
+                Err(error) => found.push(stop(reason(&error), "Correct [preflight].")),
+            }
+        }
+        found.push(warn(
+            "Kong's nodes on green must have been restarted since the last run: what they hold in memory cannot be seen from here",
+            "Restart every Kong node on green, control planes too, unless that has been done.",
+        ));
+        found
+    }
+
+    async fn node(&self, admin: &Admin) -> Vec<Finding> {
+        let mut found = match admin.get("/").await {
+            Ok(root) => plugins(&admin.base, &root),
+            Err(why) => {
+                return vec![stop(
+                    format!("green's Admin API {}: {}", admin.base, why.text()),
+                    "Correct green_admin, or start green.",
+                )];
+            }
+        };
+        found.push(match admin.get("/status").await {
+            Ok(status) if status["database"]["reachable"] == Value::Bool(true) => {
+                ok("green reaches its database")
+            }
+            Ok(_) => stop("green does not reach its database", "Look at Kong's log on green."),
+            Err(why) => stop(format!("green's status: {}", why.text()), "Look at Kong's log on green."),
+        });
+        found.extend(admin.data_planes(Utc::now()).await);
+        if self.config.gates.iter().any(|gate| matches!(gate.check, Check::Prometheus(_))) {
+            found.extend(admin.exports(self.config.settings.prometheus.as_ref()).await);
+        }
+        if let Some(databases) = self.databases {
+            found.push(admin.knows_what_was_migrated(databases).await);
+        }
+        found
+    }
+}
+
+fn plugins(base: &str, root: &Value) -> Vec<Finding> {
+    let version = root["version"].as_str().unwrap_or("?");
+    let available = &root["plugins"]["available_on_server"];
+    let is_there = |name: &str| match available {
+        Value::Object(map) => map.get(name).is_some_and(|value| *value != Value::Bool(false)),
+        Value::Array(list) => list.iter().any(|one| one == name),
+        _ => false,
+    };
+    let Some(used) = root["plugins"]["enabled_in_cluster"].as_array() else {
+        return vec![stop(
+            format!("{base} does not say which plugins are in use: it is no Admin API of Kong's"),
+            "Correct green_admin; it is Kong's Admin API, usually at port 8001.",
+        )];
+    };
+    let missing: Vec<&str> = used.iter().filter_map(Value::as_str).filter(|name| !is_there(name)).collect();
+    if missing.is_empty() {
+        return vec![ok(format!("Kong {version} on green has loaded every plugin that is in use"))];
+    }
+    vec![stop(
+        format!("Kong on green has not loaded plugins that are in use: {}", missing.join(", ")),
+        "Add them to plugins in kong.conf on green, and restart.",
+    )]
+}
+
+/// Kong's Admin API on green.
+struct Admin {
+    client: reqwest::Client,
+    base: String,
+    token: Option<SecretString>,
+}
+
+/// Why there is no answer.
+enum NoAnswer {
+    /// Another status than success.
+    Status(String, StatusCode),
+    /// None at all, or none that can be read.
+    Other(String),
+}
+
+impl NoAnswer {
+    fn text(&self) -> String {
+        match self {
+            NoAnswer::Status(path, status) => format!("{path} answers HTTP {status}"),
+            NoAnswer::Other(text) => text.clone(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct DataPlanes {
+    data: Vec<DataPlane>,
+}
+
+#[derive(Deserialize)]
+struct DataPlane {
+    hostname: Option<String>,
+    ip: Option<String>,
+    config_hash: Option<String>,
+    sync_status: Option<String>,
+    last_seen: Option<i64>,
+}
+
+impl DataPlane {
+    fn name(&self) -> &str {
+        self.hostname.as_deref().or(self.ip.as_deref()).unwrap_or("?")
+    }
+
+    /// Why it does not have a configuration that it can use.
+    fn fault(&self) -> Option<String> {
+        match (self.sync_status.as_deref(), self.config_hash.as_deref()) {
+            (Some(status), _) if status != "normal" => Some(format!("{} ({status})", self.name())),
+            (_, None | Some(NO_CONFIGURATION)) => Some(format!("{} (has no configuration)", self.name())),
+            _ => None,
+        }
+    }
+
+    fn is_silent(&self, now: DateTime<Utc>) -> bool {
+        let seen = self.last_seen.and_then(|at| DateTime::from_timestamp(at, 0));
+        seen.is_some_and(|seen| now - seen > SILENT)
+    }
+}
+
+impl Admin {
+    fn new(base: &str, token_env: Option<&String>) -> Result<Admin> {
+        let token = match token_env {
+            Some(name) => Some(std::env::var(name).map(SecretString::from).map_err(|_| {
+                Error::usage(format!("the variable {name} with green's admin token is not set"))
+            })?),
+            None => None,
+        };
+        let client = http::client(None, http::TIMEOUT)?;
+        Ok(Admin { client, base: base.trim_end_matches('/').to_owned(), token })
+    }
+
+    async fn get(&self, path: &str) -> std::result::Result<Value, NoAnswer> {
+        let mut request = self.client.get(format!("{}{path}", self.base));
+        if let Some(token) = &self.token {
+            request = request.header("Kong-Admin-Token", token.expose_secret());
+        }
+        let silent = |e: reqwest::Error| NoAnswer::Other(format!("no answer to {path}: {}", e.without_url()));
+        let answer = request.send().await.map_err(silent)?;
+        match answer.status() {
+            status if status.is_success() => {
+                answer.json().await.map_err(|_| NoAnswer::Other(format!("{path} is no JSON")))
+            }
+            status => Err(NoAnswer::Status(path.to_owned(), status)),
+        }
+    }
+
+    /// Every data plane has the same configuration. A node that is no control plane says 400, an old one 404.
+    async fn data_planes(&self, now: DateTime<Utc>) -> Vec<Finding> {
+        let answer = match self.get("/clustering/data-planes?size=1000").await {
+            Ok(answer) => answer,
+            Err(NoAnswer::Status(_, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND)) => return Vec::new(),
+            Err(why) => {
+                return vec![stop(
+                    format!("green's data planes: {}", why.text()),
+                    "Look at the control plane's log.",
+                )];
+            }
+        };
+        match serde_json::from_value::<DataPlanes>(answer) {
+            Ok(planes) => in_sync(&planes.data, now),
+            Err(error) => vec![stop(
+                format!("green's data planes: the answer is not Kong's ({error})"),
+                "Correct green_admin.",
+            )],
+        }
+    }
+
+    /// A node that has not been restarted since the first run looks for everything in a workspace that is gone.
+    async fn knows_what_was_migrated(&self, databases: &Databases) -> Finding {
+        let held = match databases.listed().await {
+            Ok(held) => held,
+            Err(error) => {
+                return stop(
+                    format!("it cannot be seen what green's nodes should list: {}", reason(&error)),
+                    error.remedy_text().unwrap_or("Mend the connection first.").to_owned(),
+                );
+            }
+        };
+        let Some(collection) = held.first() else {
+            return ok("green's default workspace is empty, so its nodes have nothing to list");
+        };
+        match self.get(&format!("/{collection}?size=1")).await {
+            Ok(answer) if answer["data"].as_array().is_some_and(|rows| !rows.is_empty()) => {
+                ok(format!("{} lists what was migrated", self.base))
+            }
+            Ok(_) => stop(
+                format!(
+                    "{} lists no {collection}, and green's database has some: the node was not restarted since the run and looks in a workspace that is gone",
+                    self.base
+                ),
+                "Restart every Kong node on green, control planes too.",
+            ),
+            Err(why) => stop(
+                format!("green's Admin API {}: {}", self.base, why.text()),
+                "Correct green_admin, or look at Kong's log on green.",
+            ),
+        }
+    }
+
+    /// Whether Kong 3.x exports what the gates ask for.
+    async fn exports(&self, metrics: Option<&Metrics>) -> Vec<Finding> {
+        if metrics.is_none_or(|metrics| metrics.kong_green == KongLine::Two) {
+            return Vec::new();
+        }
+        let answer = match self.get("/plugins?size=1000").await {
+            Ok(answer) => answer,
+            Err(why) => {
+                return vec![stop(
+                    format!("green's plugins: {}", why.text()),
+                    "Look at Kong's log on green.",
+                )];
+            }
+        };
+        let plugins = answer["data"].as_array().into_iter().flatten();
+        let prometheus: Vec<&Value> =
+            plugins.filter(|plugin| plugin["name"] == "prometheus" && plugin["enabled"] != false).collect();
+        if prometheus.is_empty() {
+            return vec![stop(
+                "the prometheus plugin is not on on green",
+                "Enable it, with status_code_metrics and latency_metrics.",
+            )];
+        }
+        let off: Vec<&str> = ["status_code_metrics", "latency_metrics"]
+            .into_iter()
+            .filter(|key| !prometheus.iter().any(|plugin| plugin["config"][*key] == true))
+            .collect();
+        if off.is_empty() {
+            return vec![ok("the prometheus plugin on green exports status codes and latencies")];
+        }
+        vec![stop(
+            format!(
+                "the prometheus plugin on green has {} off: gates on them would have no data",
+                off.join(" and ")
+            ),
+            "Set them to true on green (Kong 2.8 on blue exports them always).",
+        )]
+    }
+}
+
+/// Those that were heard of lately hold one configuration, and each can use it.
+fn in_sync(planes: &[DataPlane], now: DateTime<Utc>) -> Vec<Finding> {
+    let (silent, speaking): (Vec<&DataPlane>, Vec<&DataPlane>) =
+        planes.iter().partition(|plane| plane.is_silent(now));
+    let mut found = Vec::new();
+    if !silent.is_empty() {
+        let names: Vec<&str> = silent.iter().map(|plane| plane.name()).collect();
+        found.push(warn(
+            format!("data planes that were not heard of for minutes: {}", names.join(", ")),
+            "Kong lists those that were taken down for two weeks. One that still runs, and is cut off, serves what it had.",
+        ));
+    }
+    if speaking.is_empty() {
+        return found;
+    }
+    let faults: Vec<String> = speaking.iter().filter_map(|plane| plane.fault()).collect();
+    let hashes: BTreeSet<&str> = speaking.iter().filter_map(|plane| plane.config_hash.as_deref()).collect();
+    found.push(match (faults.is_empty(), hashes.len()) {
+        (false, _) => {
+            stop(format!("data planes are not in sync: {}", faults.join(", ")), "Look at their logs.")
+        }
+        (true, 0 | 1) => ok(format!("{} data plane(s) have the same configuration", speaking.len())),
+        (true, many) => stop(
+            format!("the data planes have {many} different configurations"),
+            "Wait until all have the same config_hash, or look at their logs.",
+        ),
+    });
+    found
+}

@@ -1,0 +1,204 @@
+//! Preflight and the look for drift before each step, on a real Cassandra and a real PostgreSQL after a real migration,
+//! and with a node of Kong's on green as its Admin API shows it.
+
+use kongferry_harness::admin_api::AdminApi;
+use kongferry_harness::fixture::Fixture;
+use kongferry_harness::keyspace::LoadOptions;
+use kongferry_harness::metrics::Line;
+use kongferry_harness::{Database, Keyspace, lab};
+
+use super::site::{Ran, STEPS, Site, at_share, baking, ran};
+
+/// Kong on both sides.
+struct Sides {
+    blue: Keyspace,
+    green: Database,
+}
+
+impl Sides {
+    /// The shipped rows of 3.3 that outlive a test, and a green that was only bootstrapped.
+    async fn new() -> Sides {
+        let mut fixture = Fixture::shipped("3.3").expect("a fixture");
+        for rows in fixture.blue.values_mut() {
+            rows.retain(|row| row.ttl.iter().flat_map(|ttl| ttl.values()).all(|seconds| *seconds > 3600));
+        }
+        let blue = lab().fresh_keyspace("3.3").await.expect("a keyspace");
+        blue.load(&fixture, LoadOptions::default()).await.expect("rows");
+        Sides { blue, green: lab().fresh_green("3.3").await.expect("green") }
+    }
+
+    fn arguments<'a>(&'a self, before: &[&'a str]) -> Vec<String> {
+        let urls = ["--blue", &self.blue.url(), "--green", self.green.url()].map(str::to_owned);
+        before.iter().map(|one| (*one).to_owned()).chain(urls).collect()
+    }
+
+    async fn migrate(&self, site: &Site) {
+        let mut command = site.program(&[]);
+        command.args(self.arguments(&["migrate", "--yes", "--accept-rejects", "--green-online"]));
+        let migrated = ran(command).await;
+        assert!([0, 3].contains(&migrated.code), "{migrated:#?}");
+    }
+
+    /// `kongferry cutover …` with both databases.
+    async fn cutover(&self, site: &Site, arguments: &[&str]) -> Ran {
+        let mut command = site.program(&["cutover"]);
+        command.args(self.arguments(arguments));
+        ran(command).await
+    }
+}
+
+/// A file that names the node, and what was read and accepted of traffic's tables.
+fn with_preflight(node: &AdminApi, acknowledge: &[&str]) -> String {
+    format!("{STEPS}[preflight]\ngreen_admin = \"{}\"\nacknowledge = {acknowledge:?}\n", node.url())
+}
+
+const TRAFFIC: &[&str] = &[
+    "acme_storage",
+    "oauth2_authorization_codes",
+    "oauth2_tokens",
+    "ratelimiting_metrics",
+    "response_ratelimiting_metrics",
+    "sessions",
+];
+
+/// What `plan` says stops a `start`.
+#[track_caller]
+fn stopped(ran: &Ran, why: &str) {
+    assert_eq!(ran.code, 4, "{ran:#?}");
+    let said = ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(said.contains(&format!("stop {why}")), "not \"{why}\" in {said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn preflight_says_what_is_not_as_it_must_be() {
+    let sides = Sides::new().await;
+    let node = AdminApi::start(Line::Three, &sides.green).await.expect("a node");
+    let site = Site::new(&with_preflight(&node, &[])).await;
+    let plan = ["plan"];
+
+    // Nothing was migrated.
+    let found = sides.cutover(&site, &plan).await;
+    stopped(&found, "verify: blue and green differ: ");
+    stopped(
+        &found,
+        "it cannot be seen what changed since the last run: no run has been applied to this database",
+    );
+
+    // The node has run since before the migration.
+    sides.migrate(&site).await;
+    let found = sides.cutover(&site, &plan).await;
+    let url = node.url();
+    stopped(
+        &found,
+        &format!(
+            "{url} lists no services, and green's database has some: the node was not restarted since the run"
+        ),
+    );
+    stopped(&found, "the data plane writes acme_storage, ");
+    let refused = sides.cutover(&site, &["start", "--yes"]).await.ends_with(4);
+    assert!(refused.stderr.contains("was not restarted since the run"), "{refused:#?}");
+    assert_eq!(site.records().await, ["\"A\" 2 \"192.0.2.1\""]);
+
+    // It is restarted, and the owners of the APIs were told.
+    node.restart().await.expect("a restart");
+    site.configure(site.home.path(), &with_preflight(&node, TRAFFIC));
+    let fine = sides.cutover(&site, &plan).await.ends_with(0);
+    for said in ["rows of blue read alike on green", "nobody has changed blue or green since the last run"] {
+        assert!(fine.stdout.contains(said), "{fine:#?}");
+    }
+
+    node.unload("rate-limiting");
+    let found = sides.cutover(&site, &plan).await;
+    stopped(&found, "Kong on green has not loaded plugins that are in use: rate-limiting");
+    node.restart().await.expect("a restart");
+    node.reach_database(false);
+    stopped(&sides.cutover(&site, &plan).await, "green does not reach its database");
+    node.reach_database(true);
+    node.ask_for("a-token-of-the-admins");
+    stopped(&sides.cutover(&site, &plan).await, &format!("green's Admin API {url}: / answers HTTP 401"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn data_planes_that_are_not_in_sync_stop() {
+    let green = lab().fresh_green("3.3").await.expect("green");
+    let node = AdminApi::start(Line::Three, &green).await.expect("a node");
+    let site = Site::new(&with_preflight(&node, &[])).await;
+    let (one, other) = ("a9a166c59873245db8f1a747ba9a80a7", "b0f35d6b8a2e4c0f9d1e7a6c5b4d3e2f");
+    let all = |first: &'static str, second| [("dp-1", Some(first), "normal", 5), second];
+    let plan = &["plan"][..];
+
+    node.data_planes(&all(one, ("dp-2", Some(one), "normal", 20)));
+    let fine = site.run(plan).await.ends_with(0);
+    assert!(fine.stdout.contains("2 data plane(s) have the same configuration"), "{fine:#?}");
+    assert!(
+        fine.stdout.contains("note  blue and green were not compared: it is not said where"),
+        "{fine:#?}"
+    );
+    node.data_planes(&all(one, ("dp-2", Some(other), "normal", 20)));
+    stopped(&site.run(plan).await, "the data planes have 2 different configurations");
+    node.data_planes(&all(one, ("dp-2", Some(one), "plugin_set_incompatible", 20)));
+    stopped(&site.run(plan).await, "data planes are not in sync: dp-2 (plugin_set_incompatible)");
+    for none in [None, Some("00000000000000000000000000000000")] {
+        node.data_planes(&all(one, ("dp-2", none, "normal", 20)));
+        stopped(&site.run(plan).await, "data planes are not in sync: dp-2 (has no configuration)");
+    }
+    // One that was taken down last week is still listed.
+    node.data_planes(&all(one, ("dp-2", Some(other), "normal", 600_000)));
+    let fine = site.run(plan).await.ends_with(0);
+    assert!(fine.stdout.contains("not heard of for minutes: dp-2"), "{fine:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_on_either_side_stops_a_start_and_pauses_what_runs() {
+    let sides = Sides::new().await;
+    let site = Site::new("").await;
+    let slow = STEPS.replace("bake = \"1s\"", "bake = \"10m\"");
+    site.configure(site.home.path(), &format!("{slow}[preflight]\nacknowledge = {TRAFFIC:?}\n"));
+    sides.migrate(&site).await;
+    let consumer = sides.blue.rows("consumers").await.expect("consumers").remove(0);
+    let (id, name) = (consumer["id"].as_str().expect("an id"), &consumer["username"]);
+    let name = name.as_str().expect("a name").replace('\'', "''");
+    let rename = |name: &str| format!("UPDATE consumers SET username = '{name}' WHERE id = {id}");
+
+    // Before anything has begun.
+    sides.blue.execute(&rename(&format!("{name} the second"))).await.expect("an edit");
+    stopped(
+        &sides.cutover(&site, &["plan"]).await,
+        "since the last run people have changed consumers 1 changed on blue",
+    );
+    let refused = sides.cutover(&site, &["start", "--yes"]).await.ends_with(4);
+    assert!(refused.stderr.contains("consumers 1 changed on blue"), "{refused:#?}");
+    sides.blue.execute(&rename(&name)).await.expect("an edit");
+
+    let mut command = site.program(&["cutover"]);
+    command.args(sides.arguments(&["start", "--yes"]));
+    let running = site.spawn_command(command);
+    site.until("1 %", baking(1)).await;
+
+    // A row that is gone on blue.
+    let key = sides.blue.rows("keyauth_credentials").await.expect("keys").remove(0);
+    let key = key["id"].as_str().expect("an id");
+    sides.blue.execute(&format!("DELETE FROM keyauth_credentials WHERE id = {key}")).await.expect("gone");
+    site.run(&["promote"]).await.ends_with(0);
+    let paused = site.until("a pause", |status| status["state"] == "paused").await;
+    let reason = paused["paused"]["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("keyauth_credentials 1 deleted on blue"), "{paused:#}");
+    assert!(at_share(1)(&paused), "{paused:#}");
+    sides.migrate(&site).await;
+    site.run(&["resume"]).await.ends_with(0);
+    site.until("10 %", baking(10)).await;
+
+    // A row that is another on green.
+    sides
+        .green
+        .execute(&format!("update consumers set tags = '{{new}}' where id = '{id}'"))
+        .await
+        .expect("an edit");
+    site.run(&["promote"]).await.ends_with(0);
+    let paused = site.until("a pause", |status| status["state"] == "paused").await;
+    let reason = paused["paused"]["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("consumers 1 changed on green"), "{paused:#}");
+    assert!(at_share(10)(&paused), "{paused:#}");
+    site.run(&["rollback"]).await.ends_with(0);
+    running.end().await.ends_with(3);
+}
