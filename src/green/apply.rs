@@ -143,7 +143,6 @@ impl Apply<'_> {
         let before = Definitions::read(tx, self.stage.green().kong_schema()).await?;
         let moved =
             self.default_workspace(tx).await.map_err(|e| self.explain(e, "cannot apply the stage"))?;
-        self.bootstrap().replace_kept(tx).await.map_err(|e| self.explain(e, "cannot apply the stage"))?;
         let mut circular = cycles::circular(self.plan, self.catalog);
         circular.retain(|(table, _)| at_work.contains(table));
         let put_off = self.put_off(tx, circular).await?;
@@ -285,7 +284,13 @@ impl Apply<'_> {
             catalog: self.catalog,
             map: self.map,
             baseline: self.baseline,
+            ledger: self.ledger,
         }
+    }
+
+    /// The condition under which a row of green that no run wrote leaves it; see [`Bootstrap::leaves`].
+    pub fn leaves(&self, table: &TablePlan, replace: bool) -> Option<String> {
+        self.bootstrap().leaves(table, replace)
     }
 
     /// The condition under which a row of green was made by its own bootstrap.

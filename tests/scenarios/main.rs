@@ -7,6 +7,7 @@ mod credentials;
 mod custom_tables;
 mod cycles;
 mod enterprise;
+mod enterprise_again;
 mod faults;
 mod first_load;
 mod fixtures;
