@@ -6,7 +6,6 @@ use super::Check;
 use super::admins::{self, Chain};
 use super::keys::{self, Token};
 use super::kind::Kind;
-use super::secret;
 use super::store::{Row, Store, WORKSPACE, Wanted};
 use super::stored::{basic_auth, client_secret, jwt_secret, jwt_token, on_a_core, plain, rbac_token};
 use super::verdict::{Reason, Verdict};
@@ -196,9 +195,7 @@ impl<S: Store> Judge<S> {
         if verdict.reason != Reason::UnknownSecret || check.kind != Kind::KeyAuthEnc || workspace.is_none() {
             return Ok(verdict);
         }
-        let columns = CREDENTIAL;
-        let all = self.store.find(Wanted { table, columns, workspace, ..Wanted::default() }).await?;
-        let cipher = all.iter().any(|row| row.get("key").is_some_and(|key| secret::is_encrypted(key)));
+        let cipher = self.store.holds_cipher_text(table, "key", workspace).await?;
         Ok(if cipher { Verdict::encrypted() } else { verdict })
     }
 
