@@ -1,6 +1,7 @@
 //! Scenarios on real servers through the real binary. One binary for all of them, so that they share one Cassandra and
 //! one PostgreSQL.
 
+mod bcrypt_rows;
 mod conditions;
 mod crashes;
 mod credentials;
