@@ -9,6 +9,7 @@ mod custom_tables;
 mod cycles;
 mod enterprise;
 mod enterprise_again;
+mod enterprise_large;
 mod faults;
 mod first_load;
 mod fixtures;
