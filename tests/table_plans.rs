@@ -95,7 +95,8 @@ fn the_tables_that_stay_are_those_that_were_measured() {
 #[test]
 fn a_table_that_moves_on_request_names_its_switch() {
     for line in lines(&[]) {
-        for table in ON_REQUEST.iter().filter(|table| line.plan.left.iter().any(|left| left.table == **table)) {
+        for table in ON_REQUEST.iter().filter(|table| line.plan.left.iter().any(|left| left.table == **table))
+        {
             let left = line.plan.left.iter().find(|left| left.table == *table).unwrap();
             assert!(left.reason.ends_with(&format!(" --include-table {table} moves it.")), "{}", left.reason);
         }

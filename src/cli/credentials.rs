@@ -12,7 +12,7 @@ use super::progress;
 use super::text::{self, BAD, BOLD, GOOD, WARN, counted, grouped, print_json};
 use crate::blue::session::Blue;
 use crate::credentials::kind::Kind;
-use crate::credentials::report::{AdminReport, KindReport, Report};
+use crate::credentials::report::{AdminLeft, AdminReport, KindReport, Report};
 use crate::credentials::verdict::Verdict;
 use crate::credentials::{self, Answer, Check};
 use crate::error::{self, Error, Result};
@@ -260,6 +260,7 @@ type Column = (&'static str, fn(&KindReport) -> u64);
 const COLUMNS: &[Column] = &[
     ("on green", |kind| kind.carried),
     ("on blue", |kind| kind.on_blue.unwrap_or(0)),
+    ("rejected", |kind| kind.rejected.unwrap_or(0)),
     ("hashed", |kind| kind.hashed),
     ("plain", |kind| kind.plain),
     ("encrypted", |kind| kind.encrypted),
@@ -294,8 +295,10 @@ fn print_report(report: &Report) {
     if !report.admins.is_empty() || report.admins_rejected > 0 {
         anstream::println!("\n{BOLD}Admins{BOLD:#}");
         report.admins.iter().for_each(print_admin);
-        if report.admins_rejected > 0 {
-            anstream::println!("  {BAD}{} stayed behind{BAD:#}", counted(report.admins_rejected, "admin"));
+        report.admins_left.iter().take(ADMINS_NAMED).for_each(print_left);
+        let more = report.admins_left.len().saturating_sub(ADMINS_NAMED);
+        if more > 0 {
+            anstream::println!("  {BAD}left{BAD:#}   and {more} more stayed behind");
         }
     }
     if report.to_do.is_empty() {
@@ -306,6 +309,18 @@ fn print_report(report: &Report) {
     for line in &report.to_do {
         anstream::println!("  - {}", text::wrapped(line, 4, 4));
     }
+}
+
+/// Admins that stayed behind and are named on a screen; JSON has all.
+const ADMINS_NAMED: usize = 20;
+
+fn print_left(admin: &AdminLeft) {
+    let why = match admin.gaps.join(", ") {
+        gaps if gaps.is_empty() => "stayed behind".to_owned(),
+        gaps => format!("stayed behind: {gaps}"),
+    };
+    let line = format!("{:<20} {why}", admin.called());
+    anstream::println!("  {BAD}left{BAD:#}   {}", text::wrapped(&line, 9, 9));
 }
 
 fn print_admin(admin: &AdminReport) {

@@ -136,7 +136,8 @@ async fn part<T: Send>(
 /// The column that is the whole key and a uuid, as all of Kong's tables with credentials have it.
 pub fn id_of(table: &BlueTable) -> Option<&str> {
     use crate::blue::catalog::ColumnKind::{Clustering, PartitionKey};
-    let mut keys = table.columns.iter().filter(|column| matches!(column.kind, PartitionKey(_) | Clustering(_)));
+    let mut keys =
+        table.columns.iter().filter(|column| matches!(column.kind, PartitionKey(_) | Clustering(_)));
     let only = keys.next().filter(|column| column.cql_type == CqlType::Native("uuid".to_owned()))?;
     keys.next().is_none().then_some(only.name.as_str())
 }

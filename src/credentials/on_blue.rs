@@ -96,7 +96,8 @@ impl OnBlue<'_> {
         let first = conditions.first();
         let Some(condition) = first.filter(|one| !self.lookups.blue_finds(table, one.column)) else {
             if conditions.is_empty() {
-                conditions.extend(workspace.map(|id| Condition { column: WORKSPACE, value: CqlValue::Uuid(id) }));
+                conditions
+                    .extend(workspace.map(|id| Condition { column: WORKSPACE, value: CqlValue::Uuid(id) }));
                 return self.select(table, wanted, None, &conditions).await;
             }
             let rows = self.select(table, wanted, None, &conditions).await?;

@@ -171,7 +171,8 @@ mod tests {
     fn table(text: &str, heading: &str) -> BTreeSet<String> {
         let section = text.split_once(heading).unwrap_or_else(|| panic!("no {heading}")).1;
         let section = section.split("\n## ").next().unwrap_or_default();
-        let cells = section.lines().filter(|line| line.starts_with("| `")).filter_map(|line| line.split('|').nth(1));
+        let cells =
+            section.lines().filter(|line| line.starts_with("| `")).filter_map(|line| line.split('|').nth(1));
         cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
     }
 

@@ -15,7 +15,9 @@ const TOKENS: usize = 200;
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_tokens_of_kongs_own_cost_are_checked_in_the_order_of_the_file() {
     let green = enterprise::green().await;
-    let hash = |n: usize| tokio::task::spawn_blocking(move || bcrypt::hash(format!("token {n}"), COST).expect("a hash"));
+    let hash = |n: usize| {
+        tokio::task::spawn_blocking(move || bcrypt::hash(format!("token {n}"), COST).expect("a hash"))
+    };
     let hashes: Vec<_> = (0..TOKENS).map(hash).collect();
     let mut users = Vec::with_capacity(TOKENS);
     for (n, hash) in hashes.into_iter().enumerate() {
@@ -23,7 +25,8 @@ async fn two_hundred_tokens_of_kongs_own_cost_are_checked_in_the_order_of_the_fi
         // Every tenth is switched off.
         users.push(format!("(gen_random_uuid(), 'bot-{n}', '{hash}', {})", n % 10 != 9));
     }
-    let insert = format!("insert into rbac_users (id, name, user_token, enabled) values {}", users.join(", "));
+    let insert =
+        format!("insert into rbac_users (id, name, user_token, enabled) values {}", users.join(", "));
     green.execute(&insert).await.expect("users");
     // Every fifth secret is wrong.
     let secret = |n: usize| format!("token {}", if n % 5 == 4 { n + 1 } else { n });
@@ -61,7 +64,8 @@ async fn very_many_bcrypt_rows_are_carried_byte_for_byte() {
     assert_eq!(rows.len() as u64, users);
     for row in rows {
         let name = row["name"].as_str().expect("a name");
-        let n: u64 = name.strip_prefix("bot-").and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("{row}"));
+        let n: u64 =
+            name.strip_prefix("bot-").and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("{row}"));
         let token = shapes::bcrypt_shaped(n);
         assert_eq!(row["token"], token, "never hashed again");
         assert_eq!(row["ident"], token[7..12]);

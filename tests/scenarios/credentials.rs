@@ -447,6 +447,15 @@ async fn report_names_what_is_broken(green: &Database, blue: &Keyspace) {
         (&json!(false), &json!(false))
     );
     assert_eq!(report["admins_rejected"], 1);
+    let left = &report["admins_left"][0];
+    assert_eq!(
+        (&left["id"], &left["name"]),
+        (&json!("9b5ba763-52dd-4adf-926c-3fc84c5483e9"), &json!("broken"))
+    );
+    assert!(
+        left["gaps"][0].as_str().is_some_and(|gap| gap.starts_with("its RBAC user 59ed3eae")),
+        "{left:#}"
+    );
     let to_do = report["to_do"].to_string();
     for word in ["keyring", "1 admin stayed behind", "invited"] {
         assert!(to_do.contains(word), "{word}: {to_do}");

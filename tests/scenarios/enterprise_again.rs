@@ -90,13 +90,21 @@ fn hashed(password: &str, consumer: &str) -> String {
 }
 
 /// What `credentials check` says of one secret on both sides.
-async fn opens(blue: &Keyspace, green: &Database, kind: &str, workspace: &str, user: &str, secret: &str) -> String {
+async fn opens(
+    blue: &Keyspace,
+    green: &Database,
+    kind: &str,
+    workspace: &str,
+    user: &str,
+    secret: &str,
+) -> String {
     let check = json!([{ "kind": kind, "workspace": workspace, "user": user, "secret": secret }]);
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), check.to_string()).expect("written");
     let path = file.path().display().to_string();
     let (to, from) = (green.url().to_owned(), blue.url());
-    let arguments = ["credentials", "check", "--green", &to, "--blue", &from, "--file", &path, "--format", "json"];
+    let arguments =
+        ["credentials", "check", "--green", &to, "--blue", &from, "--file", &path, "--format", "json"];
     let answer = kongferry(&arguments).await.json()[0].clone();
     assert_eq!(answer["reason"], answer["blue"]["reason"], "both sides say the same: {answer}");
     answer["reason"].as_str().expect("a reason").to_owned()
@@ -156,21 +164,29 @@ async fn replace_without_a_ledger_clears_every_row_of_the_bootstrap() {
     let (blue, green) = (blue().await, green().await);
     // What somebody made by hand on green goes too, with what hangs on it.
     let (role, service) = (id(10), id(11));
-    green.insert("rbac_roles", &json!({ "id": role, "name": "by-hand", "ws_id": GREENS })).await.expect("a role");
+    green
+        .insert("rbac_roles", &json!({ "id": role, "name": "by-hand", "ws_id": GREENS }))
+        .await
+        .expect("a role");
     green
         .insert("services", &json!({ "id": service, "name": "by-hand", "host": "by.hand", "ws_id": GREENS }))
         .await
         .expect("a service");
     run(&blue, &green, &["--replace"]).await.expect_code(3);
     no_seed_is_left(&green).await;
-    assert!(!ids(&green, "rbac_roles").await.contains(&role) && !ids(&green, "services").await.contains(&service));
+    assert!(
+        !ids(&green, "rbac_roles").await.contains(&role) && !ids(&green, "services").await.contains(&service)
+    );
     verified(&blue, &green).await;
     let again = run(&blue, &green, &[]).await.expect_code(3);
     assert_eq!(changes(&again), (0, 0, 0), "{again:#?}");
 
     // The same with a cleanup in between, after which nobody knows what was ours, and with a seed that came meanwhile.
     kongferry(&["cleanup", "--yes", "--green", green.url()]).await.expect_code(0);
-    green.execute(&format!("update rbac_roles set name = 'moved away' where id = '{SUPER_ADMIN}'")).await.expect("renamed");
+    green
+        .execute(&format!("update rbac_roles set name = 'moved away' where id = '{SUPER_ADMIN}'"))
+        .await
+        .expect("renamed");
     seed(&green, BLUES).await;
     run(&blue, &green, &["--replace"]).await.expect_code(3);
     no_seed_is_left(&green).await;
@@ -215,7 +231,10 @@ async fn what_is_made_on_green_later_is_by_hand_whatever_its_name() {
     verified(&blue, &green).await;
     // A role of the bootstrap's name in another workspace.
     let team_a = "4105f91f-3f24-402d-bb40-0385357ded90";
-    green.insert("rbac_roles", &json!({ "id": id(20), "name": "read-only", "ws_id": team_a })).await.expect("a role");
+    green
+        .insert("rbac_roles", &json!({ "id": id(20), "name": "read-only", "ws_id": team_a }))
+        .await
+        .expect("a role");
     let ran = run(&blue, &green, &[]).await.expect_code(4);
     assert!(ran.stdout.contains(&id(20)), "{ran:#?}");
     run(&blue, &green, &["--replace"]).await.expect_code(3);

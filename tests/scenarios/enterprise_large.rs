@@ -18,8 +18,16 @@ use super::rows::id;
 use super::support::{Ran, kongferry, migrate};
 
 /// Names that try the patience of whoever splits, trims or lowers them.
-const WORKSPACES: &[&str] =
-    &["Team Ü", "a:b", "c931ac03-a818-46f2-ba7c-beb0e1873001", "DEFAULT", "team a ", "日本", "x", "'; drop--"];
+const WORKSPACES: &[&str] = &[
+    "Team Ü",
+    "a:b",
+    "c931ac03-a818-46f2-ba7c-beb0e1873001",
+    "DEFAULT",
+    "team a ",
+    "日本",
+    "x",
+    "'; drop--",
+];
 
 const ADMINS_EACH: usize = 6;
 
@@ -68,7 +76,14 @@ const BROKEN: [&str; 2] = ["broken_chain"; 2];
 
 const CASES: &[Case] = &[
     Case { name: "whole", ..WHOLE },
-    Case { name: "no consumer", parts: [true, true, false, true], rejected: true, token: BROKEN, password: BROKEN, ..WHOLE },
+    Case {
+        name: "no consumer",
+        parts: [true, true, false, true],
+        rejected: true,
+        token: BROKEN,
+        password: BROKEN,
+        ..WHOLE
+    },
     Case {
         name: "null consumer",
         admin: || json!({ "consumer_id": null }),
@@ -77,7 +92,14 @@ const CASES: &[Case] = &[
         password: BROKEN,
         ..WHOLE
     },
-    Case { name: "no user", parts: [false, true, true, true], rejected: true, token: BROKEN, password: BROKEN, ..WHOLE },
+    Case {
+        name: "no user",
+        parts: [false, true, true, true],
+        rejected: true,
+        token: BROKEN,
+        password: BROKEN,
+        ..WHOLE
+    },
     Case {
         name: "null user",
         admin: || json!({ "rbac_user_id": null }),
@@ -86,11 +108,20 @@ const CASES: &[Case] = &[
         password: BROKEN,
         ..WHOLE
     },
-    Case { name: "no role", parts: [true, false, true, true], gap: "no role", token: BROKEN, password: BROKEN, ..WHOLE },
+    Case {
+        name: "no role",
+        parts: [true, false, true, true],
+        gap: "no role",
+        token: BROKEN,
+        password: BROKEN,
+        ..WHOLE
+    },
     Case {
         name: "lost roles",
         parts: [true, false, true, true],
-        more: || vec![("rbac_user_roles", json!({ "user_id": user("lost roles"), "role_id": id("never was") }))],
+        more: || {
+            vec![("rbac_user_roles", json!({ "user_id": user("lost roles"), "role_id": id("never was") }))]
+        },
         gap: "no role",
         token: BROKEN,
         password: BROKEN,
@@ -98,7 +129,9 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "one lost role",
-        more: || vec![("rbac_user_roles", json!({ "user_id": user("one lost role"), "role_id": id("never was") }))],
+        more: || {
+            vec![("rbac_user_roles", json!({ "user_id": user("one lost role"), "role_id": id("never was") }))]
+        },
         token: ["accepted", "broken_chain"],
         password: ["accepted", "broken_chain"],
         ..WHOLE
@@ -109,9 +142,15 @@ const CASES: &[Case] = &[
         more: || {
             let role = role("of nowhere");
             vec![
-                ("rbac_roles", json!({ "id": role, "ws_id": id("no workspace"), "name": format!("{}:lost", id("no workspace")) })),
+                (
+                    "rbac_roles",
+                    json!({ "id": role, "ws_id": id("no workspace"), "name": format!("{}:lost", id("no workspace")) }),
+                ),
                 ("rbac_user_roles", json!({ "user_id": user("role of nowhere"), "role_id": role })),
-                ("rbac_role_endpoints", json!({ "role_id": role, "workspace": "*", "endpoint": "*", "actions": 15, "negative": false })),
+                (
+                    "rbac_role_endpoints",
+                    json!({ "role_id": role, "workspace": "*", "endpoint": "*", "actions": 15, "negative": false }),
+                ),
             ]
         },
         gap: "no role",
@@ -145,7 +184,13 @@ fn workspace(name: &str) -> String {
 }
 
 /// The rows of one admin; every part that is not left out is whole.
-fn admin(name: &str, ws: &str, parts: [bool; 4], instead: &Value, roles: &[String]) -> Vec<(&'static str, Value)> {
+fn admin(
+    name: &str,
+    ws: &str,
+    parts: [bool; 4],
+    instead: &Value,
+    roles: &[String],
+) -> Vec<(&'static str, Value)> {
     let (consumer, user) = (consumer(name), user(name));
     let own = |text: &str| format!("{ws}:{text}");
     let mut row = json!({
@@ -159,10 +204,15 @@ fn admin(name: &str, ws: &str, parts: [bool; 4], instead: &Value, roles: &[Strin
     let mut rows = vec![("admins", row)];
     if parts[0] {
         let hash = bcrypt::hash(format!("{name} token"), 4).expect("a hash");
-        rows.push(("rbac_users", json!({ "id": user, "ws_id": ws, "name": own(name), "user_token": hash, "enabled": true })));
+        rows.push((
+            "rbac_users",
+            json!({ "id": user, "ws_id": ws, "name": own(name), "user_token": hash, "enabled": true }),
+        ));
     }
     if parts[1] {
-        rows.extend(roles.iter().map(|role| ("rbac_user_roles", json!({ "user_id": user, "role_id": role }))));
+        rows.extend(
+            roles.iter().map(|role| ("rbac_user_roles", json!({ "user_id": user, "role_id": role }))),
+        );
     }
     if parts[2] {
         rows.push(("consumers", json!({ "id": consumer, "ws_id": ws, "username": own(name), "type": 2 })));
@@ -184,7 +234,10 @@ fn everywhere() -> Vec<(&'static str, Value)> {
         let ws = workspace(name);
         let own = |text: &str| format!("{ws}:{text}");
         let here = |text: &str| id(&format!("{name} {text}"));
-        rows.push(("workspaces", json!({ "id": ws, "name": name, "config": "{}", "meta": "{\"color\": \"#f0f\"}" })));
+        rows.push((
+            "workspaces",
+            json!({ "id": ws, "name": name, "config": "{}", "meta": "{\"color\": \"#f0f\"}" }),
+        ));
         for role_name in ["read-only", "admin", "workspace-admin", "a role: with a colon"] {
             rows.push(("rbac_roles", json!({ "id": role(&format!("{name} {role_name}")), "ws_id": ws, "name": own(role_name), "is_default": false })));
             rows.push(("rbac_role_endpoints", json!({
@@ -202,10 +255,17 @@ fn everywhere() -> Vec<(&'static str, Value)> {
         rows.push(("consumer_groups", json!({ "id": here("consumers"), "ws_id": ws, "name": own("gold") })));
         rows.push(("consumer_group_plugins", json!({ "id": here("plugin"), "ws_id": ws, "consumer_group_id": here("consumers"), "name": own("rate-limiting-advanced"), "config": "{\"limit\": [1, 2.5], \"x\": null}" })));
         for developer in 0..3 {
-            let (person, who) = (format!("dev{developer}@example.com"), here(&format!("developer {developer}")));
+            let (person, who) =
+                (format!("dev{developer}@example.com"), here(&format!("developer {developer}")));
             let owner = here(&format!("developer consumer {developer}"));
-            rows.push(("consumers", json!({ "id": owner, "ws_id": ws, "username": own(&person), "type": 1 })));
-            rows.push(("consumer_group_consumers", json!({ "consumer_group_id": here("consumers"), "consumer_id": owner })));
+            rows.push((
+                "consumers",
+                json!({ "id": owner, "ws_id": ws, "username": own(&person), "type": 1 }),
+            ));
+            rows.push((
+                "consumer_group_consumers",
+                json!({ "consumer_group_id": here("consumers"), "consumer_id": owner }),
+            ));
             rows.push(("developers", json!({ "id": who, "ws_id": ws, "email": own(&person), "consumer_id": owner, "status": 0, "meta": "{\"full_name\": \"D\\u0000\"}" })));
             let app = here(&format!("application {developer}"));
             rows.push(("applications", json!({ "id": app, "ws_id": ws, "name": "app", "redirect_uri": "https://x", "developer_id": who, "consumer_id": owner })));
@@ -229,7 +289,13 @@ fn all_admins() -> Vec<(&'static str, Value)> {
             let roles: Vec<String> = (0..=n % 3)
                 .map(|more| role(&format!("{} workspace-admin", WORKSPACES[(at + more) % WORKSPACES.len()])))
                 .collect();
-            rows.extend(admin(&format!("admin {n} of {name}"), &workspace(name), [true; 4], &json!({}), &roles));
+            rows.extend(admin(
+                &format!("admin {n} of {name}"),
+                &workspace(name),
+                [true; 4],
+                &json!({}),
+                &roles,
+            ));
         }
     }
     for case in CASES {
@@ -306,7 +372,12 @@ fn the_report_names_who_is_broken(report: &Value, ran: &Ran) {
         let found = found.unwrap_or_else(|| panic!("{} is missing: {report:#}", case.name));
         assert_eq!(found["whole"], case.gap.is_empty(), "{}: {found:#}", case.name);
         assert!(found["gaps"].to_string().contains(case.gap), "{}: {found:#}", case.name);
-        assert_eq!(to_do.contains(&format!("admin {}:", case.name)), !case.gap.is_empty(), "{}: {to_do}", case.name);
+        assert_eq!(
+            to_do.contains(&format!("admin {}:", case.name)),
+            !case.gap.is_empty(),
+            "{}: {to_do}",
+            case.name
+        );
     }
     for (at, name) in WORKSPACES.iter().enumerate() {
         for n in 0..ADMINS_EACH {
@@ -316,12 +387,24 @@ fn the_report_names_who_is_broken(report: &Value, ran: &Ran) {
                 .map(|more| format!("{}:workspace-admin", WORKSPACES[(at + more) % WORKSPACES.len()]))
                 .collect();
             roles.sort();
-            assert_eq!((&found["whole"], &found["roles"], &found["workspace"]), (&json!(true), &json!(roles), &json!(name)));
+            assert_eq!(
+                (&found["whole"], &found["roles"], &found["workspace"]),
+                (&json!(true), &json!(roles), &json!(name))
+            );
         }
     }
     let rejected = ran.rejects.iter().filter(|line| line["table"] == "admins").count();
     assert_eq!(report["admins_rejected"], rejected);
     assert!(to_do.contains(&format!("{rejected} admins stayed behind")), "{to_do}");
+    let left: Vec<&str> = report["admins_left"]
+        .as_array()
+        .expect("admins")
+        .iter()
+        .filter_map(|one| one["name"].as_str())
+        .collect();
+    for case in CASES {
+        assert_eq!(left.contains(&case.name), case.rejected, "{}: {left:?}", case.name);
+    }
 }
 
 async fn every_admin_opens_what_it_should(blue: &Keyspace, green: &Database) {
@@ -349,7 +432,8 @@ async fn every_admin_opens_what_it_should(blue: &Keyspace, green: &Database) {
         let ws = if *name == BLUES { workspace(name) } else { (*name).to_owned() };
         let key = json!({ "kind": "key-auth-enc", "workspace": ws, "secret": format!("key of {name}") });
         let other = json!({ "kind": "key-auth-enc", "workspace": ws, "secret": "who knows" });
-        let elsewhere = json!({ "kind": "key-auth-enc", "workspace": BLUES, "secret": format!("key of {name}") });
+        let elsewhere =
+            json!({ "kind": "key-auth-enc", "workspace": BLUES, "secret": format!("key of {name}") });
         checks.extend([key, other, elsewhere]);
         expected.push(["accepted"; 2].map(str::to_owned));
         expected.push(["encrypted"; 2].map(str::to_owned));
@@ -370,7 +454,8 @@ type Odd = (&'static str, &'static str, Value, &'static str, &'static str);
 fn odd_rows() -> Vec<Odd> {
     let own = |text: &str| format!("{BLUES}:{text}");
     let hash = |name: &str| bcrypt::hash(name, 4).expect("a hash");
-    let rbac = |name: &str| json!({ "ws_id": BLUES, "name": own(name), "user_token": hash(name), "enabled": true });
+    let rbac =
+        |name: &str| json!({ "ws_id": BLUES, "name": own(name), "user_token": hash(name), "enabled": true });
     let but = |mut row: Value, column: &str, value: Value| {
         row[column] = value;
         row
@@ -379,26 +464,138 @@ fn odd_rows() -> Vec<Odd> {
     let role = "027ba7f9-83f1-4fa9-8341-61167647b42a";
     let elsewhere = "4105f91f-3f24-402d-bb40-0385357ded90";
     vec![
-        ("rbac_users", "no token", but(rbac("no token"), "user_token", Value::Null), "half_row", "user_token"),
-        ("rbac_users", "neither on nor off", but(rbac("neither"), "enabled", Value::Null), "half_row", "enabled"),
-        ("rbac_users", "at home nowhere", but(rbac("nowhere"), "ws_id", Value::Null), "workspace_null", "ws_id"),
-        ("rbac_users", "at home in what is gone", but(but(rbac("gone"), "ws_id", json!(id("gone"))), "name", json!(format!("{}:gone", id("gone")))), "workspace_unknown", "ws_id"),
-        ("rbac_users", "without prefix", but(rbac("x"), "name", json!("without prefix")), "prefix_odd", "name"),
-        ("rbac_users", "of team-a", but(rbac("x"), "name", json!(format!("{elsewhere}:of team-a"))), "prefix_foreign", "name"),
+        (
+            "rbac_users",
+            "no token",
+            but(rbac("no token"), "user_token", Value::Null),
+            "half_row",
+            "user_token",
+        ),
+        (
+            "rbac_users",
+            "neither on nor off",
+            but(rbac("neither"), "enabled", Value::Null),
+            "half_row",
+            "enabled",
+        ),
+        (
+            "rbac_users",
+            "at home nowhere",
+            but(rbac("nowhere"), "ws_id", Value::Null),
+            "workspace_null",
+            "ws_id",
+        ),
+        (
+            "rbac_users",
+            "at home in what is gone",
+            but(but(rbac("gone"), "ws_id", json!(id("gone"))), "name", json!(format!("{}:gone", id("gone")))),
+            "workspace_unknown",
+            "ws_id",
+        ),
+        (
+            "rbac_users",
+            "without prefix",
+            but(rbac("x"), "name", json!("without prefix")),
+            "prefix_odd",
+            "name",
+        ),
+        (
+            "rbac_users",
+            "of team-a",
+            but(rbac("x"), "name", json!(format!("{elsewhere}:of team-a"))),
+            "prefix_foreign",
+            "name",
+        ),
         // One token for two users: Kong could not tell who came.
-        ("rbac_users", "same token", but(rbac("same"), "user_token", json!("$2b$09$fOCn0etrhinaY0r.F3x70u4FZdj4r.ltoYgNJhZvyIAC56Cv1EvIy")), "duplicate", "user_token"),
-        ("rbac_roles", "at home nowhere", json!({ "name": own("r"), "ws_id": null }), "workspace_null", "ws_id"),
-        ("developers", "of another workspace's consumer", json!({ "ws_id": elsewhere, "email": format!("{elsewhere}:d@x"), "consumer_id": consumer }), "cross_workspace_reference", "consumer_id"),
-        ("event_hooks", "broken json", json!({ "source": "s", "handler": "h", "config": "{\"a\":" }), "json_invalid", "config"),
+        (
+            "rbac_users",
+            "same token",
+            but(
+                rbac("same"),
+                "user_token",
+                json!("$2b$09$fOCn0etrhinaY0r.F3x70u4FZdj4r.ltoYgNJhZvyIAC56Cv1EvIy"),
+            ),
+            "duplicate",
+            "user_token",
+        ),
+        (
+            "rbac_roles",
+            "at home nowhere",
+            json!({ "name": own("r"), "ws_id": null }),
+            "workspace_null",
+            "ws_id",
+        ),
+        (
+            "developers",
+            "of another workspace's consumer",
+            json!({ "ws_id": elsewhere, "email": format!("{elsewhere}:d@x"), "consumer_id": consumer }),
+            "cross_workspace_reference",
+            "consumer_id",
+        ),
+        (
+            "event_hooks",
+            "broken json",
+            json!({ "source": "s", "handler": "h", "config": "{\"a\":" }),
+            "json_invalid",
+            "config",
+        ),
         ("event_hooks", "no config", json!({ "source": "s", "handler": "h" }), "half_row", "config"),
-        ("licenses", "no payload", json!({ "created_at": "2023-11-14 23:08:12.000Z" }), "half_row", "payload"),
-        ("credentials", "index of nobody", json!({ "consumer_id": id("nobody"), "plugin": "basic-auth" }), "dangling_reference", "consumer_id"),
-        ("rbac_role_endpoints", "", json!({ "role_id": role, "workspace": "*", "endpoint": "/too/many", "actions": 70000, "negative": false }), "number_out_of_range", "actions"),
-        ("rbac_role_endpoints", "", json!({ "role_id": role, "workspace": "*", "endpoint": "/half", "actions": 1, "negative": null }), "half_row", "negative"),
-        ("rbac_role_entities", "", json!({ "role_id": id("no role"), "entity_id": "*", "entity_type": "wildcard", "actions": 1, "negative": false }), "dangling_reference", "role_id"),
-        ("consumer_group_plugins", "odd config", json!({ "ws_id": BLUES, "name": own("p"), "config": "[1]" }), "json_not_object", "config"),
-        ("files", "a nul", json!({ "ws_id": BLUES, "path": own("nul"), "contents": "a\u{0}b" }), "text_nul", "contents"),
-        ("keyauth_enc_credentials", "half", json!({ "ws_id": BLUES, "key": own("half") }), "half_row", "consumer_id"),
+        (
+            "licenses",
+            "no payload",
+            json!({ "created_at": "2023-11-14 23:08:12.000Z" }),
+            "half_row",
+            "payload",
+        ),
+        (
+            "credentials",
+            "index of nobody",
+            json!({ "consumer_id": id("nobody"), "plugin": "basic-auth" }),
+            "dangling_reference",
+            "consumer_id",
+        ),
+        (
+            "rbac_role_endpoints",
+            "",
+            json!({ "role_id": role, "workspace": "*", "endpoint": "/too/many", "actions": 70000, "negative": false }),
+            "number_out_of_range",
+            "actions",
+        ),
+        (
+            "rbac_role_endpoints",
+            "",
+            json!({ "role_id": role, "workspace": "*", "endpoint": "/half", "actions": 1, "negative": null }),
+            "half_row",
+            "negative",
+        ),
+        (
+            "rbac_role_entities",
+            "",
+            json!({ "role_id": id("no role"), "entity_id": "*", "entity_type": "wildcard", "actions": 1, "negative": false }),
+            "dangling_reference",
+            "role_id",
+        ),
+        (
+            "consumer_group_plugins",
+            "odd config",
+            json!({ "ws_id": BLUES, "name": own("p"), "config": "[1]" }),
+            "json_not_object",
+            "config",
+        ),
+        (
+            "files",
+            "a nul",
+            json!({ "ws_id": BLUES, "path": own("nul"), "contents": "a\u{0}b" }),
+            "text_nul",
+            "contents",
+        ),
+        (
+            "keyauth_enc_credentials",
+            "half",
+            json!({ "ws_id": BLUES, "key": own("half") }),
+            "half_row",
+            "consumer_id",
+        ),
     ]
 }
 
@@ -416,7 +613,10 @@ async fn every_row_that_green_would_refuse_is_named_with_its_reason() {
     // Good rows that look odd: numbers that are none, the ends of a range, an instant before 1970.
     let cost = "graphql_ratelimiting_advanced_cost_decoration";
     for (at, value) in ["NaN", "Infinity", "-Infinity", "-0.0", "1e-40"].iter().enumerate() {
-        let insert = format!("INSERT INTO {cost} (id, type_path, add_constant) VALUES ({}, 'odd', {value})", id(&format!("cost {at}")));
+        let insert = format!(
+            "INSERT INTO {cost} (id, type_path, add_constant) VALUES ({}, 'odd', {value})",
+            id(&format!("cost {at}"))
+        );
         blue.execute(&insert).await.expect("a row");
     }
     let endpoint = json!({ "role_id": "027ba7f9-83f1-4fa9-8341-61167647b42a", "workspace": "*", "endpoint": "/least", "actions": -32768, "negative": true });
@@ -440,7 +640,10 @@ async fn every_row_that_green_would_refuse_is_named_with_its_reason() {
         match ran.rejects.iter().find(same) {
             None => missed.push(format!("{table} {name} is not rejected")),
             Some(line) if line["reason"] != *reason || line["column"] != *column => {
-                missed.push(format!("{table} {name}: {} of {} and not {reason} of {column}", line["reason"], line["column"]));
+                missed.push(format!(
+                    "{table} {name}: {} of {} and not {reason} of {column}",
+                    line["reason"], line["column"]
+                ));
             }
             Some(_) => {}
         }
@@ -449,6 +652,22 @@ async fn every_row_that_green_would_refuse_is_named_with_its_reason() {
     // Three belong to the broken admin of the fixture, and the token's other holder cannot be told from the odd one.
     assert_eq!(ran.rejects.len(), odd.len() + 3 + also_rejected(&ran), "{:#?}", ran.rejects);
     verified(&blue, &green).await;
+    let kinds = report(&green, &blue).await.expect_code(3).json()["kinds"].clone();
+    let of = |workspace: Value| {
+        kinds
+            .as_array()
+            .expect("kinds")
+            .iter()
+            .find(|one| one["kind"] == "rbac-token" && one["workspace"] == workspace)
+            .unwrap_or_else(|| panic!("{kinds:#}"))
+    };
+    // Of the seven of the default workspace five are odd, and one shares its token; two are at home nowhere.
+    for (workspace, on_blue, rejected) in
+        [(json!("default"), 7, 6), (json!("team-a"), 3, 0), (Value::Null, 2, 2)]
+    {
+        let one = of(workspace);
+        assert_eq!((&one["on_blue"], &one["rejected"]), (&json!(on_blue), &json!(rejected)), "{one:#}");
+    }
     let again = migrate(&blue, &green).await.expect_code(3).json();
     assert_eq!(again["changes"]["inserted"], 0, "{again:#}");
     assert_eq!(again["changes"]["updated"], 0, "{again:#}");
