@@ -73,6 +73,10 @@ impl Check {
         // The parser's own message may quote what it stumbles over, and that may be a secret.
         let list: Vec<Map<String, Value>> = serde_json::from_str(text)
             .map_err(|e| shape().detail(format!("line {}, column {}", e.line(), e.column())))?;
+        if list.is_empty() {
+            // A list that a script failed to fill would pass for proof.
+            return Err(Error::usage("the file of checks holds none"));
+        }
         list.into_iter().enumerate().map(|(at, entry)| Check::entry(at + 1, entry)).collect()
     }
 
@@ -226,6 +230,7 @@ mod tests {
             (r#"[{"kind": "acl", "user": 5, "secret": "s3cr3t"}]"#, "its \"user\" is no text"),
             (r#"{"kind": "s3cr3t"}"#, "cannot be read"),
             (r#"["s3cr3t"]"#, "cannot be read"),
+            ("[]", "holds none"),
         ] {
             let error = Check::list(text).unwrap_err();
             assert!(error.message().contains(says), "{text}: {error}");
