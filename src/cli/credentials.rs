@@ -215,7 +215,9 @@ fn padded(text: &str, width: usize) -> String {
 
 /// A line of the table: kind, workspace, user.
 fn names(answer: &Answer) -> [String; 3] {
-    let workspace = answer.workspace.clone().unwrap_or_else(|| "–".to_owned());
+    let of_admin = matches!(answer.kind, Kind::AdminToken | Kind::AdminPassword);
+    let meant = if of_admin { "–" } else { credentials::judge::DEFAULT };
+    let workspace = answer.workspace.clone().unwrap_or_else(|| meant.to_owned());
     let user = answer.user.clone().unwrap_or_else(|| "(by the secret)".to_owned());
     [answer.kind.name().to_owned(), workspace, user]
 }

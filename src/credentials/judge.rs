@@ -12,7 +12,7 @@ use super::verdict::{Reason, Verdict};
 use crate::error::Result;
 
 /// The workspace that is meant where none is named.
-const DEFAULT: &str = "default";
+pub const DEFAULT: &str = "default";
 
 /// A table of keys that are looked up by themselves.
 const CREDENTIAL: &[&str] = &[

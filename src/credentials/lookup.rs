@@ -21,12 +21,18 @@ use crate::error::Result;
 /// A hash of what a column holds, and the row's id: 24 bytes a row, sorted, however long the texts are.
 type Entries = Vec<(u64, Uuid)>;
 
+/// A table and one of its columns.
+type Column = (String, String);
+
+/// What was read of columns, each only once.
+type Read<T> = Mutex<BTreeMap<Column, Arc<OnceCell<T>>>>;
+
 /// Which columns blue can be asked by, and what was read of the others.
 #[derive(Debug, Default)]
 pub struct Lookups {
-    indexed: BTreeSet<(String, String)>,
-    made: Mutex<BTreeMap<(String, String), Arc<OnceCell<Entries>>>>,
-    ciphers: Mutex<BTreeMap<(String, String), Arc<OnceCell<BTreeSet<Uuid>>>>>,
+    indexed: BTreeSet<Column>,
+    made: Read<Entries>,
+    ciphers: Read<BTreeSet<Uuid>>,
     hasher: RandomState,
 }
 
@@ -54,10 +60,7 @@ impl Lookups {
     /// Ids of the rows that may hold this value in a column; a few may hold another one.
     pub async fn ids(&self, blue: &Blue, table: &BlueTable, column: &str, value: &[u8]) -> Result<Vec<Uuid>> {
         let Some(id) = id_of(table) else { return Ok(Vec::new()) };
-        let cell = {
-            let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-            made.entry((table.name.clone(), column.to_owned())).or_default().clone()
-        };
+        let cell = cell(&self.made, table, column);
         let entries = cell.get_or_try_init(|| self.make(blue, table, column, id)).await?;
         let wanted = self.hasher.hash_one(value);
         let first = entries.partition_point(|(hash, _)| *hash < wanted);
@@ -81,10 +84,7 @@ impl Lookups {
         column: &str,
         workspace: Option<Uuid>,
     ) -> Result<bool> {
-        let cell = {
-            let mut ciphers = self.ciphers.lock().unwrap_or_else(PoisonError::into_inner);
-            ciphers.entry((table.name.clone(), column.to_owned())).or_default().clone()
-        };
+        let cell = cell(&self.ciphers, table, column);
         let found = cell
             .get_or_try_init(|| async {
                 let encrypted = |value: &[u8]| std::str::from_utf8(value).is_ok_and(is_encrypted);
@@ -95,6 +95,11 @@ impl Lookups {
             .await?;
         Ok(workspace.map_or(!found.is_empty(), |workspace| found.contains(&workspace)))
     }
+}
+
+fn cell<T>(read: &Read<T>, table: &BlueTable, column: &str) -> Arc<OnceCell<T>> {
+    let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
+    read.entry((table.name.clone(), column.to_owned())).or_default().clone()
 }
 
 /// Reads two columns of a whole table, a uuid and another one, and keeps of each row what `entry` makes of it.
