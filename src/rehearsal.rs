@@ -24,7 +24,7 @@ use crate::green::statement::query_scalar;
 use crate::inspect::{BlueSide, Choices, GreenSide, Inspection};
 use crate::mapping::prefix::Habit;
 use crate::mapping::table_plan::{ColumnPlan, KeyspacePlan, Source, Substitute, TablePlan};
-use crate::migrate::load::{Loader, Tally, Target};
+use crate::migrate::load::{Loader, Spare, Tally, Target};
 use crate::migrate::rejects::{Accept, RejectsFile};
 use crate::migrate::report::{Group, Outcome, Refusal, Report, Seconds};
 use crate::migrate::summary::{Found, Summary};
@@ -403,6 +403,7 @@ async fn quick(
         blue: blue.clone(),
         target: Target::Nowhere(Mutex::new(Tally::default())),
         wanted: Vec::new(),
+        spare: Spare::default(),
         plan: plan.clone(),
         surroundings: migrate::surroundings(&inspection),
         observer: observer.clone(),

@@ -26,7 +26,7 @@ use crate::green::stage::Stage;
 use crate::inspect::{Choices, Inspection};
 use crate::mapping::schema_map::Writer;
 use crate::mapping::table_plan::TablePlan;
-use crate::migrate::load::{Loader, Target};
+use crate::migrate::load::{Loader, Spare, Target};
 use crate::migrate::surroundings;
 use crate::progress::{Observer, Phase};
 use crate::verify;
@@ -240,6 +240,7 @@ impl Work<'_> {
             observer: self.observer.clone(),
             parallel: self.blue.parallel(),
             wanted: Vec::new(),
+            spare: Spare::default(),
         });
         loader.run().await?;
         stage.analyze(&plan).await?;

@@ -8,10 +8,3 @@ from {table_ref} g
 with no data;
 
 alter table {ledger} alter column digest set not null;
-
-insert into {work}.ledger (table_name, table_oid, database_id, key_columns)
-values ({table}, {table_ref_literal}::regclass, {database_id}, {key_columns})
-on conflict (table_name) do update
-set table_oid = excluded.table_oid,
-    database_id = excluded.database_id,
-    key_columns = excluded.key_columns;

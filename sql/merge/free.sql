@@ -2,5 +2,8 @@
 -- Kong's constraints can wait until the end. Nobody else sees the rows like this.
 update {table_ref} g
 set {freed}
-where exists (select from {stage} s where {same_key} and ({parts}) is distinct from ({staged_parts}))
-   or exists (select from {gone} d where {leaving})
+where ({own_key}) in (
+  select {own_key} from {table_ref} g join {stage} s on {same_key} where ({parts}) is distinct from ({staged_parts})
+  union all
+  select {own_key} from {table_ref} g join {gone} d on {leaving}
+)

@@ -2,8 +2,11 @@
 select count(*) from (
   select 1
   from {table_ref} g
-  where exists (select from {stage} s where {same_key})
-     or exists (select from {gone} d where {leaving})
+  where ({own_key}) in (
+    select {own_key} from {table_ref} g join {stage} s on {same_key}
+    union all
+    select {own_key} from {table_ref} g join {gone} d on {leaving}
+  )
   order by {key}
   for update of g
 ) locked

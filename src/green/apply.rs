@@ -102,26 +102,20 @@ impl Apply<'_> {
         let moved = self.default_workspace(tx).await.map_err(|e| self.explain(e, what))?;
         self.bootstrap().make_room(tx).await.map_err(|e| self.no_room(e, what))?;
         let quick = self.quick_way(tx).await?;
-        let taken = match &quick {
-            Some(load) => Some(load.take_off(tx).await?),
-            None => None,
+        let applied = match quick {
+            Some(load) => {
+                let quickly = Box::pin(self.quickly(tx, load, &seen));
+                let (applied, ()) = tokio::try_join!(quickly, super::ledger::aside(self.stage, self.plan))?;
+                self.adopt_ledger(tx).await?;
+                applied
+            }
+            None => {
+                let applied = Box::pin(self.in_place(tx, &seen)).await?;
+                self.begin_ledger(tx).await?;
+                applied
+            }
         };
-        let circular = if quick.is_none() { cycles::circular(self.plan, self.catalog) } else { Vec::new() };
-        let put_off = self.put_off(tx, circular).await?;
-        let mut applied = BTreeMap::new();
-        for table in &self.plan.moved {
-            let counts = self.table(tx, table).await.map_err(|e| self.refused_by_green(e, table))?;
-            seen(&table.table, counts.applied);
-            applied.insert(table.table.clone(), counts);
-        }
-        if let Some(changed) = put_off {
-            cycles::check(tx, self.stage, changed).await?;
-        }
-        if let (Some(load), Some(taken)) = (quick, taken) {
-            load.fill_tags(tx).await?;
-            load.put_back(tx, taken).await?;
-        }
-        self.begin_ledger(tx).await?;
+        self.ledger.enter_writer(self.stage.green(), tx, self.stage.run()).await?;
         let followed = self.defaults_follow(tx, moved.as_ref()).await?;
         self.compare_tags(tx, None).await?;
         let after = Definitions::read(tx, self.stage.green().kong_schema()).await?;
@@ -158,6 +152,48 @@ impl Apply<'_> {
         Ok(applied)
     }
 
+    /// Rows go in with every index, reference and trigger at work.
+    async fn in_place(
+        &self,
+        tx: &mut PgConnection,
+        seen: &impl Fn(&str, u64),
+    ) -> Result<BTreeMap<String, AppliedTable>> {
+        let put_off = self.put_off(tx, cycles::circular(self.plan, self.catalog)).await?;
+        let applied = self.tables(tx, seen).await?;
+        if let Some(changed) = put_off {
+            cycles::check(tx, self.stage, changed).await?;
+        }
+        Ok(applied)
+    }
+
+    /// Rows go in while indexes, references and triggers are off.
+    async fn quickly(
+        &self,
+        tx: &mut PgConnection,
+        load: FirstLoad<'_>,
+        seen: &impl Fn(&str, u64),
+    ) -> Result<BTreeMap<String, AppliedTable>> {
+        let taken = load.take_off(tx).await?;
+        let applied = self.tables(tx, seen).await?;
+        load.fill_tags(tx, |table| applied.get(table).is_some_and(|one| one.written > 0)).await?;
+        load.put_back(tx, taken).await?;
+        Ok(applied)
+    }
+
+    async fn tables(
+        &self,
+        tx: &mut PgConnection,
+        seen: &impl Fn(&str, u64),
+    ) -> Result<BTreeMap<String, AppliedTable>> {
+        let mut applied = BTreeMap::new();
+        for table in &self.plan.moved {
+            let counts = self.table(tx, table).await.map_err(|e| self.refused_by_green(e, table))?;
+            seen(&table.table, counts.applied);
+            applied.insert(table.table.clone(), counts);
+        }
+        Ok(applied)
+    }
+
     /// Puts off the checks of references that go in a circle, where there are any.
     async fn put_off(
         &self,
@@ -180,7 +216,17 @@ impl Apply<'_> {
             self.enter(tx, table, careful).await.map_err(|e| self.explain(e, &what))?;
             super::ledger::index(green, tx, table).await.map_err(|e| self.explain(e, &what))?;
         }
-        self.ledger.enter_writer(green, tx, self.stage.run()).await
+        Ok(())
+    }
+
+    /// The same, where the ledgers were made beside: on the quick way green holds no row in the place of a staged one.
+    async fn adopt_ledger(&self, tx: &mut PgConnection) -> Result<()> {
+        for table in self.plan.moved.iter().filter(|table| !table.key.is_empty()) {
+            let what = format!("cannot take over the ledger of \"{}\"", table.table);
+            let adopted = self.ledger.adopt(self.stage.green(), tx, table).await;
+            adopted.map_err(|e| self.explain(e, &what))?;
+        }
+        Ok(())
     }
 
     /// The quick way, where it is allowed and open.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 use sqlx::types::Json;
-use sqlx::{AssertSqlSafe, PgConnection, Row};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use uuid::Uuid;
 
 use super::catalog_settings::{self, failed};
@@ -61,13 +61,17 @@ impl Definitions {
         // Without the number, behind an odd pooler, the server is taken to be a recent one.
         let is_old = conn.server_version_num().is_some_and(|version| version < 100_000);
         let sql = if is_old { QUERY.to_owned() } else { format!("{QUERY}{QUERY_SINCE_10}") };
-        let mut tx = catalog_settings::begin(conn, what).await?;
+        // A savepoint that is rolled back to stays open, and rows written after it would bear its number instead of the
+        // transaction's, by which the ledger knows ours. It goes with this one, which is released.
+        let mut outer = conn.begin().await.map_err(|e| failed(&e, what))?;
+        let mut tx = catalog_settings::begin(&mut outer, what).await?;
         let rows = statement::query(AssertSqlSafe(sql))
             .bind(schema)
             .fetch_all(&mut *tx)
             .await
             .map_err(|e| failed(&e, what))?;
         tx.rollback().await.map_err(|e| failed(&e, what))?;
+        outer.commit().await.map_err(|e| failed(&e, what))?;
         rows.iter()
             .map(definition)
             .collect::<sqlx::Result<_>>()

@@ -6,9 +6,9 @@
 //! definitions are the same is compared before the commit, as after every apply. Where anything speaks against it –
 //! somebody's own trigger, a missing right – rows go in with everything in place, and the reason is said.
 
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use super::catalog::GreenCatalog;
+use super::catalog::{GreenCatalog, GreenTable};
 use super::sql::{fill, literal, quote};
 use super::stage::Stage;
 use super::statement::{query_as, query_scalar};
@@ -21,6 +21,9 @@ pub const WORTH_IT: u64 = 20_000;
 
 /// What building one index may use to sort, where green is not more generous by itself.
 const INDEX_MEMORY: &str = "256MB";
+
+/// The SQLSTATE of two rows with one value.
+const UNIQUE_VIOLATION: &str = "23505";
 
 /// One thing taken off, and how it comes back.
 type Part = (i32, String, String, String, String);
@@ -110,15 +113,11 @@ impl FirstLoad<'_> {
         Ok(TakenOff(parts))
     }
 
-    /// Fills the table that Kong's triggers would have kept.
-    pub async fn fill_tags(&self, tx: &mut PgConnection) -> Result<()> {
+    /// Fills the table that Kong's triggers would have kept, from the tables in which rows stand now.
+    pub async fn fill_tags(&self, tx: &mut PgConnection, filled: impl Fn(&str) -> bool) -> Result<()> {
         let Some(tags) = &self.names.derived_tags else { return Ok(()) };
         let green = self.stage.green();
-        for plan in &self.plan.moved {
-            let Some(table) = self.catalog.tables.get(&plan.table) else { continue };
-            if !table.triggers.iter().any(|trigger| trigger.function == tags.function) {
-                continue;
-            }
+        for (name, table) in self.tagged(tags).filter(|(name, _)| filled(name)) {
             let sql = fill(
                 include_str!("../../sql/first_load/fill_tags.sql"),
                 &[
@@ -127,27 +126,78 @@ impl FirstLoad<'_> {
                     ("entity_name", &quote(&tags.entity_name)),
                     ("tags", &quote(&tags.tags)),
                     ("id", &quote(table.primary_key.first().map_or("id", String::as_str))),
-                    ("table", &literal(&plan.table)),
-                    ("table_ref", &self.stage.kong_table(&plan.table)),
+                    ("table", &literal(name)),
+                    ("table_ref", &self.stage.kong_table(name)),
                 ],
             );
-            let what = format!("cannot write the tags of \"{}\"", plan.table);
+            let what = format!("cannot write the tags of \"{name}\"");
             sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| green.explain(e, &what))?;
         }
         Ok(())
     }
 
+    /// Tables whose tags a trigger keeps, in the order in which they are filled.
+    fn tagged(&self, tags: &DerivedTags) -> impl Iterator<Item = (&str, &GreenTable)> {
+        self.plan.moved.iter().filter_map(|plan| {
+            let table = self.catalog.tables.get(&plan.table)?;
+            let keeps = table.triggers.iter().any(|trigger| trigger.function == tags.function);
+            keeps.then_some((plan.table.as_str(), table))
+        })
+    }
+
     /// Puts everything back: indexes and unique constraints before the references that need them, triggers last.
     pub async fn put_back(&self, tx: &mut PgConnection, taken: TakenOff) -> Result<()> {
-        let green = self.stage.green();
-        green.at_least(tx, "maintenance_work_mem", INDEX_MEMORY).await?;
-        for (_, table, part, _, back) in taken.0.into_iter().rev() {
-            let what = format!("cannot put {part} of {table} back after the load; nothing was applied");
-            sqlx::raw_sql(AssertSqlSafe(back))
-                .execute(&mut *tx)
-                .await
-                .map_err(|e| green.explain(e, &what))?;
+        self.stage.green().at_least(tx, "maintenance_work_mem", INDEX_MEMORY).await?;
+        for part in taken.0.into_iter().rev() {
+            let done = match &self.names.derived_tags {
+                Some(tags)
+                    if part.1.replace('"', "") == self.stage.kong_table(&tags.table).replace('"', "") =>
+                {
+                    self.put_back_on_tags(tx, tags, &part.4).await
+                }
+                _ => sqlx::raw_sql(AssertSqlSafe(part.4)).execute(&mut *tx).await.map(|_| ()),
+            };
+            done.map_err(|e| {
+                let what =
+                    format!("cannot put {} of {} back after the load; nothing was applied", part.2, part.1);
+                self.stage.green().explain(e, &what)
+            })?;
         }
         Ok(())
+    }
+
+    /// Two entities with one id are noticed when the key comes back: to look for them beforehand would be to read all
+    /// tags once more, and hardly anybody has them.
+    async fn put_back_on_tags(
+        &self,
+        tx: &mut PgConnection,
+        tags: &DerivedTags,
+        back: &str,
+    ) -> sqlx::Result<()> {
+        let mut attempt = tx.begin().await?;
+        let Err(error) = sqlx::raw_sql(AssertSqlSafe(back.to_owned())).execute(&mut *attempt).await else {
+            return attempt.commit().await;
+        };
+        attempt.rollback().await?;
+        if super::explain::sqlstate(&error).is_none_or(|state| state != UNIQUE_VIOLATION) {
+            return Err(error);
+        }
+        self.share_tags(tx, tags).await?;
+        sqlx::raw_sql(AssertSqlSafe(back.to_owned())).execute(tx).await.map(|_| ())
+    }
+
+    async fn share_tags(&self, tx: &mut PgConnection, tags: &DerivedTags) -> sqlx::Result<()> {
+        let tables: Vec<String> = self.tagged(tags).map(|(name, _)| literal(name)).collect();
+        let sql = fill(
+            include_str!("../../sql/first_load/share_tags.sql"),
+            &[
+                ("tags_ref", &self.stage.kong_table(&tags.table)),
+                ("entity_id", &quote(&tags.entity_id)),
+                ("entity_name", &quote(&tags.entity_name)),
+                ("tags", &quote(&tags.tags)),
+                ("tables", &format!("array[{}]::text[]", tables.join(", "))),
+            ],
+        );
+        sqlx::raw_sql(sql).execute(tx).await.map(|_| ())
     }
 }

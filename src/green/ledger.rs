@@ -12,6 +12,7 @@ use sqlx::PgConnection;
 use super::copy_out;
 use super::session::Green;
 use super::sql::{fill, literal, quote};
+use super::stage::Stage;
 use super::statement::{query, query_as, query_scalar};
 use crate::error::Result;
 use crate::mapping::digest::{Digester, Short, key_of};
@@ -312,26 +313,31 @@ impl Ledger {
 
     /// Makes the ledger of a table that has none.
     pub async fn create(&self, green: &Green, tx: &mut PgConnection, plan: &TablePlan) -> sqlx::Result<()> {
-        let table_ref = format!("{}.{}", quote(green.kong_schema()), quote(&plan.table));
         let keys: Vec<String> = plan
             .key
             .iter()
             .zip(key_columns(plan, ""))
             .map(|(name, own)| format!("g.{} as {own}", quote(name)))
             .collect();
-        let names: Vec<String> = plan.key.iter().map(|name| literal(name)).collect();
-        let expiry = plan
-            .expiry
-            .as_ref()
-            .map_or_else(|| "null::timestamptz".to_owned(), |column| format!("g.{}", quote(column)));
         let sql = fill(
             include_str!("../../sql/ledger/create.sql"),
             &[
                 ("ledger", &relation(green, &plan.table)),
                 ("keys", &keys.join(", ")),
-                ("expiry", &expiry),
-                ("table_ref", &table_ref),
-                ("table_ref_literal", &literal(&table_ref)),
+                ("expiry", &expiry_of(plan, "g")),
+                ("table_ref", &table_ref(green, plan)),
+            ],
+        );
+        sqlx::raw_sql(sql).execute(&mut *tx).await?;
+        self.register(green, tx, plan).await
+    }
+
+    async fn register(&self, green: &Green, tx: &mut PgConnection, plan: &TablePlan) -> sqlx::Result<()> {
+        let names: Vec<String> = plan.key.iter().map(|name| literal(name)).collect();
+        let sql = fill(
+            include_str!("../../sql/ledger/register.sql"),
+            &[
+                ("table_ref_literal", &literal(&table_ref(green, plan))),
                 ("work", &quote(green.work_schema())),
                 ("table", &literal(&plan.table)),
                 ("database_id", &literal(&self.database_id)),
@@ -340,6 +346,63 @@ impl Ledger {
         );
         sqlx::raw_sql(sql).execute(tx).await.map(|_| ())
     }
+
+    /// Takes over the ledger that [`aside`] made.
+    pub async fn adopt(&self, green: &Green, tx: &mut PgConnection, plan: &TablePlan) -> sqlx::Result<()> {
+        let sql = fill(
+            include_str!("../../sql/ledger/adopt.sql"),
+            &[
+                ("ledger", &relation(green, &plan.table)),
+                ("aside", &aside_of(green, plan)),
+                ("own_name", &quote(&named("ledger_", &plan.table))),
+            ],
+        );
+        sqlx::raw_sql(sql).execute(&mut *tx).await?;
+        self.register(green, tx, plan).await
+    }
+}
+
+/// Makes the ledgers of a first load from the stage, in a transaction of its own, while another one writes Kong's tables.
+pub async fn aside(stage: &Stage, plan: &KeyspacePlan) -> Result<()> {
+    let green = stage.green();
+    for table in plan.moved.iter().filter(|table| !table.key.is_empty()) {
+        let what = format!("cannot write the ledger of \"{}\"", table.table);
+        let keys: Vec<String> = table
+            .key
+            .iter()
+            .zip(key_columns(table, ""))
+            .map(|(name, own)| format!("s.{} as {own}", quote(name)))
+            .collect();
+        let sql = fill(
+            include_str!("../../sql/ledger/aside.sql"),
+            &[
+                ("aside", &aside_of(green, table)),
+                ("keys", &keys.join(", ")),
+                ("expiry", &expiry_of(table, "s")),
+                ("stage", &stage.table(&table.table)),
+                ("alive", &alive(table.expiry.as_deref(), "s")),
+                ("key_columns", &key_columns(table, "").join(", ")),
+            ],
+        );
+        let mut tx = green.begin().await?;
+        sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| green.explain(e, &what))?;
+        tx.commit().await.map_err(|e| green.explain(e, &what))?;
+    }
+    Ok(())
+}
+
+fn aside_of(green: &Green, plan: &TablePlan) -> String {
+    format!("{}.{}", quote(green.work_schema()), quote(&named("stage__ledger_", &plan.table)))
+}
+
+fn table_ref(green: &Green, plan: &TablePlan) -> String {
+    format!("{}.{}", quote(green.kong_schema()), quote(&plan.table))
+}
+
+fn expiry_of(plan: &TablePlan, alias: &str) -> String {
+    plan.expiry
+        .as_ref()
+        .map_or_else(|| "null::timestamptz".to_owned(), |column| format!("{alias}.{}", quote(column)))
 }
 
 /// Gives a ledger that was just filled its key.

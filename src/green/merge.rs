@@ -94,6 +94,7 @@ impl Apply<'_> {
             ("leaving", own.map_or_else(|| "false".to_owned(), |own| merge.gone.leaving(own))),
             ("ours", ours),
             ("key", key(&table.key, "g")),
+            ("own_key", columns(&table.key, "g")),
             ("staged_key", key(&table.key, "s")),
             ("touched_row", ledger::same_key(table, "t", "g")),
             ("touched_staged", ledger::same_key(table, "t", "s")),

@@ -1,7 +1,8 @@
 //! The staging area on green: unlogged tables of the same columns as Kong's, without constraints, filled by binary COPY.
 //!
-//! A page of rows is one COPY in one transaction. Where PostgreSQL refuses a page for its data, the page is halved until
-//! the row is found; that row is set aside with PostgreSQL's own judgement and the others go through.
+//! Some pages of rows are one COPY in one transaction. Where PostgreSQL refuses one for its data, each page is copied
+//! alone, and halved until the row is found; that row is set aside with PostgreSQL's own judgement and the others go
+//! through.
 
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -171,42 +172,61 @@ impl Stage {
         format!("{}.{}", quote(self.green.kong_schema()), quote(table))
     }
 
-    /// Copies rows into a staging table; those that PostgreSQL refuses for their data come back.
-    pub async fn copy(&self, plan: &TablePlan, buffer: &RowBuffer) -> Result<Vec<Refused>> {
-        let what = format!("cannot fill the stage of \"{}\"", plan.table);
+    /// Copies the rows of several pages into a staging table by one COPY; for each page, the rows that PostgreSQL refuses
+    /// for their data come back.
+    pub async fn copy(&self, plan: &TablePlan, pages: &[&RowBuffer]) -> Result<Vec<Vec<Refused>>> {
+        let rows: Vec<&[u8]> = pages.iter().map(|page| page.rows(0..page.starts.len())).collect();
+        if rows.iter().all(|rows| rows.is_empty()) || self.goes_in(plan, &rows).await?.is_none() {
+            return Ok(vec![Vec::new(); pages.len()]);
+        }
+        let mut refused = Vec::with_capacity(pages.len());
+        for page in pages {
+            refused.push(self.copy_page(plan, page).await?);
+        }
+        Ok(refused)
+    }
+
+    /// Halves a page until every row that is refused is found.
+    async fn copy_page(&self, plan: &TablePlan, page: &RowBuffer) -> Result<Vec<Refused>> {
         let mut refused = Vec::new();
         // Runs of rows that are still to be copied, the next one last.
-        let mut todo = Vec::from([(0, buffer.starts.len())]);
+        let mut todo = Vec::from([(0, page.starts.len())]);
         while let Some((start, end)) = todo.pop() {
             if start == end {
                 continue;
             }
-            let mut tx = self.green.begin().await?;
-            match self.copy_range(&mut tx, plan, buffer.rows(start..end)).await {
-                Ok(()) => tx.commit().await.map_err(|e| self.green.explain(e, &what))?,
-                Err(error) => {
-                    let Some(sqlstate) = about_data(&error) else {
-                        return Err(self.green.explain(error, &what));
-                    };
-                    tx.rollback().await.map_err(|e| self.green.explain(e, &what))?;
-                    if end - start == 1 {
-                        refused.push(Refused { row: start, sqlstate });
-                    } else {
-                        let middle = start + (end - start) / 2;
-                        todo.push((middle, end));
-                        todo.push((start, middle));
-                    }
-                }
+            let Some(sqlstate) = self.goes_in(plan, &[page.rows(start..end)]).await? else { continue };
+            if end - start == 1 {
+                refused.push(Refused { row: start, sqlstate });
+            } else {
+                let middle = start + (end - start) / 2;
+                todo.push((middle, end));
+                todo.push((start, middle));
             }
         }
         Ok(refused)
     }
 
-    async fn copy_range(&self, tx: &mut PgConnection, plan: &TablePlan, rows: &[u8]) -> sqlx::Result<()> {
+    /// Copies these rows in one transaction, all or none; says why PostgreSQL refuses some of them.
+    async fn goes_in(&self, plan: &TablePlan, rows: &[&[u8]]) -> Result<Option<String>> {
+        let explain =
+            |error| self.green.explain(error, &format!("cannot fill the stage of \"{}\"", plan.table));
+        let mut tx = self.green.begin().await?;
+        let Err(error) = self.copy_rows(&mut tx, plan, rows).await else {
+            return tx.commit().await.map(|()| None).map_err(explain);
+        };
+        let Some(sqlstate) = about_data(&error) else { return Err(explain(error)) };
+        tx.rollback().await.map_err(explain)?;
+        Ok(Some(sqlstate))
+    }
+
+    async fn copy_rows(&self, tx: &mut PgConnection, plan: &TablePlan, rows: &[&[u8]]) -> sqlx::Result<()> {
         let sql = format!("copy {} from stdin (format binary)", self.table(&plan.table));
         let mut copy = tx.copy_in_raw(&sql).await?;
         copy.send(pg_binary::HEADER.as_slice()).await?;
-        copy.send(rows).await?;
+        for page in rows {
+            copy.send(*page).await?;
+        }
         copy.send(pg_binary::TRAILER.as_slice()).await?;
         copy.finish().await?;
         Ok(())

@@ -20,7 +20,7 @@ use crate::mapping::table_plan::{KeyspacePlan, TablePlan};
 use crate::mapping::transcode::Surroundings;
 use crate::progress::{Observer, Phase};
 
-use super::load::{Loaded, Loader, Target, Wanted};
+use super::load::{Loaded, Loader, Spare, Target, Wanted};
 use super::marks::{self, BlueMark, Difference, Rules, Spool, Why};
 
 /// Both sides as they differ from what earlier runs wrote.
@@ -60,18 +60,14 @@ impl Comparing<'_> {
     /// Reads blue whole and compares. Rows that cannot be converted are recorded in the stage, where there is one.
     pub async fn run(&self, stage: Option<&Stage>) -> Result<Comparison> {
         self.observer.phase(Phase::Marking, self.plan.moved.len());
-        let mut found = Comparison::default();
-        for table in self.known() {
-            let mut tx = self.green.begin().await?;
-            let touched = self.ledger.touched(self.green, &mut tx, table).await?;
-            tx.rollback().await.map_err(|e| self.green.explain(e, "cannot look at green's rows"))?;
-            found.touched.insert(table.table.clone(), touched);
-        }
-        let (loaded, spools) = self.mark(stage).await?;
-        found.loaded = loaded;
+        // Green is read while blue is: neither waits for the other.
+        let (touched, ledgers, (loaded, spools)) =
+            tokio::try_join!(self.touched(), self.ledgers(), self.mark(stage))?;
+        let mut found = Comparison { touched, loaded, ..Comparison::default() };
         let now = self.now().await?;
-        for ((table, spool), loaded) in self.plan.moved.iter().zip(spools).zip(&mut found.loaded) {
-            let difference = self.difference(table, spool, &found.touched, now).await?;
+        let both = self.plan.moved.iter().zip(spools).zip(ledgers);
+        for (((table, spool), known), loaded) in both.zip(&mut found.loaded) {
+            let difference = self.difference(table, spool, known, &found.touched, now)?;
             loaded.unchanged = difference.unchanged;
             loaded.unchanged_repaired = difference.unchanged_repaired;
             loaded.greens_own = difference.greens_own;
@@ -80,8 +76,34 @@ impl Comparing<'_> {
         Ok(found)
     }
 
-    fn known(&self) -> impl Iterator<Item = &TablePlan> {
-        self.plan.moved.iter().filter(|table| self.ledger.knows(&table.table))
+    /// What somebody did on green, table by table.
+    async fn touched(&self) -> Result<BTreeMap<String, TouchedRows>> {
+        let mut all = BTreeMap::new();
+        for table in self.plan.moved.iter().filter(|table| self.ledger.knows(&table.table)) {
+            let mut tx = self.green.begin().await?;
+            let touched = self.ledger.touched(self.green, &mut tx, table).await?;
+            tx.rollback().await.map_err(|e| self.green.explain(e, "cannot look at green's rows"))?;
+            all.insert(table.table.clone(), touched);
+        }
+        Ok(all)
+    }
+
+    /// What earlier runs wrote, in the plan's order.
+    async fn ledgers(&self) -> Result<Vec<Spool>> {
+        let mut all = Vec::with_capacity(self.plan.moved.len());
+        for table in &self.plan.moved {
+            let mut known = Spool::default();
+            if self.ledger.knows(&table.table) {
+                self.ledger
+                    .entries(self.green, table, |key, digest, expiry, _| {
+                        let mark = Mark { key, digest, expiry };
+                        known.push(&BlueMark { mark, token: 0, repaired: false, rejected: false })
+                    })
+                    .await?;
+            }
+            all.push(known);
+        }
+        Ok(all)
     }
 
     async fn mark(&self, stage: Option<&Stage>) -> Result<(Vec<Loaded>, Vec<Spool>)> {
@@ -94,6 +116,7 @@ impl Comparing<'_> {
             observer: self.observer.clone(),
             parallel: self.parallel,
             wanted: Vec::new(),
+            spare: Spare::default(),
         });
         let loaded = loader.clone().run().await?;
         let spools = match &loader.target {
@@ -106,22 +129,14 @@ impl Comparing<'_> {
         Ok((loaded, spools))
     }
 
-    async fn difference(
+    fn difference(
         &self,
         table: &TablePlan,
         spool: Spool,
+        known: Spool,
         touched: &BTreeMap<String, TouchedRows>,
         now: i64,
     ) -> Result<Difference> {
-        let mut known = Spool::default();
-        if self.ledger.knows(&table.table) {
-            self.ledger
-                .entries(self.green, table, |key, digest, expiry, _| {
-                    let mark = Mark { key, digest, expiry };
-                    known.push(&BlueMark { mark, token: 0, repaired: false, rejected: false })
-                })
-                .await?;
-        }
         let here = self.left_behind.iter().filter(|one| one.table_name == table.table);
         let rejected: HashSet<Short> = here.filter_map(|one| one.mark.as_deref()?.try_into().ok()).collect();
         let rules = Rules {

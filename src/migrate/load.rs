@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::{StreamExt, TryStreamExt};
 use scylla::response::PagingState;
@@ -15,7 +15,7 @@ use scylla::response::PagingState;
 use crate::blue::scan::{Page, TableReader, TokenRange};
 use crate::blue::session::{Blue, quote};
 use crate::error::{Error, Result};
-use crate::green::stage::{Mended, RowBuffer, SetAside, Stage};
+use crate::green::stage::{Refused, RowBuffer, SetAside, Stage};
 use crate::mapping::digest::{Digester, Mark, Short};
 use crate::mapping::exhibit;
 use crate::mapping::reason::{Note, Reason};
@@ -23,10 +23,11 @@ use crate::mapping::table_plan::{Cell, KeyspacePlan, TablePlan};
 use crate::mapping::transcode::{Outcome, Remarks, Surroundings, Transcoder};
 use crate::progress::Observer;
 
+use super::batch::{Batch, Converted, Kept};
 use super::marks::{BlueMark, Spool};
 
 /// Keys shown as examples of one note.
-const EXAMPLES: usize = 100;
+pub(super) const EXAMPLES: usize = 100;
 
 /// A table with fewer rows is read whole rather than row by row.
 const SMALL: u64 = 2_000;
@@ -168,7 +169,13 @@ pub struct Loader {
     pub parallel: usize,
     /// Which rows, table by table in the plan's order; all where nothing is said.
     pub wanted: Vec<Wanted>,
+    /// Memory of pages that are done.
+    pub spare: Spare,
 }
+
+/// Memory that goes from page to page.
+#[derive(Default)]
+pub struct Spare(Mutex<Vec<Converted>>);
 
 static ALL: Wanted = Wanted::All;
 
@@ -182,10 +189,11 @@ struct Part {
     of: Arc<Progress>,
 }
 
-/// How many parts of a table are done.
+/// How many parts of a table are done, and its pages on their way.
 struct Progress {
     done: AtomicUsize,
     parts: usize,
+    batch: Mutex<Batch>,
 }
 
 impl Loader {
@@ -252,7 +260,9 @@ impl Loader {
             page = whole(rows).await?;
         }
         if page.next.is_none() {
-            let counts = self.work(at, plan, &page, &mut Converted::default()).await?;
+            let batch = Mutex::default();
+            let mut counts = self.work(at, plan, page, &batch).await?;
+            counts.add(self.rest(plan, &batch).await?);
             self.observer.done(&plan.table);
             return Ok(First::Done(at, counts));
         }
@@ -265,79 +275,113 @@ impl Loader {
     async fn part(self: Arc<Self>, part: Part) -> Result<(usize, Loaded)> {
         let plan = self.table(part.table)?;
         let mut counts = Loaded::default();
-        let mut converted = Converted::default();
         let mut page = self.blue.page(&part.reader, part.range, PagingState::start(), part.rows).await?;
         loop {
+            let rows = page.next_rows();
             let coming = page.next.clone().map(|from| {
-                let (loader, reader, range, rows) =
-                    (self.clone(), part.reader.clone(), part.range, page.next_rows());
+                let (loader, reader, range) = (self.clone(), part.reader.clone(), part.range);
                 let next = async move { loader.blue.page(&reader, range, from, rows).await };
                 AbortOnDrop(tokio::spawn(next))
             });
-            counts.add(self.work(part.table, plan, &page, &mut converted).await?);
+            counts.add(self.work(part.table, plan, page, &part.of.batch).await?);
             match coming {
                 Some(next) => page = joined_task(next).await?,
                 None => break,
             }
         }
-        let done = part.of.done.fetch_add(1, Ordering::Relaxed) + 1;
+        let done = part.of.done.fetch_add(1, Ordering::AcqRel) + 1;
         self.observer.parts(&plan.table, done, part.of.parts);
         if done == part.of.parts {
+            counts.add(self.rest(plan, &part.of.batch).await?);
             self.observer.done(&plan.table);
         }
         Ok((part.table, counts))
     }
 
-    /// Converts one page and copies it into the stage.
-    async fn work(
-        &self,
-        at: usize,
-        plan: &TablePlan,
-        page: &Page,
-        converted: &mut Converted,
-    ) -> Result<Loaded> {
-        self.convert(at, plan, page, converted)?;
+    /// Converts one page; into the stage it goes together with others.
+    async fn work(&self, at: usize, plan: &TablePlan, page: Page, batch: &Mutex<Batch>) -> Result<Loaded> {
+        let mut converted = locked(&self.spare.0).pop().unwrap_or_default();
+        self.convert(at, plan, &page, &mut converted)?;
         match &self.target {
             Target::Stage(stage) => {
-                let refused = stage.copy(plan, &converted.buffer).await?;
-                converted.counts.staged -= refused.len() as u64;
-                if !refused.is_empty() {
-                    let mut aside = self.exhibit_refused(plan, page, &converted.places, &refused)?;
-                    for (row, one) in aside.iter_mut().zip(&refused) {
-                        row.mark =
-                            converted.buffer.last_field(one.row, size_of::<Short>()).map(<[u8]>::to_vec);
-                    }
-                    converted.aside.append(&mut aside);
-                }
-                let refused: HashSet<usize> = refused.iter().map(|one| one.row).collect();
-                for (row, key) in converted.keys.drain(..).enumerate() {
-                    let of = if refused.contains(&row) {
-                        &mut converted.counts.aside
-                    } else {
-                        &mut converted.counts.kept
-                    };
-                    of.insert(key);
-                }
-                stage.record(&plan.table, &converted.aside, &converted.mended).await?;
-                crate::failpoints::reached("loading").await;
+                let full = locked(batch).add(page, converted);
+                return match full {
+                    Some(pages) => self.copy(stage, plan, pages).await,
+                    None => Ok(Loaded::default()),
+                };
             }
-            Target::Nowhere(tally) => {
-                tally.lock().unwrap_or_else(PoisonError::into_inner).add(&plan.table, converted);
-            }
+            Target::Nowhere(tally) => locked(tally).add(&plan.table, &mut converted),
             Target::Marks(stage, spools) => {
                 if let Some(stage) = stage {
                     stage.record(&plan.table, &converted.aside, &[]).await?;
                 }
                 if let Some(spool) = spools.get(at) {
-                    let mut spool = spool.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut spool = locked(spool);
                     converted.marks.iter().try_for_each(|mark| spool.push(mark))?;
                 }
                 crate::failpoints::reached("marking").await;
             }
         }
-        let counts = std::mem::take(&mut converted.counts);
         self.observer.rows(&plan.table, page.len() as u64);
+        Ok(self.used(converted))
+    }
+
+    /// Copies the pages that still wait.
+    async fn rest(&self, plan: &TablePlan, batch: &Mutex<Batch>) -> Result<Loaded> {
+        let pages = locked(batch).take();
+        match &self.target {
+            Target::Stage(stage) if !pages.is_empty() => self.copy(stage, plan, pages).await,
+            _ => Ok(Loaded::default()),
+        }
+    }
+
+    /// Copies some pages into the stage, and records what was set aside from them.
+    async fn copy(&self, stage: &Stage, plan: &TablePlan, mut pages: Vec<Kept>) -> Result<Loaded> {
+        let buffers: Vec<&RowBuffer> = pages.iter().map(|(_, converted)| &converted.buffer).collect();
+        let refused = stage.copy(plan, &buffers).await?;
+        for ((page, converted), refused) in pages.iter_mut().zip(&refused) {
+            self.settle(plan, page, converted, refused)?;
+            stage.record(&plan.table, &converted.aside, &converted.mended).await?;
+        }
+        crate::failpoints::reached("loading").await;
+        let mut counts = Loaded::default();
+        for (page, converted) in pages {
+            self.observer.rows(&plan.table, page.len() as u64);
+            counts.add(self.used(converted));
+        }
         Ok(counts)
+    }
+
+    /// Sets aside what PostgreSQL refused of a page, and notes which of the wanted rows are in the stage.
+    fn settle(
+        &self,
+        plan: &TablePlan,
+        page: &Page,
+        converted: &mut Converted,
+        refused: &[Refused],
+    ) -> Result<()> {
+        converted.counts.staged -= refused.len() as u64;
+        if !refused.is_empty() {
+            let mut aside = self.exhibit_refused(plan, page, &converted.places, refused)?;
+            for (row, one) in aside.iter_mut().zip(refused) {
+                row.mark = converted.buffer.last_field(one.row, size_of::<Short>()).map(<[u8]>::to_vec);
+            }
+            converted.aside.append(&mut aside);
+        }
+        let refused: HashSet<usize> = refused.iter().map(|one| one.row).collect();
+        for (row, key) in converted.keys.drain(..).enumerate() {
+            let counts = &mut converted.counts;
+            let of = if refused.contains(&row) { &mut counts.aside } else { &mut counts.kept };
+            of.insert(key);
+        }
+        Ok(())
+    }
+
+    /// What a page came to; its memory is used again.
+    fn used(&self, mut converted: Converted) -> Loaded {
+        let counts = std::mem::take(&mut converted.counts);
+        locked(&self.spare.0).push(converted);
+        counts
     }
 
     fn convert(&self, at: usize, plan: &TablePlan, page: &Page, converted: &mut Converted) -> Result<()> {
@@ -421,7 +465,7 @@ impl Loader {
         plan: &TablePlan,
         page: &Page,
         places: &[usize],
-        refused: &[crate::green::stage::Refused],
+        refused: &[Refused],
     ) -> Result<Vec<SetAside>> {
         let mut aside = Vec::with_capacity(refused.len());
         let states: BTreeMap<usize, &str> =
@@ -451,55 +495,6 @@ enum First {
     More(Vec<Part>),
 }
 
-/// One page, converted. Its memory goes from page to page.
-#[derive(Default)]
-struct Converted {
-    buffer: RowBuffer,
-    /// For each row of the buffer its place in the page.
-    places: Vec<usize>,
-    aside: Vec<SetAside>,
-    mended: Vec<Mended>,
-    marks: Vec<BlueMark>,
-    /// For each row of the buffer its key, where only some rows are wanted.
-    keys: Vec<Short>,
-    counts: Loaded,
-}
-
-impl Converted {
-    fn clear(&mut self) {
-        self.buffer.clear();
-        self.places.clear();
-        self.aside.clear();
-        self.mended.clear();
-        self.marks.clear();
-        self.keys.clear();
-        self.counts = Loaded::default();
-    }
-
-    fn remark(&mut self, plan: &TablePlan, cells: &[Option<&[u8]>], remarks: &Remarks) {
-        for (at, repair) in &remarks.repairs {
-            let Some(column) = plan.columns.get(*at) else { continue };
-            self.mended.push(Mended {
-                key: exhibit::key(plan, cells),
-                column: column.name.clone(),
-                repair: repair.code(),
-            });
-        }
-        self.note(plan, cells, remarks);
-    }
-
-    fn note(&mut self, plan: &TablePlan, cells: &[Option<&[u8]>], remarks: &Remarks) {
-        for (at, note) in &remarks.notes {
-            let Some(column) = plan.columns.get(*at) else { continue };
-            let (count, keys) = self.counts.notes.entry((column.name.clone(), *note)).or_default();
-            *count += 1;
-            if keys.len() < EXAMPLES {
-                keys.push(crate::green::apply::shown_key(&exhibit::key(plan, cells)));
-            }
-        }
-    }
-}
-
 fn parts(
     table: usize,
     reader: &Arc<TableReader>,
@@ -507,8 +502,12 @@ fn parts(
     ranges: impl IntoIterator<Item = TokenRange, IntoIter: ExactSizeIterator>,
 ) -> Vec<Part> {
     let ranges = ranges.into_iter();
-    let of = Arc::new(Progress { done: AtomicUsize::new(0), parts: ranges.len() });
+    let of = Arc::new(Progress { done: AtomicUsize::new(0), parts: ranges.len(), batch: Mutex::default() });
     ranges.map(|range| Part { table, reader: reader.clone(), range, rows, of: of.clone() }).collect()
+}
+
+fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The row's place on the ring, which a marking pass reads last.

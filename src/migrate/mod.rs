@@ -3,6 +3,7 @@
 //! Where an earlier run left its ledger on green, blue is compared with it first, and only what differs is staged,
 //! checked and applied.
 
+mod batch;
 pub mod drift;
 pub mod faults;
 pub mod incremental;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures::future::BoxFuture;
+use futures::{StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -48,6 +50,9 @@ use load::{Loaded, Loader, Target, Wanted};
 use rejects::{Accept, RejectsFile, Written, spelled};
 use report::{Group, Outcome, Refusal, Report, Seconds};
 use summary::{Found, Summary};
+
+/// Tables whose statistics are brought up to date at the same time.
+const ANALYZED: usize = 2;
 
 /// What a run is told.
 #[derive(Debug, Clone, Default)]
@@ -301,6 +306,7 @@ impl Run<'_> {
             observer: self.observer.clone(),
             parallel: self.blue.parallel(),
             wanted,
+            spare: load::Spare::default(),
         });
         loader.run().await
     }
@@ -540,15 +546,21 @@ impl Run<'_> {
     async fn analyze(&self, work: &Work) -> Result<()> {
         let what =
             "everything was applied, but green's statistics could not be brought up to date; run ANALYZE";
-        let mut tx = self.green.begin().await?;
         let at_work = |table: &&TablePlan| {
             work.forecast.as_ref().and_then(|all| all.get(&table.table)).is_none_or(|one| one.at_work > 0)
         };
-        for table in self.inspection.plan.moved.iter().filter(at_work) {
+        let analyze = |table: &TablePlan| {
             let sql = fill("analyze {table}", &[("table", &crate::green::sql::quote(&table.table))]);
-            sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| self.green.explain(e, what))?;
-        }
-        tx.commit().await.map_err(|e| self.green.explain(e, what))
+            async move {
+                let mut tx = self.green.begin().await?;
+                sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| self.green.explain(e, what))?;
+                tx.commit().await.map_err(|e| self.green.explain(e, what))
+            }
+        };
+        futures::stream::iter(self.inspection.plan.moved.iter().filter(at_work).map(analyze))
+            .buffer_unordered(ANALYZED)
+            .try_collect()
+            .await
     }
 
     async fn report(

@@ -91,7 +91,10 @@ async fn inserts_updates_and_deletes_arrive_and_are_counted() {
     assert_eq!(changes(&ran), (1, 2, 1), "{ran:#?}");
     assert_eq!(ran.table("keyauth_credentials")["changes"]["unchanged"], 1);
     proven(&blue, &green).await;
-    // And what was written is in the ledger now.
+    // And what was written is in the ledger now, under the number of one of our transactions.
+    let not_ours = "select count(*) from keyauth_credentials
+        where xmin::text not in (select xid::text from kongferry.writer)";
+    assert_eq!(value(&green, not_ours).await, json!(0));
     let ran = run(&blue, &green, &[]).await.expect_code(0);
     assert_eq!(changes(&ran), (0, 0, 0), "{ran:#?}");
 }

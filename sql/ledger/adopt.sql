@@ -1,0 +1,3 @@
+-- Takes over a ledger that was made aside.
+drop table if exists {ledger};
+alter table {aside} rename to {own_name};

@@ -1,0 +1,11 @@
+-- The ledger of a first load, made beside the applying transaction, which takes it over as its own: whatever is staged
+-- and has time left is about to stand on green. Named like a stage, it is removed like one if nothing comes of it.
+drop table if exists {aside};
+
+create table {aside} as
+select {keys}, s.kongferry_digest as digest, {expiry} as expiry
+from {stage} s
+where {alive};
+
+alter table {aside} alter column digest set not null;
+alter table {aside} add primary key ({key_columns});
