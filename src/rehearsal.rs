@@ -157,7 +157,7 @@ async fn in_given(
     let schema = green.map_or("public", Green::kong_schema);
     let config = config.clone().with_schemas(schema, WORK_SCHEMA)?.without_schema_check();
     let not_checked = build(&blue, green, rehearsal, &config).await?;
-    rehearse(blue, green, rehearsal, &config, not_checked, observer).await
+    Box::pin(rehearse(blue, green, rehearsal, &config, not_checked, observer)).await
 }
 
 async fn in_own(
@@ -174,7 +174,7 @@ async fn in_own(
         .with_schemas(schema, WORK_SCHEMA)?
         .without_schema_check();
     not_checked.extend(build(&blue, green, rehearsal, &config).await?);
-    rehearse(blue, green, rehearsal, &config, not_checked, observer).await
+    Box::pin(rehearse(blue, green, rehearsal, &config, not_checked, observer)).await
 }
 
 /// The same encoding and the same order of texts as green, where this machine knows them.

@@ -79,6 +79,9 @@ pub struct TablePlan {
     pub generated: Vec<GreenColumn>,
     /// Green's primary key, which names the row to people.
     pub key: Vec<String>,
+    /// Green's columns that hold blue's primary key as it is: no two rows of blue are the same in all of them. Nothing
+    /// where a part of that key is converted in a way that could make two values one.
+    pub identity: Option<Vec<String>>,
     /// Only rows whose cell at this place holds this text are Kong's.
     pub partition: Option<(usize, String)>,
     /// The cell with the row's workspace.
@@ -395,9 +398,10 @@ impl Resolver<'_> {
         self.cells =
             self.blue.columns.iter().map(|c| Cell::Value(c.name.clone(), c.cql_type.clone())).collect();
         let expiry = self.expiry_column();
-        let columns =
+        let columns: Vec<ColumnPlan> =
             self.green.columns.iter().map(|column| self.column(column, expiry.as_deref())).collect();
         TablePlan {
+            identity: self.identity(&columns),
             table: self.blue.name.clone(),
             writer: self.rules.writer.unwrap_or(Writer::Admin),
             partition_key: self.blue.partition_key().into_iter().map(str::to_owned).collect(),
@@ -416,6 +420,25 @@ impl Resolver<'_> {
 
     fn cell(&self, name: &str) -> Option<usize> {
         self.blue.columns.iter().position(|column| column.name == name)
+    }
+
+    /// Where blue's primary key is on green, but for the partition that all of Kong's rows share.
+    fn identity(&self, columns: &[ColumnPlan]) -> Option<Vec<String>> {
+        let shared = self.rules.partition.as_ref().and_then(|shared| self.cell(&shared.column));
+        let of_key = self.blue.columns.iter().enumerate().filter(|(at, column)| {
+            matches!(column.kind, ColumnKind::PartitionKey(_) | ColumnKind::Clustering(_))
+                && shared != Some(*at)
+        });
+        of_key
+            .map(|(at, column)| {
+                let is_uuid = matches!(&column.cql_type, crate::blue::cql_type::CqlType::Native(name) if name == "uuid" || name == "timeuuid");
+                let copies = |own: &&ColumnPlan| {
+                    own.green_type == "uuid"
+                        && matches!(own.source, Source::Cell { cell, prefixed: false, .. } if cell == at)
+                };
+                is_uuid.then(|| columns.iter().find(copies).map(|own| own.name.clone()))?
+            })
+            .collect()
     }
 
     fn rules_of(&self, column: &str) -> ColumnRules {

@@ -2,10 +2,9 @@
 //! when they grow. Memory stays flat however many rows there are; what is kept in memory are the keys that differ.
 
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::sync::Arc;
-
-use tempfile::SpooledTempFile;
 
 use crate::error::{Error, Kind, Result};
 use crate::green::ledger::{Touch, TouchedRows};
@@ -14,8 +13,8 @@ use crate::mapping::digest::{Mark, Short};
 /// Parts that a table is cut into.
 const PARTITIONS: usize = 64;
 
-/// Bytes that a partition may hold in memory.
-const IN_MEMORY: usize = 128 << 10;
+/// Bytes that a partition holds in memory before they are written.
+const IN_MEMORY: usize = 32 << 10;
 
 /// Bytes of one entry.
 const ENTRY: usize = 49;
@@ -42,12 +41,19 @@ pub struct BlueMark {
 /// Entries of one table, of blue or of the ledger.
 #[derive(Debug)]
 pub struct Spool {
-    parts: Vec<SpooledTempFile>,
+    parts: Vec<Part>,
+}
+
+/// Entries that wait to be written, and the file with those that are.
+#[derive(Debug, Default)]
+struct Part {
+    waiting: Vec<u8>,
+    file: Option<File>,
 }
 
 impl Default for Spool {
     fn default() -> Self {
-        Spool { parts: (0..PARTITIONS).map(|_| SpooledTempFile::new(IN_MEMORY)).collect() }
+        Spool { parts: (0..PARTITIONS).map(|_| Part::default()).collect() }
     }
 }
 
@@ -55,27 +61,42 @@ impl Spool {
     /// Keeps a row.
     pub fn push(&mut self, row: &BlueMark) -> Result<()> {
         let part = row.mark.key.first().map_or(0, |byte| usize::from(*byte) % PARTITIONS);
-        let mut bytes = [0; ENTRY];
-        let fields: [&[u8]; 5] = [
-            &row.mark.key,
-            &row.mark.digest,
-            &row.mark.expiry.unwrap_or(NEVER).to_be_bytes(),
-            &row.token.to_be_bytes(),
-            &[u8::from(row.repaired) | u8::from(row.rejected) << 1],
-        ];
-        bytes.iter_mut().zip(fields.into_iter().flatten()).for_each(|(to, from)| *to = *from);
-        match self.parts.get_mut(part) {
-            Some(file) => file.write_all(&bytes).map_err(full),
-            None => Ok(()),
-        }
+        let Some(part) = self.parts.get_mut(part) else { return Ok(()) };
+        part.waiting.extend_from_slice(&row.mark.key);
+        part.waiting.extend_from_slice(&row.mark.digest);
+        part.waiting.extend(row.mark.expiry.unwrap_or(NEVER).to_be_bytes());
+        part.waiting.extend(row.token.to_be_bytes());
+        part.waiting.push(u8::from(row.repaired) | u8::from(row.rejected) << 1);
+        if part.waiting.len() < IN_MEMORY { Ok(()) } else { part.write().map_err(full) }
     }
 
     fn partitions(self) -> impl Iterator<Item = Result<Vec<BlueMark>>> {
-        self.parts.into_iter().map(|mut file| {
-            let mut bytes = Vec::new();
-            file.rewind().and_then(|()| file.read_to_end(&mut bytes)).map_err(full)?;
+        self.parts.into_iter().map(|part| {
+            let bytes = part.bytes().map_err(full)?;
             Ok(bytes.chunks_exact(ENTRY).filter_map(read).collect())
         })
+    }
+}
+
+impl Part {
+    fn write(&mut self) -> std::io::Result<()> {
+        let mut file = match self.file.take() {
+            Some(file) => file,
+            None => tempfile::tempfile()?,
+        };
+        file.write_all(&self.waiting)?;
+        self.waiting.clear();
+        self.file = Some(file);
+        Ok(())
+    }
+
+    fn bytes(mut self) -> std::io::Result<Vec<u8>> {
+        let Some(mut file) = self.file.take() else { return Ok(self.waiting) };
+        let mut bytes = Vec::new();
+        file.rewind()?;
+        file.read_to_end(&mut bytes)?;
+        bytes.append(&mut self.waiting);
+        Ok(bytes)
     }
 }
 

@@ -678,11 +678,6 @@ pub fn surroundings(inspection: &Inspection) -> Surroundings {
     }
 }
 
-/// Pages worked on at the same time: two per core keep both cores and both servers busy.
-pub fn parallel() -> usize {
-    std::thread::available_parallelism().map_or(4, |cores| (cores.get() * 2).clamp(4, 8))
-}
-
 /// What an interrupted run left on green.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interrupted {

@@ -2,11 +2,11 @@
 # The property tests with many more cases than `make test` gives them.
 #
 #   PROPTEST_CASES=20000  cases of each one that needs no server    SERVER_CASES=2000  of each one that does
-#   HOSTILE_CASES=200000  of the decoders of bytes
+#   HOSTILE_CASES=100000  of the decoders of bytes
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 PROPTEST_CASES=${PROPTEST_CASES:-20000} cargo test --workspace --lib
 # Hostile bytes for every decoder of what Cassandra sends.
-PROPTEST_CASES=${HOSTILE_CASES:-200000} cargo test --test hostile_bytes
+PROPTEST_CASES=${HOSTILE_CASES:-100000} cargo test --test hostile_bytes
 PROPTEST_CASES=${SERVER_CASES:-2000} cargo test --test scenarios roundtrip
