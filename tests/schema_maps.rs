@@ -368,6 +368,10 @@ fn what_is_off_by_default_on_enterprise_has_its_sentence() {
             _ => assert_ne!(copy, Copy::Always, "{table}"),
         }
         assert_eq!(copy != Copy::Always, rules.reason.is_some(), "{table}");
+        let docs = include_str!("../docs/enterprise.md");
+        let named = docs.contains(&format!("`{table}`"))
+            || docs.contains("`vitals_*`") && table.starts_with("vitals_");
+        assert!(copy != Copy::OnRequest || named, "docs/enterprise.md says why {table} does not move");
     }
 }
 

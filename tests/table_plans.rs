@@ -93,6 +93,30 @@ fn the_tables_that_stay_are_those_that_were_measured() {
 }
 
 #[test]
+fn a_table_that_moves_on_request_names_its_switch() {
+    for line in lines(&[]) {
+        for table in ON_REQUEST.iter().filter(|table| line.plan.left.iter().any(|left| left.table == **table))
+        {
+            let left = line.plan.left.iter().find(|left| left.table == *table).unwrap();
+            assert!(left.reason.ends_with(&format!(" --include-table {table} moves it.")), "{}", left.reason);
+        }
+        let others = line.plan.left.iter().filter(|left| !ON_REQUEST.contains(&left.table.as_str()));
+        for left in others {
+            assert!(!left.reason.contains("--include-table"), "{}", left.reason);
+        }
+    }
+}
+
+#[test]
+fn what_never_moves_is_refused_to_whoever_asks_for_it() {
+    for line in lines(&["locks", "sessions"]) {
+        let [obstacle] = &line.plan.obstacles[..] else { panic!("{:?}", line.plan.obstacles) };
+        assert!(obstacle.problem.contains("\"locks\" is never moved"), "{}", obstacle.problem);
+        assert!(obstacle.remedy.starts_with("Locks of running migrations"), "{}", obstacle.remedy);
+    }
+}
+
+#[test]
 fn tables_are_in_the_order_that_was_measured() {
     for line in lines(&ON_REQUEST) {
         let at: BTreeMap<&str, usize> =

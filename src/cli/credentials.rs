@@ -12,7 +12,7 @@ use super::progress;
 use super::text::{self, BAD, BOLD, GOOD, WARN, counted, grouped, print_json};
 use crate::blue::session::Blue;
 use crate::credentials::kind::Kind;
-use crate::credentials::report::{AdminReport, KindReport, Report};
+use crate::credentials::report::{AdminLeft, AdminReport, KindReport, Report};
 use crate::credentials::verdict::Verdict;
 use crate::credentials::{self, Answer, Check};
 use crate::error::{self, Error, Result};
@@ -190,54 +190,100 @@ fn secret(args: &CheckArgs) -> Result<String> {
     Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
 }
 
+/// A verdict as one word; padded, because the colours around it have no width.
 fn word(verdict: &Verdict) -> String {
     match verdict.accepted {
-        Some(true) => format!("{GOOD}yes{GOOD:#}"),
-        Some(false) => format!("{BAD}no{BAD:#}"),
-        None => format!("{WARN}?{WARN:#}"),
+        Some(true) => format!("{GOOD}{:<5}{GOOD:#}", "yes"),
+        Some(false) => format!("{BAD}{:<5}{BAD:#}", "no"),
+        None => format!("{WARN}{:<5}{WARN:#}", "?"),
     }
 }
 
-/// One line per check, what is wrong first.
+/// The code that stands in JSON too.
+fn code(verdict: &Verdict) -> String {
+    let reason = serde_json::to_value(verdict.reason).unwrap_or_default();
+    reason.as_str().unwrap_or_default().to_owned()
+}
+
+/// The widest name that a column makes room for; longer ones push the rest aside.
+const WIDEST: usize = 36;
+
+fn padded(text: &str, width: usize) -> String {
+    let missing = width.saturating_sub(console::measure_text_width(text));
+    format!("{text}{}", " ".repeat(missing))
+}
+
+/// A line of the table: kind, workspace, user.
+fn names(answer: &Answer) -> [String; 3] {
+    let of_admin = matches!(answer.kind, Kind::AdminToken | Kind::AdminPassword);
+    let meant = if of_admin { "–" } else { credentials::judge::DEFAULT };
+    let workspace = answer.workspace.clone().unwrap_or_else(|| meant.to_owned());
+    let user = answer.user.clone().unwrap_or_else(|| "(by the secret)".to_owned());
+    [answer.kind.name().to_owned(), workspace, user]
+}
+
+/// A table of all checks, what is wrong first; then what the reasons mean.
 fn print(answers: &[Answer]) {
-    let accepted = answers.iter().filter(|answer| answer.green.is_accepted()).count();
     let mut sorted: Vec<&Answer> = answers.iter().collect();
-    sorted.sort_by_key(|answer| answer.green.is_accepted());
-    for answer in sorted {
-        let user = answer.user.as_deref().unwrap_or("(by the secret alone)");
-        let place = answer.workspace.as_deref().map(|name| format!(" in {name}")).unwrap_or_default();
-        let reason = serde_json::to_value(answer.green.reason).unwrap_or_default();
-        anstream::println!(
-            "  {}  {:<15} {user}{place}: {}",
-            word(&answer.green),
-            answer.kind.name(),
-            reason.as_str().unwrap_or_default()
-        );
-        if !answer.green.is_accepted() {
-            anstream::println!("       {}", text::wrapped(&answer.green.message, 7, 7));
+    sorted.sort_by_key(|answer| (answer.green.is_accepted(), !answer.is_broken()));
+    let header = ["kind", "workspace", "user"].map(str::to_owned);
+    let width = |at: usize| {
+        let lines = answers.iter().map(names).chain([header.clone()]);
+        let widths = lines.filter_map(|line| line.get(at).map(|text| console::measure_text_width(text)));
+        widths.max().unwrap_or(0).min(WIDEST)
+    };
+    let widths = [width(0), width(1), width(2)];
+    let line = |names: &[String; 3]| {
+        let cells = names.iter().zip(widths).map(|(name, width)| padded(name, width));
+        cells.collect::<Vec<_>>().join("  ")
+    };
+    let with_blue = answers.iter().any(|answer| answer.blue.is_some());
+    let blue = if with_blue { "blue   " } else { "" };
+    anstream::println!("  green  {blue}{}  reason", line(&header));
+    for answer in &sorted {
+        let blue = answer.blue.as_ref().map(|blue| format!("{}  ", word(blue))).unwrap_or_default();
+        let mut reason = code(&answer.green);
+        match &answer.blue {
+            Some(_) if answer.is_broken() => reason = format!("{BAD}{reason}: blue accepts it{BAD:#}"),
+            Some(blue) if blue.reason != answer.green.reason => {
+                reason = format!("{reason} {WARN}(blue: {}){WARN:#}", code(blue));
+            }
+            _ => {}
         }
-        if let Some(blue) = &answer.blue {
-            let same = match (blue.is_accepted(), answer.green.is_accepted()) {
-                (true, false) => format!("{BAD}blue accepts it: the migration broke it{BAD:#}"),
-                (false, false) => "blue does not accept it either".to_owned(),
-                (false, true) => format!("{WARN}blue does not accept it: {}{WARN:#}", blue.message),
-                (true, true) => continue,
-            };
-            anstream::println!("       {same}");
-        }
+        anstream::println!("  {}  {blue}{}  {reason}", word(&answer.green), line(&names(answer)));
     }
-    let broken = answers.iter().filter(|answer| answer.is_broken()).count();
+    print_reasons(&sorted);
+    let accepted = answers.iter().filter(|answer| answer.green.is_accepted()).count();
     let all = counted(answers.len() as u64, "secret");
     if accepted == answers.len() {
         anstream::println!("\n{GOOD}Accepted.{GOOD:#} Green accepts {all}.");
     } else {
         anstream::println!("\n{BAD}Not all.{BAD:#} Green accepts {accepted} of {all}.");
     }
+    let broken = answers.iter().filter(|answer| answer.is_broken()).count();
     if broken > 0 {
         anstream::println!(
             "{BAD}{} of those it refuses blue accepts.{BAD:#} Run verify.",
             grouped(broken as u64)
         );
+    }
+}
+
+/// Each sentence about what is not accepted, once.
+fn print_reasons(answers: &[&Answer]) {
+    let mut told: Vec<&Verdict> = Vec::new();
+    for answer in answers.iter().filter(|answer| !answer.green.is_accepted()) {
+        if !told.contains(&&answer.green) {
+            told.push(&answer.green);
+        }
+    }
+    if told.is_empty() {
+        return;
+    }
+    anstream::println!();
+    for verdict in told {
+        let line = format!("{}: {}", code(verdict), verdict.message);
+        anstream::println!("  {}", text::wrapped(&line, 2, 4));
     }
 }
 
@@ -260,6 +306,7 @@ type Column = (&'static str, fn(&KindReport) -> u64);
 const COLUMNS: &[Column] = &[
     ("on green", |kind| kind.carried),
     ("on blue", |kind| kind.on_blue.unwrap_or(0)),
+    ("rejected", |kind| kind.rejected.unwrap_or(0)),
     ("hashed", |kind| kind.hashed),
     ("plain", |kind| kind.plain),
     ("encrypted", |kind| kind.encrypted),
@@ -294,8 +341,10 @@ fn print_report(report: &Report) {
     if !report.admins.is_empty() || report.admins_rejected > 0 {
         anstream::println!("\n{BOLD}Admins{BOLD:#}");
         report.admins.iter().for_each(print_admin);
-        if report.admins_rejected > 0 {
-            anstream::println!("  {BAD}{} stayed behind{BAD:#}", counted(report.admins_rejected, "admin"));
+        report.admins_left.iter().take(ADMINS_NAMED).for_each(print_left);
+        let more = report.admins_left.len().saturating_sub(ADMINS_NAMED);
+        if more > 0 {
+            anstream::println!("  {BAD}left{BAD:#}   and {more} more stayed behind");
         }
     }
     if report.to_do.is_empty() {
@@ -306,6 +355,18 @@ fn print_report(report: &Report) {
     for line in &report.to_do {
         anstream::println!("  - {}", text::wrapped(line, 4, 4));
     }
+}
+
+/// Admins that stayed behind and are named on a screen; JSON has all.
+const ADMINS_NAMED: usize = 20;
+
+fn print_left(admin: &AdminLeft) {
+    let why = match admin.gaps.join(", ") {
+        gaps if gaps.is_empty() => "stayed behind".to_owned(),
+        gaps => format!("stayed behind: {gaps}"),
+    };
+    let line = format!("{:<20} {why}", admin.called());
+    anstream::println!("  {BAD}left{BAD:#}   {}", text::wrapped(&line, 9, 9));
 }
 
 fn print_admin(admin: &AdminReport) {

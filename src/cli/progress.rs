@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
 use super::connect::CommonArgs;
 use super::text::{grouped, spent};
@@ -103,7 +103,7 @@ pub fn counting(common: &CommonArgs, what: &'static str, total: usize) -> Progre
         return ProgressBar::hidden();
     }
     let bar = BARS.get_or_init(MultiProgress::new).add(ProgressBar::new(total as u64));
-    bar.set_style(style("  {msg}  {bar:30} {pos} of {len}, {per_sec}, {eta} left"));
+    bar.set_style(style("  {msg}  {bar:30} {pos} of {len}, {rate}, {eta} left"));
     bar.set_message(what);
     bar.enable_steady_tick(TICK);
     bar
@@ -196,6 +196,10 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("━━─")
+        .with_key("rate", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+            // Nothing can be done about an output that does not take it.
+            let _ = write!(out, "{:.1}/s", state.per_sec());
+        })
 }
 
 impl Table {

@@ -6,14 +6,13 @@ use super::Check;
 use super::admins::{self, Chain};
 use super::keys::{self, Token};
 use super::kind::Kind;
-use super::secret;
 use super::store::{Row, Store, WORKSPACE, Wanted};
 use super::stored::{basic_auth, client_secret, jwt_secret, jwt_token, on_a_core, plain, rbac_token};
 use super::verdict::{Reason, Verdict};
 use crate::error::Result;
 
 /// The workspace that is meant where none is named.
-const DEFAULT: &str = "default";
+pub const DEFAULT: &str = "default";
 
 /// A table of keys that are looked up by themselves.
 const CREDENTIAL: &[&str] = &[
@@ -89,14 +88,16 @@ impl<S: Store> Judge<S> {
 
     async fn workspace(&self, name: &str) -> Result<Option<Workspace>> {
         let columns = &["id", "name"];
-        let by_name =
-            Wanted { table: "workspaces", columns, text: Some(("name", name)), ..Wanted::default() };
-        let mut rows = self.store.find(by_name).await?;
-        if let (true, Ok(id)) = (rows.is_empty(), Uuid::parse_str(name)) {
-            rows = self
-                .store
-                .find(Wanted { table: "workspaces", columns, id: Some(("id", id)), ..Wanted::default() })
-                .await?;
+        let table = "workspaces";
+        let mut rows = Vec::new();
+        // As Kong: what looks like an id is one, whatever another workspace may be called.
+        if let Ok(id) = Uuid::parse_str(name) {
+            let by_id = Wanted { table, columns, id: Some(("id", id)), ..Wanted::default() };
+            rows = self.store.find(by_id).await?;
+        }
+        if rows.is_empty() {
+            let by_name = Wanted { table, columns, text: Some(("name", name)), ..Wanted::default() };
+            rows = self.store.find(by_name).await?;
         }
         Ok(rows
             .first()
@@ -196,9 +197,7 @@ impl<S: Store> Judge<S> {
         if verdict.reason != Reason::UnknownSecret || check.kind != Kind::KeyAuthEnc || workspace.is_none() {
             return Ok(verdict);
         }
-        let columns = CREDENTIAL;
-        let all = self.store.find(Wanted { table, columns, workspace, ..Wanted::default() }).await?;
-        let cipher = all.iter().any(|row| row.get("key").is_some_and(|key| secret::is_encrypted(key)));
+        let cipher = self.store.holds_cipher_text(table, "key", workspace).await?;
         Ok(if cipher { Verdict::encrypted() } else { verdict })
     }
 
@@ -404,20 +403,26 @@ impl<S: Store> Judge<S> {
     }
 
     async fn rbac_token(&self, check: &Check, workspace: Option<Uuid>) -> Result<Verdict> {
+        let rows = self.rbac_users(check.user(), workspace).await?;
+        self.any(&rows, unknown_user(check.kind), async |row| Ok(rbac_token(row, &check.secret).await)).await
+    }
+
+    /// RBAC users of that name or id.
+    async fn rbac_users(&self, name: &str, workspace: Option<Uuid>) -> Result<Vec<Row>> {
         let columns = &["id", "ws_id", "name", "user_token", "enabled"];
         let table = "rbac_users";
-        let text = Some(("name", check.user()));
+        let text = Some(("name", name));
         let mut rows = self
             .store
             .find(Wanted { table, columns, text, unique: true, workspace, ..Wanted::default() })
             .await?;
-        if let (true, Ok(id)) = (rows.is_empty(), Uuid::parse_str(check.user())) {
+        if let (true, Ok(id)) = (rows.is_empty(), Uuid::parse_str(name)) {
             rows = self
                 .store
                 .find(Wanted { table, columns, id: Some(("id", id)), workspace, ..Wanted::default() })
                 .await?;
         }
-        self.any(&rows, unknown_user(check.kind), async |row| Ok(rbac_token(row, &check.secret).await)).await
+        Ok(rows)
     }
 
     async fn admin(&self, check: &Check) -> Result<Verdict> {
@@ -434,14 +439,7 @@ impl<S: Store> Judge<S> {
         };
         let found = admins::find(self, check.user()).await?;
         if found.is_empty() {
-            let leftovers = self.consumers(check.user(), workspace.as_ref().map(|(id, _)| *id)).await?;
-            let hidden = leftovers.iter().any(|row| row.get("type").is_some_and(|kind| kind != "0"));
-            return Ok(if hidden {
-                let message = "The admin's consumer is there, but the admin is not.";
-                Verdict::refused(Reason::BrokenChain, message)
-            } else {
-                unknown_user(check.kind)
-            });
+            return self.without_admin(check, workspace.as_ref().map(|(id, _)| *id)).await;
         }
         self.any(&found, unknown_user(check.kind), async |admin| {
             let chain = Chain::of(self, admin.clone()).await?;
@@ -456,6 +454,20 @@ impl<S: Store> Judge<S> {
             }
         })
         .await
+    }
+
+    /// An admin that is not there, while parts of it may be: it stayed behind, or somebody deleted it by halves.
+    async fn without_admin(&self, check: &Check, workspace: Option<Uuid>) -> Result<Verdict> {
+        let consumers = self.consumers(check.user(), workspace).await?;
+        let hidden = consumers.iter().any(|row| row.get("type").is_some_and(|kind| kind != "0"));
+        let message = if hidden {
+            "There is a hidden consumer of this name, but no admin."
+        } else if !self.rbac_users(check.user(), workspace).await?.is_empty() {
+            "There is an RBAC user of this name, but no admin."
+        } else {
+            return Ok(unknown_user(check.kind));
+        };
+        Ok(Verdict::refused(Reason::BrokenChain, message))
     }
 
     async fn chained(&self, check: &Check, chain: &Chain) -> Result<Verdict> {

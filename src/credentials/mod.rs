@@ -7,6 +7,8 @@ pub mod admins;
 pub mod judge;
 pub mod keys;
 pub mod kind;
+pub mod lookup;
+pub mod on_blue;
 pub mod report;
 pub mod secret;
 pub mod store;
@@ -24,7 +26,9 @@ use crate::mapping::schema_map::SchemaMap;
 
 use judge::Judge;
 use kind::Kind;
-use store::{OnBlue, OnGreen};
+use lookup::Lookups;
+use on_blue::OnBlue;
+use store::OnGreen;
 use verdict::Verdict;
 
 /// One secret that somebody knows.
@@ -69,6 +73,10 @@ impl Check {
         // The parser's own message may quote what it stumbles over, and that may be a secret.
         let list: Vec<Map<String, Value>> = serde_json::from_str(text)
             .map_err(|e| shape().detail(format!("line {}, column {}", e.line(), e.column())))?;
+        if list.is_empty() {
+            // A list that a script failed to fill would pass for proof.
+            return Err(Error::usage("the file of checks holds none"));
+        }
         list.into_iter().enumerate().map(|(at, entry)| Check::entry(at + 1, entry)).collect()
     }
 
@@ -164,7 +172,10 @@ pub async fn check(
     };
     let now_ms = chrono::Utc::now().timestamp_millis();
     let on_green = Judge { store: OnGreen { green, catalog: &green_side.catalog }, now_ms };
-    let on_blue = blue_side.as_ref().map(|(blue, side)| on_blue(blue, side, now_ms));
+    let on_blue = match &blue_side {
+        Some((blue, side)) => Some(on_blue(blue, side, now_ms).await?),
+        None => None,
+    };
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let (on_green, on_blue, seen) = (&on_green, &on_blue, &seen);
     let answering = checks.iter().map(|check| async move {
@@ -183,9 +194,10 @@ pub async fn check(
 }
 
 /// Blue, ready to be asked.
-fn on_blue<'a>(blue: &'a Blue, side: &'a BlueSide, now_ms: i64) -> Judge<OnBlue<'a>> {
+async fn on_blue<'a>(blue: &'a Blue, side: &'a BlueSide, now_ms: i64) -> Result<Judge<OnBlue<'a>>> {
     let workspaces = side.workspaces.iter().map(|(id, _)| *id).collect();
-    Judge { store: OnBlue { blue, catalog: &side.catalog, map: &side.map, workspaces }, now_ms }
+    let lookups = Lookups::read(blue).await?;
+    Ok(Judge { store: OnBlue { blue, catalog: &side.catalog, map: &side.map, workspaces, lookups }, now_ms })
 }
 
 #[cfg(test)]
@@ -218,6 +230,7 @@ mod tests {
             (r#"[{"kind": "acl", "user": 5, "secret": "s3cr3t"}]"#, "its \"user\" is no text"),
             (r#"{"kind": "s3cr3t"}"#, "cannot be read"),
             (r#"["s3cr3t"]"#, "cannot be read"),
+            ("[]", "holds none"),
         ] {
             let error = Check::list(text).unwrap_err();
             assert!(error.message().contains(says), "{text}: {error}");

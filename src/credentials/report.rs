@@ -1,6 +1,6 @@
 //! What was carried of each kind, which admins are whole, and what is left for people to do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use scylla::response::PagingState;
 use serde::Serialize;
@@ -10,7 +10,9 @@ use uuid::Uuid;
 use super::admins::{self, Chain};
 use super::judge::Judge;
 use super::kind::{PLACES, Place};
-use super::store::{OnGreen, WORKSPACE};
+use super::lookup::id_of;
+use super::store::{OnGreen, Store, WORKSPACE};
+use crate::blue::catalog::BlueTable;
 use crate::blue::scan::{Page, TokenRange};
 use crate::blue::session::{Blue, quote as cql_quote};
 use crate::error::Result;
@@ -35,6 +37,8 @@ pub struct Report {
     pub admins: Vec<AdminReport>,
     /// Admins that the last run left behind.
     pub admins_rejected: u64,
+    /// Which ones; what is known of them is on blue, where it was asked.
+    pub admins_left: Vec<AdminLeft>,
     /// What people must still do, each a sentence.
     pub to_do: Vec<String>,
 }
@@ -50,6 +54,8 @@ pub struct KindReport {
     pub carried: u64,
     /// On blue now, where it was asked.
     pub on_blue: Option<u64>,
+    /// Of those on blue: left behind by the last run.
+    pub rejected: Option<u64>,
     /// Of those on green: their time has run out.
     pub expired: u64,
     /// Their time will run out or has.
@@ -89,6 +95,17 @@ pub struct AdminReport {
     pub token_enabled: bool,
 }
 
+/// An admin that the last run left behind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AdminLeft {
+    /// Its id.
+    pub id: String,
+    /// Its username on blue.
+    pub name: Option<String>,
+    /// What is missing of it on blue.
+    pub gaps: Vec<String>,
+}
+
 impl Report {
     /// 0 where nothing is left to do, else 3.
     pub fn exit_code(&self) -> u8 {
@@ -105,6 +122,7 @@ impl Report {
             rejected: BTreeMap::new(),
             admins: Vec::new(),
             admins_rejected: run.rejected.get(admins::TABLE).map_or(0, |keys| keys.len() as u64),
+            admins_left: Vec::new(),
             to_do: Vec::new(),
         };
         for place in PLACES.iter().filter(|place| side.catalog.tables.contains_key(place.table)) {
@@ -114,11 +132,19 @@ impl Report {
                 report.rejected.insert(place.kind.name(), rejected);
             }
         }
+        report.admins_left = left_behind(&run, admins::TABLE)
+            .into_iter()
+            .map(|id| AdminLeft { id, name: None, gaps: Vec::new() })
+            .collect();
+        let now_ms = chrono::Utc::now().timestamp_millis();
         if let Some(blue) = blue {
             let side = BlueSide::read(blue, maps).await?;
-            report.count_on_blue(blue, &side).await?;
+            report.count_on_blue(blue, &side, &run).await?;
+            let judge = super::on_blue(blue, &side, now_ms).await?;
+            for admin in &mut report.admins_left {
+                admin.look_at(&judge).await?;
+            }
         }
-        let now_ms = chrono::Utc::now().timestamp_millis();
         let judge = Judge { store: OnGreen { green, catalog: &side.catalog }, now_ms };
         let workspaces = workspaces(green).await?;
         report.admins = admins::all(&judge).await?.iter().map(|chain| about(chain, &workspaces)).collect();
@@ -126,23 +152,27 @@ impl Report {
         Ok(report)
     }
 
-    async fn count_on_blue(&mut self, blue: &Blue, side: &BlueSide) -> Result<()> {
+    async fn count_on_blue(&mut self, blue: &Blue, side: &BlueSide, run: &LastRun) -> Result<()> {
         let names: BTreeMap<Uuid, String> =
             side.workspaces.iter().filter_map(|(id, name)| Some((*id, name.clone()?))).collect();
         for place in PLACES {
             let Some(table) = side.catalog.tables.get(place.table) else { continue };
-            let key: Vec<String> = table.partition_key().into_iter().map(str::to_owned).collect();
-            let mut counts: BTreeMap<Option<String>, u64> = BTreeMap::new();
-            for (id, rows) in on_blue(blue, place.table, &key).await? {
-                *counts.entry(id.and_then(|id| names.get(&id).cloned())).or_default() += rows;
+            let left = left_behind(run, place.table);
+            let mut counts: BTreeMap<Option<String>, OnBlue> = BTreeMap::new();
+            for (id, here) in on_blue(blue, table, &left).await? {
+                let all = counts.entry(id.and_then(|id| names.get(&id).cloned())).or_default();
+                all.rows += here.rows;
+                all.rejected += here.rejected;
             }
             for own in self.kinds.iter_mut().filter(|own| own.kind == place.kind.name()) {
-                own.on_blue = Some(counts.remove(&own.workspace).unwrap_or(0));
+                let here = counts.remove(&own.workspace).unwrap_or_default();
+                (own.on_blue, own.rejected) = (Some(here.rows), Some(here.rejected));
             }
-            self.kinds.extend(counts.into_iter().map(|(workspace, rows)| KindReport {
+            self.kinds.extend(counts.into_iter().map(|(workspace, here)| KindReport {
                 kind: place.kind.name(),
                 workspace,
-                on_blue: Some(rows),
+                on_blue: Some(here.rows),
+                rejected: Some(here.rejected),
                 ..KindReport::default()
             }));
         }
@@ -170,7 +200,7 @@ impl Report {
                 many => (format!("{many} admins"), "them"),
             };
             to_do.push(format!(
-                "{who} stayed behind because a part of {them} is missing on blue: invite {them} anew on green (see the run's rejects file)."
+                "{who} stayed behind: mend {them} on blue and migrate again, or invite {them} anew on green (see the run's rejects file)."
             ));
         }
         for kind in self.kinds.iter().filter(|kind| kind.dead > 0) {
@@ -246,6 +276,7 @@ async fn on_green(green: &Green, catalog: &GreenCatalog, place: &Place) -> Resul
             workspace: row.try_get("workspace")?,
             carried,
             on_blue: None,
+            rejected: None,
             expired: number("expired")?,
             with_expiry: number("expiring")?,
             hashed,
@@ -259,21 +290,63 @@ async fn on_green(green: &Green, catalog: &GreenCatalog, place: &Place) -> Resul
     rows.iter().map(one).collect::<sqlx::Result<_>>().map_err(|e| green.explain(e, &what))
 }
 
-/// Rows of one of blue's tables, by workspace.
-async fn on_blue(blue: &Blue, table: &str, key: &[String]) -> Result<BTreeMap<Option<Uuid>, u64>> {
-    let reader = blue.reader(table, &cql_quote(WORKSPACE), key).await?;
-    let mut counts: BTreeMap<Option<Uuid>, u64> = BTreeMap::new();
+/// Ids of the rows of a table that the last run left behind.
+fn left_behind(run: &LastRun, table: &str) -> BTreeSet<String> {
+    // The journal has keys as JSON.
+    let id = |key: &String| key.trim_matches('"').to_owned();
+    run.rejected.get(table).into_iter().flatten().map(id).collect()
+}
+
+/// Rows of one workspace on blue.
+#[derive(Debug, Clone, Copy, Default)]
+struct OnBlue {
+    rows: u64,
+    rejected: u64,
+}
+
+/// Rows of one of blue's tables, by workspace; `left` are the keys of those that stayed behind.
+async fn on_blue(
+    blue: &Blue,
+    table: &BlueTable,
+    left: &BTreeSet<String>,
+) -> Result<BTreeMap<Option<Uuid>, OnBlue>> {
+    let key: Vec<String> = table.partition_key().into_iter().map(str::to_owned).collect();
+    let cells: Vec<String> = [WORKSPACE].into_iter().chain(id_of(table)).map(cql_quote).collect();
+    let reader = blue.reader(&table.name, &cells.join(", "), &key).await?;
+    let uuid = |bytes: &[u8]| Uuid::from_slice(bytes).ok();
+    let mut counts: BTreeMap<Option<Uuid>, OnBlue> = BTreeMap::new();
     let mut next = Some((PagingState::start(), Page::first_rows()));
     while let Some((from, rows)) = next.take() {
         let page = blue.page(&reader, TokenRange::WHOLE, from, rows).await?;
         page.for_each(|cells| {
-            let workspace = cells.first().copied().flatten().and_then(|bytes| Uuid::from_slice(bytes).ok());
-            *counts.entry(workspace).or_default() += 1;
+            let workspace = cells.first().copied().flatten().and_then(uuid);
+            let id = cells.get(1).copied().flatten().and_then(uuid);
+            let here = counts.entry(workspace).or_default();
+            here.rows += 1;
+            let stayed = id.filter(|_| !left.is_empty()).is_some_and(|id| left.contains(&id.to_string()));
+            here.rejected += u64::from(stayed);
         })
-        .map_err(|e| blue.explain(e, &format!("cannot read the table \"{table}\"")))?;
+        .map_err(|e| blue.explain(e, &format!("cannot read the table \"{}\"", table.name)))?;
         next = page.next.clone().map(|from| (from, page.next_rows()));
     }
     Ok(counts)
+}
+
+impl AdminLeft {
+    /// Asks blue who it is, and what is missing of it.
+    async fn look_at<S: Store>(&mut self, blue: &Judge<S>) -> Result<()> {
+        if let Some(row) = admins::find(blue, &self.id).await?.into_iter().next() {
+            let chain = Chain::of(blue, row).await?;
+            self.name = Some(chain.name());
+            self.gaps = chain.gaps();
+        }
+        Ok(())
+    }
+
+    /// What people call it, as far as it is known.
+    pub fn called(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.id)
+    }
 }
 
 async fn workspaces(green: &Green) -> Result<BTreeMap<String, String>> {

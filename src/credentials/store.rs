@@ -1,20 +1,17 @@
-//! Single rows of either side, found as Kong finds them: by a unique text within a workspace, or by an id.
+//! Single rows of either side, found as Kong finds them: by a unique text within a workspace, or by an id. Here is what both
+//! sides are asked, and how green answers.
 
 use std::collections::BTreeMap;
 use std::future::Future;
 
-use scylla::value::{CqlValue, Row as CqlRow};
 use sqlx::Row as _;
 use uuid::Uuid;
 
-use crate::blue::catalog::BlueCatalog;
-use crate::blue::session::{Blue, quote as cql_quote};
 use crate::error::Result;
 use crate::green::catalog::GreenCatalog;
 use crate::green::session::Green;
 use crate::green::sql::{fill, quote};
-use crate::green::statement::query;
-use crate::mapping::schema_map::SchemaMap;
+use crate::green::statement::{query, query_scalar};
 
 /// A row's values as text, without the nulls; an instant is milliseconds since 1970.
 pub type Row = BTreeMap<String, String>;
@@ -49,6 +46,14 @@ pub trait Store: Send + Sync {
 
     /// Rows that are as wanted.
     fn find(&self, wanted: Wanted<'_>) -> impl Future<Output = Result<Vec<Row>>> + Send;
+
+    /// Whether a column of a table holds cipher text of the keyring, in this workspace or in any.
+    fn holds_cipher_text(
+        &self,
+        table: &str,
+        column: &str,
+        workspace: Option<Uuid>,
+    ) -> impl Future<Output = Result<bool>> + Send;
 }
 
 /// Kong on PostgreSQL.
@@ -127,102 +132,17 @@ impl Store for OnGreen<'_> {
         }
         Ok(rows)
     }
-}
 
-/// Kong on Cassandra.
-pub struct OnBlue<'a> {
-    /// The connection.
-    pub blue: &'a Blue,
-    /// Its tables.
-    pub catalog: &'a BlueCatalog,
-    /// What is known of them.
-    pub map: &'a SchemaMap,
-    /// All workspaces.
-    pub workspaces: Vec<Uuid>,
-}
-
-impl Store for OnBlue<'_> {
-    fn side(&self) -> &'static str {
-        "blue"
+    async fn holds_cipher_text(&self, table: &str, column: &str, workspace: Option<Uuid>) -> Result<bool> {
+        let sql = fill(
+            include_str!("../../sql/credentials/cipher_text.sql"),
+            &[("table", &quote(table)), ("column", &quote(column)), ("workspace", &quote(WORKSPACE))],
+        );
+        let what = format!("cannot look for cipher text in green's table \"{table}\"");
+        let mut tx = self.green.begin_snapshot().await?;
+        let asked = query_scalar::<bool>(sql).bind(workspace.map(|id| id.to_string()));
+        let found = asked.fetch_one(&mut *tx).await.map_err(|e| self.green.explain(e, &what))?;
+        tx.rollback().await.map_err(|e| self.green.explain(e, &what))?;
+        Ok(found)
     }
-
-    fn has(&self, table: &str) -> bool {
-        self.catalog.tables.contains_key(table)
-    }
-
-    async fn find(&self, wanted: Wanted<'_>) -> Result<Vec<Row>> {
-        let Some((column, text)) = wanted.text.filter(|_| wanted.unique) else {
-            return self.rows(&wanted, wanted.text.map(|(column, text)| (column, text.to_owned()))).await;
-        };
-        let workspaces = wanted.workspace.map_or_else(|| self.workspaces.clone(), |one| vec![one]);
-        let mut rows = Vec::new();
-        for workspace in workspaces {
-            rows.extend(self.rows(&wanted, Some((column, format!("{workspace}:{text}")))).await?);
-        }
-        // Of Enterprise's own tables it is not known whether the workspace stands in front.
-        if rows.is_empty() && !self.map.rules(wanted.table).observed {
-            rows = self.rows(&wanted, Some((column, text.to_owned()))).await?;
-        }
-        for row in &mut rows {
-            let own = row.get(WORKSPACE).map(|workspace| format!("{workspace}:"));
-            if let (Some(own), Some(value)) = (own, row.get_mut(column)) {
-                *value = value.strip_prefix(&own).unwrap_or(value).to_owned();
-            }
-        }
-        Ok(rows)
-    }
-}
-
-impl OnBlue<'_> {
-    async fn rows(&self, wanted: &Wanted<'_>, text: Option<(&str, String)>) -> Result<Vec<Row>> {
-        let Some(table) = self.catalog.tables.get(wanted.table) else { return Ok(Vec::new()) };
-        let mut known: Vec<&str> =
-            wanted.columns.iter().copied().filter(|name| table.column(name).is_some()).collect();
-        if table.column(WORKSPACE).is_some() && !known.contains(&WORKSPACE) {
-            known.push(WORKSPACE);
-        }
-        let mut conditions = Vec::new();
-        let mut values = Vec::new();
-        if let Some((column, text)) = text {
-            conditions.push(format!("{} = ?", cql_quote(column)));
-            values.push(CqlValue::Text(text));
-        }
-        if let Some((column, id)) = wanted.id {
-            conditions.push(format!("{} = ?", cql_quote(column)));
-            values.push(CqlValue::Uuid(id));
-        }
-        if let (Some(workspace), Some(_), false) = (wanted.workspace, table.column(WORKSPACE), wanted.unique)
-        {
-            conditions.push(format!("{} = ?", cql_quote(WORKSPACE)));
-            values.push(CqlValue::Uuid(workspace));
-        }
-        let columns: Vec<String> = known.iter().map(|name| cql_quote(name)).collect();
-        let place = if conditions.is_empty() {
-            String::new()
-        } else {
-            // Most of these columns have an index; where one has none, a search is what is wanted.
-            format!(" WHERE {} ALLOW FILTERING", conditions.join(" AND "))
-        };
-        let cql = format!("SELECT {} FROM {}{place}", columns.join(", "), self.blue.table(&table.name));
-        let what = format!("cannot look into blue's table \"{}\"", table.name);
-        let found: Vec<CqlRow> = self.blue.rows(&cql, values, &what).await?;
-        let rows = found.into_iter().map(|row| {
-            let cells = known.iter().zip(row.columns);
-            let shown = cells.filter_map(|(name, cell)| Some(((*name).to_owned(), shown(cell?)?)));
-            shown.collect::<Row>()
-        });
-        Ok(rows.collect())
-    }
-}
-
-fn shown(value: CqlValue) -> Option<String> {
-    Some(match value {
-        CqlValue::Text(text) | CqlValue::Ascii(text) => text,
-        CqlValue::Uuid(id) => id.to_string(),
-        CqlValue::Boolean(value) => value.to_string(),
-        CqlValue::Int(value) => value.to_string(),
-        CqlValue::BigInt(value) => value.to_string(),
-        CqlValue::Timestamp(instant) => instant.0.to_string(),
-        _ => return None,
-    })
 }

@@ -100,7 +100,7 @@ impl Apply<'_> {
         self.refuse_unexplained(tx).await?;
         let before = Definitions::read(tx, self.stage.green().kong_schema()).await?;
         let moved = self.default_workspace(tx).await.map_err(|e| self.explain(e, what))?;
-        self.bootstrap().make_room(tx).await.map_err(|e| self.explain(e, what))?;
+        self.bootstrap().make_room(tx).await.map_err(|e| self.no_room(e, what))?;
         let quick = self.quick_way(tx).await?;
         let applied = match quick {
             Some(load) => {
@@ -137,7 +137,6 @@ impl Apply<'_> {
         let before = Definitions::read(tx, self.stage.green().kong_schema()).await?;
         let moved =
             self.default_workspace(tx).await.map_err(|e| self.explain(e, "cannot apply the stage"))?;
-        self.bootstrap().replace_kept(tx).await.map_err(|e| self.explain(e, "cannot apply the stage"))?;
         let mut circular = cycles::circular(self.plan, self.catalog);
         circular.retain(|(table, _)| at_work.contains(table));
         let put_off = self.put_off(tx, circular).await?;
@@ -252,6 +251,18 @@ impl Apply<'_> {
         self.stage.green().explain(error, what)
     }
 
+    /// Green's own first rows hold on to each other; they can give way only together.
+    fn no_room(&self, error: sqlx::Error, what: &str) -> Error {
+        let database = error.as_database_error();
+        let table = database.filter(|e| e.is_foreign_key_violation()).and_then(|e| e.table());
+        let Some(table) = table.map(str::to_owned) else { return self.explain(error, what) };
+        Error::refused(format!(
+            "rows that green's bootstrap made cannot give way to blue's: rows of \"{table}\", which is not moved, refer to them; nothing was applied"
+        ))
+        .source(error)
+        .remedy(format!("Let \"{table}\" move too, or delete those rows on green, and run the command again."))
+    }
+
     /// A constraint that the checks did not foresee: green is as it was, and its name helps.
     pub(super) fn refused_by_green(&self, error: sqlx::Error, table: &TablePlan) -> Error {
         let constraint = error
@@ -331,7 +342,13 @@ impl Apply<'_> {
             catalog: self.catalog,
             map: self.map,
             baseline: self.baseline,
+            ledger: self.ledger,
         }
+    }
+
+    /// The condition under which a row of green that no run wrote leaves it; see [`Bootstrap::leaves`].
+    pub fn leaves(&self, table: &TablePlan, replace: bool) -> Option<String> {
+        self.bootstrap().leaves(table, replace)
     }
 
     /// The condition under which a row of green was made by its own bootstrap.

@@ -7,6 +7,7 @@ use sqlx::PgConnection;
 
 use super::baseline::Baseline;
 use super::catalog::{ForeignKey, GreenCatalog};
+use super::ledger::{self, Ledger};
 use super::sql::{columns, fill, key, literal, quote};
 use super::stage::Stage;
 use crate::mapping::schema_map::{BootstrapRow, IfMissing, SchemaMap};
@@ -25,13 +26,37 @@ pub struct Bootstrap<'a> {
     pub map: &'a SchemaMap,
     /// Rows known by having been there right after the bootstrap.
     pub baseline: Option<&'a Baseline>,
+    /// What earlier runs wrote: blue's, whatever it is called.
+    pub ledger: &'a Ledger,
 }
 
 impl Bootstrap<'_> {
     /// The condition under which a row `g` of a table was made by the bootstrap.
     pub fn made(&self, table: &TablePlan) -> String {
-        let kept = self.named(&table.table).filter(|row| row.if_missing == IfMissing::Keep);
-        any(kept.map(|row| is(row, "g")).chain(self.removed(table)).collect())
+        any(self.kept(&table.table).map(|row| is(row, "g")).chain(self.removed(table)).collect())
+    }
+
+    /// The condition under which a row `g` that no run wrote leaves green in a run after the first one, or in one that
+    /// replaces everything: then it need not be the bootstrap's.
+    pub fn leaves(&self, table: &TablePlan, replace: bool) -> Option<String> {
+        let by_itself = if replace { vec!["true".to_owned()] } else { self.removed(table) };
+        let gives_way = self.kept(&table.table).map(|row| self.gives_way(table, row));
+        let stays: Vec<String> =
+            self.kept(&table.table).map(|row| format!(" and not {}", is(row, "g"))).collect();
+        let goes = (!by_itself.is_empty()).then(|| format!("(({}){})", any(by_itself), stays.concat()));
+        let all: Vec<String> = goes.into_iter().chain(gives_way).collect();
+        (!all.is_empty()).then(|| any(all))
+    }
+
+    /// That a row `g` which stays where blue has none of the same meaning goes, because blue has one with another key.
+    fn gives_way(&self, table: &TablePlan, row: &BootstrapRow) -> String {
+        format!(
+            "({} and exists (select from {} s where s.{}::text = {}))",
+            is(row, "g"),
+            self.stage.table(&table.table),
+            quote(&row.column),
+            literal(&row.value)
+        )
     }
 
     /// Takes them off green: same key, new values; another key, gone.
@@ -48,15 +73,8 @@ impl Bootstrap<'_> {
             }
         }
         // After them, because the default workspace is the parent of all.
-        self.replace_kept(tx).await
-    }
-
-    /// Rows that stay where blue has none of the same meaning take blue's values, or go for blue's.
-    ///
-    /// All that an incremental run does: its stage holds only what changed, so a row that is not in it may be blue's.
-    pub async fn replace_kept(&self, tx: &mut PgConnection) -> sqlx::Result<()> {
         for table in self.plan.moved.iter().rev() {
-            for row in self.named(&table.table).filter(|row| row.if_missing == IfMissing::Keep) {
+            for row in self.kept(&table.table) {
                 self.replace(tx, table, row).await?;
             }
         }
@@ -89,9 +107,23 @@ impl Bootstrap<'_> {
         self.map.bootstrap.iter().filter(move |row| row.table == table)
     }
 
+    /// Rows that take blue's values or go for blue's, and stay where blue has none of the same meaning.
+    fn kept<'t>(&'t self, table: &'t str) -> impl Iterator<Item = &'t BootstrapRow> {
+        self.named(table).filter(|row| row.if_missing == IfMissing::Keep)
+    }
+
     /// Conditions of rows that go, whether blue has one of the same name or not. A row with the key of one of blue's is
-    /// blue's own, from a run before.
+    /// blue's own, from a run before; and once a run has filled a table, nothing in it is the bootstrap's any more.
     fn removed(&self, table: &TablePlan) -> Vec<String> {
+        let conditions = self.made_here(table);
+        if conditions.is_empty() || !self.ledger.knows(&table.table) {
+            return conditions;
+        }
+        let ledger = ledger::relation(self.stage.green(), &table.table);
+        vec![format!("(({}) and not exists (select from {ledger}))", any(conditions))]
+    }
+
+    fn made_here(&self, table: &TablePlan) -> Vec<String> {
         let not_blues = self.not_blues(table, "g");
         let own = self.named(&table.table).filter(|row| row.if_missing == IfMissing::Remove);
         let mut conditions: Vec<String> =
@@ -102,11 +134,18 @@ impl Bootstrap<'_> {
     }
 
     fn not_blues(&self, table: &TablePlan, alias: &str) -> String {
-        format!(
+        let mut condition = format!(
             "not exists (select from {} s where {})",
             self.stage.table(&table.table),
             same_key(table, alias)
-        )
+        );
+        if self.ledger.knows(&table.table) {
+            // In a run after the first one only what changed is staged.
+            let ledger = ledger::relation(self.stage.green(), &table.table);
+            let same = ledger::same_key(table, "l", alias);
+            condition.push_str(&format!(" and not exists (select from {ledger} l where {same})"));
+        }
+        condition
     }
 
     /// Rows that refer to one that goes, in the tables that are filled along with it.
@@ -138,11 +177,8 @@ impl Bootstrap<'_> {
         let primary = &self.catalog.tables.get(&table.table)?.primary_key;
         let values: Vec<String> =
             rows.iter().map(|row| format!("({}, {})", literal(&row.key), literal(&row.digest))).collect();
-        let named: Vec<String> = self
-            .named(&table.table)
-            .filter(|row| row.if_missing == IfMissing::Keep)
-            .map(|row| format!(" and not {}", is(row, "g")))
-            .collect();
+        let named: Vec<String> =
+            self.kept(&table.table).map(|row| format!(" and not {}", is(row, "g"))).collect();
         Some(format!(
             "({}::text, {}) in ({}){}",
             key(primary, "g"),

@@ -144,8 +144,9 @@ impl<'a> Gone<'a> {
         self.copy_keys(&self.touched(&plan.table), plan, rows).await
     }
 
-    /// Rows made by hand leave by `--replace`; says how many.
-    pub async fn replace_made(&self, plan: &TablePlan, bootstrap: &str) -> Result<u64> {
+    /// Rows that no run of ours wrote leave under this condition: the bootstrap's, and by `--replace` all of them. Says
+    /// how many.
+    pub async fn replace_made(&self, plan: &TablePlan, leaves: &str) -> Result<u64> {
         let green = self.stage.green();
         let what = format!("cannot note which rows of \"{}\" are replaced", plan.table);
         let mut tx = green.begin().await?;
@@ -158,7 +159,7 @@ impl<'a> Gone<'a> {
                 ("table_ref", &self.stage.kong_table(&plan.table)),
                 ("touched_row", &ledger::same_key(plan, "t", "g")),
                 ("touched_staged", &ledger::same_key(plan, "t", "s")),
-                ("bootstrap", bootstrap),
+                ("leaves", leaves),
                 ("stage", &self.stage.table(&plan.table)),
             ],
         );

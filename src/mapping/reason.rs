@@ -86,7 +86,7 @@ impl Reason {
 }
 
 /// What was mended on the way (DESIGN, "What happens to which row").
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Repair {
     /// Null took the value that the schema map names (4.9).
@@ -109,7 +109,7 @@ impl Repair {
 }
 
 /// What a row was copied with, and somebody may want to know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Note {
     /// A unique text without its workspace id in front: Kong on blue could not find it by name (4.4).
@@ -145,5 +145,58 @@ impl Note {
             }
             Note::KeyringCipherText => "copied byte for byte: encrypted; import the same keyring on green",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde::de::DeserializeOwned;
+
+    use super::*;
+
+    /// Every code of an enum: serde lists them to whoever asks for one that there is not.
+    fn codes<T: DeserializeOwned>() -> Vec<String> {
+        let error = serde_json::from_str::<T>("\"no such code\"").err().expect("no such code").to_string();
+        let listed = error.split_once("expected").expect("a list").1;
+        listed.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    }
+
+    fn all() -> Vec<String> {
+        [codes::<Reason>(), codes::<Repair>(), codes::<Note>()].concat()
+    }
+
+    /// The codes in the first cell of the table below this heading.
+    fn table(text: &str, heading: &str) -> BTreeSet<String> {
+        let section = text.split_once(heading).unwrap_or_else(|| panic!("no {heading}")).1;
+        let section = section.split("\n## ").next().unwrap_or_default();
+        let cells =
+            section.lines().filter(|line| line.starts_with("| `")).filter_map(|line| line.split('|').nth(1));
+        cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn codes_are_spelled_alike_everywhere() {
+        let of = |code: &str| serde_json::to_value(code).expect("JSON");
+        for code in codes::<Reason>() {
+            assert_eq!(serde_json::from_value::<Reason>(of(&code)).expect("a reason").code(), code);
+        }
+        for code in codes::<Repair>() {
+            assert_eq!(serde_json::from_value::<Repair>(of(&code)).expect("a repair").code(), code);
+        }
+        for code in codes::<Note>() {
+            assert_eq!(serde_json::from_value::<Note>(of(&code)).expect("a note").code(), code);
+        }
+    }
+
+    #[test]
+    fn the_docs_know_every_code_and_no_other() {
+        let all: BTreeSet<String> = all().into_iter().collect();
+        assert!(all.contains("prefix_odd") && all.contains("keyring_cipher_text"), "{all:?}");
+        assert_eq!(table(include_str!("../../docs/migrate.md"), "\n## Codes\n"), all, "docs/migrate.md");
+        let reasons: BTreeSet<String> = codes::<Reason>().into_iter().collect();
+        let maps = include_str!("../../schema-maps/README.md");
+        assert_eq!(table(maps, "\n## Why a row is rejected\n"), reasons, "schema-maps/README.md");
     }
 }

@@ -247,6 +247,7 @@ impl KeyspacePlan {
         let only_green = green.tables.keys().filter(|name| !blue.tables.contains_key(*name));
         plan.only_green = only_green.filter(without_rows).cloned().collect();
         plan.obstacles.extend(unknown_choices(choices, blue, green));
+        plan.obstacles.extend(never_moved(choices, map, &plan));
         plan.moved = parents_first(plan.moved, green);
         plan
     }
@@ -291,7 +292,10 @@ fn decide<'a>(
     };
     match (copy, on_green) {
         (Copy::Never, _) => leave(reason, false),
-        (Copy::OnRequest, _) if !choices.include.contains(name) => leave(reason, false),
+        (Copy::OnRequest, Some(_)) if !choices.include.contains(name) => {
+            leave(&format!("{reason} --include-table {name} moves it."), false)
+        }
+        (Copy::OnRequest, None) if !choices.include.contains(name) => leave(reason, false),
         (_, Some(table)) => Decision::Move(table),
         (_, None) => leave("Green has no table of this name.", true),
     }
@@ -308,6 +312,25 @@ fn unknown_choices(choices: &TableChoices, blue: &BlueCatalog, green: &GreenCata
             schema_map: None,
         })
         .collect()
+}
+
+/// A table that was asked for and does not move for all that: whoever asked would believe that it did.
+fn never_moved(choices: &TableChoices, map: &SchemaMap, plan: &KeyspacePlan) -> Vec<Obstacle> {
+    let never = |name: &&String| {
+        map.rules(name).copy == Some(Copy::Never)
+            && plan.table(name).is_none()
+            && !choices.skip.contains(*name)
+    };
+    let obstacle = |name: &String| {
+        let rules = map.rules(name);
+        let reason = rules.reason.as_deref().unwrap_or("It is left behind by the schema map.");
+        Obstacle {
+            problem: format!("the table \"{name}\" is never moved, though --include-table asks for it"),
+            remedy: format!("{reason} Leave out --include-table {name}."),
+            schema_map: None,
+        }
+    };
+    choices.include.iter().filter(never).map(obstacle).collect()
 }
 
 /// A table or column in a user's own map that neither side has is a slip of the pen too. Built-in maps may name what

@@ -33,7 +33,7 @@ use crate::green::checks::{Checked, Checks};
 use crate::green::first_load::WORTH_IT;
 use crate::green::gone::{Gone, in_the_way};
 use crate::green::journal::{self, Journal, LeftBehind, RunEntry};
-use crate::green::ledger::Ledger;
+use crate::green::ledger::{Ledger, TouchedRows};
 use crate::green::merge::{ByHand, Forecast, Merge, changed_by_hand};
 use crate::green::session::Green;
 use crate::green::sql::fill;
@@ -335,12 +335,13 @@ impl Run<'_> {
         let gone = self.gone(stage, &work.ledger);
         gone.create().await?;
         comparison.note(&gone, &work.ledger, self.green).await?;
-        if self.options.replace {
-            for table in
-                plan.moved.iter().filter(|table| table.writer == Writer::Admin && !table.key.is_empty())
+        for table in plan.moved.iter().filter(|table| table.writer == Writer::Admin && !table.key.is_empty())
+        {
+            let untouched = comparison.touched.get(&table.table).is_none_or(TouchedRows::is_empty);
+            if let (false, Some(leaves)) =
+                (untouched, self.applying(stage, work).leaves(table, self.options.replace))
             {
-                let bootstrap = self.applying(stage, work).made_by_bootstrap(table);
-                gone.replace_made(table, &bootstrap).await?;
+                gone.replace_made(table, &leaves).await?;
             }
         }
         work.comparison = Some(comparison);

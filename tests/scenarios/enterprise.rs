@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 use super::sides::Contents;
 use super::support::{Ran, kongferry, migrate, migrate_arguments};
 
-const LINE: &str = "enterprise-2.8";
+pub const LINE: &str = "enterprise-2.8";
 
 /// The default workspaces of blue and of green's bootstrap.
-const BLUES: &str = "c931ac03-a818-46f2-ba7c-beb0e1873001";
-const GREENS: &str = "77840cb0-09d5-4821-855b-428aa04bcd1c";
+pub const BLUES: &str = "c931ac03-a818-46f2-ba7c-beb0e1873001";
+pub const GREENS: &str = "77840cb0-09d5-4821-855b-428aa04bcd1c";
 
 /// All rows of the fixture in a keyspace of its own.
 pub async fn blue() -> Keyspace {
@@ -39,7 +39,7 @@ pub fn about(file: &str) -> Value {
 }
 
 /// Rows of a table. Not by jsonb: a json column holds what jsonb refuses.
-async fn rows(green: &Database, table: &str) -> Vec<Value> {
+pub async fn rows(green: &Database, table: &str) -> Vec<Value> {
     let sql = format!("select to_jsonb(row_to_json(t)::text) from \"{table}\" t");
     let texts = green.json(&sql).await.expect("rows");
     texts.iter().map(|text| serde_json::from_str(text.as_str().expect("a text")).expect("JSON")).collect()
@@ -383,7 +383,7 @@ async fn of_a_text_that_no_map_knows_blues_rows_say_whether_the_workspace_is_in_
 }
 
 /// What `verify` says, which must find nothing.
-async fn verified(blue: &Keyspace, green: &Database) -> Value {
+pub async fn verified(blue: &Keyspace, green: &Database) -> Value {
     let (from, to) = (blue.url(), green.url().to_owned());
     let arguments = ["verify", "--blue", &from, "--green", &to, "--format", "json"];
     kongferry(&arguments).await.expect_code(0).json()

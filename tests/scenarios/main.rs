@@ -1,6 +1,7 @@
 //! Scenarios on real servers through the real binary. One binary for all of them, so that they share one Cassandra and
 //! one PostgreSQL.
 
+mod bcrypt_rows;
 mod conditions;
 mod cql_proxy;
 mod crashes;
@@ -8,6 +9,8 @@ mod credentials;
 mod custom_tables;
 mod cycles;
 mod enterprise;
+mod enterprise_again;
+mod enterprise_large;
 mod faults;
 mod first_load;
 mod fixtures;

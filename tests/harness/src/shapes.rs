@@ -175,6 +175,31 @@ pub async fn change_tokens(
     each(keyspace, &cql, numbers, |n| (format!("round-{round}"), id("token", n))).await
 }
 
+/// Writes RBAC users 0 to `users` − 1 of Enterprise. Their tokens have the shape of bcrypt hashes and are the hash of
+/// nothing that anybody knows: a hundred thousand real ones would take an hour to make.
+pub async fn rbac_users(keyspace: &Keyspace, workspace: Uuid, users: u64) -> Result<()> {
+    let cql = "INSERT INTO rbac_users (id, ws_id, created_at, name, user_token, user_token_ident, enabled, comment) \
+               VALUES (?, ?, ?, ?, ?, ?, true, 'one of very many')";
+    each(keyspace, cql, 0..users, |n| {
+        let hash = bcrypt_shaped(n);
+        (
+            id("rbac-user", n),
+            workspace,
+            CREATED_AT,
+            format!("{workspace}:bot-{n}"),
+            hash.clone(),
+            hash.chars().skip(7).take(5).collect::<String>(),
+        )
+    })
+    .await
+}
+
+/// What [`rbac_users`] writes as the token of user number `n`.
+pub fn bcrypt_shaped(n: u64) -> String {
+    let text = format!("{}{}", id("salt", n).simple(), id("hash", n).simple());
+    format!("$2b$09${}", text.get(..53).unwrap_or_default())
+}
+
 /// Runs one statement for each of these numbers.
 pub(crate) async fn each<V: SerializeRow>(
     keyspace: &Keyspace,
