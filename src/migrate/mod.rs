@@ -3,6 +3,7 @@
 //! Where an earlier run left its ledger on green, blue is compared with it first, and only what differs is staged,
 //! checked and applied.
 
+mod applying;
 mod batch;
 pub mod drift;
 pub mod faults;
@@ -19,7 +20,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures::future::BoxFuture;
-use futures::{StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -28,21 +28,18 @@ use crate::blue::session::Blue;
 use crate::error::{Error, Kind, Result};
 use crate::failpoints;
 use crate::green::apply::{AppliedTable, Apply, not_fresh};
-use crate::green::catalog::GreenCatalog;
 use crate::green::checks::{Checked, Checks};
-use crate::green::first_load::WORTH_IT;
 use crate::green::gone::{Gone, in_the_way};
 use crate::green::journal::{self, Journal, LeftBehind, RunEntry};
 use crate::green::ledger::{Ledger, TouchedRows};
 use crate::green::merge::{ByHand, Forecast, Merge, changed_by_hand};
 use crate::green::session::Green;
-use crate::green::sql::fill;
 use crate::green::stage::Stage;
 use crate::inspect::{Choices, Inspection};
 use crate::mapping::digest::Short;
 use crate::mapping::reason::Note;
 use crate::mapping::schema_map::Writer;
-use crate::mapping::table_plan::{KeyspacePlan, TablePlan};
+use crate::mapping::table_plan::KeyspacePlan;
 use crate::mapping::transcode::Surroundings;
 use crate::progress::{Observer, Phase};
 
@@ -51,9 +48,6 @@ use load::{Loaded, Loader, Target, Wanted};
 use rejects::{Accept, RejectsFile, Written, spelled};
 use report::{Group, Outcome, Refusal, Report, Seconds};
 use summary::{Found, Summary};
-
-/// Tables whose statistics are brought up to date at the same time.
-const ANALYZED: usize = 2;
 
 /// What a run is told.
 #[derive(Debug, Clone, Default)]
@@ -469,125 +463,6 @@ impl Run<'_> {
         }
     }
 
-    /// Writes Kong's tables, in one transaction. Somebody else on green may hold a lock for a moment: then the whole
-    /// transaction is tried again.
-    async fn apply(&mut self, stage: &Stage, journal: &mut Journal, work: &Work) -> Result<Report> {
-        let began = Instant::now();
-        self.observer.phase(Phase::Applying, self.inspection.plan.moved.len());
-        let mut attempt = 1;
-        let mut report = loop {
-            match Box::pin(self.apply_once(stage, journal, work)).await {
-                Ok(report) => break report,
-                Err(error) => faults::wait_to_apply_again(&error, attempt).await.ok_or(error)?,
-            }
-            attempt += 1;
-        };
-        failpoints::reached("applied").await;
-        if let Err(error) = self.analyze(work).await {
-            tracing::warn!("{error}.");
-        }
-        self.seconds.apply = began.elapsed().as_secs_f64();
-        self.seconds.total = self.started.elapsed().as_secs_f64();
-        report.seconds = self.seconds;
-        Ok(report)
-    }
-
-    /// What is reported is counted before the commit: after it, the rows stand on green whatever happens to us.
-    async fn apply_once(&self, stage: &Stage, journal: &mut Journal, work: &Work) -> Result<Report> {
-        let mut tx = self.green.begin().await?;
-        self.still_alone(&mut tx).await?;
-        self.green_stands_still().await?;
-        failpoints::reached("writing").await;
-        let staged: u64 = work.loaded.iter().map(|table| table.staged).sum();
-        let alone = self.options.rehearsal || !self.options.choices.green_online;
-        let at_work = |table: &str, key: &Short| {
-            work.comparison.as_ref().is_some_and(|comparison| comparison.at_work(table, key))
-        };
-        let merge = work.comparison.as_ref().map(|one| self.merging(stage, work, one, &at_work));
-        let apply = Apply {
-            first_load: merge.is_none() && alone && staged >= WORTH_IT,
-            merge,
-            ..self.applying(stage, work)
-        };
-        let applied = apply
-            .run(&mut tx, |table, rows| {
-                self.observer.rows(table, rows);
-                self.observer.done(table);
-            })
-            .await?;
-        let report = self.report(stage, work, Some(&applied)).await?;
-        accounted_for(&report)?;
-        let tables = serde_json::to_value(&report.tables).unwrap_or_default();
-        journal.keep_rejects(&mut tx).await?;
-        journal.keep_definitions(&mut tx).await?;
-        journal.state(&mut tx, "applied", Some(&tables)).await?;
-        failpoints::reached("applying").await;
-        journal.still_guarded().await?;
-        if let Err(error) = tx.commit().await {
-            // A connection that breaks just here leaves open which of the two it was.
-            let error = self.green.explain(error, "cannot apply the stage");
-            if !journal.was_applied(error).await? {
-                return Err(Error::new(Kind::Server, "green did not commit the rows; it is as it was")
-                    .remedy("Run the command again."));
-            }
-        }
-        Ok(report)
-    }
-
-    /// A column that came since the plan was made would be left without blue's values.
-    async fn green_stands_still(&self) -> Result<()> {
-        if self.options.rehearsal {
-            return Ok(());
-        }
-        let now = GreenCatalog::read(self.green).await?;
-        if format!("{:?}", now.tables) == format!("{:?}", self.inspection.green.catalog.tables) {
-            return Ok(());
-        }
-        Err(Error::refused(
-            "Kong's tables on green were changed while the run was at work; nothing was applied",
-        )
-        .remedy("Let nobody run Kong's migrations during a run, and run the command again."))
-    }
-
-    async fn still_alone(&self, tx: &mut sqlx::PgConnection) -> Result<()> {
-        if self.options.choices.green_online || self.options.rehearsal {
-            return Ok(());
-        }
-        let sessions = self.green.other_sessions(tx).await?;
-        match sessions.first() {
-            None => Ok(()),
-            Some(one) => Err(Error::refused(format!(
-                "green has come into use meanwhile: {} other sessions, such as {} ({}, from {})",
-                sessions.len(),
-                one.application,
-                one.user_name,
-                one.client
-            ))
-            .remedy("Stop Kong and other clients of green's database and run the command again, or say that it may be in use with --green-online.")),
-        }
-    }
-
-    /// Gives green's planner the sizes of its new tables, so that Kong's first queries are planned well.
-    async fn analyze(&self, work: &Work) -> Result<()> {
-        let what =
-            "everything was applied, but green's statistics could not be brought up to date; run ANALYZE";
-        let at_work = |table: &&TablePlan| {
-            work.forecast.as_ref().and_then(|all| all.get(&table.table)).is_none_or(|one| one.at_work > 0)
-        };
-        let analyze = |table: &TablePlan| {
-            let sql = fill("analyze {table}", &[("table", &crate::green::sql::quote(&table.table))]);
-            async move {
-                let mut tx = self.green.begin().await?;
-                sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| self.green.explain(e, what))?;
-                tx.commit().await.map_err(|e| self.green.explain(e, what))
-            }
-        };
-        futures::stream::iter(self.inspection.plan.moved.iter().filter(at_work).map(analyze))
-            .buffer_unordered(ANALYZED)
-            .try_collect()
-            .await
-    }
-
     async fn report(
         &self,
         stage: &Stage,
@@ -655,23 +530,6 @@ fn group_by_hand(found: &ByHand) -> Group {
         rows: found.rows,
         examples: found.keys.iter().map(|key| serde_json::from_str(key).unwrap_or_default()).collect(),
     }
-}
-
-/// The last look before the commit: no row may have gone without a word.
-fn accounted_for(report: &Report) -> Result<()> {
-    for table in &report.tables {
-        if !table.counts.add_up() {
-            return Err(Error::new(
-                Kind::Server,
-                format!(
-                    "the rows of \"{}\" do not add up, so nothing was applied: {:?}",
-                    table.table, table.counts
-                ),
-            )
-            .remedy("Run the command again; if it stays so, report it: this is a defect of kongferry."));
-        }
-    }
-    Ok(())
 }
 
 fn not_accepted(written: &Written, accept: &Accept) -> Refusal {
