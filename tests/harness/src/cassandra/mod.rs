@@ -119,7 +119,13 @@ impl Cassandra {
 
     /// Stops it in its tracks: connections stay open and nothing answers.
     pub fn pause(&self) -> Result<()> {
-        self.server.signal(Signal::SIGSTOP).because(|| "cannot pause Cassandra".to_owned())
+        self.server.signal(Signal::SIGSTOP).because(|| "cannot pause Cassandra".to_owned())?;
+        // On a busy machine some threads go on for a moment.
+        let deadline = Instant::now() + STOP_LIMIT;
+        while !all_stopped(self.id()) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     /// Ends a [`pause`](Self::pause).
@@ -233,4 +239,13 @@ fn free_ports() -> io::Result<Ports> {
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.because(|| "a thread of the harness ended early".to_owned())?
+}
+
+/// Whether no thread of a process runs any more. Where the kernel does not tell, it is taken to be so.
+fn all_stopped(process: i32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{process}/task")) else { return true };
+    let is_stopped = |stat: String| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'));
+    threads.flatten().all(|thread| {
+        std::fs::read_to_string(thread.path().join("stat")).map_or(true, is_stopped)
+    })
 }
