@@ -146,10 +146,12 @@ pub fn read(dir: &Path) -> Result<Vec<Entry>> {
     Ok(lines.filter_map(|line| serde_json::from_slice(&line).ok()).collect())
 }
 
-/// The last phase that a run was in, as far as the journal knows.
+/// The last phase that a run was in, as far as the journal knows. A `finish` that did not get to its end is left out:
+/// it takes nothing back of what was reached before it.
 pub fn last_phase(entries: &[Entry], run: Uuid) -> Option<&What> {
-    let of_run = entries.iter().rev().filter(|entry| entry.run == run);
-    of_run.map(|entry| &entry.what).find(|what| matches!(what, What::Phase { .. }))
+    let of_run = entries.iter().rev().filter(|entry| entry.run == run).map(|entry| &entry.what);
+    let mut phases = of_run.filter(|what| matches!(what, What::Phase { .. }));
+    phases.find(|what| !matches!(what, What::Phase { now: Phase::Moving { goal: Goal::Finish, .. }, .. }))
 }
 
 #[cfg(test)]
@@ -188,6 +190,8 @@ mod tests {
         assert_eq!(read.len(), 4);
         assert_eq!(last_phase(&read, Uuid::from_u128(1)), Some(&phase(step)));
         assert_eq!(last_phase(&read, Uuid::from_u128(2)), None);
+        let finishing = entry(phase(Phase::toward(Goal::Finish)));
+        assert_eq!(last_phase(&[entry(phase(Phase::Drained)), finishing], Uuid::from_u128(1)), Some(&phase(Phase::Drained)));
     }
 
     #[test]

@@ -77,6 +77,8 @@ pub enum Task {
     AskBefore(usize),
     /// Ask the hook after a step.
     AskAfter(usize),
+    /// Look for drift before the records are made green's for good.
+    AskToFinish,
     /// Write to the provider.
     Write(Goal),
     /// Ask the provider whether all of its servers have it.
@@ -170,6 +172,10 @@ pub struct Machine {
     hold: bool,
     /// The last step has baked before: go on to draining once it has settled.
     pub drain_after: bool,
+    /// Where it stood when a running engine was told to finish; none in a process that does nothing else.
+    finish_from: Option<Phase>,
+    /// Why a process that was only to finish did not.
+    pub not_finished: Option<String>,
     /// What is said last about waiting, so that it is said once.
     waiting: Option<String>,
 }
@@ -199,6 +205,8 @@ impl Machine {
             why_back: None,
             hold: false,
             drain_after: false,
+            finish_from: None,
+            not_finished: None,
             waiting: None,
         }
     }
@@ -206,13 +214,15 @@ impl Machine {
     /// What should be done now.
     pub fn task(&self, now: Time) -> Task {
         let waits = self.retry_at.is_some_and(|at| at > now);
-        let halted = self.paused.is_some() && !self.phase.is_going_back();
+        let paused = self.paused.is_some() && !self.phase.is_going_back();
+        let halted = paused || self.not_finished.is_some();
         if waits || halted {
             return Task::Nothing;
         }
         match self.phase {
             Phase::Moving { goal, stage } => match (stage, goal) {
                 (Stage::Asking, Goal::Step(index)) => Task::AskBefore(index),
+                (Stage::Asking, Goal::Finish) => Task::AskToFinish,
                 (Stage::Asking | Stage::Applying, _) => Task::Write(goal),
                 (Stage::Propagating, _) => Task::Confirm,
                 (Stage::Settling, Goal::Finish) if self.verified.is_none() => Task::Survey(self.share),
@@ -258,8 +268,14 @@ impl Machine {
 
     /// Whether gates are looked at now.
     pub fn is_watched(&self) -> bool {
-        !matches!(self.phase, Phase::Finished | Phase::RolledBack)
-            && !matches!(self.phase, Phase::Moving { goal: Goal::Back | Goal::Finish, .. })
+        match self.phase {
+            Phase::Finished | Phase::RolledBack | Phase::Moving { goal: Goal::Back, .. } => false,
+            // A look for drift may take minutes, in which what drained before is still at stake.
+            Phase::Moving { goal: Goal::Finish, stage } => {
+                stage == Stage::Asking && self.finish_from.is_some()
+            }
+            _ => true,
+        }
     }
 
     /// The provider was seen to hold this share. What was measured at another one counts no longer.
@@ -287,6 +303,9 @@ impl Machine {
             Event::NotYet(text) => {
                 self.retry_at = Some(now + self.rules.look_every);
                 self.wait(text, said);
+            }
+            Event::Stop(_, text) if self.phase == Phase::toward(Goal::Finish) => {
+                self.do_not_finish(text, now, said);
             }
             Event::Stop(code, text) => self.pause(code, text, now, said),
             Event::Written => self.on_written(now, said),
@@ -361,7 +380,7 @@ impl Machine {
 
     fn on_yes(&mut self, now: Time, said: &mut Vec<Said>) {
         match self.phase {
-            Phase::Moving { goal: goal @ Goal::Step(_), stage: Stage::Asking } => {
+            Phase::Moving { goal: goal @ (Goal::Step(_) | Goal::Finish), stage: Stage::Asking } => {
                 // Somebody may have said "resume" while a gate still fails.
                 if let Some(name) = self.failing_gate() {
                     return self.pause("gate", format!("gate {name} fails"), now, said);
@@ -379,6 +398,15 @@ impl Machine {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Nothing was written yet: what drained goes on draining, and a process that was only to finish ends.
+    fn do_not_finish(&mut self, why: String, now: Time, said: &mut Vec<Said>) {
+        say(said, Level::Warn, "not_finished", format!("Not finished: {why}"));
+        match self.finish_from.take() {
+            Some(from) => (self.phase, self.since) = (from, now),
+            None => self.not_finished = Some(why),
         }
     }
 
@@ -545,11 +573,13 @@ impl Machine {
             Command::Promote { full } => self.promote(full, now, said),
             Command::Retry => self.retry(now, said),
             Command::Undo => self.undo(by, now, said),
-            Command::Finish { force } => {
+            Command::Finish { force, accept_drift } => {
                 let may = self.phase == Phase::Drained || (force && self.phase == Phase::Draining);
                 if may {
                     self.paused = None;
-                    self.go(Phase::Moving { goal: Goal::Finish, stage: Stage::Applying }, now, said);
+                    self.finish_from = Some(self.phase);
+                    let stage = if accept_drift { Stage::Applying } else { Stage::Asking };
+                    self.go(Phase::Moving { goal: Goal::Finish, stage }, now, said);
                 }
             }
             Command::Leave => {}

@@ -170,7 +170,8 @@ impl Scene<'_> {
     }
 
     /// Makes the records what they shall stay: green's at 100 %, blue's after a rollback.
-    pub fn finish(&self, force: bool) -> Result<Opening> {
+    /// What people changed since the last run speaks against the former, unless `accept_drift`.
+    pub fn finish(&self, force: bool, accept_drift: bool) -> Result<Opening> {
         let Some(marker) = &self.seen.marker else { return Err(self.nothing_to_resume()) };
         self.check_lease(marker, force)?;
         let identity = self.identity(marker.run, Some(marker), marker.originals.clone());
@@ -195,7 +196,10 @@ impl Scene<'_> {
                 ));
             }
         }
-        let phase = Phase::Moving { goal: Goal::Finish, stage: Stage::Applying };
+        // What stands on green says nothing about going back to blue.
+        let looks = share == Some(Share::GREEN) && !accept_drift;
+        let stage = if looks { Stage::Asking } else { Stage::Applying };
+        let phase = Phase::Moving { goal: Goal::Finish, stage };
         let machine = Machine::new(self.rules(&marker.originals), phase, share.unwrap_or_default(), self.now);
         Ok(Opening { identity, machine })
     }

@@ -18,7 +18,7 @@ use crate::cutover::gates::config::Metrics;
 use crate::cutover::journal::FileJournal;
 use crate::cutover::open::Opening;
 use crate::cutover::preflight::Preflight;
-use crate::cutover::state::{Command, Phase};
+use crate::cutover::state::{Command, Goal, Phase};
 use crate::cutover::status::Snapshot;
 use crate::dns::{Desired, Finding, Form, Guard, Marker, Severity, Ttl};
 use crate::error::{Error, Kind, Result};
@@ -85,6 +85,12 @@ pub struct FinishArgs {
     /// Before blue has been still for long enough
     #[arg(long)]
     force: bool,
+
+    /// Although people have changed blue or green since the last run
+    ///
+    /// What stands on green then is what stays.
+    #[arg(long)]
+    accept_drift: bool,
 }
 
 /// Arguments of `adopt`.
@@ -224,14 +230,19 @@ pub async fn adopt(args: &AdoptArgs) -> Result<u8> {
 pub async fn finish(args: &FinishArgs) -> Result<u8> {
     let watch = &args.watch;
     let site = Site::open(&watch.place).await?;
-    if let Some(code) =
-        speak::tell_running(&site, &watch.place, Command::Finish { force: args.force }).await?
-    {
+    let command = Command::Finish { force: args.force, accept_drift: args.accept_drift };
+    if let Some(code) = speak::tell_running(&site, &watch.place, command).await? {
         return Ok(code);
     }
+    let databases = watch.databases.resolve(&watch.place.common)?;
     let (seen, entries) = (site.read().await?, site.entries());
-    let opening = site.scene(&seen, &entries).finish(args.force)?;
-    let ports = site.ports(site.servers().await?, site.meters()?, None)?;
+    let opening = site.scene(&seen, &entries).finish(args.force, args.accept_drift)?;
+    if opening.machine.phase == Phase::toward(Goal::Finish) && databases.is_none() {
+        anstream::eprintln!(
+            "{WARN}note:{WARN:#} nobody looks whether people have changed something since the last run; --blue and --green say where the databases are."
+        );
+    }
+    let ports = site.ports(site.servers().await?, site.meters()?, databases)?;
     Box::pin(run_engine(&site, watch, ports, opening, None)).await
 }
 
@@ -381,6 +392,7 @@ fn finish_up(
         Ended::Left if args.no_wait => ("left", 3),
         Ended::Left => ("left", 130),
         Ended::TakenOver(_) => ("taken_over", 3),
+        Ended::NotFinished(_) => ("not_finished", 4),
     };
     if args.place.common.format == Format::Json {
         text::print_json(&json!({ "outcome": word, "run": run, "last": last }));
@@ -426,6 +438,12 @@ fn finish_up(
         Ended::TakenOver(by) => {
             anstream::println!(
                 "\n{WARN}Taken over.{WARN:#} {by}; this process stops and has changed nothing since."
+            );
+        }
+        Ended::NotFinished(why) => {
+            anstream::println!("\n{WARN}Not finished, nothing was changed:{WARN:#} {}", wrapped(why, 32, 2));
+            anstream::println!(
+                "  Next: \"kongferry migrate\" applies what is new on blue, then finish again. With --accept-drift it is finished with what stands on green."
             );
         }
     }

@@ -39,6 +39,8 @@ pub enum Ended {
     Left,
     /// Somebody else took over.
     TakenOver(String),
+    /// It was only to finish, and this speaks against it; nothing was changed.
+    NotFinished(String),
 }
 
 /// Who runs what.
@@ -202,6 +204,9 @@ impl Engine {
         }
         if self.leaving {
             return Some(Ended::Left);
+        }
+        if let Some(why) = &self.machine.not_finished {
+            return Some(Ended::NotFinished(why.clone()));
         }
         self.machine.phase.is_over().then_some(Ended::In(self.machine.phase))
     }
@@ -455,7 +460,10 @@ impl Engine {
             Command::Pause | Command::Undo | Command::Promote { .. } if phase.is_going_back() => {
                 no("a rollback is not interrupted")
             }
-            Command::Finish { force: false } if phase == Phase::Draining => {
+            Command::Finish { .. } if matches!(phase, Phase::Moving { goal: Goal::Finish, .. }) => {
+                no("it is being finished already")
+            }
+            Command::Finish { force: false, .. } if phase == Phase::Draining => {
                 no("blue has not been still for long enough (--force finishes all the same)")
             }
             Command::Finish { .. } if !matches!(phase, Phase::Draining | Phase::Drained) => {
@@ -490,6 +498,10 @@ impl Engine {
                 (false, Box::pin(async move { Done::Surveyed(survey.await) }))
             }
             Task::AskBefore(index) => (false, self.ask_before(index)),
+            Task::AskToFinish => {
+                let drift = self.ports.outside.drift();
+                (false, Box::pin(async move { Done::Answered(undrifted(drift.await).unwrap_or(Event::Yes)) }))
+            }
             Task::AskAfter(_) => {
                 let asked = self.ports.outside.hook(Hook::PostStep, self.hook_body("post_step"));
                 (false, Box::pin(async move { Done::Answered(must(Hook::PostStep, asked.await)) }))
@@ -510,11 +522,8 @@ impl Engine {
         }
         let body = self.hook_body("before_step");
         Box::pin(async move {
-            match outside.drift().await {
-                Drift::Changed(text) | Drift::Unknown(text) => {
-                    return Done::Answered(Event::Stop("drift", text));
-                }
-                Drift::None | Drift::Unwatched => {}
+            if let Some(stop) = undrifted(outside.drift().await) {
+                return Done::Answered(stop);
             }
             for hook in confirm {
                 match outside.hook(hook, body.clone()).await {
@@ -584,6 +593,14 @@ enum Strange {
     TakenOver(String),
     /// The records are not what they should be.
     Changed(String),
+}
+
+/// What speaks against going on, if rows were changed since they were moved.
+fn undrifted(drift: Drift) -> Option<Event> {
+    match drift {
+        Drift::Changed(text) | Drift::Unknown(text) => Some(Event::Stop("drift", text)),
+        Drift::None | Drift::Unwatched => None,
+    }
 }
 
 /// A hook that must say yes; anything else is for a person to look at.

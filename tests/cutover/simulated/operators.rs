@@ -76,7 +76,7 @@ fn what_makes_no_sense_is_refused_with_the_state() {
         anna.until_stage(1, Stage::Baking).await;
         let refused = anna.say(Command::Resume).await.unwrap_err();
         assert_eq!(refused, "nothing is paused: step 1 of 5 (1 %), baking");
-        assert!(anna.say(Command::Finish { force: true }).await.is_err());
+        assert!(anna.say(Command::Finish { force: true, accept_drift: false }).await.is_err());
         anna.say(Command::Leave).await.unwrap();
     });
 }
@@ -161,7 +161,7 @@ fn after_a_rollback_retry_begins_again_and_finish_makes_blue_ordinary() {
 
     let back = again.another_machine();
     assert_eq!(back.rollback().end(), Ended::In(Phase::RolledBack));
-    assert_eq!(back.open(|scene| scene.finish(true)).unwrap().end(), Ended::In(Phase::Finished));
+    assert_eq!(back.open(|scene| scene.finish(true, false)).unwrap().end(), Ended::In(Phase::Finished));
     let held = world.provider.held();
     assert_eq!((held.state, held.ttl, held.marker_text), (RecordState::Plain(Arm::Blue), 3_600, None));
 }
