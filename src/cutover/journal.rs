@@ -48,6 +48,9 @@ pub enum What {
         now: Phase,
         /// Why nothing goes on, if nothing does.
         paused: Option<Pause>,
+        /// Why it goes back, if it does.
+        #[serde(default)]
+        why_back: Option<String>,
         /// The share that the provider was last known to hold.
         share: Share,
         /// Blue's last good number of each gate.
@@ -164,7 +167,13 @@ mod tests {
     }
 
     fn phase(now: Phase) -> What {
-        What::Phase { now, paused: None, share: Share::BLUE, baselines: vec![Some(0.5), None] }
+        What::Phase {
+            now,
+            paused: None,
+            why_back: None,
+            share: Share::BLUE,
+            baselines: vec![Some(0.5), None],
+        }
     }
 
     #[test]
@@ -191,7 +200,10 @@ mod tests {
         assert_eq!(last_phase(&read, Uuid::from_u128(1)), Some(&phase(step)));
         assert_eq!(last_phase(&read, Uuid::from_u128(2)), None);
         let finishing = entry(phase(Phase::toward(Goal::Finish)));
-        assert_eq!(last_phase(&[entry(phase(Phase::Drained)), finishing], Uuid::from_u128(1)), Some(&phase(Phase::Drained)));
+        assert_eq!(
+            last_phase(&[entry(phase(Phase::Drained)), finishing], Uuid::from_u128(1)),
+            Some(&phase(Phase::Drained))
+        );
     }
 
     #[test]

@@ -561,8 +561,7 @@ impl Machine {
         say(said, Level::Info, "told", format!("{by}: {}", command.word()));
         match command {
             Command::Rollback { reason } => {
-                let why =
-                    if reason.is_empty() { format!("asked for by {by}") } else { format!("{by}: {reason}") };
+                let why = super::open::asked_for(by, &reason);
                 match self.phase {
                     Phase::Finished | Phase::RolledBack => {}
                     _ => self.roll_back(why, now, said),

@@ -14,7 +14,7 @@ use super::engine::write::{LOWERED, ROLLED_BACK, STEP, stands};
 use super::journal::{Entry, What, last_phase};
 use super::machine::{Machine, Rules};
 use super::state::{Goal, Pause, Phase, Stage};
-use crate::dns::{Caps, Marker, Observed, OriginalTtl, RecordState, Share};
+use crate::dns::{Arm, Caps, Marker, Observed, ObservedRecord, OriginalTtl, RecordState, Share};
 use crate::error::{Error, Result};
 
 /// Who is at work, and when.
@@ -139,6 +139,9 @@ impl Scene<'_> {
         };
         let mut machine = Machine::new(rules, phase, share, self.now);
         machine.old_ttl = old.saturating_sub(waited);
+        if phase.is_going_back() {
+            machine.why_back = Some(why_back(self.entries, marker));
+        }
         self.recall(&mut machine, marker);
         let as_marked = share == marker.share && self.seen.share().is_some();
         if !as_marked && !phase.is_going_back() {
@@ -152,6 +155,12 @@ impl Scene<'_> {
         Ok(Opening { identity, machine })
     }
 
+    /// Whether everything stands as before a start or after a `finish` that made it blue's again: nothing to take back.
+    pub fn nothing_moved(&self) -> bool {
+        let plain = |record: &ObservedRecord| record.state == RecordState::Plain(Arm::Blue);
+        self.seen.marker_text.is_none() && self.seen.records.iter().all(plain)
+    }
+
     /// All new resolutions back to blue, whatever stands there and whoever is at work.
     pub fn rollback(&self, reason: &str) -> Opening {
         let marker = self.seen.marker.as_ref();
@@ -161,11 +170,7 @@ impl Scene<'_> {
         let share = self.seen.share().unwrap_or(Share::GREEN);
         let phase = Phase::Moving { goal: Goal::Back, stage: Stage::Applying };
         let mut machine = Machine::new(rules, phase, share, self.now);
-        machine.why_back = Some(if reason.is_empty() {
-            format!("asked for by {}", self.who.owner)
-        } else {
-            reason.to_owned()
-        });
+        machine.why_back = Some(asked_for(&self.who.owner, reason));
         Opening { identity: self.identity(run, marker, originals), machine }
     }
 
@@ -313,6 +318,22 @@ impl Scene<'_> {
             }
             None => not_as_written(self.seen),
         }
+    }
+}
+
+/// Why a person goes back.
+pub fn asked_for(by: &str, reason: &str) -> String {
+    if reason.is_empty() { format!("asked for by {by}") } else { format!("{by}: {reason}") }
+}
+
+/// Why a run was rolled back: in full from the journal, or the beginning of it from the marker, which knows who it was
+/// in any case.
+pub fn why_back(entries: &[Entry], marker: &Marker) -> String {
+    match last_phase(entries, marker.run) {
+        // The journal of this machine may end before what another one did.
+        Some(What::Phase { why_back: Some(why), .. }) if why.starts_with(&marker.note) => why.clone(),
+        _ if marker.note.is_empty() => format!("by {} at {}", marker.owner, time(marker.written_at)),
+        _ => marker.note.clone(),
     }
 }
 

@@ -257,7 +257,13 @@ pub async fn rollback(args: &RollbackArgs) -> Result<u8> {
         }
     }
     let seen = read_in_any_case(&site).await?;
-    let opening = site.scene(&seen, &[]).rollback(&args.reason);
+    let entries = site.entries();
+    let scene = site.scene(&seen, &entries);
+    if scene.nothing_moved() {
+        nothing_moved(args.place.common.format);
+        return Ok(0);
+    }
+    let opening = scene.rollback(&args.reason);
     // What cannot be asked is not asked: the write counts.
     let servers = site.servers().await.unwrap_or_default();
     let meters = site.meters().or_else(|_| Meters::new(site.config.gates.clone(), None::<Metrics>))?;
@@ -269,6 +275,15 @@ pub async fn rollback(args: &RollbackArgs) -> Result<u8> {
         databases: DatabaseArgs::default(),
     };
     Box::pin(run_engine(&site, &watch, ports, opening, None)).await
+}
+
+fn nothing_moved(format: Format) {
+    match format {
+        Format::Json => text::print_json(&json!({ "outcome": "nothing_moved" })),
+        Format::Text => anstream::println!(
+            "{GOOD}Nothing was moved:{GOOD:#} the records are blue's ordinary ones, and no cutover is under way. They were left as they are."
+        ),
+    }
 }
 
 /// Reads until it works; only what will never work ends it.

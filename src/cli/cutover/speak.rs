@@ -11,7 +11,8 @@ use super::view::{self, Screen};
 use super::{PlaceArgs, Site, run};
 use crate::cutover::control;
 use crate::cutover::engine::write::{LOWERED, ROLLED_BACK, STEP, stands};
-use crate::cutover::journal::What;
+use crate::cutover::journal::{What, last_phase};
+use crate::cutover::open::why_back;
 use crate::cutover::state::{Command, Goal, Pause, Phase, Stage};
 use crate::cutover::status::{Happened, Shares, Snapshot};
 use crate::dns::{Observed, Share};
@@ -155,10 +156,10 @@ pub fn from_provider(site: &Site, seen: &Observed) -> Snapshot {
             _ => None,
         })
         .collect();
-    let journaled = ours().rev().find_map(|entry| match &entry.what {
-        What::Phase { now, paused, .. } => Some((*now, paused.clone())),
+    let journaled = match marker.and_then(|_| last_phase(&entries, run)) {
+        Some(What::Phase { now, paused, .. }) => Some((*now, paused.clone())),
         _ => None,
-    });
+    };
     let share = seen.share();
     let phase = phase_of(seen, journaled.as_ref().map(|(phase, _)| *phase), config);
     let strange = marker.is_some_and(|marker| share != Some(marker.share)) || share.is_none();
@@ -182,7 +183,9 @@ pub fn from_provider(site: &Site, seen: &Observed) -> Snapshot {
             _ => phase.sentence(&config.steps),
         },
         paused,
-        why_back: None,
+        why_back: marker
+            .filter(|_| matches!(phase, Phase::RolledBack))
+            .map(|marker| why_back(&entries, marker)),
         steps: config.steps.clone(),
         step: phase.step(),
         share: Shares { weight: share.unwrap_or_default(), by_queries: None, by_counters: None },

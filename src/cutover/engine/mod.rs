@@ -218,6 +218,11 @@ impl Engine {
         };
         self.note(opened);
         self.note_phase();
+        // Opened to go back: nobody has been told yet why.
+        if let Some(why) = self.machine.why_back.clone() {
+            let text = format!("Rolling back: {why}");
+            self.say(Said { level: Level::Error, code: "rollback".to_owned(), text });
+        }
     }
 
     /// Lets the last notifications go out.
@@ -317,7 +322,8 @@ impl Engine {
             self.journaled = Some((phase, paused));
             let pause = self.machine.paused.as_ref().map(|(pause, _)| pause.clone());
             let baselines = self.machine.tallies.iter().map(|tally| tally.baseline).collect();
-            self.note(What::Phase { now: phase, paused: pause, share: self.machine.share, baselines });
+            let (why_back, share) = (self.machine.why_back.clone(), self.machine.share);
+            self.note(What::Phase { now: phase, paused: pause, why_back, share, baselines });
         }
     }
 

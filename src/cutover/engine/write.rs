@@ -209,7 +209,9 @@ impl Engine {
                 Some(Strange::TakenOver(whose(marker, "began another run")))
             }
             Some(marker) if marker.generation > ours.generation && marker.state == ROLLED_BACK => {
-                Some(Strange::RolledBack(marker.owner.clone()))
+                let known = marker.note.is_empty() || marker.note.contains(&marker.owner);
+                let note = if known { String::new() } else { format!(" ({})", marker.note) };
+                Some(Strange::RolledBack(format!("{}{note}", marker.owner)))
             }
             Some(marker) if marker.generation > ours.generation => {
                 Some(Strange::TakenOver(whose(marker, "took over")))
@@ -266,7 +268,10 @@ impl Engine {
             owner: ours.owner.clone(),
             lease_until: (goal != Goal::Back).then(|| wall + lease + TimeDelta::minutes(LEASE_MARGIN)),
             originals: ours.originals.clone(),
-            note: String::new(),
+            note: match goal {
+                Goal::Back => self.machine.why_back.clone().unwrap_or_default(),
+                _ => String::new(),
+            },
         };
         let ttl = u32::try_from(self.machine.rules.ttl.as_secs()).unwrap_or(u32::MAX);
         Desired {
