@@ -213,7 +213,7 @@ impl Scene<'_> {
     pub fn adopt(&self) -> Result<Opening> {
         self.check_steps()?;
         if self.seen.marker.is_some() {
-            return self.resume(true, false);
+            return self.resume(false, false);
         }
         let Some(share) = self.seen.share() else { return Err(not_as_written(self.seen)) };
         if share == Share::BLUE {
@@ -234,16 +234,16 @@ impl Scene<'_> {
 
     /// Refuses when somebody else is at work.
     pub fn check_lease(&self, marker: &Marker, force: bool) -> Result<()> {
-        let Some(until) = marker.lease_until.filter(|until| *until > self.who.wall) else { return Ok(()) };
-        if force || marker.owner == self.who.owner || is_dead(&marker.owner) {
+        if force || marker.owner == self.who.owner {
             return Ok(());
         }
+        let Some(held) = lease_of(marker, self.who.wall) else { return Ok(()) };
         Err(Error::refused(format!(
             "{} is at work on this cutover since {}",
             marker.owner,
             time(marker.written_at)
         ))
-        .detail(format!("{}, {} to green; taken until {}", marker.state, marker.share, time(until)))
+        .detail(format!("{}, {} to green; {held}", marker.state, marker.share))
         .remedy("Speak with them. \"kongferry cutover unlock\" takes the lease away; rollback needs none."))
     }
 
@@ -372,6 +372,12 @@ fn max_ttl(originals: &[OriginalTtl]) -> Duration {
 
 fn time(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+/// Who has the run now and until when, as the marker says; none where the lease is over or its process has ended.
+pub fn lease_of(marker: &Marker, wall: DateTime<Utc>) -> Option<String> {
+    let until = marker.lease_until.filter(|until| *until > wall && !is_dead(&marker.owner))?;
+    Some(format!("{} has it until {}", marker.owner, time(until)))
 }
 
 /// Whether the owner was a process of this machine that has ended.

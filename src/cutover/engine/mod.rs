@@ -449,10 +449,15 @@ impl Engine {
         }
         let reply = match refused {
             Some(text) => Err(text),
-            None => Ok(self.machine.phase.sentence(&self.machine.rules.steps)),
+            None => Ok(self.in_words()),
         };
         // Whoever asked may have gone.
         let _ = answer.send(reply);
+    }
+
+    fn in_words(&self) -> String {
+        let sentence = self.machine.phase.sentence(&self.machine.rules.steps);
+        if self.machine.paused.is_some() { format!("paused: {sentence}") } else { sentence }
     }
 
     /// Why a command makes no sense now.

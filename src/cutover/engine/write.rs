@@ -175,6 +175,7 @@ impl Engine {
 
     fn written(&mut self, goal: Goal, ticket: Option<Ticket>, now: Time) {
         self.ticket = ticket;
+        self.by_queries = None;
         if let Some(marker) = self.last.as_ref().and_then(|last| last.marker.clone()) {
             self.note(What::Marker { marker });
         }

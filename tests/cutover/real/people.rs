@@ -25,7 +25,10 @@ async fn the_second_operator_is_told_who_and_when_and_may_still_go_back() {
     let refused = ran(site.command_in(elsewhere.path(), &["resume"])).await.ends_with(4);
     assert!(refused.stderr.contains(" is at work on this cutover since "), "{refused:#?}");
     let nobody = ran(site.command_in(elsewhere.path(), &["pause"])).await.ends_with(4);
-    assert!(nobody.stderr.contains("no process on this machine watches"), "{nobody:#?}");
+    assert!(nobody.stderr.contains("no process watches this cutover from "), "{nobody:#?}");
+    // It is watched, only not from here.
+    let seen = ran(site.command_in(elsewhere.path(), &["status"])).await.ends_with(0);
+    assert!(seen.stdout.contains("has it until ") && !seen.stdout.contains("nobody"), "{seen:#?}");
     ran(site.command_in(elsewhere.path(), &["rollback"])).await.ends_with(3);
     let ended = running.end().await.ends_with(3);
     assert!(ended.stdout.contains("Rolled back. rolled back by "), "{ended:#?}");
@@ -154,6 +157,26 @@ fn split_by_hand() -> serde_json::Value {
 }
 
 #[tokio::test]
+async fn a_split_that_nobody_marked_is_told_and_adopted_once() {
+    let site = Site::new(&slow()).await;
+    site.dns.call("PATCH", "/zones/example.test.", Some(split_by_hand())).await.expect("a split");
+    let status = site.run(&["status", "--format", "json"]).await.ends_with(3).json();
+    assert_eq!((status["state"].as_str(), at_share(10)(&status)), (Some("paused"), true), "{status:#}");
+    let text = site.run(&["status"]).await.ends_with(3);
+    assert!(text.stdout.contains("10 % to green, and nobody left a marker"), "{text:#?}");
+    assert!(!text.stdout.contains("not begun"), "{text:#?}");
+
+    let running = site.spawn(&["adopt", "--from-provider"]);
+    site.until("10 %", baking(10)).await;
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    site.configure(elsewhere.path(), &slow());
+    let refused = ran(site.command_in(elsewhere.path(), &["adopt", "--from-provider"])).await.ends_with(4);
+    assert!(refused.stderr.contains(" is at work on this cutover since "), "{refused:#?}");
+    running.signal(Signal::SIGINT);
+    running.end().await.ends_with(130);
+}
+
+#[tokio::test]
 async fn a_rollback_before_anything_was_moved_leaves_the_record_as_it_is() {
     let site = Site::new(STEPS).await;
     for arguments in [&["rollback"][..], &["rollback", "--direct", "--reason", "to be sure"]] {
@@ -215,4 +238,17 @@ async fn the_wall_gets_its_numbers() {
     stream.read_to_string(&mut text).await.expect("an answer");
     assert!(text.contains("kongferry_cutover_share_ratio 0.01\n"), "{text}");
     assert!(text.contains("kongferry_cutover_state{state=\"step\"} 1\n"), "{text}");
+    for (request, answer) in [
+        ("HEAD /metrics", "HTTP/1.1 200 OK"),
+        ("GET /metrics?x=1", "HTTP/1.1 200 OK"),
+        ("GET /metricsandmore", "HTTP/1.1 404 Not Found"),
+        ("POST /metrics", "HTTP/1.1 405 Method Not Allowed"),
+    ] {
+        let mut stream = TcpStream::connect(port).await.expect("an exporter");
+        stream.write_all(format!("{request} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.expect("sent");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.expect("an answer");
+        assert!(text.starts_with(answer), "{request}: {text}");
+        assert_eq!(request.starts_with("HEAD"), text.ends_with("\r\n\r\n"), "{request}: {text}");
+    }
 }

@@ -13,7 +13,8 @@ fn a_pause_keeps_the_share_and_the_time_that_was_baked() {
     world.start().with(async |mut anna| {
         anna.until_stage(5, Stage::Baking).await;
         anna.sleep(1_800).await;
-        anna.say(Command::Pause).await.unwrap();
+        let told = anna.say(Command::Pause).await.unwrap();
+        assert_eq!(told, "paused: step 2 of 5 (5 %), baking");
         anna.sleep(36_000).await;
         let shown = anna.until(|_| true).await;
         assert_eq!((shown.state.as_str(), shown.share.weight), ("paused", Share::percent(5).unwrap()));
@@ -109,6 +110,8 @@ fn the_second_operator_is_told_who_and_when() {
     let refused = second.open(|scene| scene.resume(false, false)).err().expect("refused");
     assert!(refused.message().starts_with("anna@elsewhere/1 is at work on this cutover since 2027-01-15"));
     assert!(refused.remedy_text().is_some_and(|remedy| remedy.contains("unlock")));
+    let refused = second.open(|scene| scene.adopt()).err().expect("refused");
+    assert!(refused.message().starts_with("anna@elsewhere/1 is at work on this cutover since 2027-01-15"));
 }
 
 #[test]

@@ -42,6 +42,8 @@ fn a_step_is_as_long_as_it_bakes_once_every_server_answers() {
     let world = World::new();
     let began = world.clock_hours();
     world.start().with(async |mut anna| {
+        // What was measured at another share says nothing about this one.
+        assert_eq!(anna.until_stage(1, Stage::Settling).await.share.by_queries, None);
         anna.until_stage(1, Stage::Baking).await;
         let baking = anna.now();
         anna.until_stage(5, Stage::Applying).await;
