@@ -282,7 +282,11 @@ fn nothing_moved(format: Format) {
         Format::Json => text::print_json(&json!({ "outcome": "nothing_moved" })),
         Format::Text => anstream::println!(
             "{GOOD}Nothing was moved:{GOOD:#} {}",
-            wrapped("the records are blue's ordinary ones, and no cutover is under way. They were left as they are.", 19, 2)
+            wrapped(
+                "the records are blue's ordinary ones, and no cutover is under way. They were left as they are.",
+                19,
+                2
+            )
         ),
     }
 }

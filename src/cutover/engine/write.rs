@@ -3,7 +3,8 @@
 use chrono::TimeDelta;
 use futures::future::BoxFuture;
 
-use super::{Doing, Done, Engine, Strange};
+use super::looks::Strange;
+use super::{Doing, Done, Engine};
 use crate::cutover::clock::Time;
 use crate::cutover::journal::What;
 use crate::cutover::machine::{Event, Task};
