@@ -11,16 +11,17 @@ use super::super::text::{self, BAD, BOLD, GOOD, WARN, wrapped};
 use super::view::{self, Screen};
 use super::{DatabaseArgs, PlaceArgs, Site, speak};
 use crate::cutover::control::{self, Control};
+use crate::cutover::engine::write::ROLLED_BACK;
 use crate::cutover::engine::{Ended, Engine, Order};
 use crate::cutover::exporter::Exporter;
 use crate::cutover::gates::Meters;
 use crate::cutover::gates::config::Metrics;
-use crate::cutover::journal::FileJournal;
+use crate::cutover::journal::{Entry, FileJournal, What};
 use crate::cutover::open::Opening;
 use crate::cutover::preflight::Preflight;
 use crate::cutover::state::{Command, Goal, Phase};
 use crate::cutover::status::Snapshot;
-use crate::dns::{Desired, Finding, Form, Guard, Marker, Severity, Ttl};
+use crate::dns::{Desired, Finding, Form, Guard, Marker, Severity, Share, Ttl};
 use crate::error::{Error, Kind, Result};
 
 /// How the engine is watched.
@@ -256,8 +257,11 @@ pub async fn rollback(args: &RollbackArgs) -> Result<u8> {
             return Ok(code);
         }
     }
-    let seen = read_in_any_case(&site).await?;
     let entries = site.entries();
+    let seen = match read_in_any_case(&site).await {
+        Ok(seen) => seen,
+        Err(error) => return Err(by_hand(&site, &entries, error)),
+    };
     let scene = site.scene(&seen, &entries);
     if scene.nothing_moved() {
         nothing_moved(args.place.common.format);
@@ -275,6 +279,39 @@ pub async fn rollback(args: &RollbackArgs) -> Result<u8> {
         databases: DatabaseArgs::default(),
     };
     Box::pin(run_engine(&site, &watch, ports, opening, None)).await
+}
+
+/// Adds the command that goes back without us, from what this machine wrote last.
+fn by_hand(site: &Site, entries: &[Entry], error: Error) -> Error {
+    let written = entries.iter().rev().find_map(|entry| match &entry.what {
+        What::Intent { change, .. } => Some(&change.after),
+        _ => None,
+    });
+    let manual = written.and_then(|seen| {
+        let marker = seen.marker.clone()?;
+        let desired = Desired {
+            form: Form::Split(Share::BLUE),
+            ttl: Ttl::AsFound,
+            marker: Some(Marker {
+                generation: marker.generation + 1,
+                share: Share::BLUE,
+                lease_until: None,
+                state: ROLLED_BACK.to_owned(),
+                ..marker
+            }),
+            guard: Guard::Overwrite,
+        };
+        site.provider.plan(&site.config.target, seen, &desired).ok()
+    });
+    match manual {
+        Some(change) => {
+            // Not indented: the command ends with a line that must stand at the margin.
+            let manual = site.provider.manual_command(&change);
+            anstream::eprintln!("{BAD}The provider refuses us. By hand:{BAD:#}\n{manual}\n");
+            error
+        }
+        None => error.detail("By hand: \"kongferry cutover plan\" printed the command that goes back."),
+    }
 }
 
 fn nothing_moved(format: Format) {

@@ -264,9 +264,11 @@ fn fitted(snapshot: &Snapshot, width: usize, rows: usize) -> Vec<String> {
     let mut lines = if over == 0 { whole } else { picture(snapshot, width, EVENTS.saturating_sub(over)) };
     // On a screen that is lower still, what stands above the way back gives way.
     if lines.len() > room {
-        let tail = lines.split_off(lines.len().saturating_sub(2));
+        let back = lines.iter().position(|line| line.contains("TO GO BACK")).unwrap_or(0);
+        let tail = lines.split_off(back);
         lines.truncate(room.saturating_sub(tail.len()));
         lines.extend(tail);
+        lines.truncate(room);
     }
     lines
 }
@@ -302,7 +304,8 @@ fn picture(snapshot: &Snapshot, width: usize, events: usize) -> Vec<String> {
     ]);
     if let Some(manual) = &snapshot.manual_command {
         lines.push(format!("  {BAD}THE PROVIDER REFUSES US. BY HAND:{BAD:#}"));
-        lines.extend(manual.lines().map(|line| format!("    {line}")));
+        // Not indented: the command may end with a line that must stand at the margin.
+        lines.extend(manual.lines().map(str::to_owned));
     }
     lines
 }

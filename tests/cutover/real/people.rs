@@ -197,6 +197,27 @@ async fn a_rollback_before_anything_was_moved_leaves_the_record_as_it_is() {
 }
 
 #[tokio::test]
+async fn a_rollback_that_the_provider_refuses_prints_how_to_do_it_by_hand() {
+    let site = Site::new(&slow()).await;
+    let running = site.spawn(&["start", "--yes"]);
+    site.until("1 %", baking(1)).await;
+    running.kill();
+    let key = site.home.path().join("wrong-key");
+    std::fs::write(&key, "not-the-key").expect("written");
+    let provider = format!(
+        "kind = \"powerdns\", url = \"{}\", api_key = {{ file = \"{}\" }}",
+        site.dns.url(),
+        key.display()
+    );
+    site.configure_with(site.home.path(), &provider, &slow());
+    let refused = site.run(&["rollback"]).await.ends_with(1);
+    for said in ["By hand:", "curl", "{100,'192.0.2.1'}, {0,'192.0.2.2'}", "\nJSON\n"] {
+        assert!(refused.stderr.contains(said), "{said}: {refused:#?}");
+    }
+    assert!(!refused.stderr.contains("not-the-key"), "{refused:#?}");
+}
+
+#[tokio::test]
 async fn status_says_why_it_went_back_here_and_on_another_machine() {
     let gate = "[[gate]]\nname = \"smoke\"\nkind = \"command\"\nrun = [\"sh\", \"-c\", \"! test -e bad\"]\ninterval = \"500ms\"\n";
     let site = Site::new(&format!("{}{gate}", slow())).await;
