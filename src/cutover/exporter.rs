@@ -49,15 +49,20 @@ async fn answer(stream: TcpStream, shown: watch::Receiver<Option<Snapshot>>) {
     let Ok(Some(request)) = lines.next_line().await else { return };
     while lines.next_line().await.is_ok_and(|line| line.is_some_and(|line| !line.is_empty())) {}
     let snapshot = shown.borrow().clone();
-    let (status, body) = match (request.starts_with("GET /metrics"), snapshot) {
-        (true, Some(snapshot)) => ("200 OK", exposition(&snapshot)),
-        (true, None) => ("503 Service Unavailable", String::new()),
-        (false, _) => ("404 Not Found", "The numbers are at /metrics.\n".to_owned()),
+    let mut words = request.split_ascii_whitespace();
+    let method = words.next().unwrap_or_default();
+    let path = words.next().unwrap_or_default().split('?').next().unwrap_or_default();
+    let (status, body) = match (method, path, snapshot) {
+        ("GET" | "HEAD", "/metrics", Some(snapshot)) => ("200 OK", exposition(&snapshot)),
+        ("GET" | "HEAD", "/metrics", None) => ("503 Service Unavailable", String::new()),
+        ("GET" | "HEAD", ..) => ("404 Not Found", "The numbers are at /metrics.\n".to_owned()),
+        _ => ("405 Method Not Allowed", "Only GET and HEAD.\n".to_owned()),
     };
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()
     );
+    let body = if method == "HEAD" { "" } else { &body };
     // Whoever asked may have gone.
     let _ = writer.write_all(format!("{head}{body}").as_bytes()).await;
 }

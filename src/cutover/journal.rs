@@ -48,6 +48,9 @@ pub enum What {
         now: Phase,
         /// Why nothing goes on, if nothing does.
         paused: Option<Pause>,
+        /// Why it goes back, if it does.
+        #[serde(default)]
+        why_back: Option<String>,
         /// The share that the provider was last known to hold.
         share: Share,
         /// Blue's last good number of each gate.
@@ -146,10 +149,12 @@ pub fn read(dir: &Path) -> Result<Vec<Entry>> {
     Ok(lines.filter_map(|line| serde_json::from_slice(&line).ok()).collect())
 }
 
-/// The last phase that a run was in, as far as the journal knows.
+/// The last phase that a run was in, as far as the journal knows. A `finish` that did not get to its end is left out:
+/// it takes nothing back of what was reached before it.
 pub fn last_phase(entries: &[Entry], run: Uuid) -> Option<&What> {
-    let of_run = entries.iter().rev().filter(|entry| entry.run == run);
-    of_run.map(|entry| &entry.what).find(|what| matches!(what, What::Phase { .. }))
+    let of_run = entries.iter().rev().filter(|entry| entry.run == run).map(|entry| &entry.what);
+    let mut phases = of_run.filter(|what| matches!(what, What::Phase { .. }));
+    phases.find(|what| !matches!(what, What::Phase { now: Phase::Moving { goal: Goal::Finish, .. }, .. }))
 }
 
 #[cfg(test)]
@@ -162,7 +167,13 @@ mod tests {
     }
 
     fn phase(now: Phase) -> What {
-        What::Phase { now, paused: None, share: Share::BLUE, baselines: vec![Some(0.5), None] }
+        What::Phase {
+            now,
+            paused: None,
+            why_back: None,
+            share: Share::BLUE,
+            baselines: vec![Some(0.5), None],
+        }
     }
 
     #[test]
@@ -188,6 +199,11 @@ mod tests {
         assert_eq!(read.len(), 4);
         assert_eq!(last_phase(&read, Uuid::from_u128(1)), Some(&phase(step)));
         assert_eq!(last_phase(&read, Uuid::from_u128(2)), None);
+        let finishing = entry(phase(Phase::toward(Goal::Finish)));
+        assert_eq!(
+            last_phase(&[entry(phase(Phase::Drained)), finishing], Uuid::from_u128(1)),
+            Some(&phase(Phase::Drained))
+        );
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::engine::write::{LOWERED, ROLLED_BACK, STEP, stands};
 use super::journal::{Entry, What, last_phase};
 use super::machine::{Machine, Rules};
 use super::state::{Goal, Pause, Phase, Stage};
-use crate::dns::{Caps, Marker, Observed, OriginalTtl, RecordState, Share};
+use crate::dns::{Arm, Caps, Marker, Observed, ObservedRecord, OriginalTtl, RecordState, Share};
 use crate::error::{Error, Result};
 
 /// Who is at work, and when.
@@ -139,6 +139,9 @@ impl Scene<'_> {
         };
         let mut machine = Machine::new(rules, phase, share, self.now);
         machine.old_ttl = old.saturating_sub(waited);
+        if phase.is_going_back() {
+            machine.why_back = Some(why_back(self.entries, marker));
+        }
         self.recall(&mut machine, marker);
         let as_marked = share == marker.share && self.seen.share().is_some();
         if !as_marked && !phase.is_going_back() {
@@ -152,6 +155,12 @@ impl Scene<'_> {
         Ok(Opening { identity, machine })
     }
 
+    /// Whether everything stands as before a start or after a `finish` that made it blue's again: nothing to take back.
+    pub fn nothing_moved(&self) -> bool {
+        let plain = |record: &ObservedRecord| record.state == RecordState::Plain(Arm::Blue);
+        self.seen.marker_text.is_none() && self.seen.records.iter().all(plain)
+    }
+
     /// All new resolutions back to blue, whatever stands there and whoever is at work.
     pub fn rollback(&self, reason: &str) -> Opening {
         let marker = self.seen.marker.as_ref();
@@ -161,16 +170,13 @@ impl Scene<'_> {
         let share = self.seen.share().unwrap_or(Share::GREEN);
         let phase = Phase::Moving { goal: Goal::Back, stage: Stage::Applying };
         let mut machine = Machine::new(rules, phase, share, self.now);
-        machine.why_back = Some(if reason.is_empty() {
-            format!("asked for by {}", self.who.owner)
-        } else {
-            reason.to_owned()
-        });
+        machine.why_back = Some(asked_for(&self.who.owner, reason));
         Opening { identity: self.identity(run, marker, originals), machine }
     }
 
     /// Makes the records what they shall stay: green's at 100 %, blue's after a rollback.
-    pub fn finish(&self, force: bool) -> Result<Opening> {
+    /// What people changed since the last run speaks against the former, unless `accept_drift`.
+    pub fn finish(&self, force: bool, accept_drift: bool) -> Result<Opening> {
         let Some(marker) = &self.seen.marker else { return Err(self.nothing_to_resume()) };
         self.check_lease(marker, force)?;
         let identity = self.identity(marker.run, Some(marker), marker.originals.clone());
@@ -195,7 +201,10 @@ impl Scene<'_> {
                 ));
             }
         }
-        let phase = Phase::Moving { goal: Goal::Finish, stage: Stage::Applying };
+        // What stands on green says nothing about going back to blue.
+        let looks = share == Some(Share::GREEN) && !accept_drift;
+        let stage = if looks { Stage::Asking } else { Stage::Applying };
+        let phase = Phase::Moving { goal: Goal::Finish, stage };
         let machine = Machine::new(self.rules(&marker.originals), phase, share.unwrap_or_default(), self.now);
         Ok(Opening { identity, machine })
     }
@@ -204,7 +213,7 @@ impl Scene<'_> {
     pub fn adopt(&self) -> Result<Opening> {
         self.check_steps()?;
         if self.seen.marker.is_some() {
-            return self.resume(true, false);
+            return self.resume(false, false);
         }
         let Some(share) = self.seen.share() else { return Err(not_as_written(self.seen)) };
         if share == Share::BLUE {
@@ -225,16 +234,16 @@ impl Scene<'_> {
 
     /// Refuses when somebody else is at work.
     pub fn check_lease(&self, marker: &Marker, force: bool) -> Result<()> {
-        let Some(until) = marker.lease_until.filter(|until| *until > self.who.wall) else { return Ok(()) };
-        if force || marker.owner == self.who.owner || is_dead(&marker.owner) {
+        if force || marker.owner == self.who.owner {
             return Ok(());
         }
+        let Some(held) = lease_of(marker, self.who.wall) else { return Ok(()) };
         Err(Error::refused(format!(
             "{} is at work on this cutover since {}",
             marker.owner,
             time(marker.written_at)
         ))
-        .detail(format!("{}, {} to green; taken until {}", marker.state, marker.share, time(until)))
+        .detail(format!("{}, {} to green; {held}", marker.state, marker.share))
         .remedy("Speak with them. \"kongferry cutover unlock\" takes the lease away; rollback needs none."))
     }
 
@@ -312,6 +321,22 @@ impl Scene<'_> {
     }
 }
 
+/// Why a person goes back.
+pub fn asked_for(by: &str, reason: &str) -> String {
+    if reason.is_empty() { format!("asked for by {by}") } else { format!("{by}: {reason}") }
+}
+
+/// Why a run was rolled back: in full from the journal, or the beginning of it from the marker, which knows who it was
+/// in any case.
+pub fn why_back(entries: &[Entry], marker: &Marker) -> String {
+    match last_phase(entries, marker.run) {
+        // The journal of this machine may end before what another one did.
+        Some(What::Phase { why_back: Some(why), .. }) if why.starts_with(&marker.note) => why.clone(),
+        _ if marker.note.is_empty() => format!("by {} at {}", marker.owner, time(marker.written_at)),
+        _ => marker.note.clone(),
+    }
+}
+
 /// The refusal of whoever comes second.
 fn under_way(marker: &Marker) -> Error {
     Error::refused(format!(
@@ -347,6 +372,12 @@ fn max_ttl(originals: &[OriginalTtl]) -> Duration {
 
 fn time(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+/// Who has the run now and until when, as the marker says; none where the lease is over or its process has ended.
+pub fn lease_of(marker: &Marker, wall: DateTime<Utc>) -> Option<String> {
+    let until = marker.lease_until.filter(|until| *until > wall && !is_dead(&marker.owner))?;
+    Some(format!("{} has it until {}", marker.owner, time(until)))
 }
 
 /// Whether the owner was a process of this machine that has ended.

@@ -185,11 +185,14 @@ pub enum Command {
         #[serde(default)]
         reason: String,
     },
-    /// Make the records what they shall stay; `force` before blue has been still for long enough.
+    /// Make the records what they shall stay.
     Finish {
         /// Before blue has been still for long enough.
         #[serde(default)]
         force: bool,
+        /// Although people have changed blue or green since the last run.
+        #[serde(default)]
+        accept_drift: bool,
     },
     /// Stop watching and leave the records as they are.
     Leave,

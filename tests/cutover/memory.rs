@@ -32,7 +32,7 @@ pub enum Fault {
 }
 
 /// What the provider holds.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Held {
     pub state: RecordState,
     pub ttl: u32,

@@ -11,16 +11,17 @@ use super::super::text::{self, BAD, BOLD, GOOD, WARN, wrapped};
 use super::view::{self, Screen};
 use super::{DatabaseArgs, PlaceArgs, Site, speak};
 use crate::cutover::control::{self, Control};
+use crate::cutover::engine::write::ROLLED_BACK;
 use crate::cutover::engine::{Ended, Engine, Order};
 use crate::cutover::exporter::Exporter;
 use crate::cutover::gates::Meters;
 use crate::cutover::gates::config::Metrics;
-use crate::cutover::journal::FileJournal;
+use crate::cutover::journal::{Entry, FileJournal, What};
 use crate::cutover::open::Opening;
 use crate::cutover::preflight::Preflight;
-use crate::cutover::state::{Command, Phase};
+use crate::cutover::state::{Command, Goal, Phase};
 use crate::cutover::status::Snapshot;
-use crate::dns::{Desired, Finding, Form, Guard, Marker, Severity, Ttl};
+use crate::dns::{Desired, Finding, Form, Guard, Marker, Severity, Share, Ttl};
 use crate::error::{Error, Kind, Result};
 
 /// How the engine is watched.
@@ -85,6 +86,12 @@ pub struct FinishArgs {
     /// Before blue has been still for long enough
     #[arg(long)]
     force: bool,
+
+    /// Although people have changed blue or green since the last run
+    ///
+    /// What stands on green then is what stays.
+    #[arg(long)]
+    accept_drift: bool,
 }
 
 /// Arguments of `adopt`.
@@ -224,14 +231,19 @@ pub async fn adopt(args: &AdoptArgs) -> Result<u8> {
 pub async fn finish(args: &FinishArgs) -> Result<u8> {
     let watch = &args.watch;
     let site = Site::open(&watch.place).await?;
-    if let Some(code) =
-        speak::tell_running(&site, &watch.place, Command::Finish { force: args.force }).await?
-    {
+    let command = Command::Finish { force: args.force, accept_drift: args.accept_drift };
+    if let Some(code) = speak::tell_running(&site, &watch.place, command).await? {
         return Ok(code);
     }
+    let databases = watch.databases.resolve(&watch.place.common)?;
     let (seen, entries) = (site.read().await?, site.entries());
-    let opening = site.scene(&seen, &entries).finish(args.force)?;
-    let ports = site.ports(site.servers().await?, site.meters()?, None)?;
+    let opening = site.scene(&seen, &entries).finish(args.force, args.accept_drift)?;
+    if opening.machine.phase == Phase::toward(Goal::Finish) && databases.is_none() {
+        anstream::eprintln!(
+            "{WARN}note:{WARN:#} nobody looks whether people have changed something since the last run; --blue and --green say where the databases are."
+        );
+    }
+    let ports = site.ports(site.servers().await?, site.meters()?, databases)?;
     Box::pin(run_engine(&site, watch, ports, opening, None)).await
 }
 
@@ -245,8 +257,17 @@ pub async fn rollback(args: &RollbackArgs) -> Result<u8> {
             return Ok(code);
         }
     }
-    let seen = read_in_any_case(&site).await?;
-    let opening = site.scene(&seen, &[]).rollback(&args.reason);
+    let entries = site.entries();
+    let seen = match read_in_any_case(&site).await {
+        Ok(seen) => seen,
+        Err(error) => return Err(by_hand(&site, &entries, error)),
+    };
+    let scene = site.scene(&seen, &entries);
+    if scene.nothing_moved() {
+        nothing_moved(args.place.common.format);
+        return Ok(0);
+    }
+    let opening = scene.rollback(&args.reason);
     // What cannot be asked is not asked: the write counts.
     let servers = site.servers().await.unwrap_or_default();
     let meters = site.meters().or_else(|_| Meters::new(site.config.gates.clone(), None::<Metrics>))?;
@@ -258,6 +279,53 @@ pub async fn rollback(args: &RollbackArgs) -> Result<u8> {
         databases: DatabaseArgs::default(),
     };
     Box::pin(run_engine(&site, &watch, ports, opening, None)).await
+}
+
+/// Adds the command that goes back without us, from what this machine wrote last.
+fn by_hand(site: &Site, entries: &[Entry], error: Error) -> Error {
+    let written = entries.iter().rev().find_map(|entry| match &entry.what {
+        What::Intent { change, .. } => Some(&change.after),
+        _ => None,
+    });
+    let manual = written.and_then(|seen| {
+        let marker = seen.marker.clone()?;
+        let desired = Desired {
+            form: Form::Split(Share::BLUE),
+            ttl: Ttl::AsFound,
+            marker: Some(Marker {
+                generation: marker.generation + 1,
+                share: Share::BLUE,
+                lease_until: None,
+                state: ROLLED_BACK.to_owned(),
+                ..marker
+            }),
+            guard: Guard::Overwrite,
+        };
+        site.provider.plan(&site.config.target, seen, &desired).ok()
+    });
+    match manual {
+        Some(change) => {
+            // Not indented: the command ends with a line that must stand at the margin.
+            let manual = site.provider.manual_command(&change);
+            anstream::eprintln!("{BAD}The provider refuses us. By hand:{BAD:#}\n{manual}\n");
+            error
+        }
+        None => error.detail("By hand: \"kongferry cutover plan\" printed the command that goes back."),
+    }
+}
+
+fn nothing_moved(format: Format) {
+    match format {
+        Format::Json => text::print_json(&json!({ "outcome": "nothing_moved" })),
+        Format::Text => anstream::println!(
+            "{GOOD}Nothing was moved:{GOOD:#} {}",
+            wrapped(
+                "the records are blue's ordinary ones, and no cutover is under way. They were left as they are.",
+                19,
+                2
+            )
+        ),
+    }
 }
 
 /// Reads until it works; only what will never work ends it.
@@ -381,6 +449,7 @@ fn finish_up(
         Ended::Left if args.no_wait => ("left", 3),
         Ended::Left => ("left", 130),
         Ended::TakenOver(_) => ("taken_over", 3),
+        Ended::NotFinished(_) => ("not_finished", 4),
     };
     if args.place.common.format == Format::Json {
         text::print_json(&json!({ "outcome": word, "run": run, "last": last }));
@@ -426,6 +495,12 @@ fn finish_up(
         Ended::TakenOver(by) => {
             anstream::println!(
                 "\n{WARN}Taken over.{WARN:#} {by}; this process stops and has changed nothing since."
+            );
+        }
+        Ended::NotFinished(why) => {
+            anstream::println!("\n{WARN}Not finished, nothing was changed:{WARN:#} {}", wrapped(why, 32, 2));
+            anstream::println!(
+                "  Next: \"kongferry migrate\" applies what is new on blue, then finish again. With --accept-drift it is finished with what stands on green."
             );
         }
     }

@@ -6,12 +6,13 @@ use clap::Args;
 use serde_json::json;
 
 use super::super::connect::Format;
-use super::super::text::{self, BOLD, WARN};
+use super::super::text::{self, BOLD, WARN, wrapped};
 use super::view::{self, Screen};
 use super::{PlaceArgs, Site, run};
 use crate::cutover::control;
 use crate::cutover::engine::write::{LOWERED, ROLLED_BACK, STEP, stands};
-use crate::cutover::journal::What;
+use crate::cutover::journal::{What, last_phase};
+use crate::cutover::open::{lease_of, why_back};
 use crate::cutover::state::{Command, Goal, Pause, Phase, Stage};
 use crate::cutover::status::{Happened, Shares, Snapshot};
 use crate::dns::{Observed, Share};
@@ -53,7 +54,7 @@ pub struct StatusArgs {
 /// `cutover pause`.
 pub async fn pause(args: &SpeakArgs) -> Result<u8> {
     let site = Site::open(&args.place).await?;
-    tell_running(&site, &args.place, Command::Pause).await?.ok_or_else(nobody)
+    tell_running(&site, &args.place, Command::Pause).await?.ok_or_else(|| nobody(&site))
 }
 
 /// `cutover promote`.
@@ -63,12 +64,14 @@ pub async fn promote(args: &PromoteArgs) -> Result<u8> {
         return Err(Error::usage("promote --full sends everything to green at once")
             .remedy("Add --yes if you mean it."));
     }
-    tell_running(&site, &args.place, Command::Promote { full: args.full }).await?.ok_or_else(nobody)
+    let command = Command::Promote { full: args.full };
+    tell_running(&site, &args.place, command).await?.ok_or_else(|| nobody(&site))
 }
 
-fn nobody() -> Error {
-    Error::refused("no process on this machine watches this cutover")
-        .remedy("\"kongferry cutover resume\" takes it over here; rollback works from anywhere.")
+fn nobody(site: &Site) -> Error {
+    let dir = site.config.state_dir();
+    Error::refused(format!("no process watches this cutover from {}", dir.display()))
+        .remedy("Say it where it was started. \"kongferry cutover resume\" takes it over here; rollback works from anywhere.")
 }
 
 /// Tells the engine that runs on this machine; `None` where none does.
@@ -97,10 +100,16 @@ pub async fn status(args: &StatusArgs) -> Result<u8> {
     if args.watch {
         return watch(&site, args).await;
     }
-    let snapshot = now(&site).await?;
+    let (snapshot, note) = match run::running(&site).await {
+        Some(snapshot) => (snapshot, None),
+        None => {
+            let seen = site.read().await?;
+            (from_provider(&site, &seen), unwatched(&site, &seen))
+        }
+    };
     match args.place.common.format {
         Format::Json => text::print_json(&snapshot),
-        Format::Text => print(&snapshot),
+        Format::Text => print(&snapshot, note.as_deref()),
     }
     Ok(u8::from(snapshot.paused.is_some()) * 3)
 }
@@ -117,7 +126,7 @@ async fn watch(site: &Site, args: &StatusArgs) -> Result<u8> {
     let mut first = Some(now(site).await?);
     let (sender, shown) = tokio::sync::watch::channel(first.take());
     let screen = Screen::of(&args.place.common);
-    let follow = async {
+    let follow = async move {
         loop {
             tokio::time::sleep(Duration::from_millis(500)).await;
             match now(site).await {
@@ -136,10 +145,13 @@ async fn watch(site: &Site, args: &StatusArgs) -> Result<u8> {
             }
         }
     };
+    let mut view = std::pin::pin!(view::look_on(screen, shown));
     tokio::select! {
         () = follow => {}
-        () = view::look_on(screen, shown) => {}
+        () = &mut view => return Ok(0),
     }
+    // Nothing more comes: the view draws the end and gives the terminal back.
+    view.await;
     Ok(0)
 }
 
@@ -155,14 +167,19 @@ pub fn from_provider(site: &Site, seen: &Observed) -> Snapshot {
             _ => None,
         })
         .collect();
-    let journaled = ours().rev().find_map(|entry| match &entry.what {
-        What::Phase { now, paused, .. } => Some((*now, paused.clone())),
+    let journaled = match marker.and_then(|_| last_phase(&entries, run)) {
+        Some(What::Phase { now, paused, .. }) => Some((*now, paused.clone())),
         _ => None,
-    });
+    };
     let share = seen.share();
+    let unmarked = share.filter(|share| marker.is_none() && ![Share::BLUE, Share::GREEN].contains(share));
     let phase = phase_of(seen, journaled.as_ref().map(|(phase, _)| *phase), config);
     let strange = marker.is_some_and(|marker| share != Some(marker.share)) || share.is_none();
-    let paused = if strange {
+    let paused = if let Some(share) = unmarked {
+        let reason =
+            format!("{share} to green, and nobody left a marker: \"adopt --from-provider\" or \"rollback\"");
+        Some(Pause { code: "changed".to_owned(), reason })
+    } else if strange {
         Some(Pause { code: "changed".to_owned(), reason: format!("at the provider stands {}", stands(seen)) })
     } else {
         journaled.and_then(|(_, paused)| paused).filter(|_| marker.is_some() && !phase.is_over())
@@ -178,11 +195,14 @@ pub fn from_provider(site: &Site, seen: &Observed) -> Snapshot {
         },
         phase,
         sentence: match marker {
+            _ if unmarked.is_some() => "split, and nobody left a marker".to_owned(),
             None if phase == Phase::Ready => "not begun, all traffic goes to blue".to_owned(),
             _ => phase.sentence(&config.steps),
         },
         paused,
-        why_back: None,
+        why_back: marker
+            .filter(|_| matches!(phase, Phase::RolledBack))
+            .map(|marker| why_back(&entries, marker)),
         steps: config.steps.clone(),
         step: phase.step(),
         share: Shares { weight: share.unwrap_or_default(), by_queries: None, by_counters: None },
@@ -223,13 +243,22 @@ fn phase_of(
     }
 }
 
-fn print(snapshot: &Snapshot) {
-    for line in view::render(snapshot, 100) {
+/// Who watches a run that is under way, where no engine answers here.
+fn unwatched(site: &Site, seen: &Observed) -> Option<String> {
+    let marker = seen.marker.as_ref().filter(|marker| marker.state != ROLLED_BACK)?;
+    Some(match lease_of(marker, site.who.wall) {
+        Some(held) => format!("no process answers here, but {held}."),
+        None => format!("nobody watches it; {BOLD}kongferry cutover resume{BOLD:#} goes on."),
+    })
+}
+
+fn print(snapshot: &Snapshot, note: Option<&str>) {
+    let terminal = console::Term::stdout();
+    let width = if terminal.is_term() { usize::from(terminal.size().1) } else { 100 };
+    for line in view::render(snapshot, width) {
         anstream::println!("{line}");
     }
-    if !snapshot.watched && !snapshot.phase.is_over() && snapshot.state != "not_started" {
-        anstream::println!(
-            "\n{WARN}note:{WARN:#} nobody on this machine watches it; {BOLD}kongferry cutover resume{BOLD:#} goes on."
-        );
+    if let Some(note) = note.filter(|_| !snapshot.phase.is_over()) {
+        anstream::println!("\n{WARN}note:{WARN:#} {}", wrapped(note, 6, 2));
     }
 }

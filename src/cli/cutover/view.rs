@@ -27,6 +27,8 @@ const BANNER_WARN: Style =
     AnsiColor::Black.on_default().bg_color(Some(anstyle::Color::Ansi(AnsiColor::Yellow))).bold();
 const BANNER_BAD: Style =
     AnsiColor::White.on_default().bg_color(Some(anstyle::Color::Ansi(AnsiColor::Red))).bold();
+/// How many events are shown where there is room.
+const EVENTS: usize = 8;
 const DIM: Style = Style::new().dimmed();
 
 /// Where it is shown.
@@ -91,6 +93,7 @@ pub async fn look_on(screen: Screen, mut shown: Shown) {
             () = tokio::time::sleep(FRAME) => {}
         }
     }
+    painter.paint(&shown);
     painter.close();
     painter.last(&shown);
 }
@@ -192,9 +195,9 @@ impl Painter {
 
     fn draw(&self, snapshot: &Snapshot) {
         let (rows, columns) = console::Term::stdout().size();
-        let lines = render(snapshot, usize::from(columns));
+        let lines = fitted(snapshot, usize::from(columns), usize::from(rows));
         let mut frame = String::from("\x1b[H");
-        for line in lines.iter().take(usize::from(rows).saturating_sub(1)) {
+        for line in &lines {
             frame.push_str(line);
             frame.push_str("\x1b[K\n");
         }
@@ -253,8 +256,29 @@ fn event_line(event: &Happened) -> String {
     format!("{DIM}{time}{DIM:#}  {style}{}{style:#}", event.said.text)
 }
 
+/// The picture with as many events as the screen has room for: the way back is never below its edge.
+fn fitted(snapshot: &Snapshot, width: usize, rows: usize) -> Vec<String> {
+    let room = rows.saturating_sub(1);
+    let whole = picture(snapshot, width, EVENTS);
+    let over = whole.len().saturating_sub(room);
+    let mut lines = if over == 0 { whole } else { picture(snapshot, width, EVENTS.saturating_sub(over)) };
+    // On a screen that is lower still, what stands above the way back gives way.
+    if lines.len() > room {
+        let back = lines.iter().position(|line| line.contains("TO GO BACK")).unwrap_or(0);
+        let tail = lines.split_off(back);
+        lines.truncate(room.saturating_sub(tail.len()));
+        lines.extend(tail);
+        lines.truncate(room);
+    }
+    lines
+}
+
 /// The whole picture, in lines of at most `width`.
 pub fn render(snapshot: &Snapshot, width: usize) -> Vec<String> {
+    picture(snapshot, width, EVENTS)
+}
+
+fn picture(snapshot: &Snapshot, width: usize, events: usize) -> Vec<String> {
     let width = width.clamp(40, 140);
     let mut lines = vec![title(snapshot), String::new()];
     lines.extend(banner(snapshot, width));
@@ -269,16 +293,19 @@ pub fn render(snapshot: &Snapshot, width: usize) -> Vec<String> {
         let value = snapshot.gates.iter().map(|gate| value_of(gate).chars().count()).max().unwrap_or(0);
         lines.extend(snapshot.gates.iter().map(|gate| gate_line(gate, name, value, width)));
     }
-    lines.extend([String::new(), format!("  {BOLD}EVENTS{BOLD:#}")]);
-    let last = snapshot.events.iter().rev().take(8).rev();
-    lines.extend(last.map(|event| format!("  {}", cut(&event_line(event), width - 2))));
+    let last: Vec<&Happened> = snapshot.events.iter().rev().take(events).rev().collect();
+    if !last.is_empty() {
+        lines.extend([String::new(), format!("  {BOLD}EVENTS{BOLD:#}")]);
+    }
+    lines.extend(last.iter().map(|event| format!("  {}", cut(&event_line(event), width - 2))));
     lines.extend([
         String::new(),
         format!("  {BOLD}TO GO BACK{BOLD:#}  {BOLD}{}{BOLD:#}", snapshot.rollback_command),
     ]);
     if let Some(manual) = &snapshot.manual_command {
         lines.push(format!("  {BAD}THE PROVIDER REFUSES US. BY HAND:{BAD:#}"));
-        lines.extend(manual.lines().map(|line| format!("    {line}")));
+        // Not indented: the command may end with a line that must stand at the margin.
+        lines.extend(manual.lines().map(str::to_owned));
     }
     lines
 }
@@ -319,7 +346,7 @@ fn steps(snapshot: &Snapshot) -> String {
         let done = !now && share >= step.share && share > Share::BLUE && !snapshot.phase.is_going_back();
         parts.push(part(&step.share.to_string(), done, now));
     }
-    let drained = matches!(snapshot.phase, Phase::Drained | Phase::Finished);
+    let drained = matches!(snapshot.phase, Phase::Drained | Phase::Finished) && share == Share::GREEN;
     parts.push(part("drain", drained, snapshot.phase == Phase::Draining));
     format!("  {}", parts.join("   "))
 }
@@ -489,6 +516,28 @@ mod tests {
         };
         let paused = Snapshot { paused: Some(pause), seconds_left: None, ..snapshot() };
         assert!(plain(&paused, 100).contains("PAUSED  gate login fails: HTTP 401 in 3 ms"));
+    }
+
+    #[test]
+    fn a_low_screen_keeps_the_way_back() {
+        let pause = Pause { code: "operator".to_owned(), reason: "asked for".to_owned() };
+        let many = snapshot().events.iter().cycle().take(20).cloned().collect();
+        let paused = Snapshot { paused: Some(pause), events: many, ..snapshot() };
+        for rows in [20, 24, 40] {
+            let lines = fitted(&paused, 80, rows);
+            assert!(lines.len() < rows, "{rows}: {}", lines.len());
+            assert!(lines.iter().any(|line| line.contains("kongferry cutover rollback")), "{rows}");
+        }
+        assert!(fitted(&paused, 80, 24).iter().any(|line| line.contains("Step 3 of 5")));
+    }
+
+    #[test]
+    fn what_was_finished_on_blue_has_not_drained() {
+        let share = Shares { weight: Share::BLUE, ..snapshot().share };
+        let back = Snapshot { phase: Phase::Finished, step: None, share, ..snapshot() };
+        assert!(plain(&back, 100).contains("· drain"));
+        let share = Shares { weight: Share::GREEN, ..share };
+        assert!(plain(&Snapshot { share, ..back }, 100).contains("✔ drain"));
     }
 
     #[test]

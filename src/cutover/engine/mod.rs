@@ -2,9 +2,14 @@
 //!
 //! One future that is polled by one task. Everything that takes time – a write, a survey, a gate – is in flight beside
 //! the others, so a gate that fails or a person who says "rollback" never waits for anything but a write that is on
-//! its way. A write is never dropped: it is followed to its end, and what it did is read from the provider.
+//! its way. A write is never dropped: it is followed to its end, and what it did is read from the provider. Here is the
+//! loop; `tasks` is the work in hand, `write` the one that changes something, `looks` what is seen in passing, `orders`
+//! what people say, `publish` what they see.
 
+mod looks;
+mod orders;
 mod publish;
+mod tasks;
 pub mod write;
 
 use std::collections::VecDeque;
@@ -17,15 +22,14 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
-use super::call::Reply;
 use super::clock::Time;
 use super::gates::{Measurement, Traffic};
 use super::journal::{Entry, Journal, What};
 use super::machine::{Event, Machine, Said, Task};
-use super::ports::{Answers, Drift, Hook, Ports, Survey};
-use super::state::{Command, Goal, Level, Phase, Stage};
+use super::ports::{Ports, Survey};
+use super::state::{Command, Goal, Level, Phase};
 use super::status::{Happened, Snapshot};
-use crate::dns::{Change, DnsResult, Observed, OriginalTtl, Progress, Share, Target, Ticket};
+use crate::dns::{Change, DnsResult, Observed, OriginalTtl, Progress, Target, Ticket};
 
 /// A command with its sender, and the place for the answer.
 pub type Order = (Command, String, oneshot::Sender<std::result::Result<String, String>>);
@@ -39,6 +43,8 @@ pub enum Ended {
     Left,
     /// Somebody else took over.
     TakenOver(String),
+    /// It was only to finish, and this speaks against it; nothing was changed.
+    NotFinished(String),
 }
 
 /// Who runs what.
@@ -203,6 +209,9 @@ impl Engine {
         if self.leaving {
             return Some(Ended::Left);
         }
+        if let Some(why) = &self.machine.not_finished {
+            return Some(Ended::NotFinished(why.clone()));
+        }
         self.machine.phase.is_over().then_some(Ended::In(self.machine.phase))
     }
 
@@ -213,6 +222,11 @@ impl Engine {
         };
         self.note(opened);
         self.note_phase();
+        // Opened to go back: nobody has been told yet why.
+        if let Some(why) = self.machine.why_back.clone() {
+            let text = format!("Rolling back: {why}");
+            self.say(Said { level: Level::Error, code: "rollback".to_owned(), text });
+        }
     }
 
     /// Lets the last notifications go out.
@@ -312,7 +326,8 @@ impl Engine {
             self.journaled = Some((phase, paused));
             let pause = self.machine.paused.as_ref().map(|(pause, _)| pause.clone());
             let baselines = self.machine.tallies.iter().map(|tally| tally.baseline).collect();
-            self.note(What::Phase { now: phase, paused: pause, share: self.machine.share, baselines });
+            let (why_back, share) = (self.machine.why_back.clone(), self.machine.share);
+            self.note(What::Phase { now: phase, paused: pause, why_back, share, baselines });
         }
     }
 
@@ -344,254 +359,6 @@ impl Engine {
         if let Some(doing) = self.doing.take_if(|doing| slow(doing)) {
             self.overtaken.push(doing.work);
         }
-    }
-
-    fn start_checks(&mut self, now: Time) {
-        for gate in 0..self.check_due.len() {
-            if self.check_due.get(gate).copied().flatten().is_some_and(|due| due <= now) {
-                let baseline = self.machine.tallies.get(gate).and_then(|tally| tally.baseline);
-                let check = self.ports.meters.gate(gate, self.machine.share, baseline);
-                self.checks.push(Box::pin(async move { (gate, check.await) }));
-                if let Some(due) = self.check_due.get_mut(gate) {
-                    // Set again when it has answered.
-                    *due = None;
-                }
-            }
-        }
-    }
-
-    fn start_looks(&mut self) {
-        if self.counting.is_none() {
-            self.counting = self.ports.meters.traffic();
-        }
-        // While something is written or awaited, the task itself looks.
-        if !self.is_quiet() {
-            return;
-        }
-        if self.look.is_none() {
-            let (provider, target) = (self.ports.provider.clone(), self.target.clone());
-            self.look = Some(Box::pin(async move { provider.read(&target).await }));
-        }
-        if self.passing.is_none() && self.machine.verified.is_some() {
-            self.passing = Some(self.ports.servers.survey(self.machine.share, PASSING_QUERIES));
-        }
-    }
-
-    /// Whether the provider should hold what we know of.
-    fn is_quiet(&self) -> bool {
-        let writing = matches!(self.machine.phase.stage(), Some(Stage::Applying));
-        !writing
-            && self.pending.is_none()
-            && self.overtaken.is_empty()
-            && self.doing.as_ref().is_none_or(|d| !d.sent)
-            && self.identity.generation > 0
-    }
-
-    /// Judges what the provider holds when nothing is being written.
-    fn looked(&mut self, seen: DnsResult<Observed>) {
-        let Ok(seen) = seen else { return };
-        if !self.is_quiet() {
-            return;
-        }
-        let now = self.ports.clock.now();
-        let going_back = self.machine.phase.is_going_back();
-        let strange = self.strange(&seen);
-        match strange {
-            None => {}
-            Some(Strange::RolledBack(by)) if !going_back => self.rolled_back_by(&seen, by, now),
-            Some(Strange::RolledBack(_)) => {}
-            Some(Strange::TakenOver(by)) => self.taken_over = Some(by),
-            Some(Strange::Changed(_)) if going_back && seen.share() == Some(Share::BLUE) => {}
-            Some(Strange::Changed(text)) if going_back => self.feed(Event::NotBack(text), now),
-            Some(Strange::Changed(text)) => self.feed(Event::Changed(text), now),
-        }
-        self.last = Some(seen);
-    }
-
-    /// Somebody else was faster; what he wrote is followed to its end.
-    fn rolled_back_by(&mut self, seen: &Observed, by: String, now: Time) {
-        self.identity.generation = seen.generation();
-        self.ticket = None;
-        self.feed(Event::RolledBackBy(by), now);
-    }
-
-    fn passed_by(&mut self, survey: Survey) {
-        if let Answers::Wrong(text) = survey.answers
-            && self.machine.verified.is_some()
-            && !self.machine.phase.is_going_back()
-        {
-            let now = self.ports.clock.now();
-            self.feed(Event::Wrong(text), now);
-        }
-    }
-
-    fn obey(&mut self, (command, by, answer): Order) {
-        let now = self.ports.clock.now();
-        if command == Command::Leave {
-            self.leaving = true;
-        }
-        let refused = self.refusal(&command);
-        if refused.is_none() {
-            self.feed(Event::Told(command, by), now);
-            // What was looked at before a person spoke is looked at again.
-            self.look_due = now;
-        }
-        let reply = match refused {
-            Some(text) => Err(text),
-            None => Ok(self.machine.phase.sentence(&self.machine.rules.steps)),
-        };
-        // Whoever asked may have gone.
-        let _ = answer.send(reply);
-    }
-
-    /// Why a command makes no sense now.
-    fn refusal(&self, command: &Command) -> Option<String> {
-        let (phase, paused) = (self.machine.phase, self.machine.paused.is_some());
-        let sentence = phase.sentence(&self.machine.rules.steps);
-        let no = |why: &str| Some(format!("{why}: {sentence}"));
-        match command {
-            Command::Resume if !paused => no("nothing is paused"),
-            Command::Pause if paused => no("it is paused already"),
-            Command::Pause | Command::Undo | Command::Promote { .. } if phase.is_going_back() => {
-                no("a rollback is not interrupted")
-            }
-            Command::Finish { force: false } if phase == Phase::Draining => {
-                no("blue has not been still for long enough (--force finishes all the same)")
-            }
-            Command::Finish { .. } if !matches!(phase, Phase::Draining | Phase::Drained) => {
-                no("it is not at 100 %")
-            }
-            Command::Undo if !matches!(phase, Phase::Draining | Phase::Drained) && phase.step().is_none() => {
-                no("there is no step to take back")
-            }
-            Command::Promote { .. } if phase.step().is_none() && phase != Phase::Draining && !paused => {
-                no("there is no step to leave")
-            }
-            _ => None,
-        }
-    }
-
-    fn begin(&mut self, task: Task) -> (bool, BoxFuture<'static, Done>) {
-        match task {
-            Task::Nothing => (false, Box::pin(std::future::pending())),
-            Task::Write(_) => (false, self.read_before_write()),
-            Task::Confirm => {
-                let (provider, ticket) = (self.ports.provider.clone(), self.ticket.clone());
-                let confirm = async move {
-                    match ticket {
-                        Some(ticket) => provider.confirm(&ticket).await,
-                        None => Ok(Progress::InSync),
-                    }
-                };
-                (false, Box::pin(async move { Done::Confirmed(confirm.await) }))
-            }
-            Task::Survey(share) => {
-                let survey = self.ports.servers.survey(share, self.identity.queries);
-                (false, Box::pin(async move { Done::Surveyed(survey.await) }))
-            }
-            Task::AskBefore(index) => (false, self.ask_before(index)),
-            Task::AskAfter(_) => {
-                let asked = self.ports.outside.hook(Hook::PostStep, self.hook_body("post_step"));
-                (false, Box::pin(async move { Done::Answered(must(Hook::PostStep, asked.await)) }))
-            }
-        }
-    }
-
-    /// Drift first: no hook should be asked about a step that cannot begin.
-    fn ask_before(&self, index: usize) -> BoxFuture<'static, Done> {
-        let outside = self.ports.outside.clone();
-        let share = self.machine.rules.share_of(Goal::Step(index));
-        let mut confirm = Vec::new();
-        if index == 0 {
-            confirm.push(Hook::ConfirmRollout);
-        }
-        if share == Share::GREEN {
-            confirm.push(Hook::ConfirmPromotion);
-        }
-        let body = self.hook_body("before_step");
-        Box::pin(async move {
-            match outside.drift().await {
-                Drift::Changed(text) | Drift::Unknown(text) => {
-                    return Done::Answered(Event::Stop("drift", text));
-                }
-                Drift::None | Drift::Unwatched => {}
-            }
-            for hook in confirm {
-                match outside.hook(hook, body.clone()).await {
-                    None | Some(Reply::Yes(_)) => {}
-                    Some(Reply::No(text) | Reply::Silent(text)) => {
-                        let text = format!("{} does not say yes yet: {text}", hook.word());
-                        return Done::Answered(Event::NotYet(text));
-                    }
-                }
-            }
-            Done::Answered(must(Hook::PreStep, outside.hook(Hook::PreStep, body).await))
-        })
-    }
-
-    fn finish_task(&mut self, task: Task, done: Done) {
-        let now = self.ports.clock.now();
-        // What was begun for another state is looked at, but not taken for an answer to this one.
-        let current = self.machine.task(now) == task;
-        match done {
-            Done::Read(seen) if current => self.write(task, seen, now),
-            Done::Applied(change, result) => self.applied(task, *change, result, now),
-            Done::Reread(change, why, seen) => self.reread(task, *change, why, seen, now),
-            Done::Confirmed(progress) if current => self.confirmed(progress, now),
-            Done::Surveyed(survey) if current => self.surveyed(survey, now),
-            Done::Answered(event) if current => self.feed(event, now),
-            _ => {}
-        }
-    }
-
-    fn finish_overtaken(&mut self, done: Done) {
-        let text = match done {
-            Done::Applied(_, Ok(_)) => "a write that was overtaken by the rollback has been carried out",
-            _ => "a write that was overtaken by the rollback has ended",
-        };
-        self.note(What::Result { written: matches!(done, Done::Applied(_, Ok(_))), text: text.to_owned() });
-        // Whatever it did, the rollback's own look finds it.
-        self.look_due = self.ports.clock.now();
-    }
-
-    fn confirmed(&mut self, progress: DnsResult<Progress>, now: Time) {
-        let event = match progress {
-            Ok(Progress::InSync) => Event::InSync,
-            Ok(Progress::Pending) => {
-                Event::Later("The provider has not yet told all of its servers".to_owned())
-            }
-            Err(error) => write::later(&error),
-        };
-        self.feed(event, now);
-    }
-
-    fn surveyed(&mut self, survey: Survey, now: Time) {
-        self.by_queries = survey.green.map(|share| share * 100.0);
-        let event = match survey.answers {
-            Answers::Right => Event::Right,
-            Answers::NotYet(text) => Event::Later(text),
-            Answers::Wrong(text) => Event::Wrong(text),
-        };
-        self.feed(event, now);
-    }
-}
-
-/// What is not as we left it.
-enum Strange {
-    /// Somebody else has rolled back.
-    RolledBack(String),
-    /// Somebody else goes on with our run, or another run began.
-    TakenOver(String),
-    /// The records are not what they should be.
-    Changed(String),
-}
-
-/// A hook that must say yes; anything else is for a person to look at.
-fn must(hook: Hook, reply: Option<Reply>) -> Event {
-    match reply {
-        None | Some(Reply::Yes(_)) => Event::Yes,
-        Some(Reply::No(text)) => Event::Stop("hook", format!("{} says no: {text}", hook.word())),
-        Some(Reply::Silent(text)) => Event::Stop("hook", format!("{} does not answer: {text}", hook.word())),
     }
 }
 

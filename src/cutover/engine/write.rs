@@ -3,7 +3,8 @@
 use chrono::TimeDelta;
 use futures::future::BoxFuture;
 
-use super::{Doing, Done, Engine, Strange};
+use super::looks::Strange;
+use super::{Doing, Done, Engine};
 use crate::cutover::clock::Time;
 use crate::cutover::journal::What;
 use crate::cutover::machine::{Event, Task};
@@ -175,6 +176,7 @@ impl Engine {
 
     fn written(&mut self, goal: Goal, ticket: Option<Ticket>, now: Time) {
         self.ticket = ticket;
+        self.by_queries = None;
         if let Some(marker) = self.last.as_ref().and_then(|last| last.marker.clone()) {
             self.note(What::Marker { marker });
         }
@@ -209,7 +211,9 @@ impl Engine {
                 Some(Strange::TakenOver(whose(marker, "began another run")))
             }
             Some(marker) if marker.generation > ours.generation && marker.state == ROLLED_BACK => {
-                Some(Strange::RolledBack(marker.owner.clone()))
+                let known = marker.note.is_empty() || marker.note.contains(&marker.owner);
+                let note = if known { String::new() } else { format!(" ({})", marker.note) };
+                Some(Strange::RolledBack(format!("{}{note}", marker.owner)))
             }
             Some(marker) if marker.generation > ours.generation => {
                 Some(Strange::TakenOver(whose(marker, "took over")))
@@ -266,7 +270,10 @@ impl Engine {
             owner: ours.owner.clone(),
             lease_until: (goal != Goal::Back).then(|| wall + lease + TimeDelta::minutes(LEASE_MARGIN)),
             originals: ours.originals.clone(),
-            note: String::new(),
+            note: match goal {
+                Goal::Back => self.machine.why_back.clone().unwrap_or_default(),
+                _ => String::new(),
+            },
         };
         let ttl = u32::try_from(self.machine.rules.ttl.as_secs()).unwrap_or(u32::MAX);
         Desired {

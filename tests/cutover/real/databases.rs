@@ -202,3 +202,33 @@ async fn a_change_on_either_side_stops_a_start_and_pauses_what_runs() {
     site.run(&["rollback"]).await.ends_with(0);
     running.end().await.ends_with(3);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_after_the_last_step_stops_finish_until_somebody_takes_it_for_right() {
+    let sides = Sides::new().await;
+    let site = Site::new("").await;
+    let one = "\n[[step]]\nshare = 100\nbake = \"1s\"\n";
+    site.configure(site.home.path(), &format!("{one}[preflight]\nacknowledge = {TRAFFIC:?}\n"));
+    sides.migrate(&site).await;
+    sides.cutover(&site, &["start", "--yes"]).await.ends_with(0);
+
+    let consumer = sides.blue.rows("consumers").await.expect("consumers").remove(0);
+    let id = consumer["id"].as_str().expect("an id");
+    sides
+        .green
+        .execute(&format!("update consumers set tags = '{{new}}' where id = '{id}'"))
+        .await
+        .expect("an edit");
+    let before = site.records().await;
+    let refused = sides.cutover(&site, &["finish"]).await.ends_with(4);
+    let said = refused.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        said.contains("Not finished, nothing was changed: since the last run people have changed consumers 1 changed on green")
+            && said.contains("--accept-drift"),
+        "{refused:#?}"
+    );
+    assert_eq!(site.records().await, before);
+    assert_eq!(site.status().await["state"], "drained");
+    sides.cutover(&site, &["finish", "--accept-drift"]).await.ends_with(0);
+    assert_eq!(site.records().await, ["\"A\" 2 \"192.0.2.2\""]);
+}

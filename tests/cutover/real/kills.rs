@@ -83,7 +83,9 @@ async fn killed_and_taken_over(transition: usize, back: bool) -> bool {
     site.configure(elsewhere.path(), steps);
     let begun = site.marker().await.is_some();
     let (how, code, share): (&[&str], i32, f64) = match (back, begun) {
-        (true, _) => (&["rollback"], 3, 0.0),
+        (true, true) => (&["rollback"], 3, 0.0),
+        // Killed before its first write: nothing was moved.
+        (true, false) => (&["rollback"], 0, 0.0),
         (false, true) => (&["resume"], 0, 1.0),
         (false, false) => (&["start", "--yes"], 0, 1.0),
     };

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::site::{STEPS, Site, at_share, baking, ran};
+use super::site::{NAME, STEPS, Site, at_share, baking, ran};
 
 fn slow() -> String {
     STEPS.replace("bake = \"1s\"", "bake = \"10m\"")
@@ -24,7 +25,10 @@ async fn the_second_operator_is_told_who_and_when_and_may_still_go_back() {
     let refused = ran(site.command_in(elsewhere.path(), &["resume"])).await.ends_with(4);
     assert!(refused.stderr.contains(" is at work on this cutover since "), "{refused:#?}");
     let nobody = ran(site.command_in(elsewhere.path(), &["pause"])).await.ends_with(4);
-    assert!(nobody.stderr.contains("no process on this machine watches"), "{nobody:#?}");
+    assert!(nobody.stderr.contains("no process watches this cutover from "), "{nobody:#?}");
+    // It is watched, only not from here.
+    let seen = ran(site.command_in(elsewhere.path(), &["status"])).await.ends_with(0);
+    assert!(seen.stdout.contains("has it until ") && !seen.stdout.contains("nobody"), "{seen:#?}");
     ran(site.command_in(elsewhere.path(), &["rollback"])).await.ends_with(3);
     let ended = running.end().await.ends_with(3);
     assert!(ended.stdout.contains("Rolled back. rolled back by "), "{ended:#?}");
@@ -138,7 +142,109 @@ async fn a_hook_or_a_chat_that_cannot_be_called_stops_before_anything_is_changed
     }
     assert_eq!(site.records().await, ["\"A\" 2 \"192.0.2.1\""]);
     // Going back does not need them.
+    site.dns.call("PATCH", "/zones/example.test.", Some(split_by_hand())).await.expect("a split");
     site.run(&["rollback"]).await.ends_with(3);
+}
+
+/// A tenth to green, by somebody who has no kongferry.
+fn split_by_hand() -> serde_json::Value {
+    let lua = "A \"pickwrandom({ {9,'192.0.2.1'}, {1,'192.0.2.2'} })\"";
+    let set = |rtype: &str, change: &str, records: serde_json::Value| json!({ "name": format!("{NAME}."), "type": rtype, "ttl": 2, "changetype": change, "records": records });
+    json!({ "rrsets": [
+        set("A", "DELETE", json!([])),
+        set("LUA", "REPLACE", json!([{ "content": lua, "disabled": false }])),
+    ] })
+}
+
+#[tokio::test]
+async fn a_split_that_nobody_marked_is_told_and_adopted_once() {
+    let site = Site::new(&slow()).await;
+    site.dns.call("PATCH", "/zones/example.test.", Some(split_by_hand())).await.expect("a split");
+    let status = site.run(&["status", "--format", "json"]).await.ends_with(3).json();
+    assert_eq!((status["state"].as_str(), at_share(10)(&status)), (Some("paused"), true), "{status:#}");
+    let text = site.run(&["status"]).await.ends_with(3);
+    assert!(text.stdout.contains("10 % to green, and nobody left a marker"), "{text:#?}");
+    assert!(!text.stdout.contains("not begun"), "{text:#?}");
+
+    let running = site.spawn(&["adopt", "--from-provider"]);
+    site.until("10 %", baking(10)).await;
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    site.configure(elsewhere.path(), &slow());
+    let refused = ran(site.command_in(elsewhere.path(), &["adopt", "--from-provider"])).await.ends_with(4);
+    assert!(refused.stderr.contains(" is at work on this cutover since "), "{refused:#?}");
+    running.signal(Signal::SIGINT);
+    running.end().await.ends_with(130);
+}
+
+#[tokio::test]
+async fn a_rollback_before_anything_was_moved_leaves_the_record_as_it_is() {
+    let site = Site::new(STEPS).await;
+    for arguments in [&["rollback"][..], &["rollback", "--direct", "--reason", "to be sure"]] {
+        let nothing = site.run(arguments).await.ends_with(0);
+        assert!(nothing.stdout.contains("Nothing was moved"), "{nothing:#?}");
+        assert_eq!(site.records().await, ["\"A\" 2 \"192.0.2.1\""]);
+        assert_eq!(site.marker().await, None);
+    }
+    let nothing = site.run(&["rollback", "--format", "json"]).await.ends_with(0);
+    assert_eq!(nothing.json()["outcome"], "nothing_moved");
+
+    // Blue's address is not what stands there: that is for a rollback to mend.
+    let path = site.home.path().join("cutover.toml");
+    let text = std::fs::read_to_string(&path).expect("a file").replace("192.0.2.1\"", "192.0.2.9\"");
+    std::fs::write(&path, text).expect("written");
+    site.run(&["rollback"]).await.ends_with(3);
+    assert!(site.records().await[0].contains("192.0.2.9"), "{:?}", site.records().await);
+}
+
+#[tokio::test]
+async fn a_rollback_that_the_provider_refuses_prints_how_to_do_it_by_hand() {
+    let site = Site::new(&slow()).await;
+    let running = site.spawn(&["start", "--yes"]);
+    site.until("1 %", baking(1)).await;
+    running.kill();
+    let key = site.home.path().join("wrong-key");
+    std::fs::write(&key, "not-the-key").expect("written");
+    let provider = format!(
+        "kind = \"powerdns\", url = \"{}\", api_key = {{ file = \"{}\" }}",
+        site.dns.url(),
+        key.display()
+    );
+    site.configure_with(site.home.path(), &provider, &slow());
+    let refused = site.run(&["rollback"]).await.ends_with(1);
+    for said in ["By hand:", "curl", "{100,'192.0.2.1'}, {0,'192.0.2.2'}", "\nJSON\n"] {
+        assert!(refused.stderr.contains(said), "{said}: {refused:#?}");
+    }
+    assert!(!refused.stderr.contains("not-the-key"), "{refused:#?}");
+}
+
+#[tokio::test]
+async fn status_says_why_it_went_back_here_and_on_another_machine() {
+    let gate = "[[gate]]\nname = \"smoke\"\nkind = \"command\"\nrun = [\"sh\", \"-c\", \"! test -e bad\"]\ninterval = \"500ms\"\n";
+    let site = Site::new(&format!("{}{gate}", slow())).await;
+    let running = site.spawn(&["start", "--yes"]);
+    site.until("1 %", baking(1)).await;
+    std::fs::write(site.home.path().join("bad"), "").expect("written");
+    running.end().await.ends_with(3);
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    site.configure(elsewhere.path(), &slow());
+    let both = [site.home.path(), elsewhere.path()];
+    for directory in both {
+        let status =
+            ran(site.command_in(directory, &["status", "--format", "json"])).await.ends_with(0).json();
+        let why = status["why_back"].as_str().unwrap_or_default();
+        assert!(why.starts_with("gate smoke: exit code 1"), "{status:#}");
+        let text = ran(site.command_in(directory, &["status"])).await.ends_with(0);
+        assert!(text.stdout.contains("ROLLED BACK"), "{text:#?}");
+        assert!(text.stdout.contains("gate smoke: exit code 1"), "{text:#?}");
+    }
+    // A person, with a reason and without an engine.
+    site.run(&["rollback", "--direct", "--reason", "the owner of orders said so"]).await.ends_with(3);
+    for directory in both {
+        let status =
+            ran(site.command_in(directory, &["status", "--format", "json"])).await.ends_with(0).json();
+        let why = status["why_back"].as_str().unwrap_or_default();
+        assert!(why.contains("the owner of orders said so") && why.contains('@'), "{status:#}");
+    }
 }
 
 #[tokio::test]
@@ -153,4 +259,17 @@ async fn the_wall_gets_its_numbers() {
     stream.read_to_string(&mut text).await.expect("an answer");
     assert!(text.contains("kongferry_cutover_share_ratio 0.01\n"), "{text}");
     assert!(text.contains("kongferry_cutover_state{state=\"step\"} 1\n"), "{text}");
+    for (request, answer) in [
+        ("HEAD /metrics", "HTTP/1.1 200 OK"),
+        ("GET /metrics?x=1", "HTTP/1.1 200 OK"),
+        ("GET /metricsandmore", "HTTP/1.1 404 Not Found"),
+        ("POST /metrics", "HTTP/1.1 405 Method Not Allowed"),
+    ] {
+        let mut stream = TcpStream::connect(port).await.expect("an exporter");
+        stream.write_all(format!("{request} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.expect("sent");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.expect("an answer");
+        assert!(text.starts_with(answer), "{request}: {text}");
+        assert_eq!(request.starts_with("HEAD"), text.ends_with("\r\n\r\n"), "{request}: {text}");
+    }
 }

@@ -146,9 +146,9 @@ fn killed_anywhere_while_it_finishes_the_record_is_greens() {
         let world = World::with(SHORT);
         assert_eq!(world.start().end(), Ended::In(Phase::Drained));
         let second = world.another_machine();
-        let ended = second.open(|scene| scene.finish(true)).expect("it finishes").run_polls(polls);
+        let ended = second.open(|scene| scene.finish(true, false)).expect("it finishes").run_polls(polls);
         let third = second.another_machine();
-        match third.open(|scene| scene.finish(true)) {
+        match third.open(|scene| scene.finish(true, false)) {
             Ok(running) => assert_eq!(running.end(), Ended::In(Phase::Finished), "after {polls} polls"),
             // The write had landed.
             Err(error) => assert!(error.message().contains("all traffic goes to green"), "{error}"),

@@ -13,7 +13,8 @@ fn a_pause_keeps_the_share_and_the_time_that_was_baked() {
     world.start().with(async |mut anna| {
         anna.until_stage(5, Stage::Baking).await;
         anna.sleep(1_800).await;
-        anna.say(Command::Pause).await.unwrap();
+        let told = anna.say(Command::Pause).await.unwrap();
+        assert_eq!(told, "paused: step 2 of 5 (5 %), baking");
         anna.sleep(36_000).await;
         let shown = anna.until(|_| true).await;
         assert_eq!((shown.state.as_str(), shown.share.weight), ("paused", Share::percent(5).unwrap()));
@@ -76,7 +77,7 @@ fn what_makes_no_sense_is_refused_with_the_state() {
         anna.until_stage(1, Stage::Baking).await;
         let refused = anna.say(Command::Resume).await.unwrap_err();
         assert_eq!(refused, "nothing is paused: step 1 of 5 (1 %), baking");
-        assert!(anna.say(Command::Finish { force: true }).await.is_err());
+        assert!(anna.say(Command::Finish { force: true, accept_drift: false }).await.is_err());
         anna.say(Command::Leave).await.unwrap();
     });
 }
@@ -109,6 +110,8 @@ fn the_second_operator_is_told_who_and_when() {
     let refused = second.open(|scene| scene.resume(false, false)).err().expect("refused");
     assert!(refused.message().starts_with("anna@elsewhere/1 is at work on this cutover since 2027-01-15"));
     assert!(refused.remedy_text().is_some_and(|remedy| remedy.contains("unlock")));
+    let refused = second.open(|scene| scene.adopt()).err().expect("refused");
+    assert!(refused.message().starts_with("anna@elsewhere/1 is at work on this cutover since 2027-01-15"));
 }
 
 #[test]
@@ -161,7 +164,7 @@ fn after_a_rollback_retry_begins_again_and_finish_makes_blue_ordinary() {
 
     let back = again.another_machine();
     assert_eq!(back.rollback().end(), Ended::In(Phase::RolledBack));
-    assert_eq!(back.open(|scene| scene.finish(true)).unwrap().end(), Ended::In(Phase::Finished));
+    assert_eq!(back.open(|scene| scene.finish(true, false)).unwrap().end(), Ended::In(Phase::Finished));
     let held = world.provider.held();
     assert_eq!((held.state, held.ttl, held.marker_text), (RecordState::Plain(Arm::Blue), 3_600, None));
 }

@@ -23,7 +23,7 @@ fn it_goes_through_all_steps_and_drains_and_finishes() {
     assert_eq!(held.ttl, 30);
     assert!(held.marker_text.is_some_and(|text| text.contains("ttl=api.example.test/A,3600")));
 
-    assert_eq!(world.open(|scene| scene.finish(false)).unwrap().end(), Ended::In(Phase::Finished));
+    assert_eq!(world.open(|scene| scene.finish(false, false)).unwrap().end(), Ended::In(Phase::Finished));
     let held = world.provider.held();
     assert_eq!((held.state, held.ttl, held.marker_text), (RecordState::Plain(Arm::Green), 3_600, None));
 }
@@ -42,6 +42,8 @@ fn a_step_is_as_long_as_it_bakes_once_every_server_answers() {
     let world = World::new();
     let began = world.clock_hours();
     world.start().with(async |mut anna| {
+        // What was measured at another share says nothing about this one.
+        assert_eq!(anna.until_stage(1, Stage::Settling).await.share.by_queries, None);
         anna.until_stage(1, Stage::Baking).await;
         let baking = anna.now();
         anna.until_stage(5, Stage::Applying).await;
@@ -94,6 +96,54 @@ fn drift_pauses_before_the_next_step() {
         anna.say(Command::Leave).await.unwrap();
     });
     assert_eq!(path(&world), ["0 %", "1 %", "5 %", "10 %"]);
+}
+
+#[test]
+fn drift_at_the_end_stops_finish_and_changes_nothing() {
+    let world = World::new();
+    assert_eq!(world.start().end(), Ended::In(Phase::Drained));
+    let held = world.provider.held();
+    for drift in [Drift::Changed("1 route is new on blue".to_owned()), Drift::Unknown("no blue".to_owned())] {
+        *lock(&world.scripts.drift) = drift.clone();
+        let ended = world.open(|scene| scene.finish(false, false)).unwrap().end();
+        let (Drift::Changed(why) | Drift::Unknown(why)) = drift else { unreachable!() };
+        assert_eq!(ended, Ended::NotFinished(why));
+        assert_eq!(world.provider.held(), held);
+    }
+    // It still is drained, and a person may take what stands on green for right.
+    let ended = world.open(|scene| scene.finish(false, true)).unwrap().end();
+    assert_eq!(ended, Ended::In(Phase::Finished));
+    assert_eq!(world.provider.held().state, RecordState::Plain(Arm::Green));
+}
+
+#[test]
+fn an_engine_that_drains_goes_on_draining_when_drift_stops_finish() {
+    let world = World::new();
+    let ended = world.start().with(async |mut anna| {
+        anna.until_state("draining").await;
+        anna.sleep(3_600).await;
+        *lock(&world.scripts.drift) = Drift::Changed("1 route is new on blue".to_owned());
+        anna.say(Command::Finish { force: true, accept_drift: false }).await.unwrap();
+        anna.until(|shown| shown.events.iter().any(|event| event.said.code == "not_finished")).await;
+        let shown = anna.until(|_| true).await;
+        assert_eq!((shown.state.as_str(), shown.share.weight), ("draining", Share::GREEN));
+    });
+    // The day of stillness is not begun anew.
+    assert_eq!(ended, Ended::In(Phase::Drained));
+    assert!(world.clock_hours() < 30.5, "{}", world.clock_hours());
+}
+
+#[test]
+fn a_rollback_is_finished_whatever_people_have_changed() {
+    let world = World::new();
+    world.start().with(async |mut anna| {
+        anna.until_stage(5, Stage::Baking).await;
+        anna.say(Command::Rollback { reason: String::new() }).await.unwrap();
+    });
+    *lock(&world.scripts.drift) = Drift::Changed("1 route is new on blue".to_owned());
+    let ended = world.open(|scene| scene.finish(false, false)).unwrap().end();
+    assert_eq!(ended, Ended::In(Phase::Finished));
+    assert_eq!(world.provider.held().state, RecordState::Plain(Arm::Blue));
 }
 
 #[test]

@@ -1,0 +1,72 @@
+//! What is seen of gates, name servers and counters, and when that means the way back.
+
+use super::{Machine, Said, say};
+use crate::cutover::clock::Time;
+use crate::cutover::gates::config::OnFail;
+use crate::cutover::gates::tally::Alarm;
+use crate::cutover::gates::{Measurement, Traffic};
+use crate::cutover::state::{Goal, Level, Phase, Stage};
+use crate::dns::Share;
+
+impl Machine {
+    pub(super) fn on_wrong(&mut self, text: String, now: Time, said: &mut Vec<Said>) {
+        match self.phase {
+            // There is no way further back; it is asked again, and every operator told.
+            Phase::Moving { goal: Goal::Back, .. } => self.on_later(None, text, now, said),
+            _ if self.exposed() => self.roll_back(format!("wrong answers: {text}"), now, said),
+            _ => self.pause("name_servers", text, now, said),
+        }
+    }
+
+    pub(super) fn on_measured(
+        &mut self,
+        gate: usize,
+        measured: Measurement,
+        now: Time,
+        said: &mut Vec<Said>,
+    ) {
+        let Some((name, policy)) = self.rules.gates.get(gate).cloned() else { return };
+        let (line, after) = (measured.line(), now.saturating_sub(self.share_since));
+        let Some(tally) = self.tallies.get_mut(gate) else { return };
+        let alarm = tally.add(&policy, measured, after);
+        if !self.is_watched() {
+            return;
+        }
+        match alarm {
+            Some(Alarm::Failed(on_fail)) if self.exposed() && on_fail == OnFail::Rollback => {
+                self.roll_back(format!("gate {name}: {line}"), now, said);
+            }
+            Some(Alarm::Failed(_)) => self.pause("gate", format!("gate {name} fails: {line}"), now, said),
+            // Nothing is on green yet, so nothing can be known of it yet.
+            Some(Alarm::Unclear) if self.share > Share::BLUE => {
+                self.pause("gate", format!("gate {name} cannot be judged: {line}"), now, said);
+            }
+            Some(Alarm::Unclear) | None => {}
+        }
+    }
+
+    pub(super) fn on_counted(&mut self, traffic: Traffic, now: Time) {
+        self.traffic = Some((traffic, now));
+        let still = traffic.blue.is_some_and(|rate| rate <= self.rules.still_below);
+        match self.phase {
+            Phase::Draining if !still => self.still_since = None,
+            Phase::Draining => {
+                self.still_since.get_or_insert(now);
+            }
+            _ => {}
+        }
+    }
+
+    /// Goes back to blue, from wherever it is.
+    pub(super) fn roll_back(&mut self, why: String, now: Time, said: &mut Vec<Said>) {
+        if self.phase.is_going_back() {
+            return;
+        }
+        self.paused = None;
+        self.hold = false;
+        self.drain_after = false;
+        say(said, Level::Error, "rollback", format!("Rolling back: {why}"));
+        self.why_back = Some(why);
+        self.go(Phase::Moving { goal: Goal::Back, stage: Stage::Applying }, now, said);
+    }
+}

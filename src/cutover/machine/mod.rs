@@ -1,0 +1,395 @@
+//! The rules of a cutover: what follows from what. Pure: it knows no provider, no clock and no file.
+//!
+//! [`Machine::task`] says what should be done now, [`Machine::on`] takes in what happened. Three rules stand above
+//! all others: a rollback is taken at any time and nothing stops it; a share above the present one is only asked for
+//! by a step that was reached in order, or by a person; what cannot be said for certain pauses, and never goes on.
+//! Here are its words and its state; `moves` is how a move goes on, `health` what gates, servers and counters bring
+//! about, `people` what is said to it.
+
+mod health;
+mod moves;
+mod people;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cutover::clock::Time;
+use crate::cutover::config::{CutoverConfig, Step};
+use crate::cutover::gates::config::Policy;
+use crate::cutover::gates::tally::Tally;
+use crate::cutover::gates::{Measurement, Traffic};
+use crate::cutover::state::{Command, Goal, Level, Pause, Phase, Stage};
+use crate::dns::Share;
+
+/// What the rules need to know of the configuration.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// The steps.
+    pub steps: Vec<Step>,
+    /// Names and policies of the gates.
+    pub gates: Vec<(String, Policy)>,
+    /// The short time to live.
+    pub ttl: Duration,
+    /// How long resolvers may go on with an answer after the last name server gave it.
+    pub settle: Duration,
+    /// What resolvers may add to that.
+    pub resolver_floor: Duration,
+    /// From one question to the next.
+    pub look_every: Duration,
+    /// How long a move may wait for provider and name servers.
+    pub settle_limit: Duration,
+    /// How long blue must be still.
+    pub drain: Duration,
+    /// Requests a second below which a side is still.
+    pub still_below: f64,
+    /// Whether counters are read at all.
+    pub has_counters: bool,
+}
+
+impl Rules {
+    /// Of a configuration.
+    pub fn of(config: &CutoverConfig) -> Rules {
+        let settings = &config.settings;
+        Rules {
+            steps: config.steps.clone(),
+            gates: config.gates.iter().map(|gate| (gate.name.clone(), gate.policy)).collect(),
+            ttl: Duration::from_secs(u64::from(settings.ttl)),
+            settle: Duration::from_secs(u64::from(settings.ttl)),
+            resolver_floor: settings.resolver_floor.duration(),
+            look_every: settings.look_every.duration(),
+            settle_limit: settings.settle_limit.duration(),
+            drain: settings.drain.time.duration(),
+            still_below: settings.drain.still_below,
+            has_counters: settings.prometheus.is_some(),
+        }
+    }
+
+    /// The share that a goal asks for; none for `Finish`, which asks for one side.
+    pub fn share_of(&self, goal: Goal) -> Share {
+        match goal {
+            Goal::Step(index) => self.steps.get(index).map(|step| step.share).unwrap_or_default(),
+            Goal::Lower | Goal::Back | Goal::Finish => Share::BLUE,
+        }
+    }
+}
+
+/// What should be done now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Task {
+    /// Wait for something to happen.
+    Nothing,
+    /// Look for drift and ask the hooks before a step.
+    AskBefore(usize),
+    /// Ask the hook after a step.
+    AskAfter(usize),
+    /// Look for drift before the records are made green's for good.
+    AskToFinish,
+    /// Write to the provider.
+    Write(Goal),
+    /// Ask the provider whether all of its servers have it.
+    Confirm,
+    /// Ask every name server.
+    Survey(Share),
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// Nothing but time passing.
+    Tick,
+    /// Hooks and drift let the step begin, or the step end.
+    Yes,
+    /// A hook says not yet.
+    NotYet(String),
+    /// Something that a person must look at; the first part is the pause's code.
+    Stop(&'static str, String),
+    /// The provider took the write.
+    Written,
+    /// The provider says that all of its servers have it.
+    InSync,
+    /// Not yet, or it could not be said; ask again.
+    Later(String),
+    /// The provider wants to be left alone for so long.
+    Throttled(Duration, String),
+    /// Every name server answers with the share.
+    Right,
+    /// A name server answers with an error or with what is neither blue nor green.
+    Wrong(String),
+    /// A check of a gate.
+    Measured(usize, Measurement),
+    /// What the counters say.
+    Counted(Traffic),
+    /// The provider holds something that we did not write.
+    Changed(String),
+    /// Somebody else rolled back.
+    RolledBackBy(String),
+    /// What was rolled back is no longer so: a late write has landed, or somebody wrote.
+    NotBack(String),
+    /// A person said something.
+    Told(Command, String),
+}
+
+/// Something worth telling.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    /// How much it weighs.
+    pub level: Level,
+    /// A stable word.
+    pub code: String,
+    /// A sentence without a full stop.
+    pub text: String,
+}
+
+/// The state and its rules.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// The rules.
+    pub rules: Rules,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Since when.
+    pub since: Time,
+    /// Why nothing goes on, and since when.
+    pub paused: Option<(Pause, Time)>,
+    /// The share that the provider was last known to hold.
+    pub share: Share,
+    /// The largest share that may have reached the provider since it was last known.
+    pub asked: Share,
+    /// When the share was last changed.
+    pub share_since: Time,
+    /// What was seen of each gate.
+    pub tallies: Vec<Tally>,
+    /// How long the old time to live has still to run.
+    pub old_ttl: Duration,
+    /// Whether the name servers have been asked and answer right, and since when.
+    pub verified: Option<Time>,
+    /// Since when blue has been still.
+    pub still_since: Option<Time>,
+    /// What the counters last said, and when.
+    pub traffic: Option<(Traffic, Time)>,
+    /// Failures in a row of what is being done.
+    pub attempts: u32,
+    /// When it is tried again.
+    pub retry_at: Option<Time>,
+    /// Why it is going back.
+    pub why_back: Option<String>,
+    /// Pause when the step has settled: after an undo.
+    hold: bool,
+    /// The last step has baked before: go on to draining once it has settled.
+    pub drain_after: bool,
+    /// Where it stood when a running engine was told to finish; none in a process that does nothing else.
+    finish_from: Option<Phase>,
+    /// Why a process that was only to finish did not.
+    pub not_finished: Option<String>,
+    /// What is said last about waiting, so that it is said once.
+    waiting: Option<String>,
+}
+
+impl Machine {
+    /// At the beginning of `phase`, with `share` at the provider.
+    pub fn new(rules: Rules, phase: Phase, share: Share, now: Time) -> Machine {
+        let tallies = vec![Tally::default(); rules.gates.len()];
+        Machine {
+            rules,
+            phase,
+            since: now,
+            paused: None,
+            share,
+            asked: share,
+            share_since: now,
+            tallies,
+            old_ttl: Duration::ZERO,
+            verified: None,
+            still_since: None,
+            traffic: None,
+            attempts: 0,
+            retry_at: None,
+            why_back: None,
+            hold: false,
+            drain_after: false,
+            finish_from: None,
+            not_finished: None,
+            waiting: None,
+        }
+    }
+
+    /// What should be done now.
+    pub fn task(&self, now: Time) -> Task {
+        let waits = self.retry_at.is_some_and(|at| at > now);
+        let paused = self.paused.is_some() && !self.phase.is_going_back();
+        let halted = paused || self.not_finished.is_some();
+        if waits || halted {
+            return Task::Nothing;
+        }
+        match self.phase {
+            Phase::Moving { goal, stage } => match (stage, goal) {
+                (Stage::Asking, Goal::Step(index)) => Task::AskBefore(index),
+                (Stage::Asking, Goal::Finish) => Task::AskToFinish,
+                (Stage::Asking | Stage::Applying, _) => Task::Write(goal),
+                (Stage::Propagating, _) => Task::Confirm,
+                (Stage::Settling, Goal::Finish) if self.verified.is_none() => Task::Survey(self.share),
+                (Stage::Settling, _) if self.verified.is_none() => Task::Survey(self.rules.share_of(goal)),
+                (Stage::Leaving, Goal::Step(index)) => Task::AskAfter(index),
+                _ => Task::Nothing,
+            },
+            _ => Task::Nothing,
+        }
+    }
+
+    /// When time alone will change something, if nothing else happens before.
+    pub fn alarm(&self) -> Option<Time> {
+        let own = match self.phase {
+            _ if self.paused.is_some() && !self.phase.is_going_back() => None,
+            Phase::Moving { stage: Stage::Settling | Stage::Baking, .. } | Phase::Draining => self.ends_at(),
+            _ => None,
+        };
+        own.into_iter().chain(self.retry_at).min()
+    }
+
+    /// When the present stage ends if all goes well.
+    pub fn ends_at(&self) -> Option<Time> {
+        match self.phase {
+            Phase::Moving { goal: Goal::Lower, stage: Stage::Baking } => Some(self.since + self.old_ttl),
+            Phase::Moving { goal: Goal::Back, stage: Stage::Baking } => {
+                Some(self.since + self.rules.resolver_floor)
+            }
+            Phase::Moving { goal: Goal::Step(index), stage: Stage::Baking } => {
+                Some(self.since + self.rules.steps.get(index)?.bake.duration())
+            }
+            Phase::Moving { goal: Goal::Finish, stage: Stage::Settling } => self.verified,
+            Phase::Moving { stage: Stage::Settling, .. } => self.verified.map(|at| at + self.rules.settle),
+            Phase::Draining => self.still_since.map(|at| at + self.rules.drain),
+            _ => None,
+        }
+    }
+
+    /// Whether clients may be on green because of us: a failed gate then goes back, and does not only pause.
+    pub fn exposed(&self) -> bool {
+        self.share > Share::BLUE || self.asked > Share::BLUE
+    }
+
+    /// Whether gates are looked at now.
+    pub fn is_watched(&self) -> bool {
+        match self.phase {
+            Phase::Finished | Phase::RolledBack | Phase::Moving { goal: Goal::Back, .. } => false,
+            // A look for drift may take minutes, in which what drained before is still at stake.
+            Phase::Moving { goal: Goal::Finish, stage } => {
+                stage == Stage::Asking && self.finish_from.is_some()
+            }
+            _ => true,
+        }
+    }
+
+    /// The provider was seen to hold this share. What was measured at another one counts no longer.
+    pub fn holds(&mut self, share: Share, now: Time) {
+        if share != self.share {
+            self.share = share;
+            self.share_since = now;
+            self.tallies.iter_mut().for_each(Tally::restart);
+        }
+    }
+
+    /// Takes in what happened; what is worth telling comes out.
+    pub fn on(&mut self, event: Event, now: Time) -> Vec<Said> {
+        let mut said = Vec::new();
+        self.take_in(event, now, &mut said);
+        // What follows from time alone; more than one thing may be due.
+        while self.pass_time(now, &mut said) {}
+        said
+    }
+
+    fn take_in(&mut self, event: Event, now: Time, said: &mut Vec<Said>) {
+        match event {
+            Event::Tick => {}
+            Event::Yes => self.on_yes(now, said),
+            Event::NotYet(text) => {
+                self.retry_at = Some(now + self.rules.look_every);
+                self.wait(text, said);
+            }
+            Event::Stop(_, text) if self.phase == Phase::toward(Goal::Finish) => {
+                self.do_not_finish(text, now, said);
+            }
+            Event::Stop(code, text) => self.pause(code, text, now, said),
+            Event::Written => self.on_written(now, said),
+            Event::InSync => self.on_stage(Stage::Propagating, Stage::Settling, now, said),
+            Event::Later(text) => self.on_later(None, text, now, said),
+            Event::Throttled(wait, text) => self.on_later(Some(wait), text, now, said),
+            Event::Right => {
+                self.attempts = 0;
+                self.verified.get_or_insert(now);
+            }
+            Event::Wrong(text) => self.on_wrong(text, now, said),
+            Event::Measured(gate, measured) => self.on_measured(gate, measured, now, said),
+            Event::Counted(traffic) => self.on_counted(traffic, now),
+            Event::Changed(text) => {
+                if !self.phase.is_going_back() {
+                    self.pause("changed", text, now, said);
+                }
+            }
+            Event::RolledBackBy(who) => {
+                self.holds(Share::BLUE, now);
+                self.asked = Share::BLUE;
+                self.why_back = Some(format!("rolled back by {who}"));
+                self.paused = None;
+                say(said, Level::Error, "rollback", format!("Rolled back by {who}"));
+                self.go(Phase::Moving { goal: Goal::Back, stage: Stage::Propagating }, now, said);
+            }
+            Event::NotBack(text) => {
+                say(said, Level::Error, "not_back", text);
+                self.go(Phase::Moving { goal: Goal::Back, stage: Stage::Applying }, now, said);
+            }
+            Event::Told(command, by) => self.on_told(command, &by, now, said),
+        }
+    }
+
+    fn go(&mut self, phase: Phase, now: Time, said: &mut Vec<Said>) {
+        (self.phase, self.since) = (phase, now);
+        (self.attempts, self.retry_at, self.waiting) = (0, None, None);
+        match phase {
+            Phase::Moving { stage: Stage::Asking | Stage::Applying, goal } => {
+                self.verified = None;
+                if let (Goal::Step(index), true) = (goal, phase.stage() == Some(Stage::Asking)) {
+                    let share = self.rules.share_of(goal);
+                    let of = self.rules.steps.len();
+                    say(said, Level::Info, "step", format!("Step {} of {of}: {share} to green", index + 1));
+                }
+            }
+            Phase::Draining => {
+                self.still_since = (!self.rules.has_counters).then_some(now);
+                say(
+                    said,
+                    Level::Info,
+                    "draining",
+                    "All new resolutions go to green; waiting for blue to fall still",
+                );
+            }
+            Phase::Drained => say(said, Level::Info, "drained", "Blue is still"),
+            Phase::Finished => say(said, Level::Info, "finished", "Finished"),
+            Phase::RolledBack => {
+                say(said, Level::Error, "rolled_back", "Rolled back: new resolutions go to blue");
+            }
+            _ => {}
+        }
+    }
+
+    fn pause(&mut self, code: &str, reason: String, now: Time, said: &mut Vec<Said>) {
+        if self.paused.is_some() || self.phase.is_over() || self.phase.is_going_back() {
+            return;
+        }
+        say(said, Level::Warn, "paused", format!("Paused: {reason}"));
+        self.retry_at = None;
+        self.paused = Some((Pause { code: code.to_owned(), reason }, now));
+    }
+
+    fn wait(&mut self, text: String, said: &mut Vec<Said>) {
+        if self.waiting.as_deref() != Some(&text) {
+            say(said, Level::Info, "waiting", text.clone());
+            self.waiting = Some(text);
+        }
+    }
+}
+
+fn say(said: &mut Vec<Said>, level: Level, code: &str, text: impl Into<String>) {
+    said.push(Said { level, code: code.to_owned(), text: text.into() });
+}
