@@ -304,8 +304,9 @@ impl Stage {
             .fetch_all(&mut *tx)
             .await
             .map_err(|e| self.green.explain(e, what))?;
-        for name in names {
-            let sql = fill("drop table {table}", &[("table", &self.own(&name))]);
+        if !names.is_empty() {
+            let tables: Vec<String> = names.iter().map(|name| self.own(name)).collect();
+            let sql = fill("drop table {tables}", &[("tables", &tables.join(", "))]);
             sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| self.green.explain(e, what))?;
         }
         tx.commit().await.map_err(|e| self.green.explain(e, what))

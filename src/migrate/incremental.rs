@@ -222,6 +222,11 @@ impl Comparison {
         Ok(())
     }
 
+    /// Whether both sides are as earlier runs left them.
+    pub fn is_none(&self) -> bool {
+        self.touched.values().all(TouchedRows::is_empty) && self.differences.values().all(Difference::is_none)
+    }
+
     /// Whether a row is one that the run changes.
     pub fn at_work(&self, table: &str, key: &Short) -> bool {
         self.differences

@@ -78,6 +78,13 @@ struct Work {
     left_behind: Vec<LeftBehind>,
 }
 
+impl Work {
+    /// Whether there is nothing to check and to apply: nothing is staged, and no areas are made for what leaves.
+    fn is_none(&self) -> bool {
+        self.comparison.as_ref().is_some_and(Comparison::is_none)
+    }
+}
+
 /// Asks a person, with the counts, before Kong's tables are written; `false` ends the run.
 pub type Confirm<'a> = &'a (dyn Fn(&Report) -> BoxFuture<'static, Result<bool>> + Send + Sync);
 
@@ -270,7 +277,9 @@ impl Run<'_> {
             self.compare(stage, &plan, &mut work).await?;
         }
         self.blue_stands_still().await?;
-        stage.analyze(&plan).await?;
+        if !work.is_none() {
+            stage.analyze(&plan).await?;
+        }
         self.seconds.stage = began.elapsed().as_secs_f64();
         Ok(work)
     }
@@ -326,6 +335,10 @@ impl Run<'_> {
         let second = self.stage_rows(stage, plan, wanted).await?;
         comparison.staged(plan, second);
         work.loaded = std::mem::take(&mut comparison.loaded);
+        if comparison.is_none() {
+            work.comparison = Some(comparison);
+            return Ok(());
+        }
         let gone = self.gone(stage, &work.ledger);
         gone.create().await?;
         comparison.note(&gone, &work.ledger, self.green).await?;
@@ -362,6 +375,9 @@ impl Run<'_> {
     }
 
     async fn check(&mut self, stage: &Stage, work: &mut Work) -> Result<()> {
+        if work.is_none() {
+            return Ok(());
+        }
         let began = Instant::now();
         let plan = &self.inspection.plan;
         self.observer.phase(Phase::Checking, plan.moved.len());
@@ -417,6 +433,11 @@ impl Run<'_> {
             let found = self.applying(stage, work).unexplained(tx).await?;
             return Ok((!found.is_empty()).then(|| not_fresh(&found)));
         };
+        if work.is_none() {
+            let keyed = self.inspection.plan.moved.iter().filter(|table| !table.key.is_empty());
+            work.forecast = Some(keyed.map(|table| (table.table.clone(), Forecast::default())).collect());
+            return Ok(None);
+        }
         let merge = self.merging(stage, work, comparison, &at_work);
         let apply = Apply { merge: Some(merge), ..self.applying(stage, work) };
         let by_hand = apply.by_hand(tx, &merge).await?;

@@ -31,7 +31,8 @@ begin_anew() {
         -c 'drop database if exists victim with (force)' -c "create database victim template \"$name\""
 }
 
-# What everything in Kong's tables comes to that does not run out by itself: rows, and a sum over their hashes.
+# What everything in Kong's tables comes to that does not run out by itself: rows, and a sum over their hashes. Ordered,
+# because parallel workers bring the tables in any order.
 fingerprint() {
     local sql="" table lasting
     for table in workspaces parameters consumers basicauth_credentials keyauth_credentials acls plugins routes services; do
@@ -40,7 +41,8 @@ fingerprint() {
         sql+="select '$table', count(*), sum(hashtextextended(t::text, 0)::numeric) from $table t where $lasting union all "
     done
     psql_green "$sql select 'tags', count(*), sum(hashtextextended(t::text, 0)::numeric) from tags t
-                where entity_name in ('consumers', 'acls', 'plugins', 'routes', 'services')"
+                where entity_name in ('consumers', 'acls', 'plugins', 'routes', 'services')
+                order by 1"
 }
 
 # The phase that a place which a run has passed stands for (src/failpoints.rs).
