@@ -3,6 +3,9 @@
 # A snapshot that differs is a failure; it is reviewed by a person, never accepted on the way.
 export INSTA_UPDATE ?= no
 
+# Tests wait for servers more than they compute: on a small machine four at a time take less time than two.
+export RUST_TEST_THREADS ?= $(shell n=$$(nproc 2>/dev/null || echo 4); [ "$$n" -gt 4 ] && echo "$$n" || echo 4)
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint build bench soak clean
 
