@@ -26,7 +26,12 @@ const ANALYZED: usize = 2;
 impl Run<'_> {
     /// Writes Kong's tables, in one transaction. Somebody else on green may hold a lock for a moment: then the whole
     /// transaction is tried again.
-    pub(super) async fn apply(&mut self, stage: &Stage, journal: &mut Journal, work: &Work) -> Result<Report> {
+    pub(super) async fn apply(
+        &mut self,
+        stage: &Stage,
+        journal: &mut Journal,
+        work: &Work,
+    ) -> Result<Report> {
         let began = Instant::now();
         self.observer.phase(Phase::Applying, self.inspection.plan.moved.len());
         let mut attempt = 1;

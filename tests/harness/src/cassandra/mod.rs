@@ -245,7 +245,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 fn all_stopped(process: i32) -> bool {
     let Ok(threads) = std::fs::read_dir(format!("/proc/{process}/task")) else { return true };
     let is_stopped = |stat: String| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'));
-    threads.flatten().all(|thread| {
-        std::fs::read_to_string(thread.path().join("stat")).map_or(true, is_stopped)
-    })
+    threads
+        .flatten()
+        .all(|thread| std::fs::read_to_string(thread.path().join("stat")).map_or(true, is_stopped))
 }
