@@ -11,11 +11,10 @@ use kongferry_harness::{fill, green as bootstrap, lab, postgres};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use sqlx::{Connection, Executor};
-use uuid::Uuid;
 
 use super::rows::{Blue, id};
 use super::running::{Running, until};
-use super::sides::{Contents, WORKSPACE, bare_blue, small_blue_on};
+use super::sides::{Contents, WORKSPACE, filled_blue_on, small_blue_on};
 use super::support::{kongferry, migrate_arguments};
 
 /// One row more, one otherwise and one less on blue, each with what hangs on it.
@@ -69,17 +68,7 @@ async fn wherever_an_incremental_run_is_killed_green_is_untouched_or_complete() 
 /// At moments that no place of ours chose, spread over a whole run.
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_any_moment_a_first_run_leaves_green_untouched_or_complete() {
-    let tables = [
-        "schema_meta",
-        "workspaces",
-        "parameters",
-        "consumers",
-        "basicauth_credentials",
-        "keyauth_credentials",
-        "acls",
-    ];
-    let blue = bare_blue(lab().cassandra().await.expect("a Cassandra"), "3.3", &tables).await;
-    fill::fill(&blue, Uuid::parse_str(WORKSPACE).expect("an id"), 6_000).await.expect("rows");
+    let blue = filled_blue_on(lab().cassandra().await.expect("a Cassandra"), 6_000).await;
     let whole = json!(6_000 * 4 + 1);
     let first = lab().fresh_green("3.3").await.expect("green");
     let began = std::time::Instant::now();
@@ -213,18 +202,7 @@ async fn an_edit_between_the_look_and_the_lock_is_not_written_over() {
 async fn a_cassandra_that_is_restarted_during_the_scan_is_asked_again() {
     let mut server =
         Cassandra::start(Options { survives_kill: true, ..Options::default() }).await.expect("a Cassandra");
-    let tables = [
-        "schema_meta",
-        "workspaces",
-        "parameters",
-        "consumers",
-        "basicauth_credentials",
-        "keyauth_credentials",
-        "acls",
-    ];
-    let blue = bare_blue(&server.endpoint(), "3.3", &tables).await;
-    let workspace = Uuid::parse_str(WORKSPACE).expect("an id");
-    fill::fill(&blue, workspace, 1_500).await.expect("rows");
+    let blue = filled_blue_on(&server.endpoint(), 1_500).await;
     let green = lab().fresh_green("3.3").await.expect("green");
     let arguments = migrate_arguments(&blue, &green, &[]);
     let running = Running::start(&arguments, Some("loading")).held().await;
@@ -366,17 +344,7 @@ async fn status_lists_the_runs_and_cleanup_removes_what_is_ours() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_thousand_unchanged_rows_are_left_as_they_are() {
-    let tables = [
-        "schema_meta",
-        "workspaces",
-        "parameters",
-        "consumers",
-        "basicauth_credentials",
-        "keyauth_credentials",
-        "acls",
-    ];
-    let blue = bare_blue(lab().cassandra().await.expect("a Cassandra"), "3.3", &tables).await;
-    fill::fill(&blue, Uuid::parse_str(WORKSPACE).expect("an id"), 25_000).await.expect("rows");
+    let blue = filled_blue_on(lab().cassandra().await.expect("a Cassandra"), 25_000).await;
     let green = lab().fresh_green("3.3").await.expect("green");
     let arguments = migrate_arguments(&blue, &green, &[]);
     kongferry(&arguments).await.expect_code(0);

@@ -8,13 +8,12 @@ use std::process::{Command, Stdio};
 use kongferry::green::local::LocalPostgres;
 use kongferry_harness::keyspace::Keyspace;
 use kongferry_harness::postgres::{Database, PgServer};
-use kongferry_harness::{fill, green as bootstrap, lab, postgres};
+use kongferry_harness::{green as bootstrap, lab, postgres};
 use nix::sys::signal::Signal;
 use tokio::sync::OnceCell;
-use uuid::Uuid;
 
 use super::running::{Running, until};
-use super::sides::{Contents, WORKSPACE, bare_blue, small_blue};
+use super::sides::{Contents, filled_blue_on, small_blue};
 use super::support::{kongferry, migrate_arguments, program};
 
 /// Four rows each: enough for many pages, and for the quick way of a first load.
@@ -26,18 +25,7 @@ async fn filled_blue() -> Keyspace {
     let endpoint = lab().cassandra().await.expect("a Cassandra");
     let name = NAME
         .get_or_init(|| async {
-            let tables = [
-                "schema_meta",
-                "workspaces",
-                "parameters",
-                "consumers",
-                "basicauth_credentials",
-                "keyauth_credentials",
-                "acls",
-            ];
-            let blue = bare_blue(endpoint, "3.3", &tables).await;
-            let workspace = Uuid::parse_str(WORKSPACE).expect("an id");
-            fill::fill(&blue, workspace, CONSUMERS).await.expect("rows");
+            let blue = filled_blue_on(endpoint, CONSUMERS).await;
             blue.name().to_owned()
         })
         .await;

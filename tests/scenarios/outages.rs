@@ -8,34 +8,21 @@ use std::path::PathBuf;
 use kongferry::green::local::LocalPostgres;
 use kongferry_harness::keyspace::Keyspace;
 use kongferry_harness::postgres::{Database, PgServer};
-use kongferry_harness::{fill, green as bootstrap, lab, postgres};
+use kongferry_harness::{green as bootstrap, lab, postgres};
 use serde_json::{Value, json};
 use sqlx::{Connection, Executor, PgConnection};
-use uuid::Uuid;
 
 use super::cql_proxy;
 use super::rows::{Blue, id};
 use super::running::{Running, until};
-use super::sides::{Contents, WORKSPACE, bare_blue, small_blue};
+use super::sides::{Contents, WORKSPACE, filled_blue_on, small_blue};
 use super::support::{Ran, kongferry, migrate_arguments};
-
-const TABLES: &[&str] = &[
-    "schema_meta",
-    "workspaces",
-    "parameters",
-    "consumers",
-    "basicauth_credentials",
-    "keyauth_credentials",
-    "acls",
-];
 
 /// Four rows each.
 const CONSUMERS: u64 = 1_500;
 
 async fn filled_blue() -> Keyspace {
-    let blue = bare_blue(lab().cassandra().await.expect("a Cassandra"), "3.3", TABLES).await;
-    fill::fill(&blue, Uuid::parse_str(WORKSPACE).expect("an id"), CONSUMERS).await.expect("rows");
-    blue
+    filled_blue_on(lab().cassandra().await.expect("a Cassandra"), CONSUMERS).await
 }
 
 async fn fresh_green() -> Database {

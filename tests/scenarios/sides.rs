@@ -6,8 +6,8 @@ use kongferry_harness::cassandra::Endpoint;
 use kongferry_harness::catalog::{Catalog, KeyspaceOptions};
 use kongferry_harness::fixture::Fixture;
 use kongferry_harness::keyspace::{Keyspace, LoadOptions};
-use kongferry_harness::lab;
 use kongferry_harness::postgres::Database;
+use kongferry_harness::{fill, lab};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -20,6 +20,17 @@ pub const CONSUMER: &str = "00000000-0000-4000-8000-0000000000c1";
 /// Tables without which a keyspace is not Kong's, and one with rows to move.
 const SMALL: &[&str] =
     &["schema_meta", "workspaces", "parameters", "locks", "consumers", "keyauth_credentials"];
+
+/// Tables that [`filled_blue_on`] needs: with each one more, making them takes longer.
+const FILLED: &[&str] = &[
+    "schema_meta",
+    "workspaces",
+    "parameters",
+    "consumers",
+    "basicauth_credentials",
+    "keyauth_credentials",
+    "acls",
+];
 
 /// A keyspace of its own with Kong's record of migrations, a default workspace and one consumer with a key.
 pub async fn small_blue(line: &str) -> Keyspace {
@@ -36,6 +47,13 @@ pub async fn small_blue_on(endpoint: &Endpoint, line: &str) -> Keyspace {
         "key": format!("{WORKSPACE}:annas-key"),
     });
     blue.write_row("keyauth_credentials", &key).await.expect("a key");
+    blue
+}
+
+/// A keyspace with so many consumers, each with basic-auth, key-auth and an acl, and nothing else.
+pub async fn filled_blue_on(endpoint: &Endpoint, consumers: u64) -> Keyspace {
+    let blue = bare_blue(endpoint, "3.3", FILLED).await;
+    fill::fill(&blue, Uuid::parse_str(WORKSPACE).expect("an id"), consumers).await.expect("rows");
     blue
 }
 
