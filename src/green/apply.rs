@@ -469,12 +469,8 @@ impl Apply<'_> {
         if !self.catalog.tables.contains_key(&tags.table) {
             return Ok(());
         }
-        let kept = |name: &&String| {
-            self.catalog
-                .tables
-                .get(*name)
-                .is_some_and(|t| t.triggers.iter().any(|trigger| trigger.function == tags.function))
-        };
+        let kept =
+            |name: &&String| self.catalog.tables.get(*name).is_some_and(|table| table.calls(&tags.function));
         let names: Vec<&String> = self.catalog.tables.keys().filter(kept).collect();
         // An incremental run looks at the ids that it wrote; other rows it did not touch.
         let written = at_work.map(|tables| {
@@ -525,8 +521,7 @@ impl Apply<'_> {
     pub(super) fn tagged_entities(&self) -> Option<(&DerivedTags, String)> {
         let tags = self.map.names.derived_tags.as_ref()?;
         self.catalog.tables.get(&tags.table)?;
-        let kept =
-            |table: &&GreenTable| table.triggers.iter().any(|trigger| trigger.function == tags.function);
+        let kept = |table: &&GreenTable| table.calls(&tags.function);
         let entities: Vec<String> = (self.catalog.tables.values().filter(kept))
             .map(|table| self.entities(&table.name, &tags.tags, None))
             .collect();

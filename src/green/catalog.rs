@@ -114,6 +114,11 @@ pub struct Check {
 }
 
 impl GreenTable {
+    /// Whether one of its triggers calls that function.
+    pub fn calls(&self, function: &str) -> bool {
+        self.triggers.iter().any(|trigger| trigger.function == function)
+    }
+
     /// The column of that name.
     pub fn column(&self, name: &str) -> Option<&GreenColumn> {
         self.columns.iter().find(|column| column.name == name)

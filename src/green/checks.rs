@@ -202,7 +202,7 @@ impl Checks<'_> {
             ("definition", &index.definition),
             ("columns", &shown(&index.named)),
             ("index", &literal(&index.name)),
-            ("probe", &self.stage.own(&format!("stage_probe_{}", super::stage::digest(&plan.table)))),
+            ("probe", &self.stage.own(&super::ledger::named("stage_probe_", &plan.table))),
             ("table_ref", &self.stage.kong_table(&plan.table)),
             ("all_columns", &columns(&names, "")),
         ];

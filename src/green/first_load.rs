@@ -140,26 +140,24 @@ impl FirstLoad<'_> {
     fn tagged(&self, tags: &DerivedTags) -> impl Iterator<Item = (&str, &GreenTable)> {
         self.plan.moved.iter().filter_map(|plan| {
             let table = self.catalog.tables.get(&plan.table)?;
-            let keeps = table.triggers.iter().any(|trigger| trigger.function == tags.function);
-            keeps.then_some((plan.table.as_str(), table))
+            table.calls(&tags.function).then_some((plan.table.as_str(), table))
         })
     }
 
     /// Puts everything back: indexes and unique constraints before the references that need them, triggers last.
     pub async fn put_back(&self, tx: &mut PgConnection, taken: TakenOff) -> Result<()> {
         self.stage.green().at_least(tx, "maintenance_work_mem", INDEX_MEMORY).await?;
-        for part in taken.0.into_iter().rev() {
+        for (_, table, part, _, back) in taken.0.into_iter().rev() {
             let done = match &self.names.derived_tags {
                 Some(tags)
-                    if part.1.replace('"', "") == self.stage.kong_table(&tags.table).replace('"', "") =>
+                    if table.replace('"', "") == self.stage.kong_table(&tags.table).replace('"', "") =>
                 {
-                    self.put_back_on_tags(tx, tags, &part.4).await
+                    self.put_back_on_tags(tx, tags, &back).await
                 }
-                _ => sqlx::raw_sql(AssertSqlSafe(part.4)).execute(&mut *tx).await.map(|_| ()),
+                _ => sqlx::raw_sql(AssertSqlSafe(back)).execute(&mut *tx).await.map(|_| ()),
             };
             done.map_err(|e| {
-                let what =
-                    format!("cannot put {} of {} back after the load; nothing was applied", part.2, part.1);
+                let what = format!("cannot put {part} of {table} back after the load; nothing was applied");
                 self.stage.green().explain(e, &what)
             })?;
         }

@@ -184,7 +184,7 @@ impl Ledger {
         plan: &TablePlan,
     ) -> Result<TouchedRows> {
         let what = format!("cannot look for rows of \"{}\" that were changed on green", plan.table);
-        let table_ref = format!("{}.{}", quote(green.kong_schema()), quote(&plan.table));
+        let table_ref = table_ref(green, plan);
         let (ledger, ours) = (relation(green, &plan.table), self.ours("g"));
         let columns: Vec<String> =
             plan.columns.iter().map(|column| format!("g.{}", quote(&column.name))).collect();
@@ -313,17 +313,11 @@ impl Ledger {
 
     /// Makes the ledger of a table that has none.
     pub async fn create(&self, green: &Green, tx: &mut PgConnection, plan: &TablePlan) -> sqlx::Result<()> {
-        let keys: Vec<String> = plan
-            .key
-            .iter()
-            .zip(key_columns(plan, ""))
-            .map(|(name, own)| format!("g.{} as {own}", quote(name)))
-            .collect();
         let sql = fill(
             include_str!("../../sql/ledger/create.sql"),
             &[
                 ("ledger", &relation(green, &plan.table)),
-                ("keys", &keys.join(", ")),
+                ("keys", &keys_of(plan, "g")),
                 ("expiry", &expiry_of(plan, "g")),
                 ("table_ref", &table_ref(green, plan)),
             ],
@@ -369,18 +363,12 @@ pub async fn aside(stage: &Stage, plan: &KeyspacePlan) -> Result<()> {
     let green = stage.green();
     for table in plan.moved.iter().filter(|table| !table.key.is_empty()) {
         let what = format!("cannot write the ledger of \"{}\"", table.table);
-        let keys: Vec<String> = table
-            .key
-            .iter()
-            .zip(key_columns(table, ""))
-            .map(|(name, own)| format!("s.{} as {own}", quote(name)))
-            .collect();
         let sql = fill(
             include_str!("../../sql/ledger/aside.sql"),
             &[
                 ("aside", &aside_of(green, table)),
                 ("aside_key", &quote(&named(ASIDE_KEY, &table.table))),
-                ("keys", &keys.join(", ")),
+                ("keys", &keys_of(table, "s")),
                 ("expiry", &expiry_of(table, "s")),
                 ("stage", &stage.table(&table.table)),
                 ("alive", &alive(table.expiry.as_deref(), "s")),
@@ -403,6 +391,12 @@ fn aside_of(green: &Green, plan: &TablePlan) -> String {
 
 fn table_ref(green: &Green, plan: &TablePlan) -> String {
     format!("{}.{}", quote(green.kong_schema()), quote(&plan.table))
+}
+
+/// A row's key, under the names that its columns have in our own tables.
+fn keys_of(plan: &TablePlan, alias: &str) -> String {
+    let one = |(name, own): (&String, String)| format!("{alias}.{} as {own}", quote(name));
+    plan.key.iter().zip(key_columns(plan, "")).map(one).collect::<Vec<_>>().join(", ")
 }
 
 fn expiry_of(plan: &TablePlan, alias: &str) -> String {

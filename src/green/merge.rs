@@ -10,7 +10,6 @@ use sqlx::PgConnection;
 
 use super::apply::{AppliedTable, Apply, same_key, same_row};
 use super::catalog::{GreenTable, Index};
-use super::cycles;
 use super::gone::{Gone, in_the_way};
 use super::ledger::{self, Ledger, Touch, TouchedRows};
 use super::sql::{columns, fill, key, literal, quote};
@@ -278,10 +277,6 @@ impl Apply<'_> {
         for table in &tables {
             self.free(tx, merge, table).await.map_err(|e| self.refused_by_green(e, table))?;
         }
-        let circular = cycles::circular(self.plan, self.catalog);
-        let circular: Vec<_> = circular.into_iter().filter(|(table, _)| at_work.contains(table)).collect();
-        let put_off =
-            if circular.is_empty() { None } else { Some(cycles::put_off(tx, self.stage, circular).await?) };
         for table in &tables {
             self.update(tx, merge, table).await.map_err(|e| self.refused_by_green(e, table))?;
             let updated = forecast.get(&table.table).map_or(0, |one| one.updated);
@@ -299,9 +294,6 @@ impl Apply<'_> {
         for (table, whys) in merge.gone.leave(tx).await? {
             let counts: &mut AppliedTable = applied.entry(table).or_default();
             counts.deleted = whys.iter().filter(|(why, _)| *why != "expired").map(|(_, rows)| rows).sum();
-        }
-        if let Some(changed) = put_off {
-            cycles::check(tx, self.stage, changed).await?;
         }
         for table in &tables {
             self.keep_ledger(tx, merge, table).await.map_err(|e| {

@@ -333,13 +333,6 @@ fn stage_name(table: &str) -> String {
     named("stage_of_", table)
 }
 
-/// Tells a table's name apart from any other's, in 40 characters.
-pub(super) fn digest(table: &str) -> String {
-    use sha2::{Digest, Sha256};
-    let digest = format!("{:x}", Sha256::digest(table));
-    digest.get(..40).unwrap_or_default().to_owned()
-}
-
 /// The SQLSTATE, where PostgreSQL refused the data rather than the statement: class 22 (data exception), 54
 /// (a limit such as its stack), 23 (a domain's constraint).
 fn about_data(error: &sqlx::Error) -> Option<String> {

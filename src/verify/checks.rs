@@ -88,7 +88,7 @@ impl Checks<'_> {
     ) -> Result<()> {
         let tagged: Vec<&GreenTable> = (self.catalog.tables.values())
             .filter(|table| table.column(&tags.tags).is_some() && table.column("id").is_some())
-            .filter(|table| table.triggers.iter().any(|trigger| trigger.function == tags.function))
+            .filter(|table| table.calls(&tags.function))
             .collect();
         let one = |table: &&GreenTable| {
             let (name, table) = (literal(&table.name), quote(&table.name));
