@@ -31,10 +31,11 @@ bench: ## how fast it is, beside the physical floor: a table, and target/bench.j
 	cargo build --release --workspace
 	$${CARGO_TARGET_DIR:-target}/release/kongferry-bench
 
-soak: ## what takes longer: a million rows, property tests at length, sixty kills
+soak: ## what takes longer: a million rows, property tests at length, sixty kills, other shapes
 	tests/soak/million.sh
 	tests/soak/properties.sh
 	tests/soak/kills.sh
+	tests/soak/shapes.sh
 
 clean: ## all that was built and downloaded
 	cargo clean
