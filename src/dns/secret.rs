@@ -19,6 +19,16 @@ pub enum SecretSource {
 }
 
 impl SecretSource {
+    /// The shell's word for what it holds, for commands that people copy: the secret itself is never in it.
+    pub(super) fn in_shell(&self) -> String {
+        match self {
+            SecretSource::Env(variable) => format!("\"${variable}\""),
+            SecretSource::File(path) => {
+                format!("\"$(cat {})\"", super::shell::quoted(&path.to_string_lossy()))
+            }
+        }
+    }
+
     /// Fetches the credential; `what` names it in the error.
     pub fn read(&self, what: &str) -> Result<SecretString> {
         match self {

@@ -10,6 +10,7 @@ use super::super::connect::Format;
 use super::super::text::{self, BAD, BOLD, GOOD, WARN, wrapped};
 use super::view::{self, Screen};
 use super::{DatabaseArgs, PlaceArgs, Site, speak};
+use crate::cutover::config::CutoverConfig;
 use crate::cutover::control::{self, Control};
 use crate::cutover::engine::write::ROLLED_BACK;
 use crate::cutover::engine::{Ended, Engine, Order};
@@ -249,7 +250,16 @@ pub async fn finish(args: &FinishArgs) -> Result<u8> {
 
 /// `cutover rollback`: through the engine that runs here, or straight to the provider. Nothing else is needed.
 pub async fn rollback(args: &RollbackArgs) -> Result<u8> {
-    let site = Site::open(&args.place).await?;
+    let site = match Site::open(&args.place).await {
+        Ok(site) => site,
+        Err(error) => {
+            // The file may be good, and only the credentials gone.
+            if let Ok(config) = CutoverConfig::read(&args.place.file) {
+                print_by_hand(from_the_file_alone(&config));
+            }
+            return Err(error);
+        }
+    };
     if !args.direct {
         let command = Command::Rollback { reason: args.reason.clone() };
         // An engine that hangs must not be in the way.
@@ -258,10 +268,7 @@ pub async fn rollback(args: &RollbackArgs) -> Result<u8> {
         }
     }
     let entries = site.entries();
-    let seen = match read_in_any_case(&site).await {
-        Ok(seen) => seen,
-        Err(error) => return Err(by_hand(&site, &entries, error)),
-    };
+    let seen = read_in_any_case(&site, &entries).await?;
     let scene = site.scene(&seen, &entries);
     if scene.nothing_moved() {
         nothing_moved(args.place.common.format);
@@ -281,13 +288,13 @@ pub async fn rollback(args: &RollbackArgs) -> Result<u8> {
     Box::pin(run_engine(&site, &watch, ports, opening, None)).await
 }
 
-/// Adds the command that goes back without us, from what this machine wrote last.
-fn by_hand(site: &Site, entries: &[Entry], error: Error) -> Error {
+/// The command that goes back without us: from what this machine wrote last, or else from the file alone.
+fn by_hand(site: &Site, entries: &[Entry]) -> Option<String> {
     let written = entries.iter().rev().find_map(|entry| match &entry.what {
         What::Intent { change, .. } => Some(&change.after),
         _ => None,
     });
-    let manual = written.and_then(|seen| {
+    let known = written.and_then(|seen| {
         let marker = seen.marker.clone()?;
         let desired = Desired {
             form: Form::Split(Share::BLUE),
@@ -303,14 +310,22 @@ fn by_hand(site: &Site, entries: &[Entry], error: Error) -> Error {
         };
         site.provider.plan(&site.config.target, seen, &desired).ok()
     });
-    match manual {
-        Some(change) => {
-            // Not indented: the command ends with a line that must stand at the margin.
-            let manual = site.provider.manual_command(&change);
-            anstream::eprintln!("{BAD}The provider refuses us. By hand:{BAD:#}\n{manual}\n");
-            error
-        }
-        None => error.detail("By hand: \"kongferry cutover plan\" printed the command that goes back."),
+    match known {
+        Some(change) => Some(site.provider.manual_command(&change)),
+        None => from_the_file_alone(&site.config),
+    }
+}
+
+fn from_the_file_alone(config: &CutoverConfig) -> Option<String> {
+    config.provider.way_back_by_hand(&config.target, config.settings.ttl).ok()
+}
+
+fn print_by_hand(command: Option<String>) {
+    // Not indented: the command ends with a line that must stand at the margin.
+    if let Some(command) = command {
+        anstream::eprintln!(
+            "{BAD}Blue is not back. By hand, in bash, where the credentials are:{BAD:#}\n{command}\n"
+        );
     }
 }
 
@@ -328,19 +343,26 @@ fn nothing_moved(format: Format) {
     }
 }
 
-/// Reads until it works; only what will never work ends it.
-async fn read_in_any_case(site: &Site) -> Result<crate::dns::Observed> {
-    let mut tries = 0;
+/// Reads until it works; only what will never work ends it. Nobody has to wait for that end to be told how it is done
+/// by hand.
+async fn read_in_any_case(site: &Site, entries: &[Entry]) -> Result<crate::dns::Observed> {
+    let (mut tries, mut told) = (0, false);
     loop {
-        match site.provider.read(&site.config.target).await {
+        let error = match site.provider.read(&site.config.target).await {
             Ok(seen) => return Ok(seen),
-            Err(error) if error.is_temporary() && tries < 60 => {
-                anstream::eprintln!("{WARN}again:{WARN:#} {error}");
-                tries += 1;
-                tokio::time::sleep(std::time::Duration::from_secs(tries.min(5))).await;
-            }
-            Err(error) => return Err(error.into()),
+            Err(error) => error,
+        };
+        let again = error.is_temporary() && tries < 60;
+        if !told && (!again || tries == 1) {
+            print_by_hand(by_hand(site, entries));
+            told = true;
         }
+        if !again {
+            return Err(error.into());
+        }
+        anstream::eprintln!("{WARN}again:{WARN:#} {error}");
+        tries += 1;
+        tokio::time::sleep(std::time::Duration::from_secs(tries.min(5))).await;
     }
 }
 

@@ -18,8 +18,8 @@ use tokio::process::{Child, Command};
 
 use super::change;
 use super::{
-    Caps, Change, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, Exclusion, Finding, Guard, Landed,
-    Marker, Observed, Progress, Request, Severity, Target, Ticket,
+    Arm, Caps, Change, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, Exclusion, Finding, Form,
+    Guard, Landed, Marker, Observed, Progress, Request, Severity, Target, Ticket, Weights,
 };
 use crate::error::{Error, Result};
 use protocol::{ApplyAnswer, Arrival, CapsAnswer, ConfirmAnswer, ReadAnswer};
@@ -228,7 +228,21 @@ impl DnsProvider for Exec {
 
     fn manual_command(&self, change: &Change) -> String {
         let Request::Program { command, input } = &change.request else { return String::new() };
-        let words: Vec<String> = command.iter().map(|word| super::shell::quoted(word)).collect();
-        format!("{} <<'JSON'\n{input}\nJSON", words.join(" "))
+        by_hand(command, input)
     }
+}
+
+fn by_hand(command: &[String], input: &Json) -> String {
+    let words: Vec<String> = command.iter().map(|word| super::shell::quoted(word)).collect();
+    format!("{} <<'JSON'\n{input}\nJSON", words.join(" "))
+}
+
+/// Ordinary records of blue, which every program can write. The program is told to forget the marker: what it says is
+/// not known here.
+pub(super) fn way_back_by_hand(config: &ExecConfig, target: &Target, ttl: u32) -> DnsResult<String> {
+    let desired = change::blue_again(Form::Plain(Arm::Blue), ttl);
+    let before = change::unread(target);
+    let wanted = change::wanted(NAME, &Weights::SwitchOnly, 0, target, &before, &desired)?;
+    let input = protocol::apply("by-hand", target, &wanted, None, None);
+    Ok(by_hand(&config.command, &input))
 }

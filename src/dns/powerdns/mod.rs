@@ -18,14 +18,17 @@ use serde_json::Value as Json;
 use super::change::{self, Wanted};
 use super::{
     Caps, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName,
-    Exclusion, Finding, Guard, Landed, Observed, Progress, Request, SecretSource, Severity, Target, Ticket,
-    Weights, http,
+    Exclusion, Finding, Form, Guard, Landed, Observed, Progress, Request, SecretSource, Severity, Share,
+    Target, Ticket, Weights, http,
 };
 use crate::error::Result;
 pub use lua::Policy;
 use rrset::RrSet;
 
 const NAME: &str = "powerdns";
+
+/// Hundredths of a per cent.
+const WEIGHTS: Weights = Weights::Whole { max_sum: 10_000 };
 
 /// The section of `cutover.toml` for `kind = "powerdns"`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,7 +81,7 @@ impl PowerDns {
         let key = config.api_key.read("PowerDNS's API key")?;
         let client = http::client(config.ca_file.as_deref(), http::TIMEOUT)?;
         let caps = Caps {
-            weights: Weights::Whole { max_sum: 10_000 },
+            weights: WEIGHTS,
             exclusion: Exclusion::ReadBack,
             confirmation: Confirmation::Immediate,
             min_ttl: 0,
@@ -89,12 +92,11 @@ impl PowerDns {
     }
 
     fn url(&self, path: &str) -> String {
-        http::join(&self.config.url, &format!("/api/v1/servers/{}{path}", self.config.server))
+        url(&self.config, path)
     }
 
     fn zone_url(&self, zone: &DomainName) -> String {
-        // A name in a path needs no escaping, save PowerDNS's own `=2F` for what cannot be in a name here.
-        self.url(&format!("/zones/{}", zone.as_str()))
+        zone_url(&self.config, zone)
     }
 
     async fn get(&self, url: &str) -> DnsResult<Json> {
@@ -146,6 +148,15 @@ impl PowerDns {
             landed => Ok(landed),
         }
     }
+}
+
+fn url(config: &PowerDnsConfig, path: &str) -> String {
+    http::join(&config.url, &format!("/api/v1/servers/{}{path}", config.server))
+}
+
+fn zone_url(config: &PowerDnsConfig, zone: &DomainName) -> String {
+    // A name in a path needs no escaping, save PowerDNS's own `=2F` for what cannot be in a name here.
+    url(config, &format!("/zones/{}", zone.as_str()))
 }
 
 fn text_of<'a>(json: &'a Json, key: &str) -> Option<&'a str> {
@@ -295,22 +306,37 @@ impl DnsProvider for PowerDns {
 
     fn manual_command(&self, change: &Change) -> String {
         let Request::Http { url, body, .. } = &change.request else { return String::new() };
-        let key = match &self.config.api_key {
-            SecretSource::Env(variable) => format!("\"${variable}\""),
-            SecretSource::File(path) => {
-                format!("\"$(cat {})\"", super::shell::quoted(&path.to_string_lossy()))
-            }
-        };
-        // printf is part of the shell, so the key is in no list of processes.
-        let ca = self.config.ca_file.as_ref();
-        let ca = ca.map(|file| format!(" --cacert {}", super::shell::quoted(&file.to_string_lossy())));
-        format!(
-            "curl -fsS{} -X PATCH -K <(printf 'header = \"X-API-Key: %s\"\\n' {key}) \\\n  \
-             -H 'Content-Type: application/json' {} --data-binary @- <<'JSON'\n{body}\nJSON",
-            ca.unwrap_or_default(),
-            super::shell::quoted(url),
-        )
+        curl(&self.config, url, body)
     }
+}
+
+fn curl(config: &PowerDnsConfig, url: &str, body: &str) -> String {
+    let ca = config.ca_file.as_ref();
+    let ca = ca.map(|file| format!(" --cacert {}", super::shell::quoted(&file.to_string_lossy())));
+    // printf is part of the shell, so the key is in no list of processes.
+    format!(
+        "curl -fsS{} -X PATCH -K <(printf 'header = \"X-API-Key: %s\"\\n' {}) \\\n  \
+         -H 'Content-Type: application/json' {} --data-binary @- <<'JSON'\n{body}\nJSON",
+        ca.unwrap_or_default(),
+        config.api_key.in_shell(),
+        super::shell::quoted(url),
+    )
+}
+
+/// All to blue, as a rollback writes it. Without a list of comments PowerDNS leaves those that are there, the marker
+/// among them.
+pub(super) fn way_back_by_hand(config: &PowerDnsConfig, target: &Target, ttl: u32) -> DnsResult<String> {
+    refuse_aliases(target)?;
+    let desired = change::blue_again(Form::Split(Share::BLUE), ttl);
+    let before = change::unread(target);
+    let wanted = change::wanted(NAME, &WEIGHTS, 0, target, &before, &desired)?;
+    let mut patch = rrset::patch(NAME, config.policy, &wanted, None)?;
+    for set in patch["rrsets"].as_array_mut().into_iter().flatten() {
+        if let Some(set) = set.as_object_mut() {
+            set.remove("comments");
+        }
+    }
+    Ok(curl(config, &zone_url(config, target.zone()), &format!("{patch:#}")))
 }
 
 fn refuse_aliases(target: &Target) -> DnsResult<()> {

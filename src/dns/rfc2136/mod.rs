@@ -19,8 +19,8 @@ use super::change::{self, Wanted};
 use super::wire::{self, Asker, NoAnswer};
 use super::{
     Arm, Caps, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName,
-    Exclusion, Finding, Guard, Landed, Neighbour, Observed, ObservedRecord, Progress, Record, RecordState,
-    Request, SecretSource, Severity, Target, Ticket, Value, Weights,
+    Exclusion, Finding, Form, Guard, Landed, Neighbour, Observed, ObservedRecord, Progress, Record,
+    RecordState, Request, SecretSource, Severity, Target, Ticket, Value, Weights,
 };
 use crate::error::{Error, Result};
 pub use update::{Data, Set, Step, Update};
@@ -390,20 +390,32 @@ impl DnsProvider for Rfc2136 {
 
     fn manual_command(&self, change: &Change) -> String {
         let Request::Update(update) = &change.request else { return String::new() };
-        let tsig = &self.config.tsig;
-        let secret = match &tsig.secret {
-            SecretSource::Env(variable) => format!("\"${variable}\""),
-            SecretSource::File(path) => {
-                format!("\"$(cat {})\"", super::shell::quoted(&path.to_string_lossy()))
-            }
-        };
-        // printf is part of the shell, so the secret is in no list of processes.
-        format!(
-            "nsupdate -k <(printf 'key \"{}\" {{ algorithm {}; secret \"%s\"; }};\\n' {secret}) <<'EOF'\n{update}\nEOF",
-            tsig.name.as_str(),
-            tsig.algorithm.as_str(),
-        )
+        nsupdate(&self.config, update)
     }
+}
+
+fn nsupdate(config: &Rfc2136Config, update: &Update) -> String {
+    let tsig = &config.tsig;
+    // printf is part of the shell, so the secret is in no list of processes.
+    format!(
+        "nsupdate -k <(printf 'key \"{}\" {{ algorithm {}; secret \"%s\"; }};\\n' {}) <<'EOF'\n{update}\nEOF",
+        tsig.name.as_str(),
+        tsig.algorithm.as_str(),
+        tsig.secret.in_shell(),
+    )
+}
+
+/// Blue's values in place of those that stand there, without a condition. The marker is not touched.
+pub(super) fn way_back_by_hand(config: &Rfc2136Config, target: &Target, ttl: u32) -> DnsResult<String> {
+    change::refuse_aliases(NAME, target)?;
+    let server =
+        with_port(&config.server).map_err(|e| error(DnsErrorKind::Unsupported, e.message().to_owned()))?;
+    let desired = change::blue_again(Form::Plain(Arm::Blue), ttl);
+    let before = change::unread(target);
+    let wanted = change::wanted(NAME, &Weights::SwitchOnly, 0, target, &before, &desired)?;
+    let mut steps = steps(target, &before, &desired, &wanted)?;
+    steps.retain(|step| !matches!(step, Step::Delete(Set::Text(_))));
+    Ok(nsupdate(config, &Update { server, zone: target.zone().clone(), steps }))
 }
 
 #[cfg(test)]

@@ -19,9 +19,9 @@ use serde::{Deserialize, Serialize};
 
 use super::change::{self, Wanted};
 use super::{
-    Caps, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName,
-    Exclusion, Finding, Guard, Landed, Observed, Progress, Request, SecretSource, Severity, Target, Ticket,
-    Weights, http,
+    Arm, Caps, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName,
+    Exclusion, Finding, Form, Guard, Landed, Observed, Progress, Request, SecretSource, Severity, Share,
+    Target, Ticket, Weights, http,
 };
 use crate::error::{Error, Result};
 use batch::Batch;
@@ -30,6 +30,9 @@ use sigv4::{Credentials, Scope, Unsigned};
 
 const NAME: &str = "route53";
 const VERSION: &str = "/2013-04-01";
+
+/// Two weights in lowest terms whose sum is 256 are both 255 at most.
+const WEIGHTS: Weights = Weights::Whole { max_sum: 256 };
 
 /// Five requests a second are allowed to the whole account, so questions are rare.
 const POLL: Duration = Duration::from_secs(3);
@@ -98,8 +101,7 @@ impl Route53 {
         let host = url.host_str().unwrap_or_default();
         let host = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
         let caps = Caps {
-            // Two weights in lowest terms whose sum is 256 are both 255 at most.
-            weights: Weights::Whole { max_sum: 256 },
+            weights: WEIGHTS,
             exclusion: Exclusion::CompareAndSwap,
             confirmation: Confirmation::Poll { interval: POLL },
             min_ttl: 0,
@@ -381,15 +383,38 @@ impl DnsProvider for Route53 {
 
     fn manual_command(&self, change: &Change) -> String {
         let Ok(batch) = self.batch(change) else { return String::new() };
-        let endpoint = if self.config.endpoint == default_endpoint() {
-            String::new()
-        } else {
-            format!(" --endpoint-url {}", super::shell::quoted(&self.config.endpoint))
-        };
-        format!(
-            "aws route53 change-resource-record-sets{endpoint} --hosted-zone-id {} --change-batch file:///dev/stdin <<'JSON'\n{:#}\nJSON",
-            self.config.hosted_zone_id,
-            batch.json()
-        )
+        aws(&self.config, &batch, "")
     }
+}
+
+/// `then` stands where the shell goes on after the command.
+fn aws(config: &Route53Config, batch: &Batch, then: &str) -> String {
+    let endpoint = if config.endpoint == default_endpoint() {
+        String::new()
+    } else {
+        format!(" --endpoint-url {}", super::shell::quoted(&config.endpoint))
+    };
+    let id = config.hosted_zone_id.trim_start_matches("/hostedzone/");
+    format!(
+        "aws route53 change-resource-record-sets{endpoint} --hosted-zone-id {id} --change-batch file:///dev/stdin <<'JSON'{then}\n{:#}\nJSON",
+        batch.json()
+    )
+}
+
+/// Blue's records by UPSERT, which needs no old values. Where our weighted sets stand, the first command makes them 100
+/// to 0. Route 53 refuses it where an ordinary record stands, and then the second one makes that blue's. Sets of
+/// somebody else's beside them would have to be deleted first, and a DELETE needs their exact values: nobody can write
+/// that down beforehand.
+pub(super) fn way_back_by_hand(config: &Route53Config, target: &Target, ttl: u32) -> DnsResult<String> {
+    let before = change::unread(target);
+    let batch = |form| {
+        let desired = change::blue_again(form, ttl);
+        let wanted = change::wanted(NAME, &WEIGHTS, 0, target, &before, &desired)?;
+        Batch::plan(NAME, target, &before, &desired, &wanted)
+    };
+    let mut weighted = batch(Form::Split(Share::BLUE))?;
+    let mut ordinary = batch(Form::Plain(Arm::Blue))?;
+    "kongferry: back to blue, by hand".clone_into(&mut weighted.comment);
+    ordinary.comment.clone_from(&weighted.comment);
+    Ok(format!("{}\n{}", aws(config, &weighted, " ||"), aws(config, &ordinary, "")))
 }

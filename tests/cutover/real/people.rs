@@ -211,10 +211,73 @@ async fn a_rollback_that_the_provider_refuses_prints_how_to_do_it_by_hand() {
     );
     site.configure_with(site.home.path(), &provider, &slow());
     let refused = site.run(&["rollback"]).await.ends_with(1);
-    for said in ["By hand:", "curl", "{100,'192.0.2.1'}, {0,'192.0.2.2'}", "\nJSON\n"] {
+    for said in ["By hand, in bash", "curl", "{100,'192.0.2.1'}, {0,'192.0.2.2'}", "\nJSON\n"] {
         assert!(refused.stderr.contains(said), "{said}: {refused:#?}");
     }
     assert!(!refused.stderr.contains("not-the-key"), "{refused:#?}");
+}
+
+/// What was printed to be pasted into a shell.
+fn pasted(stderr: &str) -> &str {
+    let from = stderr.find("curl ").expect("a command");
+    let to = stderr[from..].find("\nJSON\n").expect("its end") + from;
+    &stderr[from..to + "\nJSON\n".len()]
+}
+
+#[tokio::test]
+async fn without_journal_and_credentials_the_file_alone_says_how_to_bring_blue_back() {
+    let site = Site::new(&slow()).await;
+    let running = site.spawn(&["start", "--yes"]);
+    site.until("1 %", baking(1)).await;
+    site.run(&["promote"]).await.ends_with(0);
+    site.until("10 %", at_share(10)).await;
+    running.kill();
+    let marker = site.marker().await.expect("a marker");
+
+    // Another machine: no journal, and a key that PowerDNS refuses; then none at all.
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    let key = elsewhere.path().join("key");
+    let provider = format!(
+        "kind = \"powerdns\", url = \"{}\", api_key = {{ file = \"{}\" }}",
+        site.dns.url(),
+        key.display()
+    );
+    site.configure_with(elsewhere.path(), &provider, &slow());
+    std::fs::write(&key, "not-the-key").expect("written");
+    let refused = ran(site.command_in(elsewhere.path(), &["rollback"])).await.ends_with(1);
+    std::fs::remove_file(&key).expect("gone");
+    let missing = ran(site.command_in(elsewhere.path(), &["rollback"])).await.ends_with(2);
+    assert_eq!(pasted(&refused.stderr), pasted(&missing.stderr));
+    assert!(!refused.stderr.contains("not-the-key"), "{refused:#?}");
+    assert!(at_share(10)(&site.status().await));
+
+    // Somebody who has the key pastes it.
+    std::fs::copy(site.dns.api_key_file(), &key).expect("the key");
+    let mut bash = std::process::Command::new("bash");
+    bash.args(["-euo", "pipefail", "-c", pasted(&refused.stderr)]);
+    ran(bash).await.ends_with(0);
+    assert_eq!(site.measured(2000).await, 0.0);
+    // The marker stayed, so the old TTL is still known.
+    assert_eq!(site.marker().await, Some(marker));
+    site.run(&["rollback"]).await.ends_with(3);
+    site.run(&["finish"]).await.ends_with(0);
+    assert_eq!(site.records().await, ["\"A\" 2 \"192.0.2.1\""]);
+}
+
+#[tokio::test]
+async fn while_the_provider_is_down_nobody_waits_to_be_told_how_it_is_done_by_hand() {
+    let site = Site::new(&slow()).await;
+    let gone = "kind = \"powerdns\", url = \"http://127.0.0.1:9\", api_key = { env = \"PDNS_KEY\" }";
+    site.configure_with(site.home.path(), gone, &slow());
+    let mut command = site.command(&["rollback"]);
+    command.env("PDNS_KEY", "s3cr3t-of-pdns");
+    let running = site.spawn_command(command);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    running.signal(Signal::SIGKILL);
+    let killed = running.end().await;
+    assert_eq!(killed.stderr.matches("Blue is not back").count(), 1, "{killed:#?}");
+    assert!(pasted(&killed.stderr).contains("\"$PDNS_KEY\""), "{killed:#?}");
+    assert!(!killed.stderr.contains("s3cr3t"), "{killed:#?}");
 }
 
 #[tokio::test]
