@@ -126,6 +126,8 @@ pub struct Preflight {
     pub drift: bool,
     /// Tables written by traffic whose behaviour during the split was read and accepted.
     pub acknowledge: BTreeSet<String>,
+    /// What may stay unproven: somebody has taken it on trust.
+    pub unproven: BTreeSet<Unproven>,
     /// Kong's Admin API on green: one address, or those of several nodes.
     #[serde(deserialize_with = "one_or_more")]
     pub green_admin: Vec<String>,
@@ -139,8 +141,41 @@ impl Default for Preflight {
             verify: true,
             drift: true,
             acknowledge: BTreeSet::new(),
+            unproven: BTreeSet::new(),
             green_admin: Vec::new(),
             green_admin_token_env: None,
+        }
+    }
+}
+
+/// What preflight may be unable to prove.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unproven {
+    /// That green holds what blue holds, and that nobody changes either side.
+    Databases,
+    /// That there are metrics of both sides.
+    Metrics,
+    /// That anything but time and the name servers stops a step.
+    Gates,
+    /// That green's nodes have their plugins, their database and one configuration.
+    Nodes,
+    /// That green's nodes were restarted since the last run.
+    Restart,
+    /// That the name servers have the same version of the zone.
+    Serials,
+}
+
+impl Unproven {
+    /// The word in the file.
+    pub fn word(self) -> &'static str {
+        match self {
+            Unproven::Databases => "databases",
+            Unproven::Metrics => "metrics",
+            Unproven::Gates => "gates",
+            Unproven::Nodes => "nodes",
+            Unproven::Restart => "restart",
+            Unproven::Serials => "serials",
         }
     }
 }

@@ -15,6 +15,7 @@ mod change;
 mod config;
 pub mod exec;
 mod failure;
+mod finding;
 pub mod http;
 mod marker;
 mod name;
@@ -36,6 +37,7 @@ pub use caps::{Caps, Confirmation, Exclusion, Weights};
 pub use change::{Change, Landed, Request};
 pub use config::{ProviderConfig, connect};
 pub use failure::{DnsError, DnsErrorKind, DnsResult};
+pub use finding::{Finding, Severity};
 pub use marker::{Marker, OriginalTtl};
 pub use name::DomainName;
 pub use secret::SecretSource;
@@ -58,29 +60,6 @@ pub enum Progress {
     Pending,
     /// The provider says that they have.
     InSync,
-}
-
-/// Something that a provider noticed while it was asked whether a cutover could run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// How bad it is.
-    pub severity: Severity,
-    /// One sentence without a full stop at its end.
-    pub message: String,
-    /// What to do about it; empty when there is nothing to do.
-    pub remedy: String,
-}
-
-/// How bad a [`Finding`] is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Severity {
-    /// Good to know: something was checked and is as it should be.
-    Ok,
-    /// The cutover can run, but the operator should know.
-    Warning,
-    /// The cutover would fail.
-    Blocker,
 }
 
 /// A place where records can be changed.

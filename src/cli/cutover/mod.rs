@@ -13,6 +13,7 @@ use clap::{Args, Subcommand};
 
 use super::connect::{BlueArgs, CommonArgs, GreenArgs};
 use super::migrate::TableArgs;
+use super::text::{BAD, GOOD, WARN};
 use crate::cutover::clock::RealClock;
 use crate::cutover::config::{CutoverConfig, FILE_NAME};
 use crate::cutover::gates::Meters;
@@ -22,7 +23,7 @@ use crate::cutover::outside::{Databases, World};
 use crate::cutover::ports::Ports;
 use crate::cutover::servers::Authoritative;
 use crate::dns::query::{self, NameServer};
-use crate::dns::{self, DnsProvider, Observed};
+use crate::dns::{self, DnsProvider, Observed, Severity};
 use crate::error::Result;
 
 /// Arguments of `cutover`.
@@ -145,6 +146,16 @@ pub async fn run(args: &CutoverArgs) -> Result<u8> {
         CutoverCommand::Finish(args) => Box::pin(run::finish(args)).await,
         CutoverCommand::Adopt(args) => Box::pin(run::adopt(args)).await,
         CutoverCommand::Unlock(args) => run::unlock(args).await,
+    }
+}
+
+/// The word before a finding, and its colour.
+fn word_of(severity: Severity) -> (&'static str, anstyle::Style) {
+    match severity {
+        Severity::Ok => ("  ok", GOOD),
+        Severity::Warning => ("note", WARN),
+        Severity::Unproven => (" ask", WARN),
+        Severity::Blocker => ("stop", BAD),
     }
 }
 

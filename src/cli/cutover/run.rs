@@ -9,8 +9,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::super::connect::Format;
 use super::super::text::{self, BAD, BOLD, GOOD, WARN, wrapped};
 use super::view::{self, Screen};
-use super::{DatabaseArgs, PlaceArgs, Site, speak};
-use crate::cutover::config::CutoverConfig;
+use super::{DatabaseArgs, PlaceArgs, Site, speak, word_of};
+use crate::cutover::config::{CutoverConfig, Unproven};
 use crate::cutover::control::{self, Control};
 use crate::cutover::engine::write::ROLLED_BACK;
 use crate::cutover::engine::{Ended, Engine, Order};
@@ -19,8 +19,9 @@ use crate::cutover::gates::Meters;
 use crate::cutover::gates::config::Metrics;
 use crate::cutover::journal::{Entry, FileJournal, What};
 use crate::cutover::open::Opening;
-use crate::cutover::preflight::Preflight;
-use crate::cutover::state::{Command, Goal, Phase};
+use crate::cutover::outside::Databases;
+use crate::cutover::preflight::{Preflight, as_line, not_proven};
+use crate::cutover::state::{Command, Goal, Phase, Stage};
 use crate::cutover::status::Snapshot;
 use crate::dns::{Desired, Finding, Form, Guard, Marker, Severity, Share, Ttl};
 use crate::error::{Error, Kind, Result};
@@ -51,7 +52,9 @@ pub struct StartArgs {
     #[command(flatten)]
     pub watch: WatchArgs,
 
-    /// Begin without asking, whatever preflight warns of
+    /// Begin without asking
+    ///
+    /// What preflight cannot prove must then be taken on trust by preflight.unproven in cutover.toml, or it is refused.
     #[arg(long, short)]
     yes: bool,
 }
@@ -132,21 +135,21 @@ pub async fn start(args: &StartArgs) -> Result<u8> {
     let (seen, entries) = (site.read().await?, site.entries());
     let opening = site.scene(&seen, &entries).start()?;
     let (servers, meters) = (site.servers().await?, site.meters()?);
-    let findings = Preflight {
+    let preflight = Preflight {
         config: &site.config,
         provider: site.provider.as_ref(),
         seen: &seen,
         servers: &servers,
         meters: &meters,
         databases: databases.as_ref(),
-        rehearse: true,
-    }
-    .run(&mut |finding| print_finding(finding, watch.place.common.format))
-    .await;
+    };
+    let format = watch.place.common.format;
+    let findings = preflight.run(&mut |finding| print_finding(finding, format)).await;
     refuse_blockers(&findings)?;
-    if !args.yes {
-        ask_to_start(&findings)?;
-    }
+    consent(args, &findings)?;
+    let rehearsal = preflight.rehearsal().await;
+    print_finding(&rehearsal, format);
+    refuse_blockers(&[rehearsal])?;
     // The rehearsal may have changed what the provider calls its version.
     let ports = site.ports(servers, meters, databases)?;
     Box::pin(run_engine(&site, watch, ports, opening, None)).await
@@ -156,11 +159,7 @@ fn print_finding(finding: &Finding, format: Format) {
     if format == Format::Json {
         return;
     }
-    let (word, style) = match finding.severity {
-        Severity::Ok => ("  ok", GOOD),
-        Severity::Warning => ("note", WARN),
-        Severity::Blocker => ("stop", BAD),
-    };
+    let (word, style) = word_of(finding.severity);
     anstream::println!("{style}{word}{style:#}  {}", wrapped(&finding.message, 6, 6));
     if !finding.remedy.is_empty() && finding.severity != Severity::Ok {
         anstream::println!("      {}", wrapped(&finding.remedy, 6, 6));
@@ -177,17 +176,68 @@ pub(super) fn refuse_blockers(findings: &[Finding]) -> Result<()> {
     Err(others.fold(refused, |error, one| error.detail(format!("Also: {}. {}", one.message, one.remedy))))
 }
 
-fn ask_to_start(findings: &[Finding]) -> Result<()> {
-    let warnings = findings.iter().filter(|finding| finding.severity == Severity::Warning).count();
-    if !std::io::stdin().is_terminal() {
+/// A person says yes to what is known and to what is not; where none is there, `--yes` covers the former and
+/// `cutover.toml` the latter.
+fn consent(args: &StartArgs, findings: &[Finding]) -> Result<()> {
+    let open = not_proven(findings);
+    let terminal = std::io::stdin().is_terminal();
+    if !open.is_empty() && (args.yes || !terminal) {
+        return Err(refuse_unproven(&open));
+    }
+    if args.yes {
+        return Ok(());
+    }
+    if !terminal {
         return Err(Error::usage("start asks before it changes anything, and here is nobody to ask")
             .remedy("Read the notes above, then add --yes."));
     }
+    let warnings = findings.iter().filter(|finding| finding.severity == Severity::Warning).count();
     let notes = if warnings > 0 { format!(" with {warnings} notes") } else { String::new() };
-    if yes(&format!("\nPreflight is through{notes}. Lower the TTL and begin? [y/N] ")) {
+    if !open.is_empty() {
+        anstream::eprintln!("\n{WARN}Not proven:{WARN:#}");
+        for finding in &open {
+            anstream::eprintln!("  - {}", wrapped(&finding.message, 4, 4));
+        }
+    }
+    let lower = if open.is_empty() { "Lower" } else { "Take that on trust, lower" };
+    if yes(&format!("\nPreflight is through{notes}. {lower} the TTL and begin? [y/N] ")) {
         return Ok(());
     }
     Err(Error::refused("not begun; nothing was changed"))
+}
+
+fn refuse_unproven(open: &[&Finding]) -> Error {
+    let things =
+        if open.len() == 1 { "one thing is".to_owned() } else { format!("{} things are", open.len()) };
+    let refused = Error::refused(format!("{things} not proven, and nobody can be asked whether to take that on trust"))
+        .remedy(format!(
+            "Prove it, begin at a terminal without --yes, or say in cutover.toml that you take it on trust: [preflight] {}",
+            as_line(open)
+        ));
+    open.iter().fold(refused, |error, one| error.detail(format!("{}. {}", one.message, one.remedy)))
+}
+
+/// Going on without the databases: nobody would look for drift any more, and somebody must know that.
+fn consent_unwatched(site: &Site, databases: Option<&Databases>, opening: &Opening) -> Result<()> {
+    let wanted = &site.config.settings.preflight;
+    let goes_on = match opening.machine.phase {
+        Phase::Moving { goal: Goal::Finish, stage } => stage == Stage::Asking,
+        phase => !phase.is_going_back(),
+    };
+    let trusted = !wanted.drift || wanted.unproven.contains(&Unproven::Databases);
+    if databases.is_some() || trusted || !goes_on {
+        return Ok(());
+    }
+    let what = "what people have changed on blue or green since the last run will not be noticed: it is not said where their databases are";
+    if !std::io::stdin().is_terminal() {
+        return Err(Error::refused(what).remedy(
+            "Give --blue and --green, or say in cutover.toml that you take it on trust: [preflight] unproven = [\"databases\"]",
+        ));
+    }
+    if yes(&format!("{what}.\nTake that on trust and go on? [y/N] ")) {
+        return Ok(());
+    }
+    Err(Error::refused("not gone on; nothing was changed"))
 }
 
 fn yes(question: &str) -> bool {
@@ -212,6 +262,9 @@ pub async fn resume(args: &ResumeArgs, way: Way) -> Result<u8> {
     let databases = watch.databases.resolve(&watch.place.common)?;
     let (seen, entries) = (site.read().await?, site.entries());
     let opening = site.scene(&seen, &entries).resume(false, way == Way::Retry)?;
+    if way != Way::Undo {
+        consent_unwatched(&site, databases.as_ref(), &opening)?;
+    }
     let ports = site.ports(site.servers().await?, site.meters()?, databases)?;
     let first = (way == Way::Undo).then_some(Command::Undo);
     Box::pin(run_engine(&site, watch, ports, opening, first)).await
@@ -224,6 +277,7 @@ pub async fn adopt(args: &AdoptArgs) -> Result<u8> {
     let databases = watch.databases.resolve(&watch.place.common)?;
     let (seen, entries) = (site.read().await?, site.entries());
     let opening = site.scene(&seen, &entries).adopt()?;
+    consent_unwatched(&site, databases.as_ref(), &opening)?;
     let ports = site.ports(site.servers().await?, site.meters()?, databases)?;
     Box::pin(run_engine(&site, watch, ports, opening, None)).await
 }
@@ -239,11 +293,7 @@ pub async fn finish(args: &FinishArgs) -> Result<u8> {
     let databases = watch.databases.resolve(&watch.place.common)?;
     let (seen, entries) = (site.read().await?, site.entries());
     let opening = site.scene(&seen, &entries).finish(args.force, args.accept_drift)?;
-    if opening.machine.phase == Phase::toward(Goal::Finish) && databases.is_none() {
-        anstream::eprintln!(
-            "{WARN}note:{WARN:#} nobody looks whether people have changed something since the last run; --blue and --green say where the databases are."
-        );
-    }
+    consent_unwatched(&site, databases.as_ref(), &opening)?;
     let ports = site.ports(site.servers().await?, site.meters()?, databases)?;
     Box::pin(run_engine(&site, watch, ports, opening, None)).await
 }

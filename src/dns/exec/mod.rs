@@ -19,7 +19,7 @@ use tokio::process::{Child, Command};
 use super::change;
 use super::{
     Arm, Caps, Change, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, Exclusion, Finding, Form,
-    Guard, Landed, Marker, Observed, Progress, Request, Severity, Target, Ticket, Weights,
+    Guard, Landed, Marker, Observed, Progress, Request, Target, Ticket, Weights,
 };
 use crate::error::{Error, Result};
 use protocol::{ApplyAnswer, Arrival, CapsAnswer, ConfirmAnswer, ReadAnswer};
@@ -166,7 +166,7 @@ impl DnsProvider for Exec {
     async fn preflight(&self, target: &Target) -> DnsResult<Vec<Finding>> {
         self.read(target).await?;
         let message = format!("{} answers", self.config.command.join(" "));
-        Ok(vec![Finding { severity: Severity::Ok, message, remedy: String::new() }])
+        Ok(vec![Finding::ok(message)])
     }
 
     async fn read(&self, target: &Target) -> DnsResult<Observed> {

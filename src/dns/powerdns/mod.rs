@@ -18,8 +18,8 @@ use serde_json::Value as Json;
 use super::change::{self, Wanted};
 use super::{
     Caps, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName,
-    Exclusion, Finding, Form, Guard, Landed, Observed, Progress, Request, SecretSource, Severity, Share,
-    Target, Ticket, Weights, http,
+    Exclusion, Finding, Form, Guard, Landed, Observed, Progress, Request, SecretSource, Share, Target,
+    Ticket, Weights, http,
 };
 use crate::error::Result;
 pub use lua::Policy;
@@ -200,14 +200,8 @@ impl DnsProvider for PowerDns {
     async fn preflight(&self, target: &Target) -> DnsResult<Vec<Finding>> {
         let zone = self.get(&format!("{}?rrsets=false", self.zone_url(target.zone()))).await?;
         let kind = text_of(&zone, "kind").unwrap_or("unknown");
-        let mut findings = vec![Finding {
-            severity: Severity::Ok,
-            message: format!("PowerDNS has the zone {} ({kind})", target.zone()),
-            remedy: String::new(),
-        }];
-        let mut blocked = |message: String, remedy: &str| {
-            findings.push(Finding { severity: Severity::Blocker, message, remedy: remedy.to_owned() });
-        };
+        let mut findings = vec![Finding::ok(format!("PowerDNS has the zone {} ({kind})", target.zone()))];
+        let mut blocked = |message: String, remedy: &str| findings.push(Finding::stop(message, remedy));
         if matches!(kind, "Slave" | "Secondary" | "Consumer") {
             blocked(
                 format!("{} is a copy on this server ({kind})", target.zone()),

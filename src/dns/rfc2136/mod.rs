@@ -20,7 +20,7 @@ use super::wire::{self, Asker, NoAnswer};
 use super::{
     Arm, Caps, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName,
     Exclusion, Finding, Form, Guard, Landed, Neighbour, Observed, ObservedRecord, Progress, Record,
-    RecordState, Request, SecretSource, Severity, Target, Ticket, Value, Weights,
+    RecordState, Request, SecretSource, Target, Ticket, Value, Weights,
 };
 use crate::error::{Error, Result};
 pub use update::{Data, Set, Step, Update};
@@ -331,16 +331,11 @@ impl DnsProvider for Rfc2136 {
         });
         let serves = soa.filter(|_| answer.metadata.authoritative);
         let finding = match serves {
-            Some(serial) => Finding {
-                severity: Severity::Ok,
-                message: format!("{} serves {}, serial {serial}", self.server, target.zone()),
-                remedy: String::new(),
-            },
-            None => Finding {
-                severity: Severity::Blocker,
-                message: format!("{} does not serve {}", self.server, target.zone()),
-                remedy: "name the primary server and the zone in cutover.toml".to_owned(),
-            },
+            Some(serial) => Finding::ok(format!("{} serves {}, serial {serial}", self.server, target.zone())),
+            None => Finding::stop(
+                format!("{} does not serve {}", self.server, target.zone()),
+                "name the primary server and the zone in cutover.toml",
+            ),
         };
         Ok(vec![finding])
     }

@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 use super::change::{self, Wanted};
 use super::{
     Arm, Caps, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName,
-    Exclusion, Finding, Form, Guard, Landed, Observed, Progress, Request, SecretSource, Severity, Share,
-    Target, Ticket, Weights, http,
+    Exclusion, Finding, Form, Guard, Landed, Observed, Progress, Request, SecretSource, Share, Target,
+    Ticket, Weights, http,
 };
 use crate::error::{Error, Result};
 use batch::Batch;
@@ -248,11 +248,10 @@ impl Route53 {
             Ok(answer) => answer,
             Err(error) if error.is_temporary() => return Err(error),
             Err(error) => {
-                return Ok(vec![Finding {
-                    severity: Severity::Warning,
-                    message: format!("whether records are protected cannot be seen ({error})"),
-                    remedy: "allow route53:ListResourceRecordSetProtections".to_owned(),
-                }]);
+                return Ok(vec![Finding::warn(
+                    format!("whether records are protected cannot be seen ({error})"),
+                    "allow route53:ListResourceRecordSetProtections",
+                )]);
             }
         };
         let list = answer.resource_record_set_protections.list.into_iter();
@@ -264,14 +263,14 @@ impl Route53 {
             moved || (name.as_ref() == Some(&target.marker_name()) && protection.record_type == "TXT")
         });
         Ok(ours
-            .map(|protection| Finding {
-                severity: Severity::Blocker,
-                message: format!(
-                    "{} {} is protected against changes",
-                    protection.record_name, protection.record_type
-                ),
-                remedy: "remove the protection: aws route53 delete-resource-record-set-protections"
-                    .to_owned(),
+            .map(|protection| {
+                Finding::stop(
+                    format!(
+                        "{} {} is protected against changes",
+                        protection.record_name, protection.record_type
+                    ),
+                    "remove the protection: aws route53 delete-resource-record-set-protections",
+                )
             })
             .collect())
     }
@@ -297,27 +296,18 @@ impl DnsProvider for Route53 {
         let id = &self.config.hosted_zone_id;
         let mut findings = Vec::new();
         if answer::name(&zone.name).as_ref() == Some(target.zone()) {
-            findings.push(Finding {
-                severity: Severity::Ok,
-                message: format!("the hosted zone {id} is {}", target.zone()),
-                remedy: String::new(),
-            });
+            findings.push(Finding::ok(format!("the hosted zone {id} is {}", target.zone())));
         } else {
-            findings.push(Finding {
-                severity: Severity::Blocker,
-                message: format!("the hosted zone {id} is {}, not {}", zone.name, target.zone()),
-                remedy: "name the right zone or the right id in cutover.toml".to_owned(),
-            });
+            findings.push(Finding::stop(
+                format!("the hosted zone {id} is {}, not {}", zone.name, target.zone()),
+                "name the right zone or the right id in cutover.toml",
+            ));
         }
         if zone.config.and_then(|config| config.private_zone) == Some(true) {
-            findings.push(Finding {
-                severity: Severity::Warning,
-                message: format!(
-                    "the hosted zone {id} is private: its name servers answer inside its VPCs only"
-                ),
-                remedy: "run the cutover inside one of them, with their resolver in [query] name_servers"
-                    .to_owned(),
-            });
+            findings.push(Finding::warn(
+                format!("the hosted zone {id} is private: its name servers answer inside its VPCs only"),
+                "run the cutover inside one of them, with their resolver in [query] name_servers",
+            ));
         }
         findings.extend(self.protections(target).await?);
         Ok(findings)

@@ -66,6 +66,117 @@ async fn after_a_rollback_retry_goes_through_and_unlock_frees() {
 }
 
 #[tokio::test]
+async fn what_is_not_proven_is_refused_where_nobody_can_be_asked() {
+    let site = Site::new(&format!("{STEPS}[preflight]\n")).await;
+    let changes_nothing = async |what: &str| {
+        assert_eq!(site.records().await, ["\"A\" 2 \"192.0.2.1\""], "{what}");
+        let zone = site.dns.call("GET", "/zones/example.test.", None).await.expect("a zone");
+        zone["serial"].as_u64().expect("a serial")
+    };
+    let before = changes_nothing("at first").await;
+    let planned = site.run(&["plan"]).await.ends_with(4);
+    let said = planned.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = "unproven = [\"databases\", \"gates\", \"metrics\", \"nodes\"]";
+    assert!(said.contains("ask no Prometheus") && said.contains(line), "{planned:#?}");
+    let planned = site.run(&["plan", "--format", "json"]).await.ends_with(4).json();
+    let open: Vec<&str> = planned["findings"]
+        .as_array()
+        .expect("findings")
+        .iter()
+        .filter(|finding| finding["severity"] == "unproven")
+        .filter_map(|finding| finding["unproven"].as_str())
+        .collect();
+    assert_eq!(open, ["gates", "metrics", "nodes", "databases"], "{planned:#}");
+    // Neither --yes nor the lack of a terminal is an answer.
+    for arguments in [&["start", "--yes"][..], &["start"]] {
+        let refused = site.run(arguments).await.ends_with(4);
+        assert!(
+            refused.stderr.contains("4 things are not proven") && refused.stderr.contains(line),
+            "{refused:#?}"
+        );
+        assert!(refused.stderr.contains("blue and green were not compared"), "{refused:#?}");
+    }
+    assert_eq!(changes_nothing("after refusals").await, before);
+
+    // What the file takes on trust is a note; what it does not is refused.
+    site.configure(
+        site.home.path(),
+        &format!("{STEPS}[preflight]\nunproven = [\"databases\", \"metrics\", \"gates\"]\n"),
+    );
+    let refused = site.run(&["start", "--yes"]).await.ends_with(4);
+    assert!(
+        refused.stderr.contains("one thing is not proven")
+            && refused.stderr.contains("unproven = [\"nodes\"]"),
+        "{refused:#?}"
+    );
+    assert_eq!(changes_nothing("after refusals").await, before);
+    site.configure(site.home.path(), &format!("{STEPS}[preflight]\nunproven = [\"metrix\"]\n"));
+    let wrong = site.run(&["plan"]).await.ends_with(2);
+    assert!(wrong.stderr.contains("metrix") && wrong.stderr.contains("restart"), "{wrong:#?}");
+}
+
+#[tokio::test]
+async fn at_a_terminal_one_question_lists_what_is_not_proven() {
+    let site = Site::new(&format!("{STEPS}[preflight]\n")).await;
+    let program = site.command(&["start"]);
+    let words: Vec<String> = std::iter::once(program.get_program())
+        .chain(program.get_args())
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    // script gives it a terminal.
+    for (answer, code, begun) in [("n", 4, false), ("y", 0, true)] {
+        let mut command = std::process::Command::new("script");
+        command
+            .args(["-qec", &words.join(" "), "/dev/null"])
+            .current_dir(site.home.path())
+            .env("TERM", "xterm");
+        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+        let mut child = command.spawn().expect("script");
+        let mut stdin = child.stdin.take().expect("its input");
+        std::io::Write::write_all(&mut stdin, format!("{answer}\n").as_bytes()).expect("answered");
+        let ended = tokio::task::spawn_blocking(move || child.wait_with_output())
+            .await
+            .expect("a thread")
+            .expect("an end");
+        drop(stdin);
+        let said = String::from_utf8_lossy(&ended.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(ended.status.code(), Some(code), "{said}");
+        assert_eq!(said.matches("Not proven:").count(), 1, "{said}");
+        assert_eq!(said.matches("[y/N]").count(), 1, "{said}");
+        for thing in [
+            "- no Prometheus",
+            "- there are no gates",
+            "- blue and green were not compared",
+            "- green's nodes were not asked",
+        ] {
+            assert!(said.contains(thing), "{thing}: {said}");
+        }
+        assert_eq!(site.marker().await.is_some(), begun, "{said}");
+    }
+}
+
+#[tokio::test]
+async fn going_on_without_the_databases_is_refused_and_going_back_is_not() {
+    let site = Site::new(&slow()).await;
+    let running = site.spawn(&["start", "--yes"]);
+    site.until("1 %", baking(1)).await;
+    running.kill();
+    site.configure(
+        site.home.path(),
+        &format!("{}[preflight]\nunproven = [\"metrics\", \"gates\", \"nodes\"]\n", slow()),
+    );
+    let refused = site.run(&["resume"]).await.ends_with(4);
+    assert!(
+        refused.stderr.contains("will not be noticed") && refused.stderr.contains("--blue and --green"),
+        "{refused:#?}"
+    );
+    assert!(at_share(1)(&site.status().await));
+    site.run(&["rollback"]).await.ends_with(3);
+    site.run(&["finish"]).await.ends_with(0);
+    assert_eq!(site.records().await, ["\"A\" 2 \"192.0.2.1\""]);
+}
+
+#[tokio::test]
 async fn a_record_that_is_not_blues_is_refused() {
     let site = Site::new(STEPS).await;
     let path = site.home.path().join("cutover.toml");
