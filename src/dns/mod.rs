@@ -17,6 +17,7 @@ pub mod exec;
 mod failure;
 mod finding;
 pub mod http;
+mod listing;
 mod marker;
 mod name;
 pub mod powerdns;
@@ -38,6 +39,7 @@ pub use change::{Change, Landed, Request};
 pub use config::{ProviderConfig, connect};
 pub use failure::{DnsError, DnsErrorKind, DnsResult};
 pub use finding::{Finding, Severity};
+pub use listing::{Listed, Listing};
 pub use marker::{Marker, OriginalTtl};
 pub use name::DomainName;
 pub use secret::SecretSource;
@@ -76,6 +78,13 @@ pub trait DnsProvider: Send + Sync + std::fmt::Debug {
 
     /// What stands in the way of a cutover of this target, as far as the provider can tell without a write.
     async fn preflight(&self, target: &Target) -> DnsResult<Vec<Finding>>;
+
+    /// What stands under these names, for the first draft of a `cutover.toml`. `zone` is looked for where it is not
+    /// given. Not every provider can say.
+    async fn list(&self, zone: Option<&DomainName>, names: &[DomainName]) -> DnsResult<Listing> {
+        let _ = (zone, names);
+        Err(DnsError::new(self.name(), DnsErrorKind::Unsupported, "it cannot list records"))
+    }
 
     /// Reads all records of the target and the marker. Sees its own earlier writes.
     async fn read(&self, target: &Target) -> DnsResult<Observed>;

@@ -37,7 +37,7 @@ pub struct CutoverArgs {
 #[derive(Debug, Clone, Subcommand)]
 enum CutoverCommand {
     /// Write a commented cutover.toml to begin with
-    Init(init::InitArgs),
+    Init(Box<init::InitArgs>),
     /// Check cutover.toml and show every request of every step; changes nothing
     Plan(plan::PlanArgs),
     /// Look at everything, lower the TTL, and go through the steps

@@ -18,11 +18,11 @@ use tokio::process::{Child, Command};
 
 use super::change;
 use super::{
-    Arm, Caps, Change, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, Exclusion, Finding, Form,
-    Guard, Landed, Marker, Observed, Progress, Request, Target, Ticket, Weights,
+    Arm, Caps, Change, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName, Exclusion,
+    Finding, Form, Guard, Landed, Listing, Marker, Observed, Progress, Request, Target, Ticket, Weights,
 };
 use crate::error::{Error, Result};
-use protocol::{ApplyAnswer, Arrival, CapsAnswer, ConfirmAnswer, ReadAnswer};
+use protocol::{ApplyAnswer, Arrival, CapsAnswer, ConfirmAnswer, ListAnswer, ReadAnswer};
 
 const NAME: &str = "exec";
 
@@ -167,6 +167,11 @@ impl DnsProvider for Exec {
         self.read(target).await?;
         let message = format!("{} answers", self.config.command.join(" "));
         Ok(vec![Finding::ok(message)])
+    }
+
+    async fn list(&self, zone: Option<&DomainName>, names: &[DomainName]) -> DnsResult<Listing> {
+        let answer = run(&self.config, &protocol::list(zone, names), false).await?;
+        Ok(protocol::parse::<ListAnswer>(NAME, false, &answer)?.listing())
     }
 
     async fn read(&self, target: &Target) -> DnsResult<Observed> {

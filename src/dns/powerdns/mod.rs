@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::change::{self, Wanted};
+use super::listing::{self, Listing};
 use super::{
     Caps, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName,
     Exclusion, Finding, Form, Guard, Landed, Observed, Progress, Request, SecretSource, Share, Target,
@@ -125,6 +126,37 @@ impl PowerDns {
         DnsError::new(NAME, kind, message)
     }
 
+    async fn sets_of(&self, zone: &DomainName, name: &DomainName) -> DnsResult<Vec<RrSet>> {
+        let url = format!("{}?rrset_name={}", self.zone_url(zone), name.as_str());
+        let mut zone = self.get(&url).await?;
+        let listed = zone.get_mut("rrsets").map(Json::take).unwrap_or_default();
+        // Versions that do not know the parameter send the whole zone, with names that we could not parse.
+        let listed = listed.as_array().map(Vec::as_slice).unwrap_or_default();
+        let ours = listed
+            .iter()
+            .filter(|set| text_of(set, "name").is_some_and(|n| n.eq_ignore_ascii_case(name.as_str())));
+        let read = |set: &Json| {
+            serde_json::from_value(set.clone()).map_err(|e| {
+                let kind = DnsErrorKind::Transient { may_have_landed: false };
+                self.error(kind, format!("an RRset of {name} cannot be read ({e})"))
+            })
+        };
+        ours.map(read).collect()
+    }
+
+    /// The smallest zone of this server that holds the names.
+    async fn zone_of(&self, zone: Option<&DomainName>, names: &[DomainName]) -> DnsResult<DomainName> {
+        let mut unknown = self.error(DnsErrorKind::NotFound, "it knows no such zone");
+        for zone in listing::zones_of(zone, names) {
+            match self.get(&format!("{}?rrsets=false", self.zone_url(&zone))).await {
+                Ok(_) => return Ok(zone),
+                Err(error) if error.kind == DnsErrorKind::NotFound => unknown = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(unknown)
+    }
+
     /// Whether LUA records are switched on for the whole server; `None` when the API does not say.
     async fn lua_is_enabled(&self) -> DnsResult<Option<bool>> {
         let settings = self.get(&self.url("/config")).await?;
@@ -225,29 +257,22 @@ impl DnsProvider for PowerDns {
         Ok(findings)
     }
 
+    async fn list(&self, zone: Option<&DomainName>, names: &[DomainName]) -> DnsResult<Listing> {
+        let zone = self.zone_of(zone, names).await?;
+        let mut records = Vec::new();
+        for name in names {
+            records.extend(self.sets_of(&zone, name).await?.iter().filter_map(rrset::listed));
+        }
+        Ok(Listing { zone, records })
+    }
+
     async fn read(&self, target: &Target) -> DnsResult<Observed> {
         let mut names: Vec<&DomainName> = target.records().iter().map(|record| &record.key.name).collect();
         names.sort();
         names.dedup();
         let mut sets = Vec::new();
         for name in names {
-            let url = format!("{}?rrset_name={}", self.zone_url(target.zone()), name.as_str());
-            let mut zone = self.get(&url).await?;
-            let listed = zone.get_mut("rrsets").map(Json::take).unwrap_or_default();
-            // Versions that do not know the parameter send the whole zone, with names that we could not parse.
-            let listed = listed.as_array().map(Vec::as_slice).unwrap_or_default();
-            let ours = listed
-                .iter()
-                .filter(|set| text_of(set, "name").is_some_and(|n| n.eq_ignore_ascii_case(name.as_str())));
-            for set in ours {
-                let set: RrSet = serde_json::from_value(set.clone()).map_err(|e| {
-                    self.error(
-                        DnsErrorKind::Transient { may_have_landed: false },
-                        format!("an RRset of {name} cannot be read ({e})"),
-                    )
-                })?;
-                sets.push(set);
-            }
+            sets.extend(self.sets_of(target.zone(), name).await?);
         }
         Ok(rrset::observe(target, &sets))
     }
@@ -325,7 +350,7 @@ pub(super) fn way_back_by_hand(config: &PowerDnsConfig, target: &Target, ttl: u3
     let before = change::unread(target);
     let wanted = change::wanted(NAME, &WEIGHTS, 0, target, &before, &desired)?;
     let mut patch = rrset::patch(NAME, config.policy, &wanted, None)?;
-    for set in patch["rrsets"].as_array_mut().into_iter().flatten() {
+    for set in patch.get_mut("rrsets").and_then(Json::as_array_mut).into_iter().flatten() {
         if let Some(set) = set.as_object_mut() {
             set.remove("comments");
         }

@@ -16,6 +16,7 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 
 use super::change::{self, Wanted};
+use super::listing::{self, Listed, Listing};
 use super::wire::{self, Asker, NoAnswer};
 use super::{
     Arm, Caps, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName,
@@ -32,6 +33,9 @@ const MARKER_TTL: u32 = 10;
 
 /// How far the two clocks may be apart, as in `nsupdate`.
 const FUDGE: u16 = 300;
+
+/// The types that decide where clients go.
+const DECISIVE: [WireType; 4] = [WireType::A, WireType::AAAA, WireType::CNAME, WireType::HTTPS];
 
 /// The section of `cutover.toml` for `kind = "rfc2136"`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -175,7 +179,7 @@ impl Rfc2136 {
         let mut state = RecordState::Absent;
         let mut ttl = None;
         let mut neighbours = Vec::new();
-        for rtype in [WireType::A, WireType::AAAA, WireType::CNAME, WireType::HTTPS] {
+        for rtype in DECISIVE {
             let answer = self.ask(asker, &key.name, rtype).await?;
             let here: Vec<_> =
                 answer.answers.iter().filter(|one| one.record_type() == rtype && one.name == name).collect();
@@ -190,6 +194,29 @@ impl Rfc2136 {
             }
         }
         Ok(ObservedRecord { key: key.clone(), state, ttl, neighbours, raw: serde_json::Value::Null })
+    }
+
+    /// The smallest zone of this server that holds the names.
+    async fn zone_of(
+        &self,
+        asker: &Asker,
+        zone: Option<&DomainName>,
+        names: &[DomainName],
+    ) -> DnsResult<DomainName> {
+        for zone in listing::zones_of(zone, names) {
+            let Ok(answer) = self.ask(asker, &zone, WireType::SOA).await else { continue };
+            let owner = wire::wire_name(&zone);
+            let soa =
+                |one: &hickory_proto::rr::Record| one.record_type() == WireType::SOA && one.name == owner;
+            if answer.metadata.authoritative && answer.answers.iter().any(soa) {
+                return Ok(zone);
+            }
+        }
+        // A server that does not answer at all says why here.
+        if let Some(name) = names.first() {
+            self.ask(asker, name, WireType::SOA).await?;
+        }
+        Err(error(DnsErrorKind::NotFound, format!("{} serves no such zone", self.server)))
     }
 
     async fn send(&self, update: &Update) -> DnsResult<()> {
@@ -218,6 +245,21 @@ impl Rfc2136 {
             code => Err(refusal(code, &update.zone)),
         }
     }
+}
+
+fn listed(name: &DomainName, rtype: WireType, answer: &Message) -> Option<Listed> {
+    let owner = wire::wire_name(name);
+    let here: Vec<_> =
+        answer.answers.iter().filter(|one| one.record_type() == rtype && one.name == owner).collect();
+    let first = here.first()?;
+    let values = here.iter().map(|one| one.data.to_string().trim_end_matches('.').to_owned());
+    Some(Listed {
+        name: name.clone(),
+        rtype: rtype.to_string(),
+        ttl: first.ttl,
+        values: values.collect(),
+        obstacle: None,
+    })
 }
 
 fn error(kind: DnsErrorKind, message: impl Into<String>) -> DnsError {
@@ -338,6 +380,19 @@ impl DnsProvider for Rfc2136 {
             ),
         };
         Ok(vec![finding])
+    }
+
+    async fn list(&self, zone: Option<&DomainName>, names: &[DomainName]) -> DnsResult<Listing> {
+        let asker = Asker::new(self.address().await?, None, self.timeout());
+        let zone = self.zone_of(&asker, zone, names).await?;
+        let mut records = Vec::new();
+        for name in names {
+            for rtype in DECISIVE {
+                let answer = self.ask(&asker, name, rtype).await?;
+                records.extend(listed(name, rtype, &answer));
+            }
+        }
+        Ok(Listing { zone, records })
     }
 
     async fn read(&self, target: &Target) -> DnsResult<Observed> {

@@ -18,6 +18,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::change::{self, Wanted};
+use super::listing::Listing;
 use super::{
     Arm, Caps, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName,
     Exclusion, Finding, Form, Guard, Landed, Observed, Progress, Request, SecretSource, Share, Target,
@@ -311,6 +312,24 @@ impl DnsProvider for Route53 {
         }
         findings.extend(self.protections(target).await?);
         Ok(findings)
+    }
+
+    async fn list(&self, zone: Option<&DomainName>, names: &[DomainName]) -> DnsResult<Listing> {
+        let answer: answer::ZoneAnswer = self.get(&self.zone_path(), &[]).await?;
+        let id = &self.config.hosted_zone_id;
+        let not_found = |message: String| self.error(DnsErrorKind::NotFound, message);
+        let hosted = answer.hosted_zone.name;
+        let hosted = answer::name(&hosted)
+            .ok_or_else(|| not_found(format!("the hosted zone {id} is {hosted}, which is no name here")))?;
+        let outside = names.iter().find(|name| !name.is_in(&hosted));
+        if let Some(wrong) = zone.filter(|zone| **zone != hosted).or(outside) {
+            return Err(not_found(format!("the hosted zone {id} is {hosted}, and not the one of {wrong}")));
+        }
+        let mut records = Vec::new();
+        for name in names {
+            records.extend(self.sets_of(name, None).await?.iter().filter_map(sets::listed));
+        }
+        Ok(Listing { zone: hosted, records })
     }
 
     async fn read(&self, target: &Target) -> DnsResult<Observed> {
