@@ -8,7 +8,7 @@ use super::exec::{self, Exec, ExecConfig};
 use super::powerdns::{self, PowerDns, PowerDnsConfig};
 use super::rfc2136::{self, Rfc2136, Rfc2136Config};
 use super::route53::{self, Route53, Route53Config};
-use super::{DnsProvider, DnsResult, Target};
+use super::{DnsProvider, DnsResult, Target, http};
 use crate::error::Result;
 
 /// Which provider, and what it needs. `kind` decides which keys there are.
@@ -36,6 +36,16 @@ pub async fn connect(config: &ProviderConfig) -> Result<Arc<dyn DnsProvider>> {
 }
 
 impl ProviderConfig {
+    /// Whether addresses can be used as they are, and hold no credentials. Reads no secret, connects to nothing.
+    pub fn check(&self) -> Result<()> {
+        match self {
+            ProviderConfig::PowerDns(config) => http::check_base("url", &config.url),
+            ProviderConfig::Rfc2136(config) => config.check(),
+            ProviderConfig::Route53(config) => http::check_base("endpoint", &config.endpoint),
+            ProviderConfig::Exec(_) => Ok(()),
+        }
+    }
+
     /// How a person brings blue back when this program can read nothing, not even the credentials: commands for a
     /// shell, worked out from the configuration alone, that write blue's values over whatever stands there.
     ///

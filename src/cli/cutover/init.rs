@@ -53,6 +53,12 @@ pub async fn run(args: &InitArgs) -> Result<u8> {
         return Err(Error::usage(format!("{name} does not lie in the zone {zone}"))
             .remedy("Correct --name or --zone; one file moves the records of one zone."));
     }
+    if let [first, others @ ..] = &*names
+        && let Some(other) = others.iter().find(|other| !share_a_zone(first, other))
+    {
+        return Err(Error::usage(format!("{first} and {other} cannot lie in one zone"))
+            .remedy("Write one file for each zone; one file moves the records of one zone."));
+    }
     // Before anybody is asked: a file that is there is not overwritten.
     if file.exists() {
         return Err(is_there(file));
@@ -67,6 +73,12 @@ pub async fn run(args: &InitArgs) -> Result<u8> {
         Format::Text => print(args, &draft),
     }
     Ok(0)
+}
+
+/// Whether there is a zone above both, other than a top-level domain.
+fn share_a_zone(one: &DomainName, other: &DomainName) -> bool {
+    let zones = std::iter::successors(Some(one.clone()), DomainName::parent);
+    zones.filter(|zone| zone.without_dot().contains('.')).any(|zone| other.is_in(&zone))
 }
 
 fn print(args: &InitArgs, draft: &Draft<'_>) {

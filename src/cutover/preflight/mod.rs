@@ -102,15 +102,21 @@ impl Preflight<'_> {
     }
 
     fn records(&self) -> Vec<Finding> {
-        let ttl = self.config.settings.ttl;
+        let wanted = self.config.settings.ttl.max(self.provider.caps().min_ttl);
+        let longest = self.seen.max_ttl();
+        let ttl = if longest == 0 { wanted } else { wanted.min(longest) };
         let records = self.seen.records.iter().map(|record| {
             let now = record.ttl.unwrap_or(0);
-            let lower = if now > ttl {
-                format!(", will be lowered to {ttl} s; resolvers may hold the old answer for {now} s")
-            } else {
-                String::new()
+            let becomes = match now.cmp(&ttl) {
+                std::cmp::Ordering::Greater => {
+                    format!(", will be lowered to {ttl} s; resolvers may hold the old answer for {now} s")
+                }
+                std::cmp::Ordering::Less => {
+                    format!(", will be {ttl} s as all records while the cutover lasts")
+                }
+                std::cmp::Ordering::Equal => String::new(),
             };
-            ok(format!("{}: TTL {now} s{lower}", record.key))
+            ok(format!("{}: TTL {now} s{becomes}", record.key))
         });
         let neighbours = self.seen.records.iter().flat_map(|record| {
             record
@@ -218,6 +224,14 @@ impl Preflight<'_> {
 
     async fn metrics(&self) -> Vec<Finding> {
         let mut found = Vec::new();
+        let hasty = self.config.steps.iter().filter(|step| step.bake.is_zero() && step.share != Share::BLUE);
+        let hasty: Vec<String> = hasty.map(|step| step.share.to_string()).collect();
+        if !hasty.is_empty() {
+            found.push(warn(
+                format!("nothing is watched at {}: bake is zero, the next step begins as soon as each gate has passed once", hasty.join(", ")),
+                "Give [[step]] a bake time in which something can show.",
+            ));
+        }
         if self.config.gates.is_empty() {
             found.push(unproven(
                 Unproven::Gates,

@@ -50,6 +50,12 @@ pub struct Rfc2136Config {
     pub timeout_seconds: u64,
 }
 
+impl Rfc2136Config {
+    pub(super) fn check(&self) -> Result<()> {
+        with_port(&self.server).map(drop)
+    }
+}
+
 fn ten_seconds() -> u64 {
     10
 }

@@ -103,7 +103,7 @@ impl Draft<'_> {
             let moved: Vec<(&Listed, RecordType)> =
                 self.of(name).filter_map(|one| Some((one, one.movable()?))).collect();
             if moved.is_empty() {
-                text.push_str(&record(name, RecordType::A, &[TODO.to_owned()], 0));
+                text.push_str(&record(name, RecordType::A, &[TODO.to_owned()], None));
             }
             for (one, rtype) in &moved {
                 if *rtype == RecordType::Aaaa && moved.len() > 1 {
@@ -112,7 +112,7 @@ impl Draft<'_> {
                          # address, remove this record at the provider first, wait for its TTL, and delete this table.\n",
                     );
                 }
-                text.push_str(&record(name, *rtype, &one.values, one.ttl));
+                text.push_str(&record(name, *rtype, &one.values, Some(one.ttl)));
             }
         }
         text
@@ -138,8 +138,8 @@ impl Draft<'_> {
     }
 }
 
-fn record(name: &DomainName, rtype: RecordType, values: &[String], ttl: u32) -> String {
-    let ttl = if ttl > 0 { format!("  # TTL {ttl} s") } else { String::new() };
+fn record(name: &DomainName, rtype: RecordType, values: &[String], ttl: Option<u32>) -> String {
+    let ttl = ttl.map(|ttl| format!("  # TTL {ttl} s")).unwrap_or_default();
     let (blue, green) = (list(values.iter().map(String::as_str)), quoted(TODO));
     format!("[[record]]{ttl}\nname = \"{name}\"\ntype = \"{rtype}\"\nblue = {blue}\ngreen = [{green}]\n\n")
 }

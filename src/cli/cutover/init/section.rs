@@ -130,10 +130,13 @@ impl Section {
     /// The table, read as `plan` will read it.
     pub fn config(&self) -> Result<ProviderConfig> {
         let table = self.text.trim_start().strip_prefix("[provider]\n").unwrap_or(&self.text);
-        toml::from_str(table).map_err(|e| {
+        let config: ProviderConfig = toml::from_str(table).map_err(|e| {
             Error::usage(format!("the provider: {}", e.message().trim().replace('\n', " ")))
                 .remedy("Correct the flags; --help lists those of each provider.")
-        })
+        })?;
+        // Otherwise what was wrong would be written down, a password in an address with it.
+        config.check()?;
+        Ok(config)
     }
 }
 
