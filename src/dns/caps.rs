@@ -66,6 +66,9 @@ pub struct Caps {
     /// Whether a resolver always gets the same answer, so that repeated queries from one address say nothing about
     /// the share.
     pub sticky: bool,
+    /// Whether answers do not show the side: a proxy's own addresses are answered for both. Then name servers can only
+    /// be asked whether they answer at all, and the share is what the provider says and what counters measure.
+    pub hidden: bool,
     /// How long name servers may go on with the old records after the write was confirmed (caches of replicas).
     #[serde(rename = "settle_seconds", serialize_with = "as_seconds")]
     pub settle: Duration,
@@ -95,6 +98,9 @@ impl Caps {
         }
         if self.sticky {
             words.push("a resolver always gets the same side".to_owned());
+        }
+        if self.hidden {
+            words.push("its answers do not show the side".to_owned());
         }
         words.join("; ")
     }

@@ -66,6 +66,11 @@ pub enum Progress {
 
 /// A place where records can be changed.
 ///
+/// How Cloudflare, Google, Azure and NS1 fit is written down in `docs/dns-providers.md`: a balancer that never becomes an
+/// ordinary record reads as [`RecordState::Plain`] where one side has everything and no marker stands there; one that
+/// has a write for each record refuses targets of several in [`plan`](Self::plan); one that cannot overwrite what it
+/// does not know answers [`Guard::Overwrite`] with a `Conflict`, and is read and asked again.
+///
 /// Implementations hold their credentials in secrecy types; no error, request or command that they return shows one.
 /// Dropping the future of [`apply`](Self::apply) leaves it open whether the write was carried out.
 #[async_trait]

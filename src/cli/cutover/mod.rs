@@ -216,8 +216,8 @@ impl Site {
     ) -> Result<Ports> {
         let settings = &self.config.settings;
         let databases = databases.filter(|_| settings.preflight.drift);
-        let sticky = self.provider.caps().sticky;
-        let servers = Authoritative::new(servers, self.config.target.clone(), settings.query.clone(), sticky);
+        let (target, query) = (self.config.target.clone(), settings.query.clone());
+        let servers = Authoritative::new(servers, target, query, self.provider.caps());
         Ok(Ports {
             clock: self.clock.clone(),
             provider: self.provider.clone(),

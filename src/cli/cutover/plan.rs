@@ -143,9 +143,8 @@ fn print(site: &Site, seen: &Observed, planned: &[Planned], findings: &[Finding]
     );
     anstream::println!("\n{BOLD}To go back at any time{BOLD:#}\n    {}", site.who.rollback_command);
     anstream::println!("{BOLD}By hand, where nothing else works{BOLD:#}");
-    for line in manual.lines() {
-        anstream::println!("    {line}");
-    }
+    // At the margin: it is pasted into a shell, and its last line ends a text there.
+    anstream::println!("{manual}");
     if findings.is_empty() {
         return;
     }

@@ -374,7 +374,7 @@ fn print_by_hand(command: Option<String>) {
     // Not indented: the command ends with a line that must stand at the margin.
     if let Some(command) = command {
         anstream::eprintln!(
-            "{BAD}Blue is not back. By hand, in bash, where the credentials are:{BAD:#}\n{command}\n"
+            "{BAD}The provider cannot be asked. To bring blue back by hand, in bash, with the credentials at hand:{BAD:#}\n{command}\n"
         );
     }
 }

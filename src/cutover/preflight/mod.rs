@@ -152,14 +152,28 @@ impl Preflight<'_> {
                 "Wait until all have the same, or find out why one lags. Providers whose servers count each for itself have no common serial.",
             )),
         }
+        if self.provider.caps().hidden {
+            found.push(warn(
+                "what name servers answer does not show the side: the share is the provider's word, until counters show it",
+                "See to it that [prometheus] has both sides, and add a gate kong-share.",
+            ));
+        }
         let few = query::QueryConfig { count: 20, ..settings.query.clone() };
         for record in self.config.target.records() {
             for survey in query::survey(self.servers, record, &few).await {
-                if survey.judge(Share::BLUE, false, None) != query::Verdict::Good {
-                    found.push(stop(
+                let hidden = self.provider.caps().hidden;
+                match if hidden { survey.judge_any() } else { survey.judge(Share::BLUE, false, None) } {
+                    query::Verdict::Good => {}
+                    // Whoever is not there at all was named above.
+                    query::Verdict::Silent if survey.unanswered == survey.asked => {}
+                    query::Verdict::Silent => found.push(stop(
+                        format!("{}: too few answers to say whose they are: {survey}", record.key),
+                        "Every authoritative server must answer; look at it, or name those that do with [query] name_servers.",
+                    )),
+                    _ => found.push(stop(
                         format!("{}: the answers are not blue's: {survey}", record.key),
                         "Make blue in cutover.toml what the name servers answer now.",
-                    ));
+                    )),
                 }
             }
             if let Some(server) = self.servers.first() {
@@ -204,10 +218,12 @@ impl Preflight<'_> {
         };
         match written {
             Ok(_) => ok("the provider took a write that changes nothing: a rollback can be written"),
-            Err(error) => stop(
-                format!("the provider did not take a write that changes nothing: {error}"),
-                "What cannot be written now could not be rolled back either.",
-            ),
+            Err(error) => {
+                let what = format!("the provider did not take a write that changes nothing: {error}");
+                let error = Error::from(error);
+                let remedy = error.remedy_text().map(|remedy| format!("; {remedy}")).unwrap_or_default();
+                stop(what, format!("What cannot be written now could not be rolled back either{remedy}."))
+            }
         }
     }
 

@@ -29,6 +29,8 @@ pub(super) struct CapsAnswer {
     #[serde(default)]
     sticky: bool,
     #[serde(default)]
+    hidden: bool,
+    #[serde(default)]
     settle_seconds: u64,
 }
 
@@ -41,6 +43,7 @@ impl CapsAnswer {
             confirmation: poll.map_or(Confirmation::Immediate, |interval| Confirmation::Poll { interval }),
             min_ttl: self.min_ttl,
             sticky: self.sticky,
+            hidden: self.hidden,
             settle: Duration::from_secs(self.settle_seconds),
         }
     }

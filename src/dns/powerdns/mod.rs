@@ -87,6 +87,7 @@ impl PowerDns {
             confirmation: Confirmation::Immediate,
             min_ttl: 0,
             sticky: config.policy == Policy::Hashed,
+            hidden: false,
             settle: Duration::from_secs(config.replica_cache_seconds.into()),
         };
         Ok(PowerDns { config, key, caps, client })

@@ -124,8 +124,10 @@ impl Rfc2136 {
     /// Reads the key; connects to nothing.
     pub fn new(config: Rfc2136Config) -> Result<Self> {
         let server = with_port(&config.server)?;
-        let wrong_key =
-            || Error::usage(format!("the secret of the TSIG key {} is not base64", config.tsig.name));
+        let wrong_key = || {
+            Error::usage(format!("the secret of the TSIG key {} is not base64", config.tsig.name))
+                .remedy("Give it as tsig-keygen prints it behind \"secret\", without quotes.")
+        };
         let secret = config.tsig.secret.read("the secret of the TSIG key")?;
         let text = secret.expose_secret().trim();
         // The error would show the text.
@@ -139,6 +141,7 @@ impl Rfc2136 {
             confirmation: Confirmation::Immediate,
             min_ttl: 0,
             sticky: false,
+            hidden: false,
             settle: Duration::ZERO,
         };
         Ok(Rfc2136 { config, server, signer, caps })

@@ -107,6 +107,7 @@ impl Route53 {
             confirmation: Confirmation::Poll { interval: POLL },
             min_ttl: 0,
             sticky: false,
+            hidden: false,
             settle: Duration::ZERO,
         };
         let route53 = Route53 { config, host, caps, client: http::client(None, http::TIMEOUT)? };

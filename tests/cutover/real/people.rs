@@ -116,6 +116,18 @@ async fn what_is_not_proven_is_refused_where_nobody_can_be_asked() {
 }
 
 #[tokio::test]
+async fn what_plan_prints_for_the_worst_case_can_be_pasted() {
+    let site = Site::new(STEPS).await;
+    let planned = site.run(&["plan"]).await.ends_with(0);
+    let (_, by_hand) = planned.stdout.split_once("By hand, where nothing else works\n").expect("a command");
+    let mut bash = std::process::Command::new("bash");
+    bash.args(["-euo", "pipefail", "-c", pasted(by_hand)]);
+    ran(bash).await.ends_with(0);
+    assert_eq!(site.measured(500).await, 0.0);
+    assert!(site.records().await[0].contains("{100,'192.0.2.1'}"), "{:?}", site.records().await);
+}
+
+#[tokio::test]
 async fn at_a_terminal_one_question_lists_what_is_not_proven() {
     let site = Site::new(&format!("{STEPS}[preflight]\n")).await;
     let program = site.command(&["start"]);
@@ -322,7 +334,7 @@ async fn a_rollback_that_the_provider_refuses_prints_how_to_do_it_by_hand() {
     );
     site.configure_with(site.home.path(), &provider, &slow());
     let refused = site.run(&["rollback"]).await.ends_with(1);
-    for said in ["By hand, in bash", "curl", "{100,'192.0.2.1'}, {0,'192.0.2.2'}", "\nJSON\n"] {
+    for said in ["by hand, in bash", "curl", "{100,'192.0.2.1'}, {0,'192.0.2.2'}", "\nJSON\n"] {
         assert!(refused.stderr.contains(said), "{said}: {refused:#?}");
     }
     assert!(!refused.stderr.contains("not-the-key"), "{refused:#?}");
@@ -386,7 +398,7 @@ async fn while_the_provider_is_down_nobody_waits_to_be_told_how_it_is_done_by_ha
     tokio::time::sleep(Duration::from_secs(6)).await;
     running.signal(Signal::SIGKILL);
     let killed = running.end().await;
-    assert_eq!(killed.stderr.matches("Blue is not back").count(), 1, "{killed:#?}");
+    assert_eq!(killed.stderr.matches("To bring blue back by hand").count(), 1, "{killed:#?}");
     assert!(pasted(&killed.stderr).contains("\"$PDNS_KEY\""), "{killed:#?}");
     assert!(!killed.stderr.contains("s3cr3t"), "{killed:#?}");
 }
