@@ -420,6 +420,31 @@ mod tests {
     }
 
     #[test]
+    fn the_examples_of_the_documentation_can_be_read() {
+        let docs = include_str!("../../docs/cutover.md");
+        let (_, docs) = docs.split_once("## Providers\n").unwrap();
+        let mut examples: Vec<Vec<&str>> = Vec::new();
+        for line in docs.lines() {
+            match (line.strip_prefix("    "), examples.last_mut()) {
+                (Some(line), _) if line.starts_with("zone = ") => examples.push(vec![line]),
+                (Some(line), Some(example)) => example.push(line),
+                _ => {}
+            }
+        }
+        let kinds = examples.iter().map(|example| {
+            let text = example.join("\n");
+            let config = CutoverConfig::parse(&text, Path::new("cutover.toml"));
+            match config.unwrap_or_else(|error| panic!("{error}\n{text}")).provider {
+                ProviderConfig::PowerDns(_) => "powerdns",
+                ProviderConfig::Rfc2136(_) => "rfc2136",
+                ProviderConfig::Route53(_) => "route53",
+                ProviderConfig::Exec(_) => "exec",
+            }
+        });
+        assert_eq!(kinds.collect::<Vec<_>>(), ["powerdns", "route53", "rfc2136", "exec"]);
+    }
+
+    #[test]
     fn what_is_wrong_is_said_with_its_line() {
         let step = |share: &str, bake: &str| format!("[[step]]\nshare = {share}\nbake = {bake}\n");
         let behind = [

@@ -304,7 +304,12 @@ async fn series(metrics: &Metrics, prometheus: &Prometheus, node_is_asked: bool)
     }
     let mut found = vec![ok("Prometheus answers")];
     match prometheus.number(&metrics.blue_rate()).await {
-        Ok(rate) => found.push(ok(format!("blue has {rate:.1} requests/s"))),
+        Ok(rate) if rate > 0.0 => found.push(ok(format!("blue has {rate:.1} requests/s"))),
+        Ok(_) => found.push(unproven(
+            Unproven::Metrics,
+            "blue has no requests just now: a gate that compares with blue has nothing to compare with",
+            "Begin while there is traffic, or look whether [prometheus] blue = '…' names the right labels.",
+        )),
         Err(error) => found.push(stop(
             format!("Prometheus has no requests of blue: {}", reason(&error)),
             "Is Kong's prometheus plugin on, is blue scraped, and does [prometheus] blue = '…' name its labels?",
