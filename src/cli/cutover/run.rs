@@ -21,7 +21,7 @@ use crate::cutover::journal::{Entry, FileJournal, What};
 use crate::cutover::open::Opening;
 use crate::cutover::outside::Databases;
 use crate::cutover::preflight::{Preflight, as_line, not_proven};
-use crate::cutover::state::{Command, Goal, Phase, Stage};
+use crate::cutover::state::{Command, Goal, Phase};
 use crate::cutover::status::Snapshot;
 use crate::dns::{Desired, Finding, Form, Guard, Marker, Severity, Share, Ttl};
 use crate::error::{Error, Kind, Result};
@@ -217,15 +217,12 @@ fn refuse_unproven(open: &[&Finding]) -> Error {
     open.iter().fold(refused, |error, one| error.detail(format!("{}. {}", one.message, one.remedy)))
 }
 
-/// Going on without the databases: nobody would look for drift any more, and somebody must know that.
-fn consent_unwatched(site: &Site, databases: Option<&Databases>, opening: &Opening) -> Result<()> {
+/// Going on without the databases: nobody would look for drift any more, and somebody must know that. `looks` is
+/// whether the run would look otherwise.
+fn consent_unwatched(site: &Site, databases: Option<&Databases>, looks: bool) -> Result<()> {
     let wanted = &site.config.settings.preflight;
-    let goes_on = match opening.machine.phase {
-        Phase::Moving { goal: Goal::Finish, stage } => stage == Stage::Asking,
-        phase => !phase.is_going_back(),
-    };
     let trusted = !wanted.drift || wanted.unproven.contains(&Unproven::Databases);
-    if databases.is_some() || trusted || !goes_on {
+    if databases.is_some() || trusted || !looks {
         return Ok(());
     }
     let what = "what people have changed on blue or green since the last run will not be noticed: it is not said where their databases are";
@@ -262,9 +259,8 @@ pub async fn resume(args: &ResumeArgs, way: Way) -> Result<u8> {
     let databases = watch.databases.resolve(&watch.place.common)?;
     let (seen, entries) = (site.read().await?, site.entries());
     let opening = site.scene(&seen, &entries).resume(false, way == Way::Retry)?;
-    if way != Way::Undo {
-        consent_unwatched(&site, databases.as_ref(), &opening)?;
-    }
+    let goes_on = way != Way::Undo && !opening.machine.phase.is_going_back();
+    consent_unwatched(&site, databases.as_ref(), goes_on)?;
     let ports = site.ports(site.servers().await?, site.meters()?, databases)?;
     let first = (way == Way::Undo).then_some(Command::Undo);
     Box::pin(run_engine(&site, watch, ports, opening, first)).await
@@ -277,7 +273,7 @@ pub async fn adopt(args: &AdoptArgs) -> Result<u8> {
     let databases = watch.databases.resolve(&watch.place.common)?;
     let (seen, entries) = (site.read().await?, site.entries());
     let opening = site.scene(&seen, &entries).adopt()?;
-    consent_unwatched(&site, databases.as_ref(), &opening)?;
+    consent_unwatched(&site, databases.as_ref(), !opening.machine.phase.is_going_back())?;
     let ports = site.ports(site.servers().await?, site.meters()?, databases)?;
     Box::pin(run_engine(&site, watch, ports, opening, None)).await
 }
@@ -293,7 +289,8 @@ pub async fn finish(args: &FinishArgs) -> Result<u8> {
     let databases = watch.databases.resolve(&watch.place.common)?;
     let (seen, entries) = (site.read().await?, site.entries());
     let opening = site.scene(&seen, &entries).finish(args.force, args.accept_drift)?;
-    consent_unwatched(&site, databases.as_ref(), &opening)?;
+    let looks = opening.machine.phase == Phase::toward(Goal::Finish);
+    consent_unwatched(&site, databases.as_ref(), looks)?;
     let ports = site.ports(site.servers().await?, site.meters()?, databases)?;
     Box::pin(run_engine(&site, watch, ports, opening, None)).await
 }

@@ -54,8 +54,9 @@ impl Preflight<'_> {
         found
     }
 
-    /// A node says neither when it was started nor since when it has held what it holds: `node_id` and `pids` change
-    /// with a restart, but nobody wrote down the old ones. One thing can be seen from outside: the first run replaces
+    /// A node says neither when it was started nor since when it has held what it holds. Even if somebody had written
+    /// down its `node_id` after the run: 3.2 and later keep it, and another one may only mean that another node answered
+    /// at the same address, which would be a proof of nothing. One thing can be seen from outside: the first run replaces
     /// the default workspace, and a node that has not been restarted since then lists nothing. Where that run was the
     /// only one that wrote, it was the last one too.
     async fn restart(&self, all_list: bool) -> Finding {

@@ -130,7 +130,7 @@ async fn what_plan_prints_for_the_worst_case_can_be_pasted() {
 #[tokio::test]
 async fn at_a_terminal_one_question_lists_what_is_not_proven() {
     let site = Site::new(&format!("{STEPS}[preflight]\n")).await;
-    let program = site.command(&["start"]);
+    let program = site.command(&["start", "--no-wait"]);
     let words: Vec<String> = std::iter::once(program.get_program())
         .chain(program.get_args())
         .map(|word| word.to_string_lossy().into_owned())

@@ -313,7 +313,7 @@ async fn behind_a_proxy_the_providers_word_counts_and_every_name_must_answer() {
     site.configure_with(site.home.path(), &provider, STEPS);
     let planned = site.run(&["plan"]).await.ends_with(0);
     assert!(planned.stdout.contains("does not show the side"), "{planned:#?}");
-    site.run(&["start", "--yes"]).await.ends_with(0);
+    site.run(&["start", "--yes", "--no-wait"]).await.ends_with(0);
     let status = site.status().await;
     assert!(at_share(100)(&status) && status["share"]["by_queries"].is_null(), "{status:#}");
     site.run(&["rollback"]).await.ends_with(3);
