@@ -1,5 +1,7 @@
 //! `cutover`: its commands and their flags.
 
+mod by_hand;
+mod consent;
 mod init;
 mod plan;
 mod run;

@@ -1,6 +1,6 @@
 //! Commands that run the engine, here and now: they open a run, show it, and take what people say.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::IsTerminal;
 
 use clap::Args;
 use serde_json::json;
@@ -8,22 +8,22 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::super::connect::Format;
 use super::super::text::{self, BAD, BOLD, GOOD, WARN, wrapped};
+use super::by_hand::{by_hand, from_the_file_alone, print_by_hand};
+use super::consent::{consent, consent_unwatched, print_finding, refuse_blockers};
 use super::view::{self, Screen};
-use super::{DatabaseArgs, PlaceArgs, Site, speak, word_of};
-use crate::cutover::config::{CutoverConfig, Unproven};
+use super::{DatabaseArgs, PlaceArgs, Site, speak};
+use crate::cutover::config::CutoverConfig;
 use crate::cutover::control::{self, Control};
-use crate::cutover::engine::write::ROLLED_BACK;
 use crate::cutover::engine::{Ended, Engine, Order};
 use crate::cutover::exporter::Exporter;
 use crate::cutover::gates::Meters;
 use crate::cutover::gates::config::Metrics;
-use crate::cutover::journal::{Entry, FileJournal, What};
+use crate::cutover::journal::{Entry, FileJournal};
 use crate::cutover::open::Opening;
-use crate::cutover::outside::Databases;
-use crate::cutover::preflight::{Preflight, as_line, not_proven};
+use crate::cutover::preflight::Preflight;
 use crate::cutover::state::{Command, Goal, Phase};
 use crate::cutover::status::Snapshot;
-use crate::dns::{Desired, Finding, Form, Guard, Marker, Severity, Share, Ttl};
+use crate::dns::{Desired, Form, Guard, Marker, Ttl};
 use crate::error::{Error, Kind, Result};
 
 /// How the engine is watched.
@@ -146,102 +146,13 @@ pub async fn start(args: &StartArgs) -> Result<u8> {
     let format = watch.place.common.format;
     let findings = preflight.run(&mut |finding| print_finding(finding, format)).await;
     refuse_blockers(&findings)?;
-    consent(args, &findings)?;
+    consent(args.yes, &findings)?;
     let rehearsal = preflight.rehearsal().await;
     print_finding(&rehearsal, format);
     refuse_blockers(&[rehearsal])?;
     // The rehearsal may have changed what the provider calls its version.
     let ports = site.ports(servers, meters, databases)?;
     Box::pin(run_engine(&site, watch, ports, opening, None)).await
-}
-
-fn print_finding(finding: &Finding, format: Format) {
-    if format == Format::Json {
-        return;
-    }
-    let (word, style) = word_of(finding.severity);
-    anstream::println!("{style}{word}{style:#}  {}", wrapped(&finding.message, 6, 6));
-    if !finding.remedy.is_empty() && finding.severity != Severity::Ok {
-        anstream::println!("      {}", wrapped(&finding.remedy, 6, 6));
-    }
-}
-
-/// All that stops, as one refusal.
-pub(super) fn refuse_blockers(findings: &[Finding]) -> Result<()> {
-    let blockers: Vec<&Finding> =
-        findings.iter().filter(|finding| finding.severity == Severity::Blocker).collect();
-    let Some(first) = blockers.first() else { return Ok(()) };
-    let refused = Error::refused(first.message.clone()).remedy(first.remedy.clone());
-    let others = blockers.iter().skip(1);
-    Err(others.fold(refused, |error, one| error.detail(format!("Also: {}. {}", one.message, one.remedy))))
-}
-
-/// A person says yes to what is known and to what is not; where none is there, `--yes` covers the former and
-/// `cutover.toml` the latter.
-fn consent(args: &StartArgs, findings: &[Finding]) -> Result<()> {
-    let open = not_proven(findings);
-    let terminal = std::io::stdin().is_terminal();
-    if !open.is_empty() && (args.yes || !terminal) {
-        return Err(refuse_unproven(&open));
-    }
-    if args.yes {
-        return Ok(());
-    }
-    if !terminal {
-        return Err(Error::usage("start asks before it changes anything, and here is nobody to ask")
-            .remedy("Read the notes above, then add --yes."));
-    }
-    let warnings = findings.iter().filter(|finding| finding.severity == Severity::Warning).count();
-    let notes = if warnings > 0 { format!(" with {warnings} notes") } else { String::new() };
-    if !open.is_empty() {
-        anstream::eprintln!("\n{WARN}Not proven:{WARN:#}");
-        for finding in &open {
-            anstream::eprintln!("  - {}", wrapped(&finding.message, 4, 4));
-        }
-    }
-    let lower = if open.is_empty() { "Lower" } else { "Take that on trust, lower" };
-    if yes(&format!("\nPreflight is through{notes}. {lower} the TTL and begin? [y/N] ")) {
-        return Ok(());
-    }
-    Err(Error::refused("not begun; nothing was changed"))
-}
-
-fn refuse_unproven(open: &[&Finding]) -> Error {
-    let things =
-        if open.len() == 1 { "one thing is".to_owned() } else { format!("{} things are", open.len()) };
-    let refused = Error::refused(format!("{things} not proven, and nobody can be asked whether to take that on trust"))
-        .remedy(format!(
-            "Prove it, begin at a terminal without --yes, or say in cutover.toml that you take it on trust: [preflight] {}",
-            as_line(open)
-        ));
-    open.iter().fold(refused, |error, one| error.detail(format!("{}. {}", one.message, one.remedy)))
-}
-
-/// Going on without the databases: nobody would look for drift any more, and somebody must know that. `looks` is
-/// whether the run would look otherwise.
-fn consent_unwatched(site: &Site, databases: Option<&Databases>, looks: bool) -> Result<()> {
-    let wanted = &site.config.settings.preflight;
-    let trusted = !wanted.drift || wanted.unproven.contains(&Unproven::Databases);
-    if databases.is_some() || trusted || !looks {
-        return Ok(());
-    }
-    let what = "what people have changed on blue or green since the last run will not be noticed: it is not said where their databases are";
-    if !std::io::stdin().is_terminal() {
-        return Err(Error::refused(what).remedy(
-            "Give --blue and --green, or say in cutover.toml that you take it on trust: [preflight] unproven = [\"databases\"]",
-        ));
-    }
-    if yes(&format!("{what}.\nTake that on trust and go on? [y/N] ")) {
-        return Ok(());
-    }
-    Err(Error::refused("not gone on; nothing was changed"))
-}
-
-fn yes(question: &str) -> bool {
-    eprint!("{question}");
-    let _ = std::io::stderr().flush();
-    let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line).is_ok() && matches!(line.trim(), "y" | "Y" | "yes")
 }
 
 /// `cutover resume`, `retry`, `undo`: told to the engine that runs, or done by one of our own.
@@ -333,47 +244,6 @@ pub async fn rollback(args: &RollbackArgs) -> Result<u8> {
         databases: DatabaseArgs::default(),
     };
     Box::pin(run_engine(&site, &watch, ports, opening, None)).await
-}
-
-/// The command that goes back without us: from what this machine wrote last, or else from the file alone.
-fn by_hand(site: &Site, entries: &[Entry]) -> Option<String> {
-    let written = entries.iter().rev().find_map(|entry| match &entry.what {
-        What::Intent { change, .. } => Some(&change.after),
-        _ => None,
-    });
-    let known = written.and_then(|seen| {
-        let marker = seen.marker.clone()?;
-        let desired = Desired {
-            form: Form::Split(Share::BLUE),
-            ttl: Ttl::AsFound,
-            marker: Some(Marker {
-                generation: marker.generation + 1,
-                share: Share::BLUE,
-                lease_until: None,
-                state: ROLLED_BACK.to_owned(),
-                ..marker
-            }),
-            guard: Guard::Overwrite,
-        };
-        site.provider.plan(&site.config.target, seen, &desired).ok()
-    });
-    match known {
-        Some(change) => Some(site.provider.manual_command(&change)),
-        None => from_the_file_alone(&site.config),
-    }
-}
-
-fn from_the_file_alone(config: &CutoverConfig) -> Option<String> {
-    config.provider.way_back_by_hand(&config.target, config.settings.ttl).ok()
-}
-
-fn print_by_hand(command: Option<String>) {
-    // Not indented: the command ends with a line that must stand at the margin.
-    if let Some(command) = command {
-        anstream::eprintln!(
-            "{BAD}The provider cannot be asked. To bring blue back by hand, in bash, with the credentials at hand:{BAD:#}\n{command}\n"
-        );
-    }
 }
 
 fn nothing_moved(format: Format) {
