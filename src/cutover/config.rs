@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::call::Call;
 use super::gates::config::{Gate, Metrics};
 use super::notify::Notification;
+use super::reading::{Part, Reading, at_line, plainly};
 use super::span::Span;
 use crate::dns::query::QueryConfig;
 use crate::dns::{DomainName, ProviderConfig, Record, Share, Target};
@@ -126,6 +127,8 @@ pub struct Preflight {
     pub drift: bool,
     /// Tables written by traffic whose behaviour during the split was read and accepted.
     pub acknowledge: BTreeSet<String>,
+    /// What may stay unproven: somebody has taken it on trust.
+    pub unproven: BTreeSet<Unproven>,
     /// Kong's Admin API on green: one address, or those of several nodes.
     #[serde(deserialize_with = "one_or_more")]
     pub green_admin: Vec<String>,
@@ -139,8 +142,41 @@ impl Default for Preflight {
             verify: true,
             drift: true,
             acknowledge: BTreeSet::new(),
+            unproven: BTreeSet::new(),
             green_admin: Vec::new(),
             green_admin_token_env: None,
+        }
+    }
+}
+
+/// What preflight may be unable to prove.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unproven {
+    /// That green holds what blue holds, and that nobody changes either side.
+    Databases,
+    /// That there are metrics of both sides.
+    Metrics,
+    /// That anything but time and the name servers stops a step.
+    Gates,
+    /// That green's nodes have their plugins, their database and one configuration.
+    Nodes,
+    /// That green's nodes were restarted since the last run.
+    Restart,
+    /// That the name servers have the same version of the zone.
+    Serials,
+}
+
+impl Unproven {
+    /// The word in the file.
+    pub fn word(self) -> &'static str {
+        match self {
+            Unproven::Databases => "databases",
+            Unproven::Metrics => "metrics",
+            Unproven::Gates => "gates",
+            Unproven::Nodes => "nodes",
+            Unproven::Restart => "restart",
+            Unproven::Serials => "serials",
         }
     }
 }
@@ -193,20 +229,6 @@ impl Hooks {
     }
 }
 
-/// The file, before its parts are held against each other.
-#[derive(Deserialize)]
-struct Given {
-    zone: DomainName,
-    provider: toml::Table,
-    record: Vec<Record>,
-    #[serde(default)]
-    step: Option<Vec<Step>>,
-    #[serde(default)]
-    gate: Vec<toml::Table>,
-    #[serde(flatten)]
-    rest: toml::Table,
-}
-
 /// The steps of Kong's own guide.
 pub fn guide_steps() -> Vec<Step> {
     [(1, 3_600), (5, 3_600), (10, 7_200), (50, 14_400), (100, 14_400)]
@@ -235,26 +257,31 @@ impl CutoverConfig {
     }
 
     fn build(text: &str, file: &Path) -> Result<CutoverConfig> {
-        let given: Given = toml::from_str(text).map_err(|e| at(text, &e))?;
-        let settings: Settings = from_table(given.rest, "the file")?;
-        let target = Target::new(given.zone, given.record)?;
-        let provider: ProviderConfig = from_table(given.provider, "[provider]")?;
-        let mut steps = given.step.unwrap_or_else(guide_steps);
+        let mut reading = Reading::of(text)?;
+        let zone: DomainName = needed(&mut reading, "zone", "zone = \"example.com\"")?.read()?;
+        let provider: ProviderConfig = needed(&mut reading, "provider", "[provider]")?.read()?;
+        let records = needed(&mut reading, "record", "[[record]]")?.items();
+        let records: Vec<Record> = records.iter().map(Part::read).collect::<Result<_>>()?;
+        let target = Target::new(zone, records)?;
+        let steps = reading.take("step").map(Part::items);
+        let gates = reading.take("gate").map(Part::items).unwrap_or_default();
+        let lines: Vec<(&str, usize)> =
+            CHECKED.iter().filter_map(|key| Some((*key, reading.line(key)?))).collect();
+        let settings: Settings = reading.rest().read()?;
+        check_settings(&settings).map_err(|(key, error)| {
+            match lines.iter().find(|(name, _)| *name == key) {
+                Some((_, line)) => at_line(*line, &error),
+                None => error,
+            }
+        })?;
+        let mut steps = match steps {
+            Some(parts) => read_steps(&parts)?,
+            None => guide_steps(),
+        };
         for step in &mut steps {
             step.approval |= settings.approval;
         }
-        check_steps(&steps)?;
-        check_settings(&settings)?;
-        let gates: Vec<Gate> = given
-            .gate
-            .into_iter()
-            .enumerate()
-            .map(|(at, table)| Gate::from_table(table, at, settings.prometheus.as_ref()))
-            .collect::<Result<_>>()?;
-        let mut names = BTreeSet::new();
-        if let Some(twice) = gates.iter().find(|gate| !names.insert(gate.name.as_str())) {
-            return Err(Error::usage(format!("two gates have the name \"{}\"", twice.name)));
-        }
+        let gates = read_gates(&gates, settings.prometheus.as_ref())?;
         Ok(CutoverConfig { file: file.to_owned(), target, provider, steps, settings, gates })
     }
 
@@ -277,48 +304,91 @@ impl CutoverConfig {
     }
 }
 
+fn needed<'t>(reading: &mut Reading<'t>, key: &str, example: &str) -> Result<Part<'t>> {
+    reading.take(key).ok_or_else(|| {
+        Error::usage(format!("{key} is missing"))
+            .remedy(format!("Add {example}; \"kongferry cutover init\" writes a whole file to begin with."))
+    })
+}
+
+fn read_steps(parts: &[Part<'_>]) -> Result<Vec<Step>> {
+    let steps: Vec<Step> = parts.iter().map(Part::read).collect::<Result<_>>()?;
+    for ((one, next), part) in steps.iter().zip(steps.iter().skip(1)).zip(parts.iter().skip(1)) {
+        if one.share >= next.share {
+            let falls = format!("the shares of the steps do not rise: {} after {}", next.share, one.share);
+            return Err(part.explain(
+                &Error::usage(falls).remedy("Write the [[step]] tables from the smallest share to 100."),
+            ));
+        }
+    }
+    let add = "Add a [[step]] with share = 100: a cutover ends with all traffic on green.";
+    match (steps.last(), parts.last()) {
+        (Some(last), Some(_)) if last.share == Share::GREEN => Ok(steps),
+        (Some(last), Some(part)) => {
+            let short = format!("the last step is not 100 % but {}", last.share);
+            Err(part.explain(&Error::usage(short).remedy(add)))
+        }
+        _ => Err(Error::usage("there are no steps")
+            .remedy("Write [[step]] tables, or leave step out for those of Kong's guide.")),
+    }
+}
+
+fn read_gates(parts: &[Part<'_>], metrics: Option<&Metrics>) -> Result<Vec<Gate>> {
+    let mut gates: Vec<Gate> = Vec::new();
+    for (at, part) in parts.iter().enumerate() {
+        let gate = Gate::from_table(part.read()?, at, metrics).map_err(|error| part.explain(&error))?;
+        if gates.iter().any(|other| other.name == gate.name) {
+            let twice = Error::usage(format!("two gates have the name \"{}\"", gate.name));
+            return Err(part.explain(&twice.remedy("Give one of them another name = \"…\".")));
+        }
+        gates.push(gate);
+    }
+    Ok(gates)
+}
+
 /// Reads a table whose keys are all known.
 pub(super) fn from_table<T: for<'a> Deserialize<'a>>(table: toml::Table, place: &str) -> Result<T> {
-    T::deserialize(toml::Value::Table(table))
-        .map_err(|e| Error::usage(format!("{place}: {}", e.message().trim().replace('\n', " "))))
+    T::deserialize(toml::Value::Table(table)).map_err(|e| {
+        // The key is looked for by these words.
+        let message = e.message().trim().replace('\n', " ");
+        let message = if message.starts_with("unknown field") { message } else { plainly(&message) };
+        Error::usage(format!("{place}: {message}"))
+    })
 }
 
-fn check_steps(steps: &[Step]) -> Result<()> {
-    let rising = steps.is_sorted_by(|one, next| one.share < next.share);
-    if !rising || steps.first().is_some_and(|step| step.share == Share::BLUE && steps.len() == 1) {
-        return Err(Error::usage("the shares of the steps do not rise")
-            .remedy("Write the [[step]] tables from the smallest share to 100."));
-    }
-    if steps.last().is_none_or(|step| step.share != Share::GREEN) {
-        return Err(Error::usage("the last step is not 100 %")
-            .remedy("Add a [[step]] with share = 100: a cutover ends with all traffic on green."));
-    }
-    Ok(())
-}
+/// Keys whose values are checked here, so that their lines are wanted.
+const CHECKED: &[&str] = &["ttl", "query", "look_every", "settle_limit", "drain", "hooks", "notify"];
 
-fn check_settings(settings: &Settings) -> Result<()> {
+/// What is wrong, and with which key.
+fn check_settings(settings: &Settings) -> std::result::Result<(), (&'static str, Error)> {
     if !(1..=604_800).contains(&settings.ttl) {
-        return Err(Error::usage(format!("ttl = {} is out of range", settings.ttl))
-            .remedy("Give seconds from 1 to 604800; 10 to 60 are usual during a cutover."));
+        let error = Error::usage(format!("ttl = {} is out of range", settings.ttl));
+        return Err((
+            "ttl",
+            error.remedy("Give seconds from 1 to 604800; 10 to 60 are usual during a cutover."),
+        ));
     }
-    if settings.query.count == 0 || settings.look_every.is_zero() || settings.settle_limit.is_zero() {
-        return Err(Error::usage("query.count, look_every and settle_limit cannot be zero"));
+    let zero = [
+        ("query", settings.query.count == 0, "query.count"),
+        ("look_every", settings.look_every.is_zero(), "look_every"),
+        ("settle_limit", settings.settle_limit.is_zero(), "settle_limit"),
+    ];
+    if let Some((key, _, name)) = zero.iter().find(|(_, is_zero, _)| *is_zero) {
+        return Err((
+            key,
+            Error::usage(format!("{name} cannot be zero")).remedy("Leave it out for the default."),
+        ));
     }
     if !settings.drain.still_below.is_finite() || settings.drain.still_below < 0.0 {
-        return Err(Error::usage("drain.still_below must be a number of requests a second, 0 or more"));
+        let error = Error::usage("drain.still_below must be a number of requests a second, 0 or more");
+        return Err(("drain", error));
     }
-    Ok(())
-}
-
-fn at(text: &str, error: &toml::de::Error) -> Error {
-    let message = error.message().trim().replace('\n', " ");
-    match error.span() {
-        Some(span) => {
-            let line = text.bytes().take(span.start).filter(|byte| *byte == b'\n').count() + 1;
-            Error::usage(format!("line {line}: {message}"))
-        }
-        None => Error::usage(message),
-    }
+    settings
+        .hooks
+        .named()
+        .try_for_each(|(place, call)| call.check(place))
+        .map_err(|error| ("hooks", error))?;
+    settings.notify.iter().try_for_each(Notification::check).map_err(|error| ("notify", error))
 }
 
 fn in_file(file: &Path, error: &Error) -> Error {
@@ -327,5 +397,127 @@ fn in_file(file: &Path, error: &Error) -> Error {
     match error.remedy_text() {
         Some(remedy) => named.remedy(remedy),
         None => named,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "zone = \"example.com\"\n\
+        provider = { kind = \"powerdns\", url = \"http://127.0.0.1:8081\", api_key = { env = \"KEY\" } }\n\
+        [[record]]\nname = \"api.example.com\"\ntype = \"A\"\nblue = [\"192.0.2.1\"]\ngreen = [\"192.0.2.2\"]\n";
+
+    fn refused(text: &str) -> String {
+        let error = CutoverConfig::parse(text, Path::new("cutover.toml")).unwrap_err();
+        format!("{} {}", error.message(), error.remedy_text().unwrap_or_default())
+    }
+
+    #[test]
+    fn the_shortest_file_has_the_steps_of_the_guide() {
+        let config = CutoverConfig::parse(HEAD, Path::new("cutover.toml")).unwrap();
+        assert_eq!(config.steps, guide_steps());
+    }
+
+    #[test]
+    fn the_examples_of_the_documentation_can_be_read() {
+        let docs = include_str!("../../docs/cutover.md");
+        let (_, docs) = docs.split_once("## Providers\n").unwrap();
+        let mut examples: Vec<Vec<&str>> = Vec::new();
+        for line in docs.lines() {
+            match (line.strip_prefix("    "), examples.last_mut()) {
+                (Some(line), _) if line.starts_with("zone = ") => examples.push(vec![line]),
+                (Some(line), Some(example)) => example.push(line),
+                _ => {}
+            }
+        }
+        let kinds = examples.iter().map(|example| {
+            let text = example.join("\n");
+            let config = CutoverConfig::parse(&text, Path::new("cutover.toml"));
+            match config.unwrap_or_else(|error| panic!("{error}\n{text}")).provider {
+                ProviderConfig::PowerDns(_) => "powerdns",
+                ProviderConfig::Rfc2136(_) => "rfc2136",
+                ProviderConfig::Route53(_) => "route53",
+                ProviderConfig::Exec(_) => "exec",
+            }
+        });
+        assert_eq!(kinds.collect::<Vec<_>>(), ["powerdns", "route53", "rfc2136", "exec"]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_line() {
+        let step = |share: &str, bake: &str| format!("[[step]]\nshare = {share}\nbake = {bake}\n");
+        let behind = [
+            ("[drain]\ntime = \"soon\"", 9, "\"soon\" is not a length of time"),
+            ("[preflight]\nverfy = true", 9, "there is no key `verfy`"),
+            ("[preflight]\nunproven = [\"metrix\"]", 9, "there is no `metrix`"),
+            ("[hooks]\npre_stp = { run = [\"x\"] }", 9, "there is no key `pre_stp`"),
+            ("[[notify]]\nformat = \"slack\"", 8, "needs exactly one of url"),
+            ("[[gates]]\nkind = \"http\"", 8, "there is no key `gates`"),
+            ("[[gate]]\nkind = \"kong-error\"", 8, "there is no kind \"kong-error\""),
+            ("[[gate]]\nname = \"x\"", 8, "gate \"x\": kind is missing"),
+            ("[[gate]]\nkind = \"command\"\nrun = [\"x\"]\nlimit = 1", 11, "unknown field `limit`"),
+            ("[[gate]]\nkind = \"http\"\nurl = \"htp://x\"", 8, "no address of http:// or https://"),
+            ("[[gate]]\nkind = \"kong-errors\"", 8, "Add [prometheus]"),
+            ("[[step]]\nshare = 101\nbake = \"1h\"", 9, "is not a share"),
+            ("[[step]]\nshare = 100\nbake = 5", 10, "here stands a number, and it must be a text, in quotes"),
+            ("[[step]]\nshare = 100\nbake = \"1h\"\naproval = true", 11, "there is no key `aproval`"),
+            ("[[step]]\nshare = 100", 8, "missing field `bake`"),
+        ];
+        for (text, line, words) in behind {
+            let said = refused(&format!("{HEAD}{text}"));
+            assert!(said.starts_with(&format!("cutover.toml: line {line}: ")), "{text}: {said}");
+            assert!(said.contains(words), "{text}: {said}");
+        }
+        let falling = format!("{HEAD}{}{}", step("10", "\"1h\""), step("5", "\"1h\""));
+        assert!(refused(&falling).contains("line 11: the shares of the steps do not rise: 5 % after 10 %"));
+        let short = format!("{HEAD}{}", step("10", "\"1h\""));
+        assert!(refused(&short).contains("line 8: the last step is not 100 % but 10 %"));
+        for (before, line, words) in [
+            ("ttl = 0", 1, "ttl = 0 is out of range"),
+            ("ttl = \"30\"", 1, "here stands a text, and it must be a whole number"),
+            ("tttl = 5", 1, "there is no key `tttl`"),
+            ("look_every = \"0s\"", 1, "look_every cannot be zero"),
+            ("step = []\nx = 1", 2, "there is no key `x`"),
+        ] {
+            let said = refused(&format!("{before}\n{HEAD}"));
+            assert!(
+                said.starts_with(&format!("cutover.toml: line {line}: ")) && said.contains(words),
+                "{said}"
+            );
+        }
+        assert!(refused(&format!("step = []\n{HEAD}")).contains("there are no steps"));
+        assert!(refused("").contains("zone is missing"));
+        let todo = refused(&HEAD.replace("192.0.2.2", "TODO"));
+        assert!(
+            todo.contains("line 3: api.example.com/A, green: \"TODO\" is not an IPv4 address; fill in"),
+            "{todo}"
+        );
+    }
+
+    #[test]
+    fn a_secret_in_the_file_is_not_repeated() {
+        for provider in [
+            "kind = \"powerdns\", url = \"http://a\", api_key = \"s3cr3t\"",
+            "kind = \"powerdns\", url = \"http://a\", api_key = { s3cr3t = \"s3cr3t\" }",
+            "kind = \"rfc2136\", server = \"ns1\", tsig = \"s3cr3t\"",
+            "kind = \"rfc2136\", server = \"ns1\", tsig = { name = \"k\", secret = \"s3cr3t\" }",
+            "kind = \"route53\", hosted_zone_id = \"Z1\", secret_access_key = \"s3cr3t\"",
+        ] {
+            let lines: Vec<String> = HEAD
+                .lines()
+                .map(|line| {
+                    if line.starts_with("provider") {
+                        format!("provider = {{ {provider} }}")
+                    } else {
+                        line.to_owned()
+                    }
+                })
+                .collect();
+            let said = refused(&lines.join("\n"));
+            assert!(said.starts_with("cutover.toml: line 2: ") && !said.contains("s3cr3t"), "{said}");
+        }
+        let said = refused(&HEAD.replace("url =", "ur ="));
+        assert!(said.contains("line 2: there is no key `ur`"), "{said}");
     }
 }

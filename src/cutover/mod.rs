@@ -18,6 +18,7 @@ pub mod open;
 pub mod outside;
 pub mod ports;
 pub mod preflight;
+mod reading;
 pub mod servers;
 pub mod span;
 pub mod state;

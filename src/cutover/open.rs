@@ -357,13 +357,18 @@ fn not_as_written(seen: &Observed) -> Error {
     let mut error = Error::refused("the records at the provider are not what cutover.toml says");
     for record in &seen.records {
         let text = match &record.state {
-            RecordState::Absent => format!("{}: does not exist", record.key),
+            RecordState::Absent if record.neighbours.is_empty() => format!("{}: does not exist", record.key),
+            RecordState::Absent => {
+                let there = record.neighbours.iter().map(|one| format!("{} ({})", one.rtype, one.text));
+                let there: Vec<String> = there.collect();
+                format!("{}: does not exist; there is {}", record.key, there.join(", "))
+            }
             RecordState::Foreign(text) => format!("{}: {text}", record.key),
             state => format!("{}: {} to green", record.key, state.share().unwrap_or_default()),
         };
         error = error.detail(text);
     }
-    error.remedy("Make blue in cutover.toml what the records say now.")
+    error.remedy("Make name, type and blue in cutover.toml what the records say now.")
 }
 
 fn max_ttl(originals: &[OriginalTtl]) -> Duration {

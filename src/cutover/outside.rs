@@ -18,7 +18,7 @@ use crate::error::{Error, Kind, Result};
 use crate::green::config::GreenConfig;
 use crate::green::session::Green;
 use crate::green::sql::{fill, quote};
-use crate::green::statement::query_scalar;
+use crate::green::statement::{query_as, query_scalar};
 use crate::inspect::Choices;
 use crate::mapping::schema_map::Writer;
 use crate::migrate::drift::{self, Drift as Drifted};
@@ -98,6 +98,27 @@ impl Databases {
         Ok(held)
     }
 
+    /// Which runs wrote Kong's tables on green, by the journal that they left there.
+    pub async fn wrote(&self) -> Result<Wrote> {
+        let green = Green::connect(&self.green, &application_name()).await?;
+        let what = "cannot read the journal on green";
+        let mut tx = green.begin_snapshot().await?;
+        let mut wrote = Wrote { runs: 0, last: String::new() };
+        if green.has_own_table(&mut tx, "writer").await.map_err(|e| green.explain(e, what))? {
+            let sql = include_str!("../../sql/preflight/wrote.sql");
+            let sql = fill(sql, &[("work", &quote(green.work_schema()))]);
+            let row: (i64, String) = query_as(sql)
+                .bind(green.kong_schema())
+                .fetch_one(&mut *tx)
+                .await
+                .map_err(|e| green.explain(e, what))?;
+            wrote = Wrote { runs: row.0, last: row.1 };
+        }
+        tx.rollback().await.map_err(|e| green.explain(e, what))?;
+        green.close().await;
+        Ok(wrote)
+    }
+
     async fn connect(&self) -> Result<(Arc<Blue>, Green)> {
         let green = Green::connect(&self.green, &application_name()).await?;
         match Blue::connect(&self.blue).await {
@@ -108,6 +129,15 @@ impl Databases {
             }
         }
     }
+}
+
+/// The runs that wrote Kong's tables on green.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wrote {
+    /// How many.
+    pub runs: i64,
+    /// When the last one ended, for people.
+    pub last: String,
 }
 
 /// As other commands call themselves: a migration that runs meanwhile knows us for one of them.

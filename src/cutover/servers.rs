@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 
 use super::ports::{Answers, NameServers, Survey};
 use crate::dns::query::{self, NameServer, QueryConfig, Verdict};
-use crate::dns::{Share, Target};
+use crate::dns::{Caps, Share, Target};
 
 /// Every authoritative name server of the records, asked directly.
 #[derive(Debug, Clone)]
@@ -18,12 +18,14 @@ struct Inner {
     target: Target,
     config: QueryConfig,
     sticky: bool,
+    hidden: bool,
 }
 
 impl Authoritative {
-    /// `sticky`: whether a provider always gives one address the same answer.
-    pub fn new(servers: Vec<NameServer>, target: Target, config: QueryConfig, sticky: bool) -> Authoritative {
-        Authoritative(Arc::new(Inner { servers, target, config, sticky }))
+    /// `caps` say what answers can show of the share.
+    pub fn new(servers: Vec<NameServer>, target: Target, config: QueryConfig, caps: &Caps) -> Authoritative {
+        let (sticky, hidden) = (caps.sticky, caps.hidden);
+        Authoritative(Arc::new(Inner { servers, target, config, sticky, hidden }))
     }
 }
 
@@ -41,7 +43,8 @@ impl Inner {
         let surveys: Vec<query::Survey> =
             futures::future::join_all(all).await.into_iter().flatten().collect();
         let (blue, green) = surveys.iter().fold((0, 0), |(b, g), one| (b + one.blue, g + one.green));
-        let share_of_green = (blue + green > 0).then(|| f64::from(green) / f64::from(blue + green));
+        let share_of_green =
+            (blue + green > 0 && !self.hidden).then(|| f64::from(green) / f64::from(blue + green));
         Survey { answers: self.judge(share, &surveys), green: share_of_green }
     }
 
@@ -50,7 +53,9 @@ impl Inner {
         let mut late = None;
         for survey in surveys {
             let about = |what: &str| format!("{}: {what}; {survey}", survey.key);
-            match survey.judge(share, self.sticky, None) {
+            let verdict =
+                if self.hidden { survey.judge_any() } else { survey.judge(share, self.sticky, None) };
+            match verdict {
                 Verdict::Good => {}
                 Verdict::Wrong => return Answers::Wrong(about("a wrong answer")),
                 Verdict::Silent => late = late.or_else(|| Some(about("too few answers"))),

@@ -47,6 +47,7 @@ pub enum Confirmation {
     /// By [`confirm`](super::DnsProvider::confirm), asked again at this interval.
     Poll {
         /// Between two questions.
+        #[serde(rename = "seconds", serialize_with = "as_seconds")]
         interval: Duration,
     },
 }
@@ -65,11 +66,45 @@ pub struct Caps {
     /// Whether a resolver always gets the same answer, so that repeated queries from one address say nothing about
     /// the share.
     pub sticky: bool,
+    /// Whether answers do not show the side: a proxy's own addresses are answered for both. Then name servers can only
+    /// be asked whether they answer at all, and the share is what the provider says and what counters measure.
+    pub hidden: bool,
     /// How long name servers may go on with the old records after the write was confirmed (caches of replicas).
+    #[serde(rename = "settle_seconds", serialize_with = "as_seconds")]
     pub settle: Duration,
 }
 
+fn as_seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(time.as_secs())
+}
+
 impl Caps {
+    /// All of it in one sentence for people, without a full stop.
+    pub fn in_words(&self) -> String {
+        let mut words = vec![match self.weights {
+            Weights::Whole { max_sum } => format!("weights that add up to {max_sum} at most"),
+            Weights::SwitchOnly => "no weights, 0 % and 100 % only".to_owned(),
+        }];
+        words.push(match self.exclusion {
+            Exclusion::CompareAndSwap => "of two writers one is refused".to_owned(),
+            Exclusion::ReadBack => "a second writer is noticed".to_owned(),
+        });
+        words.push(match self.confirmation {
+            Confirmation::Immediate => "a write is confirmed at once".to_owned(),
+            Confirmation::Poll { interval } => format!("a write is followed every {} s", interval.as_secs()),
+        });
+        if self.min_ttl > 0 {
+            words.push(format!("no TTL below {} s", self.min_ttl));
+        }
+        if self.sticky {
+            words.push("a resolver always gets the same side".to_owned());
+        }
+        if self.hidden {
+            words.push("its answers do not show the side".to_owned());
+        }
+        words.join("; ")
+    }
+
     /// Whether the share can be set.
     pub fn can_split(&self, share: super::Share) -> bool {
         let (blue, green) = share.weights();

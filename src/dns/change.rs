@@ -228,6 +228,23 @@ pub(super) fn planned(
     }
 }
 
+/// The target as it is known to somebody who can read nothing: what an overwriting plan begins with.
+pub(super) fn unread(target: &Target) -> Observed {
+    let records = target.records().iter().map(|record| ObservedRecord {
+        key: record.key.clone(),
+        state: RecordState::Absent,
+        ttl: None,
+        neighbours: Vec::new(),
+        raw: serde_json::Value::Null,
+    });
+    Observed::new(records.collect(), None)
+}
+
+/// Blue's records over whatever stands there.
+pub(super) fn blue_again(form: Form, ttl: u32) -> Desired {
+    Desired { form, ttl: Ttl::All(ttl), marker: None, guard: Guard::Overwrite }
+}
+
 /// For providers without aliases.
 pub(super) fn refuse_aliases(provider: &'static str, target: &Target) -> DnsResult<()> {
     for record in target.records() {

@@ -113,7 +113,13 @@ impl From<DnsError> for Error {
             DnsErrorKind::Conflict => {
                 (Kind::Refused, Some("run `kongferry cutover status` to see what stands at the provider now"))
             }
-            DnsErrorKind::Throttled { .. } | DnsErrorKind::Transient { .. } => (Kind::Connection, None),
+            DnsErrorKind::Throttled { .. } => (Kind::Connection, Some("wait a little, and try again")),
+            DnsErrorKind::Transient { .. } => (
+                Kind::Connection,
+                Some(
+                    "check the provider's address in cutover.toml, and whether it can be reached from here; then try again",
+                ),
+            ),
         };
         let built = Error::new(kind, format!("{}: {}", error.provider, error.message));
         let built = error.answer.into_iter().fold(built, Error::detail);

@@ -15,7 +15,9 @@ mod change;
 mod config;
 pub mod exec;
 mod failure;
+mod finding;
 pub mod http;
+mod listing;
 mod marker;
 mod name;
 pub mod powerdns;
@@ -36,6 +38,8 @@ pub use caps::{Caps, Confirmation, Exclusion, Weights};
 pub use change::{Change, Landed, Request};
 pub use config::{ProviderConfig, connect};
 pub use failure::{DnsError, DnsErrorKind, DnsResult};
+pub use finding::{Finding, Severity};
+pub use listing::{Listed, Listing};
 pub use marker::{Marker, OriginalTtl};
 pub use name::DomainName;
 pub use secret::SecretSource;
@@ -60,30 +64,12 @@ pub enum Progress {
     InSync,
 }
 
-/// Something that a provider noticed while it was asked whether a cutover could run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// How bad it is.
-    pub severity: Severity,
-    /// One sentence without a full stop at its end.
-    pub message: String,
-    /// What to do about it; empty when there is nothing to do.
-    pub remedy: String,
-}
-
-/// How bad a [`Finding`] is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Severity {
-    /// Good to know: something was checked and is as it should be.
-    Ok,
-    /// The cutover can run, but the operator should know.
-    Warning,
-    /// The cutover would fail.
-    Blocker,
-}
-
 /// A place where records can be changed.
+///
+/// How Cloudflare, Google, Azure and NS1 fit is written down in `docs/dns-providers.md`: a balancer that never becomes an
+/// ordinary record reads as [`RecordState::Plain`] where one side has everything and no marker stands there; one that
+/// has a write for each record refuses targets of several in [`plan`](Self::plan); one that cannot overwrite what it
+/// does not know answers [`Guard::Overwrite`] with a `Conflict`, and is read and asked again.
 ///
 /// Implementations hold their credentials in secrecy types; no error, request or command that they return shows one.
 /// Dropping the future of [`apply`](Self::apply) leaves it open whether the write was carried out.
@@ -97,6 +83,13 @@ pub trait DnsProvider: Send + Sync + std::fmt::Debug {
 
     /// What stands in the way of a cutover of this target, as far as the provider can tell without a write.
     async fn preflight(&self, target: &Target) -> DnsResult<Vec<Finding>>;
+
+    /// What stands under these names, for the first draft of a `cutover.toml`. `zone` is looked for where it is not
+    /// given. Not every provider can say.
+    async fn list(&self, zone: Option<&DomainName>, names: &[DomainName]) -> DnsResult<Listing> {
+        let _ = (zone, names);
+        Err(DnsError::new(self.name(), DnsErrorKind::Unsupported, "it cannot list records"))
+    }
 
     /// Reads all records of the target and the marker. Sees its own earlier writes.
     async fn read(&self, target: &Target) -> DnsResult<Observed>;

@@ -255,6 +255,15 @@ impl Survey {
         Some((green - n * p) / (n * p * (1.0 - p)).sqrt())
     }
 
+    /// Judges where answers do not show the side: clients must get some answer, whatever it is.
+    pub fn judge_any(&self) -> Verdict {
+        let shown = |wrong: &WrongAnswers| matches!(wrong.what, Wrong::OtherValue | Wrong::BothSides);
+        if !self.wrong.iter().all(shown) {
+            return Verdict::Wrong;
+        }
+        if self.unanswered > self.asked / 2 { Verdict::Silent } else { Verdict::Good }
+    }
+
     /// Judges. With `sticky` (one address always gets the same answer) only 0 % and 100 % are checked, unless the
     /// answers differ. `ttl` is the TTL that must be served, if that is known.
     pub fn judge(&self, share: Share, sticky: bool, ttl: Option<u32>) -> Verdict {
@@ -532,6 +541,23 @@ mod tests {
     fn a_sticky_server_shows_one_side_from_one_address() {
         assert_eq!(survey(2000, 0).judge(percent(10), true, None), Verdict::Good);
         assert!(matches!(survey(1000, 1000).judge(percent(10), true, None), Verdict::ShareDiffers { .. }));
+    }
+
+    #[test]
+    fn behind_a_proxy_any_answer_is_good_and_none_is_not() {
+        let mut proxied = survey(0, 0);
+        proxied.asked = 10;
+        proxied.wrong.push(WrongAnswers {
+            what: Wrong::OtherValue,
+            count: 10,
+            example: "192.0.2.77".to_owned(),
+        });
+        assert_eq!(proxied.judge_any(), Verdict::Good);
+        proxied.wrong.push(WrongAnswers { what: Wrong::ServFail, count: 1, example: "SERVFAIL".to_owned() });
+        assert_eq!(proxied.judge_any(), Verdict::Wrong);
+        let mut silent = survey(0, 0);
+        (silent.asked, silent.unanswered) = (10, 9);
+        assert_eq!(silent.judge_any(), Verdict::Silent);
     }
 
     #[test]

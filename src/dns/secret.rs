@@ -10,7 +10,7 @@ use crate::settings::password;
 
 /// `{ env = "PDNS_API_KEY" }` or `{ file = "/run/secrets/pdns" }`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", from = "Given")]
 pub enum SecretSource {
     /// The variable that holds it.
     Env(String),
@@ -18,7 +18,38 @@ pub enum SecretSource {
     File(PathBuf),
 }
 
+/// As it is written down. What does not fit is not repeated in the error: it is the secret itself.
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    deny_unknown_fields,
+    expecting = "a secret does not stand here, only where it is kept: { env = \"NAME\" } or { file = \"/path\" }"
+)]
+enum Given {
+    Env { env: String },
+    File { file: PathBuf },
+}
+
+impl From<Given> for SecretSource {
+    fn from(given: Given) -> SecretSource {
+        match given {
+            Given::Env { env } => SecretSource::Env(env),
+            Given::File { file } => SecretSource::File(file),
+        }
+    }
+}
+
 impl SecretSource {
+    /// The shell's word for what it holds, for commands that people copy: the secret itself is never in it.
+    pub(super) fn in_shell(&self) -> String {
+        match self {
+            SecretSource::Env(variable) => format!("\"${variable}\""),
+            SecretSource::File(path) => {
+                format!("\"$(cat {})\"", super::shell::quoted(&path.to_string_lossy()))
+            }
+        }
+    }
+
     /// Fetches the credential; `what` names it in the error.
     pub fn read(&self, what: &str) -> Result<SecretString> {
         match self {
@@ -56,7 +87,10 @@ mod tests {
         let read = |text: &str| toml::from_str::<Section>(text).map(|section| section.key);
         assert_eq!(read("key = { env = \"A\" }").unwrap(), SecretSource::Env("A".to_owned()));
         assert_eq!(read("key = { file = \"/a\" }").unwrap(), SecretSource::File("/a".into()));
-        assert!(read("key = \"s3cr3t\"").is_err());
+        for wrong in ["key = \"s3cr3t\"", "key = { value = \"s3cr3t\" }", "key = { s3cr3t = 1 }"] {
+            let refused = read(wrong).unwrap_err().message().to_owned();
+            assert!(refused.contains("{ env = ") && !refused.contains("s3cr3t"), "{refused}");
+        }
     }
 
     #[test]

@@ -162,7 +162,10 @@ impl Record {
     pub fn new(name: DomainName, rtype: RecordType, blue: &[String], green: &[String]) -> Result<Record> {
         let key = RecordKey { name, rtype };
         let values = |arm: Arm, texts: &[String]| -> Result<Vec<Value>> {
-            let of = |e: Error| Error::usage(format!("{key}, {arm}: {}", e.message()));
+            let of = |e: Error| {
+                let todo = if texts.iter().any(|text| text == "TODO") { "; fill in what it is" } else { "" };
+                Error::usage(format!("{key}, {arm}: {}{todo}", e.message()))
+            };
             let parsed = texts.iter().map(|text| Value::parse(rtype, text)).collect::<Result<Vec<_>>>();
             let mut values = parsed.map_err(of)?;
             values.sort();

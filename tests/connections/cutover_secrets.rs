@@ -28,6 +28,9 @@ const HEADER_TOKEN: &str = "Bearer-header-token-2c70e12b";
 const INLINE_TOKEN: &str = "inline-token-9f86d081884c";
 const PROGRAM_TOKEN: &str = "program-token-4fc82b26aecb";
 
+/// Nothing but the name server is there to prove anything.
+const ON_TRUST: &str = r#"preflight = { unproven = ["databases", "metrics", "gates", "nodes"] }"#;
+
 /// A directory, where its name server is, and every secret that it is called with.
 struct Scene {
     folder: tempfile::TempDir,
@@ -68,6 +71,7 @@ settle_limit = "3s"
 drain = {{ time = "200ms" }}
 query = {{ name_servers = ["{name_server}"], count = 200 }}
 provider = {{ {provider} }}
+{trust}
 
 [[record]]
 name = "{NAME}"
@@ -83,6 +87,7 @@ format = "slack"
 url_env = "CHAT"
 {more}"#,
             name_server = self.name_server,
+            trust = if more.contains("[preflight]") { "" } else { ON_TRUST },
             hook = hook.display(),
             closed = closed_port(),
         );

@@ -82,6 +82,7 @@ impl Memory {
             confirmation: Confirmation::Immediate,
             min_ttl: 1,
             sticky: false,
+            hidden: false,
             settle: Duration::ZERO,
         };
         Memory { store: Arc::new(Mutex::new(store)), clock: clock.clone(), caps }

@@ -33,7 +33,7 @@ drain = { time = "2s", still_below = 0.5 }
 query = { name_servers = ["$NAME_SERVER"] }
 provider = { kind = "powerdns", url = "$PDNS_URL", api_key = { file = "$PDNS_KEY_FILE" } }
 prometheus = { url = "$PROMETHEUS", window = "3s", kong_blue = "2.8", kong_green = "3.3" }
-preflight = { acknowledge = ["acme_storage", "oauth2_authorization_codes", "oauth2_tokens", "ratelimiting_metrics", "response_ratelimiting_metrics", "sessions", "keyring_meta"] }
+preflight = { unproven = ["nodes", "metrics"], acknowledge = ["acme_storage", "oauth2_authorization_codes", "oauth2_tokens", "ratelimiting_metrics", "response_ratelimiting_metrics", "sessions", "keyring_meta"] }
 
 [[record]]
 name = "api.example.test"
@@ -82,5 +82,5 @@ step "9. Green is mended; the same cutover again"
 rm -f "$home/green-is-bad"
 sleep 4
 run 0 kongferry cutover retry --blue "$blue" --green "$green"
-run 0 kongferry cutover finish
+run 0 kongferry cutover finish --blue "$blue" --green "$green"
 stop_traffic

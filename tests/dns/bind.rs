@@ -3,8 +3,8 @@
 use kongferry::dns::query::{self, Verdict};
 use kongferry::dns::rfc2136::{Algorithm, Rfc2136 as Provider, Rfc2136Config, TsigConfig};
 use kongferry::dns::{
-    Arm, Desired, DnsErrorKind, DnsProvider, Form, Guard, Landed, RecordState, RecordType, SecretSource,
-    Severity, Share, Target, Ttl,
+    Arm, Desired, DnsErrorKind, DnsProvider, Form, Guard, Landed, ProviderConfig, RecordState, RecordType,
+    SecretSource, Severity, Share, Target, Ttl,
 };
 use kongferry_harness::dns::Bind;
 
@@ -179,4 +179,32 @@ async fn the_manual_command_does_what_it_says() {
     let now = provider.read(&target).await.unwrap();
     assert!(now.says_the_same_as(&change.after));
     assert_eq!(now.records[0].state, RecordState::Plain(Arm::Blue));
+}
+
+#[tokio::test]
+async fn blue_comes_back_by_hand_from_the_configuration_alone_whatever_stands_there() {
+    let records = format!("{RECORDS}\n*.apps 300 IN A 127.0.0.1\nsix 300 IN AAAA ::1");
+    let server = Bind::primary("example.test", &records).await.unwrap();
+    let many = vec![
+        record("api.example.test", RecordType::A, &[BLUE, "127.0.0.3"], &[GREEN]),
+        record("www.example.test", RecordType::Cname, &["blue.example.test"], &["green.example.test"]),
+        record("*.apps.example.test", RecordType::A, &[BLUE], &[GREEN]),
+    ];
+    let target = Target::new("example.test".parse().unwrap(), many).unwrap();
+    let config = ProviderConfig::Rfc2136(config(&server));
+    let command = config.way_back_by_hand(&target, 7).unwrap();
+    kongferry_harness::tools::nsupdate().unwrap();
+    let provider = provider(&server);
+    // Somebody's own address, green's, and after that blue's already.
+    for _ in 0..2 {
+        let output = in_bash(&command, &[]);
+        assert!(output.status.success(), "{command}\n{}", String::from_utf8_lossy(&output.stderr));
+        let now = provider.read(&target).await.unwrap();
+        assert!(now.records.iter().all(|one| one.state == RecordState::Plain(Arm::Blue)), "{now:#?}");
+        assert_eq!(now.max_ttl(), 7);
+    }
+    let green = carry_out(&provider, &target, &split(1, Share::GREEN, 2)).await;
+    assert!(in_bash(&command, &[]).status.success());
+    let now = provider.read(&target).await.unwrap();
+    assert_eq!((now.share(), now.marker_text), (Some(Share::BLUE), green.after.marker_text));
 }

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use kongferry::dns::exec::{Exec as Provider, ExecConfig};
 use kongferry::dns::{
-    Arm, DnsErrorKind, DnsProvider, Exclusion, Landed, Progress, ProviderConfig, Share, Weights, connect,
+    Arm, DnsErrorKind, DnsProvider, Exclusion, Landed, Progress, ProviderConfig, RecordState, Share, Weights,
+    connect,
 };
 use serde_json::json;
 
-use crate::support::{carry_out, percent, plain, plan, rollback, split, target};
+use crate::support::{carry_out, in_bash, percent, plain, plan, rollback, split, target};
 
 const STUB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/dns/stub.py");
 
@@ -127,4 +128,16 @@ async fn the_section_of_the_file_makes_the_provider() {
     assert_eq!(provider.name(), "exec");
     let error = toml::from_str::<ProviderConfig>("kind = \"exec\"\ncommand = []\nfoo = 1").unwrap_err();
     assert!(error.to_string().contains("foo"), "{error}");
+}
+
+#[tokio::test]
+async fn blue_comes_back_by_hand_from_the_configuration_alone() {
+    let directory = zone();
+    let (provider, target) = (provider(directory.path()).await, target());
+    carry_out(&provider, &target, &split(1, percent(10), 30)).await;
+    let command = ProviderConfig::Exec(config(directory.path(), 60)).way_back_by_hand(&target, 30).unwrap();
+    let output = in_bash(&command, &[]);
+    assert!(output.status.success(), "{command}\n{}", String::from_utf8_lossy(&output.stderr));
+    let now = provider.read(&target).await.unwrap();
+    assert_eq!((&now.records[0].state, now.max_ttl()), (&RecordState::Plain(Arm::Blue), 30));
 }

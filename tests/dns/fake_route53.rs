@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use kongferry::dns::{Arm, DnsErrorKind, DnsProvider, Landed, Progress, RecordState, Share};
+use kongferry::dns::{Arm, DnsErrorKind, DnsProvider, Landed, Progress, ProviderConfig, RecordState, Share};
+use kongferry_harness::dns::Moto;
 use kongferry_harness::route53::{FakeRoute53, Fault};
 
 use crate::route53::Credentials;
-use crate::support::{carry_out, percent, plain, plan, rollback, split, target};
+use crate::support::{carry_out, in_bash, percent, plain, plan, rollback, split, target};
 
 #[tokio::test]
 async fn a_cutover_and_its_way_back_by_the_rules() {
@@ -119,4 +120,55 @@ async fn all_weights_zero_is_not_taken_for_a_share() {
     tokio::time::timeout(Duration::from_secs(60), carry_out(&provider, &target, &rollback(2, 30)))
         .await
         .unwrap();
+}
+
+/// `aws`, as far as the command needs it, over AWS's own library.
+const AWS: &str = r#"aws() { "$PYTHON" -c '
+import json, sys, boto3
+_, service, _, *rest = sys.argv
+given = dict(zip(rest[::2], rest[1::2]))
+client = boto3.client(service, endpoint_url=given["--endpoint-url"], region_name="us-east-1")
+batch = json.load(open(given["--change-batch"].removeprefix("file://")))
+client.change_resource_record_sets(HostedZoneId=given["--hosted-zone-id"], ChangeBatch=batch)
+' "$@"; }
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blue_comes_back_by_hand_from_the_configuration_alone_split_or_ordinary() {
+    let fake = FakeRoute53::start("api.example.test", 300, "127.0.0.1").await;
+    let (_files, provider) = Credentials::new_provider(fake.url());
+    let target = target();
+    let section = format!("kind = \"route53\"\nhosted_zone_id = \"Z1\"\nendpoint = \"{}\"", fake.url());
+    let config: ProviderConfig = toml::from_str(&section).unwrap();
+    let command = config.way_back_by_hand(&target, 30).unwrap();
+    let python = Moto::python_with_boto3().unwrap();
+    let paste = || async {
+        let variables = [
+            ("PYTHON", python.display().to_string()),
+            ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "s3cr3t-of-aws".to_owned()),
+        ];
+        let script = format!("{AWS}{command}");
+        let run = move || {
+            let variables: Vec<(&str, &str)> =
+                variables.iter().map(|(name, value)| (*name, &**value)).collect();
+            in_bash(&script, &variables)
+        };
+        let output = tokio::task::spawn_blocking(run).await.unwrap();
+        assert!(output.status.success(), "{command}\n{}", String::from_utf8_lossy(&output.stderr));
+    };
+    // Weighted sets, on their way and at the end of it.
+    for (generation, share) in [(1, 10), (2, 100)] {
+        carry_out(&provider, &target, &split(generation, percent(share), 30)).await;
+        paste().await;
+        let now = provider.read(&target).await.unwrap();
+        assert_eq!((now.share(), now.max_ttl()), (Some(Share::BLUE), 30));
+        assert!(now.marker.is_some());
+    }
+    // An ordinary record of green, where the first command is refused.
+    carry_out(&provider, &target, &split(3, Share::GREEN, 30)).await;
+    carry_out(&provider, &target, &plain(Arm::Green, 300)).await;
+    paste().await;
+    let now = provider.read(&target).await.unwrap();
+    assert_eq!((&now.records[0].state, now.max_ttl()), (&RecordState::Plain(Arm::Blue), 30));
 }

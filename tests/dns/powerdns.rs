@@ -6,8 +6,8 @@ use std::time::Duration;
 use kongferry::dns::powerdns::{Policy, PowerDns as Provider, PowerDnsConfig};
 use kongferry::dns::query::{self, Verdict, Wrong};
 use kongferry::dns::{
-    Arm, Desired, DnsErrorKind, DnsProvider, Form, Guard, RecordState, RecordType, SecretSource, Severity,
-    Share, Target, Ttl,
+    Arm, Desired, DnsErrorKind, DnsProvider, Form, Guard, ProviderConfig, RecordState, RecordType,
+    SecretSource, Severity, Share, Target, Ttl,
 };
 use kongferry_harness::dns::{Forwarder, PowerDns};
 use serde_json::{Value, json};
@@ -262,4 +262,33 @@ async fn the_manual_command_does_what_it_says() {
     let output = in_bash(&command, &[]);
     assert!(output.status.success(), "{command}\n{}", String::from_utf8_lossy(&output.stderr));
     assert!(provider.read(&target).await.unwrap().says_the_same_as(&change.after));
+}
+
+#[tokio::test]
+async fn blue_comes_back_by_hand_from_the_configuration_alone_whatever_stands_there() {
+    let server = PowerDns::start().await.unwrap();
+    // Another address, a program of somebody's, and a record of green.
+    let sets = json!([
+        rrset("api.example.test.", "A", 300, &["127.0.0.9"]),
+        rrset("api.example.test.", "AAAA", 60, &["::9"]),
+        rrset("www.example.test.", "LUA", 60, &["CNAME \"'elsewhere.example.net.'\""]),
+        rrset("*.apps.example.test.", "A", 60, &[GREEN]),
+    ]);
+    server.create_zone("example.test.", sets).await.unwrap();
+    let records = vec![
+        record("api.example.test", RecordType::A, &[BLUE, "127.0.0.3"], &[GREEN]),
+        record("api.example.test", RecordType::Aaaa, &["::1"], &["::2"]),
+        record("www.example.test", RecordType::Cname, &["blue.example.test"], &["green.example.test"]),
+        record("*.apps.example.test", RecordType::A, &[BLUE], &[GREEN]),
+    ];
+    let target = Target::new("example.test".parse().unwrap(), records).unwrap();
+    let command = ProviderConfig::PowerDns(config(&server)).way_back_by_hand(&target, 7).unwrap();
+    kongferry_harness::tools::curl().unwrap();
+    for _ in 0..2 {
+        let output = in_bash(&command, &[]);
+        assert!(output.status.success(), "{command}\n{}", String::from_utf8_lossy(&output.stderr));
+        let now = provider(&server).read(&target).await.unwrap();
+        assert_eq!((now.share(), now.max_ttl()), (Some(Share::BLUE), 7), "{now:#?}");
+    }
+    assert_served(server.dns(), &target, Share::BLUE, 100, 7).await;
 }

@@ -36,7 +36,13 @@ if knob("crash"):
 with open(state_file) as file:
     state = json.load(file)
 if request["op"] == "capabilities":
-    answer(max_sum=10000, compare_and_swap=True, poll_seconds=1, min_ttl=5)
+    answer(max_sum=10000, compare_and_swap=True, poll_seconds=1, min_ttl=5,
+           hidden=os.path.exists(os.path.join(directory, "hidden")))
+elif request["op"] == "list":
+    if not os.path.exists(os.path.join(directory, "list.json")):
+        fail("unsupported", "it cannot list")
+    with open(os.path.join(directory, "list.json")) as file:
+        answer(**json.load(file))
 elif request["op"] == "read":
     answer(version=str(state["version"]), records=state["records"], marker=state["marker"])
 elif request["op"] == "apply":

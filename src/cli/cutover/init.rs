@@ -1,14 +1,23 @@
-//! `cutover init`: a commented file to begin with, filled in by what the name servers answer.
+//! `cutover init`: a commented file to begin with, filled in by what the provider holds, or by what name servers
+//! answer where the provider cannot be asked.
+
+mod asking;
+mod draft;
+mod section;
+
+use std::path::Path;
 
 use clap::Args;
 use serde_json::json;
 
 use super::super::connect::Format;
-use super::super::text::{self, BOLD, GOOD};
+use super::super::text::{self, BOLD, GOOD, WARN, wrapped};
 use super::PlaceArgs;
-use crate::dns::query::{self, QueryConfig};
-use crate::dns::{DomainName, Neighbour};
+use crate::dns::DomainName;
 use crate::error::{Error, Kind, Result};
+use asking::Asked;
+use draft::{Draft, TODO};
+use section::ProviderArgs;
 
 /// Arguments of `cutover init`.
 #[derive(Debug, Clone, Args)]
@@ -20,117 +29,125 @@ pub struct InitArgs {
     #[arg(long, value_name = "NAME", required = true)]
     name: Vec<String>,
 
-    /// The zone that it is in [default: the name without its first label]
+    /// The zone that it is in [default: found at the provider, or the name without its first label]
     #[arg(long, value_name = "ZONE")]
     zone: Option<String>,
 
-    /// powerdns, rfc2136, route53 or exec
-    #[arg(long, value_name = "KIND", default_value = "powerdns")]
-    provider: String,
-
-    /// An authoritative server to ask [default: those of the zone]
+    /// An authoritative server to ask, now and by the cutover [default: those of the zone]
     #[arg(long, value_name = "ADDRESS")]
     name_server: Vec<String>,
+
+    #[command(flatten)]
+    provider: ProviderArgs,
 }
-
-const STEPS: &str = include_str!("init/steps.toml");
-const SWITCH: &str = "[[step]]\nshare = 100\nbake = \"4h\"\n";
-
-const PROVIDERS: &[(&str, &str)] = &[
-    ("powerdns", include_str!("init/powerdns.toml")),
-    ("rfc2136", include_str!("init/rfc2136.toml")),
-    ("route53", include_str!("init/route53.toml")),
-    ("exec", include_str!("init/exec.toml")),
-];
 
 /// Runs the command.
 pub async fn run(args: &InitArgs) -> Result<u8> {
     let file = &args.place.file;
-    let names: Vec<DomainName> = args.name.iter().map(|name| name.parse()).collect::<Result<_>>()?;
-    let zone = match (&args.zone, names.first().and_then(DomainName::parent)) {
-        (Some(zone), _) => zone.parse()?,
-        (None, Some(parent)) => parent,
-        (None, None) => return Err(Error::usage("the zone is not clear").remedy("Give --zone.")),
-    };
-    let provider = PROVIDERS.iter().find(|(kind, _)| *kind == args.provider).ok_or_else(|| {
-        let kinds: Vec<&str> = PROVIDERS.iter().map(|(kind, _)| *kind).collect();
-        Error::usage(format!("there is no provider \"{}\"", args.provider))
-            .remedy(format!("It is one of {}.", kinds.join(", ")))
-    })?;
-    let records = records(&zone, &names, &args.name_server).await;
-    let content = written(&zone, &args.name_server, provider.1, &records);
-    write_new(file, &content)?;
+    let mut names: Vec<DomainName> = args.name.iter().map(|name| name.parse()).collect::<Result<_>>()?;
+    let mut seen = std::collections::BTreeSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+    let zone = args.zone.as_ref().map(|zone| zone.parse::<DomainName>()).transpose()?;
+    if let (Some(zone), Some(name)) = (&zone, zone.as_ref().and_then(|z| names.iter().find(|n| !n.is_in(z))))
+    {
+        return Err(Error::usage(format!("{name} does not lie in the zone {zone}"))
+            .remedy("Correct --name or --zone; one file moves the records of one zone."));
+    }
+    if let [first, others @ ..] = &*names
+        && let Some(other) = others.iter().find(|other| !share_a_zone(first, other))
+    {
+        return Err(Error::usage(format!("{first} and {other} cannot lie in one zone"))
+            .remedy("Write one file for each zone; one file moves the records of one zone."));
+    }
+    // Before anybody is asked: a file that is there is not overwritten.
+    if file.exists() {
+        return Err(is_there(file));
+    }
+    let section = args.provider.section()?;
+    let asked = Asked::of(&section, zone.as_ref(), &names, &args.name_server).await?;
+    let when = chrono::Utc::now().format("%Y-%m-%d %H:%M UTC").to_string();
+    let draft = Draft { section: &section, asked: &asked, names: &names, servers: &args.name_server, when };
+    write_new(file, &draft.text())?;
     match args.place.common.format {
-        Format::Json => text::print_json(&json!({ "outcome": "written", "file": file })),
-        Format::Text => {
-            anstream::println!("{GOOD}Written:{GOOD:#} {}", file.display());
-            anstream::println!(
-                "  Next: fill in what stands as TODO, then {BOLD}kongferry cutover plan{BOLD:#}."
-            );
-        }
+        Format::Json => print_json(args, &draft),
+        Format::Text => print(args, &draft),
     }
     Ok(0)
 }
 
-/// The `[[record]]` tables, with what the first server answers now as blue's values.
-async fn records(zone: &DomainName, names: &[DomainName], servers: &[String]) -> String {
-    let config = QueryConfig { name_servers: servers.to_vec(), ..QueryConfig::default() };
-    let server = query::name_servers(zone, &config).await.ok().and_then(|servers| servers.into_iter().next());
-    let mut text = String::new();
-    for name in names {
-        let found = match &server {
-            Some(server) => query::neighbours(server, name, &config).await.unwrap_or_default(),
-            None => Vec::new(),
-        };
-        let moved: Vec<&Neighbour> = found.iter().filter(|one| one.rtype != "HTTPS").collect();
-        if moved.is_empty() {
-            text.push_str(&record(name, "A", "TODO", 0));
-        }
-        for one in moved {
-            text.push_str(&record(name, &one.rtype, &one.text, one.ttl));
-        }
+/// Whether there is a zone above both, other than a top-level domain.
+fn share_a_zone(one: &DomainName, other: &DomainName) -> bool {
+    let zones = std::iter::successors(Some(one.clone()), DomainName::parent);
+    zones.filter(|zone| zone.without_dot().contains('.')).any(|zone| other.is_in(&zone))
+}
+
+fn print(args: &InitArgs, draft: &Draft<'_>) {
+    let asked = draft.asked;
+    let style = if asked.silent.is_some() { WARN } else { GOOD };
+    for (at, sentence) in draft.said().iter().enumerate() {
+        let style = if at == 0 { style } else { BOLD };
+        let (first, rest) = sentence.split_once(": ").map_or((sentence.as_str(), ""), |(a, b)| (a, b));
+        let colon = if rest.is_empty() { "" } else { ": " };
+        anstream::println!("{style}{first}{colon}{style:#}{}", wrapped(rest, first.len() + 2, 2));
     }
-    text
-}
-
-fn record(name: &DomainName, rtype: &str, values: &str, ttl: u32) -> String {
-    let values: Vec<String> = values.split(", ").map(|value| format!("\"{value}\"")).collect();
-    let ttl = if ttl > 0 { format!("  # TTL {ttl} s") } else { String::new() };
-    format!(
-        "[[record]]{ttl}\nname = \"{name}\"\ntype = \"{rtype}\"\nblue = [{}]\ngreen = [\"TODO\"]\n\n",
-        values.join(", ")
-    )
-}
-
-fn written(zone: &DomainName, servers: &[String], provider: &str, records: &str) -> String {
-    let quoted: Vec<String> = servers.iter().map(|server| format!("\"{server}\"")).collect();
-    let query = if servers.is_empty() {
+    for one in asked.records.iter().filter(|one| one.movable().is_some()) {
+        anstream::println!("  {}/{}  {}  TTL {} s", one.name, one.rtype, one.values.join(", "), one.ttl);
+    }
+    for remark in draft.remarks() {
+        anstream::println!("{WARN}note{WARN:#}  {}", wrapped(&remark, 6, 6));
+    }
+    let file = args.place.file.display();
+    let flag = if args.place.file == Path::new(crate::cutover::config::FILE_NAME) {
         String::new()
     } else {
-        format!("\n[query]\nname_servers = [{}]\n", quoted.join(", "))
+        format!(" --file {file}")
     };
-    include_str!("init/cutover.toml")
-        .replace("{zone}", zone.without_dot())
-        .replace("{query}", &query)
-        .replace("{provider}", provider)
-        .replace("{records}", records)
-        .replace("{steps}", if provider.contains("rfc2136") { SWITCH } else { STEPS })
+    anstream::println!("{GOOD}Written:{GOOD:#} {file}");
+    anstream::println!(
+        "  Next: fill in what stands as {TODO}, then {BOLD}kongferry cutover plan{flag}{BOLD:#}."
+    );
+}
+
+fn print_json(args: &InitArgs, draft: &Draft<'_>) {
+    let asked = draft.asked;
+    let records: Vec<_> = asked
+        .records
+        .iter()
+        .map(|one| {
+            json!({ "name": one.name.without_dot(), "type": one.rtype, "ttl": one.ttl, "values": one.values,
+                    "moved": one.movable().is_some() })
+        })
+        .collect();
+    let instead = asked.instead.as_ref();
+    text::print_json(&json!({
+        "format": 1,
+        "outcome": "written",
+        "file": args.place.file,
+        "zone": asked.zone.without_dot(),
+        "provider": args.provider.provider.word(),
+        "asked": if asked.silent.is_none() { "provider" } else if instead.is_some_and(std::result::Result::is_ok) { "name_server" } else { "nobody" },
+        "why_not_the_provider": asked.silent,
+        "name_server": instead.and_then(|instead| instead.as_ref().ok()),
+        "capabilities": asked.caps,
+        "findings": asked.findings,
+        "records": records,
+        "remarks": draft.remarks(),
+    }));
+}
+
+fn is_there(file: &Path) -> Error {
+    Error::new(Kind::Usage, format!("cannot write {}", file.display()))
+        .remedy("It is there already; name another one with --file.")
 }
 
 /// Never over a file that is there.
-fn write_new(file: &std::path::Path, text: &str) -> Result<()> {
+fn write_new(file: &Path, text: &str) -> Result<()> {
     use std::io::Write;
     let cannot = |e: std::io::Error| {
-        let there = e.kind() == std::io::ErrorKind::AlreadyExists;
-        let error = Error::new(
-            if there { Kind::Usage } else { Kind::Io },
-            format!("cannot write {}", file.display()),
-        );
-        if there {
-            error.remedy("It is there already; name another one with --file.")
-        } else {
-            error.source(e)
+        if e.kind() == std::io::ErrorKind::AlreadyExists {
+            return is_there(file);
         }
+        Error::new(Kind::Io, format!("cannot write {}", file.display())).source(e)
     };
     let mut written = std::fs::OpenOptions::new().write(true).create_new(true).open(file).map_err(cannot)?;
     written.write_all(text.as_bytes()).map_err(cannot)
@@ -138,28 +155,97 @@ fn write_new(file: &std::path::Path, text: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use clap::Parser;
 
     use super::*;
     use crate::cutover::config::CutoverConfig;
+    use crate::dns::Listed;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        provider: ProviderArgs,
+    }
+
+    fn line(words: &[&str]) -> ProviderArgs {
+        Line::try_parse_from(std::iter::once(&"init").chain(words)).unwrap().provider
+    }
+
+    fn asked(records: Vec<Listed>) -> Asked {
+        Asked {
+            zone: "example.com".parse().unwrap(),
+            records,
+            caps: None,
+            silent: Some("--url was not given".to_owned()),
+            instead: Some(Err("nobody answers".to_owned())),
+            findings: Vec::new(),
+        }
+    }
+
+    fn listed(rtype: &str, values: &[&str]) -> Listed {
+        Listed {
+            name: "api.example.com".parse().unwrap(),
+            rtype: rtype.to_owned(),
+            ttl: 300,
+            values: values.iter().map(|&value| value.to_owned()).collect(),
+            obstacle: None,
+        }
+    }
+
+    const LINES: [&[&str]; 5] = [
+        &["--provider", "powerdns"],
+        &[
+            "--provider",
+            "powerdns",
+            "--url",
+            "https://a:1",
+            "--api-key-file",
+            "/run/a \"b\"",
+            "--ca-file",
+            "/c",
+        ],
+        &["--provider", "rfc2136", "--server", "ns1.example.com", "--tsig-algorithm", "hmac-sha512"],
+        &["--provider", "route53", "--hosted-zone-id", "Z1", "--session-token-file", "/t", "--region", "x"],
+        &["--provider", "exec", "--command", "./a b", "--argument", "--zone", "--pass-env", "TOKEN"],
+    ];
 
     #[test]
     fn what_is_written_can_be_read_once_it_is_filled_in() {
-        let zone: DomainName = "example.com".parse().unwrap();
-        let record = record(&"api.example.com".parse().unwrap(), "A", "192.0.2.1", 300);
-        for (kind, provider) in PROVIDERS {
-            let text = written(&zone, &["127.0.0.1:5310".to_owned()], provider, &record);
-            let filled = text.replace("green = [\"TODO\"]", "green = [\"192.0.2.2\"]");
-            CutoverConfig::parse(&filled, Path::new("cutover.toml"))
-                .unwrap_or_else(|error| panic!("{kind}: {error}"));
+        let asked = asked(vec![
+            listed("A", &["192.0.2.1"]),
+            listed("AAAA", &["2001:db8::1"]),
+            listed("HTTPS", &["1 . alpn=h2"]),
+        ]);
+        let (names, servers) = (["api.example.com".parse().unwrap()], ["127.0.0.1:5310".to_owned()]);
+        for words in LINES {
+            let section = line(words).section().unwrap();
+            let when = "now".to_owned();
+            let draft = Draft { section: &section, asked: &asked, names: &names, servers: &servers, when };
+            let text = draft.text();
+            let filled = text.replacen("green = [\"TODO\"]", "green = [\"192.0.2.2\"]", 1).replacen(
+                "green = [\"TODO\"]",
+                "green = [\"2001:db8::2\"]",
+                1,
+            );
+            let parse = |text: &str| {
+                CutoverConfig::parse(text, Path::new("cutover.toml"))
+                    .unwrap_or_else(|error| panic!("{words:?}: {error}\n{text}"))
+            };
+            assert_eq!(parse(&filled).target.records().len(), 2);
             // Every line that is only commented out must be right as well.
-            let all: String = filled
-                .lines()
-                .map(|line| line.strip_prefix("#~ ").unwrap_or(line))
-                .collect::<Vec<_>>()
-                .join("\n");
-            CutoverConfig::parse(&all, Path::new("cutover.toml"))
-                .unwrap_or_else(|error| panic!("{kind}: {error}"));
+            let all: Vec<&str> =
+                filled.lines().map(|line| line.strip_prefix("#~ ").unwrap_or(line)).collect();
+            parse(&all.join("\n"));
+            assert!(
+                text.contains("# api.example.com/HTTPS (1 . alpn=h2, TTL 300 s) stands beside it"),
+                "{text}"
+            );
         }
+    }
+
+    #[test]
+    fn flags_of_another_provider_are_refused() {
+        let refused = line(&["--provider", "route53", "--url", "http://a"]).section();
+        assert!(refused.is_err_and(|error| error.message().contains("--url belongs to powerdns")));
     }
 }

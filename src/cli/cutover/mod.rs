@@ -1,5 +1,7 @@
 //! `cutover`: its commands and their flags.
 
+mod by_hand;
+mod consent;
 mod init;
 mod plan;
 mod run;
@@ -13,6 +15,7 @@ use clap::{Args, Subcommand};
 
 use super::connect::{BlueArgs, CommonArgs, GreenArgs};
 use super::migrate::TableArgs;
+use super::text::{BAD, GOOD, WARN};
 use crate::cutover::clock::RealClock;
 use crate::cutover::config::{CutoverConfig, FILE_NAME};
 use crate::cutover::gates::Meters;
@@ -22,7 +25,7 @@ use crate::cutover::outside::{Databases, World};
 use crate::cutover::ports::Ports;
 use crate::cutover::servers::Authoritative;
 use crate::dns::query::{self, NameServer};
-use crate::dns::{self, DnsProvider, Observed};
+use crate::dns::{self, DnsProvider, Observed, Severity};
 use crate::error::Result;
 
 /// Arguments of `cutover`.
@@ -36,7 +39,7 @@ pub struct CutoverArgs {
 #[derive(Debug, Clone, Subcommand)]
 enum CutoverCommand {
     /// Write a commented cutover.toml to begin with
-    Init(init::InitArgs),
+    Init(Box<init::InitArgs>),
     /// Check cutover.toml and show every request of every step; changes nothing
     Plan(plan::PlanArgs),
     /// Look at everything, lower the TTL, and go through the steps
@@ -148,6 +151,16 @@ pub async fn run(args: &CutoverArgs) -> Result<u8> {
     }
 }
 
+/// The word before a finding, and its colour.
+fn word_of(severity: Severity) -> (&'static str, anstyle::Style) {
+    match severity {
+        Severity::Ok => ("  ok", GOOD),
+        Severity::Warning => ("note", WARN),
+        Severity::Unproven => (" ask", WARN),
+        Severity::Blocker => ("stop", BAD),
+    }
+}
+
 /// The configuration with everything that it names, connected as far as it goes.
 pub(super) struct Site {
     pub config: CutoverConfig,
@@ -205,8 +218,8 @@ impl Site {
     ) -> Result<Ports> {
         let settings = &self.config.settings;
         let databases = databases.filter(|_| settings.preflight.drift);
-        let sticky = self.provider.caps().sticky;
-        let servers = Authoritative::new(servers, self.config.target.clone(), settings.query.clone(), sticky);
+        let (target, query) = (self.config.target.clone(), settings.query.clone());
+        let servers = Authoritative::new(servers, target, query, self.provider.caps());
         Ok(Ports {
             clock: self.clock.clone(),
             provider: self.provider.clone(),

@@ -5,10 +5,10 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::super::connect::Format;
-use super::super::text::{self, BAD, BOLD, GOOD, WARN, wrapped};
-use super::{DatabaseArgs, PlaceArgs, Site};
+use super::super::text::{self, BOLD, wrapped};
+use super::{DatabaseArgs, PlaceArgs, Site, word_of};
 use crate::cutover::engine::write::{LOWERED, ROLLED_BACK, STEP, stands};
-use crate::cutover::preflight::Preflight;
+use crate::cutover::preflight::{Preflight, as_line, not_proven};
 use crate::cutover::span::Span;
 use crate::dns::{
     Arm, Change, Desired, Finding, Form, Guard, Marker, Observed, OriginalTtl, Severity, Share, Ttl,
@@ -44,13 +44,13 @@ pub async fn run(args: &PlanArgs) -> Result<u8> {
     let ttl = u32::try_from(opening.machine.rules.ttl.as_secs()).unwrap_or(u32::MAX);
     let (planned, back) = work_out(&site, &seen, ttl, &opening.identity.originals)?;
     let findings = if args.requests_only { Vec::new() } else { look(&site, args, &seen).await? };
-    let blocked = findings.iter().any(|finding| finding.severity == Severity::Blocker);
+    let refused = findings.iter().any(|finding| finding.severity >= Severity::Unproven);
     let manual = site.provider.manual_command(&back);
     match args.place.common.format {
         Format::Json => print_json(&site, &planned, &findings, &back, &manual),
         Format::Text => print(&site, &seen, &planned, &findings, &manual),
     }
-    Ok(if blocked { 4 } else { 0 })
+    Ok(if refused { 4 } else { 0 })
 }
 
 async fn look(site: &Site, args: &PlanArgs, seen: &Observed) -> Result<Vec<Finding>> {
@@ -63,7 +63,6 @@ async fn look(site: &Site, args: &PlanArgs, seen: &Observed) -> Result<Vec<Findi
         servers: &servers,
         meters: &meters,
         databases: databases.as_ref(),
-        rehearse: false,
     };
     Ok(preflight.run(&mut |_| {}).await)
 }
@@ -144,22 +143,25 @@ fn print(site: &Site, seen: &Observed, planned: &[Planned], findings: &[Finding]
     );
     anstream::println!("\n{BOLD}To go back at any time{BOLD:#}\n    {}", site.who.rollback_command);
     anstream::println!("{BOLD}By hand, where nothing else works{BOLD:#}");
-    for line in manual.lines() {
-        anstream::println!("    {line}");
-    }
+    // At the margin: it is pasted into a shell, and its last line ends a text there.
+    anstream::println!("{manual}");
     if findings.is_empty() {
         return;
     }
     anstream::println!("\n{BOLD}Preflight{BOLD:#}");
     for finding in findings {
-        let (word, style) = match finding.severity {
-            Severity::Ok => ("  ok", GOOD),
-            Severity::Warning => ("note", WARN),
-            Severity::Blocker => ("stop", BAD),
-        };
+        let (word, style) = word_of(finding.severity);
         let remedy = if finding.severity == Severity::Ok { "" } else { &finding.remedy };
         let text = format!("{}. {remedy}", finding.message);
         anstream::println!("{style}{word}{style:#}  {}", wrapped(text.trim_end(), 6, 6));
+    }
+    let open = not_proven(findings);
+    if !open.is_empty() {
+        let text = format!(
+            "\"start\" asks whether to take that on trust, and refuses where nobody can be asked, unless cutover.toml says: [preflight] {}",
+            as_line(&open)
+        );
+        anstream::println!("\n{}", wrapped(&text, 0, 0));
     }
 }
 

@@ -1,6 +1,6 @@
 //! Commands that run the engine, here and now: they open a run, show it, and take what people say.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::IsTerminal;
 
 use clap::Args;
 use serde_json::json;
@@ -8,20 +8,22 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::super::connect::Format;
 use super::super::text::{self, BAD, BOLD, GOOD, WARN, wrapped};
+use super::by_hand::{by_hand, from_the_file_alone, print_by_hand};
+use super::consent::{consent, consent_unwatched, print_finding, refuse_blockers};
 use super::view::{self, Screen};
 use super::{DatabaseArgs, PlaceArgs, Site, speak};
+use crate::cutover::config::CutoverConfig;
 use crate::cutover::control::{self, Control};
-use crate::cutover::engine::write::ROLLED_BACK;
 use crate::cutover::engine::{Ended, Engine, Order};
 use crate::cutover::exporter::Exporter;
 use crate::cutover::gates::Meters;
 use crate::cutover::gates::config::Metrics;
-use crate::cutover::journal::{Entry, FileJournal, What};
+use crate::cutover::journal::{Entry, FileJournal};
 use crate::cutover::open::Opening;
 use crate::cutover::preflight::Preflight;
 use crate::cutover::state::{Command, Goal, Phase};
 use crate::cutover::status::Snapshot;
-use crate::dns::{Desired, Finding, Form, Guard, Marker, Severity, Share, Ttl};
+use crate::dns::{Desired, Form, Guard, Marker, Ttl};
 use crate::error::{Error, Kind, Result};
 
 /// How the engine is watched.
@@ -50,7 +52,9 @@ pub struct StartArgs {
     #[command(flatten)]
     pub watch: WatchArgs,
 
-    /// Begin without asking, whatever preflight warns of
+    /// Begin without asking
+    ///
+    /// What preflight cannot prove must then be taken on trust by preflight.unproven in cutover.toml, or it is refused.
     #[arg(long, short)]
     yes: bool,
 }
@@ -131,69 +135,24 @@ pub async fn start(args: &StartArgs) -> Result<u8> {
     let (seen, entries) = (site.read().await?, site.entries());
     let opening = site.scene(&seen, &entries).start()?;
     let (servers, meters) = (site.servers().await?, site.meters()?);
-    let findings = Preflight {
+    let preflight = Preflight {
         config: &site.config,
         provider: site.provider.as_ref(),
         seen: &seen,
         servers: &servers,
         meters: &meters,
         databases: databases.as_ref(),
-        rehearse: true,
-    }
-    .run(&mut |finding| print_finding(finding, watch.place.common.format))
-    .await;
+    };
+    let format = watch.place.common.format;
+    let findings = preflight.run(&mut |finding| print_finding(finding, format)).await;
     refuse_blockers(&findings)?;
-    if !args.yes {
-        ask_to_start(&findings)?;
-    }
+    consent(args.yes, &findings)?;
+    let rehearsal = preflight.rehearsal().await;
+    print_finding(&rehearsal, format);
+    refuse_blockers(&[rehearsal])?;
     // The rehearsal may have changed what the provider calls its version.
     let ports = site.ports(servers, meters, databases)?;
     Box::pin(run_engine(&site, watch, ports, opening, None)).await
-}
-
-fn print_finding(finding: &Finding, format: Format) {
-    if format == Format::Json {
-        return;
-    }
-    let (word, style) = match finding.severity {
-        Severity::Ok => ("  ok", GOOD),
-        Severity::Warning => ("note", WARN),
-        Severity::Blocker => ("stop", BAD),
-    };
-    anstream::println!("{style}{word}{style:#}  {}", wrapped(&finding.message, 6, 6));
-    if !finding.remedy.is_empty() && finding.severity != Severity::Ok {
-        anstream::println!("      {}", wrapped(&finding.remedy, 6, 6));
-    }
-}
-
-/// All that stops, as one refusal.
-pub(super) fn refuse_blockers(findings: &[Finding]) -> Result<()> {
-    let blockers: Vec<&Finding> =
-        findings.iter().filter(|finding| finding.severity == Severity::Blocker).collect();
-    let Some(first) = blockers.first() else { return Ok(()) };
-    let refused = Error::refused(first.message.clone()).remedy(first.remedy.clone());
-    let others = blockers.iter().skip(1);
-    Err(others.fold(refused, |error, one| error.detail(format!("Also: {}. {}", one.message, one.remedy))))
-}
-
-fn ask_to_start(findings: &[Finding]) -> Result<()> {
-    let warnings = findings.iter().filter(|finding| finding.severity == Severity::Warning).count();
-    if !std::io::stdin().is_terminal() {
-        return Err(Error::usage("start asks before it changes anything, and here is nobody to ask")
-            .remedy("Read the notes above, then add --yes."));
-    }
-    let notes = if warnings > 0 { format!(" with {warnings} notes") } else { String::new() };
-    if yes(&format!("\nPreflight is through{notes}. Lower the TTL and begin? [y/N] ")) {
-        return Ok(());
-    }
-    Err(Error::refused("not begun; nothing was changed"))
-}
-
-fn yes(question: &str) -> bool {
-    eprint!("{question}");
-    let _ = std::io::stderr().flush();
-    let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line).is_ok() && matches!(line.trim(), "y" | "Y" | "yes")
 }
 
 /// `cutover resume`, `retry`, `undo`: told to the engine that runs, or done by one of our own.
@@ -211,6 +170,8 @@ pub async fn resume(args: &ResumeArgs, way: Way) -> Result<u8> {
     let databases = watch.databases.resolve(&watch.place.common)?;
     let (seen, entries) = (site.read().await?, site.entries());
     let opening = site.scene(&seen, &entries).resume(false, way == Way::Retry)?;
+    let goes_on = way != Way::Undo && !opening.machine.phase.is_going_back();
+    consent_unwatched(&site, databases.as_ref(), goes_on)?;
     let ports = site.ports(site.servers().await?, site.meters()?, databases)?;
     let first = (way == Way::Undo).then_some(Command::Undo);
     Box::pin(run_engine(&site, watch, ports, opening, first)).await
@@ -223,6 +184,7 @@ pub async fn adopt(args: &AdoptArgs) -> Result<u8> {
     let databases = watch.databases.resolve(&watch.place.common)?;
     let (seen, entries) = (site.read().await?, site.entries());
     let opening = site.scene(&seen, &entries).adopt()?;
+    consent_unwatched(&site, databases.as_ref(), !opening.machine.phase.is_going_back())?;
     let ports = site.ports(site.servers().await?, site.meters()?, databases)?;
     Box::pin(run_engine(&site, watch, ports, opening, None)).await
 }
@@ -238,18 +200,24 @@ pub async fn finish(args: &FinishArgs) -> Result<u8> {
     let databases = watch.databases.resolve(&watch.place.common)?;
     let (seen, entries) = (site.read().await?, site.entries());
     let opening = site.scene(&seen, &entries).finish(args.force, args.accept_drift)?;
-    if opening.machine.phase == Phase::toward(Goal::Finish) && databases.is_none() {
-        anstream::eprintln!(
-            "{WARN}note:{WARN:#} nobody looks whether people have changed something since the last run; --blue and --green say where the databases are."
-        );
-    }
+    let looks = opening.machine.phase == Phase::toward(Goal::Finish);
+    consent_unwatched(&site, databases.as_ref(), looks)?;
     let ports = site.ports(site.servers().await?, site.meters()?, databases)?;
     Box::pin(run_engine(&site, watch, ports, opening, None)).await
 }
 
 /// `cutover rollback`: through the engine that runs here, or straight to the provider. Nothing else is needed.
 pub async fn rollback(args: &RollbackArgs) -> Result<u8> {
-    let site = Site::open(&args.place).await?;
+    let site = match Site::open(&args.place).await {
+        Ok(site) => site,
+        Err(error) => {
+            // The file may be good, and only the credentials gone.
+            if let Ok(config) = CutoverConfig::read(&args.place.file) {
+                print_by_hand(from_the_file_alone(&config));
+            }
+            return Err(error);
+        }
+    };
     if !args.direct {
         let command = Command::Rollback { reason: args.reason.clone() };
         // An engine that hangs must not be in the way.
@@ -258,10 +226,7 @@ pub async fn rollback(args: &RollbackArgs) -> Result<u8> {
         }
     }
     let entries = site.entries();
-    let seen = match read_in_any_case(&site).await {
-        Ok(seen) => seen,
-        Err(error) => return Err(by_hand(&site, &entries, error)),
-    };
+    let seen = read_in_any_case(&site, &entries).await?;
     let scene = site.scene(&seen, &entries);
     if scene.nothing_moved() {
         nothing_moved(args.place.common.format);
@@ -281,39 +246,6 @@ pub async fn rollback(args: &RollbackArgs) -> Result<u8> {
     Box::pin(run_engine(&site, &watch, ports, opening, None)).await
 }
 
-/// Adds the command that goes back without us, from what this machine wrote last.
-fn by_hand(site: &Site, entries: &[Entry], error: Error) -> Error {
-    let written = entries.iter().rev().find_map(|entry| match &entry.what {
-        What::Intent { change, .. } => Some(&change.after),
-        _ => None,
-    });
-    let manual = written.and_then(|seen| {
-        let marker = seen.marker.clone()?;
-        let desired = Desired {
-            form: Form::Split(Share::BLUE),
-            ttl: Ttl::AsFound,
-            marker: Some(Marker {
-                generation: marker.generation + 1,
-                share: Share::BLUE,
-                lease_until: None,
-                state: ROLLED_BACK.to_owned(),
-                ..marker
-            }),
-            guard: Guard::Overwrite,
-        };
-        site.provider.plan(&site.config.target, seen, &desired).ok()
-    });
-    match manual {
-        Some(change) => {
-            // Not indented: the command ends with a line that must stand at the margin.
-            let manual = site.provider.manual_command(&change);
-            anstream::eprintln!("{BAD}The provider refuses us. By hand:{BAD:#}\n{manual}\n");
-            error
-        }
-        None => error.detail("By hand: \"kongferry cutover plan\" printed the command that goes back."),
-    }
-}
-
 fn nothing_moved(format: Format) {
     match format {
         Format::Json => text::print_json(&json!({ "outcome": "nothing_moved" })),
@@ -328,19 +260,26 @@ fn nothing_moved(format: Format) {
     }
 }
 
-/// Reads until it works; only what will never work ends it.
-async fn read_in_any_case(site: &Site) -> Result<crate::dns::Observed> {
-    let mut tries = 0;
+/// Reads until it works; only what will never work ends it. Nobody has to wait for that end to be told how it is done
+/// by hand.
+async fn read_in_any_case(site: &Site, entries: &[Entry]) -> Result<crate::dns::Observed> {
+    let (mut tries, mut told) = (0, false);
     loop {
-        match site.provider.read(&site.config.target).await {
+        let error = match site.provider.read(&site.config.target).await {
             Ok(seen) => return Ok(seen),
-            Err(error) if error.is_temporary() && tries < 60 => {
-                anstream::eprintln!("{WARN}again:{WARN:#} {error}");
-                tries += 1;
-                tokio::time::sleep(std::time::Duration::from_secs(tries.min(5))).await;
-            }
-            Err(error) => return Err(error.into()),
+            Err(error) => error,
+        };
+        let again = error.is_temporary() && tries < 60;
+        if !told && (!again || tries == 1) {
+            print_by_hand(by_hand(site, entries));
+            told = true;
         }
+        if !again {
+            return Err(error.into());
+        }
+        anstream::eprintln!("{WARN}again:{WARN:#} {error}");
+        tries += 1;
+        tokio::time::sleep(std::time::Duration::from_secs(tries.min(5))).await;
     }
 }
 

@@ -291,6 +291,9 @@ fn check(kind: &str, table: toml::Table, metrics: Option<&Metrics>, place: &str)
                 let limits: kong::Limits = from_table(table, place)?;
                 Ok(Check::Prometheus(preset.query(metrics, &limits, place)?))
             }
+            None if other.is_empty() => Err(Error::usage(format!("{place}: kind is missing")).remedy(
+                format!("kind is one of prometheus, http, command, {}.", Preset::names().join(", ")),
+            )),
             None => Err(Error::usage(format!("{place}: there is no kind \"{other}\"")).remedy(format!(
                 "kind is one of prometheus, http, command, {}.",
                 Preset::names().join(", ")
@@ -333,8 +336,10 @@ impl Query {
 
 impl Probe {
     fn check(&self, place: &str) -> Result<()> {
-        url::Url::parse(&self.url)
-            .map_err(|e| Error::usage(format!("{place}: url is no address")).source(e))?;
+        let address = url::Url::parse(&self.url).ok();
+        if address.is_none_or(|address| !matches!(address.scheme(), "http" | "https")) {
+            return Err(Error::usage(format!("{place}: url is no address of http:// or https://")));
+        }
         for text in self.expect_headers.values().chain(&self.body_match) {
             regex::Regex::new(text)
                 .map_err(|_| Error::usage(format!("{place}: \"{text}\" is no regular expression")))?;

@@ -11,9 +11,10 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Preflight, ok, reason, stop, warn};
-use crate::cutover::gates::config::{Check, KongLine, Metrics};
-use crate::cutover::outside::Databases;
+use super::{Preflight, ok, reason, stop, unproven, warn};
+use crate::cutover::config::Unproven;
+use crate::cutover::gates::config::{KongLine, Metrics};
+use crate::cutover::outside::{Databases, Wrote};
 use crate::dns::{Finding, http};
 use crate::error::{Error, Result};
 
@@ -28,33 +29,72 @@ impl Preflight<'_> {
     pub(super) async fn nodes(&self) -> Vec<Finding> {
         let settings = &self.config.settings.preflight;
         if settings.green_admin.is_empty() {
-            return vec![warn(
-                "green's nodes were not asked: green_admin is not set",
-                "Set [preflight] green_admin = \"http://…:8001\" to have plugins, database and data planes checked.",
+            return vec![unproven(
+                Unproven::Nodes,
+                "green's nodes were not asked for their plugins, database and data planes, and whether they were restarted since the last run is not known: green_admin is not set",
+                "Set [preflight] green_admin = \"http://…:8001\", or the list of all nodes.",
             )];
         }
         let mut found = Vec::new();
+        let mut all_list = true;
         for base in &settings.green_admin {
             match Admin::new(base, settings.green_admin_token_env.as_ref()) {
-                Ok(admin) => found.extend(self.node(&admin).await),
-                Err(error) => found.push(stop(reason(&error), "Correct [preflight].")),
+                Ok(admin) => {
+                    let (of_node, lists) = self.node(&admin).await;
+                    found.extend(of_node);
+                    all_list &= lists;
+                }
+                Err(error) => {
+                    found.push(stop(reason(&error), "Correct [preflight]."));
+                    all_list = false;
+                }
             }
         }
-        found.push(warn(
-            "Kong's nodes on green must have been restarted since the last run: what they hold in memory cannot be seen from here",
-            "Restart every Kong node on green, control planes too, unless that has been done.",
-        ));
+        found.push(self.restart(all_list).await);
         found
     }
 
-    async fn node(&self, admin: &Admin) -> Vec<Finding> {
+    /// A node says neither when it was started nor since when it has held what it holds. Even if somebody had written
+    /// down its `node_id` after the run: 3.2 and later keep it, and another one may only mean that another node answered
+    /// at the same address, which would be a proof of nothing. One thing can be seen from outside: the first run replaces
+    /// the default workspace, and a node that has not been restarted since then lists nothing. Where that run was the
+    /// only one that wrote, it was the last one too.
+    async fn restart(&self, all_list: bool) -> Finding {
+        let open = |why: String| {
+            unproven(
+                Unproven::Restart,
+                format!(
+                    "that Kong's nodes on green were restarted since the last run cannot be seen from here: {why}"
+                ),
+                "Restart every Kong node on green, control planes too, unless that has been done.",
+            )
+        };
+        let Some(databases) = self.databases else {
+            return open("it is not said where the databases are".to_owned());
+        };
+        match databases.wrote().await {
+            Err(error) => open(reason(&error)),
+            Ok(Wrote { runs: 0, .. }) => open("no run is known that wrote green's tables".to_owned()),
+            Ok(Wrote { runs: 1, last }) if all_list => ok(format!(
+                "every node asked was restarted since the only run that wrote green's tables ({last})"
+            )),
+            Ok(Wrote { runs: 1, .. }) => open("not every node lists what was migrated".to_owned()),
+            Ok(Wrote { runs, last }) => open(format!(
+                "{runs} runs wrote green's tables, the last one at {last}, and only a restart since the first shows"
+            )),
+        }
+    }
+
+    /// What it says, and whether it lists what was migrated.
+    async fn node(&self, admin: &Admin) -> (Vec<Finding>, bool) {
         let mut found = match admin.get("/").await {
             Ok(root) => plugins(&admin.base, &root),
             Err(why) => {
-                return vec![stop(
+                let silent = stop(
                     format!("green's Admin API {}: {}", admin.base, why.text()),
                     "Correct green_admin, or start green.",
-                )];
+                );
+                return (vec![silent], false);
             }
         };
         found.push(match admin.get("/status").await {
@@ -65,13 +105,11 @@ impl Preflight<'_> {
             Err(why) => stop(format!("green's status: {}", why.text()), "Look at Kong's log on green."),
         });
         found.extend(admin.data_planes(Utc::now()).await);
-        if self.config.gates.iter().any(|gate| matches!(gate.check, Check::Prometheus(_))) {
-            found.extend(admin.exports(self.config.settings.prometheus.as_ref()).await);
-        }
-        if let Some(databases) = self.databases {
-            found.push(admin.knows_what_was_migrated(databases).await);
-        }
-        found
+        found.extend(admin.exports(self.config.settings.prometheus.as_ref()).await);
+        let Some(databases) = self.databases else { return (found, false) };
+        let (finding, lists) = admin.knows_what_was_migrated(databases).await;
+        found.push(finding);
+        (found, lists)
     }
 }
 
@@ -206,35 +244,41 @@ impl Admin {
     }
 
     /// A node that has not been restarted since the first run looks for everything in a workspace that is gone.
-    async fn knows_what_was_migrated(&self, databases: &Databases) -> Finding {
+    async fn knows_what_was_migrated(&self, databases: &Databases) -> (Finding, bool) {
         let held = match databases.listed().await {
             Ok(held) => held,
             Err(error) => {
-                return stop(
+                let unknown = stop(
                     format!("it cannot be seen what green's nodes should list: {}", reason(&error)),
                     error.remedy_text().unwrap_or("Mend the connection first.").to_owned(),
                 );
+                return (unknown, false);
             }
         };
         let Some(collection) = held.first() else {
-            return ok("green's default workspace is empty, so its nodes have nothing to list");
+            return (ok("green's default workspace is empty, so its nodes have nothing to list"), false);
         };
-        match self.get(&format!("/{collection}?size=1")).await {
-            Ok(answer) if answer["data"].as_array().is_some_and(|rows| !rows.is_empty()) => {
-                ok(format!("{} lists what was migrated", self.base))
+        let listed = match self.get(&format!("/{collection}?size=1")).await {
+            Ok(answer) => answer["data"].as_array().is_some_and(|rows| !rows.is_empty()),
+            Err(why) => {
+                let silent = stop(
+                    format!("green's Admin API {}: {}", self.base, why.text()),
+                    "Correct green_admin, or look at Kong's log on green.",
+                );
+                return (silent, false);
             }
-            Ok(_) => stop(
-                format!(
-                    "{} lists no {collection}, and green's database has some: the node was not restarted since the run and looks in a workspace that is gone",
-                    self.base
-                ),
-                "Restart every Kong node on green, control planes too.",
-            ),
-            Err(why) => stop(
-                format!("green's Admin API {}: {}", self.base, why.text()),
-                "Correct green_admin, or look at Kong's log on green.",
-            ),
+        };
+        if listed {
+            return (ok(format!("{} lists what was migrated", self.base)), true);
         }
+        let lost = stop(
+            format!(
+                "{} lists no {collection}, and green's database has some: the node was not restarted since the run and looks in a workspace that is gone",
+                self.base
+            ),
+            "Restart every Kong node on green, control planes too.",
+        );
+        (lost, false)
     }
 
     /// Whether Kong 3.x exports what the gates ask for.

@@ -1,7 +1,8 @@
 //! Both databases: whether they hold the same, whether people changed something since the last run, and what the data
 //! plane writes while traffic is split.
 
-use super::{Preflight, ok, reason, stop, warn};
+use super::{Preflight, ok, reason, stop, unproven, warn};
+use crate::cutover::config::Unproven;
 use crate::cutover::outside::{Databases, changed, differences};
 use crate::dns::Finding;
 use crate::error::Error;
@@ -11,9 +12,10 @@ use crate::verify::report::Report;
 impl Preflight<'_> {
     pub(super) async fn databases(&self) -> Vec<Finding> {
         let Some(databases) = self.databases else {
-            return vec![warn(
-                "blue and green were not compared: it is not said where their databases are",
-                "Give --blue and --green (or kongferry.toml), or see to it that \"kongferry verify\" was clean just now; drift before a step is not noticed either.",
+            return vec![unproven(
+                Unproven::Databases,
+                "blue and green were not compared, and what people change on either side will not be noticed: it is not said where their databases are",
+                "Give --blue and --green (or kongferry.toml).",
             )];
         };
         let wanted = &self.config.settings.preflight;

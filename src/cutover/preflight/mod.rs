@@ -1,11 +1,12 @@
 //! Everything that can be known before the first change: provider, name servers, metrics, databases, green's nodes.
 //!
-//! Nothing here changes what clients see. One write is made, if asked for: the one that writes what is there.
+//! Nothing here changes what clients see. What could not be proven is said as such, and taken on trust by a person or
+//! by `cutover.toml`, never by default.
 
 mod admin;
 mod databases;
 
-use super::config::CutoverConfig;
+use super::config::{CutoverConfig, Unproven};
 use super::gates::config::{Check, KongLine, Metrics};
 use super::gates::prometheus::Prometheus;
 use super::gates::{Measure, Meters, Verdict};
@@ -28,20 +29,35 @@ pub struct Preflight<'a> {
     pub meters: &'a Meters,
     /// Both databases, where it is said where they are.
     pub databases: Option<&'a Databases>,
-    /// Whether the rollback is rehearsed by writing what is there.
-    pub rehearse: bool,
+}
+
+/// The findings that nobody has taken on trust yet.
+pub fn not_proven(findings: &[Finding]) -> Vec<&Finding> {
+    findings.iter().filter(|finding| finding.severity == Severity::Unproven).collect()
+}
+
+/// What is not proven, as the line of `cutover.toml` that takes all of it on trust.
+pub fn as_line(open: &[&Finding]) -> String {
+    let words: std::collections::BTreeSet<&str> =
+        open.iter().filter_map(|finding| finding.unproven).collect();
+    let quoted: Vec<String> = words.into_iter().map(|word| format!("\"{word}\"")).collect();
+    format!("unproven = [{}]", quoted.join(", "))
 }
 
 fn ok(message: impl Into<String>) -> Finding {
-    Finding { severity: Severity::Ok, message: message.into(), remedy: String::new() }
+    Finding::ok(message)
 }
 
 fn warn(message: impl Into<String>, remedy: impl Into<String>) -> Finding {
-    Finding { severity: Severity::Warning, message: message.into(), remedy: remedy.into() }
+    Finding::warn(message, remedy)
+}
+
+fn unproven(what: Unproven, message: impl Into<String>, remedy: impl Into<String>) -> Finding {
+    Finding::unproven(what.word(), message, remedy)
 }
 
 fn stop(message: impl Into<String>, remedy: impl Into<String>) -> Finding {
-    Finding { severity: Severity::Blocker, message: message.into(), remedy: remedy.into() }
+    Finding::stop(message, remedy)
 }
 
 fn reason(error: &Error) -> String {
@@ -49,24 +65,33 @@ fn reason(error: &Error) -> String {
 }
 
 impl Preflight<'_> {
-    /// Looks at everything, and tells of each thing as it comes.
+    /// Looks at everything, changes nothing, and tells of each thing as it comes.
     pub async fn run(&self, tell: &mut (dyn FnMut(&Finding) + Send)) -> Vec<Finding> {
         let mut all = Vec::new();
         let mut add = |found: Vec<Finding>| {
+            let found: Vec<Finding> = found.into_iter().map(|one| self.on_trust(one)).collect();
             found.iter().for_each(&mut *tell);
             all.extend(found);
         };
         add(self.provider().await);
         add(self.records());
         add(self.name_servers().await);
-        if self.rehearse {
-            add(vec![self.rehearsal().await]);
-        }
         add(self.metrics().await);
         add(self.calls());
         add(self.nodes().await);
         add(Box::pin(self.databases()).await);
         all
+    }
+
+    /// What `cutover.toml` takes on trust is worth a note, not a question.
+    fn on_trust(&self, mut finding: Finding) -> Finding {
+        let trusted = &self.config.settings.preflight.unproven;
+        if trusted.iter().any(|what| finding.unproven == Some(what.word())) {
+            finding.severity = Severity::Warning;
+            finding.message.push_str(" (taken on trust by preflight.unproven)");
+            finding.remedy = String::new();
+        }
+        finding
     }
 
     async fn provider(&self) -> Vec<Finding> {
@@ -77,15 +102,21 @@ impl Preflight<'_> {
     }
 
     fn records(&self) -> Vec<Finding> {
-        let ttl = self.config.settings.ttl;
+        let wanted = self.config.settings.ttl.max(self.provider.caps().min_ttl);
+        let longest = self.seen.max_ttl();
+        let ttl = if longest == 0 { wanted } else { wanted.min(longest) };
         let records = self.seen.records.iter().map(|record| {
             let now = record.ttl.unwrap_or(0);
-            let lower = if now > ttl {
-                format!(", will be lowered to {ttl} s; resolvers may hold the old answer for {now} s")
-            } else {
-                String::new()
+            let becomes = match now.cmp(&ttl) {
+                std::cmp::Ordering::Greater => {
+                    format!(", will be lowered to {ttl} s; resolvers may hold the old answer for {now} s")
+                }
+                std::cmp::Ordering::Less => {
+                    format!(", will be {ttl} s as all records while the cutover lasts")
+                }
+                std::cmp::Ordering::Equal => String::new(),
             };
-            ok(format!("{}: TTL {now} s{lower}", record.key))
+            ok(format!("{}: TTL {now} s{becomes}", record.key))
         });
         let neighbours = self.seen.records.iter().flat_map(|record| {
             record
@@ -115,19 +146,34 @@ impl Preflight<'_> {
         match known.as_slice() {
             [] => {}
             [one] => found.push(ok(format!("{} name server(s) agree on serial {one}", self.servers.len()))),
-            many => found.push(warn(
+            many => found.push(unproven(
+                Unproven::Serials,
                 format!("the name servers have different serials: {many:?}"),
-                "Wait until all have the same, or find out why one lags.",
+                "Wait until all have the same, or find out why one lags. Providers whose servers count each for itself have no common serial.",
             )),
+        }
+        if self.provider.caps().hidden {
+            found.push(warn(
+                "what name servers answer does not show the side: the share is the provider's word, until counters show it",
+                "See to it that [prometheus] has both sides, and add a gate kong-share.",
+            ));
         }
         let few = query::QueryConfig { count: 20, ..settings.query.clone() };
         for record in self.config.target.records() {
             for survey in query::survey(self.servers, record, &few).await {
-                if survey.judge(Share::BLUE, false, None) != query::Verdict::Good {
-                    found.push(stop(
+                let hidden = self.provider.caps().hidden;
+                match if hidden { survey.judge_any() } else { survey.judge(Share::BLUE, false, None) } {
+                    query::Verdict::Good => {}
+                    // Whoever is not there at all was named above.
+                    query::Verdict::Silent if survey.unanswered == survey.asked => {}
+                    query::Verdict::Silent => found.push(stop(
+                        format!("{}: too few answers to say whose they are: {survey}", record.key),
+                        "Every authoritative server must answer; look at it, or name those that do with [query] name_servers.",
+                    )),
+                    _ => found.push(stop(
                         format!("{}: the answers are not blue's: {survey}", record.key),
                         "Make blue in cutover.toml what the name servers answer now.",
-                    ));
+                    )),
                 }
             }
             if let Some(server) = self.servers.first() {
@@ -158,7 +204,8 @@ impl Preflight<'_> {
             .collect()
     }
 
-    async fn rehearsal(&self) -> Finding {
+    /// The rollback is rehearsed by writing what is there: the only write before a cutover begins.
+    pub async fn rehearsal(&self) -> Finding {
         let same = Desired {
             form: Form::AsFound,
             ttl: Ttl::AsFound,
@@ -171,10 +218,12 @@ impl Preflight<'_> {
         };
         match written {
             Ok(_) => ok("the provider took a write that changes nothing: a rollback can be written"),
-            Err(error) => stop(
-                format!("the provider did not take a write that changes nothing: {error}"),
-                "What cannot be written now could not be rolled back either.",
-            ),
+            Err(error) => {
+                let what = format!("the provider did not take a write that changes nothing: {error}");
+                let error = Error::from(error);
+                let remedy = error.remedy_text().map(|remedy| format!("; {remedy}")).unwrap_or_default();
+                stop(what, format!("What cannot be written now could not be rolled back either{remedy}."))
+            }
         }
     }
 
@@ -191,16 +240,30 @@ impl Preflight<'_> {
 
     async fn metrics(&self) -> Vec<Finding> {
         let mut found = Vec::new();
-        if self.config.gates.is_empty() {
+        let hasty = self.config.steps.iter().filter(|step| step.bake.is_zero() && step.share != Share::BLUE);
+        let hasty: Vec<String> = hasty.map(|step| step.share.to_string()).collect();
+        if !hasty.is_empty() {
             found.push(warn(
+                format!("nothing is watched at {}: bake is zero, the next step begins as soon as each gate has passed once", hasty.join(", ")),
+                "Give [[step]] a bake time in which something can show.",
+            ));
+        }
+        if self.config.gates.is_empty() {
+            found.push(unproven(
+                Unproven::Gates,
                 "there are no gates: only time and the name servers decide",
                 "Add [[gate]] tables to cutover.toml, such as kind = \"kong-errors\".",
             ));
         }
         match (&self.config.settings.prometheus, self.meters.prometheus()) {
-            (Some(metrics), Some(prometheus)) => found.extend(series(metrics, prometheus).await),
-            _ => found.push(warn(
-                "no Prometheus: nobody sees when blue and green fall still",
+            (Some(metrics), Some(prometheus)) => {
+                // The node itself says it better.
+                let asked = !self.config.settings.preflight.green_admin.is_empty();
+                found.extend(series(metrics, prometheus, asked).await);
+            }
+            _ => found.push(unproven(
+                Unproven::Metrics,
+                "no Prometheus: there are no metrics of either side, and nobody sees when blue and green fall still",
                 "Add [prometheus] to cutover.toml, or watch open connections by other means.",
             )),
         }
@@ -235,13 +298,18 @@ fn stays_behind(key: &str, rtype: &str, text: &str) -> Finding {
 }
 
 /// Whether either side is scraped, and whether green will say anything at all.
-async fn series(metrics: &Metrics, prometheus: &Prometheus) -> Vec<Finding> {
+async fn series(metrics: &Metrics, prometheus: &Prometheus, node_is_asked: bool) -> Vec<Finding> {
     if let Err(error) = prometheus.number("vector(1)").await {
         return vec![stop(reason(&error), "Correct [prometheus], or start it.")];
     }
     let mut found = vec![ok("Prometheus answers")];
     match prometheus.number(&metrics.blue_rate()).await {
-        Ok(rate) => found.push(ok(format!("blue has {rate:.1} requests/s"))),
+        Ok(rate) if rate > 0.0 => found.push(ok(format!("blue has {rate:.1} requests/s"))),
+        Ok(_) => found.push(unproven(
+            Unproven::Metrics,
+            "blue has no requests just now: a gate that compares with blue has nothing to compare with",
+            "Begin while there is traffic, or look whether [prometheus] blue = '…' names the right labels.",
+        )),
         Err(error) => found.push(stop(
             format!("Prometheus has no requests of blue: {}", reason(&error)),
             "Is Kong's prometheus plugin on, is blue scraped, and does [prometheus] blue = '…' name its labels?",
@@ -255,10 +323,12 @@ async fn series(metrics: &Metrics, prometheus: &Prometheus) -> Vec<Finding> {
             "Is Kong's prometheus plugin on, is green scraped, and does [prometheus] green = '…' name its labels?",
         )),
     }
-    if prometheus.number(&metrics.green_rate()).await.is_err() && metrics.kong_green == KongLine::Three {
-        found.push(warn(
+    let silent = metrics.kong_green == KongLine::Three && !node_is_asked;
+    if silent && prometheus.number(&metrics.green_rate()).await.is_err() {
+        found.push(unproven(
+            Unproven::Metrics,
             "green exports no requests yet, and Kong 3.x exports status codes and latencies only where the plugin has status_code_metrics and latency_metrics on",
-            "Switch them on and send one request through green; without them every gate on them stays inconclusive.",
+            "Switch them on and send one request through green, or set [preflight] green_admin; without them every gate on them stays inconclusive.",
         ));
     }
     found

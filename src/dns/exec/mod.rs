@@ -18,11 +18,11 @@ use tokio::process::{Child, Command};
 
 use super::change;
 use super::{
-    Caps, Change, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, Exclusion, Finding, Guard, Landed,
-    Marker, Observed, Progress, Request, Severity, Target, Ticket,
+    Arm, Caps, Change, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName, Exclusion,
+    Finding, Form, Guard, Landed, Listing, Marker, Observed, Progress, Request, Target, Ticket, Weights,
 };
 use crate::error::{Error, Result};
-use protocol::{ApplyAnswer, Arrival, CapsAnswer, ConfirmAnswer, ReadAnswer};
+use protocol::{ApplyAnswer, Arrival, CapsAnswer, ConfirmAnswer, ListAnswer, ReadAnswer};
 
 const NAME: &str = "exec";
 
@@ -166,7 +166,12 @@ impl DnsProvider for Exec {
     async fn preflight(&self, target: &Target) -> DnsResult<Vec<Finding>> {
         self.read(target).await?;
         let message = format!("{} answers", self.config.command.join(" "));
-        Ok(vec![Finding { severity: Severity::Ok, message, remedy: String::new() }])
+        Ok(vec![Finding::ok(message)])
+    }
+
+    async fn list(&self, zone: Option<&DomainName>, names: &[DomainName]) -> DnsResult<Listing> {
+        let answer = run(&self.config, &protocol::list(zone, names), false).await?;
+        Ok(protocol::parse::<ListAnswer>(NAME, false, &answer)?.listing())
     }
 
     async fn read(&self, target: &Target) -> DnsResult<Observed> {
@@ -228,7 +233,21 @@ impl DnsProvider for Exec {
 
     fn manual_command(&self, change: &Change) -> String {
         let Request::Program { command, input } = &change.request else { return String::new() };
-        let words: Vec<String> = command.iter().map(|word| super::shell::quoted(word)).collect();
-        format!("{} <<'JSON'\n{input}\nJSON", words.join(" "))
+        by_hand(command, input)
     }
+}
+
+fn by_hand(command: &[String], input: &Json) -> String {
+    let words: Vec<String> = command.iter().map(|word| super::shell::quoted(word)).collect();
+    format!("{} <<'JSON'\n{input}\nJSON", words.join(" "))
+}
+
+/// Ordinary records of blue, which every program can write. The program is told to forget the marker: what it says is
+/// not known here.
+pub(super) fn way_back_by_hand(config: &ExecConfig, target: &Target, ttl: u32) -> DnsResult<String> {
+    let desired = change::blue_again(Form::Plain(Arm::Blue), ttl);
+    let before = change::unread(target);
+    let wanted = change::wanted(NAME, &Weights::SwitchOnly, 0, target, &before, &desired)?;
+    let input = protocol::apply("by-hand", target, &wanted, None, None);
+    Ok(by_hand(&config.command, &input))
 }

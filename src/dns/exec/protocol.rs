@@ -7,8 +7,8 @@ use serde_json::{Value as Json, json};
 
 use crate::dns::change::Wanted;
 use crate::dns::{
-    Arm, Caps, Confirmation, DnsError, DnsErrorKind, DnsResult, DomainName, Exclusion, Neighbour, Observed,
-    ObservedRecord, RecordKey, RecordState, RecordType, Target, Version, Weights,
+    Arm, Caps, Confirmation, DnsError, DnsErrorKind, DnsResult, DomainName, Exclusion, Listed, Listing,
+    Neighbour, Observed, ObservedRecord, RecordKey, RecordState, RecordType, Target, Version, Weights,
 };
 
 /// The version of the protocol.
@@ -29,6 +29,8 @@ pub(super) struct CapsAnswer {
     #[serde(default)]
     sticky: bool,
     #[serde(default)]
+    hidden: bool,
+    #[serde(default)]
     settle_seconds: u64,
 }
 
@@ -41,6 +43,7 @@ impl CapsAnswer {
             confirmation: poll.map_or(Confirmation::Immediate, |interval| Confirmation::Poll { interval }),
             min_ttl: self.min_ttl,
             sticky: self.sticky,
+            hidden: self.hidden,
             settle: Duration::from_secs(self.settle_seconds),
         }
     }
@@ -64,6 +67,37 @@ struct RecordAnswer {
     ttl: Option<u32>,
     #[serde(default)]
     neighbours: Vec<Neighbour>,
+}
+
+/// The answer to `list`.
+#[derive(Debug, Deserialize)]
+pub(super) struct ListAnswer {
+    zone: DomainName,
+    records: Vec<ListedAnswer>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ListedAnswer {
+    name: DomainName,
+    #[serde(rename = "type")]
+    rtype: String,
+    ttl: u32,
+    values: Vec<String>,
+    #[serde(default)]
+    obstacle: Option<String>,
+}
+
+impl ListAnswer {
+    pub(super) fn listing(self) -> Listing {
+        let records = self.records.into_iter().map(|one| Listed {
+            name: one.name,
+            rtype: one.rtype.to_ascii_uppercase(),
+            ttl: one.ttl,
+            values: one.values,
+            obstacle: one.obstacle,
+        });
+        Listing { zone: self.zone, records: records.collect() }
+    }
 }
 
 /// How a record stands, in requests and answers.
@@ -117,6 +151,12 @@ struct Failure {
 
 pub(super) fn capabilities() -> Json {
     json!({ "v": V, "op": "capabilities" })
+}
+
+/// `zone` is null where the program has to find it.
+pub(super) fn list(zone: Option<&DomainName>, names: &[DomainName]) -> Json {
+    let names: Vec<&str> = names.iter().map(DomainName::without_dot).collect();
+    json!({ "v": V, "op": "list", "zone": zone.map(DomainName::without_dot), "names": names })
 }
 
 pub(super) fn read(target: &Target) -> Json {

@@ -16,16 +16,20 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::change::{self, Wanted};
+use super::listing::{self, Listing};
 use super::{
     Caps, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName,
-    Exclusion, Finding, Guard, Landed, Observed, Progress, Request, SecretSource, Severity, Target, Ticket,
-    Weights, http,
+    Exclusion, Finding, Form, Guard, Landed, Observed, Progress, Request, SecretSource, Share, Target,
+    Ticket, Weights, http,
 };
 use crate::error::Result;
 pub use lua::Policy;
 use rrset::RrSet;
 
 const NAME: &str = "powerdns";
+
+/// Hundredths of a per cent.
+const WEIGHTS: Weights = Weights::Whole { max_sum: 10_000 };
 
 /// The section of `cutover.toml` for `kind = "powerdns"`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,23 +82,23 @@ impl PowerDns {
         let key = config.api_key.read("PowerDNS's API key")?;
         let client = http::client(config.ca_file.as_deref(), http::TIMEOUT)?;
         let caps = Caps {
-            weights: Weights::Whole { max_sum: 10_000 },
+            weights: WEIGHTS,
             exclusion: Exclusion::ReadBack,
             confirmation: Confirmation::Immediate,
             min_ttl: 0,
             sticky: config.policy == Policy::Hashed,
+            hidden: false,
             settle: Duration::from_secs(config.replica_cache_seconds.into()),
         };
         Ok(PowerDns { config, key, caps, client })
     }
 
     fn url(&self, path: &str) -> String {
-        http::join(&self.config.url, &format!("/api/v1/servers/{}{path}", self.config.server))
+        url(&self.config, path)
     }
 
     fn zone_url(&self, zone: &DomainName) -> String {
-        // A name in a path needs no escaping, save PowerDNS's own `=2F` for what cannot be in a name here.
-        self.url(&format!("/zones/{}", zone.as_str()))
+        zone_url(&self.config, zone)
     }
 
     async fn get(&self, url: &str) -> DnsResult<Json> {
@@ -123,6 +127,37 @@ impl PowerDns {
         DnsError::new(NAME, kind, message)
     }
 
+    async fn sets_of(&self, zone: &DomainName, name: &DomainName) -> DnsResult<Vec<RrSet>> {
+        let url = format!("{}?rrset_name={}", self.zone_url(zone), name.as_str());
+        let mut zone = self.get(&url).await?;
+        let listed = zone.get_mut("rrsets").map(Json::take).unwrap_or_default();
+        // Versions that do not know the parameter send the whole zone, with names that we could not parse.
+        let listed = listed.as_array().map(Vec::as_slice).unwrap_or_default();
+        let ours = listed
+            .iter()
+            .filter(|set| text_of(set, "name").is_some_and(|n| n.eq_ignore_ascii_case(name.as_str())));
+        let read = |set: &Json| {
+            serde_json::from_value(set.clone()).map_err(|e| {
+                let kind = DnsErrorKind::Transient { may_have_landed: false };
+                self.error(kind, format!("an RRset of {name} cannot be read ({e})"))
+            })
+        };
+        ours.map(read).collect()
+    }
+
+    /// The smallest zone of this server that holds the names.
+    async fn zone_of(&self, zone: Option<&DomainName>, names: &[DomainName]) -> DnsResult<DomainName> {
+        let mut unknown = self.error(DnsErrorKind::NotFound, "it knows no such zone");
+        for zone in listing::zones_of(zone, names) {
+            match self.get(&format!("{}?rrsets=false", self.zone_url(&zone))).await {
+                Ok(_) => return Ok(zone),
+                Err(error) if error.kind == DnsErrorKind::NotFound => unknown = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(unknown)
+    }
+
     /// Whether LUA records are switched on for the whole server; `None` when the API does not say.
     async fn lua_is_enabled(&self) -> DnsResult<Option<bool>> {
         let settings = self.get(&self.url("/config")).await?;
@@ -146,6 +181,15 @@ impl PowerDns {
             landed => Ok(landed),
         }
     }
+}
+
+fn url(config: &PowerDnsConfig, path: &str) -> String {
+    http::join(&config.url, &format!("/api/v1/servers/{}{path}", config.server))
+}
+
+fn zone_url(config: &PowerDnsConfig, zone: &DomainName) -> String {
+    // A name in a path needs no escaping, save PowerDNS's own `=2F` for what cannot be in a name here.
+    url(config, &format!("/zones/{}", zone.as_str()))
 }
 
 fn text_of<'a>(json: &'a Json, key: &str) -> Option<&'a str> {
@@ -189,14 +233,8 @@ impl DnsProvider for PowerDns {
     async fn preflight(&self, target: &Target) -> DnsResult<Vec<Finding>> {
         let zone = self.get(&format!("{}?rrsets=false", self.zone_url(target.zone()))).await?;
         let kind = text_of(&zone, "kind").unwrap_or("unknown");
-        let mut findings = vec![Finding {
-            severity: Severity::Ok,
-            message: format!("PowerDNS has the zone {} ({kind})", target.zone()),
-            remedy: String::new(),
-        }];
-        let mut blocked = |message: String, remedy: &str| {
-            findings.push(Finding { severity: Severity::Blocker, message, remedy: remedy.to_owned() });
-        };
+        let mut findings = vec![Finding::ok(format!("PowerDNS has the zone {} ({kind})", target.zone()))];
+        let mut blocked = |message: String, remedy: &str| findings.push(Finding::stop(message, remedy));
         if matches!(kind, "Slave" | "Secondary" | "Consumer") {
             blocked(
                 format!("{} is a copy on this server ({kind})", target.zone()),
@@ -220,29 +258,22 @@ impl DnsProvider for PowerDns {
         Ok(findings)
     }
 
+    async fn list(&self, zone: Option<&DomainName>, names: &[DomainName]) -> DnsResult<Listing> {
+        let zone = self.zone_of(zone, names).await?;
+        let mut records = Vec::new();
+        for name in names {
+            records.extend(self.sets_of(&zone, name).await?.iter().filter_map(rrset::listed));
+        }
+        Ok(Listing { zone, records })
+    }
+
     async fn read(&self, target: &Target) -> DnsResult<Observed> {
         let mut names: Vec<&DomainName> = target.records().iter().map(|record| &record.key.name).collect();
         names.sort();
         names.dedup();
         let mut sets = Vec::new();
         for name in names {
-            let url = format!("{}?rrset_name={}", self.zone_url(target.zone()), name.as_str());
-            let mut zone = self.get(&url).await?;
-            let listed = zone.get_mut("rrsets").map(Json::take).unwrap_or_default();
-            // Versions that do not know the parameter send the whole zone, with names that we could not parse.
-            let listed = listed.as_array().map(Vec::as_slice).unwrap_or_default();
-            let ours = listed
-                .iter()
-                .filter(|set| text_of(set, "name").is_some_and(|n| n.eq_ignore_ascii_case(name.as_str())));
-            for set in ours {
-                let set: RrSet = serde_json::from_value(set.clone()).map_err(|e| {
-                    self.error(
-                        DnsErrorKind::Transient { may_have_landed: false },
-                        format!("an RRset of {name} cannot be read ({e})"),
-                    )
-                })?;
-                sets.push(set);
-            }
+            sets.extend(self.sets_of(target.zone(), name).await?);
         }
         Ok(rrset::observe(target, &sets))
     }
@@ -295,22 +326,37 @@ impl DnsProvider for PowerDns {
 
     fn manual_command(&self, change: &Change) -> String {
         let Request::Http { url, body, .. } = &change.request else { return String::new() };
-        let key = match &self.config.api_key {
-            SecretSource::Env(variable) => format!("\"${variable}\""),
-            SecretSource::File(path) => {
-                format!("\"$(cat {})\"", super::shell::quoted(&path.to_string_lossy()))
-            }
-        };
-        // printf is part of the shell, so the key is in no list of processes.
-        let ca = self.config.ca_file.as_ref();
-        let ca = ca.map(|file| format!(" --cacert {}", super::shell::quoted(&file.to_string_lossy())));
-        format!(
-            "curl -fsS{} -X PATCH -K <(printf 'header = \"X-API-Key: %s\"\\n' {key}) \\\n  \
-             -H 'Content-Type: application/json' {} --data-binary @- <<'JSON'\n{body}\nJSON",
-            ca.unwrap_or_default(),
-            super::shell::quoted(url),
-        )
+        curl(&self.config, url, body)
     }
+}
+
+fn curl(config: &PowerDnsConfig, url: &str, body: &str) -> String {
+    let ca = config.ca_file.as_ref();
+    let ca = ca.map(|file| format!(" --cacert {}", super::shell::quoted(&file.to_string_lossy())));
+    // printf is part of the shell, so the key is in no list of processes.
+    format!(
+        "curl -fsS{} -X PATCH -K <(printf 'header = \"X-API-Key: %s\"\\n' {}) \\\n  \
+         -H 'Content-Type: application/json' {} --data-binary @- <<'JSON'\n{body}\nJSON",
+        ca.unwrap_or_default(),
+        config.api_key.in_shell(),
+        super::shell::quoted(url),
+    )
+}
+
+/// All to blue, as a rollback writes it. Without a list of comments PowerDNS leaves those that are there, the marker
+/// among them.
+pub(super) fn way_back_by_hand(config: &PowerDnsConfig, target: &Target, ttl: u32) -> DnsResult<String> {
+    refuse_aliases(target)?;
+    let desired = change::blue_again(Form::Split(Share::BLUE), ttl);
+    let before = change::unread(target);
+    let wanted = change::wanted(NAME, &WEIGHTS, 0, target, &before, &desired)?;
+    let mut patch = rrset::patch(NAME, config.policy, &wanted, None)?;
+    for set in patch.get_mut("rrsets").and_then(Json::as_array_mut).into_iter().flatten() {
+        if let Some(set) = set.as_object_mut() {
+            set.remove("comments");
+        }
+    }
+    Ok(curl(config, &zone_url(config, target.zone()), &format!("{patch:#}")))
 }
 
 fn refuse_aliases(target: &Target) -> DnsResult<()> {

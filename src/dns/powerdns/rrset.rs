@@ -5,6 +5,7 @@ use serde_json::{Value as Json, json};
 
 use super::lua::{self, Policy};
 use crate::dns::change::Wanted;
+use crate::dns::listing::{self, Listed};
 use crate::dns::{
     Arm, DnsError, DnsErrorKind, DnsResult, DomainName, Marker, Neighbour, Observed, ObservedRecord, Record,
     RecordState, Target,
@@ -42,6 +43,29 @@ pub(super) struct Comment {
     pub account: String,
     #[serde(default)]
     pub modified_at: i64,
+}
+
+/// An RRset for a first draft; none where clients do not go by it.
+pub(super) fn listed(set: &RrSet) -> Option<Listed> {
+    if !listing::is_decisive(&set.rtype) || set.records.is_empty() {
+        return None;
+    }
+    let obstacle = match set.rtype.as_str() {
+        "LUA" => Some("a program decides what is answered".to_owned()),
+        "ALIAS" => Some("PowerDNS takes its addresses from another name".to_owned()),
+        _ if set.records.iter().any(|content| content.disabled) => {
+            Some("some of its values are disabled".to_owned())
+        }
+        _ => None,
+    };
+    let values = set.records.iter().map(|content| content.content.trim_end_matches('.').to_owned());
+    Some(Listed {
+        name: set.name.clone(),
+        rtype: set.rtype.clone(),
+        ttl: set.ttl,
+        values: values.collect(),
+        obstacle,
+    })
 }
 
 /// What the RRsets of the target's names say.

@@ -16,11 +16,12 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 
 use super::change::{self, Wanted};
+use super::listing::{self, Listed, Listing};
 use super::wire::{self, Asker, NoAnswer};
 use super::{
     Arm, Caps, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName,
-    Exclusion, Finding, Guard, Landed, Neighbour, Observed, ObservedRecord, Progress, Record, RecordState,
-    Request, SecretSource, Severity, Target, Ticket, Value, Weights,
+    Exclusion, Finding, Form, Guard, Landed, Neighbour, Observed, ObservedRecord, Progress, Record,
+    RecordState, Request, SecretSource, Target, Ticket, Value, Weights,
 };
 use crate::error::{Error, Result};
 pub use update::{Data, Set, Step, Update};
@@ -33,6 +34,9 @@ const MARKER_TTL: u32 = 10;
 /// How far the two clocks may be apart, as in `nsupdate`.
 const FUDGE: u16 = 300;
 
+/// The types that decide where clients go.
+const DECISIVE: [WireType; 4] = [WireType::A, WireType::AAAA, WireType::CNAME, WireType::HTTPS];
+
 /// The section of `cutover.toml` for `kind = "rfc2136"`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -44,6 +48,12 @@ pub struct Rfc2136Config {
     /// How long an answer may take.
     #[serde(default = "ten_seconds")]
     pub timeout_seconds: u64,
+}
+
+impl Rfc2136Config {
+    pub(super) fn check(&self) -> Result<()> {
+        with_port(&self.server).map(drop)
+    }
 }
 
 fn ten_seconds() -> u64 {
@@ -114,8 +124,10 @@ impl Rfc2136 {
     /// Reads the key; connects to nothing.
     pub fn new(config: Rfc2136Config) -> Result<Self> {
         let server = with_port(&config.server)?;
-        let wrong_key =
-            || Error::usage(format!("the secret of the TSIG key {} is not base64", config.tsig.name));
+        let wrong_key = || {
+            Error::usage(format!("the secret of the TSIG key {} is not base64", config.tsig.name))
+                .remedy("Give it as tsig-keygen prints it behind \"secret\", without quotes.")
+        };
         let secret = config.tsig.secret.read("the secret of the TSIG key")?;
         let text = secret.expose_secret().trim();
         // The error would show the text.
@@ -129,6 +141,7 @@ impl Rfc2136 {
             confirmation: Confirmation::Immediate,
             min_ttl: 0,
             sticky: false,
+            hidden: false,
             settle: Duration::ZERO,
         };
         Ok(Rfc2136 { config, server, signer, caps })
@@ -175,7 +188,7 @@ impl Rfc2136 {
         let mut state = RecordState::Absent;
         let mut ttl = None;
         let mut neighbours = Vec::new();
-        for rtype in [WireType::A, WireType::AAAA, WireType::CNAME, WireType::HTTPS] {
+        for rtype in DECISIVE {
             let answer = self.ask(asker, &key.name, rtype).await?;
             let here: Vec<_> =
                 answer.answers.iter().filter(|one| one.record_type() == rtype && one.name == name).collect();
@@ -190,6 +203,29 @@ impl Rfc2136 {
             }
         }
         Ok(ObservedRecord { key: key.clone(), state, ttl, neighbours, raw: serde_json::Value::Null })
+    }
+
+    /// The smallest zone of this server that holds the names.
+    async fn zone_of(
+        &self,
+        asker: &Asker,
+        zone: Option<&DomainName>,
+        names: &[DomainName],
+    ) -> DnsResult<DomainName> {
+        for zone in listing::zones_of(zone, names) {
+            let Ok(answer) = self.ask(asker, &zone, WireType::SOA).await else { continue };
+            let owner = wire::wire_name(&zone);
+            let soa =
+                |one: &hickory_proto::rr::Record| one.record_type() == WireType::SOA && one.name == owner;
+            if answer.metadata.authoritative && answer.answers.iter().any(soa) {
+                return Ok(zone);
+            }
+        }
+        // A server that does not answer at all says why here.
+        if let Some(name) = names.first() {
+            self.ask(asker, name, WireType::SOA).await?;
+        }
+        Err(error(DnsErrorKind::NotFound, format!("{} serves no such zone", self.server)))
     }
 
     async fn send(&self, update: &Update) -> DnsResult<()> {
@@ -218,6 +254,21 @@ impl Rfc2136 {
             code => Err(refusal(code, &update.zone)),
         }
     }
+}
+
+fn listed(name: &DomainName, rtype: WireType, answer: &Message) -> Option<Listed> {
+    let owner = wire::wire_name(name);
+    let here: Vec<_> =
+        answer.answers.iter().filter(|one| one.record_type() == rtype && one.name == owner).collect();
+    let first = here.first()?;
+    let values = here.iter().map(|one| one.data.to_string().trim_end_matches('.').to_owned());
+    Some(Listed {
+        name: name.clone(),
+        rtype: rtype.to_string(),
+        ttl: first.ttl,
+        values: values.collect(),
+        obstacle: None,
+    })
 }
 
 fn error(kind: DnsErrorKind, message: impl Into<String>) -> DnsError {
@@ -331,18 +382,26 @@ impl DnsProvider for Rfc2136 {
         });
         let serves = soa.filter(|_| answer.metadata.authoritative);
         let finding = match serves {
-            Some(serial) => Finding {
-                severity: Severity::Ok,
-                message: format!("{} serves {}, serial {serial}", self.server, target.zone()),
-                remedy: String::new(),
-            },
-            None => Finding {
-                severity: Severity::Blocker,
-                message: format!("{} does not serve {}", self.server, target.zone()),
-                remedy: "name the primary server and the zone in cutover.toml".to_owned(),
-            },
+            Some(serial) => Finding::ok(format!("{} serves {}, serial {serial}", self.server, target.zone())),
+            None => Finding::stop(
+                format!("{} does not serve {}", self.server, target.zone()),
+                "name the primary server and the zone in cutover.toml",
+            ),
         };
         Ok(vec![finding])
+    }
+
+    async fn list(&self, zone: Option<&DomainName>, names: &[DomainName]) -> DnsResult<Listing> {
+        let asker = Asker::new(self.address().await?, None, self.timeout());
+        let zone = self.zone_of(&asker, zone, names).await?;
+        let mut records = Vec::new();
+        for name in names {
+            for rtype in DECISIVE {
+                let answer = self.ask(&asker, name, rtype).await?;
+                records.extend(listed(name, rtype, &answer));
+            }
+        }
+        Ok(Listing { zone, records })
     }
 
     async fn read(&self, target: &Target) -> DnsResult<Observed> {
@@ -390,20 +449,32 @@ impl DnsProvider for Rfc2136 {
 
     fn manual_command(&self, change: &Change) -> String {
         let Request::Update(update) = &change.request else { return String::new() };
-        let tsig = &self.config.tsig;
-        let secret = match &tsig.secret {
-            SecretSource::Env(variable) => format!("\"${variable}\""),
-            SecretSource::File(path) => {
-                format!("\"$(cat {})\"", super::shell::quoted(&path.to_string_lossy()))
-            }
-        };
-        // printf is part of the shell, so the secret is in no list of processes.
-        format!(
-            "nsupdate -k <(printf 'key \"{}\" {{ algorithm {}; secret \"%s\"; }};\\n' {secret}) <<'EOF'\n{update}\nEOF",
-            tsig.name.as_str(),
-            tsig.algorithm.as_str(),
-        )
+        nsupdate(&self.config, update)
     }
+}
+
+fn nsupdate(config: &Rfc2136Config, update: &Update) -> String {
+    let tsig = &config.tsig;
+    // printf is part of the shell, so the secret is in no list of processes.
+    format!(
+        "nsupdate -k <(printf 'key \"{}\" {{ algorithm {}; secret \"%s\"; }};\\n' {}) <<'EOF'\n{update}\nEOF",
+        tsig.name.as_str(),
+        tsig.algorithm.as_str(),
+        tsig.secret.in_shell(),
+    )
+}
+
+/// Blue's values in place of those that stand there, without a condition. The marker is not touched.
+pub(super) fn way_back_by_hand(config: &Rfc2136Config, target: &Target, ttl: u32) -> DnsResult<String> {
+    change::refuse_aliases(NAME, target)?;
+    let server =
+        with_port(&config.server).map_err(|e| error(DnsErrorKind::Unsupported, e.message().to_owned()))?;
+    let desired = change::blue_again(Form::Plain(Arm::Blue), ttl);
+    let before = change::unread(target);
+    let wanted = change::wanted(NAME, &Weights::SwitchOnly, 0, target, &before, &desired)?;
+    let mut steps = steps(target, &before, &desired, &wanted)?;
+    steps.retain(|step| !matches!(step, Step::Delete(Set::Text(_))));
+    Ok(nsupdate(config, &Update { server, zone: target.zone().clone(), steps }))
 }
 
 #[cfg(test)]

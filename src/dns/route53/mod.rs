@@ -18,10 +18,11 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::change::{self, Wanted};
+use super::listing::Listing;
 use super::{
-    Caps, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName,
-    Exclusion, Finding, Guard, Landed, Observed, Progress, Request, SecretSource, Severity, Target, Ticket,
-    Weights, http,
+    Arm, Caps, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName,
+    Exclusion, Finding, Form, Guard, Landed, Observed, Progress, Request, SecretSource, Share, Target,
+    Ticket, Weights, http,
 };
 use crate::error::{Error, Result};
 use batch::Batch;
@@ -30,6 +31,9 @@ use sigv4::{Credentials, Scope, Unsigned};
 
 const NAME: &str = "route53";
 const VERSION: &str = "/2013-04-01";
+
+/// Two weights in lowest terms whose sum is 256 are both 255 at most.
+const WEIGHTS: Weights = Weights::Whole { max_sum: 256 };
 
 /// Five requests a second are allowed to the whole account, so questions are rare.
 const POLL: Duration = Duration::from_secs(3);
@@ -98,12 +102,12 @@ impl Route53 {
         let host = url.host_str().unwrap_or_default();
         let host = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
         let caps = Caps {
-            // Two weights in lowest terms whose sum is 256 are both 255 at most.
-            weights: Weights::Whole { max_sum: 256 },
+            weights: WEIGHTS,
             exclusion: Exclusion::CompareAndSwap,
             confirmation: Confirmation::Poll { interval: POLL },
             min_ttl: 0,
             sticky: false,
+            hidden: false,
             settle: Duration::ZERO,
         };
         let route53 = Route53 { config, host, caps, client: http::client(None, http::TIMEOUT)? };
@@ -246,11 +250,10 @@ impl Route53 {
             Ok(answer) => answer,
             Err(error) if error.is_temporary() => return Err(error),
             Err(error) => {
-                return Ok(vec![Finding {
-                    severity: Severity::Warning,
-                    message: format!("whether records are protected cannot be seen ({error})"),
-                    remedy: "allow route53:ListResourceRecordSetProtections".to_owned(),
-                }]);
+                return Ok(vec![Finding::warn(
+                    format!("whether records are protected cannot be seen ({error})"),
+                    "allow route53:ListResourceRecordSetProtections",
+                )]);
             }
         };
         let list = answer.resource_record_set_protections.list.into_iter();
@@ -262,14 +265,14 @@ impl Route53 {
             moved || (name.as_ref() == Some(&target.marker_name()) && protection.record_type == "TXT")
         });
         Ok(ours
-            .map(|protection| Finding {
-                severity: Severity::Blocker,
-                message: format!(
-                    "{} {} is protected against changes",
-                    protection.record_name, protection.record_type
-                ),
-                remedy: "remove the protection: aws route53 delete-resource-record-set-protections"
-                    .to_owned(),
+            .map(|protection| {
+                Finding::stop(
+                    format!(
+                        "{} {} is protected against changes",
+                        protection.record_name, protection.record_type
+                    ),
+                    "remove the protection: aws route53 delete-resource-record-set-protections",
+                )
             })
             .collect())
     }
@@ -295,30 +298,39 @@ impl DnsProvider for Route53 {
         let id = &self.config.hosted_zone_id;
         let mut findings = Vec::new();
         if answer::name(&zone.name).as_ref() == Some(target.zone()) {
-            findings.push(Finding {
-                severity: Severity::Ok,
-                message: format!("the hosted zone {id} is {}", target.zone()),
-                remedy: String::new(),
-            });
+            findings.push(Finding::ok(format!("the hosted zone {id} is {}", target.zone())));
         } else {
-            findings.push(Finding {
-                severity: Severity::Blocker,
-                message: format!("the hosted zone {id} is {}, not {}", zone.name, target.zone()),
-                remedy: "name the right zone or the right id in cutover.toml".to_owned(),
-            });
+            findings.push(Finding::stop(
+                format!("the hosted zone {id} is {}, not {}", zone.name, target.zone()),
+                "name the right zone or the right id in cutover.toml",
+            ));
         }
         if zone.config.and_then(|config| config.private_zone) == Some(true) {
-            findings.push(Finding {
-                severity: Severity::Warning,
-                message: format!(
-                    "the hosted zone {id} is private: its name servers answer inside its VPCs only"
-                ),
-                remedy: "run the cutover inside one of them, with their resolver in [query] name_servers"
-                    .to_owned(),
-            });
+            findings.push(Finding::warn(
+                format!("the hosted zone {id} is private: its name servers answer inside its VPCs only"),
+                "run the cutover inside one of them, with their resolver in [query] name_servers",
+            ));
         }
         findings.extend(self.protections(target).await?);
         Ok(findings)
+    }
+
+    async fn list(&self, zone: Option<&DomainName>, names: &[DomainName]) -> DnsResult<Listing> {
+        let answer: answer::ZoneAnswer = self.get(&self.zone_path(), &[]).await?;
+        let id = &self.config.hosted_zone_id;
+        let not_found = |message: String| self.error(DnsErrorKind::NotFound, message);
+        let hosted = answer.hosted_zone.name;
+        let hosted = answer::name(&hosted)
+            .ok_or_else(|| not_found(format!("the hosted zone {id} is {hosted}, which is no name here")))?;
+        let outside = names.iter().find(|name| !name.is_in(&hosted));
+        if let Some(wrong) = zone.filter(|zone| **zone != hosted).or(outside) {
+            return Err(not_found(format!("the hosted zone {id} is {hosted}, and not the one of {wrong}")));
+        }
+        let mut records = Vec::new();
+        for name in names {
+            records.extend(self.sets_of(name, None).await?.iter().filter_map(sets::listed));
+        }
+        Ok(Listing { zone: hosted, records })
     }
 
     async fn read(&self, target: &Target) -> DnsResult<Observed> {
@@ -381,15 +393,38 @@ impl DnsProvider for Route53 {
 
     fn manual_command(&self, change: &Change) -> String {
         let Ok(batch) = self.batch(change) else { return String::new() };
-        let endpoint = if self.config.endpoint == default_endpoint() {
-            String::new()
-        } else {
-            format!(" --endpoint-url {}", super::shell::quoted(&self.config.endpoint))
-        };
-        format!(
-            "aws route53 change-resource-record-sets{endpoint} --hosted-zone-id {} --change-batch file:///dev/stdin <<'JSON'\n{:#}\nJSON",
-            self.config.hosted_zone_id,
-            batch.json()
-        )
+        aws(&self.config, &batch, "")
     }
+}
+
+/// `then` stands where the shell goes on after the command.
+fn aws(config: &Route53Config, batch: &Batch, then: &str) -> String {
+    let endpoint = if config.endpoint == default_endpoint() {
+        String::new()
+    } else {
+        format!(" --endpoint-url {}", super::shell::quoted(&config.endpoint))
+    };
+    let id = config.hosted_zone_id.trim_start_matches("/hostedzone/");
+    format!(
+        "aws route53 change-resource-record-sets{endpoint} --hosted-zone-id {id} --change-batch file:///dev/stdin <<'JSON'{then}\n{:#}\nJSON",
+        batch.json()
+    )
+}
+
+/// Blue's records by UPSERT, which needs no old values. Where our weighted sets stand, the first command makes them 100
+/// to 0. Route 53 refuses it where an ordinary record stands, and then the second one makes that blue's. Sets of
+/// somebody else's beside them would have to be deleted first, and a DELETE needs their exact values: nobody can write
+/// that down beforehand.
+pub(super) fn way_back_by_hand(config: &Route53Config, target: &Target, ttl: u32) -> DnsResult<String> {
+    let before = change::unread(target);
+    let batch = |form| {
+        let desired = change::blue_again(form, ttl);
+        let wanted = change::wanted(NAME, &WEIGHTS, 0, target, &before, &desired)?;
+        Batch::plan(NAME, target, &before, &desired, &wanted)
+    };
+    let mut weighted = batch(Form::Split(Share::BLUE))?;
+    let mut ordinary = batch(Form::Plain(Arm::Blue))?;
+    "kongferry: back to blue, by hand".clone_into(&mut weighted.comment);
+    ordinary.comment.clone_from(&weighted.comment);
+    Ok(format!("{}\n{}", aws(config, &weighted, " ||"), aws(config, &ordinary, "")))
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::dns::listing::{self, Listed};
 use crate::dns::{
     Alias, Arm, DomainName, Neighbour, Observed, ObservedRecord, Record, RecordKey, RecordState, RecordType,
     Target, Value, share,
@@ -64,6 +65,27 @@ impl Set {
         values.sort();
         Some(values)
     }
+}
+
+/// A set for a first draft; none where clients do not go by it.
+pub(super) fn listed(set: &Set) -> Option<Listed> {
+    if !listing::is_decisive(&set.rtype) {
+        return None;
+    }
+    let weights =
+        set.weighted.as_ref().map(|(identifier, _)| format!("it is the weighted set \"{identifier}\""));
+    let unknown = (!set.unknown.is_empty()).then(|| format!("it has {}", set.unknown.join(" and ")));
+    let values = match &set.alias {
+        Some(alias) => vec![Value::Alias(alias.clone()).to_string()],
+        None => set.values.iter().map(|value| value.trim_end_matches('.').to_owned()).collect(),
+    };
+    Some(Listed {
+        name: set.name.clone(),
+        rtype: set.rtype.clone(),
+        ttl: set.ttl.unwrap_or(ALIAS_TTL),
+        values,
+        obstacle: weights.or(unknown),
+    })
 }
 
 /// The TXT set of the marker.

@@ -7,7 +7,7 @@ use kongferry_harness::keyspace::LoadOptions;
 use kongferry_harness::metrics::Line;
 use kongferry_harness::{Database, Keyspace, lab};
 
-use super::site::{Ran, STEPS, Site, at_share, baking, ran};
+use super::site::{ON_TRUST, Ran, STEPS, Site, at_share, baking, ran};
 
 /// Kong on both sides.
 struct Sides {
@@ -49,7 +49,10 @@ impl Sides {
 
 /// A file that names the node, and what was read and accepted of traffic's tables.
 fn with_preflight(node: &AdminApi, acknowledge: &[&str]) -> String {
-    format!("{STEPS}[preflight]\ngreen_admin = \"{}\"\nacknowledge = {acknowledge:?}\n", node.url())
+    format!(
+        "{STEPS}[preflight]\ngreen_admin = \"{}\"\nacknowledge = {acknowledge:?}\nunproven = [\"metrics\", \"gates\"]\n",
+        node.url()
+    )
 }
 
 const TRAFFIC: &[&str] = &[
@@ -61,11 +64,15 @@ const TRAFFIC: &[&str] = &[
     "sessions",
 ];
 
+fn in_one_line(ran: &Ran) -> String {
+    ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// What `plan` says stops a `start`.
 #[track_caller]
 fn stopped(ran: &Ran, why: &str) {
     assert_eq!(ran.code, 4, "{ran:#?}");
-    let said = ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    let said = in_one_line(ran);
     assert!(said.contains(&format!("stop {why}")), "not \"{why}\" in {said}");
 }
 
@@ -103,9 +110,37 @@ async fn preflight_says_what_is_not_as_it_must_be() {
     node.restart().await.expect("a restart");
     site.configure(site.home.path(), &with_preflight(&node, TRAFFIC));
     let fine = sides.cutover(&site, &plan).await.ends_with(0);
-    for said in ["rows of blue read alike on green", "nobody has changed blue or green since the last run"] {
-        assert!(fine.stdout.contains(said), "{fine:#?}");
+    for said in [
+        "rows of blue read alike on green",
+        "nobody has changed blue or green since the last run",
+        "every node asked was restarted since the only run that wrote green's tables",
+    ] {
+        assert!(in_one_line(&fine).contains(said), "{fine:#?}");
     }
+
+    // A run that finds nothing to do is no reason to restart; one that writes is, and nobody can see that from here.
+    sides.migrate(&site).await;
+    sides.cutover(&site, &plan).await.ends_with(0);
+    let key = sides.blue.rows("keyauth_credentials").await.expect("keys").remove(0);
+    let key = key["id"].as_str().expect("an id").to_owned();
+    sides.blue.execute(&format!("DELETE FROM keyauth_credentials WHERE id = {key}")).await.expect("gone");
+    sides.migrate(&site).await;
+    let asked = sides.cutover(&site, &plan).await.ends_with(4);
+    let said = in_one_line(&asked);
+    assert!(
+        said.contains("ask that Kong's nodes on green were restarted since the last run cannot be seen from here: 2 runs wrote")
+            && said.contains("[preflight] unproven = [\"restart\"]"),
+        "{asked:#?}"
+    );
+    let refused = sides.cutover(&site, &["start", "--yes"]).await.ends_with(4);
+    assert!(
+        refused.stderr.contains("one thing is not proven") && refused.stderr.contains("\"restart\""),
+        "{refused:#?}"
+    );
+    assert_eq!(site.records().await, ["\"A\" 2 \"192.0.2.1\""]);
+    let taken = with_preflight(&node, TRAFFIC).replace("\"gates\"]", "\"gates\", \"restart\"]");
+    site.configure(site.home.path(), &taken);
+    sides.cutover(&site, &plan).await.ends_with(0);
 
     node.unload("rate-limiting");
     let found = sides.cutover(&site, &plan).await;
@@ -122,7 +157,8 @@ async fn preflight_says_what_is_not_as_it_must_be() {
 async fn data_planes_that_are_not_in_sync_stop() {
     let green = lab().fresh_green("3.3").await.expect("green");
     let node = AdminApi::start(Line::Three, &green).await.expect("a node");
-    let site = Site::new(&with_preflight(&node, &[])).await;
+    let trusted = with_preflight(&node, &[]).replace("\"gates\"]", "\"gates\", \"databases\", \"restart\"]");
+    let site = Site::new(&trusted).await;
     let (one, other) = ("a9a166c59873245db8f1a747ba9a80a7", "b0f35d6b8a2e4c0f9d1e7a6c5b4d3e2f");
     let all = |first: &'static str, second| [("dp-1", Some(first), "normal", 5), second];
     let plan = &["plan"][..];
@@ -131,7 +167,7 @@ async fn data_planes_that_are_not_in_sync_stop() {
     let fine = site.run(plan).await.ends_with(0);
     assert!(fine.stdout.contains("2 data plane(s) have the same configuration"), "{fine:#?}");
     assert!(
-        fine.stdout.contains("note  blue and green were not compared: it is not said where"),
+        fine.stdout.contains("note  blue and green were not compared, and what people change"),
         "{fine:#?}"
     );
     node.data_planes(&all(one, ("dp-2", Some(other), "normal", 20)));
@@ -153,7 +189,7 @@ async fn a_change_on_either_side_stops_a_start_and_pauses_what_runs() {
     let sides = Sides::new().await;
     let site = Site::new("").await;
     let slow = STEPS.replace("bake = \"1s\"", "bake = \"10m\"");
-    site.configure(site.home.path(), &format!("{slow}[preflight]\nacknowledge = {TRAFFIC:?}\n"));
+    site.configure(site.home.path(), &format!("{slow}[preflight]\n{ON_TRUST}\nacknowledge = {TRAFFIC:?}\n"));
     sides.migrate(&site).await;
     let consumer = sides.blue.rows("consumers").await.expect("consumers").remove(0);
     let (id, name) = (consumer["id"].as_str().expect("an id"), &consumer["username"]);
@@ -208,7 +244,7 @@ async fn a_change_after_the_last_step_stops_finish_until_somebody_takes_it_for_r
     let sides = Sides::new().await;
     let site = Site::new("").await;
     let one = "\n[[step]]\nshare = 100\nbake = \"1s\"\n";
-    site.configure(site.home.path(), &format!("{one}[preflight]\nacknowledge = {TRAFFIC:?}\n"));
+    site.configure(site.home.path(), &format!("{one}[preflight]\n{ON_TRUST}\nacknowledge = {TRAFFIC:?}\n"));
     sides.migrate(&site).await;
     sides.cutover(&site, &["start", "--yes"]).await.ends_with(0);
 

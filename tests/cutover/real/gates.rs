@@ -132,3 +132,27 @@ async fn a_prometheus_that_is_not_there_stops_before_anything_is_changed() {
     assert!(refused.stderr.contains("Prometheus did not answer"), "{refused:#?}");
     assert_eq!(site.records().await, ["\"A\" 2 \"192.0.2.1\""]);
 }
+
+#[tokio::test]
+async fn metrics_that_are_not_there_are_never_taken_for_granted() {
+    let site = Site::new(STEPS).await;
+    let traffic = traffic(&site).await;
+    let gate = "[[gate]]\nkind = \"kong-errors\"\nmin_requests = 1\n[preflight]\nunproven = [\"databases\", \"nodes\"]\n";
+    let url = traffic.prometheus.url();
+    let plan = async |more: &str| {
+        let head = format!(
+            "prometheus = {{ url = \"{url}\", window = \"10s\", kong_green = \"3.3\"{more} }}\n{STEPS}{gate}"
+        );
+        write(&site, &head);
+        let planned = site.run(&["plan"]).await.ends_with(4);
+        planned.stdout.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    // Green had no request yet, so nobody knows whether Kong 3.x will export any.
+    let said = plan("").await;
+    assert!(said.contains("ok blue has ") && said.contains("ask green exports no requests yet"), "{said}");
+    assert!(said.contains("unproven = [\"metrics\"]"), "{said}");
+    let said = plan(", blue_requests = \"vector(0)\"").await;
+    assert!(said.contains("ask blue has no requests just now"), "{said}");
+    let said = plan(", blue = 'job=\"nobody\"'").await;
+    assert!(said.contains("stop Prometheus has no requests of blue"), "{said}");
+}

@@ -2,6 +2,7 @@
 
 mod databases;
 mod gates;
+mod init;
 mod kills;
 mod people;
 mod providers;

@@ -66,6 +66,129 @@ async fn after_a_rollback_retry_goes_through_and_unlock_frees() {
 }
 
 #[tokio::test]
+async fn what_is_not_proven_is_refused_where_nobody_can_be_asked() {
+    let site = Site::new(&format!("{STEPS}[preflight]\n")).await;
+    let changes_nothing = async |what: &str| {
+        assert_eq!(site.records().await, ["\"A\" 2 \"192.0.2.1\""], "{what}");
+        let zone = site.dns.call("GET", "/zones/example.test.", None).await.expect("a zone");
+        zone["serial"].as_u64().expect("a serial")
+    };
+    let before = changes_nothing("at first").await;
+    let planned = site.run(&["plan"]).await.ends_with(4);
+    let said = planned.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = "unproven = [\"databases\", \"gates\", \"metrics\", \"nodes\"]";
+    assert!(said.contains("ask no Prometheus") && said.contains(line), "{planned:#?}");
+    let planned = site.run(&["plan", "--format", "json"]).await.ends_with(4).json();
+    let open: Vec<&str> = planned["findings"]
+        .as_array()
+        .expect("findings")
+        .iter()
+        .filter(|finding| finding["severity"] == "unproven")
+        .filter_map(|finding| finding["unproven"].as_str())
+        .collect();
+    assert_eq!(open, ["gates", "metrics", "nodes", "databases"], "{planned:#}");
+    // Neither --yes nor the lack of a terminal is an answer.
+    for arguments in [&["start", "--yes"][..], &["start"]] {
+        let refused = site.run(arguments).await.ends_with(4);
+        assert!(
+            refused.stderr.contains("4 things are not proven") && refused.stderr.contains(line),
+            "{refused:#?}"
+        );
+        assert!(refused.stderr.contains("blue and green were not compared"), "{refused:#?}");
+    }
+    assert_eq!(changes_nothing("after refusals").await, before);
+
+    // What the file takes on trust is a note; what it does not is refused.
+    site.configure(
+        site.home.path(),
+        &format!("{STEPS}[preflight]\nunproven = [\"databases\", \"metrics\", \"gates\"]\n"),
+    );
+    let refused = site.run(&["start", "--yes"]).await.ends_with(4);
+    assert!(
+        refused.stderr.contains("one thing is not proven")
+            && refused.stderr.contains("unproven = [\"nodes\"]"),
+        "{refused:#?}"
+    );
+    assert_eq!(changes_nothing("after refusals").await, before);
+    site.configure(site.home.path(), &format!("{STEPS}[preflight]\nunproven = [\"metrix\"]\n"));
+    let wrong = site.run(&["plan"]).await.ends_with(2);
+    assert!(wrong.stderr.contains("metrix") && wrong.stderr.contains("restart"), "{wrong:#?}");
+}
+
+#[tokio::test]
+async fn what_plan_prints_for_the_worst_case_can_be_pasted() {
+    let site = Site::new(STEPS).await;
+    let planned = site.run(&["plan"]).await.ends_with(0);
+    let (_, by_hand) = planned.stdout.split_once("By hand, where nothing else works\n").expect("a command");
+    let mut bash = std::process::Command::new("bash");
+    bash.args(["-euo", "pipefail", "-c", pasted(by_hand)]);
+    ran(bash).await.ends_with(0);
+    assert_eq!(site.measured(500).await, 0.0);
+    assert!(site.records().await[0].contains("{100,'192.0.2.1'}"), "{:?}", site.records().await);
+}
+
+#[tokio::test]
+async fn at_a_terminal_one_question_lists_what_is_not_proven() {
+    let site = Site::new(&format!("{STEPS}[preflight]\n")).await;
+    let program = site.command(&["start", "--no-wait"]);
+    let words: Vec<String> = std::iter::once(program.get_program())
+        .chain(program.get_args())
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    // script gives it a terminal.
+    for (answer, code, begun) in [("n", 4, false), ("y", 0, true)] {
+        let mut command = std::process::Command::new("script");
+        command
+            .args(["-qec", &words.join(" "), "/dev/null"])
+            .current_dir(site.home.path())
+            .env("TERM", "xterm");
+        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+        let mut child = command.spawn().expect("script");
+        let mut stdin = child.stdin.take().expect("its input");
+        std::io::Write::write_all(&mut stdin, format!("{answer}\n").as_bytes()).expect("answered");
+        let ended = tokio::task::spawn_blocking(move || child.wait_with_output())
+            .await
+            .expect("a thread")
+            .expect("an end");
+        drop(stdin);
+        let said = String::from_utf8_lossy(&ended.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(ended.status.code(), Some(code), "{said}");
+        assert_eq!(said.matches("Not proven:").count(), 1, "{said}");
+        assert_eq!(said.matches("[y/N]").count(), 1, "{said}");
+        for thing in [
+            "- no Prometheus",
+            "- there are no gates",
+            "- blue and green were not compared",
+            "- green's nodes were not asked",
+        ] {
+            assert!(said.contains(thing), "{thing}: {said}");
+        }
+        assert_eq!(site.marker().await.is_some(), begun, "{said}");
+    }
+}
+
+#[tokio::test]
+async fn going_on_without_the_databases_is_refused_and_going_back_is_not() {
+    let site = Site::new(&slow()).await;
+    let running = site.spawn(&["start", "--yes"]);
+    site.until("1 %", baking(1)).await;
+    running.kill();
+    site.configure(
+        site.home.path(),
+        &format!("{}[preflight]\nunproven = [\"metrics\", \"gates\", \"nodes\"]\n", slow()),
+    );
+    let refused = site.run(&["resume"]).await.ends_with(4);
+    assert!(
+        refused.stderr.contains("will not be noticed") && refused.stderr.contains("--blue and --green"),
+        "{refused:#?}"
+    );
+    assert!(at_share(1)(&site.status().await));
+    site.run(&["rollback"]).await.ends_with(3);
+    site.run(&["finish"]).await.ends_with(0);
+    assert_eq!(site.records().await, ["\"A\" 2 \"192.0.2.1\""]);
+}
+
+#[tokio::test]
 async fn a_record_that_is_not_blues_is_refused() {
     let site = Site::new(STEPS).await;
     let path = site.home.path().join("cutover.toml");
@@ -211,10 +334,73 @@ async fn a_rollback_that_the_provider_refuses_prints_how_to_do_it_by_hand() {
     );
     site.configure_with(site.home.path(), &provider, &slow());
     let refused = site.run(&["rollback"]).await.ends_with(1);
-    for said in ["By hand:", "curl", "{100,'192.0.2.1'}, {0,'192.0.2.2'}", "\nJSON\n"] {
+    for said in ["by hand, in bash", "curl", "{100,'192.0.2.1'}, {0,'192.0.2.2'}", "\nJSON\n"] {
         assert!(refused.stderr.contains(said), "{said}: {refused:#?}");
     }
     assert!(!refused.stderr.contains("not-the-key"), "{refused:#?}");
+}
+
+/// What was printed to be pasted into a shell.
+fn pasted(stderr: &str) -> &str {
+    let from = stderr.find("curl ").expect("a command");
+    let to = stderr[from..].find("\nJSON\n").expect("its end") + from;
+    &stderr[from..to + "\nJSON\n".len()]
+}
+
+#[tokio::test]
+async fn without_journal_and_credentials_the_file_alone_says_how_to_bring_blue_back() {
+    let site = Site::new(&slow()).await;
+    let running = site.spawn(&["start", "--yes"]);
+    site.until("1 %", baking(1)).await;
+    site.run(&["promote"]).await.ends_with(0);
+    site.until("10 %", at_share(10)).await;
+    running.kill();
+    let marker = site.marker().await.expect("a marker");
+
+    // Another machine: no journal, and a key that PowerDNS refuses; then none at all.
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    let key = elsewhere.path().join("key");
+    let provider = format!(
+        "kind = \"powerdns\", url = \"{}\", api_key = {{ file = \"{}\" }}",
+        site.dns.url(),
+        key.display()
+    );
+    site.configure_with(elsewhere.path(), &provider, &slow());
+    std::fs::write(&key, "not-the-key").expect("written");
+    let refused = ran(site.command_in(elsewhere.path(), &["rollback"])).await.ends_with(1);
+    std::fs::remove_file(&key).expect("gone");
+    let missing = ran(site.command_in(elsewhere.path(), &["rollback"])).await.ends_with(2);
+    assert_eq!(pasted(&refused.stderr), pasted(&missing.stderr));
+    assert!(!refused.stderr.contains("not-the-key"), "{refused:#?}");
+    assert!(at_share(10)(&site.status().await));
+
+    // Somebody who has the key pastes it.
+    std::fs::copy(site.dns.api_key_file(), &key).expect("the key");
+    let mut bash = std::process::Command::new("bash");
+    bash.args(["-euo", "pipefail", "-c", pasted(&refused.stderr)]);
+    ran(bash).await.ends_with(0);
+    assert_eq!(site.measured(2000).await, 0.0);
+    // The marker stayed, so the old TTL is still known.
+    assert_eq!(site.marker().await, Some(marker));
+    site.run(&["rollback"]).await.ends_with(3);
+    site.run(&["finish"]).await.ends_with(0);
+    assert_eq!(site.records().await, ["\"A\" 2 \"192.0.2.1\""]);
+}
+
+#[tokio::test]
+async fn while_the_provider_is_down_nobody_waits_to_be_told_how_it_is_done_by_hand() {
+    let site = Site::new(&slow()).await;
+    let gone = "kind = \"powerdns\", url = \"http://127.0.0.1:9\", api_key = { env = \"PDNS_KEY\" }";
+    site.configure_with(site.home.path(), gone, &slow());
+    let mut command = site.command(&["rollback"]);
+    command.env("PDNS_KEY", "s3cr3t-of-pdns");
+    let running = site.spawn_command(command);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    running.signal(Signal::SIGKILL);
+    let killed = running.end().await;
+    assert_eq!(killed.stderr.matches("To bring blue back by hand").count(), 1, "{killed:#?}");
+    assert!(pasted(&killed.stderr).contains("\"$PDNS_KEY\""), "{killed:#?}");
+    assert!(!killed.stderr.contains("s3cr3t"), "{killed:#?}");
 }
 
 #[tokio::test]

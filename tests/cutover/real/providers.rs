@@ -296,3 +296,26 @@ async fn a_program_of_ones_own_goes_on_and_back_after_kills() {
     let (provided, _zone) = on_exec().await;
     goes_on_and_back_after_kills(&provided).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_proxy_the_providers_word_counts_and_every_name_must_answer() {
+    let (provided, zone) = on_exec().await;
+    std::fs::write(zone.path().join("hidden"), "").expect("written");
+    // The proxy's address, whatever the provider holds.
+    let Provided { site, provider, _mirror: mirror } = provided;
+    drop(mirror);
+    let proxied = json!({ "rrsets": [
+        { "name": format!("{NAME}."), "type": "LUA", "changetype": "DELETE" },
+        { "name": format!("{NAME}."), "type": "A", "ttl": 10, "changetype": "REPLACE",
+          "records": [{ "content": "192.0.2.77", "disabled": false }] },
+    ] });
+    site.dns.call("PATCH", "/zones/example.test.", Some(proxied)).await.expect("a record");
+    site.configure_with(site.home.path(), &provider, STEPS);
+    let planned = site.run(&["plan"]).await.ends_with(0);
+    assert!(planned.stdout.contains("does not show the side"), "{planned:#?}");
+    site.run(&["start", "--yes", "--no-wait"]).await.ends_with(0);
+    let status = site.status().await;
+    assert!(at_share(100)(&status) && status["share"]["by_queries"].is_null(), "{status:#}");
+    site.run(&["rollback"]).await.ends_with(3);
+    assert_eq!(held_by_program(&zone.path().join("state.json")).map(|(_, green, _)| green), Some(0));
+}

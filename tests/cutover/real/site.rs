@@ -26,6 +26,9 @@ share = 100
 bake = "1s"
 "#;
 
+/// No databases, no Prometheus, no gates, no Admin API: for tests that need none.
+pub const ON_TRUST: &str = r#"unproven = ["databases", "metrics", "gates", "nodes"]"#;
+
 /// What one run of the program came to.
 #[derive(Debug)]
 pub struct Ran {
@@ -89,6 +92,12 @@ impl Site {
 
     /// The same with what stands in `[provider]`.
     pub fn configure_with(&self, directory: &Path, provider: &str, more: &str) {
+        // Most tests are about something else than what could not be proven.
+        let trust = if more.contains("[preflight]") {
+            String::new()
+        } else {
+            format!("preflight = {{ {ON_TRUST} }}")
+        };
         let text = format!(
             r#"zone = "example.test"
 ttl = 1
@@ -97,6 +106,7 @@ look_every = "500ms"
 drain = {{ time = "1s" }}
 query = {{ name_servers = ["{}"], count = 2000 }}
 provider = {{ {provider} }}
+{trust}
 
 [[record]]
 name = "{NAME}"

@@ -7,7 +7,7 @@ use kongferry::dns::Share;
 use kongferry_harness::dns::{Bind, Forwarder};
 use kongferry_harness::metrics::resolve;
 
-use super::site::{NAME, STEPS, Site, assert_share, at_share, baking, ran};
+use super::site::{NAME, ON_TRUST, STEPS, Site, assert_share, at_share, baking, ran};
 
 /// The steps of Kong's own guide.
 const GUIDE: [u16; 5] = [1, 5, 10, 50, 100];
@@ -116,6 +116,7 @@ resolver_floor = "0s"
 look_every = "500ms"
 drain = {{ time = "1s" }}
 query = {{ name_servers = ["{address}"], count = 200 }}
+preflight = {{ {ON_TRUST} }}
 
 [provider]
 kind = "rfc2136"

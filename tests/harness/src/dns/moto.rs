@@ -80,6 +80,13 @@ impl Moto {
     }
 }
 
+impl Moto {
+    /// A Python that has AWS's own library: moto needs it too.
+    pub fn python_with_boto3() -> Result<PathBuf> {
+        Ok(environment()?.join("bin/python"))
+    }
+}
+
 /// The virtual environment, complete when it has its final name.
 fn environment() -> Result<PathBuf> {
     let cache = tools::cache_directory();

@@ -1,0 +1,102 @@
+//! What preflight found, shown; and the yes of a person to what it could not prove.
+
+use std::io::{BufRead, IsTerminal, Write};
+
+use super::super::connect::Format;
+use super::super::text::{WARN, wrapped};
+use super::{Site, word_of};
+use crate::cutover::config::Unproven;
+use crate::cutover::outside::Databases;
+use crate::cutover::preflight::{as_line, not_proven};
+use crate::dns::{Finding, Severity};
+use crate::error::{Error, Result};
+
+/// As it comes, for people.
+pub(super) fn print_finding(finding: &Finding, format: Format) {
+    if format == Format::Json {
+        return;
+    }
+    let (word, style) = word_of(finding.severity);
+    anstream::println!("{style}{word}{style:#}  {}", wrapped(&finding.message, 6, 6));
+    if !finding.remedy.is_empty() && finding.severity != Severity::Ok {
+        anstream::println!("      {}", wrapped(&finding.remedy, 6, 6));
+    }
+}
+
+/// All that stops, as one refusal.
+pub(super) fn refuse_blockers(findings: &[Finding]) -> Result<()> {
+    let blockers: Vec<&Finding> =
+        findings.iter().filter(|finding| finding.severity == Severity::Blocker).collect();
+    let Some(first) = blockers.first() else { return Ok(()) };
+    let refused = Error::refused(first.message.clone()).remedy(first.remedy.clone());
+    let others = blockers.iter().skip(1);
+    Err(others.fold(refused, |error, one| error.detail(format!("Also: {}. {}", one.message, one.remedy))))
+}
+
+/// A person says yes to what is known and to what is not; where none is there, `--yes` covers the former and
+/// `cutover.toml` the latter.
+pub(super) fn consent(yes_given: bool, findings: &[Finding]) -> Result<()> {
+    let open = not_proven(findings);
+    let terminal = std::io::stdin().is_terminal();
+    if !open.is_empty() && (yes_given || !terminal) {
+        return Err(refuse_unproven(&open));
+    }
+    if yes_given {
+        return Ok(());
+    }
+    if !terminal {
+        return Err(Error::usage("start asks before it changes anything, and here is nobody to ask")
+            .remedy("Read the notes above, then add --yes."));
+    }
+    let warnings = findings.iter().filter(|finding| finding.severity == Severity::Warning).count();
+    let notes = if warnings > 0 { format!(" with {warnings} notes") } else { String::new() };
+    if !open.is_empty() {
+        anstream::eprintln!("\n{WARN}Not proven:{WARN:#}");
+        for finding in &open {
+            anstream::eprintln!("  - {}", wrapped(&finding.message, 4, 4));
+        }
+    }
+    let lower = if open.is_empty() { "Lower" } else { "Take that on trust, lower" };
+    if yes(&format!("\nPreflight is through{notes}. {lower} the TTL and begin? [y/N] ")) {
+        return Ok(());
+    }
+    Err(Error::refused("not begun; nothing was changed"))
+}
+
+fn refuse_unproven(open: &[&Finding]) -> Error {
+    let things =
+        if open.len() == 1 { "one thing is".to_owned() } else { format!("{} things are", open.len()) };
+    let refused = Error::refused(format!("{things} not proven, and nobody can be asked whether to take that on trust"))
+        .remedy(format!(
+            "Prove it, begin at a terminal without --yes, or say in cutover.toml that you take it on trust: [preflight] {}",
+            as_line(open)
+        ));
+    open.iter().fold(refused, |error, one| error.detail(format!("{}. {}", one.message, one.remedy)))
+}
+
+/// Going on without the databases: nobody would look for drift any more, and somebody must know that. `looks` is
+/// whether the run would look otherwise.
+pub(super) fn consent_unwatched(site: &Site, databases: Option<&Databases>, looks: bool) -> Result<()> {
+    let wanted = &site.config.settings.preflight;
+    let trusted = !wanted.drift || wanted.unproven.contains(&Unproven::Databases);
+    if databases.is_some() || trusted || !looks {
+        return Ok(());
+    }
+    let what = "what people have changed on blue or green since the last run will not be noticed: it is not said where their databases are";
+    if !std::io::stdin().is_terminal() {
+        return Err(Error::refused(what).remedy(
+            "Give --blue and --green, or say in cutover.toml that you take it on trust: [preflight] unproven = [\"databases\"]",
+        ));
+    }
+    if yes(&format!("{what}.\nTake that on trust and go on? [y/N] ")) {
+        return Ok(());
+    }
+    Err(Error::refused("not gone on; nothing was changed"))
+}
+
+fn yes(question: &str) -> bool {
+    eprint!("{question}");
+    let _ = std::io::stderr().flush();
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).is_ok() && matches!(line.trim(), "y" | "Y" | "yes")
+}

@@ -1,0 +1,161 @@
+//! The text of `cutover.toml`, taken apart without losing where each part stands: every error has its line.
+
+use serde::Deserialize;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
+
+use crate::error::{Error, Result};
+
+/// A file, from which one part after the other is taken.
+pub(super) struct Reading<'t> {
+    text: &'t str,
+    table: DeTable<'t>,
+}
+
+/// One value with all that is in it.
+#[derive(Clone)]
+pub(super) struct Part<'t> {
+    text: &'t str,
+    value: Spanned<DeValue<'t>>,
+}
+
+impl<'t> Reading<'t> {
+    /// Reads the syntax.
+    pub(super) fn of(text: &'t str) -> Result<Reading<'t>> {
+        let table = DeTable::parse(text).map_err(|e| explained(text, e.message(), e.span()))?;
+        Ok(Reading { text, table: table.into_inner() })
+    }
+
+    /// Takes the part of that name.
+    pub(super) fn take(&mut self, key: &str) -> Option<Part<'t>> {
+        self.table.remove(key).map(|value| Part { text: self.text, value })
+    }
+
+    /// The line of a key that has not been taken.
+    pub(super) fn line(&self, key: &str) -> Option<usize> {
+        self.table.get_key_value(key).map(|(key, _)| line_at(self.text, key.span().start))
+    }
+
+    /// What has not been taken.
+    pub(super) fn rest(self) -> Part<'t> {
+        Part { text: self.text, value: Spanned::new(0..self.text.len(), DeValue::Table(self.table)) }
+    }
+}
+
+impl<'t> Part<'t> {
+    /// Reads it.
+    pub(super) fn read<T: Deserialize<'t>>(&self) -> Result<T> {
+        T::deserialize(ValueDeserializer::from(self.value.clone())).map_err(|e| {
+            // Where kinds are told apart by one of their keys, the place of the others is lost on the way.
+            let whole = 0..self.text.len();
+            let own = Some(self.value.span()).filter(|span| *span != whole);
+            let span = self.span_of_unknown(e.message()).or_else(|| e.span()).or(own);
+            explained(self.text, e.message(), span)
+        })
+    }
+
+    /// The tables of a list, or the part itself where it is something else.
+    pub(super) fn items(self) -> Vec<Part<'t>> {
+        let text = self.text;
+        match self.value.get_ref() {
+            DeValue::Array(list) => list.iter().map(|value| Part { text, value: value.clone() }).collect(),
+            _ => vec![self],
+        }
+    }
+
+    /// Its line.
+    pub(super) fn line(&self) -> usize {
+        line_at(self.text, self.value.span().start)
+    }
+
+    /// An error about it, with its line in front.
+    pub(super) fn explain(&self, error: &Error) -> Error {
+        let line = self
+            .span_of_unknown(error.message())
+            .map_or_else(|| self.line(), |span| line_at(self.text, span.start));
+        at_line(line, error)
+    }
+
+    /// The key that a message calls unknown.
+    fn span_of_unknown(&self, message: &str) -> Option<std::ops::Range<usize>> {
+        let (_, rest) = message.split_once("unknown field `")?;
+        let (name, _) = rest.split_once('`')?;
+        find(self.value.get_ref(), name)
+    }
+}
+
+fn find(value: &DeValue<'_>, name: &str) -> Option<std::ops::Range<usize>> {
+    let DeValue::Table(table) = value else { return None };
+    let here = table.get_key_value(name).map(|(key, _)| key.span());
+    here.or_else(|| table.iter().find_map(|(_, inner)| find(inner.get_ref(), name)))
+}
+
+/// The same error with its line in front.
+pub(super) fn at_line(line: usize, error: &Error) -> Error {
+    let placed = Error::usage(format!("line {line}: {}", error.message()));
+    let placed = error.details().iter().fold(placed, |placed, detail| placed.detail(detail.clone()));
+    error.remedy_text().into_iter().fold(placed, |placed, remedy| placed.remedy(remedy.to_owned()))
+}
+
+fn explained(text: &str, message: &str, span: Option<std::ops::Range<usize>>) -> Error {
+    let error = Error::usage(plainly(message));
+    match span {
+        Some(span) => at_line(line_at(text, span.start), &error),
+        None => error,
+    }
+}
+
+fn line_at(text: &str, position: usize) -> usize {
+    text.bytes().take(position).filter(|byte| *byte == b'\n').count() + 1
+}
+
+/// A parser's words in those of people. Text that stands in the wrong place is not repeated: it may be a secret.
+pub(super) fn plainly(message: &str) -> String {
+    let message = message.trim().replace('\n', " ");
+    let message = match (message.strip_prefix("invalid type: "), message.rsplit_once(", expected ")) {
+        (Some(given), Some((_, wanted))) => {
+            let given = given.split([' ', ',']).next().unwrap_or_default();
+            let given = match given {
+                "string" => "a text",
+                "integer" | "floating" => "a number",
+                "map" => "a table",
+                "sequence" => "a list",
+                "boolean" => "true or false",
+                other => other,
+            };
+            format!("here stands {given}, and it must be {}", wanted_in_words(wanted))
+        }
+        _ => message,
+    };
+    message.replace("unknown field `", "there is no key `").replace("unknown variant `", "there is no `")
+}
+
+fn wanted_in_words(wanted: &str) -> &str {
+    match wanted {
+        "a string" => "a text, in quotes",
+        "a sequence" => "a list, [\"…\"]",
+        "a map" => "a table",
+        "a boolean" => "true or false",
+        "u32" | "u64" | "u16" | "usize" => "a whole number",
+        "f64" => "a number",
+        other if other.starts_with("struct ") => "a table, { … }",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_in_the_wrong_place_is_not_repeated() {
+        assert_eq!(
+            plainly("invalid type: string \"s3cr3t, expected\", expected u32"),
+            "here stands a text, and it must be a whole number"
+        );
+        assert_eq!(
+            plainly("invalid type: integer `5`, expected a string"),
+            "here stands a number, and it must be a text, in quotes"
+        );
+    }
+}
