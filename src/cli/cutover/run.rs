@@ -19,7 +19,7 @@ use crate::cutover::gates::config::Metrics;
 use crate::cutover::journal::{Entry, FileJournal, What};
 use crate::cutover::open::Opening;
 use crate::cutover::preflight::Preflight;
-use crate::cutover::state::{Command, Goal, Phase};
+use crate::cutover::state::{Command, Phase};
 use crate::cutover::status::Snapshot;
 use crate::dns::{Desired, Finding, Form, Guard, Marker, Severity, Share, Ttl};
 use crate::error::{Error, Kind, Result};
@@ -34,9 +34,9 @@ pub struct WatchArgs {
     #[arg(long, value_name = "ADDRESS")]
     metrics_listen: Option<String>,
 
-    /// End with 3 instead of waiting for a person when it pauses
+    /// End instead of waiting for a person: with 3 when it pauses, with 0 when it has drained
     ///
-    /// The records stay as they are.
+    /// The records stay as they are, and nobody watches them.
     #[arg(long)]
     no_wait: bool,
 
@@ -232,19 +232,57 @@ pub async fn finish(args: &FinishArgs) -> Result<u8> {
     let watch = &args.watch;
     let site = Site::open(&watch.place).await?;
     let command = Command::Finish { force: args.force, accept_drift: args.accept_drift };
-    if let Some(code) = speak::tell_running(&site, &watch.place, command).await? {
+    if let Some(code) = tell_to_finish(&site, &watch.place, command).await? {
         return Ok(code);
     }
     let databases = watch.databases.resolve(&watch.place.common)?;
     let (seen, entries) = (site.read().await?, site.entries());
     let opening = site.scene(&seen, &entries).finish(args.force, args.accept_drift)?;
-    if opening.machine.phase == Phase::toward(Goal::Finish) && databases.is_none() {
+    if opening.machine.last_looks.drift && databases.is_none() {
         anstream::eprintln!(
             "{WARN}note:{WARN:#} nobody looks whether people have changed something since the last run; --blue and --green say where the databases are."
         );
     }
     let ports = site.ports(site.servers().await?, site.meters()?, databases)?;
     Box::pin(run_engine(&site, watch, ports, opening, None)).await
+}
+
+/// Tells the engine that watches here, and waits for what comes of it; `None` where none does.
+async fn tell_to_finish(site: &Site, place: &PlaceArgs, command: Command) -> Result<Option<u8>> {
+    let Some(said) = control::tell(&site.config.state_dir(), &site.who.owner, command).await? else {
+        return Ok(None);
+    };
+    let format = place.common.format;
+    let sentence = match said {
+        Ok(sentence) => sentence,
+        Err(why) => {
+            match format {
+                Format::Json => text::print_json(&json!({ "outcome": "not_finished", "why": why })),
+                Format::Text => say_not_finished(&why),
+            }
+            return Ok(Some(4));
+        }
+    };
+    let finished = sentence == Phase::Finished.sentence(&site.config.steps);
+    match format {
+        Format::Json => text::print_json(&json!({ "outcome": "told", "command": "finish", "now": sentence })),
+        Format::Text if finished => say_finished(Share::GREEN),
+        Format::Text => anstream::println!("Told: finish. Now: {sentence}."),
+    }
+    Ok(Some(if finished { 0 } else { 3 }))
+}
+
+fn say_finished(share: Share) {
+    let what = if share == Share::GREEN {
+        "The records are green's, with the TTL that they shall keep. Blue can be taken down."
+    } else {
+        "The records are blue's as before the cutover."
+    };
+    anstream::println!("\n{GOOD}Finished.{GOOD:#} {}", wrapped(what, 10, 2));
+}
+
+fn say_not_finished(why: &str) {
+    anstream::println!("\n{WARN}Not finished, nothing was changed:{WARN:#} {}", wrapped(why, 35, 2));
 }
 
 /// `cutover rollback`: through the engine that runs here, or straight to the provider. Nothing else is needed.
@@ -388,8 +426,9 @@ async fn run_engine(
         Err(error) => return Err(error),
     };
     let engine = Engine::new(site.config.target.clone(), ports, opening.identity, opening.machine, journal);
+    let engine = if args.no_wait { engine } else { engine.until_finished() };
     let (speaker, shown) = (engine.speaker(), engine.watch());
-    let _control = match Control::listen(&dir, speaker.clone(), shown.clone()).await {
+    let control = match Control::listen(&dir, speaker.clone(), shown.clone()).await {
         Ok(control) => Some(control),
         Err(_) if going_back => None,
         Err(error) => return Err(error),
@@ -415,6 +454,9 @@ async fn run_engine(
         () = leave_when_paused(shown.clone(), speaker.clone(), args.no_wait) => Ok(Ended::Left),
     };
     let ended = ended.map_err(|e| Error::new(Kind::Io, "the engine stopped").source(e))?;
+    if let Some(control) = control {
+        control.close().await;
+    }
     // The view draws the end and gives the terminal back.
     let _ = view.await;
     let last = shown.borrow().clone();
@@ -460,31 +502,24 @@ fn finish_up(
     match ended {
         Ended::In(Phase::RolledBack) => {
             anstream::println!("\n{BAD}Rolled back.{BAD:#} {}", wrapped(&why, 13, 2));
-            anstream::println!(
-                "  New resolutions go to blue; a resolver that keeps answers longer than their TTL goes on with green until it lets go."
-            );
-            anstream::println!(
-                "  Connections that were open before may stay on green until they are closed."
-            );
-            anstream::println!(
-                "  Next: find the cause, then \"kongferry cutover retry\"; or \"kongferry cutover finish\" restores the old TTL."
-            );
+            for line in [
+                "New resolutions go to blue; a resolver that keeps answers longer than their TTL goes on with green until it lets go.",
+                "Connections that were open before may stay on green until they are closed.",
+                "Next: find the cause, then \"kongferry cutover retry\"; or \"kongferry cutover finish\" restores the old TTL.",
+            ] {
+                anstream::println!("  {}", wrapped(line, 2, 4));
+            }
         }
-        Ended::In(Phase::Finished) if share == crate::dns::Share::GREEN => {
-            anstream::println!(
-                "\n{GOOD}Finished.{GOOD:#} The records are green's, with the TTL that they shall keep. Blue can be taken down."
-            );
-        }
-        Ended::In(Phase::Finished) => {
-            anstream::println!("\n{GOOD}Finished.{GOOD:#} The records are blue's as before the cutover.");
-        }
+        Ended::In(Phase::Finished) => say_finished(share),
         Ended::In(_) => {
             anstream::println!(
-                "\n{GOOD}Drained.{GOOD:#} All new resolutions go to green, and blue is still."
+                "\n{GOOD}Drained.{GOOD:#} All new resolutions go to green; nobody watches them now."
             );
-            anstream::println!(
-                "  Next: {BOLD}kongferry cutover finish{BOLD:#} restores the TTL; until then {back} goes back."
-            );
+            say_drained_next(back);
+        }
+        Ended::Left if last.is_some_and(|last| last.phase == Phase::Drained) => {
+            anstream::println!("\n{WARN}Left.{WARN:#} It has drained; nobody watches it now.");
+            say_drained_next(back);
         }
         Ended::Left => {
             anstream::println!(
@@ -498,13 +533,16 @@ fn finish_up(
             );
         }
         Ended::NotFinished(why) => {
-            anstream::println!("\n{WARN}Not finished, nothing was changed:{WARN:#} {}", wrapped(why, 32, 2));
-            anstream::println!(
-                "  Next: \"kongferry migrate\" applies what is new on blue, then finish again. With --accept-drift it is finished with what stands on green."
-            );
+            say_not_finished(why);
         }
     }
     Ok(code)
+}
+
+fn say_drained_next(back: &str) {
+    anstream::println!(
+        "  Next: {BOLD}kongferry cutover finish{BOLD:#} restores the TTL; until then {back} goes back."
+    );
 }
 
 /// A rollback without a disk.

@@ -343,11 +343,18 @@ fn steps(snapshot: &Snapshot) -> String {
     let mut parts = vec![part("TTL", lowered && begun, !lowered)];
     for (at, step) in snapshot.steps.iter().enumerate() {
         let now = snapshot.step == Some(at);
+        if !now && snapshot.skipped.contains(&at) {
+            parts.push(format!("{WARN}» {}{WARN:#}", step.share));
+            continue;
+        }
         let done = !now && share >= step.share && share > Share::BLUE && !snapshot.phase.is_going_back();
         parts.push(part(&step.share.to_string(), done, now));
     }
     let drained = matches!(snapshot.phase, Phase::Drained | Phase::Finished) && share == Share::GREEN;
     parts.push(part("drain", drained, snapshot.phase == Phase::Draining));
+    if !snapshot.skipped.is_empty() {
+        parts.push(format!("{WARN}(» skipped){WARN:#}"));
+    }
     format!("  {}", parts.join("   "))
 }
 
@@ -452,6 +459,7 @@ mod tests {
             why_back: None,
             steps: guide_steps(),
             step: Some(2),
+            skipped: Vec::new(),
             share: Shares {
                 weight: Share::percent(10).unwrap(),
                 by_queries: Some(9.97),
@@ -529,6 +537,15 @@ mod tests {
             assert!(lines.iter().any(|line| line.contains("kongferry cutover rollback")), "{rows}");
         }
         assert!(fitted(&paused, 80, 24).iter().any(|line| line.contains("Step 3 of 5")));
+    }
+
+    #[test]
+    fn what_was_skipped_does_not_look_done() {
+        let phase = Phase::Moving { goal: Goal::Step(4), stage: Stage::Baking };
+        let share = Shares { weight: Share::GREEN, ..snapshot().share };
+        let full = Snapshot { phase, step: Some(4), share, skipped: vec![1, 2, 3], ..snapshot() };
+        let line = "✔ TTL   ✔ 1 %   » 5 %   » 10 %   » 50 %   ▶ 100 %   · drain   (» skipped)";
+        assert!(plain(&full, 80).contains(line), "{}", plain(&full, 80));
     }
 
     #[test]

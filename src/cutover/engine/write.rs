@@ -1,5 +1,7 @@
 //! One write: read, compare, plan, journal the intent, send, and find out what became of it.
 
+use std::time::Duration;
+
 use chrono::TimeDelta;
 use futures::future::BoxFuture;
 
@@ -22,6 +24,9 @@ pub const ROLLED_BACK: &str = "rolled-back";
 pub const LOWERED: &str = "ttl-lowered";
 /// That of a marker that comes with a step.
 pub const STEP: &str = "step";
+
+/// What the note of a step's marker begins with where steps were left out; their numbers follow, from 1.
+pub const SKIPPED: &str = "skipped ";
 
 /// How long a lease lasts beyond the stage that it was taken for, in minutes.
 const LEASE_MARGIN: i64 = 15;
@@ -246,7 +251,12 @@ impl Engine {
         }
         let (share, wall) = (self.machine.rules.share_of(goal), self.ports.clock.wall());
         let bake = match goal {
-            Goal::Step(index) => self.machine.rules.steps.get(index).map(|step| step.bake.duration()),
+            // Whoever watches the last step watches it drain.
+            Goal::Step(index) => self.machine.rules.steps.get(index).map(|step| {
+                let drain =
+                    if step.share == Share::GREEN { self.machine.rules.drain } else { Duration::ZERO };
+                step.bake.duration() + drain
+            }),
             Goal::Lower => Some(self.machine.old_ttl),
             Goal::Back | Goal::Finish => None,
         };
@@ -272,6 +282,10 @@ impl Engine {
             originals: ours.originals.clone(),
             note: match goal {
                 Goal::Back => self.machine.why_back.clone().unwrap_or_default(),
+                Goal::Step(_) if !self.machine.skipped.is_empty() => {
+                    let numbers = self.machine.skipped.iter().map(|index| (index + 1).to_string());
+                    format!("{SKIPPED}{}", numbers.collect::<Vec<_>>().join(","))
+                }
                 _ => String::new(),
             },
         };
