@@ -158,7 +158,7 @@ async fn powerdns_tells_nothing(json: bool) {
         scene.call(&["init", "--name", NAME, "--name-server", &server], 0).await;
         scene.write(&good, STEPS, "");
         scene.call(&["plan"], 0).await;
-        let said = scene.call(&["start", "--yes"], 0).await;
+        let said = scene.call(&["start", "--yes", "--no-wait"], 0).await;
         assert!(said.contains("A notification was not taken"), "{said}");
         for arguments in [&["status"][..], &["pause"]] {
             scene.call(arguments, if arguments[0] == "pause" { 4 } else { 0 }).await;
@@ -219,7 +219,7 @@ async fn the_cutover_tells_nothing_of_a_tsig_key() {
         unseen(scene.secrets.clone(), async {
             scene.write(&provider(&bind.secret_file()), steps, "");
             scene.call(&["plan"], 0).await;
-            scene.call(&["start", "--yes"], 0).await;
+            scene.call(&["start", "--yes", "--no-wait"], 0).await;
             scene.call(&["rollback"], 3).await;
             // Another key of the same name.
             let wrong = scene.folder.path().join("hook-address");

@@ -76,7 +76,7 @@ async fn healthy_sides_go_through_and_the_counters_say_what_the_weights_say() {
     let site = Site::new("").await;
     let traffic = traffic(&site).await;
     write(&site, &watched_by(&traffic, "8s"));
-    let running = site.spawn(&["start", "--yes"]);
+    let running = site.spawn(&["start", "--yes", "--no-wait"]);
     let seen = site
         .until("10 % by counters", |status| {
             at_share(10)(status) && status["share"]["by_counters"].as_f64() > Some(3.0)
@@ -131,4 +131,38 @@ async fn a_prometheus_that_is_not_there_stops_before_anything_is_changed() {
     let refused = site.run(&["start", "--yes"]).await.ends_with(4);
     assert!(refused.stderr.contains("Prometheus did not answer"), "{refused:#?}");
     assert_eq!(site.records().await, ["\"A\" 2 \"192.0.2.1\""]);
+}
+
+#[tokio::test]
+async fn what_speaks_against_finish_is_told_to_whoever_said_it() {
+    let site = Site::new("").await;
+    let traffic = traffic(&site).await;
+    let metrics = format!("prometheus = {{ url = \"{}\", window = \"3s\" }}\n", traffic.prometheus.url());
+    write(&site, &format!("{metrics}[[step]]\nshare = 100\nbake = \"1s\"\n"));
+    let running = site.spawn(&["start", "--yes"]);
+    site.until("a drain", |status| status["state"] == "drained").await;
+
+    // One old client comes back to blue: it drains again, and a forced finish is the only one.
+    site.until("requests", |status| status["traffic"]["green"].as_f64() > Some(0.0)).await;
+    let late = traffic.late_clients(&site).await;
+    site.until("draining again", |status| status["state"] == "draining").await;
+    let refused = site.run(&["finish"]).await.ends_with(4);
+    assert!(refused.stdout.contains("blue has not been still for long enough"), "{refused:#?}");
+    drop(late);
+    site.until("a drain", |status| status["state"] == "drained").await;
+
+    // A Prometheus that has gone: whether blue is still cannot be seen.
+    traffic.prometheus.stop();
+    let why = "Not finished, nothing was changed: blue's requests cannot be counted";
+    let refused = site.run(&["finish"]).await.ends_with(4);
+    assert!(refused.stdout.contains(why), "{refused:#?}");
+    let json = site.run(&["finish", "--format", "json"]).await.ends_with(4).json();
+    assert_eq!(json["outcome"], "not_finished", "{json:#}");
+    assert_eq!(site.status().await["state"], "drained");
+    running.kill();
+    // The same words where nobody watches.
+    let refused = site.run(&["finish"]).await.ends_with(4);
+    assert!(refused.stdout.contains(why), "{refused:#?}");
+    site.run(&["finish", "--force"]).await.ends_with(0);
+    assert_eq!(site.records().await, ["\"A\" 2 \"192.0.2.2\""]);
 }

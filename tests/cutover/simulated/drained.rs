@@ -245,6 +245,7 @@ fn records_and_answers_are_looked_at_after_the_drain() {
             Share::GREEN => Answers::Wrong("ns1 answers SERVFAIL".to_owned()),
             _ => Answers::Right,
         });
+        world.traffic(|_, _| Traffic { blue: Some(100.0), green: Some(0.0) });
         anna.sleep(60).await;
     });
     assert_eq!(ended, Ended::In(Phase::RolledBack));
