@@ -5,5 +5,6 @@ mod gates;
 mod kills;
 mod people;
 mod providers;
+mod rollback;
 mod site;
 mod way;
