@@ -411,6 +411,18 @@ pub fn lease_of(marker: &Marker, wall: DateTime<Utc>) -> Option<String> {
     Some(format!("{} has it until {}", marker.owner, time(until)))
 }
 
+/// From whom a run is taken over whose lease does not forbid it, and who may still be at work on it.
+pub fn taken_from(marker: &Marker, who: &Who) -> Option<String> {
+    let gone = marker.owner == who.owner || is_dead(&marker.owner) || marker.state == ROLLED_BACK;
+    (!gone).then(|| {
+        format!(
+            "{} has worked on this cutover, last written at {}; the lease is over. If that process still lives, it sees that you take over, and stops.",
+            marker.owner,
+            time(marker.written_at)
+        )
+    })
+}
+
 /// Whether the owner was a process of this machine that has ended.
 fn is_dead(owner: &str) -> bool {
     let Some((who, process)) = owner.rsplit_once('/') else { return false };

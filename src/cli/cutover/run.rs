@@ -11,17 +11,17 @@ use super::super::text::{self, BAD, BOLD, GOOD, WARN, wrapped};
 use super::view::{self, Screen};
 use super::{DatabaseArgs, PlaceArgs, Site, speak};
 use crate::cutover::control::{self, Control};
-use crate::cutover::engine::write::ROLLED_BACK;
+use crate::cutover::engine::write::{ROLLED_BACK, UNLOCKED};
 use crate::cutover::engine::{Ended, Engine, Order};
 use crate::cutover::exporter::Exporter;
 use crate::cutover::gates::Meters;
 use crate::cutover::gates::config::Metrics;
 use crate::cutover::journal::{Entry, FileJournal, What};
-use crate::cutover::open::Opening;
+use crate::cutover::open::{Opening, taken_from};
 use crate::cutover::preflight::Preflight;
 use crate::cutover::state::{Command, Phase};
 use crate::cutover::status::Snapshot;
-use crate::dns::{Desired, Finding, Form, Guard, Marker, Severity, Share, Ttl};
+use crate::dns::{Desired, Finding, Form, Guard, Marker, Observed, Severity, Share, Ttl};
 use crate::error::{Error, Kind, Result};
 
 /// How the engine is watched.
@@ -83,7 +83,9 @@ pub struct FinishArgs {
     #[command(flatten)]
     pub watch: WatchArgs,
 
-    /// Before blue has been still for long enough
+    /// Although blue has not been still for long enough, or nobody can say whether it is
+    ///
+    /// The same for gates that fail or cannot be judged.
     #[arg(long)]
     force: bool,
 
@@ -211,9 +213,17 @@ pub async fn resume(args: &ResumeArgs, way: Way) -> Result<u8> {
     let databases = watch.databases.resolve(&watch.place.common)?;
     let (seen, entries) = (site.read().await?, site.entries());
     let opening = site.scene(&seen, &entries).resume(false, way == Way::Retry)?;
+    say_who_was_at_work(&site, &seen);
     let ports = site.ports(site.servers().await?, site.meters()?, databases)?;
     let first = (way == Way::Undo).then_some(Command::Undo);
     Box::pin(run_engine(&site, watch, ports, opening, first)).await
+}
+
+/// Whose lease is over may still be at work, say paused: whoever takes over is told who it is.
+fn say_who_was_at_work(site: &Site, seen: &Observed) {
+    if let Some(text) = seen.marker.as_ref().and_then(|marker| taken_from(marker, &site.who)) {
+        anstream::eprintln!("{WARN}note:{WARN:#} {}", wrapped(&text, 6, 2));
+    }
 }
 
 /// `cutover adopt --from-provider`.
@@ -223,6 +233,7 @@ pub async fn adopt(args: &AdoptArgs) -> Result<u8> {
     let databases = watch.databases.resolve(&watch.place.common)?;
     let (seen, entries) = (site.read().await?, site.entries());
     let opening = site.scene(&seen, &entries).adopt()?;
+    say_who_was_at_work(&site, &seen);
     let ports = site.ports(site.servers().await?, site.meters()?, databases)?;
     Box::pin(run_engine(&site, watch, ports, opening, None)).await
 }
@@ -367,7 +378,7 @@ fn nothing_moved(format: Format) {
 }
 
 /// Reads until it works; only what will never work ends it.
-async fn read_in_any_case(site: &Site) -> Result<crate::dns::Observed> {
+async fn read_in_any_case(site: &Site) -> Result<Observed> {
     let mut tries = 0;
     loop {
         match site.provider.read(&site.config.target).await {
@@ -390,7 +401,7 @@ pub async fn unlock(args: &UnlockArgs) -> Result<u8> {
         return Err(Error::refused("no cutover is under way: there is no lease"));
     };
     let held = format!("{} since {}", marker.owner, marker.written_at.format("%Y-%m-%d %H:%M:%S UTC"));
-    let note = format!("unlocked by {}", site.who.owner);
+    let note = format!("{UNLOCKED}{}", site.who.owner);
     let freed = Marker { generation: marker.generation + 1, lease_until: None, note, ..marker };
     let desired =
         Desired { form: Form::AsFound, ttl: Ttl::AsFound, marker: Some(freed), guard: Guard::Unchanged };

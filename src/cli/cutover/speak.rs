@@ -259,7 +259,8 @@ fn print(snapshot: &Snapshot, note: Option<&str>) {
     for line in view::render(snapshot, width) {
         anstream::println!("{line}");
     }
-    if let Some(note) = note.filter(|_| !snapshot.phase.is_over()) {
+    let ended = matches!(snapshot.phase, Phase::Finished | Phase::RolledBack);
+    if let Some(note) = note.filter(|_| !ended) {
         anstream::println!("\n{WARN}note:{WARN:#} {}", wrapped(note, 6, 2));
     }
 }

@@ -54,12 +54,17 @@ impl Engine {
         let no = |why: &str| Some(format!("{why}: {sentence}"));
         match command {
             Command::Resume if !paused => no("nothing is paused"),
+            Command::Retry if matches!(phase, Phase::Draining | Phase::Drained) && !paused => {
+                no("there is no step to begin again")
+            }
             Command::Pause if paused => no("it is paused already"),
             Command::Pause if phase == Phase::Drained => no("nothing moves that could be paused"),
             Command::Promote { .. } if phase == Phase::Draining && self.blue_is_busy() => {
                 no("blue still gets requests (\"finish --force\" finishes all the same)")
             }
-            Command::Pause | Command::Undo | Command::Promote { .. } if phase.is_going_back() => {
+            Command::Pause | Command::Undo | Command::Promote { .. } | Command::Retry
+                if phase.is_going_back() =>
+            {
                 no("a rollback is not interrupted")
             }
             Command::Finish { .. } if matches!(phase, Phase::Moving { goal: Goal::Finish, .. }) => {

@@ -25,6 +25,9 @@ pub const LOWERED: &str = "ttl-lowered";
 /// That of a marker that comes with a step.
 pub const STEP: &str = "step";
 
+/// What the note of a marker begins with whose lease was taken away; who did it follows.
+pub const UNLOCKED: &str = "unlocked by ";
+
 /// What the note of a step's marker begins with where steps were left out; their numbers follow, from 1.
 pub const SKIPPED: &str = "skipped ";
 
@@ -328,6 +331,10 @@ fn desired_share(desired: &Desired) -> Share {
 }
 
 fn whose(marker: &Marker, did: &str) -> String {
+    // It still bears the name of whom the lease was taken from: that is us.
+    if marker.note.starts_with(UNLOCKED) {
+        return marker.note.clone();
+    }
     format!("{} {did} at {}", marker.owner, marker.written_at.format("%Y-%m-%d %H:%M:%S UTC"))
 }
 

@@ -151,6 +151,48 @@ fn who_was_taken_over_stops_and_who_sees_a_rollback_follows() {
 }
 
 #[test]
+fn whoever_loses_the_lease_is_told_by_whom_and_whoever_takes_over_from_whom() {
+    use kongferry::cutover::open::{Who, taken_from};
+    let world = World::new();
+    let ended = world.start().with(async |mut anna| {
+        anna.until_stage(5, Stage::Baking).await;
+        let marker = kongferry::dns::Marker::parse(&world.provider.held().marker_text.unwrap()).unwrap();
+        let freed = kongferry::dns::Marker {
+            generation: marker.generation + 1,
+            lease_until: None,
+            note: "unlocked by boris@b/2".to_owned(),
+            ..marker
+        };
+        world.provider.set(|held| held.marker_text = Some(freed.to_text()));
+        anna.sleep(20).await;
+    });
+    assert_eq!(ended, Ended::TakenOver("unlocked by boris@b/2".to_owned()));
+    let marker = kongferry::dns::Marker::parse(&world.provider.held().marker_text.unwrap()).unwrap();
+    let boris = |owner: &str| Who {
+        owner: owner.to_owned(),
+        wall: marker.written_at,
+        rollback_command: String::new(),
+    };
+    let told = taken_from(&marker, &boris("boris@b/2")).unwrap();
+    assert!(
+        told.starts_with("anna@elsewhere/1 has worked on this cutover, last written at 2027-01-15"),
+        "{told}"
+    );
+    assert_eq!(taken_from(&marker, &boris("anna@elsewhere/1")), None);
+}
+
+#[test]
+fn a_retry_makes_no_sense_on_the_way_back_or_after_the_last_step() {
+    let world = World::new();
+    world.start().with(async |mut anna| {
+        anna.until_state("draining").await;
+        assert!(anna.say(Command::Retry).await.unwrap_err().starts_with("there is no step to begin again"));
+        anna.say(Command::Rollback { reason: String::new() }).await.unwrap();
+        assert!(anna.say(Command::Retry).await.unwrap_err().starts_with("a rollback is not interrupted"));
+    });
+}
+
+#[test]
 fn after_a_rollback_retry_begins_again_and_finish_makes_blue_ordinary() {
     let world = World::new();
     world.start().with(async |mut anna| {
