@@ -302,6 +302,7 @@ fn picture(snapshot: &Snapshot, width: usize, events: usize) -> Vec<String> {
         String::new(),
         format!("  {BOLD}TO GO BACK{BOLD:#}  {BOLD}{}{BOLD:#}", snapshot.rollback_command),
     ]);
+    lines.iter_mut().for_each(|line| *line = cut(line, width));
     if let Some(manual) = &snapshot.manual_command {
         lines.push(format!("  {BAD}THE PROVIDER REFUSES US. BY HAND:{BAD:#}"));
         // Not indented: the command may end with a line that must stand at the margin.
@@ -562,8 +563,9 @@ mod tests {
         let waiting = Phase::Moving { goal: Goal::Lower, stage: Stage::Baking };
         let sentence = waiting.sentence(&guide_steps());
         let lowering = Snapshot { phase: waiting, sentence, seconds_left: Some(86_000.0), ..snapshot() };
-        for (snapshot, width) in
-            [snapshot(), lowering].iter().flat_map(|shown| [80, 100, 110, 140].map(|width| (shown, width)))
+        for (snapshot, width) in [snapshot(), lowering]
+            .iter()
+            .flat_map(|shown| [40, 60, 80, 100, 110, 140].map(|width| (shown, width)))
         {
             for line in plain(snapshot, width).lines() {
                 assert!(console::measure_text_width(line) <= width, "{width}: {line}");

@@ -101,6 +101,7 @@ impl Engine {
     pub(super) fn rolled_back_by(&mut self, seen: &Observed, by: String, now: Time) {
         self.identity.generation = seen.generation();
         self.ticket = None;
+        self.by_queries = None;
         self.feed(Event::RolledBackBy(by), now);
     }
 

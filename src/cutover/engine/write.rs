@@ -219,9 +219,15 @@ impl Engine {
                 Some(Strange::TakenOver(whose(marker, "began another run")))
             }
             Some(marker) if marker.generation > ours.generation && marker.state == ROLLED_BACK => {
-                let known = marker.note.is_empty() || marker.note.contains(&marker.owner);
-                let note = if known { String::new() } else { format!(" ({})", marker.note) };
-                Some(Strange::RolledBack(format!("{}{note}", marker.owner)))
+                let (owner, note) = (&marker.owner, &marker.note);
+                Some(Strange::RolledBack(if note.starts_with(owner.as_str()) {
+                    // With their own reason.
+                    note.clone()
+                } else if note.is_empty() || note.contains(owner.as_str()) {
+                    owner.clone()
+                } else {
+                    format!("{owner} ({note})")
+                }))
             }
             Some(marker) if marker.generation > ours.generation => {
                 Some(Strange::TakenOver(whose(marker, "took over")))

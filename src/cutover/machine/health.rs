@@ -43,11 +43,11 @@ impl Machine {
                     Alarm::Failed(_) => ("fails", policy.failure_limit),
                     Alarm::Unclear => ("cannot be judged", policy.inconclusive_limit),
                 };
-                let text = format!("gate {name} {is}: {line}");
+                let text = format!("{name} {is}: {line}");
                 if self.phase == Phase::toward(Goal::Finish) && !self.finish_forced {
-                    self.do_not_finish(format!("{text} (--force finishes all the same)"), now, said);
+                    self.do_not_finish(format!("gate {text} (--force finishes all the same)"), now, said);
                 } else if in_a_row == borne + 1 {
-                    say(said, Level::Warn, "gate", format!("Nothing is held up, but {text}"));
+                    say(said, Level::Warn, "gate", format!("Gate {text}; \"finish\" waits for it"));
                 }
             }
             Some(Alarm::Failed(_)) => self.pause("gate", format!("gate {name} fails: {line}"), now, said),

@@ -382,6 +382,8 @@ impl Machine {
                 self.asked = Share::BLUE;
                 self.why_back.get_or_insert_with(|| format!("rolled back by {who}"));
                 self.paused = None;
+                // What name servers answered before says nothing about this.
+                self.verified = None;
                 say(said, Level::Error, "rollback", format!("Rolled back by {who}"));
                 self.go(Phase::Moving { goal: Goal::Back, stage: Stage::Propagating }, now, said);
             }
@@ -396,6 +398,9 @@ impl Machine {
     fn go(&mut self, phase: Phase, now: Time, said: &mut Vec<Said>) {
         (self.phase, self.since) = (phase, now);
         (self.attempts, self.retry_at, self.waiting) = (0, None, None);
+        if phase.is_going_back() {
+            self.skipped.clear();
+        }
         match phase {
             Phase::Moving { stage: Stage::Asking | Stage::Applying, goal } => {
                 self.verified = None;
@@ -420,9 +425,7 @@ impl Machine {
             Phase::Drained => {
                 let still =
                     if self.rules.has_counters { "Blue is still" } else { "The time to drain is over" };
-                let text =
-                    format!("{still}; watched until \"kongferry cutover finish\", which restores the TTL");
-                say(said, Level::Info, "drained", text);
+                say(said, Level::Info, "drained", format!("{still}; watched on until \"finish\""));
             }
             Phase::Finished => say(said, Level::Info, "finished", "Finished"),
             Phase::RolledBack => {

@@ -163,7 +163,7 @@ fn what_cannot_be_judged_after_the_drain_is_said_once_and_holds_up_finish() {
         anna.sleep(86_400).await;
         assert_eq!(anna.until(|_| true).await.state, "drained");
         let told =
-            world.told().iter().filter(|said| said.text.contains("gate errors cannot be judged")).count();
+            world.told().iter().filter(|said| said.text.contains("Gate errors cannot be judged")).count();
         assert_eq!(told, 1);
         let why = anna.say(FINISH).await.unwrap_err();
         assert!(why.starts_with("gate errors cannot be judged: no data"), "{why}");

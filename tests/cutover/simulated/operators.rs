@@ -1,6 +1,10 @@
 //! People: what they say, when there are two of them, and when they leave.
 
+use std::time::Duration;
+
+use kongferry::cutover::clock::Clock;
 use kongferry::cutover::engine::Ended;
+use kongferry::cutover::ports::Answers;
 use kongferry::cutover::state::{Command, Phase, Stage};
 use kongferry::dns::{Arm, RecordState, Share};
 use kongferry::error::Kind;
@@ -131,23 +135,40 @@ fn who_was_taken_over_stops_and_who_sees_a_rollback_follows() {
         anna.sleep(20).await;
     });
     assert!(matches!(&ended, Ended::TakenOver(by) if by.contains("boris@b/2 took over")), "{ended:?}");
-    let world = World::new();
-    let ended = world.start().with(async |mut anna| {
-        anna.until_stage(5, Stage::Baking).await;
-        let marker = kongferry::dns::Marker::parse(&world.provider.held().marker_text.unwrap()).unwrap();
-        let back = kongferry::dns::Marker {
-            generation: marker.generation + 1,
-            owner: "boris@b/2".to_owned(),
-            state: "rolled-back".to_owned(),
-            ..marker
-        };
-        world.provider.set(|held| {
-            held.marker_text = Some(back.to_text());
-            held.state = RecordState::Split { blue: 1, green: 0 };
+    for (note, told) in [
+        ("", "Rolled back by boris@b/2"),
+        ("asked for by boris@b/2", "Rolled back by boris@b/2"),
+        ("boris@b/2: a drill", "Rolled back by boris@b/2: a drill"),
+        ("gate smoke: exit code 1", "Rolled back by boris@b/2 (gate smoke: exit code 1)"),
+    ] {
+        let world = World::new();
+        let mut went_back = Duration::ZERO;
+        let ended = world.start().with(async |mut anna| {
+            anna.until_stage(5, Stage::Baking).await;
+            let marker = kongferry::dns::Marker::parse(&world.provider.held().marker_text.unwrap()).unwrap();
+            let back = kongferry::dns::Marker {
+                generation: marker.generation + 1,
+                owner: "boris@b/2".to_owned(),
+                state: "rolled-back".to_owned(),
+                note: note.to_owned(),
+                ..marker
+            };
+            world.provider.set(|held| {
+                held.marker_text = Some(back.to_text());
+                held.state = RecordState::Split { blue: 1, green: 0 };
+            });
+            // A secondary goes on with the old share for five minutes: until then it has not gone back.
+            went_back = anna.now() + Duration::from_secs(300);
+            world.answers(move |share, now| match share {
+                Share::BLUE if now < went_back => Answers::NotYet("ns2 answers 5 %".to_owned()),
+                _ => Answers::Right,
+            });
         });
-    });
-    assert_eq!(ended, Ended::In(Phase::RolledBack));
-    assert!(world.told().iter().any(|said| said.text == "Rolled back by boris@b/2"));
+        assert_eq!(ended, Ended::In(Phase::RolledBack));
+        assert!(world.told().iter().any(|said| said.text == told), "{told}");
+        // And then one TTL, and what resolvers add.
+        assert!(world.clock.now() >= went_back + Duration::from_secs(60), "{:?}", world.clock.now());
+    }
 }
 
 #[test]
