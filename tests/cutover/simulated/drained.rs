@@ -330,3 +330,12 @@ fn a_second_rollback_does_not_replace_the_reason_of_the_first() {
     assert!(told.iter().any(|said| said.text.ends_with("under way already; anna: I said so too")));
     assert!(told.iter().any(|said| said.text.ends_with("under way already; boris@elsewhere/2: and I")));
 }
+
+#[test]
+fn the_lease_of_the_last_step_lasts_as_long_as_the_drain() {
+    let world = World::new();
+    drained(&world, async |anna| drop(anna.say(Command::Leave).await));
+    let marker = kongferry::dns::Marker::parse(&world.provider.held().marker_text.unwrap()).unwrap();
+    let lease = marker.lease_until.unwrap() - marker.written_at;
+    assert!(lease >= chrono::TimeDelta::hours(25), "{lease}");
+}
