@@ -11,10 +11,10 @@ use crate::cutover::clock::Time;
 use crate::cutover::journal::What;
 use crate::cutover::machine::{Event, Task};
 use crate::cutover::ports::Hook;
-use crate::cutover::state::Goal;
+use crate::cutover::state::{Goal, Phase};
 use crate::dns::{
-    Arm, Change, Desired, DnsError, DnsErrorKind, DnsResult, Form, Guard, Landed, Marker, Observed, Share,
-    Ticket, Ttl,
+    Arm, Change, Desired, DnsError, DnsErrorKind, DnsResult, Form, Guard, Landed, Marker, Observed,
+    ObservedRecord, RecordState, Share, Ticket, Ttl,
 };
 use crate::failpoints;
 
@@ -235,6 +235,10 @@ impl Engine {
             Some(marker) if marker.generation < ours.generation => {
                 Some(Strange::Changed("the marker at the provider is older than what we wrote".to_owned()))
             }
+            // Whoever has finished it from elsewhere leaves nothing to watch.
+            None if ours.generation > 0 && self.machine.phase == Phase::Drained && is_finished(seen) => {
+                Some(Strange::TakenOver("somebody else has finished it".to_owned()))
+            }
             None if ours.generation > 0 => {
                 Some(Strange::Changed("the marker at the provider is gone".to_owned()))
             }
@@ -334,6 +338,11 @@ fn desired_share(desired: &Desired) -> Share {
         Form::Plain(Arm::Blue) => Share::BLUE,
         Form::AsFound => desired.marker.as_ref().map(|marker| marker.share).unwrap_or_default(),
     }
+}
+
+fn is_finished(seen: &Observed) -> bool {
+    let ordinary = |record: &ObservedRecord| record.state == RecordState::Plain(Arm::Green);
+    seen.marker_text.is_none() && seen.records.iter().all(ordinary)
 }
 
 fn whose(marker: &Marker, did: &str) -> String {

@@ -339,3 +339,18 @@ fn the_lease_of_the_last_step_lasts_as_long_as_the_drain() {
     let lease = marker.lease_until.unwrap() - marker.written_at;
     assert!(lease >= chrono::TimeDelta::hours(25), "{lease}");
 }
+
+#[test]
+fn who_watches_stops_when_somebody_finishes_it_from_elsewhere() {
+    let world = World::new();
+    let ended = drained(&world, async |anna| {
+        world.provider.set(|held| {
+            held.state = RecordState::Plain(Arm::Green);
+            held.ttl = 3_600;
+            held.marker_text = None;
+        });
+        anna.sleep(60).await;
+    });
+    assert_eq!(ended, Ended::TakenOver("somebody else has finished it".to_owned()));
+    assert_eq!(world.provider.held().ttl, 3_600);
+}
