@@ -61,11 +61,16 @@ fn options() -> Result<Options> {
     };
     // target/release/kongferry-bench leaves its result in target/.
     let target = program::beside("..")?;
-    if smoke {
-        let shape = Shape::new("consumers", 300)?;
-        return Ok(Options { shape, rounds: 1, result: target.join("bench-smoke.json"), smoke });
-    }
     let name = std::env::var("SHAPE").unwrap_or_else(|_| "consumers".to_owned());
+    if smoke {
+        let shape = Shape::new(&name, 300)?;
+        return Ok(Options {
+            shape,
+            rounds: 1,
+            result: target.join(format!("bench-smoke-{name}.json")),
+            smoke,
+        });
+    }
     let shape = Shape::new(&name, number("N", Shape::usual(&name))?)?;
     let rounds = u32::try_from(number("ROUNDS", 3)?).unwrap_or(3).max(1);
     Ok(Options { shape, rounds, result: target.join("bench.json"), smoke })

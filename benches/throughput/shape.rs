@@ -53,7 +53,7 @@ impl Shape {
     pub fn tables(&self) -> &'static [&'static str] {
         match self.kind {
             Kind::Consumers => &["consumers", "basicauth_credentials", "keyauth_credentials", "acls"],
-            Kind::Plugins => &["plugins"],
+            Kind::Plugins => &["consumers", "plugins"],
             Kind::Routes => &["services", "routes"],
             Kind::Tokens => &["consumers", "oauth2_credentials", "oauth2_tokens"],
         }

@@ -2,7 +2,8 @@
 -- and has time left is about to stand on green. Named like a stage, it is removed like one if nothing comes of it.
 drop table if exists {aside};
 
-create table {aside} as
+-- Autovacuum would only be in the way of the renaming.
+create table {aside} with (autovacuum_enabled = false) as
 select {keys}, s.kongferry_digest as digest, {expiry} as expiry
 from {stage} s
 where {alive};

@@ -70,10 +70,7 @@ impl FirstLoad<'_> {
     /// Tables must be empty but for what the bootstrap made, which stands in tables without triggers that no traffic
     /// writes: without keys, nothing would tell rows that are there already from those that come.
     async fn first_rows(&self, tx: &mut PgConnection) -> Result<Option<String>> {
-        let has_triggers =
-            |name: &String| self.catalog.tables.get(name).is_some_and(|table| !table.triggers.is_empty());
-        let must_be_empty = |plan: &&TablePlan| plan.writer == Writer::Traffic || has_triggers(&plan.table);
-        for name in self.plan.moved.iter().filter(must_be_empty).map(|plan| &plan.table) {
+        for name in self.plan.moved.iter().filter(|plan| self.begins_empty(plan)).map(|plan| &plan.table) {
             let sql = fill("select exists (select from {table})", &[("table", &self.stage.kong_table(name))]);
             let what = format!("cannot look into green's table \"{name}\"");
             if query_scalar(sql)
@@ -85,6 +82,12 @@ impl FirstLoad<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// Whether the quick way is only open where this table holds nothing.
+    pub fn begins_empty(&self, plan: &TablePlan) -> bool {
+        let has_triggers = |table: &GreenTable| !table.triggers.is_empty();
+        plan.writer == Writer::Traffic || self.catalog.tables.get(&plan.table).is_some_and(has_triggers)
     }
 
     fn tables(&self, tags: &DerivedTags) -> Vec<String> {

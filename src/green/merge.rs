@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::PgConnection;
 
-use super::apply::{AppliedTable, Apply, same_key, same_row};
+use super::apply::{AppliedTable, Apply, Holds, same_key, same_row};
 use super::catalog::{GreenTable, Index};
 use super::gone::{Gone, in_the_way};
 use super::ledger::{self, Ledger, Touch, TouchedRows};
@@ -280,7 +280,8 @@ impl Apply<'_> {
         for table in &tables {
             self.update(tx, merge, table).await.map_err(|e| self.refused_by_green(e, table))?;
             let updated = forecast.get(&table.table).map_or(0, |one| one.updated);
-            let mut counts = self.table(tx, table).await.map_err(|e| self.refused_by_green(e, table))?;
+            let mut counts =
+                self.table(tx, table, Holds::Rows).await.map_err(|e| self.refused_by_green(e, table))?;
             counts.inserted = counts.written;
             counts.updated = updated;
             counts.written += updated;

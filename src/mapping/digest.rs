@@ -5,7 +5,7 @@
 //! stores values, not text –, so JSON is digested by value. The expiry stays out: an unchanged row with a time to live
 //! is read a second later or earlier at every run (DESIGN, "Time to live"), and is compared by itself.
 
-use std::collections::BTreeMap;
+use std::ops::Range;
 
 use sha2::{Digest, Sha256};
 
@@ -82,7 +82,7 @@ impl Digester {
                 (_, None) => hasher.update((-1_i32).to_be_bytes()),
                 (Shape::Plain, Some(bytes)) => add(&mut hasher, bytes),
                 (Shape::Padded, Some(bytes)) => add(&mut hasher, bytes.trim_ascii_end()),
-                (Shape::Jsonb, Some(bytes)) => add(&mut hasher, &jsonb(bytes)),
+                (Shape::Jsonb, Some(bytes)) => add(&mut hasher, &canonical(bytes)),
                 (Shape::JsonbArray, Some(bytes)) => jsonb_array(&mut hasher, bytes),
             }
         }
@@ -130,11 +130,16 @@ fn short(hasher: Sha256) -> Short {
     short
 }
 
-/// A `jsonb` field is a version byte and a text. What cannot be read as JSON counts by its bytes.
-fn jsonb(field: &[u8]) -> [u8; 32] {
+/// A `jsonb` field is a version byte and a text: here by its value. What cannot be read as JSON counts by its bytes.
+fn canonical(field: &[u8]) -> Vec<u8> {
     let text = field.get(1..).unwrap_or_default();
-    let mut reader = Json { bytes: text, at: 0 };
-    reader.value(0).unwrap_or_else(|| Sha256::digest(text).into())
+    let mut reader = Json { bytes: text, at: 0, out: Vec::with_capacity(text.len() + text.len() / 4) };
+    if reader.value(0).is_none() {
+        reader.out.clear();
+        reader.out.push(b'?');
+        reader.out.extend_from_slice(text);
+    }
+    reader.out
 }
 
 fn jsonb_array(hasher: &mut Sha256, field: &[u8]) {
@@ -151,40 +156,55 @@ fn jsonb_array(hasher: &mut Sha256, field: &[u8]) {
         at += 4;
         let end = at + usize::try_from(length).unwrap_or(0);
         match field.get(at..end) {
-            Some(element) if length >= 0 => add(hasher, &jsonb(element)),
+            Some(element) if length >= 0 => add(hasher, &canonical(element)),
             _ => hasher.update((-1_i32).to_be_bytes()),
         }
         at = end;
     }
 }
 
-/// Digests JSON by value: members in any order, the last one of a name counts, numbers and strings however spelled.
+/// Writes JSON by value: members in the order of their names, the last one of a name, numbers and strings however
+/// spelled. Every value begins with a letter for its kind, and says how long it is or where it ends.
 struct Json<'a> {
     bytes: &'a [u8],
     at: usize,
+    out: Vec<u8>,
+}
+
+/// A member as it was written: the whole of it, and its name.
+struct Member {
+    whole: Range<usize>,
+    name: Range<usize>,
 }
 
 impl Json<'_> {
-    fn value(&mut self, depth: usize) -> Option<[u8; 32]> {
+    fn value(&mut self, depth: usize) -> Option<()> {
         self.blank();
         match self.bytes.get(self.at)? {
             _ if depth > DEEPEST => None,
             b'{' => self.object(depth),
             b'[' => self.array(depth),
-            b'"' => self.string().map(|text| kind(b's', &text)),
-            b'-' | b'0'..=b'9' => self.number().map(|text| kind(b'n', text.as_bytes())),
+            b'"' => self.string().map(drop),
+            b'-' | b'0'..=b'9' => {
+                let number = self.number()?;
+                self.sized(b'n', number.as_bytes());
+                Some(())
+            }
             _ => {
                 let rest = self.bytes.get(self.at..)?;
                 let word =
                     ["true", "false", "null"].into_iter().find(|word| rest.starts_with(word.as_bytes()))?;
                 self.at += word.len();
-                Some(kind(b'w', word.as_bytes()))
+                self.sized(b'w', word.as_bytes());
+                Some(())
             }
         }
     }
 
-    fn object(&mut self, depth: usize) -> Option<[u8; 32]> {
-        let mut members: BTreeMap<Vec<u8>, [u8; 32]> = BTreeMap::new();
+    fn object(&mut self, depth: usize) -> Option<()> {
+        self.out.push(b'o');
+        let first = self.out.len();
+        let mut members: Vec<Member> = Vec::new();
         self.at += 1;
         loop {
             self.blank();
@@ -192,54 +212,89 @@ impl Json<'_> {
                 b'}' => break,
                 b',' => self.at += 1,
                 _ => {
+                    let start = self.out.len();
                     let name = self.string()?;
                     self.blank();
                     self.at += 1;
-                    members.insert(name, self.value(depth + 1)?);
+                    self.value(depth + 1)?;
+                    members.push(Member { whole: start..self.out.len(), name });
                 }
             }
         }
         self.at += 1;
-        let mut hasher = Sha256::new_with_prefix(b"o");
-        for (name, value) in members {
-            add(&mut hasher, &name);
-            hasher.update(value);
-        }
-        Some(hasher.finalize().into())
+        self.in_order(first, members);
+        self.out.push(b'.');
+        Some(())
     }
 
-    fn array(&mut self, depth: usize) -> Option<[u8; 32]> {
-        let mut hasher = Sha256::new_with_prefix(b"a");
+    /// Puts the members that stand at the end of what was written, from `first` on, in the order of their names.
+    fn in_order(&mut self, first: usize, mut members: Vec<Member>) {
+        let written = std::mem::take(&mut self.out);
+        let name = |member: &Member| written.get(member.name.clone()).unwrap_or_default();
+        if members.is_sorted_by(|one, next| name(one) < name(next)) {
+            self.out = written;
+            return;
+        }
+        members.sort_by(|one, other| name(one).cmp(name(other)));
+        let mut sorted = Vec::with_capacity(written.len() - first);
+        for (at, member) in members.iter().enumerate() {
+            // The sort is stable: the last one of a name is the one that counts.
+            if members.get(at + 1).is_none_or(|next| name(next) != name(member)) {
+                sorted.extend_from_slice(written.get(member.whole.clone()).unwrap_or_default());
+            }
+        }
+        self.out = written;
+        self.out.truncate(first);
+        self.out.extend_from_slice(&sorted);
+    }
+
+    fn array(&mut self, depth: usize) -> Option<()> {
+        self.out.push(b'a');
         self.at += 1;
         loop {
             self.blank();
             match self.bytes.get(self.at)? {
                 b']' => break,
                 b',' => self.at += 1,
-                _ => hasher.update(self.value(depth + 1)?),
+                _ => self.value(depth + 1)?,
             }
         }
         self.at += 1;
-        Some(hasher.finalize().into())
+        self.out.push(b'.');
+        Some(())
     }
 
-    fn string(&mut self) -> Option<Vec<u8>> {
+    /// Where its characters were written.
+    fn string(&mut self) -> Option<Range<usize>> {
         let start = self.at;
         self.at += 1;
+        let mut is_escaped = false;
         loop {
-            match self.bytes.get(self.at)? {
-                b'"' => break,
-                b'\\' => self.at += 2,
-                _ => self.at += 1,
+            let rest = self.bytes.get(self.at..)?;
+            let next = memchr::memchr2(b'"', b'\\', rest)?;
+            self.at += next + 1;
+            if rest.get(next) == Some(&b'"') {
+                break;
             }
+            is_escaped = true;
+            self.at += 1;
         }
-        self.at += 1;
         let quoted = self.bytes.get(start..self.at)?;
-        if quoted.contains(&b'\\') {
-            serde_json::from_slice::<String>(quoted).ok().map(String::into_bytes)
+        if is_escaped {
+            let text: String = serde_json::from_slice(quoted).ok()?;
+            Some(self.sized(b's', text.as_bytes()))
         } else {
-            quoted.get(1..quoted.len() - 1).map(<[u8]>::to_vec)
+            Some(self.sized(b's', quoted.get(1..quoted.len() - 1)?))
         }
+    }
+
+    /// Writes something with its kind and length; says where it stands.
+    fn sized(&mut self, kind: u8, bytes: &[u8]) -> Range<usize> {
+        self.out.push(kind);
+        self.out.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
+        let start = self.out.len();
+        self.out.extend_from_slice(bytes);
+        start..self.out.len()
     }
 
     /// The same text for the same number: its digits without zeros at either end, and the power of ten.
@@ -269,18 +324,14 @@ impl Json<'_> {
     }
 }
 
-fn kind(tag: u8, bytes: &[u8]) -> [u8; 32] {
-    Sha256::new_with_prefix([tag]).chain_update(bytes).finalize().into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn digest(text: &str) -> [u8; 32] {
+    fn digest(text: &str) -> Vec<u8> {
         let mut field = vec![1];
         field.extend(text.as_bytes());
-        jsonb(&field)
+        canonical(&field)
     }
 
     #[test]
@@ -288,6 +339,8 @@ mod tests {
         for (one, other) in [
             (r#"{"a":1,"b":[1.50,"x/y"]}"#, r#"{ "b" : [15e-1, "x\/y"], "a" : 1.0 }"#),
             (r#"{"a":1,"a":2}"#, r#"{"a":2}"#),
+            (r#"{"b":{"d":1,"c":[{"f":1,"e":2}]},"a":1}"#, r#"{"a":1,"b":{"c":[{"e":2,"f":1}],"d":1}}"#),
+            (r#"{"b":1,"a":1,"b":2,"a":3}"#, r#"{"a":3,"b":2}"#),
             (r#""\u00e4""#, r#""ä""#),
             ("-0.0", "0"),
             ("1e+15", "1000000000000000"),
@@ -303,6 +356,8 @@ mod tests {
             ("-1", "1"),
             (r#"{"a":null}"#, "{}"),
             ("[[],[]]", "[[[]]]"),
+            (r#"{"a":{"b":1}}"#, r#"{"a":{},"b":1}"#),
+            (r#"["ab","c"]"#, r#"["a","bc"]"#),
         ] {
             assert_ne!(digest(one), digest(other), "{one} and {other}");
         }

@@ -115,12 +115,13 @@ impl Scanner<'_> {
 
     /// The rest of a string, after its opening quote.
     fn string(&mut self) -> Option<()> {
+        let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1f);
         loop {
+            self.at += self.bytes.get(self.at..)?.iter().position(is_special)?;
             match self.next()? {
                 b'"' => return Some(()),
                 b'\\' => self.escape()?,
-                0..=0x1f => return None,
-                _ => {}
+                _ => return None,
             }
         }
     }

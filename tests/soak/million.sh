@@ -3,11 +3,11 @@
 # all arrive, verify must find them the same in no more time than migrate took, and memory must stay flat. Prints rows/s
 # and the peak of the resident memory of both.
 #
-#   CONSUMERS=250000  how many    LIMIT_MB=200  what the peak must stay under
+#   CONSUMERS=250000  how many    LIMIT_MB=150  what the peak must stay under
 set -euo pipefail
 
 consumers=${CONSUMERS:-250000}
-limit=${LIMIT_MB:-200}
+limit=${LIMIT_MB:-150}
 # shellcheck source=tests/soak/lab.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lab.sh"
 

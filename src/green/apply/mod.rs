@@ -4,24 +4,28 @@
 //! over the loaded rows ([`first_load`](super::first_load)) –, and every definition in Kong's schema is compared before
 //! the commit.
 
+mod rows;
+mod tags;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use sqlx::PgConnection;
 
+pub(in crate::green) use self::rows::Holds;
 use super::baseline::Baseline;
 use super::bootstrap::Bootstrap;
-use super::catalog::{GreenCatalog, GreenTable};
+use super::catalog::GreenCatalog;
 use super::cycles;
 use super::definitions::Definitions;
 use super::first_load::FirstLoad;
 use super::ledger::Ledger;
 use super::merge::Merge;
-use super::sql::{columns, fill, key, literal, quote};
+use super::sql::{fill, key, literal, quote};
 use super::stage::Stage;
 use super::statement::query_scalar;
 use crate::error::{Error, Kind, Result};
-use crate::mapping::schema_map::{DerivedTags, SchemaMap, Writer};
+use crate::mapping::schema_map::{SchemaMap, Writer};
 use crate::mapping::table_plan::{KeyspacePlan, TablePlan};
 
 /// How many rows a message names before it only counts.
@@ -159,7 +163,7 @@ impl Apply<'_> {
         seen: &impl Fn(&str, u64),
     ) -> Result<BTreeMap<String, AppliedTable>> {
         let put_off = self.put_off(tx, cycles::circular(self.plan, self.catalog)).await?;
-        let applied = self.tables(tx, seen).await?;
+        let applied = self.tables(tx, |_| Holds::Rows, seen).await?;
         if let Some(changed) = put_off {
             cycles::check(tx, self.stage, changed).await?;
         }
@@ -174,7 +178,8 @@ impl Apply<'_> {
         seen: &impl Fn(&str, u64),
     ) -> Result<BTreeMap<String, AppliedTable>> {
         let taken = load.take_off(tx).await?;
-        let applied = self.tables(tx, seen).await?;
+        let holds = |table: &TablePlan| if load.begins_empty(table) { Holds::Nothing } else { Holds::Rows };
+        let applied = self.tables(tx, holds, seen).await?;
         load.fill_tags(tx, |table| applied.get(table).is_some_and(|one| one.written > 0)).await?;
         load.put_back(tx, taken).await?;
         Ok(applied)
@@ -183,11 +188,13 @@ impl Apply<'_> {
     async fn tables(
         &self,
         tx: &mut PgConnection,
+        holds: impl Fn(&TablePlan) -> Holds,
         seen: &impl Fn(&str, u64),
     ) -> Result<BTreeMap<String, AppliedTable>> {
         let mut applied = BTreeMap::new();
         for table in &self.plan.moved {
-            let counts = self.table(tx, table).await.map_err(|e| self.refused_by_green(e, table))?;
+            let counts = self.table(tx, table, holds(table)).await;
+            let counts = counts.map_err(|e| self.refused_by_green(e, table))?;
             seen(&table.table, counts.applied);
             applied.insert(table.table.clone(), counts);
         }
@@ -306,7 +313,7 @@ impl Apply<'_> {
             self.plan.moved.iter().filter(|table| table.writer == Writer::Admin && !table.key.is_empty())
         {
             let sql = fill(
-                include_str!("../../sql/apply/unexplained.sql"),
+                include_str!("../../../sql/apply/unexplained.sql"),
                 &[
                     ("key", &key(&table.key, "g")),
                     ("table_ref", &self.stage.kong_table(&table.table)),
@@ -376,54 +383,6 @@ impl Apply<'_> {
         Ok(green.zip(blue).map(|(green, blue)| DefaultWorkspace { green, blue }))
     }
 
-    pub(super) async fn table(&self, tx: &mut PgConnection, table: &TablePlan) -> sqlx::Result<AppliedTable> {
-        let names: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
-        let alive = match &table.expiry {
-            Some(column) => format!("(s.{0} is null or s.{0} > now())", quote(column)),
-            None => "true".to_owned(),
-        };
-        let places = [
-            ("table_ref", self.stage.kong_table(&table.table)),
-            ("stage", self.stage.table(&table.table)),
-            ("columns", columns(&names, "")),
-            ("staged", columns(&names, "s")),
-            ("alive", alive),
-            ("same_key", same_key(table)),
-            (
-                "on_conflict",
-                if table.writer == Writer::Traffic {
-                    "on conflict do nothing".to_owned()
-                } else {
-                    String::new()
-                },
-            ),
-        ];
-        let places: Vec<(&str, &str)> = places.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let written = sqlx::raw_sql(fill(include_str!("../../sql/apply/insert.sql"), &places))
-            .execute(&mut *tx)
-            .await?;
-        let count = |sql: &'static str| query_scalar::<i64>(fill(sql, &places));
-        let staged = count("select count(*) from {stage} s").fetch_one(&mut *tx).await?;
-        let living = match table.expiry {
-            None => staged,
-            Some(_) => count("select count(*) from {stage} s where {alive}").fetch_one(&mut *tx).await?,
-        };
-        let held_back = match table.writer {
-            Writer::Admin => 0,
-            Writer::Traffic => {
-                count(include_str!("../../sql/apply/held_back.sql")).fetch_one(&mut *tx).await?
-            }
-        };
-        let number = |count: i64| u64::try_from(count).unwrap_or(0);
-        Ok(AppliedTable {
-            applied: number(living - held_back),
-            written: written.rows_affected(),
-            expired: number(staged - living),
-            held_back: number(held_back),
-            ..AppliedTable::default()
-        })
-    }
-
     /// On Enterprise the default of `ws_id` names the default workspace that the bootstrap made; it follows blue's.
     async fn defaults_follow(
         &self,
@@ -457,103 +416,6 @@ impl Apply<'_> {
             followed.insert((table.name.clone(), column.to_owned()));
         }
         Ok(followed)
-    }
-
-    /// The table that Kong's triggers keep must hold exactly what the entities hold.
-    pub(super) async fn compare_tags(
-        &self,
-        tx: &mut PgConnection,
-        at_work: Option<&BTreeSet<String>>,
-    ) -> Result<()> {
-        let Some(tags) = &self.map.names.derived_tags else { return Ok(()) };
-        if !self.catalog.tables.contains_key(&tags.table) {
-            return Ok(());
-        }
-        let kept =
-            |name: &&String| self.catalog.tables.get(*name).is_some_and(|table| table.calls(&tags.function));
-        let names: Vec<&String> = self.catalog.tables.keys().filter(kept).collect();
-        // An incremental run looks at the ids that it wrote; other rows it did not touch.
-        let written = at_work.map(|tables| {
-            let at_work: Vec<&String> = names.iter().copied().filter(|name| tables.contains(*name)).collect();
-            self.written_ids(&at_work)
-        });
-        if names.is_empty() || written.as_ref().is_some_and(String::is_empty) {
-            return Ok(());
-        }
-        let entities: Vec<String> =
-            names.iter().map(|name| self.entities(name, &tags.tags, written.as_deref())).collect();
-        let tags_ref = self.stage.kong_table(&tags.table);
-        let tags_ref = match &written {
-            None => tags_ref,
-            Some(ids) => {
-                format!("(select * from {tags_ref} where {} in ({ids}))", quote(&tags.entity_id))
-            }
-        };
-        let entities = entities.join("\n  union all\n  ");
-        let (entity_id, entity_name, sets) =
-            (quote(&tags.entity_id), quote(&tags.entity_name), quote(&tags.tags));
-        let places = [
-            ("entities", entities.as_str()),
-            ("tags_ref", &tags_ref),
-            ("entity_id", &entity_id),
-            ("entity_name", &entity_name),
-            ("tags", &sets),
-        ];
-        let what = "cannot compare green's tags";
-        // The function that it needs is new in 14.
-        if self.stage.green().server_version_num() >= 140_000 {
-            let sql = fill(include_str!("../../sql/apply/tags_agree.sql"), &places);
-            if query_scalar(sql).fetch_one(&mut *tx).await.map_err(|e| self.explain(e, what))? {
-                return Ok(());
-            }
-        }
-        let sql = fill(include_str!("../../sql/apply/tags_differ.sql"), &places);
-        let differing: i64 = query_scalar(sql).fetch_one(tx).await.map_err(|e| self.explain(e, what))?;
-        if differing == 0 {
-            return Ok(());
-        }
-        Err(Error::refused(format!("green's table \"{}\" would not hold what its entities hold: {differing} rows differ", tags.table))
-            .detail("Green is as it was. Either a trigger of Kong is disabled there, or the table held rows of entities that are gone.")
-            .remedy(format!("Bootstrap green afresh, or look at the triggers that call {}().", tags.function)))
-    }
-
-    /// The names around green's table of tags, and the query for what it must hold; nothing where green keeps none.
-    pub(super) fn tagged_entities(&self) -> Option<(&DerivedTags, String)> {
-        let tags = self.map.names.derived_tags.as_ref()?;
-        self.catalog.tables.get(&tags.table)?;
-        let kept = |table: &&GreenTable| table.calls(&tags.function);
-        let entities: Vec<String> = (self.catalog.tables.values().filter(kept))
-            .map(|table| self.entities(&table.name, &tags.tags, None))
-            .collect();
-        (!entities.is_empty()).then(|| (tags, entities.join("\n  union all\n  ")))
-    }
-
-    fn entities(&self, table: &str, tags: &str, written: Option<&str>) -> String {
-        let primary =
-            self.catalog.tables.get(table).and_then(|t| t.primary_key.first()).map_or("id", String::as_str);
-        let only = written.map_or_else(String::new, |ids| format!(" where {} in ({ids})", quote(primary)));
-        format!(
-            "select {} as entity_id, {} as entity_name, {} as tags from {}{only}",
-            quote(primary),
-            literal(table),
-            quote(tags),
-            self.stage.kong_table(table)
-        )
-    }
-
-    /// The ids of all entities that an incremental run wrote or deleted.
-    fn written_ids(&self, tables: &[&String]) -> String {
-        let ids = |table: &&&String| {
-            let merge = self.merge.as_ref()?;
-            let primary = self.catalog.tables.get(**table)?.primary_key.first()?;
-            let staged = self
-                .plan
-                .table(table)
-                .map(|_| format!("select {} from {}", quote(primary), self.stage.table(table)));
-            let gone = format!("select key_1 from {}", merge.gone.table(table));
-            Some(staged.into_iter().chain([gone]).collect::<Vec<_>>().join(" union all "))
-        };
-        tables.iter().filter_map(|table| ids(&table)).collect::<Vec<_>>().join(" union all ")
     }
 }
 
