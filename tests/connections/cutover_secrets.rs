@@ -227,7 +227,7 @@ async fn the_cutover_tells_nothing_of_a_tsig_key() {
             let text = std::fs::read_to_string(scene.folder.path().join("cutover.toml")).expect("a file");
             let text = text.replace(&bind.secret_file().display().to_string(), &wrong.display().to_string());
             std::fs::write(scene.folder.path().join("cutover.toml"), text).expect("a file");
-            scene.call(&["finish", "--no-wait"], 3).await;
+            scene.call(&["finish"], 4).await;
         })
         .await;
         scene.files();

@@ -357,7 +357,13 @@ impl Machine {
                 self.wait(text, said);
             }
             Event::Unseen(text) => self.wait(text, said),
-            Event::Stop(_, text) if self.phase == Phase::toward(Goal::Finish) => {
+            // Nothing was written, and what stands is watched on; whoever says `finish` again has it looked at again.
+            Event::Stop(_, text)
+                if matches!(
+                    self.phase,
+                    Phase::Moving { goal: Goal::Finish, stage: Stage::Asking | Stage::Applying }
+                ) =>
+            {
                 self.do_not_finish(text, now, said);
             }
             Event::Stop(code, text) => self.pause(code, text, now, said),
