@@ -174,16 +174,25 @@ pub fn print_json<T: Serialize>(value: &T) {
 
 /// Prints an error to stderr: what failed, why, what to do.
 pub fn print_error(error: &Error) {
-    anstream::eprintln!("{BAD}error:{BAD:#} {}", error.message());
-    for detail in error.details() {
-        anstream::eprintln!("  {detail}");
+    let columns = console::Term::stderr().size_checked().map(|(_, columns)| usize::from(columns));
+    for line in error_lines(error, columns) {
+        anstream::eprintln!("{line}");
     }
-    for cause in error.causes() {
-        anstream::eprintln!("  because: {cause}");
-    }
-    if let Some(remedy) = error.remedy_text() {
-        anstream::eprintln!("{WARN}to do:{WARN:#} {remedy}");
-    }
+}
+
+/// The paragraphs of an error, broken where a screen of so many columns ends; whole for a pipe.
+fn error_lines(error: &Error, columns: Option<usize>) -> Vec<String> {
+    let fit = |text: &str, used, indent| {
+        columns.map_or_else(|| text.to_owned(), |columns| wrapped_at(columns, text, used, indent))
+    };
+    let mut lines = vec![format!("{BAD}error:{BAD:#} {}", fit(error.message(), 7, 2))];
+    lines.extend(error.details().iter().map(|detail| {
+        // What has lines of its own, such as a command or a statement, is shown as it is.
+        if detail.contains('\n') { format!("  {detail}") } else { format!("  {}", fit(detail, 2, 4)) }
+    }));
+    lines.extend(error.causes().iter().map(|cause| format!("  because: {}", fit(cause, 11, 4))));
+    lines.extend(error.remedy_text().map(|remedy| format!("{WARN}to do:{WARN:#} {}", fit(remedy, 7, 2))));
+    lines
 }
 
 /// Prints an error to stdout for programs.
@@ -280,6 +289,25 @@ mod tests {
         let narrow = by_class_within(40, &classes, &rows, &8);
         assert!(narrow.ends_with("  (not copied: 2)") && fits_in(40, &narrow), "{narrow}");
         assert!(by_class_within(10, &classes, &rows, &8).ends_with("  (rejected: 4; not copied: 2)"));
+    }
+
+    #[test]
+    fn an_error_fits_the_screen_and_a_command_stays_whole() {
+        let error = Error::refused("the records send 5 % to green, which is no step of cutover.toml")
+            .detail("Also: the key of the provider is not there, and nobody can be asked for it. Set it.")
+            .detail("curl -X PATCH http://127.0.0.1:8081/api/v1/servers/localhost/zones/example.test. <<JSON\n{}\nJSON")
+            .remedy("Put a step with that share back into the file, or roll back with the command above.");
+        let plain = |columns| {
+            let text = error_lines(&error, columns).join("\n");
+            console::strip_ansi_codes(&text).into_owned()
+        };
+        let narrow = plain(Some(50));
+        let long: Vec<&str> = narrow.lines().filter(|line| console::measure_text_width(line) > 50).collect();
+        assert!(matches!(long[..], [command] if command.contains("curl")), "{narrow}");
+        assert!(narrow.contains("\n{}\nJSON"), "{narrow}");
+        assert!(
+            plain(None).contains("error: the records send 5 % to green, which is no step of cutover.toml\n")
+        );
     }
 
     #[test]

@@ -109,11 +109,13 @@ pub struct Drain {
     pub time: Span,
     /// Requests a second below which a side is still: what probes make.
     pub still_below: f64,
+    /// How often blue and green are looked at for drift while it drains, and from then until `finish`.
+    pub drift_every: Span,
 }
 
 impl Default for Drain {
     fn default() -> Self {
-        Drain { time: Span::seconds(86_400), still_below: 0.0 }
+        Drain { time: Span::seconds(86_400), still_below: 0.0, drift_every: Span::seconds(3_600) }
     }
 }
 

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 
 use super::engine::Order;
 use super::state::Command;
@@ -57,6 +58,7 @@ pub fn socket_path(dir: &Path) -> PathBuf {
 #[derive(Debug)]
 pub struct Control {
     path: PathBuf,
+    stop: Option<oneshot::Sender<()>>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -81,12 +83,32 @@ impl Control {
         let cannot = |e| Error::new(Kind::Io, format!("cannot listen at {}", path.display())).source(e);
         let listener = UnixListener::bind(&path).map_err(cannot)?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(cannot)?;
+        let (stop, mut stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, speaker.clone(), shown.clone()));
+            let mut talks = JoinSet::new();
+            loop {
+                tokio::select! {
+                    accepted = listener.accept() => match accepted {
+                        Ok((stream, _)) => drop(talks.spawn(serve(stream, speaker.clone(), shown.clone()))),
+                        Err(_) => break,
+                    },
+                    Some(_) = talks.join_next() => {}
+                    _ = &mut stopped => break,
+                }
             }
+            // Whoever is listening hears the end of the sentence.
+            drop(speaker);
+            while talks.join_next().await.is_some() {}
         });
-        Ok(Control { path, task })
+        Ok(Control { path, stop: Some(stop), task })
+    }
+
+    /// Lets the last answers go out, now that the engine has ended.
+    pub async fn close(mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        let _ = tokio::time::timeout(Duration::from_secs(1), &mut self.task).await;
     }
 }
 
@@ -148,8 +170,11 @@ async fn ask(dir: &Path, question: &Question) -> Result<Option<Answer>> {
         BufReader::new(stream).read_line(&mut line).await?;
         Ok::<Answer, std::io::Error>(serde_json::from_str(&line)?)
     };
+    // Before it is finished blue and green may be compared, which takes what it takes.
+    let patient = matches!(question.command, Some(Command::Finish { .. }));
     let silent = || Error::new(Kind::Io, "a cutover runs here, but does not answer");
-    match tokio::time::timeout(PATIENCE, talk).await {
+    let patience = if patient { Duration::from_secs(86_400) } else { PATIENCE };
+    match tokio::time::timeout(patience, talk).await {
         Ok(Ok(answer)) => Ok(Some(answer)),
         Ok(Err(e)) => Err(silent().source(e)),
         Err(_) => Err(silent()),

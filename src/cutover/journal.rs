@@ -56,6 +56,9 @@ pub enum What {
         /// Blue's last good number of each gate.
         #[serde(default)]
         baselines: Vec<Option<f64>>,
+        /// Steps that were left out, from 0.
+        #[serde(default)]
+        skipped: Vec<usize>,
     },
     /// A write is about to be sent.
     Intent {
@@ -173,6 +176,7 @@ mod tests {
             why_back: None,
             share: Share::BLUE,
             baselines: vec![Some(0.5), None],
+            skipped: vec![1],
         }
     }
 

@@ -8,11 +8,11 @@ use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use uuid::Uuid;
 
-use super::config::CutoverConfig;
+use super::config::{CutoverConfig, Step};
 use super::engine::Identity;
-use super::engine::write::{LOWERED, ROLLED_BACK, STEP, stands};
+use super::engine::write::{LOWERED, ROLLED_BACK, SKIPPED, STEP, stands};
 use super::journal::{Entry, What, last_phase};
-use super::machine::{Machine, Rules};
+use super::machine::{LastLooks, Machine, Rules};
 use super::state::{Goal, Pause, Phase, Stage};
 use crate::dns::{Arm, Caps, Marker, Observed, ObservedRecord, OriginalTtl, RecordState, Share};
 use crate::error::{Error, Result};
@@ -170,12 +170,21 @@ impl Scene<'_> {
         let share = self.seen.share().unwrap_or(Share::GREEN);
         let phase = Phase::Moving { goal: Goal::Back, stage: Stage::Applying };
         let mut machine = Machine::new(rules, phase, share, self.now);
-        machine.why_back = Some(asked_for(&self.who.owner, reason));
+        let why = asked_for(&self.who.owner, reason);
+        // Rolled back before, or still on the way: the first reason is the one that explains what happened.
+        match marker.filter(|marker| marker.state == ROLLED_BACK) {
+            Some(marker) => {
+                machine.why_back = Some(why_back(self.entries, marker));
+                machine.asked_again = Some(why);
+            }
+            None => machine.why_back = Some(why),
+        }
         Opening { identity: self.identity(run, marker, originals), machine }
     }
 
     /// Makes the records what they shall stay: green's at 100 %, blue's after a rollback.
-    /// What people changed since the last run speaks against the former, unless `accept_drift`.
+    /// Requests that blue still gets speak against the former, unless `force`, and what people changed since the last
+    /// run, unless `accept_drift`.
     pub fn finish(&self, force: bool, accept_drift: bool) -> Result<Opening> {
         let Some(marker) = &self.seen.marker else { return Err(self.nothing_to_resume()) };
         self.check_lease(marker, force)?;
@@ -201,11 +210,16 @@ impl Scene<'_> {
                 ));
             }
         }
-        // What stands on green says nothing about going back to blue.
-        let looks = share == Some(Share::GREEN) && !accept_drift;
-        let stage = if looks { Stage::Asking } else { Stage::Applying };
+        let rules = self.rules(&marker.originals);
+        // What stands on green, and who still asks blue, says nothing about going back to blue.
+        let looks = match share {
+            Some(Share::GREEN) => LastLooks::of(&rules, force, accept_drift),
+            _ => LastLooks::default(),
+        };
+        let stage = if looks.any() { Stage::Asking } else { Stage::Applying };
         let phase = Phase::Moving { goal: Goal::Finish, stage };
-        let machine = Machine::new(self.rules(&marker.originals), phase, share.unwrap_or_default(), self.now);
+        let mut machine = Machine::new(rules, phase, share.unwrap_or_default(), self.now);
+        machine.last_looks = looks;
         Ok(Opening { identity, machine })
     }
 
@@ -298,8 +312,9 @@ impl Scene<'_> {
 
     /// What only the journal knows.
     fn recall(&self, machine: &mut Machine, marker: &Marker) {
+        machine.skipped = skipped(self.entries, marker, &self.config.steps);
         let Some(What::Phase { now, baselines, .. }) = last_phase(self.entries, marker.run) else { return };
-        machine.drain_after = matches!(now, Phase::Draining | Phase::Drained);
+        machine.drain_after = Some(*now).filter(|now| matches!(now, Phase::Draining | Phase::Drained));
         for (tally, baseline) in machine.tallies.iter_mut().zip(baselines) {
             tally.baseline = *baseline;
         }
@@ -334,6 +349,22 @@ pub fn why_back(entries: &[Entry], marker: &Marker) -> String {
         Some(What::Phase { why_back: Some(why), .. }) if why.starts_with(&marker.note) => why.clone(),
         _ if marker.note.is_empty() => format!("by {} at {}", marker.owner, time(marker.written_at)),
         _ => marker.note.clone(),
+    }
+}
+
+/// The steps that were left out, from 0: from the journal, or from the marker, which tells any machine.
+pub fn skipped(entries: &[Entry], marker: &Marker, steps: &[Step]) -> Vec<usize> {
+    if marker.state != STEP {
+        return Vec::new();
+    }
+    let marked: Vec<&str> = marker.note.strip_prefix(SKIPPED).unwrap_or_default().split(',').collect();
+    let of_marker = (0..steps.len())
+        .filter(|index| marked.contains(&(index + 1).to_string().as_str()))
+        .collect::<Vec<_>>();
+    match last_phase(entries, marker.run) {
+        // The journal of this machine may end before what another one did.
+        Some(What::Phase { skipped, .. }) if of_marker.is_empty() => skipped.clone(),
+        _ => of_marker,
     }
 }
 
@@ -383,6 +414,18 @@ fn time(at: DateTime<Utc>) -> String {
 pub fn lease_of(marker: &Marker, wall: DateTime<Utc>) -> Option<String> {
     let until = marker.lease_until.filter(|until| *until > wall && !is_dead(&marker.owner))?;
     Some(format!("{} has it until {}", marker.owner, time(until)))
+}
+
+/// From whom a run is taken over whose lease does not forbid it, and who may still be at work on it.
+pub fn taken_from(marker: &Marker, who: &Who) -> Option<String> {
+    let gone = marker.owner == who.owner || is_dead(&marker.owner) || marker.state == ROLLED_BACK;
+    (!gone).then(|| {
+        format!(
+            "{} has worked on this cutover, last written at {}; the lease is over. If that process still lives, it sees that you take over, and stops.",
+            marker.owner,
+            time(marker.written_at)
+        )
+    })
 }
 
 /// Whether the owner was a process of this machine that has ended.

@@ -117,7 +117,7 @@ impl Phase {
             return match self {
                 Phase::Ready => "ready, nothing goes to green yet".to_owned(),
                 Phase::Draining => "100 % on green, waiting for blue to fall still".to_owned(),
-                Phase::Drained => "100 % on green, blue is still".to_owned(),
+                Phase::Drained => "drained – \"kongferry cutover finish\" restores the TTL".to_owned(),
                 Phase::Finished => "finished".to_owned(),
                 _ => "rolled back, new resolutions go to blue".to_owned(),
             };

@@ -36,6 +36,9 @@ pub struct Snapshot {
     pub steps: Vec<Step>,
     /// The step that it belongs to, from 0.
     pub step: Option<usize>,
+    /// Steps that were left out on the way up, from 0.
+    #[serde(default)]
+    pub skipped: Vec<usize>,
     /// Green's share of new resolutions.
     pub share: Shares,
     /// Seconds until the present stage ends if all goes well.

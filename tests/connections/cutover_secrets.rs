@@ -163,7 +163,7 @@ async fn powerdns_tells_nothing(json: bool) {
         scene.call(&["init", "--name", NAME, "--name-server", &server], 0).await;
         scene.write(&good, STEPS, "");
         scene.call(&["plan"], 0).await;
-        let said = scene.call(&["start", "--yes"], 0).await;
+        let said = scene.call(&["start", "--yes", "--no-wait"], 0).await;
         assert!(said.contains("A notification was not taken"), "{said}");
         for arguments in [&["status"][..], &["pause"]] {
             scene.call(arguments, if arguments[0] == "pause" { 4 } else { 0 }).await;
@@ -224,7 +224,7 @@ async fn the_cutover_tells_nothing_of_a_tsig_key() {
         unseen(scene.secrets.clone(), async {
             scene.write(&provider(&bind.secret_file()), steps, "");
             scene.call(&["plan"], 0).await;
-            scene.call(&["start", "--yes"], 0).await;
+            scene.call(&["start", "--yes", "--no-wait"], 0).await;
             scene.call(&["rollback"], 3).await;
             // Another key of the same name.
             let wrong = scene.folder.path().join("hook-address");
@@ -232,7 +232,7 @@ async fn the_cutover_tells_nothing_of_a_tsig_key() {
             let text = std::fs::read_to_string(scene.folder.path().join("cutover.toml")).expect("a file");
             let text = text.replace(&bind.secret_file().display().to_string(), &wrong.display().to_string());
             std::fs::write(scene.folder.path().join("cutover.toml"), text).expect("a file");
-            scene.call(&["finish", "--no-wait"], 3).await;
+            scene.call(&["finish"], 4).await;
         })
         .await;
         scene.files();

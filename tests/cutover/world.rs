@@ -253,6 +253,12 @@ pub struct Running {
 }
 
 impl Running {
+    /// As the commands of the program run it without `--no-wait`: until somebody says `finish`.
+    pub fn until_finished(mut self) -> Running {
+        self.engine = self.engine.until_finished();
+        self
+    }
+
     /// Runs to its end.
     pub fn end(self) -> Ended {
         self.clock.run(self.engine.run(), LONG * 10).expect("an end")

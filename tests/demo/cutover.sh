@@ -81,6 +81,11 @@ run 3 kongferry cutover start --yes --blue "$blue" --green "$green"
 step "9. Green is mended; the same cutover again"
 rm -f "$home/green-is-bad"
 sleep 4
+echo "It stays at work until somebody says \"finish\"; here that is another terminal, as soon as it has drained."
+(
+    while ! kongferry cutover status --format json 2>/dev/null | grep -q '"state": "drained"'; do sleep 0.3; done
+    sleep 2
+    kongferry cutover finish > "$home/finish.out" 2>&1
+) &
 run 0 kongferry cutover retry --blue "$blue" --green "$green"
-run 0 kongferry cutover finish --blue "$blue" --green "$green"
 stop_traffic

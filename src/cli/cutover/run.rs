@@ -14,16 +14,17 @@ use super::view::{self, Screen};
 use super::{DatabaseArgs, PlaceArgs, Site, speak};
 use crate::cutover::config::CutoverConfig;
 use crate::cutover::control::{self, Control};
+use crate::cutover::engine::write::UNLOCKED;
 use crate::cutover::engine::{Ended, Engine, Order};
 use crate::cutover::exporter::Exporter;
 use crate::cutover::gates::Meters;
 use crate::cutover::gates::config::Metrics;
 use crate::cutover::journal::{Entry, FileJournal};
-use crate::cutover::open::Opening;
+use crate::cutover::open::{Opening, taken_from};
 use crate::cutover::preflight::Preflight;
-use crate::cutover::state::{Command, Goal, Phase};
+use crate::cutover::state::{Command, Phase};
 use crate::cutover::status::Snapshot;
-use crate::dns::{Desired, Form, Guard, Marker, Ttl};
+use crate::dns::{Desired, Form, Guard, Marker, Observed, Share, Ttl};
 use crate::error::{Error, Kind, Result};
 
 /// How the engine is watched.
@@ -36,9 +37,9 @@ pub struct WatchArgs {
     #[arg(long, value_name = "ADDRESS")]
     metrics_listen: Option<String>,
 
-    /// End with 3 instead of waiting for a person when it pauses
+    /// End instead of waiting for a person: with 3 when it pauses, with 0 when it has drained
     ///
-    /// The records stay as they are.
+    /// The records stay as they are, and nobody watches them.
     #[arg(long)]
     no_wait: bool,
 
@@ -87,7 +88,9 @@ pub struct FinishArgs {
     #[command(flatten)]
     pub watch: WatchArgs,
 
-    /// Before blue has been still for long enough
+    /// Although blue has not been still for long enough, or nobody can say whether it is
+    ///
+    /// The same for gates that fail or cannot be judged.
     #[arg(long)]
     force: bool,
 
@@ -170,11 +173,19 @@ pub async fn resume(args: &ResumeArgs, way: Way) -> Result<u8> {
     let databases = watch.databases.resolve(&watch.place.common)?;
     let (seen, entries) = (site.read().await?, site.entries());
     let opening = site.scene(&seen, &entries).resume(false, way == Way::Retry)?;
+    say_who_was_at_work(&site, &seen);
     let goes_on = way != Way::Undo && !opening.machine.phase.is_going_back();
     consent_unwatched(&site, databases.as_ref(), goes_on)?;
     let ports = site.ports(site.servers().await?, site.meters()?, databases)?;
     let first = (way == Way::Undo).then_some(Command::Undo);
     Box::pin(run_engine(&site, watch, ports, opening, first)).await
+}
+
+/// Whose lease is over may still be at work, say paused: whoever takes over is told who it is.
+fn say_who_was_at_work(site: &Site, seen: &Observed) {
+    if let Some(text) = seen.marker.as_ref().and_then(|marker| taken_from(marker, &site.who)) {
+        anstream::eprintln!("{WARN}note:{WARN:#} {}", wrapped(&text, 6, 2));
+    }
 }
 
 /// `cutover adopt --from-provider`.
@@ -184,6 +195,7 @@ pub async fn adopt(args: &AdoptArgs) -> Result<u8> {
     let databases = watch.databases.resolve(&watch.place.common)?;
     let (seen, entries) = (site.read().await?, site.entries());
     let opening = site.scene(&seen, &entries).adopt()?;
+    say_who_was_at_work(&site, &seen);
     consent_unwatched(&site, databases.as_ref(), !opening.machine.phase.is_going_back())?;
     let ports = site.ports(site.servers().await?, site.meters()?, databases)?;
     Box::pin(run_engine(&site, watch, ports, opening, None)).await
@@ -194,16 +206,53 @@ pub async fn finish(args: &FinishArgs) -> Result<u8> {
     let watch = &args.watch;
     let site = Site::open(&watch.place).await?;
     let command = Command::Finish { force: args.force, accept_drift: args.accept_drift };
-    if let Some(code) = speak::tell_running(&site, &watch.place, command).await? {
+    if let Some(code) = tell_to_finish(&site, &watch.place, command).await? {
         return Ok(code);
     }
     let databases = watch.databases.resolve(&watch.place.common)?;
     let (seen, entries) = (site.read().await?, site.entries());
     let opening = site.scene(&seen, &entries).finish(args.force, args.accept_drift)?;
-    let looks = opening.machine.phase == Phase::toward(Goal::Finish);
-    consent_unwatched(&site, databases.as_ref(), looks)?;
+    consent_unwatched(&site, databases.as_ref(), opening.machine.last_looks.drift)?;
     let ports = site.ports(site.servers().await?, site.meters()?, databases)?;
     Box::pin(run_engine(&site, watch, ports, opening, None)).await
+}
+
+/// Tells the engine that watches here, and waits for what comes of it; `None` where none does.
+async fn tell_to_finish(site: &Site, place: &PlaceArgs, command: Command) -> Result<Option<u8>> {
+    let Some(said) = control::tell(&site.config.state_dir(), &site.who.owner, command).await? else {
+        return Ok(None);
+    };
+    let format = place.common.format;
+    let sentence = match said {
+        Ok(sentence) => sentence,
+        Err(why) => {
+            match format {
+                Format::Json => text::print_json(&json!({ "outcome": "not_finished", "why": why })),
+                Format::Text => say_not_finished(&why),
+            }
+            return Ok(Some(4));
+        }
+    };
+    let finished = sentence == Phase::Finished.sentence(&site.config.steps);
+    match format {
+        Format::Json => text::print_json(&json!({ "outcome": "told", "command": "finish", "now": sentence })),
+        Format::Text if finished => say_finished(Share::GREEN),
+        Format::Text => anstream::println!("Told: finish. Now: {sentence}."),
+    }
+    Ok(Some(if finished { 0 } else { 3 }))
+}
+
+fn say_finished(share: Share) {
+    let what = if share == Share::GREEN {
+        "The records are green's, with the TTL that they shall keep. Blue can be taken down."
+    } else {
+        "The records are blue's as before the cutover."
+    };
+    anstream::println!("\n{GOOD}Finished.{GOOD:#} {}", wrapped(what, 10, 2));
+}
+
+fn say_not_finished(why: &str) {
+    anstream::println!("\n{WARN}Not finished, nothing was changed:{WARN:#} {}", wrapped(why, 35, 2));
 }
 
 /// `cutover rollback`: through the engine that runs here, or straight to the provider. Nothing else is needed.
@@ -262,7 +311,7 @@ fn nothing_moved(format: Format) {
 
 /// Reads until it works; only what will never work ends it. Nobody has to wait for that end to be told how it is done
 /// by hand.
-async fn read_in_any_case(site: &Site, entries: &[Entry]) -> Result<crate::dns::Observed> {
+async fn read_in_any_case(site: &Site, entries: &[Entry]) -> Result<Observed> {
     let (mut tries, mut told) = (0, false);
     loop {
         let error = match site.provider.read(&site.config.target).await {
@@ -291,7 +340,7 @@ pub async fn unlock(args: &UnlockArgs) -> Result<u8> {
         return Err(Error::refused("no cutover is under way: there is no lease"));
     };
     let held = format!("{} since {}", marker.owner, marker.written_at.format("%Y-%m-%d %H:%M:%S UTC"));
-    let note = format!("unlocked by {}", site.who.owner);
+    let note = format!("{UNLOCKED}{}", site.who.owner);
     let freed = Marker { generation: marker.generation + 1, lease_until: None, note, ..marker };
     let desired =
         Desired { form: Form::AsFound, ttl: Ttl::AsFound, marker: Some(freed), guard: Guard::Unchanged };
@@ -327,8 +376,9 @@ async fn run_engine(
         Err(error) => return Err(error),
     };
     let engine = Engine::new(site.config.target.clone(), ports, opening.identity, opening.machine, journal);
+    let engine = if args.no_wait { engine } else { engine.until_finished() };
     let (speaker, shown) = (engine.speaker(), engine.watch());
-    let _control = match Control::listen(&dir, speaker.clone(), shown.clone()).await {
+    let control = match Control::listen(&dir, speaker.clone(), shown.clone()).await {
         Ok(control) => Some(control),
         Err(_) if going_back => None,
         Err(error) => return Err(error),
@@ -354,6 +404,9 @@ async fn run_engine(
         () = leave_when_paused(shown.clone(), speaker.clone(), args.no_wait) => Ok(Ended::Left),
     };
     let ended = ended.map_err(|e| Error::new(Kind::Io, "the engine stopped").source(e))?;
+    if let Some(control) = control {
+        control.close().await;
+    }
     // The view draws the end and gives the terminal back.
     let _ = view.await;
     let last = shown.borrow().clone();
@@ -399,31 +452,24 @@ fn finish_up(
     match ended {
         Ended::In(Phase::RolledBack) => {
             anstream::println!("\n{BAD}Rolled back.{BAD:#} {}", wrapped(&why, 13, 2));
-            anstream::println!(
-                "  New resolutions go to blue; a resolver that keeps answers longer than their TTL goes on with green until it lets go."
-            );
-            anstream::println!(
-                "  Connections that were open before may stay on green until they are closed."
-            );
-            anstream::println!(
-                "  Next: find the cause, then \"kongferry cutover retry\"; or \"kongferry cutover finish\" restores the old TTL."
-            );
+            for line in [
+                "New resolutions go to blue; a resolver that keeps answers longer than their TTL goes on with green until it lets go.",
+                "Connections that were open before may stay on green until they are closed.",
+                "Next: find the cause, then \"kongferry cutover retry\"; or \"kongferry cutover finish\" restores the old TTL.",
+            ] {
+                anstream::println!("  {}", wrapped(line, 2, 4));
+            }
         }
-        Ended::In(Phase::Finished) if share == crate::dns::Share::GREEN => {
-            anstream::println!(
-                "\n{GOOD}Finished.{GOOD:#} The records are green's, with the TTL that they shall keep. Blue can be taken down."
-            );
-        }
-        Ended::In(Phase::Finished) => {
-            anstream::println!("\n{GOOD}Finished.{GOOD:#} The records are blue's as before the cutover.");
-        }
+        Ended::In(Phase::Finished) => say_finished(share),
         Ended::In(_) => {
             anstream::println!(
-                "\n{GOOD}Drained.{GOOD:#} All new resolutions go to green, and blue is still."
+                "\n{GOOD}Drained.{GOOD:#} All new resolutions go to green; nobody watches them now."
             );
-            anstream::println!(
-                "  Next: {BOLD}kongferry cutover finish{BOLD:#} restores the TTL; until then {back} goes back."
-            );
+            say_drained_next(back);
+        }
+        Ended::Left if last.is_some_and(|last| last.phase == Phase::Drained) => {
+            anstream::println!("\n{WARN}Left.{WARN:#} It has drained; nobody watches it now.");
+            say_drained_next(back);
         }
         Ended::Left => {
             anstream::println!(
@@ -437,13 +483,16 @@ fn finish_up(
             );
         }
         Ended::NotFinished(why) => {
-            anstream::println!("\n{WARN}Not finished, nothing was changed:{WARN:#} {}", wrapped(why, 32, 2));
-            anstream::println!(
-                "  Next: \"kongferry migrate\" applies what is new on blue, then finish again. With --accept-drift it is finished with what stands on green."
-            );
+            say_not_finished(why);
         }
     }
     Ok(code)
+}
+
+fn say_drained_next(back: &str) {
+    anstream::println!(
+        "  Next: {BOLD}kongferry cutover finish{BOLD:#} restores the TTL; until then {back} goes back."
+    );
 }
 
 /// A rollback without a disk.

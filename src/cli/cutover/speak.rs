@@ -12,7 +12,7 @@ use super::{PlaceArgs, Site, run};
 use crate::cutover::control;
 use crate::cutover::engine::write::{LOWERED, ROLLED_BACK, STEP, stands};
 use crate::cutover::journal::{What, last_phase};
-use crate::cutover::open::{lease_of, why_back};
+use crate::cutover::open::{lease_of, skipped, why_back};
 use crate::cutover::state::{Command, Goal, Pause, Phase, Stage};
 use crate::cutover::status::{Happened, Shares, Snapshot};
 use crate::dns::{Observed, Share};
@@ -205,6 +205,7 @@ pub fn from_provider(site: &Site, seen: &Observed) -> Snapshot {
             .map(|marker| why_back(&entries, marker)),
         steps: config.steps.clone(),
         step: phase.step(),
+        skipped: marker.map(|marker| skipped(&entries, marker, &config.steps)).unwrap_or_default(),
         share: Shares { weight: share.unwrap_or_default(), by_queries: None, by_counters: None },
         seconds_left: None,
         seconds_in_stage: 0.0,
@@ -258,7 +259,8 @@ fn print(snapshot: &Snapshot, note: Option<&str>) {
     for line in view::render(snapshot, width) {
         anstream::println!("{line}");
     }
-    if let Some(note) = note.filter(|_| !snapshot.phase.is_over()) {
+    let ended = matches!(snapshot.phase, Phase::Finished | Phase::RolledBack);
+    if let Some(note) = note.filter(|_| !ended) {
         anstream::println!("\n{WARN}note:{WARN:#} {}", wrapped(note, 6, 2));
     }
 }

@@ -302,6 +302,7 @@ fn picture(snapshot: &Snapshot, width: usize, events: usize) -> Vec<String> {
         String::new(),
         format!("  {BOLD}TO GO BACK{BOLD:#}  {BOLD}{}{BOLD:#}", snapshot.rollback_command),
     ]);
+    lines.iter_mut().for_each(|line| *line = cut(line, width));
     if let Some(manual) = &snapshot.manual_command {
         lines.push(format!("  {BAD}THE PROVIDER REFUSES US. BY HAND:{BAD:#}"));
         // Not indented: the command may end with a line that must stand at the margin.
@@ -343,11 +344,18 @@ fn steps(snapshot: &Snapshot) -> String {
     let mut parts = vec![part("TTL", lowered && begun, !lowered)];
     for (at, step) in snapshot.steps.iter().enumerate() {
         let now = snapshot.step == Some(at);
+        if !now && snapshot.skipped.contains(&at) {
+            parts.push(format!("{WARN}» {}{WARN:#}", step.share));
+            continue;
+        }
         let done = !now && share >= step.share && share > Share::BLUE && !snapshot.phase.is_going_back();
         parts.push(part(&step.share.to_string(), done, now));
     }
     let drained = matches!(snapshot.phase, Phase::Drained | Phase::Finished) && share == Share::GREEN;
     parts.push(part("drain", drained, snapshot.phase == Phase::Draining));
+    if !snapshot.skipped.is_empty() {
+        parts.push(format!("{WARN}(» skipped){WARN:#}"));
+    }
     format!("  {}", parts.join("   "))
 }
 
@@ -452,6 +460,7 @@ mod tests {
             why_back: None,
             steps: guide_steps(),
             step: Some(2),
+            skipped: Vec::new(),
             share: Shares {
                 weight: Share::percent(10).unwrap(),
                 by_queries: Some(9.97),
@@ -532,6 +541,15 @@ mod tests {
     }
 
     #[test]
+    fn what_was_skipped_does_not_look_done() {
+        let phase = Phase::Moving { goal: Goal::Step(4), stage: Stage::Baking };
+        let share = Shares { weight: Share::GREEN, ..snapshot().share };
+        let full = Snapshot { phase, step: Some(4), share, skipped: vec![1, 2, 3], ..snapshot() };
+        let line = "✔ TTL   ✔ 1 %   » 5 %   » 10 %   » 50 %   ▶ 100 %   · drain   (» skipped)";
+        assert!(plain(&full, 80).contains(line), "{}", plain(&full, 80));
+    }
+
+    #[test]
     fn what_was_finished_on_blue_has_not_drained() {
         let share = Shares { weight: Share::BLUE, ..snapshot().share };
         let back = Snapshot { phase: Phase::Finished, step: None, share, ..snapshot() };
@@ -545,8 +563,9 @@ mod tests {
         let waiting = Phase::Moving { goal: Goal::Lower, stage: Stage::Baking };
         let sentence = waiting.sentence(&guide_steps());
         let lowering = Snapshot { phase: waiting, sentence, seconds_left: Some(86_000.0), ..snapshot() };
-        for (snapshot, width) in
-            [snapshot(), lowering].iter().flat_map(|shown| [80, 100, 110, 140].map(|width| (shown, width)))
+        for (snapshot, width) in [snapshot(), lowering]
+            .iter()
+            .flat_map(|shown| [40, 60, 80, 100, 110, 140].map(|width| (shown, width)))
         {
             for line in plain(snapshot, width).lines() {
                 assert!(console::measure_text_width(line) <= width, "{width}: {line}");

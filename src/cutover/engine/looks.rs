@@ -3,8 +3,8 @@
 use super::{Engine, PASSING_QUERIES};
 use crate::cutover::clock::Time;
 use crate::cutover::machine::Event;
-use crate::cutover::ports::{Answers, Survey};
-use crate::cutover::state::Stage;
+use crate::cutover::ports::{Answers, Drift, Survey};
+use crate::cutover::state::{Phase, Stage};
 use crate::dns::{DnsResult, Observed, Share};
 
 impl Engine {
@@ -36,6 +36,33 @@ impl Engine {
         }
         if self.passing.is_none() && self.machine.verified.is_some() {
             self.passing = Some(self.ports.servers.survey(self.machine.share, PASSING_QUERIES));
+        }
+    }
+
+    /// Before each step drift is looked for at once; from the last one to `finish` it is looked for again and again.
+    pub(super) fn start_drift(&mut self, now: Time) {
+        let paused = self.machine.paused.is_some();
+        if paused || !matches!(self.machine.phase, Phase::Draining | Phase::Drained) {
+            // Whoever says "resume" may have mended it, or not: that is looked at then.
+            (self.drifting, self.drift_due) = (None, paused.then_some(now));
+            return;
+        }
+        // The step itself was looked at before it began.
+        let due = *self.drift_due.get_or_insert(now + self.machine.rules.drift_every);
+        if due <= now {
+            self.drift_due = Some(now + self.machine.rules.drift_every);
+            self.drifting = Some(self.ports.outside.drift());
+        }
+    }
+
+    pub(super) fn drifted(&mut self, drift: Drift) {
+        let now = self.ports.clock.now();
+        self.drift_due = Some(now + self.machine.rules.drift_every);
+        match drift {
+            Drift::None | Drift::Unwatched => {}
+            Drift::Changed(text) => self.feed(Event::Stop("drift", text), now),
+            // Nothing waits for it now; before the end it must be seen.
+            Drift::Unknown(text) => self.feed(Event::Unseen(text), now),
         }
     }
 
@@ -74,6 +101,7 @@ impl Engine {
     pub(super) fn rolled_back_by(&mut self, seen: &Observed, by: String, now: Time) {
         self.identity.generation = seen.generation();
         self.ticket = None;
+        self.by_queries = None;
         self.feed(Event::RolledBackBy(by), now);
     }
 

@@ -26,13 +26,16 @@ use super::clock::Time;
 use super::gates::{Measurement, Traffic};
 use super::journal::{Entry, Journal, What};
 use super::machine::{Event, Machine, Said, Task};
-use super::ports::{Ports, Survey};
+use super::ports::{Drift, Ports, Survey};
 use super::state::{Command, Goal, Level, Phase};
 use super::status::{Happened, Snapshot};
 use crate::dns::{Change, DnsResult, Observed, OriginalTtl, Progress, Target, Ticket};
 
 /// A command with its sender, and the place for the answer.
-pub type Order = (Command, String, oneshot::Sender<std::result::Result<String, String>>);
+pub type Order = (Command, String, Answer);
+
+/// Where the answer to a command goes: a sentence, or why not.
+type Answer = oneshot::Sender<std::result::Result<String, String>>;
 
 /// How a run of the engine ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,12 +124,18 @@ pub struct Engine {
     look: Option<BoxFuture<'static, DnsResult<Observed>>>,
     passing: Option<BoxFuture<'static, Survey>>,
     counting: Option<BoxFuture<'static, Traffic>>,
+    drifting: Option<BoxFuture<'static, Drift>>,
+    drift_due: Option<Time>,
     look_due: Time,
     telling: FuturesUnordered<BoxFuture<'static, ()>>,
     by_queries: Option<f64>,
     manual: Option<String>,
     events: VecDeque<Happened>,
     leaving: bool,
+    /// Whether it stays at work from `drained` until `finish`.
+    stays: bool,
+    /// Whoever said `finish` and is told what came of it.
+    finisher: Option<Answer>,
     taken_over: Option<String>,
     journaled: Option<(Phase, bool)>,
 }
@@ -163,14 +172,24 @@ impl Engine {
             look: None,
             passing: None,
             counting: None,
+            drifting: None,
+            drift_due: None,
             telling: FuturesUnordered::new(),
             by_queries: None,
             manual: None,
             events: VecDeque::new(),
             leaving: false,
+            stays: false,
+            finisher: None,
             taken_over: None,
             journaled: None,
         }
+    }
+
+    /// Stays at work in `drained`, until somebody says `finish`.
+    pub fn until_finished(mut self) -> Engine {
+        self.stays = true;
+        self
     }
 
     /// How people speak to the engine.
@@ -191,6 +210,7 @@ impl Engine {
             self.feed(Event::Tick, now);
             self.start_what_is_due(now);
             self.publish(now);
+            self.answer_finisher();
             if let Some(ended) = self.ended() {
                 self.close(now).await;
                 return ended;
@@ -212,7 +232,9 @@ impl Engine {
         if let Some(why) = &self.machine.not_finished {
             return Some(Ended::NotFinished(why.clone()));
         }
-        self.machine.phase.is_over().then_some(Ended::In(self.machine.phase))
+        let phase = self.machine.phase;
+        let ended = phase.is_over() && !(self.stays && phase == Phase::Drained);
+        ended.then_some(Ended::In(phase))
     }
 
     fn open(&mut self) {
@@ -226,6 +248,10 @@ impl Engine {
         if let Some(why) = self.machine.why_back.clone() {
             let text = format!("Rolling back: {why}");
             self.say(Said { level: Level::Error, code: "rollback".to_owned(), text });
+        }
+        if let Some(why) = self.machine.asked_again.take() {
+            let text = format!("A rollback is under way already; {why}");
+            self.say(Said { level: Level::Info, code: "rollback_again".to_owned(), text });
         }
     }
 
@@ -266,6 +292,7 @@ impl Engine {
                 let now = self.ports.clock.now();
                 self.feed(Event::Counted(traffic), now);
             }
+            drift = slot(&mut self.drifting) => { self.drifting = None; self.drifted(drift); }
             Some(()) = self.telling.next() => {}
             () = alarm => {}
         }
@@ -273,6 +300,7 @@ impl Engine {
 
     fn next_alarm(&self, now: Time) -> Time {
         let mut alarms = vec![self.look_due];
+        alarms.extend(self.drift_due);
         alarms.extend(self.machine.alarm());
         if self.machine.is_watched() {
             alarms.extend(self.check_due.iter().flatten());
@@ -327,7 +355,8 @@ impl Engine {
             let pause = self.machine.paused.as_ref().map(|(pause, _)| pause.clone());
             let baselines = self.machine.tallies.iter().map(|tally| tally.baseline).collect();
             let (why_back, share) = (self.machine.why_back.clone(), self.machine.share);
-            self.note(What::Phase { now: phase, paused: pause, why_back, share, baselines });
+            let skipped = self.machine.skipped.clone();
+            self.note(What::Phase { now: phase, paused: pause, why_back, share, baselines, skipped });
         }
     }
 
@@ -344,6 +373,7 @@ impl Engine {
         if self.machine.is_watched() {
             self.start_checks(now);
         }
+        self.start_drift(now);
         if self.look_due <= now {
             self.look_due = now + self.machine.rules.look_every;
             self.start_looks();

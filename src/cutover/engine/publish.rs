@@ -30,6 +30,7 @@ impl Engine {
             why_back: machine.why_back.clone(),
             steps: machine.rules.steps.clone(),
             step: machine.phase.step(),
+            skipped: machine.skipped.clone(),
             share: Shares {
                 weight: machine.share,
                 by_queries: self.by_queries,

@@ -5,8 +5,9 @@ use futures::future::BoxFuture;
 use super::{Done, Engine, write};
 use crate::cutover::call::Reply;
 use crate::cutover::clock::Time;
+use crate::cutover::gates::Traffic;
 use crate::cutover::journal::What;
-use crate::cutover::machine::{Event, Task};
+use crate::cutover::machine::{Event, LastLooks, Task};
 use crate::cutover::ports::{Answers, Drift, Hook, Survey};
 use crate::cutover::state::Goal;
 use crate::dns::{DnsResult, Progress, Share};
@@ -31,10 +32,7 @@ impl Engine {
                 (false, Box::pin(async move { Done::Surveyed(survey.await) }))
             }
             Task::AskBefore(index) => (false, self.ask_before(index)),
-            Task::AskToFinish => {
-                let drift = self.ports.outside.drift();
-                (false, Box::pin(async move { Done::Answered(undrifted(drift.await).unwrap_or(Event::Yes)) }))
-            }
+            Task::AskToFinish(looks) => (false, self.ask_to_finish(looks)),
             Task::AskAfter(_) => {
                 let asked = self.ports.outside.hook(Hook::PostStep, self.hook_body("post_step"));
                 (false, Box::pin(async move { Done::Answered(must(Hook::PostStep, asked.await)) }))
@@ -68,6 +66,33 @@ impl Engine {
                 }
             }
             Done::Answered(must(Hook::PreStep, outside.hook(Hook::PreStep, body).await))
+        })
+    }
+
+    /// Counters first: they answer at once.
+    fn ask_to_finish(&self, looks: LastLooks) -> BoxFuture<'static, Done> {
+        let (meters, outside) = (self.ports.meters.clone(), self.ports.outside.clone());
+        let still_below = self.machine.rules.still_below;
+        Box::pin(async move {
+            if looks.counters {
+                let traffic = match meters.traffic() {
+                    Some(traffic) => traffic.await,
+                    None => Traffic::default(),
+                };
+                if let Some(why) = not_still(traffic, still_below) {
+                    return Done::Answered(Event::Stop("blue", why));
+                }
+            }
+            let drift = if looks.drift { outside.drift().await } else { Drift::Unwatched };
+            Done::Answered(match undrifted(drift) {
+                Some(Event::Stop(code, text)) => Event::Stop(
+                    code,
+                    format!(
+                        "{text} (\"kongferry migrate\" applies what is new on blue; --accept-drift finishes with what stands on green)"
+                    ),
+                ),
+                _ => Event::Yes,
+            })
         })
     }
 
@@ -115,6 +140,17 @@ impl Engine {
             Answers::Wrong(text) => Event::Wrong(text),
         };
         self.feed(event, now);
+    }
+}
+
+/// Why blue cannot be taken for still. No number is none.
+fn not_still(traffic: Traffic, still_below: f64) -> Option<String> {
+    match traffic.blue {
+        None => Some("blue's requests cannot be counted (--force finishes all the same)".to_owned()),
+        Some(rate) if rate > still_below => Some(format!(
+            "blue still gets {rate:.2} requests a second, and {still_below} are taken for still (--force finishes all the same)"
+        )),
+        Some(_) => None,
     }
 }
 

@@ -1,5 +1,7 @@
 //! One write: read, compare, plan, journal the intent, send, and find out what became of it.
 
+use std::time::Duration;
+
 use chrono::TimeDelta;
 use futures::future::BoxFuture;
 
@@ -9,10 +11,10 @@ use crate::cutover::clock::Time;
 use crate::cutover::journal::What;
 use crate::cutover::machine::{Event, Task};
 use crate::cutover::ports::Hook;
-use crate::cutover::state::Goal;
+use crate::cutover::state::{Goal, Phase};
 use crate::dns::{
-    Arm, Change, Desired, DnsError, DnsErrorKind, DnsResult, Form, Guard, Landed, Marker, Observed, Share,
-    Ticket, Ttl,
+    Arm, Change, Desired, DnsError, DnsErrorKind, DnsResult, Form, Guard, Landed, Marker, Observed,
+    ObservedRecord, RecordState, Share, Ticket, Ttl,
 };
 use crate::failpoints;
 
@@ -22,6 +24,12 @@ pub const ROLLED_BACK: &str = "rolled-back";
 pub const LOWERED: &str = "ttl-lowered";
 /// That of a marker that comes with a step.
 pub const STEP: &str = "step";
+
+/// What the note of a marker begins with whose lease was taken away; who did it follows.
+pub const UNLOCKED: &str = "unlocked by ";
+
+/// What the note of a step's marker begins with where steps were left out; their numbers follow, from 1.
+pub const SKIPPED: &str = "skipped ";
 
 /// How long a lease lasts beyond the stage that it was taken for, in minutes.
 const LEASE_MARGIN: i64 = 15;
@@ -211,15 +219,25 @@ impl Engine {
                 Some(Strange::TakenOver(whose(marker, "began another run")))
             }
             Some(marker) if marker.generation > ours.generation && marker.state == ROLLED_BACK => {
-                let known = marker.note.is_empty() || marker.note.contains(&marker.owner);
-                let note = if known { String::new() } else { format!(" ({})", marker.note) };
-                Some(Strange::RolledBack(format!("{}{note}", marker.owner)))
+                let (owner, note) = (&marker.owner, &marker.note);
+                Some(Strange::RolledBack(if note.starts_with(owner.as_str()) {
+                    // With their own reason.
+                    note.clone()
+                } else if note.is_empty() || note.contains(owner.as_str()) {
+                    owner.clone()
+                } else {
+                    format!("{owner} ({note})")
+                }))
             }
             Some(marker) if marker.generation > ours.generation => {
                 Some(Strange::TakenOver(whose(marker, "took over")))
             }
             Some(marker) if marker.generation < ours.generation => {
                 Some(Strange::Changed("the marker at the provider is older than what we wrote".to_owned()))
+            }
+            // Whoever has finished it from elsewhere leaves nothing to watch.
+            None if ours.generation > 0 && self.machine.phase == Phase::Drained && is_finished(seen) => {
+                Some(Strange::TakenOver("somebody else has finished it".to_owned()))
             }
             None if ours.generation > 0 => {
                 Some(Strange::Changed("the marker at the provider is gone".to_owned()))
@@ -246,7 +264,12 @@ impl Engine {
         }
         let (share, wall) = (self.machine.rules.share_of(goal), self.ports.clock.wall());
         let bake = match goal {
-            Goal::Step(index) => self.machine.rules.steps.get(index).map(|step| step.bake.duration()),
+            // Whoever watches the last step watches it drain.
+            Goal::Step(index) => self.machine.rules.steps.get(index).map(|step| {
+                let drain =
+                    if step.share == Share::GREEN { self.machine.rules.drain } else { Duration::ZERO };
+                step.bake.duration() + drain
+            }),
             Goal::Lower => Some(self.machine.old_ttl),
             Goal::Back | Goal::Finish => None,
         };
@@ -272,6 +295,10 @@ impl Engine {
             originals: ours.originals.clone(),
             note: match goal {
                 Goal::Back => self.machine.why_back.clone().unwrap_or_default(),
+                Goal::Step(_) if !self.machine.skipped.is_empty() => {
+                    let numbers = self.machine.skipped.iter().map(|index| (index + 1).to_string());
+                    format!("{SKIPPED}{}", numbers.collect::<Vec<_>>().join(","))
+                }
                 _ => String::new(),
             },
         };
@@ -313,7 +340,16 @@ fn desired_share(desired: &Desired) -> Share {
     }
 }
 
+fn is_finished(seen: &Observed) -> bool {
+    let ordinary = |record: &ObservedRecord| record.state == RecordState::Plain(Arm::Green);
+    seen.marker_text.is_none() && seen.records.iter().all(ordinary)
+}
+
 fn whose(marker: &Marker, did: &str) -> String {
+    // It still bears the name of whom the lease was taken from: that is us.
+    if marker.note.starts_with(UNLOCKED) {
+        return marker.note.clone();
+    }
     format!("{} {did} at {}", marker.owner, marker.written_at.format("%Y-%m-%d %H:%M:%S UTC"))
 }
 

@@ -45,6 +45,8 @@ pub struct Rules {
     pub still_below: f64,
     /// Whether counters are read at all.
     pub has_counters: bool,
+    /// From one look for drift to the next, from the last step to `finish`.
+    pub drift_every: Duration,
 }
 
 impl Rules {
@@ -62,6 +64,7 @@ impl Rules {
             drain: settings.drain.time.duration(),
             still_below: settings.drain.still_below,
             has_counters: settings.prometheus.is_some(),
+            drift_every: settings.drain.drift_every.duration(),
         }
     }
 
@@ -83,14 +86,35 @@ pub enum Task {
     AskBefore(usize),
     /// Ask the hook after a step.
     AskAfter(usize),
-    /// Look for drift before the records are made green's for good.
-    AskToFinish,
+    /// Look once more before the records are made green's for good.
+    AskToFinish(LastLooks),
     /// Write to the provider.
     Write(Goal),
     /// Ask the provider whether all of its servers have it.
     Confirm,
     /// Ask every name server.
     Survey(Share),
+}
+
+/// What is looked at before the records are made green's for good.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct LastLooks {
+    /// Blue's request counter.
+    pub counters: bool,
+    /// What people have changed since the last run.
+    pub drift: bool,
+}
+
+impl LastLooks {
+    /// Those that nobody has waived; without counters there is nothing to read.
+    pub fn of(rules: &Rules, force: bool, accept_drift: bool) -> LastLooks {
+        LastLooks { counters: rules.has_counters && !force, drift: !accept_drift }
+    }
+
+    /// Whether there is anything to look at.
+    pub fn any(self) -> bool {
+        self.counters || self.drift
+    }
 }
 
 /// What happened.
@@ -102,6 +126,8 @@ pub enum Event {
     Yes,
     /// A hook says not yet.
     NotYet(String),
+    /// Something could not be seen that nothing waits for now; it is said, and looked at again.
+    Unseen(String),
     /// Something that a person must look at; the first part is the pause's code.
     Stop(&'static str, String),
     /// The provider took the write.
@@ -174,16 +200,34 @@ pub struct Machine {
     pub retry_at: Option<Time>,
     /// Why it is going back.
     pub why_back: Option<String>,
+    /// Why somebody asked for the rollback again that was under way.
+    pub asked_again: Option<String>,
     /// Pause when the step has settled: after an undo.
     hold: bool,
-    /// The last step has baked before: go on to draining once it has settled.
-    pub drain_after: bool,
-    /// Where it stood when a running engine was told to finish; none in a process that does nothing else.
-    finish_from: Option<Phase>,
+    /// Once the last step has settled, go on to here: it has baked before, and perhaps drained.
+    pub drain_after: Option<Phase>,
+    /// Steps that were left out on the way up, from 0.
+    pub skipped: Vec<usize>,
+    /// What is still to be looked at before it is finished.
+    pub last_looks: LastLooks,
+    /// Whether gates must hold when it is finished.
+    finish_forced: bool,
+    /// Where a running engine stood when it was told to finish; none in a process that does nothing else.
+    finish_from: Option<FinishFrom>,
+    /// Why it was not finished when somebody last asked a running engine for it.
+    pub against_finish: Option<String>,
     /// Why a process that was only to finish did not.
     pub not_finished: Option<String>,
     /// What is said last about waiting, so that it is said once.
     waiting: Option<String>,
+}
+
+/// What is taken up again when it is not finished.
+#[derive(Debug, Clone)]
+struct FinishFrom {
+    phase: Phase,
+    verified: Option<Time>,
+    paused: Option<(Pause, Time)>,
 }
 
 impl Machine {
@@ -206,9 +250,14 @@ impl Machine {
             attempts: 0,
             retry_at: None,
             why_back: None,
+            asked_again: None,
             hold: false,
-            drain_after: false,
+            drain_after: None,
+            skipped: Vec::new(),
+            last_looks: LastLooks::default(),
+            finish_forced: false,
             finish_from: None,
+            against_finish: None,
             not_finished: None,
             waiting: None,
         }
@@ -225,7 +274,7 @@ impl Machine {
         match self.phase {
             Phase::Moving { goal, stage } => match (stage, goal) {
                 (Stage::Asking, Goal::Step(index)) => Task::AskBefore(index),
-                (Stage::Asking, Goal::Finish) => Task::AskToFinish,
+                (Stage::Asking, Goal::Finish) => Task::AskToFinish(self.last_looks),
                 (Stage::Asking | Stage::Applying, _) => Task::Write(goal),
                 (Stage::Propagating, _) => Task::Confirm,
                 (Stage::Settling, Goal::Finish) if self.verified.is_none() => Task::Survey(self.share),
@@ -273,9 +322,9 @@ impl Machine {
     pub fn is_watched(&self) -> bool {
         match self.phase {
             Phase::Finished | Phase::RolledBack | Phase::Moving { goal: Goal::Back, .. } => false,
-            // A look for drift may take minutes, in which what drained before is still at stake.
+            // The last looks may take minutes, and a write may be refused: until it is done, all is still at stake.
             Phase::Moving { goal: Goal::Finish, stage } => {
-                stage == Stage::Asking && self.finish_from.is_some()
+                matches!(stage, Stage::Asking | Stage::Applying) && self.finish_from.is_some()
             }
             _ => true,
         }
@@ -307,7 +356,14 @@ impl Machine {
                 self.retry_at = Some(now + self.rules.look_every);
                 self.wait(text, said);
             }
-            Event::Stop(_, text) if self.phase == Phase::toward(Goal::Finish) => {
+            Event::Unseen(text) => self.wait(text, said),
+            // Nothing was written, and what stands is watched on; whoever says `finish` again has it looked at again.
+            Event::Stop(_, text)
+                if matches!(
+                    self.phase,
+                    Phase::Moving { goal: Goal::Finish, stage: Stage::Asking | Stage::Applying }
+                ) =>
+            {
                 self.do_not_finish(text, now, said);
             }
             Event::Stop(code, text) => self.pause(code, text, now, said),
@@ -321,7 +377,7 @@ impl Machine {
             }
             Event::Wrong(text) => self.on_wrong(text, now, said),
             Event::Measured(gate, measured) => self.on_measured(gate, measured, now, said),
-            Event::Counted(traffic) => self.on_counted(traffic, now),
+            Event::Counted(traffic) => self.on_counted(traffic, now, said),
             Event::Changed(text) => {
                 if !self.phase.is_going_back() {
                     self.pause("changed", text, now, said);
@@ -330,8 +386,10 @@ impl Machine {
             Event::RolledBackBy(who) => {
                 self.holds(Share::BLUE, now);
                 self.asked = Share::BLUE;
-                self.why_back = Some(format!("rolled back by {who}"));
+                self.why_back.get_or_insert_with(|| format!("rolled back by {who}"));
                 self.paused = None;
+                // What name servers answered before says nothing about this.
+                self.verified = None;
                 say(said, Level::Error, "rollback", format!("Rolled back by {who}"));
                 self.go(Phase::Moving { goal: Goal::Back, stage: Stage::Propagating }, now, said);
             }
@@ -346,9 +404,15 @@ impl Machine {
     fn go(&mut self, phase: Phase, now: Time, said: &mut Vec<Said>) {
         (self.phase, self.since) = (phase, now);
         (self.attempts, self.retry_at, self.waiting) = (0, None, None);
+        if phase.is_going_back() {
+            self.skipped.clear();
+        }
         match phase {
             Phase::Moving { stage: Stage::Asking | Stage::Applying, goal } => {
                 self.verified = None;
+                if let Goal::Step(index) = goal {
+                    self.skipped.retain(|skipped| *skipped < index);
+                }
                 if let (Goal::Step(index), true) = (goal, phase.stage() == Some(Stage::Asking)) {
                     let share = self.rules.share_of(goal);
                     let of = self.rules.steps.len();
@@ -364,7 +428,11 @@ impl Machine {
                     "All new resolutions go to green; waiting for blue to fall still",
                 );
             }
-            Phase::Drained => say(said, Level::Info, "drained", "Blue is still"),
+            Phase::Drained => {
+                let still =
+                    if self.rules.has_counters { "Blue is still" } else { "The time to drain is over" };
+                say(said, Level::Info, "drained", format!("{still}; watched on until \"finish\""));
+            }
             Phase::Finished => say(said, Level::Info, "finished", "Finished"),
             Phase::RolledBack => {
                 say(said, Level::Error, "rolled_back", "Rolled back: new resolutions go to blue");
@@ -374,7 +442,8 @@ impl Machine {
     }
 
     fn pause(&mut self, code: &str, reason: String, now: Time, said: &mut Vec<Said>) {
-        if self.paused.is_some() || self.phase.is_over() || self.phase.is_going_back() {
+        let ended = matches!(self.phase, Phase::Finished | Phase::RolledBack);
+        if self.paused.is_some() || ended || self.phase.is_going_back() {
             return;
         }
         say(said, Level::Warn, "paused", format!("Paused: {reason}"));

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use super::{Machine, Said, say};
+use super::{FinishFrom, Machine, Said, say};
 use crate::cutover::clock::Time;
 use crate::cutover::gates::tally::Tally;
-use crate::cutover::gates::{Traffic, Verdict};
+use crate::cutover::gates::{Measurement, Traffic, Verdict};
 use crate::cutover::span::Span;
 use crate::cutover::state::{Goal, Level, Phase, Stage};
 use crate::dns::Share;
@@ -28,8 +28,13 @@ impl Machine {
     pub(super) fn on_yes(&mut self, now: Time, said: &mut Vec<Said>) {
         match self.phase {
             Phase::Moving { goal: goal @ (Goal::Step(_) | Goal::Finish), stage: Stage::Asking } => {
+                if goal == Goal::Finish
+                    && let Some(why) = self.gate_against_finish()
+                {
+                    return self.do_not_finish(why, now, said);
+                }
                 // Somebody may have said "resume" while a gate still fails.
-                if let Some(name) = self.failing_gate() {
+                if let Some(name) = self.failing_gate().filter(|_| goal != Goal::Finish) {
                     return self.pause("gate", format!("gate {name} fails"), now, said);
                 }
                 self.go(Phase::Moving { goal, stage: Stage::Applying }, now, said);
@@ -52,9 +57,29 @@ impl Machine {
     pub(super) fn do_not_finish(&mut self, why: String, now: Time, said: &mut Vec<Said>) {
         say(said, Level::Warn, "not_finished", format!("Not finished: {why}"));
         match self.finish_from.take() {
-            Some(from) => (self.phase, self.since) = (from, now),
+            Some(FinishFrom { phase, verified, paused }) => {
+                (self.phase, self.since, self.verified, self.paused) = (phase, now, verified, paused);
+                self.against_finish = Some(why);
+            }
             None => self.not_finished = Some(why),
         }
+    }
+
+    /// What the gates that were watched until now say against the end, unless that was waived.
+    fn gate_against_finish(&self) -> Option<String> {
+        if self.finish_forced {
+            return None;
+        }
+        if let Some(name) = self.failing_gate() {
+            return Some(format!("gate {name} fails (--force finishes all the same)"));
+        }
+        let unclear =
+            |tally: &Tally| tally.last.as_ref().is_some_and(|last| last.verdict == Verdict::Inconclusive);
+        let mut gates = self.rules.gates.iter().zip(&self.tallies);
+        let ((name, _), tally) = gates
+            .find(|((_, policy), tally)| unclear(tally) && tally.inconclusive > policy.inconclusive_limit)?;
+        let line = tally.last.as_ref().map(Measurement::line).unwrap_or_default();
+        Some(format!("gate {name} cannot be judged: {line} (--force finishes all the same)"))
     }
 
     fn failing_gate(&self) -> Option<String> {
@@ -142,11 +167,11 @@ impl Machine {
         if goal == Goal::Finish {
             return self.go(Phase::Finished, now, said);
         }
-        if let (Goal::Step(index), true) = (goal, self.drain_after)
+        if let (Goal::Step(index), Some(after)) = (goal, self.drain_after)
             && index + 1 == self.rules.steps.len()
         {
-            self.drain_after = false;
-            return self.go(Phase::Draining, now, said);
+            self.drain_after = None;
+            return self.go(after, now, said);
         }
         self.go(Phase::Moving { goal, stage: Stage::Baking }, now, said);
         match goal {

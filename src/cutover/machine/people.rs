@@ -1,6 +1,6 @@
 //! What people say, and what follows from it.
 
-use super::{Machine, Said, say};
+use super::{FinishFrom, LastLooks, Machine, Said, say};
 use crate::cutover::clock::Time;
 use crate::cutover::gates::tally::Tally;
 use crate::cutover::open::asked_for;
@@ -13,6 +13,15 @@ impl Machine {
             Command::Rollback { reason } => {
                 let why = asked_for(by, &reason);
                 match self.phase {
+                    // The first reason stays: it is the one that explains what happened.
+                    phase if phase.is_going_back() => {
+                        say(
+                            said,
+                            Level::Info,
+                            "rollback_again",
+                            format!("A rollback is under way already; {why}"),
+                        );
+                    }
                     Phase::Finished | Phase::RolledBack => {}
                     _ => self.roll_back(why, now, said),
                 }
@@ -25,9 +34,12 @@ impl Machine {
             Command::Finish { force, accept_drift } => {
                 let may = self.phase == Phase::Drained || (force && self.phase == Phase::Draining);
                 if may {
-                    self.paused = None;
-                    self.finish_from = Some(self.phase);
-                    let stage = if accept_drift { Stage::Applying } else { Stage::Asking };
+                    let (phase, verified, paused) = (self.phase, self.verified, self.paused.take());
+                    self.finish_from = Some(FinishFrom { phase, verified, paused });
+                    self.last_looks = LastLooks::of(&self.rules, force, accept_drift);
+                    self.finish_forced = force;
+                    let looks = self.last_looks.any() || !force;
+                    let stage = if looks { Stage::Asking } else { Stage::Applying };
                     self.go(Phase::Moving { goal: Goal::Finish, stage }, now, said);
                 }
             }
@@ -56,7 +68,9 @@ impl Machine {
             Phase::Moving { goal: Goal::Step(index), stage } => {
                 self.unpause(now);
                 if full && index < last {
+                    let unseen = if stage == Stage::Asking { index } else { index + 1 };
                     self.go(Phase::toward(Goal::Step(last)), now, said);
+                    self.skipped.extend(unseen..last);
                 } else if matches!(stage, Stage::Baking | Stage::Leaving | Stage::Approval | Stage::Settling)
                 {
                     self.leave_step(index, now, said);
@@ -91,7 +105,7 @@ impl Machine {
             return self.roll_back(format!("undone by {by}"), now, said);
         }
         self.paused = None;
-        self.drain_after = false;
+        self.drain_after = None;
         self.hold = true;
         say(
             said,

@@ -246,7 +246,7 @@ async fn a_change_after_the_last_step_stops_finish_until_somebody_takes_it_for_r
     let one = "\n[[step]]\nshare = 100\nbake = \"1s\"\n";
     site.configure(site.home.path(), &format!("{one}[preflight]\n{ON_TRUST}\nacknowledge = {TRAFFIC:?}\n"));
     sides.migrate(&site).await;
-    sides.cutover(&site, &["start", "--yes"]).await.ends_with(0);
+    sides.cutover(&site, &["start", "--yes", "--no-wait"]).await.ends_with(0);
 
     let consumer = sides.blue.rows("consumers").await.expect("consumers").remove(0);
     let id = consumer["id"].as_str().expect("an id");

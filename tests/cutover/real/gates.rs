@@ -11,7 +11,7 @@ use super::site::{NAME, STEPS, Site, at_share, baking};
 struct Traffic {
     prometheus: Prometheus,
     green: KongMetrics,
-    _blue: KongMetrics,
+    blue: KongMetrics,
     _clients: Clients,
 }
 
@@ -22,7 +22,15 @@ async fn traffic(site: &Site) -> Traffic {
     let addresses = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2));
     let clients = Clients::start(site.dns.dns(), NAME, 200, (addresses.0, &blue), (addresses.1, &green));
     prometheus.wait_for("sum(rate(kong_http_status[3s]))").await.expect("requests of blue");
-    Traffic { prometheus, green, _blue: blue, _clients: clients }
+    Traffic { prometheus, green, blue, _clients: clients }
+}
+
+impl Traffic {
+    /// Clients that go to blue although the name server sends them to green, as those do that never ask again.
+    fn late_clients(&self, site: &Site) -> Clients {
+        let (blue, green) = (Ipv4Addr::new(192, 0, 2, 2), Ipv4Addr::new(192, 0, 2, 1));
+        Clients::start(site.dns.dns(), NAME, 20, (blue, &self.blue), (green, &self.green))
+    }
 }
 
 fn watched_by(traffic: &Traffic, bake: &str) -> String {
@@ -76,7 +84,7 @@ async fn healthy_sides_go_through_and_the_counters_say_what_the_weights_say() {
     let site = Site::new("").await;
     let traffic = traffic(&site).await;
     write(&site, &watched_by(&traffic, "8s"));
-    let running = site.spawn(&["start", "--yes"]);
+    let running = site.spawn(&["start", "--yes", "--no-wait"]);
     let seen = site
         .until("10 % by counters", |status| {
             at_share(10)(status) && status["share"]["by_counters"].as_f64() > Some(3.0)
@@ -155,4 +163,37 @@ async fn metrics_that_are_not_there_are_never_taken_for_granted() {
     assert!(said.contains("ask blue has no requests just now"), "{said}");
     let said = plan(", blue = 'job=\"nobody\"'").await;
     assert!(said.contains("stop Prometheus has no requests of blue"), "{said}");
+}
+
+#[tokio::test]
+async fn what_speaks_against_finish_is_told_to_whoever_said_it() {
+    let site = Site::new("").await;
+    let traffic = traffic(&site).await;
+    let metrics = format!("prometheus = {{ url = \"{}\", window = \"3s\" }}\n", traffic.prometheus.url());
+    write(&site, &format!("{metrics}[[step]]\nshare = 100\nbake = \"1s\"\n"));
+    let running = site.spawn(&["start", "--yes"]);
+    site.until("a drain", |status| status["state"] == "drained").await;
+
+    // Old clients come back to blue: it drains again.
+    let late = traffic.late_clients(&site);
+    site.until("draining again", |status| status["state"] == "draining").await;
+    let refused = site.run(&["finish"]).await.ends_with(4);
+    assert!(refused.stdout.contains("blue has not been still for long enough"), "{refused:#?}");
+    drop(late);
+    site.until("a drain", |status| status["state"] == "drained").await;
+
+    // A Prometheus that has gone: whether blue is still cannot be seen.
+    traffic.prometheus.stop();
+    let why = "Not finished, nothing was changed: blue's requests cannot be counted";
+    let refused = site.run(&["finish"]).await.ends_with(4);
+    assert!(refused.stdout.contains(why), "{refused:#?}");
+    let json = site.run(&["finish", "--format", "json"]).await.ends_with(4).json();
+    assert_eq!(json["outcome"], "not_finished", "{json:#}");
+    assert_eq!(site.status().await["state"], "drained");
+    running.kill();
+    // The same words where nobody watches.
+    let refused = site.run(&["finish"]).await.ends_with(4);
+    assert!(refused.stdout.contains(why), "{refused:#?}");
+    site.run(&["finish", "--force"]).await.ends_with(0);
+    assert_eq!(site.records().await, ["\"A\" 2 \"192.0.2.2\""]);
 }

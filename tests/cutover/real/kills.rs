@@ -31,7 +31,7 @@ async fn killed_around_the_first_write_another_directory_begins_or_goes_on() {
         assert_eq!(site.marker().await.is_some(), written, "{place}");
         let elsewhere = tempfile::tempdir().expect("a directory");
         site.configure(elsewhere.path(), STEPS);
-        let how: &[&str] = if written { &["resume"] } else { &["start", "--yes"] };
+        let how: &[&str] = if written { &["resume", "--no-wait"] } else { &["start", "--yes", "--no-wait"] };
         let ended = ran(site.command_in(elsewhere.path(), how)).await.ends_with(0);
         assert!(ended.stdout.contains("Drained."), "{place}: {ended:#?}");
     }
@@ -39,7 +39,9 @@ async fn killed_around_the_first_write_another_directory_begins_or_goes_on() {
 
 #[tokio::test]
 async fn killed_while_it_bakes_another_directory_goes_on_or_goes_back() {
-    for (command, code, share) in [("resume", 0, Share::GREEN), ("rollback", 3, Share::BLUE)] {
+    for (command, code, share) in
+        [(&["resume", "--no-wait"][..], 0, Share::GREEN), (&["rollback"], 3, Share::BLUE)]
+    {
         let slow = STEPS.replace("bake = \"1s\"", "bake = \"4s\"");
         let site = Site::new(&slow).await;
         let running = site.spawn(&["start", "--yes"]);
@@ -50,15 +52,15 @@ async fn killed_while_it_bakes_another_directory_goes_on_or_goes_back() {
         let status = ran(site.command_in(elsewhere.path(), &["status", "--format", "json"])).await.json();
         assert_eq!((status["watched"].as_bool(), status["state"].as_str()), (Some(false), Some("step")));
         assert!(at_share(10)(&status), "{status:#}");
-        ran(site.command_in(elsewhere.path(), &[command])).await.ends_with(code);
-        assert_eq!(site.measured(300).await, share.fraction(), "{command}");
+        ran(site.command_in(elsewhere.path(), command)).await.ends_with(code);
+        assert_eq!(site.measured(300).await, share.fraction(), "{command:?}");
     }
 }
 
 /// Kills a `start` as soon as its journal has so many lines of the way; whether it came so far.
 async fn killed_at_transition(site: &Site, transition: usize) -> bool {
     let journal = site.home.path().join(".kongferry-cutover").join(NAME).join("journal.jsonl");
-    let mut child = site.command(&["start", "--yes"]).spawn().expect("the program");
+    let mut child = site.command(&["start", "--yes", "--no-wait"]).spawn().expect("the program");
     loop {
         let lines = std::fs::read_to_string(&journal).unwrap_or_default();
         let seen = lines.lines().filter(|line| line.contains("\"entry\":\"phase\"")).count();
@@ -86,8 +88,8 @@ async fn killed_and_taken_over(transition: usize, back: bool) -> bool {
         (true, true) => (&["rollback"], 3, 0.0),
         // Killed before its first write: nothing was moved.
         (true, false) => (&["rollback"], 0, 0.0),
-        (false, true) => (&["resume"], 0, 1.0),
-        (false, false) => (&["start", "--yes"], 0, 1.0),
+        (false, true) => (&["resume", "--no-wait"], 0, 1.0),
+        (false, false) => (&["start", "--yes", "--no-wait"], 0, 1.0),
     };
     let ended = ran(site.command_in(elsewhere.path(), how)).await;
     assert_eq!(ended.code, code, "{how:?} after {transition} transitions: {ended:#?}");

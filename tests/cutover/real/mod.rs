@@ -6,5 +6,6 @@ mod init;
 mod kills;
 mod people;
 mod providers;
+mod rollback;
 mod site;
 mod way;

@@ -45,7 +45,7 @@ async fn ctrl_c_without_a_terminal_leaves_the_records_and_resume_goes_on() {
     let status = site.status().await;
     assert_eq!((status["watched"].as_bool(), at_share(1)(&status)), (Some(false), true));
 
-    let resumed = site.spawn(&["resume"]);
+    let resumed = site.spawn(&["resume", "--no-wait"]);
     site.until("1 % again", |status| status["watched"] == true && baking(1)(status)).await;
     site.run(&["promote"]).await.ends_with(0);
     resumed.end().await.ends_with(0);
@@ -59,7 +59,7 @@ async fn after_a_rollback_retry_goes_through_and_unlock_frees() {
     site.run(&["rollback"]).await.ends_with(0);
     running.end().await.ends_with(3);
     site.configure(site.home.path(), STEPS);
-    site.run(&["retry"]).await.ends_with(0);
+    site.run(&["retry", "--no-wait"]).await.ends_with(0);
     let unlocked = site.run(&["unlock"]).await.ends_with(0);
     assert!(unlocked.stdout.contains("It was held by "), "{unlocked:#?}");
     assert_eq!(site.marker().await.expect("a marker").lease_until, None);
@@ -237,7 +237,7 @@ async fn chats_and_hooks_are_told() {
         "{STEPS}\n[[notify]]\nformat = \"slack\"\nurl = \"{url}\"\n[hooks]\npre_step = {{ url = \"{url}\" }}\nevent = {{ run = [\"sh\", \"-c\", \"cat >> events; echo >> events\"] }}\n"
     );
     let site = Site::new(&notify).await;
-    site.run(&["start", "--yes"]).await.ends_with(0);
+    site.run(&["start", "--yes", "--no-wait"]).await.ends_with(0);
     let mut all = Vec::new();
     while let Ok(body) = received.try_recv() {
         all.push(serde_json::from_str::<serde_json::Value>(&body).unwrap_or_default());
@@ -423,7 +423,19 @@ async fn status_says_why_it_went_back_here_and_on_another_machine() {
         assert!(text.stdout.contains("ROLLED BACK"), "{text:#?}");
         assert!(text.stdout.contains("gate smoke: exit code 1"), "{text:#?}");
     }
-    // A person, with a reason and without an engine.
+    // It has gone back: who says so again replaces no reason.
+    site.run(&["rollback", "--direct", "--reason", "to be sure"]).await.ends_with(3);
+    for directory in both {
+        let status =
+            ran(site.command_in(directory, &["status", "--format", "json"])).await.ends_with(0).json();
+        let why = status["why_back"].as_str().unwrap_or_default();
+        assert!(why.starts_with("gate smoke: exit code 1"), "{status:#}");
+    }
+    // The next time it is a person, with a reason and without an engine.
+    std::fs::remove_file(site.home.path().join("bad")).expect("removed");
+    let running = site.spawn(&["retry"]);
+    site.until("1 %", baking(1)).await;
+    running.kill();
     site.run(&["rollback", "--direct", "--reason", "the owner of orders said so"]).await.ends_with(3);
     for directory in both {
         let status =
@@ -458,4 +470,35 @@ async fn the_wall_gets_its_numbers() {
         assert!(text.starts_with(answer), "{request}: {text}");
         assert_eq!(request.starts_with("HEAD"), text.ends_with("\r\n\r\n"), "{request}: {text}");
     }
+}
+
+#[tokio::test]
+async fn it_watches_after_the_drain_until_another_terminal_says_finish() {
+    let gate = "[[gate]]\nname = \"smoke\"\nkind = \"command\"\nrun = [\"sh\", \"-c\", \"! test -e bad\"]\ninterval = \"500ms\"\n";
+    let steps = "[[step]]\nshare = 100\nbake = \"1s\"\n";
+    let site = Site::new(&format!("{steps}{gate}")).await;
+    let running = site.spawn(&["start", "--yes"]);
+    let drained = site.until("a drain", |status| status["state"] == "drained").await;
+    assert_eq!(drained["watched"], true, "{drained:#}");
+    let text = site.run(&["status"]).await.ends_with(0);
+    assert!(text.stdout.contains("drained – \"kongferry cutover finish\" restores the TTL"), "{text:#?}");
+    let finished = site.run(&["finish"]).await.ends_with(0);
+    assert!(finished.stdout.contains("Blue can be taken down."), "{finished:#?}");
+    assert_eq!(site.records().await, ["\"A\" 2 \"192.0.2.2\""]);
+    let ended = running.end().await.ends_with(0);
+    assert!(ended.stdout.contains("Finished."), "{ended:#?}");
+
+    // Another one that turns bad when it has drained, and one that is left there.
+    let site = Site::new(&format!("{steps}{gate}")).await;
+    let running = site.spawn(&["start", "--yes"]);
+    site.until("a drain", |status| status["state"] == "drained").await;
+    running.signal(Signal::SIGINT);
+    let left = running.end().await.ends_with(130);
+    assert!(left.stdout.contains("It has drained; nobody watches it now."), "{left:#?}");
+    let running = site.spawn(&["resume"]);
+    site.until("a drain", |status| status["state"] == "drained" && status["watched"] == true).await;
+    std::fs::write(site.home.path().join("bad"), "").expect("written");
+    let ended = running.end().await.ends_with(3);
+    assert!(ended.stdout.contains("gate smoke: exit code 1"), "{ended:#?}");
+    assert_eq!(site.measured(300).await, 0.0);
 }

@@ -191,7 +191,7 @@ async fn goes_through(provided: &Provided) {
     provided.configure(site.home.path(), &slow());
     let planned = ran(provided.command(&["plan"])).await.ends_with(0);
     assert!(planned.stdout.contains("By hand, where nothing else works"), "{}", planned.stdout);
-    let running = site.spawn_command(provided.command(&["start", "--yes"]));
+    let running = site.spawn_command(provided.command(&["start", "--yes", "--no-wait"]));
     for percent in [1_u16, 10, 100] {
         provided.until(&format!("{percent} %"), baking(percent)).await;
         assert_share(site.measured(4000).await, Share::percent(percent).expect("a share"), 4000);
@@ -219,7 +219,7 @@ async fn goes_on_and_back_after_kills(provided: &Provided) {
     provided.configure(second.path(), STEPS);
     let status = ran(provided.command_in(second.path(), &["status", "--format", "json"])).await.json();
     assert_eq!((status["watched"].as_bool(), at_share(10)(&status)), (Some(false), true), "{status:#}");
-    let ended = ran(provided.command_in(second.path(), &["resume"])).await.ends_with(0);
+    let ended = ran(provided.command_in(second.path(), &["resume", "--no-wait"])).await.ends_with(0);
     assert!(ended.stdout.contains("Drained."), "{ended:#?}");
     assert_eq!(site.measured(500).await, 1.0);
 

@@ -21,7 +21,7 @@ async fn it_goes_through_drains_and_finishes_and_each_step_is_what_clients_get()
     assert!(planned.stdout.contains("pickwrandom") && planned.stdout.contains("curl"), "{}", planned.stdout);
     assert_eq!(site.records().await, ["\"A\" 2 \"192.0.2.1\""], "plan changes nothing");
 
-    let running = site.spawn(&["start", "--yes"]);
+    let running = site.spawn(&["start", "--yes", "--no-wait"]);
     for percent in GUIDE {
         site.until(&format!("{percent} %"), baking(percent)).await;
         let survey = site.survey(10_000).await;
@@ -139,7 +139,7 @@ green = ["192.0.2.2"]
     let refused = ran(site.command_in(home.path(), &["start", "--yes"])).await.ends_with(2);
     assert!(refused.stderr.contains("cannot send 1 % of new resolutions to green"), "{refused:#?}");
     write("[[step]]\nshare = 100\nbake = \"1s\"\n");
-    let ended = ran(site.command_in(home.path(), &["start", "--yes"])).await.ends_with(0);
+    let ended = ran(site.command_in(home.path(), &["start", "--yes", "--no-wait"])).await.ends_with(0);
     assert!(ended.stdout.contains("Drained."), "{ended:#?}");
     assert_eq!(answer(bind.address()).await, "192.0.2.2");
     ran(site.command_in(home.path(), &["rollback"])).await.ends_with(3);

@@ -184,7 +184,7 @@ proptest! {
         faults in proptest::collection::vec(fault(), 0..12),
         kills in proptest::collection::vec(1_u64..1_500, 0..4),
         fails_at in proptest::option::of(0_usize..4),
-        said in proptest::collection::vec((0_u64..1_500, 0_usize..5), 0..4),
+        said in proptest::collection::vec((0_u64..1_500, 0_usize..7), 0..4),
     ) {
         let first = World::with(SHORT);
         let bad = fails_at.and_then(|at| ["1", "10", "100"].get(at)).map(|share| share.parse::<Share>().unwrap());
@@ -206,10 +206,10 @@ proptest! {
         // Whatever it came to, people speak to a last machine, and one of them goes back.
         world = world.another_machine();
         if let Ok(running) = world.open(|scene| scene.resume(true, false)) {
-            running.with(async |anna| {
+            running.until_finished().with(async |anna| {
                 for (seconds, command) in said {
                     anna.sleep(seconds).await;
-                    let commands = [Command::Pause, Command::Resume, Command::Promote { full: false }, Command::Retry, Command::Undo];
+                    let commands = [Command::Pause, Command::Resume, Command::Promote { full: false }, Command::Retry, Command::Undo, Command::Finish { force: false, accept_drift: false }, Command::Finish { force: true, accept_drift: false }];
                     let Some(command) = commands.get(command).cloned() else { continue };
                     if anna.try_say(command).await.is_none() {
                         return;

@@ -1,6 +1,10 @@
 //! People: what they say, when there are two of them, and when they leave.
 
+use std::time::Duration;
+
+use kongferry::cutover::clock::Clock;
 use kongferry::cutover::engine::Ended;
+use kongferry::cutover::ports::Answers;
 use kongferry::cutover::state::{Command, Phase, Stage};
 use kongferry::dns::{Arm, RecordState, Share};
 use kongferry::error::Kind;
@@ -131,23 +135,82 @@ fn who_was_taken_over_stops_and_who_sees_a_rollback_follows() {
         anna.sleep(20).await;
     });
     assert!(matches!(&ended, Ended::TakenOver(by) if by.contains("boris@b/2 took over")), "{ended:?}");
+    for (note, told) in [
+        ("", "Rolled back by boris@b/2"),
+        ("asked for by boris@b/2", "Rolled back by boris@b/2"),
+        ("boris@b/2: a drill", "Rolled back by boris@b/2: a drill"),
+        ("gate smoke: exit code 1", "Rolled back by boris@b/2 (gate smoke: exit code 1)"),
+    ] {
+        let world = World::new();
+        let mut went_back = Duration::ZERO;
+        let ended = world.start().with(async |mut anna| {
+            anna.until_stage(5, Stage::Baking).await;
+            let marker = kongferry::dns::Marker::parse(&world.provider.held().marker_text.unwrap()).unwrap();
+            let back = kongferry::dns::Marker {
+                generation: marker.generation + 1,
+                owner: "boris@b/2".to_owned(),
+                state: "rolled-back".to_owned(),
+                note: note.to_owned(),
+                ..marker
+            };
+            world.provider.set(|held| {
+                held.marker_text = Some(back.to_text());
+                held.state = RecordState::Split { blue: 1, green: 0 };
+            });
+            // A secondary goes on with the old share for five minutes: until then it has not gone back.
+            went_back = anna.now() + Duration::from_secs(300);
+            world.answers(move |share, now| match share {
+                Share::BLUE if now < went_back => Answers::NotYet("ns2 answers 5 %".to_owned()),
+                _ => Answers::Right,
+            });
+        });
+        assert_eq!(ended, Ended::In(Phase::RolledBack));
+        assert!(world.told().iter().any(|said| said.text == told), "{told}");
+        // And then one TTL, and what resolvers add.
+        assert!(world.clock.now() >= went_back + Duration::from_secs(60), "{:?}", world.clock.now());
+    }
+}
+
+#[test]
+fn whoever_loses_the_lease_is_told_by_whom_and_whoever_takes_over_from_whom() {
+    use kongferry::cutover::open::{Who, taken_from};
     let world = World::new();
     let ended = world.start().with(async |mut anna| {
         anna.until_stage(5, Stage::Baking).await;
         let marker = kongferry::dns::Marker::parse(&world.provider.held().marker_text.unwrap()).unwrap();
-        let back = kongferry::dns::Marker {
+        let freed = kongferry::dns::Marker {
             generation: marker.generation + 1,
-            owner: "boris@b/2".to_owned(),
-            state: "rolled-back".to_owned(),
+            lease_until: None,
+            note: "unlocked by boris@b/2".to_owned(),
             ..marker
         };
-        world.provider.set(|held| {
-            held.marker_text = Some(back.to_text());
-            held.state = RecordState::Split { blue: 1, green: 0 };
-        });
+        world.provider.set(|held| held.marker_text = Some(freed.to_text()));
+        anna.sleep(20).await;
     });
-    assert_eq!(ended, Ended::In(Phase::RolledBack));
-    assert!(world.told().iter().any(|said| said.text == "Rolled back by boris@b/2"));
+    assert_eq!(ended, Ended::TakenOver("unlocked by boris@b/2".to_owned()));
+    let marker = kongferry::dns::Marker::parse(&world.provider.held().marker_text.unwrap()).unwrap();
+    let boris = |owner: &str| Who {
+        owner: owner.to_owned(),
+        wall: marker.written_at,
+        rollback_command: String::new(),
+    };
+    let told = taken_from(&marker, &boris("boris@b/2")).unwrap();
+    assert!(
+        told.starts_with("anna@elsewhere/1 has worked on this cutover, last written at 2027-01-15"),
+        "{told}"
+    );
+    assert_eq!(taken_from(&marker, &boris("anna@elsewhere/1")), None);
+}
+
+#[test]
+fn a_retry_makes_no_sense_on_the_way_back_or_after_the_last_step() {
+    let world = World::new();
+    world.start().with(async |mut anna| {
+        anna.until_state("draining").await;
+        assert!(anna.say(Command::Retry).await.unwrap_err().starts_with("there is no step to begin again"));
+        anna.say(Command::Rollback { reason: String::new() }).await.unwrap();
+        assert!(anna.say(Command::Retry).await.unwrap_err().starts_with("a rollback is not interrupted"));
+    });
 }
 
 #[test]

@@ -107,7 +107,7 @@ fn drift_at_the_end_stops_finish_and_changes_nothing() {
         *lock(&world.scripts.drift) = drift.clone();
         let ended = world.open(|scene| scene.finish(false, false)).unwrap().end();
         let (Drift::Changed(why) | Drift::Unknown(why)) = drift else { unreachable!() };
-        assert_eq!(ended, Ended::NotFinished(why));
+        assert!(matches!(&ended, Ended::NotFinished(said) if said.starts_with(&why)), "{ended:?}");
         assert_eq!(world.provider.held(), held);
     }
     // It still is drained, and a person may take what stands on green for right.
@@ -123,10 +123,12 @@ fn an_engine_that_drains_goes_on_draining_when_drift_stops_finish() {
         anna.until_state("draining").await;
         anna.sleep(3_600).await;
         *lock(&world.scripts.drift) = Drift::Changed("1 route is new on blue".to_owned());
-        anna.say(Command::Finish { force: true, accept_drift: false }).await.unwrap();
+        let why = anna.say(Command::Finish { force: true, accept_drift: false }).await.unwrap_err();
+        assert!(why.starts_with("1 route is new on blue"), "{why}");
         anna.until(|shown| shown.events.iter().any(|event| event.said.code == "not_finished")).await;
         let shown = anna.until(|_| true).await;
         assert_eq!((shown.state.as_str(), shown.share.weight), ("draining", Share::GREEN));
+        *lock(&world.scripts.drift) = Drift::None;
     });
     // The day of stillness is not begun anew.
     assert_eq!(ended, Ended::In(Phase::Drained));
