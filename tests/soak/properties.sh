@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The property tests with many more cases than `make test` gives them.
+# The property tests with many more cases than `make test` gives them, and the tests that are too long for it.
 #
 #   PROPTEST_CASES=20000  cases of each one that needs no server    SERVER_CASES=2000  of each one that does
 #   HOSTILE_CASES=100000  of the decoders of bytes
@@ -10,3 +10,5 @@ PROPTEST_CASES=${PROPTEST_CASES:-20000} cargo test --workspace --lib
 # Hostile bytes for every decoder of what Cassandra sends.
 PROPTEST_CASES=${HOSTILE_CASES:-100000} cargo test --test hostile_bytes
 PROPTEST_CASES=${SERVER_CASES:-2000} cargo test --test scenarios roundtrip
+# A real kill -9 of the cutover at every one of its transitions, and the rest that `make test` leaves out.
+cargo test --test cutover -- --ignored

@@ -98,6 +98,7 @@ async fn killed_and_taken_over(transition: usize, back: bool) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes long: make soak runs it"]
 async fn killed_at_every_transition_another_directory_goes_on_or_goes_back() {
     // Lowering, ready, two steps of six stages, draining, drained; the last number is one too many.
     // On and back in turn; the simulated kills do both at every place.

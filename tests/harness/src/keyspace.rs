@@ -149,7 +149,8 @@ impl Keyspace {
         let failed = || format!("cannot count {table}");
         let (mut count, mut state) = (0, PagingState::start());
         loop {
-            let (page, next) = self.session().query_single_page(cql.as_str(), (), state).await.because(failed)?;
+            let (page, next) =
+                self.session().query_single_page(cql.as_str(), (), state).await.because(failed)?;
             count += i64::try_from(page.into_rows_result().because(failed)?.rows_num()).unwrap_or(0);
             match next.into_paging_control_flow() {
                 ControlFlow::Break(()) => break,
