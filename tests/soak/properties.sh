@@ -10,5 +10,5 @@ PROPTEST_CASES=${PROPTEST_CASES:-20000} cargo test --workspace --lib
 # Hostile bytes for every decoder of what Cassandra sends.
 PROPTEST_CASES=${HOSTILE_CASES:-100000} cargo test --test hostile_bytes
 PROPTEST_CASES=${SERVER_CASES:-2000} cargo test --test scenarios roundtrip
-# A real kill -9 of the cutover at every one of its transitions, and the rest that `make test` leaves out.
+# A real kill -9 of the cutover at every one of its transitions.
 cargo test --test cutover -- --ignored

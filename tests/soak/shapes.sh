@@ -11,10 +11,10 @@ limit=${LIMIT_MB:-150}
 target=${CARGO_TARGET_DIR:-target}
 cargo build --release --workspace --quiet
 
-# run SHAPE [N]
+# run SHAPE [N=HOW_MANY]
 run() {
     local peak
-    SHAPE=$1 N=${2:-} ROUNDS=1 "$target/release/kongferry-bench"
+    env ROUNDS=1 "SHAPE=$1" "${@:2}" "$target/release/kongferry-bench"
     peak=$(awk '$1 == "\"peak_rss_mb\":" { print int($2) }' "$target/bench.json")
     [ "${peak:-0}" -gt 0 ] && [ "$peak" -lt "$limit" ] || {
         echo "$1: peak memory ${peak:-unknown} MB, limit $limit MB" >&2
@@ -24,5 +24,5 @@ run() {
 
 run plugins
 run routes
-run tokens "${TOKENS:-5000000}"
+run tokens "N=${TOKENS:-5000000}"
 echo "every shape went through, under $limit MB"
