@@ -1,8 +1,9 @@
 //! What preflight found, shown; and the yes of a person to what it could not prove.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::IsTerminal;
 
 use super::super::connect::Format;
+use super::super::migrate::answered_yes;
 use super::super::text::{WARN, wrapped};
 use super::{Site, word_of};
 use crate::cutover::config::Unproven;
@@ -35,7 +36,7 @@ pub(super) fn refuse_blockers(findings: &[Finding]) -> Result<()> {
 
 /// A person says yes to what is known and to what is not; where none is there, `--yes` covers the former and
 /// `cutover.toml` the latter.
-pub(super) fn consent(yes_given: bool, findings: &[Finding]) -> Result<()> {
+pub(super) async fn consent(yes_given: bool, findings: &[Finding]) -> Result<()> {
     let open = not_proven(findings);
     let terminal = std::io::stdin().is_terminal();
     if !open.is_empty() && (yes_given || !terminal) {
@@ -57,7 +58,8 @@ pub(super) fn consent(yes_given: bool, findings: &[Finding]) -> Result<()> {
         }
     }
     let lower = if open.is_empty() { "Lower" } else { "Take that on trust, lower" };
-    if yes(&format!("\nPreflight is through{notes}. {lower} the TTL and begin? [y/N] ")) {
+    anstream::eprint!("\nPreflight is through{notes}. {lower} the TTL and begin? [y/N] ");
+    if answered_yes().await? {
         return Ok(());
     }
     Err(Error::refused("not begun; nothing was changed"))
@@ -76,7 +78,7 @@ fn refuse_unproven(open: &[&Finding]) -> Error {
 
 /// Going on without the databases: nobody would look for drift any more, and somebody must know that. `looks` is
 /// whether the run would look otherwise.
-pub(super) fn consent_unwatched(site: &Site, databases: Option<&Databases>, looks: bool) -> Result<()> {
+pub(super) async fn consent_unwatched(site: &Site, databases: Option<&Databases>, looks: bool) -> Result<()> {
     let wanted = &site.config.settings.preflight;
     let trusted = !wanted.drift || wanted.unproven.contains(&Unproven::Databases);
     if databases.is_some() || trusted || !looks {
@@ -88,15 +90,9 @@ pub(super) fn consent_unwatched(site: &Site, databases: Option<&Databases>, look
             "Give --blue and --green, or say in cutover.toml that you take it on trust: [preflight] unproven = [\"databases\"]",
         ));
     }
-    if yes(&format!("{what}.\nTake that on trust and go on? [y/N] ")) {
+    anstream::eprint!("{what}.\nTake that on trust and go on? [y/N] ");
+    if answered_yes().await? {
         return Ok(());
     }
     Err(Error::refused("not gone on; nothing was changed"))
-}
-
-fn yes(question: &str) -> bool {
-    eprint!("{question}");
-    let _ = std::io::stderr().flush();
-    let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line).is_ok() && matches!(line.trim(), "y" | "Y" | "yes")
 }

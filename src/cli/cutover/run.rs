@@ -149,7 +149,7 @@ pub async fn start(args: &StartArgs) -> Result<u8> {
     let format = watch.place.common.format;
     let findings = preflight.run(&mut |finding| print_finding(finding, format)).await;
     refuse_blockers(&findings)?;
-    consent(args.yes, &findings)?;
+    consent(args.yes, &findings).await?;
     let rehearsal = preflight.rehearsal().await;
     print_finding(&rehearsal, format);
     refuse_blockers(&[rehearsal])?;
@@ -175,7 +175,7 @@ pub async fn resume(args: &ResumeArgs, way: Way) -> Result<u8> {
     let opening = site.scene(&seen, &entries).resume(false, way == Way::Retry)?;
     say_who_was_at_work(&site, &seen);
     let goes_on = way != Way::Undo && !opening.machine.phase.is_going_back();
-    consent_unwatched(&site, databases.as_ref(), goes_on)?;
+    consent_unwatched(&site, databases.as_ref(), goes_on).await?;
     let ports = site.ports(site.servers().await?, site.meters()?, databases)?;
     let first = (way == Way::Undo).then_some(Command::Undo);
     Box::pin(run_engine(&site, watch, ports, opening, first)).await
@@ -196,7 +196,7 @@ pub async fn adopt(args: &AdoptArgs) -> Result<u8> {
     let (seen, entries) = (site.read().await?, site.entries());
     let opening = site.scene(&seen, &entries).adopt()?;
     say_who_was_at_work(&site, &seen);
-    consent_unwatched(&site, databases.as_ref(), !opening.machine.phase.is_going_back())?;
+    consent_unwatched(&site, databases.as_ref(), !opening.machine.phase.is_going_back()).await?;
     let ports = site.ports(site.servers().await?, site.meters()?, databases)?;
     Box::pin(run_engine(&site, watch, ports, opening, None)).await
 }
@@ -212,7 +212,7 @@ pub async fn finish(args: &FinishArgs) -> Result<u8> {
     let databases = watch.databases.resolve(&watch.place.common)?;
     let (seen, entries) = (site.read().await?, site.entries());
     let opening = site.scene(&seen, &entries).finish(args.force, args.accept_drift)?;
-    consent_unwatched(&site, databases.as_ref(), opening.machine.last_looks.drift)?;
+    consent_unwatched(&site, databases.as_ref(), opening.machine.last_looks.drift).await?;
     let ports = site.ports(site.servers().await?, site.meters()?, databases)?;
     Box::pin(run_engine(&site, watch, ports, opening, None)).await
 }
