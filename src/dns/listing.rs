@@ -29,13 +29,7 @@ pub struct Listed {
 impl Listed {
     /// Its type, where that can be moved.
     pub fn movable(&self) -> Option<RecordType> {
-        let rtype = match self.rtype.as_str() {
-            "A" => RecordType::A,
-            "AAAA" => RecordType::Aaaa,
-            "CNAME" => RecordType::Cname,
-            _ => return None,
-        };
-        self.obstacle.is_none().then_some(rtype)
+        RecordType::named(&self.rtype).filter(|_| self.obstacle.is_none())
     }
 }
 

@@ -141,13 +141,8 @@ fn pair(text: &str) -> Option<(&str, String)> {
 fn original(text: &str) -> Option<OriginalTtl> {
     let (key, ttl) = text.rsplit_once(',')?;
     let (name, rtype) = key.rsplit_once('/')?;
-    let rtype = match rtype {
-        "A" => RecordType::A,
-        "AAAA" => RecordType::Aaaa,
-        "CNAME" => RecordType::Cname,
-        _ => return None,
-    };
-    Some(OriginalTtl { key: RecordKey { name: name.parse().ok()?, rtype }, ttl: ttl.parse().ok()? })
+    let key = RecordKey { name: name.parse().ok()?, rtype: RecordType::named(rtype)? };
+    Some(OriginalTtl { key, ttl: ttl.parse().ok()? })
 }
 
 #[cfg(test)]

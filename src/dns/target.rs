@@ -29,6 +29,11 @@ impl RecordType {
             RecordType::Cname => "CNAME",
         }
     }
+
+    /// The one that is written so in a zone file, where it is one that can be moved.
+    pub fn named(text: &str) -> Option<RecordType> {
+        [RecordType::A, RecordType::Aaaa, RecordType::Cname].into_iter().find(|one| one.as_str() == text)
+    }
 }
 
 impl fmt::Display for RecordType {

@@ -132,6 +132,11 @@ impl Green {
         self.server_version_num
     }
 
+    /// Whether it can hash a whole row (`hash_record_extended`), which is new in 14.
+    pub fn hashes_rows(&self) -> bool {
+        self.server_version_num >= 140_000
+    }
+
     /// Turns the driver's error about a statement into ours. `what` is the message's beginning, such as
     /// `cannot fill the stage of "routes"`.
     pub fn explain(&self, error: sqlx::Error, what: &str) -> Error {

@@ -33,12 +33,13 @@ impl Apply<'_> {
         let table_ref = self.stage.kong_table(&table.table);
         let same_key = same_key(table);
         // To look into an empty table for each row doubles the time of a first load.
-        let (is_new, on_conflict) = match (holds, table.writer) {
-            (Holds::Nothing, _) => (String::new(), ""),
-            (Holds::Rows, Writer::Admin) => (format!("and {}", lacks(&table_ref, &same_key)), ""),
-            (Holds::Rows, Writer::Traffic) => {
-                (format!("and {}", lacks(&table_ref, &same_key)), "on conflict do nothing")
-            }
+        let is_new = match holds {
+            Holds::Nothing => String::new(),
+            Holds::Rows => format!("and not exists (select from {table_ref} g where {same_key})"),
+        };
+        let on_conflict = match (holds, table.writer) {
+            (Holds::Rows, Writer::Traffic) => "on conflict do nothing",
+            _ => "",
         };
         let places = [
             ("table_ref", table_ref.as_str()),
@@ -77,9 +78,4 @@ impl Apply<'_> {
             ..AppliedTable::default()
         })
     }
-}
-
-/// That no row of green has the key of the staged one.
-fn lacks(table_ref: &str, same_key: &str) -> String {
-    format!("not exists (select from {table_ref} g where {same_key})")
 }

@@ -53,8 +53,7 @@ impl Apply<'_> {
             ("tags", &sets),
         ];
         let what = "cannot compare green's tags";
-        // The function that it needs is new in 14.
-        if self.stage.green().server_version_num() >= 140_000 {
+        if self.stage.green().hashes_rows() {
             let sql = fill(include_str!("../../../sql/apply/tags_agree.sql"), &places);
             if query_scalar(sql).fetch_one(&mut *tx).await.map_err(|e| self.explain(e, what))? {
                 return Ok(());

@@ -14,9 +14,6 @@ use crate::green::statement::query_scalar;
 /// compression.
 pub(super) const CANDIDATES: &str = "1600";
 
-/// The first PostgreSQL that can hash a row.
-const HASHES_ROWS: i32 = 140_000;
-
 /// Types with a hash in which equal values are equal. Others are grouped by themselves.
 const HASHED_TYPES: &[&str] =
     &["uuid", "text", "boolean", "smallint", "integer", "bigint", "timestamp with time zone", "date"];
@@ -49,11 +46,11 @@ impl<'t> Glance<'t> {
         place: &Place,
         table: &'t GreenTable,
         unique: &[&'t Index],
-        server_version_num: i32,
+        hashes_rows: bool,
     ) -> sqlx::Result<Glance<'t>> {
         let lengths = table.indexes.iter().filter(|index| !always_short(index, table));
         let lengths: Vec<(&Index, String)> = lengths.map(|index| (index, length(index, table))).collect();
-        let by_hash = |index: &Index| server_version_num >= HASHES_ROWS && is_hashed(index, table);
+        let by_hash = |index: &Index| hashes_rows && is_hashed(index, table);
         let repeats =
             unique.iter().map(|index| if by_hash(index) { hashes(index) } else { groups(place, index) });
         let long =

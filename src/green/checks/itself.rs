@@ -30,8 +30,7 @@ impl Checks<'_> {
         };
         let unique: Vec<&Index> =
             unique_indexes(table).filter(|index| self.gone.is_some() || !told_apart(plan, index)).collect();
-        let version = self.stage.green().server_version_num();
-        let glance = Glance::take(tx, &place, table, &unique, version).await?;
+        let glance = Glance::take(tx, &place, table, &unique, self.stage.green().hashes_rows()).await?;
         let mut found = 0;
         for index in unique {
             let repeated = glance.repeated.iter().any(|one| one.name == index.name);
