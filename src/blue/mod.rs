@@ -11,6 +11,7 @@ mod owner;
 mod pace;
 pub mod scan;
 pub mod session;
+pub mod slices;
 mod tls;
 mod written;
 

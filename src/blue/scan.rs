@@ -58,6 +58,15 @@ impl TokenRange {
 pub struct TableReader {
     table: String,
     statement: PreparedStatement,
+    /// What the statement wants, where that is not the bounds of a token range.
+    values: Option<Vec<CqlValue>>,
+}
+
+impl TableReader {
+    /// For a statement that wants these values: it reads the same rows, whatever range it is asked for.
+    pub(super) fn with(self, values: Vec<CqlValue>) -> TableReader {
+        TableReader { values: Some(values), ..self }
+    }
 }
 
 /// One page of raw rows.
@@ -76,18 +85,29 @@ impl Blue {
             "SELECT {select} FROM {} WHERE token({key}) > ? AND token({key}) <= ?",
             self.table(table)
         );
-        let what = format!("cannot read the table \"{table}\"");
+        self.prepare(table, cql).await
+    }
+
+    /// Prepares reading of `select` from the rows of one key; a value for each of `key` is given with every page.
+    pub async fn row_reader(&self, table: &str, select: &str, key: &[String]) -> Result<TableReader> {
+        let conditions: Vec<String> = key.iter().map(|name| format!("{} = ?", quote(name))).collect();
+        let cql = format!("SELECT {select} FROM {} WHERE {}", self.table(table), conditions.join(" AND "));
+        self.prepare(table, cql).await
+    }
+
+    /// Prepares a statement that reads a table.
+    pub(super) async fn prepare(&self, table: &str, cql: String) -> Result<TableReader> {
         let mut attempt = 1;
         loop {
             match self.session().prepare(cql.clone()).await {
                 Ok(mut statement) => {
                     statement.set_is_idempotent(true);
-                    return Ok(TableReader { table: table.to_owned(), statement });
+                    return Ok(TableReader { table: table.to_owned(), statement, values: None });
                 }
                 Err(error) => {
                     let failure = Failure::from(error);
                     if attempt >= ATTEMPTS || !failure.may_pass() {
-                        return Err(self.explain(failure, &what));
+                        return Err(self.explain(failure, &format!("cannot read the table \"{table}\"")));
                     }
                     tracing::warn!(table, attempt, "Blue did not answer; asking again.");
                     tokio::time::sleep(pause_after(attempt)).await;
@@ -95,16 +115,6 @@ impl Blue {
                 }
             }
         }
-    }
-
-    /// Prepares reading of `select` from the rows of one key; a value for each of `key` is given with every page.
-    pub async fn row_reader(&self, table: &str, select: &str, key: &[String]) -> Result<TableReader> {
-        let conditions: Vec<String> = key.iter().map(|name| format!("{} = ?", quote(name))).collect();
-        let cql = format!("SELECT {select} FROM {} WHERE {}", self.table(table), conditions.join(" AND "));
-        let what = format!("cannot read single rows of the table \"{table}\"");
-        let mut statement = self.session().prepare(cql).await.map_err(|e| self.explain(e, &what))?;
-        statement.set_is_idempotent(true);
-        Ok(TableReader { table: table.to_owned(), statement })
     }
 
     /// Counts a table's rows, range by range, on the servers.
@@ -138,6 +148,9 @@ impl Blue {
         rows: i32,
     ) -> Result<Page> {
         let mut statement = reader.statement.clone();
+        if let Some(values) = &reader.values {
+            return self.page_of(reader, statement, values, from, rows).await;
+        }
         if range != TokenRange::WHOLE {
             statement
                 .set_load_balancing_policy(Some(Arc::new(Owner::of(range.up_to, self.load_balancing()))));

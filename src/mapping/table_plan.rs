@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::blue::catalog::{BlueCatalog, BlueTable, ColumnKind};
+use crate::blue::slices::OnePartition;
 use crate::green::catalog::{ForeignKey, GreenCatalog, GreenColumn, GreenTable};
 
 use super::conversion::Conversion;
@@ -84,6 +85,8 @@ pub struct TablePlan {
     pub identity: Option<Vec<String>>,
     /// Only rows whose cell at this place holds this text are Kong's.
     pub partition: Option<(usize, String)>,
+    /// Where they are all in one partition, what that is.
+    pub one_partition: Option<OnePartition>,
     /// The cell with the row's workspace.
     pub workspace: Option<usize>,
     /// Groups of cells: of each, one must have a value.
@@ -409,6 +412,11 @@ impl Resolver<'_> {
             generated: self.green.generated.clone(),
             key: self.key(),
             partition: self.partition(),
+            one_partition: self
+                .rules
+                .partition
+                .as_ref()
+                .and_then(|shared| self.blue.one_partition(&shared.column, &shared.value)),
             workspace: self.workspace(),
             required: self.required(expiry.as_deref()),
             unknown: self.unknown(),

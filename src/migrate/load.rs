@@ -1,9 +1,9 @@
 //! Fills the stage: every table of the plan, scanned by token range in parallel, converted page by page, copied.
 //!
 //! While one page is converted and copied the next one is on its way. A table's first page is small and measures how
-//! long its rows are; when a second, full one is not the last either, the table is cut into ranges – unless all its rows
-//! are one partition, which can only be paged through. An incremental run goes over blue in the same way, first to mark
-//! what differs from the ledger, then for those rows.
+//! long its rows are; when a second, full one is not the last either, the table is cut into ranges, or its one partition
+//! into slices. An incremental run goes over blue in the same way, first to mark what differs from the ledger, then for
+//! those rows.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -251,7 +251,8 @@ impl Loader {
         let reader = Arc::new(self.blue.reader(&plan.table, &select, &plan.partition_key).await?);
         if let Some(tokens) = self.wanted(at).alone() {
             let alone = |token: &i64| TokenRange { after: token.saturating_sub(1), up_to: *token };
-            return Ok(First::More(parts(at, &reader, Page::first_rows(), tokens.iter().map(alone))));
+            let cut = in_ranges(&reader, tokens.iter().map(alone));
+            return Ok(First::More(parts(at, Page::first_rows(), cut)));
         }
         let whole = |rows| self.blue.page(&reader, TokenRange::WHOLE, PagingState::start(), rows);
         let mut page = whole(Page::first_rows()).await?;
@@ -266,10 +267,11 @@ impl Loader {
             self.observer.done(&plan.table);
             return Ok(First::Done(at, counts));
         }
-        let one_partition = plan.partition.as_ref().and_then(|(cell, _)| plan.cell_name(*cell));
-        let single = matches!(plan.partition_key.as_slice(), [key] if Some(key.as_str()) == one_partition);
-        let ranges = if single { [TokenRange::WHOLE].into() } else { self.blue.ranges(self.parallel * 8) };
-        Ok(First::More(parts(at, &reader, rows, ranges)))
+        let cut = match &plan.one_partition {
+            Some(one) => self.blue.slices(&plan.table, &select, &reader, one).await?,
+            None => in_ranges(&reader, self.blue.ranges(self.parallel * 8)),
+        };
+        Ok(First::More(parts(at, rows, cut)))
     }
 
     async fn part(self: Arc<Self>, part: Part) -> Result<(usize, Loaded)> {
@@ -495,15 +497,17 @@ enum First {
     More(Vec<Part>),
 }
 
-fn parts(
-    table: usize,
+/// A table's ranges, all read by one statement.
+fn in_ranges(
     reader: &Arc<TableReader>,
-    rows: i32,
-    ranges: impl IntoIterator<Item = TokenRange, IntoIter: ExactSizeIterator>,
-) -> Vec<Part> {
-    let ranges = ranges.into_iter();
-    let of = Arc::new(Progress { done: AtomicUsize::new(0), parts: ranges.len(), batch: Mutex::default() });
-    ranges.map(|range| Part { table, reader: reader.clone(), range, rows, of: of.clone() }).collect()
+    ranges: impl IntoIterator<Item = TokenRange>,
+) -> Vec<(Arc<TableReader>, TokenRange)> {
+    ranges.into_iter().map(|range| (reader.clone(), range)).collect()
+}
+
+fn parts(table: usize, rows: i32, cut: Vec<(Arc<TableReader>, TokenRange)>) -> Vec<Part> {
+    let of = Arc::new(Progress { done: AtomicUsize::new(0), parts: cut.len(), batch: Mutex::default() });
+    cut.into_iter().map(|(reader, range)| Part { table, reader, range, rows, of: of.clone() }).collect()
 }
 
 fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {

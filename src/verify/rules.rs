@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::cells::{self, Meaning};
 use super::value::Value;
 use crate::blue::catalog::{BlueTable, ColumnKind};
+use crate::blue::slices::OnePartition;
 use crate::green::catalog::GreenTable;
 use crate::green::sql::quote;
 use crate::mapping::schema_map::{BootstrapRow, Names, Prefix, TableRules, Writer};
@@ -50,6 +51,8 @@ pub struct Table {
     pub by_id: Option<Vec<KeyCell>>,
     /// Rows that green's own bootstrap made: they stay where blue has none of the same meaning.
     bootstrap: Vec<(usize, String)>,
+    /// Where all rows that Kong reads are one partition of Cassandra, what that is.
+    pub one_partition: Option<OnePartition>,
     partition: Option<(usize, String)>,
     window: Option<(usize, usize)>,
     scope: Option<Scope>,
@@ -151,6 +154,7 @@ impl Table {
             by_id: None,
             bootstrap: Vec::new(),
             scope: None,
+            one_partition: (rules.partition.as_ref()).and_then(|p| blue.one_partition(&p.column, &p.value)),
             partition: rules.partition.as_ref().and_then(|p| Some((cell(&p.column)?, p.value.clone()))),
             window: rules.expiry.as_ref().and_then(|e| Some((cell(&e.start)?, cell(&e.period)?))),
         };
@@ -230,12 +234,6 @@ impl Table {
         let keys = blue.columns.iter().filter(|column| is_key(column.kind));
         let cells: Vec<KeyCell> = keys.map(|column| cell(&column.name)).collect::<Option<_>>()?;
         cells.iter().any(|cell| matches!(cell, KeyCell::Id(_))).then_some(cells)
-    }
-
-    /// Whether all rows that Kong reads are one partition of Cassandra.
-    pub fn is_one_partition(&self) -> bool {
-        let column = self.partition.as_ref().and_then(|(at, _)| self.cells.get(*at));
-        matches!(self.partition_key.as_slice(), [key] if Some(key) == column)
     }
 
     fn cell(&self, name: &str) -> Option<usize> {

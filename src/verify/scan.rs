@@ -61,10 +61,13 @@ impl BlueScan {
             scan.page(&first, &tally)?;
             return Ok(tally.foreign.load(Ordering::Relaxed));
         }
-        let ranges = scan.ranges(share);
-        let of = ranges.len();
-        let parts = ranges.into_iter().map(|range| {
-            let (scan, reader, tally) = (scan.clone(), reader.clone(), tally.clone());
+        let cut = match &scan.table.one_partition {
+            Some(one) => scan.blue.slices(&scan.table.name, &select, &reader, one).await?,
+            None => scan.ranges(share).into_iter().map(|range| (reader.clone(), range)).collect(),
+        };
+        let of = cut.len();
+        let parts = cut.into_iter().map(|(reader, range)| {
+            let (scan, tally) = (scan.clone(), tally.clone());
             spawned(async move { scan.part(&reader, range, &tally, of).await })
         });
         futures::stream::iter(parts).buffer_unordered(scan.parallel).try_collect::<Vec<()>>().await?;
@@ -87,10 +90,6 @@ impl BlueScan {
     }
 
     fn ranges(&self, share: Share) -> Vec<TokenRange> {
-        // All rows of a partition have one token: such a table can only be paged through.
-        if self.table.is_one_partition() {
-            return vec![TokenRange::WHOLE];
-        }
         match share {
             Share::Sample(percent) if self.table.by_id.is_some() => {
                 let parts = Vec::from(self.blue.ranges(SAMPLE_PARTS));

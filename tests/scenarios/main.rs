@@ -19,6 +19,7 @@ mod interruptions;
 mod json_judgement;
 mod moved;
 mod mutations;
+mod one_partition;
 mod outages;
 mod part;
 mod planning;

@@ -173,7 +173,7 @@ pub fn id(kind: &str, n: u64) -> Uuid {
     let digest = Sha1::digest(format!("{kind} {n}"));
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&digest[..16]);
-    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+    uuid::Builder::from_random_bytes(bytes).into_uuid()
 }
 
 #[cfg(test)]
