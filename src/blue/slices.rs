@@ -107,7 +107,7 @@ fn around(token: i64) -> Vec<TokenRange> {
 fn bounds() -> Vec<Uuid> {
     let of_version = |version: u8| {
         let version = u128::from(version) << VERSION_BIT;
-        let last = u128::MAX & !(0xf << VERSION_BIT);
+        let last = !(0xf_u128 << VERSION_BIT);
         let even = (1..1_u128 << HALVINGS).map(|nth| nth << (u128::BITS - HALVINGS));
         even.chain([last]).map(move |bound| Uuid::from_u128(bound | version))
     };
