@@ -116,11 +116,14 @@ impl FirstLoad<'_> {
         Ok(TakenOff(parts))
     }
 
-    /// Fills the table that Kong's triggers would have kept, from the tables in which rows stand now.
+    /// Fills the table that Kong's triggers would have kept, from the tables in which rows stand now: in the order of their
+    /// names, so that the index of these names has nothing to sort.
     pub async fn fill_tags(&self, tx: &mut PgConnection, filled: impl Fn(&str) -> bool) -> Result<()> {
         let Some(tags) = &self.names.derived_tags else { return Ok(()) };
         let green = self.stage.green();
-        for (name, table) in self.tagged(tags).filter(|(name, _)| filled(name)) {
+        let mut tagged: Vec<_> = self.tagged(tags).filter(|(name, _)| filled(name)).collect();
+        tagged.sort_unstable_by_key(|(name, _)| *name);
+        for (name, table) in tagged {
             let sql = fill(
                 include_str!("../../sql/first_load/fill_tags.sql"),
                 &[

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::blue::session::Blue;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::green::gone::Gone;
 use crate::green::journal::LeftBehind;
 use crate::green::ledger::{Ledger, TouchedRows, raw};
@@ -65,9 +65,9 @@ impl Comparing<'_> {
             tokio::try_join!(self.touched(), self.ledgers(), self.mark(stage))?;
         let mut found = Comparison { touched, loaded, ..Comparison::default() };
         let now = self.now().await?;
-        let both = self.plan.moved.iter().zip(spools).zip(ledgers);
-        for (((table, spool), known), loaded) in both.zip(&mut found.loaded) {
-            let difference = self.difference(table, spool, known, &found.touched, now)?;
+        let both = self.plan.moved.iter().zip(spools).zip(ledgers).collect();
+        let differences = self.differences(both, &found.touched, now)?;
+        for ((table, difference), loaded) in self.plan.moved.iter().zip(differences).zip(&mut found.loaded) {
             loaded.unchanged = difference.unchanged;
             loaded.unchanged_repaired = difference.unchanged_repaired;
             loaded.greens_own = difference.greens_own;
@@ -127,6 +127,25 @@ impl Comparing<'_> {
             Target::Stage(_) | Target::Nowhere(_) => Vec::new(),
         };
         Ok((loaded, spools))
+    }
+
+    /// Compares all tables, each on a thread of its own: most are over at once, and large ones keep all cores busy.
+    fn differences(
+        &self,
+        both: Vec<((&TablePlan, Spool), Spool)>,
+        touched: &BTreeMap<String, TouchedRows>,
+        now: i64,
+    ) -> Result<Vec<Difference>> {
+        std::thread::scope(|scope| {
+            let compare = |((table, blue), known)| move || self.difference(table, blue, known, touched, now);
+            let threads: Vec<_> = both.into_iter().map(|one| scope.spawn(compare(one))).collect();
+            let ended = |thread: std::thread::ScopedJoinHandle<'_, Result<Difference>>| {
+                thread.join().unwrap_or_else(|_| {
+                    Err(Error::new(Kind::Server, "a part of the comparison ended unexpectedly"))
+                })
+            };
+            threads.into_iter().map(ended).collect()
+        })
     }
 
     fn difference(

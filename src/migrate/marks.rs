@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::io::{Read, Seek, Write};
 use std::sync::Arc;
 
@@ -184,11 +185,28 @@ pub struct Rules<'a> {
     pub now: i64,
 }
 
+/// Values by the short form of a key. That is a digest already, and its last bytes are as good as any hash of it; by its
+/// first one the partitions are told apart.
+type ByKey<T> = HashMap<Short, T, BuildHasherDefault<LastBytes>>;
+
+#[derive(Debug, Default)]
+struct LastBytes(u64);
+
+impl Hasher for LastBytes {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = bytes.last_chunk().map_or(0, |last| u64::from_ne_bytes(*last));
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// Compares what blue has with what was written, partition by partition.
 pub fn compare(blue: Spool, ledger: Spool, touched: &TouchedRows, rules: Rules<'_>) -> Result<Difference> {
     let mut found = Difference::default();
     for (rows, known) in blue.partitions().zip(ledger.partitions()) {
-        let known: HashMap<Short, Mark> = known?.into_iter().map(|row| (row.mark.key, row.mark)).collect();
+        let known: ByKey<Mark> = known?.into_iter().map(|row| (row.mark.key, row.mark)).collect();
         found.partition(rows?, known, touched, rules);
     }
     Ok(found)
@@ -198,11 +216,11 @@ impl Difference {
     fn partition(
         &mut self,
         rows: Vec<BlueMark>,
-        mut known: HashMap<Short, Mark>,
+        mut known: ByKey<Mark>,
         touched: &TouchedRows,
         rules: Rules<'_>,
     ) {
-        let mut unchanged: HashMap<Short, BlueMark> = HashMap::new();
+        let mut unchanged: ByKey<BlueMark> = HashMap::default();
         for row in rows {
             let key = row.mark.key;
             let touch = touched.get(&key).map(|(touch, _)| *touch);
