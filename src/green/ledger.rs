@@ -206,7 +206,7 @@ impl Ledger {
         if foreign == 0 && rows == known {
             return Ok(touched);
         }
-        let digester = Digester::new(plan);
+        let mut digester = Digester::new(plan);
         let places_of_key: Vec<usize> = plan
             .key
             .iter()

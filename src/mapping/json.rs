@@ -115,9 +115,8 @@ impl Scanner<'_> {
 
     /// The rest of a string, after its opening quote.
     fn string(&mut self) -> Option<()> {
-        let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1f);
         loop {
-            self.at += self.bytes.get(self.at..)?.iter().position(is_special)?;
+            self.at += plain(self.bytes.get(self.at..)?)?;
             match self.next()? {
                 b'"' => return Some(()),
                 b'\\' => self.escape()?,
@@ -214,6 +213,25 @@ impl Scanner<'_> {
     }
 }
 
+/// How many bytes stand for themselves before a quote, a backslash or a control character; nothing where none comes.
+pub(super) fn plain(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::MAX / 0xff;
+    const HIGH: u64 = ONES * 0x80;
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (at, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        // In the lowest of its bytes that is 0, this sets the highest bit; a borrow reaches only higher ones.
+        let zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
+        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
+        let found = control | zero(word ^ (ONES * 0x22)) | zero(word ^ (ONES * 0x5c));
+        if found != 0 {
+            return Some(at * 8 + found.trailing_zeros() as usize / 8);
+        }
+    }
+    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1f);
+    rest.iter().position(is_special).map(|at| words.len() * 8 + at)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -284,6 +302,16 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_plain_ends_at_the_first_special_byte(bytes in prop_oneof![
+            any::<Vec<u8>>(),
+            proptest::collection::vec(prop_oneof![0x1f..=0x23_u8, 0x5b..=0x5d_u8, 0x7f..=0xff_u8], 0..40),
+            proptest::collection::vec(prop_oneof![20 => Just(b'x'), 1 => Just(b'"'), 1 => Just(0_u8)], 0..60),
+        ]) {
+            let slow = bytes.iter().position(|byte| *byte == b'"' || *byte == b'\\' || *byte < 0x20);
+            prop_assert_eq!(plain(&bytes), slow);
+        }
+
         #[test]
         fn agrees_with_serde_json_on_arbitrary_text(text in r#"[\[\]{}:,"\\u0-9a-f.eE+\- tnl]{0,24}"#) {
             let ours = check(text.as_bytes(), Target::Json).is_ok();

@@ -1,5 +1,6 @@
 //! From both catalogs and the schema map to converters of bytes. Knows both sides, opens no connection.
 
+mod by_value;
 pub mod conversion;
 pub mod digest;
 pub mod exhibit;

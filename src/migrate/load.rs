@@ -388,7 +388,7 @@ impl Loader {
 
     fn convert(&self, at: usize, plan: &TablePlan, page: &Page, converted: &mut Converted) -> Result<()> {
         let transcoder = Transcoder::new(plan, &self.surroundings);
-        let digester = Digester::new(plan);
+        let mut digester = Digester::new(plan);
         let marking = matches!(self.target, Target::Marks(..));
         let wanted = self.wanted(at);
         converted.clear();

@@ -1,8 +1,9 @@
 //! The bytes of either database, read into values. Nothing trusts a length: every read is bounded by what is there.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 
-use super::json::{self, Json};
+use super::json;
+use super::spelling::Spelling;
 use super::value::Value;
 use crate::blue::cql_type::CqlType;
 
@@ -86,7 +87,10 @@ pub fn blue(meaning: &Meaning, cell: Option<&[u8]>) -> Value {
             .map(|all| Value::List(all.into_iter().map(|one| blue(element, Some(one))).collect())),
         Meaning::Set(element) => elements(bytes, 1)
             .map(|all| Value::Set(all.into_iter().map(|one| blue(element, Some(one))).collect())),
-        Meaning::Object(values) => object(bytes, values).map(|json| Value::Json(json.spelled().into_bytes())),
+        Meaning::Object(values) => {
+            let mut out = Spelling::default();
+            object(bytes, values, &mut out).map(|()| Value::Json(out.into_bytes()))
+        }
         scalar => either(scalar, bytes),
     };
     value.unwrap_or_else(|| Value::Opaque(bytes.to_vec()))
@@ -105,8 +109,9 @@ pub fn green(meaning: &Meaning, field: Option<&[u8]>) -> Value {
         }
         // jsonb has its version in front, and no JSON text begins with such a byte.
         Meaning::Json => either(meaning, bytes.strip_prefix(&[1]).unwrap_or(bytes)),
-        Meaning::Object(values) => json::parse(bytes.strip_prefix(&[1]).unwrap_or(bytes))
-            .map(|json| Value::Json(arranged(json, values, true).spelled().into_bytes())),
+        Meaning::Object(values) => {
+            json::canonical_map(bytes.strip_prefix(&[1]).unwrap_or(bytes), values).map(Value::Json)
+        }
         scalar => either(scalar, bytes),
     };
     value.unwrap_or_else(|| Value::Opaque(bytes.to_vec()))
@@ -210,60 +215,47 @@ fn is_json(value: &CqlType) -> bool {
 }
 
 /// A map of blue as the object that Kong makes of it.
-fn object(bytes: &[u8], values: &CqlType) -> Option<Json> {
-    let mut members = BTreeMap::new();
+fn object(bytes: &[u8], values: &CqlType, out: &mut Spelling) -> Option<()> {
+    let first = out.open(b'{');
+    let mut members = Vec::new();
     for pair in elements(bytes, 2)?.chunks_exact(2) {
         let &[name, value] = pair else { return None };
-        members.insert(text(name)?, member(value, values)?);
+        let name = std::str::from_utf8(name).ok()?;
+        let start = out.next(first);
+        out.text(name);
+        out.colon();
+        member(value, values, out)?;
+        members.push(out.member(Cow::Borrowed(name), start));
     }
-    Some(Json::Object(members))
+    out.close_object(first, &mut members);
+    Some(())
 }
 
-fn member(bytes: &[u8], kind: &CqlType) -> Option<Json> {
-    let all = |of: &CqlType| -> Option<Vec<Json>> {
-        elements(bytes, 1)?.into_iter().map(|one| member(one, of)).collect()
-    };
-    let word = |number: String| json::parse(number.as_bytes());
+fn member(bytes: &[u8], kind: &CqlType, out: &mut Spelling) -> Option<()> {
     match kind {
-        CqlType::Map(_, values) => object(bytes, values),
-        CqlType::List(of) => all(of).map(Json::Array),
-        CqlType::Set(of) => all(of).map(|values| Json::Array(sorted(values))),
+        CqlType::Map(_, values) => object(bytes, values, out)?,
+        CqlType::List(of) | CqlType::Set(of) => {
+            let first = out.open(b'[');
+            let mut starts = Vec::new();
+            for element in elements(bytes, 1)? {
+                starts.push(out.next(first));
+                member(element, of, out)?;
+            }
+            match kind {
+                CqlType::Set(_) => out.close_set(first, &starts),
+                _ => out.close_array(),
+            }
+        }
         CqlType::Native(name) => match name.as_str() {
-            "int" | "bigint" => word(number(bytes)?.to_string()),
-            "float" | "double" => word(float(bytes)?.to_string()),
-            "boolean" => word((bytes.first()? != &0).to_string()),
-            "uuid" => Some(Json::Text(uuid::Uuid::from_slice(bytes).ok()?.to_string())),
-            _ => text(bytes).map(Json::Text),
+            "int" | "bigint" => out.number(&number(bytes)?.to_string())?,
+            "float" | "double" => out.number(&float(bytes)?.to_string())?,
+            "boolean" => out.word(if bytes.first()? == &0 { "false" } else { "true" }),
+            "uuid" => out.text(&uuid::Uuid::from_slice(bytes).ok()?.to_string()),
+            _ => out.text(std::str::from_utf8(bytes).ok()?),
         },
-        CqlType::Other(_) => None,
+        CqlType::Other(_) => return None,
     }
-}
-
-fn text(bytes: &[u8]) -> Option<String> {
-    String::from_utf8(bytes.to_vec()).ok()
-}
-
-/// Green's object in the same arrangement; `is_map` where the JSON stands for a map with values of this type.
-fn arranged(json: Json, kind: &CqlType, is_map: bool) -> Json {
-    match (json, kind) {
-        (Json::Object(members), _) if is_map => {
-            let one = |(name, value)| (name, arranged(value, kind, false));
-            Json::Object(members.into_iter().map(one).collect())
-        }
-        (json @ Json::Object(_), CqlType::Map(_, values)) => arranged(json, values, true),
-        (Json::Array(values), CqlType::List(of)) => {
-            Json::Array(values.into_iter().map(|value| arranged(value, of, false)).collect())
-        }
-        (Json::Array(values), CqlType::Set(of)) => {
-            Json::Array(sorted(values.into_iter().map(|value| arranged(value, of, false)).collect()))
-        }
-        (json, _) => json,
-    }
-}
-
-fn sorted(mut values: Vec<Json>) -> Vec<Json> {
-    values.sort_by_cached_key(Json::spelled);
-    values
+    Some(())
 }
 
 #[cfg(test)]

@@ -15,6 +15,9 @@ pub mod report;
 pub mod rules;
 pub mod scan;
 pub mod selection;
+#[cfg(test)]
+mod slow_json;
+pub mod spelling;
 pub mod spool;
 pub mod value;
 
