@@ -214,7 +214,7 @@ impl Ledger {
             .collect();
         let select = fill(include_str!("../../sql/ledger/foreign.sql"), &places).0;
         copy_out::rows(green, tx, &select, &what, |fields| {
-            let Some(mark) = digester.mark_fields(fields) else { return Ok(()) };
+            let mark = digester.mark_fields(fields);
             let written = fields.get(plan.columns.len()).copied().flatten();
             let other_expiry = fields.get(plan.columns.len() + 1).copied().flatten() == Some(&[1]);
             let touch = match written {

@@ -16,15 +16,16 @@ use crate::blue::scan::{Page, TableReader, TokenRange};
 use crate::blue::session::{Blue, quote};
 use crate::error::{Error, Result};
 use crate::green::stage::{Refused, RowBuffer, SetAside, Stage};
-use crate::mapping::digest::{Digester, Mark, Short};
+use crate::mapping::digest::Short;
 use crate::mapping::exhibit;
 use crate::mapping::reason::{Note, Reason};
 use crate::mapping::table_plan::{Cell, KeyspacePlan, TablePlan};
-use crate::mapping::transcode::{Outcome, Remarks, Surroundings, Transcoder};
+use crate::mapping::transcode::Surroundings;
 use crate::progress::Observer;
 
 use super::batch::{Batch, Converted, Kept};
-use super::marks::{BlueMark, Spool};
+use super::converting::{Converting, Stop};
+use super::marks::Spool;
 
 /// Keys shown as examples of one note.
 pub(super) const EXAMPLES: usize = 100;
@@ -105,13 +106,6 @@ pub enum Wanted {
 }
 
 impl Wanted {
-    fn has(&self, key: &Short) -> bool {
-        match self {
-            Wanted::All => true,
-            Wanted::Only { keys, .. } => keys.contains(key),
-        }
-    }
-
     /// The places on the ring to ask for, where that is quicker than going over the table.
     fn alone(&self) -> Option<&HashSet<i64>> {
         match self {
@@ -387,78 +381,19 @@ impl Loader {
     }
 
     fn convert(&self, at: usize, plan: &TablePlan, page: &Page, converted: &mut Converted) -> Result<()> {
-        let transcoder = Transcoder::new(plan, &self.surroundings);
-        let mut digester = Digester::new(plan);
-        let marking = matches!(self.target, Target::Marks(..));
-        let wanted = self.wanted(at);
-        converted.clear();
-        let mut remarks = Remarks::default();
-        let mut unknown = None;
-        let mut place = 0;
-        let read = page.for_each(|cells| {
-            let start = converted.buffer.bytes.len();
-            match transcoder.row(cells, &mut converted.buffer.bytes, &mut remarks) {
-                Outcome::Staged => {
-                    let mark = digester.mark(converted.buffer.bytes.get(start..).unwrap_or_default());
-                    let Some(mark) = mark.filter(|mark| wanted.has(&mark.key)) else {
-                        converted.buffer.bytes.truncate(start);
-                        place += 1;
-                        return;
-                    };
-                    if marking {
-                        converted.buffer.bytes.truncate(start);
-                        converted.note(plan, cells, &remarks);
-                        let repaired = !remarks.repairs.is_empty();
-                        converted.marks.push(BlueMark {
-                            mark,
-                            token: token(cells),
-                            repaired,
-                            rejected: false,
-                        });
-                    } else {
-                        converted.buffer.starts.push(start);
-                        converted.buffer.add_field(start, &mark.digest);
-                        converted.places.push(place);
-                        converted.counts.staged += 1;
-                        if matches!(wanted, Wanted::Only { .. }) {
-                            converted.keys.push(mark.key);
-                        }
-                        converted.remark(plan, cells, &remarks);
-                    }
-                }
-                Outcome::OtherPartition => converted.counts.other_partition += 1,
-                Outcome::Rejected(rejection) => {
-                    let key = transcoder.key(cells);
-                    if !matches!(wanted, Wanted::All) && !key.is_some_and(|key| wanted.has(&key)) {
-                        place += 1;
-                        return;
-                    }
-                    if let (Some(key), Wanted::Only { .. }) = (key, wanted) {
-                        converted.counts.aside.insert(key);
-                    }
-                    if let (true, Some(key)) = (marking, key) {
-                        let mark = Mark { key, digest: Short::default(), expiry: None };
-                        converted.marks.push(BlueMark { mark, token: 0, repaired: false, rejected: true });
-                    }
-                    converted.aside.push(SetAside {
-                        key: exhibit::key(plan, cells),
-                        column: rejection.column,
-                        reason: rejection.reason.code(),
-                        detail: None,
-                        row: exhibit::row(plan, cells),
-                        mark: None,
-                    });
-                }
-                Outcome::UnknownColumn(cell) => unknown = Some((cell, exhibit::key(plan, cells))),
+        let converting = Converting {
+            plan,
+            surroundings: &self.surroundings,
+            wanted: self.wanted(at),
+            marking: matches!(self.target, Target::Marks(..)),
+        };
+        converting.page(page, converted).map_err(|stop| match stop {
+            Stop::Unreadable(failure) => {
+                self.blue.explain(failure, &format!("cannot read the table \"{}\"", plan.table))
             }
-            converted.counts.source += 1;
-            place += 1;
-        });
-        read.map_err(|e| self.blue.explain(e, &format!("cannot read the table \"{}\"", plan.table)))?;
-        match unknown {
-            Some((cell, key)) => Err(unknown_column(plan, cell, &key)),
-            None => Ok(()),
-        }
+            Stop::UnknownColumn(cell, key) => unknown_column(plan, cell, &key),
+            Stop::NotARow => not_a_row(plan),
+        })
     }
 
     /// Shows the rows of a page that only PostgreSQL itself could refuse.
@@ -514,16 +449,6 @@ fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The row's place on the ring, which a marking pass reads last.
-fn token(cells: &[Option<&[u8]>]) -> i64 {
-    cells
-        .last()
-        .copied()
-        .flatten()
-        .and_then(|bytes| crate::blue::cell::bigint(bytes).ok())
-        .unwrap_or_default()
-}
-
 /// The expressions that are read of each row, in the order of the plan's cells.
 fn select(plan: &TablePlan) -> String {
     let one = |cell: &Cell| match cell {
@@ -543,6 +468,11 @@ fn unknown_column(plan: &TablePlan, cell: usize, key: &serde_json::Value) -> Err
             "If these values may be lost, say so in a schema map and give it with --schema-map: {{\"format\": 1, \"tables\": {{\"{}\": {{\"columns\": {{\"{column}\": {{\"drop\": \"why\"}}}}}}}}}}",
             plan.table
         ))
+}
+
+fn not_a_row(plan: &TablePlan) -> Error {
+    Error::new(crate::error::Kind::Server, format!("a row of \"{}\" was not encoded whole", plan.table))
+        .remedy("This is a defect of kongferry: please report it. Green is as it was.")
 }
 
 /// Runs a part on its own task, so that conversion uses all cores.

@@ -5,6 +5,7 @@
 
 mod applying;
 mod batch;
+mod converting;
 pub mod drift;
 pub mod faults;
 pub mod incremental;

@@ -1,0 +1,159 @@
+//! Converts a page of blue: each of its rows goes into the buffer for the stage, becomes a mark, or is set aside.
+
+use serde_json::Value;
+
+use crate::blue::Failure;
+use crate::blue::scan::Page;
+use crate::green::stage::SetAside;
+use crate::mapping::digest::{Digester, Mark, Short};
+use crate::mapping::exhibit;
+use crate::mapping::table_plan::TablePlan;
+use crate::mapping::transcode::{Outcome, Rejection, Remarks, Surroundings, Transcoder};
+
+use super::batch::Converted;
+use super::load::Wanted;
+use super::marks::BlueMark;
+
+/// How the rows of one table are converted.
+pub(super) struct Converting<'a> {
+    /// Its plan.
+    pub plan: &'a TablePlan,
+    /// What transcoders must know.
+    pub surroundings: &'a Surroundings,
+    /// Which of its rows.
+    pub wanted: &'a Wanted,
+    /// Whether only marks are kept of them.
+    pub marking: bool,
+}
+
+/// Why a page could not be converted to its end.
+pub(super) enum Stop {
+    /// The driver cannot read it.
+    Unreadable(Failure),
+    /// A cell at this place holds a value that green has no column for; the row's key.
+    UnknownColumn(usize, Value),
+    /// What was made of a row is not one: a defect of ours.
+    NotARow,
+}
+
+impl Converting<'_> {
+    /// Converts all rows of a page, in place of what was there.
+    pub fn page(&self, page: &Page, to: &mut Converted) -> Result<(), Stop> {
+        let transcoder = Transcoder::new(self.plan, self.surroundings);
+        let mut digester = Digester::new(self.plan);
+        let mut remarks = Remarks::default();
+        let mut stop = None;
+        let mut place = 0;
+        to.clear();
+        let read = page.for_each(|cells| {
+            let start = to.buffer.bytes.len();
+            let counts = match transcoder.row(cells, &mut to.buffer.bytes, &mut remarks) {
+                Outcome::Staged if self.marking => self.mark(&mut digester, cells, start, &remarks, to),
+                Outcome::Staged => self.stage(&mut digester, cells, (start, place), &remarks, to),
+                Outcome::OtherPartition => {
+                    to.counts.other_partition += 1;
+                    Some(true)
+                }
+                Outcome::Rejected(rejection) => {
+                    Some(self.set_aside(rejection, transcoder.key(cells), cells, to))
+                }
+                Outcome::UnknownColumn(cell) => {
+                    stop = Some(Stop::UnknownColumn(cell, exhibit::key(self.plan, cells)));
+                    Some(true)
+                }
+            };
+            match counts {
+                Some(counts) => to.counts.source += u64::from(counts),
+                None => stop = Some(Stop::NotARow),
+            }
+            place += 1;
+        });
+        read.map_err(Stop::Unreadable)?;
+        stop.map_or(Ok(()), Err)
+    }
+
+    /// Keeps the mark of the last row of the buffer in the place of the row.
+    fn mark(
+        &self,
+        digester: &mut Digester,
+        cells: &[Option<&[u8]>],
+        start: usize,
+        remarks: &Remarks,
+        to: &mut Converted,
+    ) -> Option<bool> {
+        let row = to.buffer.bytes.get(start..)?;
+        let (key, (digest, expiry)) = (digester.key(row)?, digester.values(row)?);
+        to.buffer.bytes.truncate(start);
+        to.note(self.plan, cells, remarks);
+        let repaired = !remarks.repairs.is_empty();
+        let mark = Mark { key, digest, expiry };
+        to.marks.push(BlueMark { mark, token: token(cells), repaired, rejected: false });
+        Some(true)
+    }
+
+    /// Finishes the last row of the buffer, which began at `start`; takes it out again where it is not wanted.
+    fn stage(
+        &self,
+        digester: &mut Digester,
+        cells: &[Option<&[u8]>],
+        (start, place): (usize, usize),
+        remarks: &Remarks,
+        to: &mut Converted,
+    ) -> Option<bool> {
+        let row = to.buffer.bytes.get(start..)?;
+        if let Wanted::Only { keys, .. } = self.wanted {
+            let key = digester.key(row)?;
+            if !keys.contains(&key) {
+                to.buffer.bytes.truncate(start);
+                return Some(false);
+            }
+            to.keys.push(key);
+        }
+        let (digest, _) = digester.values(row)?;
+        to.buffer.starts.push(start);
+        to.buffer.add_field(start, &digest);
+        to.places.push(place);
+        to.counts.staged += 1;
+        to.remark(self.plan, cells, remarks);
+        Some(true)
+    }
+
+    /// Sets a row aside, where it is wanted.
+    fn set_aside(
+        &self,
+        rejection: Rejection,
+        key: Option<Short>,
+        cells: &[Option<&[u8]>],
+        to: &mut Converted,
+    ) -> bool {
+        if let Wanted::Only { keys, .. } = self.wanted {
+            match key.filter(|key| keys.contains(key)) {
+                Some(key) => to.counts.aside.insert(key),
+                None => return false,
+            };
+        }
+        if let (true, Some(key)) = (self.marking, key) {
+            let mark = Mark { key, digest: Short::default(), expiry: None };
+            to.marks.push(BlueMark { mark, token: 0, repaired: false, rejected: true });
+        }
+        to.aside.push(SetAside {
+            key: exhibit::key(self.plan, cells),
+            column: rejection.column,
+            reason: rejection.reason.code(),
+            detail: None,
+            row: exhibit::row(self.plan, cells),
+            mark: None,
+        });
+        true
+    }
+}
+
+/// The row's place on the ring, which a marking pass reads last.
+fn token(cells: &[Option<&[u8]>]) -> i64 {
+    cells
+        .last()
+        .copied()
+        .flatten()
+        .and_then(|bytes| crate::blue::cell::bigint(bytes).ok())
+        .unwrap_or_default()
+}
