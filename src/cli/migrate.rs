@@ -19,9 +19,10 @@ use crate::green::session::Green;
 use crate::inspect::{Choices, Inspection};
 use crate::mapping::schema_map::SchemaMap;
 use crate::mapping::table_plan::TableChoices;
+use crate::migrate::interrupted::{self, Interrupted};
 use crate::migrate::rejects::{Accept, Reviewed};
 use crate::migrate::report::Report;
-use crate::migrate::{self, Interrupted, Options};
+use crate::migrate::{self, Options};
 use crate::progress::Phase;
 
 /// Where the help lists what only this command has.
@@ -213,7 +214,7 @@ pub async fn tidied(green: &GreenArgs, common: &CommonArgs, run: Uuid) -> Interr
     let Ok(config) = green.resolve(common) else { return Interrupted::Unknown };
     let tidied = tokio::time::timeout(std::time::Duration::from_secs(10), async {
         let green = Green::connect(&config, &application_name()).await?;
-        migrate::tidy_up(&green, run).await
+        interrupted::tidy_up(&green, run).await
     });
     match tidied.await {
         Ok(Ok(left)) => left,

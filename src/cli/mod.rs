@@ -20,7 +20,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::error::{Error, Kind, Result};
-use crate::migrate::Interrupted;
+use crate::migrate::interrupted::Interrupted;
 use connect::{CommonArgs, Format, Stop};
 
 /// Moves Kong Gateway's database from Cassandra to PostgreSQL

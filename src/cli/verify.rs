@@ -18,7 +18,7 @@ use crate::blue::session::Blue;
 use crate::error::{Error, Result};
 use crate::green::session::Green;
 use crate::mapping::schema_map::Writer;
-use crate::migrate::Interrupted;
+use crate::migrate::interrupted::Interrupted;
 use crate::progress::Phase;
 use crate::repair::{self, Repair};
 use crate::verify::definitions::Definitions;

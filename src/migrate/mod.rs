@@ -9,8 +9,10 @@ mod converting;
 pub mod drift;
 pub mod faults;
 pub mod incremental;
+pub mod interrupted;
 pub mod load;
 pub mod marks;
+mod next;
 pub mod rejects;
 pub mod report;
 pub mod summary;
@@ -38,7 +40,6 @@ use crate::green::session::Green;
 use crate::green::stage::Stage;
 use crate::inspect::{Choices, Inspection};
 use crate::mapping::digest::Short;
-use crate::mapping::reason::Note;
 use crate::mapping::schema_map::Writer;
 use crate::mapping::table_plan::KeyspacePlan;
 use crate::mapping::transcode::Surroundings;
@@ -206,7 +207,7 @@ impl Run<'_> {
         if let Some(refusal) = refusal {
             report.outcome = Outcome::Refused;
             report.refusal = Some(refusal);
-            report.next = self.next(&report);
+            report.next = next::steps(&report);
             return Ok(report);
         }
         let nothing = work.forecast.as_ref().is_some_and(|all| all.values().all(|one| one.at_work == 0));
@@ -221,7 +222,7 @@ impl Run<'_> {
         if let Err(error) = journal.seconds(&serde_json::to_value(report.seconds).unwrap_or_default()).await {
             tracing::warn!("{error}.");
         }
-        report.next = self.next(&report);
+        report.next = next::steps(&report);
         Ok(report)
     }
 
@@ -415,7 +416,7 @@ impl Run<'_> {
             .await
             .map_err(|e| self.green.explain(e, "cannot look for rows that are on green already"))?;
         if !self.options.rehearsal && written.not_accepted > 0 {
-            return Ok(Some(not_accepted(written, &self.options.accept)));
+            return Ok(Some(written.refusal(&self.options.accept)));
         }
         Ok(found?.map(|error| Refusal::from(&error)))
     }
@@ -508,40 +509,6 @@ impl Run<'_> {
         report.by_hand = work.by_hand.iter().map(group_by_hand).collect();
         Ok(report)
     }
-
-    fn next(&self, report: &Report) -> Vec<String> {
-        let file = report.rejects_file.as_deref().unwrap_or("FILE");
-        match report.outcome {
-            Outcome::Refused => Vec::new(),
-            Outcome::Rehearsed if report.totals.rejected == 0 => {
-                vec!["Run migrate with the same addresses.".to_owned()]
-            }
-            Outcome::Rehearsed => vec![
-                "Mend the rejected rows on blue through the Admin API where you can, and run plan again."
-                    .to_owned(),
-                format!("Or review the rejects file and run migrate with --accept-rejects={file}."),
-            ],
-            Outcome::Applied if report.incremental && report.changes.is_none() => {
-                vec![match report.totals.rejected {
-                    0 => "Nothing had changed; green is as blue is.".to_owned(),
-                    _ => "Nothing had changed; green is as blue is, but for what stays behind.".to_owned(),
-                }]
-            }
-            Outcome::Applied => {
-                let mut next = vec![
-                    "Restart every Kong node on green: it holds the default workspace's id and caches in memory.".to_owned(),
-                    "Run verify with the same addresses before any traffic moves.".to_owned(),
-                ];
-                if report.notes.iter().any(|note| note.reason == Note::KeyringCipherText.code()) {
-                    next.insert(0, "Import blue's keyring on green (POST /keyring/import) before Kong serves there: without it nothing that it encrypted can be read.".to_owned());
-                }
-                if report.totals.rejected > 0 {
-                    next.insert(0, format!("Look at what stayed behind, in {file}."));
-                }
-                next
-            }
-        }
-    }
 }
 
 fn group_by_hand(found: &ByHand) -> Group {
@@ -554,87 +521,10 @@ fn group_by_hand(found: &ByHand) -> Group {
     }
 }
 
-fn not_accepted(written: &Written, accept: &Accept) -> Refusal {
-    let problem = match accept {
-        Accept::Reviewed(_) => format!(
-            "{} of {} rows that green would not accept are not in the reviewed file with the same reason",
-            written.not_accepted, written.lines
-        ),
-        _ if written.lines == 1 => "green would not accept one row of blue as it is".to_owned(),
-        _ => format!("green would not accept {} rows of blue as they are", written.lines),
-    };
-    let mut details = written.examples.clone();
-    let more = written.not_accepted.saturating_sub(details.len() as u64);
-    if more > 0 {
-        details.push(format!("… and {more} more"));
-    }
-    Refusal {
-        problem,
-        details,
-        remedy: Some(
-            "Mend them on blue, or review the rejects file and give it with --accept-rejects=FILE; --accept-rejects alone leaves all of them behind. A rejected plugin may leave a route open."
-                .to_owned(),
-        ),
-    }
-}
-
 /// What transcoders must know of the rest of blue.
 pub fn surroundings(inspection: &Inspection) -> Surroundings {
     Surroundings {
         workspaces: inspection.blue.workspaces.iter().map(|(id, _)| *id).collect(),
         now_ms: chrono::Utc::now().timestamp_millis(),
     }
-}
-
-/// What an interrupted run left on green.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Interrupted {
-    /// Kong's tables as they were.
-    AsItWas,
-    /// All rows: the run had been committed.
-    Complete,
-    /// One of the two; green could not be asked.
-    Unknown,
-}
-
-impl Interrupted {
-    /// What to do next.
-    pub fn remedy(self) -> &'static str {
-        match self {
-            Interrupted::AsItWas => "Run the same command again; it begins anew.",
-            Interrupted::Complete => "Run verify, then restart every Kong node on green.",
-            Interrupted::Unknown => {
-                "Once green answers, run the same command again; it changes nothing that is there already."
-            }
-        }
-    }
-}
-
-impl std::fmt::Display for Interrupted {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Interrupted::AsItWas => "green is as it was",
-            Interrupted::Complete => "the rows had been applied already, and green is complete",
-            Interrupted::Unknown => {
-                "green does not say whether it is as it was or complete; it is one of the two"
-            }
-        })
-    }
-}
-
-/// After an interruption: says how green stands, and removes the stage of the run that was cut off. What another run
-/// works on is left alone.
-pub async fn tidy_up(green: &Green, run: Uuid) -> Result<Interrupted> {
-    let Some(state) = journal::after_interruption(green, run).await? else {
-        return Ok(Interrupted::AsItWas);
-    };
-    let tidied = async {
-        let guard = journal::wait_for_guard(green).await?;
-        Stage::of(green, run).drop_tables().await?;
-        guard.rollback().await.map_err(|e| green.explain(e, "cannot release the guard on green"))
-    };
-    if let Err(error) = tidied.await {
-        tracing::debug!(%error, "The stage could not be removed; the next run does so.");
-    }
-    Ok(if state == "applied" || state == "repaired" { Interrupted::Complete } else { Interrupted::AsItWas })
 }

@@ -19,6 +19,8 @@ use crate::green::stage::{SetAside, Stage};
 use crate::green::statement::query;
 use crate::mapping::reason::Reason;
 
+use super::report::Refusal;
+
 /// One line of the file.
 #[derive(Debug, Serialize)]
 struct Line<'a> {
@@ -156,6 +158,33 @@ pub struct Written {
     pub not_accepted: u64,
     /// The first of those, as sentences.
     pub examples: Vec<String>,
+}
+
+impl Written {
+    /// Why the run stops at what was not accepted.
+    pub fn refusal(&self, accept: &Accept) -> Refusal {
+        let problem = match accept {
+            Accept::Reviewed(_) => format!(
+                "{} of {} rows that green would not accept are not in the reviewed file with the same reason",
+                self.not_accepted, self.lines
+            ),
+            _ if self.lines == 1 => "green would not accept one row of blue as it is".to_owned(),
+            _ => format!("green would not accept {} rows of blue as they are", self.lines),
+        };
+        let mut details = self.examples.clone();
+        let more = self.not_accepted.saturating_sub(details.len() as u64);
+        if more > 0 {
+            details.push(format!("… and {more} more"));
+        }
+        Refusal {
+            problem,
+            details,
+            remedy: Some(
+                "Mend them on blue, or review the rejects file and give it with --accept-rejects=FILE; --accept-rejects alone leaves all of them behind. A rejected plugin may leave a route open."
+                    .to_owned(),
+            ),
+        }
+    }
 }
 
 impl RejectsFile {

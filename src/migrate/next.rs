@@ -1,0 +1,47 @@
+//! What there is to do after a run, in the order in which to do it.
+
+use crate::mapping::reason::Note;
+
+use super::report::{Outcome, Report};
+
+/// The next steps after the run of this report. A refusal says itself what to do.
+pub(super) fn steps(report: &Report) -> Vec<String> {
+    match report.outcome {
+        Outcome::Refused => Vec::new(),
+        Outcome::Rehearsed if report.totals.rejected == 0 => {
+            vec!["Run migrate with the same addresses.".to_owned()]
+        }
+        Outcome::Rehearsed => vec![
+            "Mend the rejected rows on blue through the Admin API where you can, and run plan again."
+                .to_owned(),
+            format!("Or review the rejects file and run migrate with --accept-rejects={}.", file(report)),
+        ],
+        Outcome::Applied if report.incremental && report.changes.is_none() => {
+            vec![match report.totals.rejected {
+                0 => "Nothing had changed; green is as blue is.".to_owned(),
+                _ => "Nothing had changed; green is as blue is, but for what stays behind.".to_owned(),
+            }]
+        }
+        Outcome::Applied => after_apply(report),
+    }
+}
+
+fn after_apply(report: &Report) -> Vec<String> {
+    let has_cipher_text = report.notes.iter().any(|note| note.reason == Note::KeyringCipherText.code());
+    let left_behind =
+        (report.totals.rejected > 0).then(|| format!("Look at what stayed behind, in {}.", file(report)));
+    let keyring = has_cipher_text.then(|| "Import blue's keyring on green (POST /keyring/import) before Kong serves there: without it nothing that it encrypted can be read.".to_owned());
+    left_behind
+        .into_iter()
+        .chain(keyring)
+        .chain([
+            "Restart every Kong node on green: it holds the default workspace's id and caches in memory."
+                .to_owned(),
+            "Run verify with the same addresses before any traffic moves.".to_owned(),
+        ])
+        .collect()
+}
+
+fn file(report: &Report) -> &str {
+    report.rejects_file.as_deref().unwrap_or("FILE")
+}
