@@ -17,7 +17,8 @@ use crate::green::kong::Session;
 use crate::green::session::Green;
 use crate::mapping::schema_map::{SchemaMap, Writer};
 use crate::mapping::schema_meta::{self, SchemaMeta, Subsystem};
-use crate::mapping::table_plan::{self, KeyspacePlan, TableChoices};
+use crate::mapping::slips;
+use crate::mapping::table_plan::{KeyspacePlan, TableChoices, leave_behind};
 use crate::prefixes::{self, Counted};
 
 /// How much a finding weighs.
@@ -167,7 +168,7 @@ impl Inspection {
         let mut plan =
             KeyspacePlan::resolve(&blue_side.map, &blue_side.catalog, &green_side.catalog, &choices.tables);
         plan.obstacles
-            .splice(0..0, table_plan::unknown_names(&choices.maps, &blue_side.catalog, &green_side.catalog));
+            .splice(0..0, slips::unknown_names(&choices.maps, &blue_side.catalog, &green_side.catalog));
         let counted = prefixes::count(blue, &mut plan).await?;
         let mut inspection = Inspection {
             left_rows: count_left(blue, &blue_side, &plan).await?,
@@ -366,7 +367,7 @@ impl Inspection {
                 weight: Weight::Stop,
                 problem: format!("blue's table \"{table}\" holds {rows} rows, and green has no such table"),
                 remedy: format!("Install the plugin that made it on green and run \"kong migrations bootstrap\" or \"up\" there, or leave the rows behind with --skip-table {table} (or for good, with the schema map)."),
-                schema_map: Some(table_plan::leave_behind(&table)),
+                schema_map: Some(leave_behind(&table)),
             });
         }
     }

@@ -1,0 +1,348 @@
+//! Resolves the plan of one table: its rules × its columns on blue × its columns on green.
+
+use crate::blue::catalog::{BlueTable, ColumnKind};
+use crate::green::catalog::{GreenColumn, GreenTable};
+
+use super::conversion::Conversion;
+use super::prefix::Habit;
+use super::schema_map::{
+    ColumnRules, Expiry, JsonShape, KeyPart, Partition, Prefix, Required, SchemaMap, TableRules, WhenNull,
+    Writer,
+};
+use super::table_plan::{
+    Cell, ColumnPlan, Obstacle, Part, PartKind, Source, Substitute, TablePlan, quoted, snippet,
+};
+
+/// The plan of one table, and what must be decided before it can be followed.
+pub(super) fn resolve(
+    map: &SchemaMap,
+    rules: &TableRules,
+    blue: &BlueTable,
+    green: &GreenTable,
+) -> (TablePlan, Vec<Obstacle>) {
+    let mut resolver = Resolver { map, rules, blue, green, cells: Vec::new(), obstacles: Vec::new() };
+    (resolver.resolve(), resolver.obstacles)
+}
+
+struct Resolver<'a> {
+    map: &'a SchemaMap,
+    rules: &'a TableRules,
+    blue: &'a BlueTable,
+    green: &'a GreenTable,
+    cells: Vec<Cell>,
+    obstacles: Vec<Obstacle>,
+}
+
+impl Resolver<'_> {
+    fn resolve(&mut self) -> TablePlan {
+        self.cells =
+            self.blue.columns.iter().map(|c| Cell::Value(c.name.clone(), c.cql_type.clone())).collect();
+        let expiry = self.expiry_column();
+        let columns: Vec<ColumnPlan> =
+            self.green.columns.iter().map(|column| self.column(column, expiry.as_deref())).collect();
+        TablePlan {
+            identity: self.identity(&columns),
+            table: self.blue.name.clone(),
+            writer: self.rules.writer.unwrap_or(Writer::Admin),
+            partition_key: self.blue.partition_key().into_iter().map(str::to_owned).collect(),
+            columns,
+            generated: self.green.generated.clone(),
+            key: self.key(),
+            partition: self.partition(),
+            one_partition: self
+                .rules
+                .partition
+                .as_ref()
+                .and_then(|shared| self.blue.one_partition(&shared.column, &shared.value)),
+            workspace: self.workspace(),
+            required: self.required(expiry.as_deref()),
+            unknown: self.unknown(),
+            dropped: self.dropped(),
+            expiry,
+            cells: std::mem::take(&mut self.cells),
+        }
+    }
+
+    fn cell(&self, name: &str) -> Option<usize> {
+        self.blue.columns.iter().position(|column| column.name == name)
+    }
+
+    /// Where blue's primary key is on green, but for the partition that all of Kong's rows share.
+    fn identity(&self, columns: &[ColumnPlan]) -> Option<Vec<String>> {
+        let shared = self.rules.partition.as_ref().and_then(|shared| self.cell(&shared.column));
+        let of_key = self.blue.columns.iter().enumerate().filter(|(at, column)| {
+            matches!(column.kind, ColumnKind::PartitionKey(_) | ColumnKind::Clustering(_))
+                && shared != Some(*at)
+        });
+        of_key
+            .map(|(at, column)| {
+                let is_uuid = matches!(&column.cql_type, crate::blue::cql_type::CqlType::Native(name) if name == "uuid" || name == "timeuuid");
+                let copies = |own: &&ColumnPlan| {
+                    own.green_type == "uuid"
+                        && matches!(own.source, Source::Cell { cell, prefixed: false, .. } if cell == at)
+                };
+                is_uuid.then(|| columns.iter().find(copies).map(|own| own.name.clone()))?
+            })
+            .collect()
+    }
+
+    fn rules_of(&self, column: &str) -> ColumnRules {
+        self.rules.columns.get(column).cloned().unwrap_or_default()
+    }
+
+    /// Green's primary key names a row; a table without one is named by blue's key.
+    fn key(&self) -> Vec<String> {
+        if !self.green.primary_key.is_empty() {
+            return self.green.primary_key.clone();
+        }
+        let is_key = |kind| matches!(kind, ColumnKind::PartitionKey(_) | ColumnKind::Clustering(_));
+        let of_blue =
+            self.blue.columns.iter().filter(|c| is_key(c.kind) && self.green.column(&c.name).is_some());
+        of_blue.map(|column| column.name.clone()).collect()
+    }
+
+    fn partition(&mut self) -> Option<(usize, String)> {
+        let Partition { column, value } = self.rules.partition.as_ref()?;
+        let found = self.cell(column);
+        if found.is_none() {
+            self.stop(
+                format!(
+                    "the schema map names the partition column {}.{column}, which blue does not have",
+                    self.blue.name
+                ),
+                "Correct the schema map.",
+            );
+        }
+        Some((found?, value.clone()))
+    }
+
+    fn workspace(&self) -> Option<usize> {
+        let name = self.map.names.workspace_column.as_deref()?;
+        self.green.column(name).and_then(|_| self.cell(name))
+    }
+
+    /// Green's column that blue keeps as time to live: named by the map, and absent on blue.
+    fn expiry_column(&self) -> Option<String> {
+        let name = self.map.names.expiry_column.as_deref()?;
+        self.green.column(name)?;
+        self.cell(name).is_none().then(|| name.to_owned())
+    }
+
+    fn required(&mut self, expiry: Option<&str>) -> Vec<Vec<usize>> {
+        let not_null = self.green.columns.iter().filter(|column| column.not_null);
+        let mut groups: Vec<Vec<usize>> = not_null
+            .filter(|column| Some(column.name.as_str()) != expiry && !self.has_substitute(&column.name))
+            .filter_map(|column| self.cell(&column.name))
+            .map(|cell| vec![cell])
+            .collect();
+        for required in self.rules.required.iter().flatten() {
+            let names = match required {
+                Required::Column(name) => std::slice::from_ref(name),
+                Required::OneOf(names) => names.as_slice(),
+            };
+            let group: Vec<usize> = names.iter().filter_map(|name| self.cell(name)).collect();
+            if !group.is_empty() && !groups.contains(&group) {
+                groups.push(group);
+            }
+        }
+        groups
+    }
+
+    fn has_substitute(&self, column: &str) -> bool {
+        let rules = self.rules_of(column);
+        rules.when_null.is_some() || rules.cache_key.is_some()
+    }
+
+    /// Columns that only blue has: dropped by the map, or to be null in every row.
+    fn unknown(&self) -> Vec<usize> {
+        let partition = self.rules.partition.as_ref().map(|partition| partition.column.as_str());
+        let is_unknown = |name: &str| {
+            self.green.column(name).is_none() && self.rules_of(name).drop.is_none() && partition != Some(name)
+        };
+        (0..self.blue.columns.len())
+            .filter(|&at| self.blue.columns.get(at).is_some_and(|column| is_unknown(&column.name)))
+            .collect()
+    }
+
+    fn dropped(&self) -> Vec<(String, String)> {
+        let columns = self.blue.columns.iter();
+        columns.filter_map(|column| Some((column.name.clone(), self.rules_of(&column.name).drop?))).collect()
+    }
+
+    fn column(&mut self, column: &GreenColumn, expiry: Option<&str>) -> ColumnPlan {
+        let rules = self.rules_of(&column.name);
+        let source = if expiry == Some(column.name.as_str()) {
+            self.expiry(&column.name)
+        } else if let Some(recipe) = &rules.cache_key {
+            Source::CacheKey { cell: self.cell(&column.name), parts: self.parts(recipe, &column.name) }
+        } else if let Some(cell) = self.cell(&column.name) {
+            self.converted(cell, column, &rules)
+        } else {
+            self.nothing(column)
+        };
+        ColumnPlan { name: column.name.clone(), green_type: column.column_type.clone(), source }
+    }
+
+    fn converted(&mut self, cell: usize, column: &GreenColumn, rules: &ColumnRules) -> Source {
+        let shape = rules.json.unwrap_or(JsonShape::Object);
+        let Some(Cell::Value(_, blue_type)) = self.cells.get(cell) else { return Source::Nothing };
+        let Some(conversion) = Conversion::between(blue_type, &column.column_type, column.element_oid, shape)
+        else {
+            let (table, name) = (&self.blue.name, &column.name);
+            self.obstacles.push(Obstacle {
+                problem: format!(
+                    "{table}.{name} is {blue_type} on blue and {} on green, and there is no rule for this pair",
+                    column.column_type
+                ),
+                remedy: "If its values may be lost, drop the column in a schema map; otherwise leave the table behind with --skip-table.".to_owned(),
+                schema_map: Some(snippet(table, &format!("\"columns\": {{{}: {{\"drop\": \"Why its values may be lost.\"}}}}", quoted(name)))),
+            });
+            return Source::Nothing;
+        };
+        let prefixed = self.is_prefixed(column, rules);
+        Source::Cell {
+            cell,
+            conversion,
+            prefixed,
+            habit: if rules.prefix.is_some() || self.rules.observed { Habit::Known } else { Habit::Open },
+            when_null: self.substitute(rules, column),
+            remark: rules.remark,
+        }
+    }
+
+    /// Kong writes `<ws_id>:` in front of texts that are unique per workspace; green shows which those are.
+    fn is_prefixed(&self, column: &GreenColumn, rules: &ColumnRules) -> bool {
+        let names = &self.map.names;
+        let Some(workspace) = names.workspace_column.as_deref() else { return false };
+        if self.cell(workspace).is_none() || !column.column_type.starts_with("text") {
+            return false;
+        }
+        match rules.prefix {
+            Some(prefix) => prefix == Prefix::Workspace,
+            None => {
+                names.cache_key_column.as_deref() != Some(&column.name)
+                    && self.green.is_unique_over(&[workspace, &column.name])
+            }
+        }
+    }
+
+    fn substitute(&mut self, rules: &ColumnRules, column: &GreenColumn) -> Option<Substitute> {
+        match rules.when_null.as_ref()? {
+            WhenNull::Boolean(value) => Some(Substitute::Boolean(*value)),
+            WhenNull::Integer(value) => match integer(*value, &column.column_type) {
+                Some(bytes) => Some(Substitute::Integer(bytes)),
+                None => {
+                    self.stop(
+                        format!(
+                            "the schema map puts {value} where {}.{} is null, which green holds as {}",
+                            self.blue.name, column.name, column.column_type
+                        ),
+                        "Correct the schema map.",
+                    );
+                    None
+                }
+            },
+            WhenNull::Sha256OfCertificate(source) => match self.cell(source) {
+                Some(cell) => Some(Substitute::CertificateDigest(cell)),
+                None => {
+                    self.missing_in_map(&column.name, source);
+                    None
+                }
+            },
+        }
+    }
+
+    fn parts(&mut self, recipe: &[KeyPart], column: &str) -> Vec<Part> {
+        let mut parts = Vec::new();
+        for part in recipe {
+            match part {
+                KeyPart::Text(text) => parts.push(Part::Text(text.clone())),
+                KeyPart::Column(name) => match self.part(name) {
+                    Some(part) => parts.push(part),
+                    None => self.missing_in_map(column, name),
+                },
+            }
+        }
+        parts
+    }
+
+    fn part(&self, name: &str) -> Option<Part> {
+        let cell = self.cell(name)?;
+        let is_prefixed = |column| self.is_prefixed(column, &self.rules_of(name));
+        let kind = if self.blue.column(name)?.cql_type.is("uuid") {
+            PartKind::Uuid
+        } else if self.green.column(name).is_some_and(is_prefixed) {
+            PartKind::Prefixed
+        } else {
+            PartKind::Text
+        };
+        Some(Part::Cell { cell, kind })
+    }
+
+    fn missing_in_map(&mut self, column: &str, source: &str) {
+        self.stop(
+            format!(
+                "the schema map builds {}.{column} from {source}, which blue does not have",
+                self.blue.name
+            ),
+            "Correct the schema map.",
+        );
+    }
+
+    fn expiry(&mut self, column: &str) -> Source {
+        if let Some(Expiry { start, period, seconds }) = &self.rules.expiry {
+            let (from, of) = (self.cell(start), self.cell(period));
+            if let (Some(start), Some(period)) = (from, of) {
+                return Source::WindowExpiry { start, period, seconds: seconds.clone() };
+            }
+            let missing = if from.is_none() { start } else { period };
+            self.missing_in_map(column, missing);
+            return Source::Nothing;
+        }
+        // Counters cannot expire, and the time to live of a collection may be asked only since Cassandra 5.0.
+        let expiring: Vec<String> = self
+            .blue
+            .columns
+            .iter()
+            .filter(|c| {
+                c.kind == ColumnKind::Regular && !c.cql_type.is_collection() && !c.cql_type.is("counter")
+            })
+            .map(|column| column.name.clone())
+            .collect();
+        if expiring.is_empty() {
+            return Source::Nothing;
+        }
+        let first = self.cells.len();
+        self.cells.extend(expiring.into_iter().map(Cell::TimeToLive));
+        let now = self.cells.len();
+        self.cells.push(Cell::ReadTime);
+        Source::CellExpiry { ttls: (first..now).collect(), now }
+    }
+
+    fn nothing(&mut self, column: &GreenColumn) -> Source {
+        if column.not_null {
+            self.stop(
+                format!(
+                    "green's column {}.{} must have a value, and blue has nothing to put there",
+                    self.blue.name, column.name
+                ),
+                "Bootstrap green with the very version of Kong that blue runs, or leave the table behind with --skip-table.",
+            );
+        }
+        Source::Nothing
+    }
+
+    fn stop(&mut self, problem: String, remedy: &str) {
+        self.obstacles.push(Obstacle { problem, remedy: remedy.to_owned(), schema_map: None });
+    }
+}
+
+/// A whole number in PostgreSQL's binary form, where the column's type takes it.
+fn integer(value: i32, green_type: &str) -> Option<Vec<u8>> {
+    match green_type {
+        "smallint" => i16::try_from(value).ok().map(|small| small.to_be_bytes().to_vec()),
+        "integer" => Some(value.to_be_bytes().to_vec()),
+        "bigint" => Some(i64::from(value).to_be_bytes().to_vec()),
+        _ => None,
+    }
+}
