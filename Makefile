@@ -16,6 +16,8 @@ demo: ## Kong's rows from a real Cassandra to a real PostgreSQL, in front of you
 	cargo build --workspace
 	tests/demo/demo.sh
 
+# Hundreds of keyspaces and databases come and go, and their files with them: a third of the time where they are on a disk.
+test: export TMPDIR := $(or $(TMPDIR),$(shell tests/harness/roomy-memory),/tmp)
 test: ## every test, real servers included
 	cargo test --workspace --no-fail-fast
 
