@@ -40,7 +40,8 @@ fn rrset(name: &str, rtype: &str, ttl: u32, contents: &[&str]) -> Value {
 
 /// A server with `api.example.test` on blue, TTL 300, and a comment of somebody's.
 async fn with_zone() -> PowerDns {
-    let server = PowerDns::start().await.unwrap();
+    // As most servers have it; the tests of the cutover run with `shared`.
+    let server = PowerDns::start_with("enable-lua-records=yes\n").await.unwrap();
     let mut api = rrset("api.example.test.", "A", 300, &[BLUE]);
     api["comments"] =
         json!([{ "content": "the front door", "account": "anna", "modified_at": 1_700_000_000 }]);
