@@ -13,6 +13,7 @@ pub mod scan;
 pub mod session;
 pub mod slices;
 mod tls;
+pub mod token;
 mod written;
 
 pub use explain::Failure;

@@ -11,9 +11,9 @@ use scylla::value::CqlValue;
 use uuid::Uuid;
 
 use super::catalog::{BlueColumn, BlueTable, ColumnKind};
-use super::cell;
 use super::scan::{TableReader, TokenRange};
 use super::session::{Blue, quote};
+use super::token;
 use crate::error::Result;
 
 /// Versions of ids that rows of Kong have: those it makes itself are random (4), those of declarative tools are made from
@@ -62,7 +62,7 @@ impl Blue {
         whole: &Arc<TableReader>,
         one: &OnePartition,
     ) -> Result<Vec<(Arc<TableReader>, TokenRange)>> {
-        let Some(token) = self.token_of(table, one).await? else {
+        let Some(token) = token::of(std::iter::once(Some(one.value.as_bytes()))) else {
             return Ok(vec![(whole.clone(), TokenRange::WHOLE)]);
         };
         let mut parts: Vec<_> = around(token).into_iter().map(|range| (whole.clone(), range)).collect();
@@ -79,20 +79,6 @@ impl Blue {
             after = up_to;
         }
         Ok(parts)
-    }
-
-    /// Where the partition is on the ring; nothing where it has no rows.
-    async fn token_of(&self, table: &str, one: &OnePartition) -> Result<Option<i64>> {
-        let key = quote(&one.column);
-        let cql = format!("SELECT token({key}) FROM {} WHERE {key} = ? LIMIT 1", self.table(table));
-        let reader = self.prepare(table, cql).await?;
-        let page = self.row(&reader, &[CqlValue::Text(one.value.clone())]).await?;
-        let mut token = None;
-        page.for_each(|cells| {
-            token = cells.first().copied().flatten().and_then(|cell| cell::bigint(cell).ok());
-        })
-        .map_err(|e| self.explain(e, &format!("cannot read the table \"{table}\"")))?;
-        Ok(token)
     }
 }
 

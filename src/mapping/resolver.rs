@@ -45,6 +45,12 @@ impl Resolver<'_> {
             table: self.blue.name.clone(),
             writer: self.rules.writer.unwrap_or(Writer::Admin),
             partition_key: self.blue.partition_key().into_iter().map(str::to_owned).collect(),
+            partition_cells: self
+                .blue
+                .partition_key()
+                .into_iter()
+                .filter_map(|name| self.cell(name))
+                .collect(),
             columns,
             generated: self.green.generated.clone(),
             key: self.key(),

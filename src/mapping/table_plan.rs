@@ -72,6 +72,8 @@ pub struct TablePlan {
     pub cells: Vec<Cell>,
     /// Blue's partition key, for `token(…)`.
     pub partition_key: Vec<String>,
+    /// Its cells, in its order: where a row is on the ring.
+    pub partition_cells: Vec<usize>,
     /// Green's columns, in the order of its table.
     pub columns: Vec<ColumnPlan>,
     /// Green's columns that it computes by itself; indexes and checks may be about them.

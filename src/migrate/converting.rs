@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::blue::Failure;
 use crate::blue::scan::Page;
+use crate::blue::token;
 use crate::green::stage::SetAside;
 use crate::mapping::digest::{Digester, Mark, Short};
 use crate::mapping::exhibit;
@@ -87,7 +88,8 @@ impl Converting<'_> {
         to.note(self.plan, cells, remarks);
         let repaired = !remarks.repairs.is_empty();
         let mark = Mark { key, digest, expiry };
-        to.marks.push(BlueMark { mark, token: token(cells), repaired, rejected: false });
+        let of_key = self.plan.partition_cells.iter().map(|&at| cells.get(at).copied().flatten());
+        to.marks.push(BlueMark { mark, token: token::of(of_key)?, repaired, rejected: false });
         Some(true)
     }
 
@@ -146,14 +148,4 @@ impl Converting<'_> {
         });
         true
     }
-}
-
-/// The row's place on the ring, which a marking pass reads last.
-fn token(cells: &[Option<&[u8]>]) -> i64 {
-    cells
-        .last()
-        .copied()
-        .flatten()
-        .and_then(|bytes| crate::blue::cell::bigint(bytes).ok())
-        .unwrap_or_default()
 }

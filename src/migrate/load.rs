@@ -237,11 +237,7 @@ impl Loader {
             self.observer.done(&plan.table);
             return Ok(First::Done(at, Loaded::default()));
         }
-        let mut select = select(plan);
-        if matches!(self.target, Target::Marks(..)) {
-            let key = plan.partition_key.iter().map(|name| quote(name)).collect::<Vec<_>>().join(", ");
-            select.push_str(&format!(", token({key})"));
-        }
+        let select = select(plan);
         let reader = Arc::new(self.blue.reader(&plan.table, &select, &plan.partition_key).await?);
         if let Some(tokens) = self.wanted(at).alone() {
             let alone = |token: &i64| TokenRange { after: token.saturating_sub(1), up_to: *token };

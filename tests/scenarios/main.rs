@@ -32,5 +32,6 @@ mod screens;
 mod shared_ids;
 mod sides;
 mod support;
+mod tokens;
 mod traps;
 mod verify;
