@@ -18,6 +18,7 @@ use super::config::BlueConfig;
 use super::explain::{self, Failure};
 use super::pace::Pace;
 use super::tls;
+use super::token;
 use crate::error::{Error, Kind, Result};
 
 /// An open session to blue.
@@ -77,7 +78,9 @@ impl Blue {
             pace: Pace::new(at_once(state.get_nodes_info().len())),
         };
         blue.check_nodes()?;
-        blue.release_version = release_version(&blue).await?;
+        let (version, partitioner) = about_the_node(&blue).await?;
+        check_partitioner(&partitioner)?;
+        blue.release_version = version;
         blue.check_datacenter()?;
         blue.check_keyspace().await?;
         Ok(blue)
@@ -285,17 +288,31 @@ fn load_balancing(config: &BlueConfig) -> Arc<dyn LoadBalancingPolicy> {
     }
 }
 
-async fn release_version(blue: &Blue) -> Result<String> {
+/// Version and partitioner of the node that answers.
+async fn about_the_node(blue: &Blue) -> Result<(String, String)> {
     let explain = |error: Failure| blue.explain(error, "cannot ask blue for its version");
     let result = blue
         .session
-        .query_unpaged("SELECT release_version FROM system.local", ())
+        .query_unpaged("SELECT release_version, partitioner FROM system.local", ())
         .await
         .map_err(|e| explain(e.into()))?
         .into_rows_result()
         .map_err(|e| explain(Failure::other(e)))?;
-    let (version,) = result.single_row::<(String,)>().map_err(|e| explain(Failure::other(e)))?;
-    Ok(version)
+    result.single_row::<(String, String)>().map_err(|e| explain(Failure::other(e)))
+}
+
+/// Tables are read by ranges of Murmur3's tokens, which another partitioner does not have.
+fn check_partitioner(partitioner: &str) -> Result<()> {
+    if partitioner == token::PARTITIONER {
+        return Ok(());
+    }
+    let short = partitioner.rsplit('.').next().unwrap_or(partitioner);
+    Err(Error::refused(format!("blue's partitioner is {short}, and kongferry can read Murmur3Partitioner only"))
+        .detail("Nothing was read and nothing was written.")
+        .remedy(
+            "A cluster cannot change its partitioner: copy Kong's keyspace into one with Murmur3Partitioner, Cassandra's \
+             default (DSBulk keeps times to live), and migrate from there.",
+        ))
 }
 
 /// The keyspaces that are not Cassandra's own, sorted.

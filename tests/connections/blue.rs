@@ -323,6 +323,15 @@ async fn a_server_that_wants_a_client_certificate() {
 }
 
 #[tokio::test]
+async fn a_ring_without_murmur3_is_refused() {
+    let options = Options { heap_mb: 512, partitioner: "RandomPartitioner", ..Options::default() };
+    let cassandra = Cassandra::start(options).await.expect("a Cassandra");
+    let error = refused(&cassandra.endpoint().url("kong")).await;
+    assert_eq!(error.kind(), Kind::Refused);
+    assert_tells(&error, &["blue's partitioner is RandomPartitioner", "Murmur3Partitioner only", "DSBulk"]);
+}
+
+#[tokio::test]
 async fn a_node_that_is_killed_is_named() {
     let cassandra =
         Cassandra::start(Options { heap_mb: 512, ..Options::default() }).await.expect("a Cassandra");

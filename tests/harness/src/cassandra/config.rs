@@ -96,6 +96,7 @@ pub(super) fn write(home: &Path, ports: Ports, options: &Options) -> io::Result<
     let mut yaml = YAML.replace("@HOME@", &home.display().to_string());
     yaml =
         yaml.replace("@STORAGE@", &ports.storage.to_string()).replace("@NATIVE@", &ports.native.to_string());
+    yaml = yaml.replace("@PARTITIONER@", options.partitioner);
     if options.login {
         yaml.push_str(AUTH);
     }

@@ -37,6 +37,8 @@ pub struct Options {
     pub tls: Option<Tls>,
     /// Whether tables are still known after [`Cassandra::restart`]. Without, they are made ten times as fast.
     pub survives_kill: bool,
+    /// How keys are spread over the ring: the name of a class of Cassandra's.
+    pub partitioner: &'static str,
 }
 
 /// The server's side of TLS.
@@ -50,7 +52,13 @@ pub struct Tls {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { heap_mb: 1024, login: false, tls: None, survives_kill: false }
+        Options {
+            heap_mb: 1024,
+            login: false,
+            tls: None,
+            survives_kill: false,
+            partitioner: "Murmur3Partitioner",
+        }
     }
 }
 
