@@ -339,7 +339,7 @@ impl Resolver<'_> {
     }
 
     fn stop(&mut self, problem: String, remedy: &str) {
-        self.obstacles.push(Obstacle { problem, remedy: remedy.to_owned(), schema_map: None });
+        self.obstacles.push(Obstacle::new(problem, remedy));
     }
 }
 

@@ -17,12 +17,9 @@ pub(super) fn unknown_choices(
 ) -> Vec<Obstacle> {
     let known = |name: &&String| blue.tables.contains_key(*name) || green.tables.contains_key(*name);
     let unknown = choices.skip.iter().chain(&choices.include).filter(|name| !known(name));
+    let remedy = "Correct the name given with --skip-table or --include-table.";
     unknown
-        .map(|name| Obstacle {
-            problem: format!("there is no table \"{name}\" on either side"),
-            remedy: "Correct the name given with --skip-table or --include-table.".to_owned(),
-            schema_map: None,
-        })
+        .map(|name| Obstacle::new(format!("there is no table \"{name}\" on either side"), remedy))
         .collect()
 }
 
@@ -36,11 +33,10 @@ pub(super) fn never_moved(choices: &TableChoices, map: &SchemaMap, plan: &Keyspa
     let obstacle = |name: &String| {
         let rules = map.rules(name);
         let reason = rules.reason.as_deref().unwrap_or("It is left behind by the schema map.");
-        Obstacle {
-            problem: format!("the table \"{name}\" is never moved, though --include-table asks for it"),
-            remedy: format!("{reason} Leave out --include-table {name}."),
-            schema_map: None,
-        }
+        Obstacle::new(
+            format!("the table \"{name}\" is never moved, though --include-table asks for it"),
+            format!("{reason} Leave out --include-table {name}."),
+        )
     };
     choices.include.iter().filter(never).map(obstacle).collect()
 }
@@ -64,12 +60,8 @@ pub fn unknown_names(maps: &[SchemaMap], blue: &BlueCatalog, green: &GreenCatalo
             unknown.insert(format!("there is no column \"{name}.{column}\" on either side"));
         }
     }
-    let obstacle = |problem| Obstacle {
-        problem,
-        remedy: "Correct the name in the file given with --schema-map.".to_owned(),
-        schema_map: None,
-    };
-    unknown.into_iter().map(obstacle).collect()
+    let remedy = "Correct the name in the file given with --schema-map.";
+    unknown.into_iter().map(|problem| Obstacle::new(problem, remedy)).collect()
 }
 
 /// Every column that the rules of a table name.

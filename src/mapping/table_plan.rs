@@ -61,6 +61,13 @@ pub struct Obstacle {
     pub schema_map: Option<String>,
 }
 
+impl Obstacle {
+    /// One that no schema map decides.
+    pub fn new(problem: impl Into<String>, remedy: impl Into<String>) -> Obstacle {
+        Obstacle { problem: problem.into(), remedy: remedy.into(), schema_map: None }
+    }
+}
+
 /// The plan of one table that is moved.
 #[derive(Debug, Clone)]
 pub struct TablePlan {
