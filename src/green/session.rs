@@ -57,7 +57,7 @@ impl Green {
             application_name: application_name.to_owned(),
             settings: settings(config),
         };
-        green.read_version().await?;
+        green.read_server().await?;
         green.check_schema().await?;
         Ok(green)
     }
@@ -148,11 +148,12 @@ impl Green {
         self.pool.close().await;
     }
 
-    async fn read_version(&mut self) -> Result<()> {
+    /// Its version, and what more a transaction on it has to set.
+    async fn read_server(&mut self) -> Result<()> {
         let what = "cannot ask green for its version";
         let mut transaction = self.begin().await?;
-        let (version, number) = statement::query_as::<(String, String)>(
-            "select current_setting('server_version'), current_setting('server_version_num')",
+        let (version, number, commit) = statement::query_as::<(String, String, String)>(
+            "select current_setting('server_version'), current_setting('server_version_num'), current_setting('synchronous_commit')",
         )
         .fetch_one(&mut *transaction)
         .await
@@ -162,6 +163,10 @@ impl Green {
         // Newer servers can end a transaction for its length alone.
         if self.server_version_num >= 170_000 {
             self.settings.push_str("; set local transaction_timeout = 0");
+        }
+        // What we say is on green must outlive a crash of green, whatever it risks for Kong's own writes.
+        if commit == "off" {
+            self.settings.push_str("; set local synchronous_commit = on");
         }
         transaction.rollback().await.map_err(|e| self.explain(e, what))
     }

@@ -53,6 +53,7 @@ async fn every_transaction_has_its_settings_whatever_the_role_and_the_server_say
              alter database \"{name}\" set search_path = 'elsewhere';
              alter database \"{name}\" set statement_timeout = '1s';
              alter database \"{name}\" set idle_in_transaction_session_timeout = '1s';
+             alter database \"{name}\" set synchronous_commit = 'off';
              alter database \"{name}\" set datestyle = 'SQL, DMY'",
             name = database.name()
         ))
@@ -68,12 +69,22 @@ async fn every_transaction_has_its_settings_whatever_the_role_and_the_server_say
         ("lock_timeout", "10s"),
         ("datestyle", "ISO, YMD"),
         ("row_security", "off"),
+        ("synchronous_commit", "on"),
         ("application_name", NAME),
     ] {
         assert_eq!(setting(&green, name).await, value, "{name}");
     }
     assert!(green.server_version_num() >= 90_500);
     assert!(green.server_version().contains('.'));
+}
+
+#[tokio::test]
+async fn how_a_server_waits_for_its_disk_is_its_own_affair_as_long_as_it_waits() {
+    let database = empty().await;
+    let sql = format!("alter database \"{}\" set synchronous_commit = 'local'", database.name());
+    database.execute(&sql).await.expect("a setting");
+    let green = connect(database.url()).await.expect("connected");
+    assert_eq!(setting(&green, "synchronous_commit").await, "local");
 }
 
 #[tokio::test]
