@@ -40,6 +40,5 @@ fn file(content: &str) -> tempfile::NamedTempFile {
 
 /// A free port on which nothing listens.
 fn closed_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("its address").port()
+    kongferry_harness::ports::free().expect("a port")
 }

@@ -3,7 +3,6 @@
 //! `tests/connections` looks at the messages about connecting in detail; here they are only seen to end `migrate`.
 
 use std::fs;
-use std::net::TcpListener;
 use std::process::Output;
 
 use kongferry_harness::fixture::Fixture;
@@ -70,7 +69,7 @@ fn with_green(blue: &Keyspace, url: &str, more: &[&str]) -> Vec<String> {
 }
 
 fn closed_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address").port()
+    kongferry_harness::ports::free().expect("a port")
 }
 
 #[tokio::test(flavor = "multi_thread")]

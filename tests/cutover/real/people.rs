@@ -448,10 +448,10 @@ async fn status_says_why_it_went_back_here_and_on_another_machine() {
 #[tokio::test]
 async fn the_wall_gets_its_numbers() {
     let site = Site::new(&slow()).await;
-    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address");
-    let _running = site.spawn(&["start", "--yes", "--metrics-listen", &port.to_string()]);
+    let address = format!("127.0.0.1:{}", kongferry_harness::ports::free().expect("a port"));
+    let _running = site.spawn(&["start", "--yes", "--metrics-listen", &address]);
     site.until("1 %", baking(1)).await;
-    let mut stream = TcpStream::connect(port).await.expect("an exporter");
+    let mut stream = TcpStream::connect(&address).await.expect("an exporter");
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("sent");
     let mut text = String::new();
     stream.read_to_string(&mut text).await.expect("an answer");
@@ -463,7 +463,7 @@ async fn the_wall_gets_its_numbers() {
         ("GET /metricsandmore", "HTTP/1.1 404 Not Found"),
         ("POST /metrics", "HTTP/1.1 405 Method Not Allowed"),
     ] {
-        let mut stream = TcpStream::connect(port).await.expect("an exporter");
+        let mut stream = TcpStream::connect(&address).await.expect("an exporter");
         stream.write_all(format!("{request} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.expect("sent");
         let mut text = String::new();
         stream.read_to_string(&mut text).await.expect("an answer");

@@ -16,6 +16,7 @@ pub mod green;
 pub mod keyspace;
 mod lab;
 pub mod metrics;
+pub mod ports;
 pub mod postgres;
 mod reaper;
 pub mod route53;

@@ -15,7 +15,8 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinHandle;
 
 use crate::because::Because;
-use crate::dns::{free_port, loopback, start, wait_until_it_listens, write};
+use crate::dns::{loopback, start, wait_until_it_listens, write};
+use crate::ports;
 use crate::tools;
 
 /// The names that a line of Kong's versions exports.
@@ -245,7 +246,7 @@ impl Prometheus {
     pub async fn start(scraped: &[&KongMetrics]) -> Result<Prometheus> {
         let program = tools::prometheus()?;
         let home = WorkDir::create("kongferry-prom", false).because(|| "there is no directory".to_owned())?;
-        let port = free_port()?;
+        let port = ports::free()?;
         let mut config =
             String::from("global:\n  scrape_interval: 200ms\n  scrape_timeout: 200ms\nscrape_configs:\n");
         for one in scraped {

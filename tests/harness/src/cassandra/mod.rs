@@ -6,7 +6,7 @@ mod jars;
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -17,6 +17,7 @@ use nix::sys::signal::Signal;
 
 use crate::because::Because;
 use crate::certs::Certificates;
+use crate::ports;
 use crate::tools;
 
 pub use endpoint::{ClientTls, Endpoint, Login};
@@ -181,7 +182,7 @@ impl Cassandra {
     fn launch(options: Options) -> Result<Self> {
         let home = WorkDir::create("kongferry-cassandra", false)
             .because(|| "there is no directory for Cassandra's data".to_owned())?;
-        let ports = free_ports().because(|| "no port is free on 127.0.0.1".to_owned())?;
+        let ports = Ports { native: ports::free()?, storage: ports::free()? };
         config::write(home.path(), ports, &options)
             .because(|| "Cassandra's configuration cannot be written".to_owned())?;
         let server = start_server(home.path(), &options)?;
@@ -239,12 +240,6 @@ fn run(java: &Path, arguments: &[String], home: &Path) -> io::Result<BoundChild>
 }
 
 /// Two ports that were free a moment ago.
-fn free_ports() -> io::Result<Ports> {
-    let native = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let storage = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    Ok(Ports { native: native.local_addr()?.port(), storage: storage.local_addr()?.port() })
-}
-
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.because(|| "a thread of the harness ended early".to_owned())?
 }

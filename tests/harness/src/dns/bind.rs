@@ -8,8 +8,9 @@ use std::process::Command;
 use kongferry::error::Result;
 use kongferry::process::{BoundChild, WorkDir};
 
-use super::{free_port, loopback, start, wait_until_it_listens, write, write_secret};
+use super::{loopback, start, wait_until_it_listens, write, write_secret};
 use crate::because::Because;
+use crate::ports;
 use crate::tools;
 
 /// 256 bits, of which nobody has to be afraid.
@@ -70,7 +71,7 @@ impl Bind {
     async fn start(options: &str, zones: &str, files: &[(&str, &str)]) -> Result<Self> {
         let program = tools::named()?;
         let home = WorkDir::create("kongferry-bind", false).because(|| "there is no directory".to_owned())?;
-        let port = free_port()?;
+        let port = ports::free()?;
         let directory = home.path().display();
         let mut configuration = String::new();
         let _ = write!(

@@ -7,7 +7,7 @@ mod powerdns;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -44,34 +44,30 @@ pub(crate) async fn wait_until_it_listens(
 ) -> Result<()> {
     let deadline = Instant::now() + START_LIMIT;
     let open = |port: &u16| TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).is_ok();
-    while !ports.iter().all(open) {
-        if server.exited().is_some() || Instant::now() > deadline {
+    loop {
+        let all = ports.iter().all(open);
+        if server.exited().is_some() || (!all && Instant::now() > deadline) {
             return Err(explain(&format!("{what} does not start"), home));
+        }
+        if all {
+            return Ok(());
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    Ok(())
 }
 
 /// An error with the end of a server's log.
 fn explain(message: &str, home: &Path) -> Error {
+    with_log(Error::new(Kind::Io, message), home)
+}
+
+/// The same of an error that is there already.
+fn with_log(error: Error, home: &Path) -> Error {
     let bytes = fs::read(home.join("log")).unwrap_or_default();
     let log = String::from_utf8_lossy(&bytes).into_owned();
     let lines: Vec<&str> = log.lines().collect();
     let last = lines[lines.len().saturating_sub(15)..].iter();
-    last.fold(Error::new(Kind::Io, message), |error, line| error.detail(*line))
-}
-
-/// A port that was free a moment ago, for TCP and for UDP.
-pub(crate) fn free_port() -> Result<u16> {
-    for _ in 0..20 {
-        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).because(|| "no port is free".to_owned())?;
-        let address = tcp.local_addr().because(|| "no port is free".to_owned())?;
-        if UdpSocket::bind(address).is_ok() {
-            return Ok(address.port());
-        }
-    }
-    Err(Error::new(Kind::Io, "no port is free for both TCP and UDP"))
+    last.fold(error, |error, line| error.detail(*line))
 }
 
 pub(crate) fn loopback(port: u16) -> SocketAddr {

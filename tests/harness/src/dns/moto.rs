@@ -9,8 +9,9 @@ use kongferry::dns::http;
 use kongferry::error::{Error, Kind, Result};
 use kongferry::process::{BoundChild, WorkDir};
 
-use super::{free_port, loopback, start, wait_until_it_listens};
+use super::{loopback, start, wait_until_it_listens};
 use crate::because::Because;
+use crate::ports;
 use crate::tools;
 
 /// The version that is installed.
@@ -30,7 +31,7 @@ impl Moto {
         let python = tokio::task::spawn_blocking(environment);
         let python = python.await.because(|| "a thread of the harness ended early".to_owned())??;
         let home = WorkDir::create("kongferry-moto", false).because(|| "there is no directory".to_owned())?;
-        let port = free_port()?;
+        let port = ports::free()?;
         let mut command = Command::new(python.join("bin/moto_server"));
         command.args(["-H", "127.0.0.1", "-p", &port.to_string()]).current_dir(home.path());
         let server = start(command, home.path())?;

@@ -10,8 +10,9 @@ use kongferry::error::{Error, Kind, Result};
 use kongferry::process::{BoundChild, WorkDir};
 use serde_json::{Value, json};
 
-use super::{explain, free_port, loopback, start, wait_until_it_listens, write, write_secret};
+use super::{explain, loopback, start, wait_until_it_listens, with_log, write, write_secret};
 use crate::because::Because;
+use crate::ports;
 use crate::tools;
 
 const API_KEY: &str = "kongferry-test-key";
@@ -37,7 +38,7 @@ impl PowerDns {
     pub async fn start_with(settings: &str) -> Result<Self> {
         let program = tools::powerdns()?;
         let home = WorkDir::create("kongferry-pdns", false).because(|| "there is no directory".to_owned())?;
-        let (dns, api) = (free_port()?, free_port()?);
+        let (dns, api) = (ports::free()?, ports::free()?);
         create_database(home.path())?;
         write(&home.path().join("pdns.conf"), &configuration(home.path(), dns, api, settings))?;
         write_secret(&home.path().join("api-key"), API_KEY)?;
@@ -85,9 +86,10 @@ impl PowerDns {
             ("PUT", Some(body)) => client.put(url).body(body.to_string()),
             _ => client.get(url),
         };
-        let response = request.header("X-API-Key", API_KEY).send().await.because(failed)?;
+        let silent = |error: Error| with_log(error, self.home.path());
+        let response = request.header("X-API-Key", API_KEY).send().await.because(failed).map_err(silent)?;
         let status = response.status();
-        let text = response.text().await.because(failed)?;
+        let text = response.text().await.because(failed).map_err(silent)?;
         if !status.is_success() {
             let error = explain(&format!("PowerDNS refuses {method} {path} with {status}"), self.home.path());
             return Err(error.detail(text));
