@@ -9,7 +9,8 @@ with plain as (
   join pg_namespace n on n.oid = c.relnamespace
   where n.nspname = $1 and c.relname = any ($2)
 ), remarked as (
-  select classoid, objoid from pg_description where objsubid = 0
+  select classoid, objoid from pg_description
+  where objsubid = 0 and classoid in ('pg_class'::regclass, 'pg_constraint'::regclass)
 ), firing as (
   select 1 as turn, p.name, t.tgname::text as part,
     format('alter table %s disable trigger %I', p.name, t.tgname) as off,
