@@ -62,9 +62,7 @@ impl Blue {
         whole: &Arc<TableReader>,
         one: &OnePartition,
     ) -> Result<Vec<(Arc<TableReader>, TokenRange)>> {
-        let Some(token) = token::of(std::iter::once(Some(one.value.as_bytes()))) else {
-            return Ok(vec![(whole.clone(), TokenRange::WHOLE)]);
-        };
+        let token = token::of_one(one.value.as_bytes());
         let mut parts: Vec<_> = around(token).into_iter().map(|range| (whole.clone(), range)).collect();
         let (key, column) = (quote(&one.column), quote(&one.clustering));
         let bounds = bounds();

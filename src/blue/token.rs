@@ -8,6 +8,11 @@ use scylla::routing::partitioner::{Murmur3Partitioner, Partitioner, PartitionerH
 /// The partitioner whose tokens these are, and whose ring is read in ranges of 64-bit numbers.
 pub(super) const PARTITIONER: &str = "org.apache.cassandra.dht.Murmur3Partitioner";
 
+/// The token of a partition key of one column, given as blue sends it: it is hashed as it is.
+pub fn of_one(column: &[u8]) -> i64 {
+    Murmur3Partitioner.hash_one(column).value()
+}
+
 /// The token of a partition key, whose columns are given as blue sends them, in the order of the key. Nothing where one
 /// of them is null, or too long for a key.
 ///
