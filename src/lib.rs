@@ -7,17 +7,19 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 pub mod blue;
+pub mod catalog;
 pub mod cli;
+pub mod cql;
 pub mod credentials;
 pub mod cutover;
 pub mod dns;
 pub mod error;
 pub mod failpoints;
 pub mod green;
+pub mod http;
 pub mod inspect;
 pub mod mapping;
 pub mod migrate;
-pub mod prefixes;
 pub mod process;
 pub mod progress;
 pub mod rehearsal;

@@ -18,11 +18,12 @@ use crate::error::{Error, Kind, Result};
 use crate::green::blueprint::{Blueprint, copy_rows};
 use crate::green::config::GreenConfig;
 use crate::green::local::{self, LocalPostgres};
+use crate::green::session::During;
 use crate::green::session::Green;
 use crate::green::sql::{fill, literal};
 use crate::green::statement::query_scalar;
 use crate::inspect::{BlueSide, Choices, GreenSide, Inspection};
-use crate::mapping::prefix::Habit;
+use crate::mapping::prefix::PrefixPolicy;
 use crate::mapping::table_plan::{ColumnPlan, KeyspacePlan, Source, Substitute, TablePlan};
 use crate::migrate::load::{Loader, Spare, Tally, Target};
 use crate::migrate::rejects::{Accept, RejectsFile};
@@ -219,11 +220,8 @@ async fn locale(green: &Green) -> Result<(String, String, String)> {
     let what = "cannot ask green how it compares texts";
     let mut tx = green.begin_snapshot().await?;
     let sql = "select pg_encoding_to_char(encoding)::text, datcollate::text, datctype::text from pg_database where datname = current_database()";
-    let row = crate::green::statement::query_as(sql)
-        .fetch_one(&mut *tx)
-        .await
-        .map_err(|e| green.explain(e, what))?;
-    tx.rollback().await.map_err(|e| green.explain(e, what))?;
+    let row = crate::green::statement::query_as(sql).fetch_one(&mut *tx).await.during(green, what)?;
+    tx.rollback().await.during(green, what)?;
     Ok(row)
 }
 
@@ -248,12 +246,12 @@ async fn must_be_empty(config: &GreenConfig) -> Result<Vec<i64>> {
     let relations: i64 = query_scalar(include_str!("../sql/inspect/relations.sql"))
         .fetch_one(&mut *tx)
         .await
-        .map_err(|e| scratch.explain(e, what))?;
+        .during(&scratch, what)?;
     let before = query_scalar(include_str!("../sql/scratch/made_before.sql"))
         .fetch_one(&mut *tx)
         .await
-        .map_err(|e| scratch.explain(e, what))?;
-    tx.rollback().await.map_err(|e| scratch.explain(e, what))?;
+        .during(&scratch, what)?;
+    tx.rollback().await.during(&scratch, what)?;
     scratch.close().await;
     if relations > 0 {
         return Err(Error::usage("the scratch database is not empty, and a rehearsal writes to it").remedy(
@@ -272,12 +270,12 @@ async fn empty(config: &GreenConfig, before: &[i64]) -> Result<()> {
         .bind(before)
         .fetch_all(&mut *tx)
         .await
-        .map_err(|e| scratch.explain(e, what))?;
+        .during(&scratch, what)?;
     for statement in statements {
         let done = sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut *tx).await;
-        done.map_err(|e| scratch.explain(e, what))?;
+        done.during(&scratch, what)?;
     }
-    tx.commit().await.map_err(|e| scratch.explain(e, what))?;
+    tx.commit().await.during(&scratch, what)?;
     scratch.close().await;
     Ok(())
 }
@@ -295,7 +293,7 @@ async fn build(
         Some(green) => rebuild(green, rehearsal, &mut tx).await?,
         None => bootstrap(blue, rehearsal, &mut tx).await?,
     };
-    tx.commit().await.map_err(|e| scratch.explain(e, "cannot build Kong's schema on the scratch server"))?;
+    tx.commit().await.during(&scratch, "cannot build Kong's schema on the scratch server")?;
     scratch.close().await;
     Ok(left_out)
 }
@@ -308,7 +306,7 @@ async fn rebuild(green: &Green, rehearsal: &Rehearsal, scratch: &mut PgConnectio
         copy_rows(&mut tx, scratch, green.kong_schema(), table).await?;
     }
     blueprint.build_after(scratch).await?;
-    tx.rollback().await.map_err(|e| green.explain(e, "cannot read green's schema"))?;
+    tx.rollback().await.during(green, "cannot read green's schema")?;
     Ok(blueprint.left_out().to_vec())
 }
 
@@ -523,7 +521,7 @@ fn describe(table: &TablePlan, column: &ColumnPlan) -> String {
             format!("{} + seconds of the period", table.cell_name(*start).unwrap_or_default())
         }
         Source::CacheKey { .. } => "rebuilt from its parts".to_owned(),
-        Source::Cell { prefixed: true, habit: Habit::Plain, .. } => {
+        Source::Cell { prefixed: true, habit: PrefixPolicy::Plain, .. } => {
             "same bytes: its rows carry no workspace".to_owned()
         }
         Source::Cell { prefixed: true, .. } => "without the row's \"<ws_id>:\"".to_owned(),

@@ -20,7 +20,8 @@ use crate::green::apply::Apply;
 use crate::green::checks::Checks;
 use crate::green::journal::{Journal, RunEntry};
 use crate::green::ledger::Ledger;
-use crate::green::mend::{Keys, Left, Mend, Mended};
+use crate::green::row_repair::{Keys, Left, Mended, RowRepair};
+use crate::green::session::During;
 use crate::green::session::Green;
 use crate::green::stage::Stage;
 use crate::inspect::{Choices, Inspection};
@@ -214,7 +215,7 @@ impl Work<'_> {
         self.load(&stage).await?;
         journal.note("staged").await?;
         let ledger = Ledger::read(self.green, &self.inspection.plan).await?;
-        let mend = Mend { apply: self.applying(&stage, &ledger) };
+        let mend = RowRepair { apply: self.applying(&stage, &ledger) };
         let mut repair = self.select(&mend, before).await?;
         self.observer.finish();
         if !confirm(first, &repair).await? {
@@ -276,7 +277,7 @@ impl Work<'_> {
     }
 
     /// Tells green which rows it is about, and learns which of them cannot be written.
-    async fn select(&self, mend: &Mend<'_>, mut repair: Repair) -> Result<Repair> {
+    async fn select(&self, mend: &RowRepair<'_>, mut repair: Repair) -> Result<Repair> {
         let mut tx = self.green.begin().await?;
         mend.create(&mut tx).await?;
         for (all, remove) in [(&self.selection.write, false), (&self.selection.remove, true)] {
@@ -298,7 +299,7 @@ impl Work<'_> {
         }
         repair.remove =
             self.selection.remove.iter().map(|(table, keys)| (table.clone(), keys.len() as u64)).collect();
-        tx.commit().await.map_err(|e| self.green.explain(e, "cannot select the rows to repair"))?;
+        tx.commit().await.during(&self.green, "cannot select the rows to repair")?;
         Ok(repair)
     }
 
@@ -308,7 +309,7 @@ impl Work<'_> {
         self.inspection.plan.moved.iter().filter(|table| wanted.contains(&table.table)).collect()
     }
 
-    async fn apply(&self, mend: &Mend<'_>, journal: &mut Journal) -> Result<Mended> {
+    async fn apply(&self, mend: &RowRepair<'_>, journal: &mut Journal) -> Result<Mended> {
         let what = "cannot repair green";
         let tables = self.tables();
         self.observer.phase(Phase::Applying, tables.len());

@@ -9,14 +9,14 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::OnceLock;
 
-use kongferry::blue::cell::{self, Elements};
-use kongferry::blue::cql_type::CqlType;
+use kongferry::cql::CqlType;
+use kongferry::cql::cell::{self, Elements};
 use kongferry::mapping::conversion::Conversion;
-use kongferry::mapping::exhibit;
 use kongferry::mapping::json::{self, Target};
+use kongferry::mapping::row_json;
 use kongferry::mapping::schema_map::{JsonShape, SchemaMap};
 use kongferry::mapping::table_plan::{KeyspacePlan, TableChoices};
-use kongferry::mapping::transcode::{Remarks, Surroundings, Transcoder};
+use kongferry::mapping::transcode::{RowContext, RowNotes, Transcoder};
 use kongferry::verify;
 use kongferry::verify::rules::Table;
 use proptest::prelude::*;
@@ -243,7 +243,7 @@ proptest! {
     fn every_row_of_kong_ends_in_the_stage_or_in_a_reject(cells in cells(), mark in any::<bool>(), which in any::<prop::sample::Index>()) {
         let given: Vec<Option<&[u8]>> = cells.iter().map(Option::as_deref).collect();
         let size = cells.iter().flatten().map(Vec::len).sum::<usize>() + cells.len();
-        let surroundings = Surroundings::default();
+        let surroundings = RowContext::default();
         let tables: Vec<_> = lines().plans.iter().flat_map(|plan| &plan.moved).collect();
         let table = which.get(&tables);
         // More or fewer cells than were asked for are hostile too; the partition is the one that Kong reads.
@@ -254,10 +254,10 @@ proptest! {
             *cell = Some(value.as_bytes());
         }
         bounded(size + 64 * table.columns.len(), || {
-            let (mut out, mut remarks) = (Vec::new(), Remarks::default());
+            let (mut out, mut remarks) = (Vec::new(), RowNotes::default());
             let _ = Transcoder::new(table, &surroundings).row(&row, &mut out, &mut remarks);
         });
-        bounded(size + 64 * table.columns.len(), || (exhibit::row(table, &row), exhibit::key(table, &row)));
+        bounded(size + 64 * table.columns.len(), || (row_json::row(table, &row), row_json::key(table, &row)));
     }
 
     #[test]

@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kongferry::blue::catalog::{BlueCatalog, BlueTable};
-use kongferry::green::catalog::{GreenCatalog, GreenTable};
+use kongferry::catalog::blue::{BlueCatalog, BlueTable};
+use kongferry::catalog::green::{GreenCatalog, GreenTable};
 use kongferry::mapping::schema_map::{SchemaMap, Writer};
 use kongferry::mapping::table_plan::{Cell, KeyspacePlan, Part, Source, Substitute, TableChoices, TablePlan};
 use serde_json::Value;

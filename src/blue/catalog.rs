@@ -1,72 +1,18 @@
-//! What blue says about its own tables: `system_schema`, and Kong's own record of its migrations.
+//! Reads blue's catalog from `system_schema`.
 
-use std::collections::BTreeMap;
-
-use super::cql_type::CqlType;
 use super::session::Blue;
+use crate::catalog::blue::{BlueCatalog, BlueColumn, BlueTable, ColumnKind};
+use crate::cql::CqlType;
 use crate::error::Result;
 
-/// The tables of the keyspace.
-#[derive(Debug, Clone, Default)]
-pub struct BlueCatalog {
-    /// By name.
-    pub tables: BTreeMap<String, BlueTable>,
-}
-
-/// One table of the keyspace.
-#[derive(Debug, Clone)]
-pub struct BlueTable {
-    /// Its name.
-    pub name: String,
-    /// Partition key first, then clustering columns, each in key order, then the others by name.
-    pub columns: Vec<BlueColumn>,
-}
-
-/// One column of a table.
-#[derive(Debug, Clone)]
-pub struct BlueColumn {
-    /// Its name.
-    pub name: String,
-    /// Its place in the key.
-    pub kind: ColumnKind,
-    /// Its type.
-    pub cql_type: CqlType,
-}
-
-/// A column's place in the key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ColumnKind {
-    /// Part of the partition key, at this position.
-    PartitionKey(i32),
-    /// A clustering column, at this position.
-    Clustering(i32),
-    /// One value per partition.
-    Static,
-    /// One value per row.
-    Regular,
-}
-
-impl BlueTable {
-    /// The column of that name.
-    pub fn column(&self, name: &str) -> Option<&BlueColumn> {
-        self.columns.iter().find(|column| column.name == name)
-    }
-
-    /// Names of the partition key's columns, in order.
-    pub fn partition_key(&self) -> Vec<&str> {
-        let is_key = |column: &&BlueColumn| matches!(column.kind, ColumnKind::PartitionKey(_));
-        self.columns.iter().filter(is_key).map(|column| column.name.as_str()).collect()
-    }
-}
-
-impl BlueCatalog {
+impl Blue {
     /// Reads the catalog of the session's keyspace. Needs SELECT on `system_schema`, which every role has.
-    pub async fn read(blue: &Blue) -> Result<BlueCatalog> {
+    pub async fn catalog(&self) -> Result<BlueCatalog> {
         let query = "SELECT table_name, column_name, kind, position, type FROM system_schema.columns WHERE keyspace_name = ?";
-        let rows = blue
+        let rows = self
             .rows::<(String, String, String, i32, String)>(
                 query,
-                (blue.keyspace(),),
+                (self.keyspace(),),
                 "cannot read the catalog of blue",
             )
             .await?;
@@ -79,7 +25,7 @@ impl BlueCatalog {
                 .columns;
             columns.push(BlueColumn {
                 name,
-                kind: ColumnKind::parse(&kind, position),
+                kind: column_kind(&kind, position),
                 cql_type: CqlType::parse(&cql_type),
             });
         }
@@ -90,13 +36,11 @@ impl BlueCatalog {
     }
 }
 
-impl ColumnKind {
-    fn parse(kind: &str, position: i32) -> ColumnKind {
-        match kind {
-            "partition_key" => ColumnKind::PartitionKey(position),
-            "clustering" => ColumnKind::Clustering(position),
-            "static" => ColumnKind::Static,
-            _ => ColumnKind::Regular,
-        }
+fn column_kind(kind: &str, position: i32) -> ColumnKind {
+    match kind {
+        "partition_key" => ColumnKind::PartitionKey(position),
+        "clustering" => ColumnKind::Clustering(position),
+        "static" => ColumnKind::Static,
+        _ => ColumnKind::Regular,
     }
 }

@@ -16,8 +16,8 @@ use scylla::statement::prepared::PreparedStatement;
 use scylla::value::CqlValue;
 
 use super::explain::Failure;
-use super::owner::Owner;
 use super::session::{Blue, quote};
+use super::token_routing::RangeOwner;
 use crate::error::Result;
 
 /// Rows of the first page of a table, before it is known how long its rows are.
@@ -132,8 +132,12 @@ impl Blue {
         let page = self.page(reader, range, PagingState::start(), MOST_ROWS).await?;
         let mut count = 0_i64;
         page.for_each(|cells| {
-            count =
-                cells.first().copied().flatten().and_then(|cell| super::cell::bigint(cell).ok()).unwrap_or(0);
+            count = cells
+                .first()
+                .copied()
+                .flatten()
+                .and_then(|cell| crate::cql::cell::bigint(cell).ok())
+                .unwrap_or(0);
         })
         .map_err(|e| self.explain(e, &format!("cannot count the table \"{}\"", reader.table)))?;
         Ok(u64::try_from(count).unwrap_or(0))
@@ -152,8 +156,10 @@ impl Blue {
             return self.page_of(reader, statement, values, from, rows).await;
         }
         if range != TokenRange::WHOLE {
-            statement
-                .set_load_balancing_policy(Some(Arc::new(Owner::of(range.up_to, self.load_balancing()))));
+            statement.set_load_balancing_policy(Some(Arc::new(RangeOwner::of(
+                range.up_to,
+                self.load_balancing(),
+            ))));
         }
         self.page_of(reader, statement, (range.after, range.up_to), from, rows).await
     }

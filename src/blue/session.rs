@@ -16,7 +16,7 @@ use secrecy::ExposeSecret;
 
 use super::config::BlueConfig;
 use super::explain::{self, Failure};
-use super::pace::Pace;
+use super::throttle::Throttle;
 use super::tls;
 use super::token;
 use crate::error::{Error, Kind, Result};
@@ -28,7 +28,7 @@ pub struct Blue {
     cluster_name: String,
     release_version: String,
     load_balancing: Arc<dyn LoadBalancingPolicy>,
-    pace: Pace,
+    pace: Throttle,
 }
 
 /// A node of blue as the driver sees it now.
@@ -75,7 +75,7 @@ impl Blue {
             cluster_name: state.cluster_name().to_owned(),
             release_version: String::new(),
             load_balancing,
-            pace: Pace::new(at_once(state.get_nodes_info().len())),
+            pace: Throttle::new(at_once(state.get_nodes_info().len())),
         };
         blue.check_nodes()?;
         let (version, partitioner) = about_the_node(&blue).await?;
@@ -97,7 +97,7 @@ impl Blue {
     }
 
     /// What holds back requests for pages when blue cannot keep up.
-    pub(super) fn pace(&self) -> &Pace {
+    pub(super) fn pace(&self) -> &Throttle {
         &self.pace
     }
 

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use scylla::value::CqlValue;
 use uuid::Uuid;
 
-use super::catalog::{BlueColumn, BlueTable, ColumnKind};
 use super::scan::{TableReader, TokenRange};
 use super::session::{Blue, quote};
 use super::token;
+use crate::catalog::blue::OnePartition;
 use crate::error::Result;
 
 /// Versions of ids that rows of Kong have: those it makes itself are random (4), those of declarative tools are made from
@@ -25,32 +25,6 @@ const VERSION_BIT: u32 = 76;
 
 /// How often the ids of each version are halved: into eight slices.
 const HALVINGS: u32 = 3;
-
-/// The one partition of a table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OnePartition {
-    /// The partition key, which is one column.
-    column: String,
-    /// What it holds in every row that Kong reads.
-    value: String,
-    /// The first clustering column.
-    clustering: String,
-}
-
-impl BlueTable {
-    /// The one partition of Kong's rows, where this column with this value is the whole partition key and ids tell rows
-    /// of it apart.
-    pub fn one_partition(&self, column: &str, value: &str) -> Option<OnePartition> {
-        let first = |one: &&BlueColumn| matches!(one.kind, ColumnKind::Clustering(0));
-        let clustering = self.columns.iter().find(first).filter(|one| one.cql_type.is("uuid"))?;
-        let is_key = self.partition_key() == [column];
-        is_key.then(|| OnePartition {
-            column: column.to_owned(),
-            value: value.to_owned(),
-            clustering: clustering.name.clone(),
-        })
-    }
-}
 
 impl Blue {
     /// Cuts such a table: what `whole`, its reader by token range, is asked for around the partition, and slices of the

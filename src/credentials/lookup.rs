@@ -12,10 +12,10 @@ use uuid::Uuid;
 
 use super::secret::is_encrypted;
 use super::store::WORKSPACE;
-use crate::blue::catalog::BlueTable;
-use crate::blue::cql_type::CqlType;
 use crate::blue::scan::{Page, TableReader, TokenRange};
 use crate::blue::session::{Blue, quote};
+use crate::catalog::blue::BlueTable;
+use crate::cql::CqlType;
 use crate::error::Result;
 
 /// A hash of what a column holds, and the row's id: 24 bytes a row, sorted, however long the texts are.
@@ -140,7 +140,7 @@ async fn part<T: Send>(
 
 /// The column that is the whole key and a uuid, as all of Kong's tables with credentials have it.
 pub fn id_of(table: &BlueTable) -> Option<&str> {
-    use crate::blue::catalog::ColumnKind::{Clustering, PartitionKey};
+    use crate::catalog::blue::ColumnKind::{Clustering, PartitionKey};
     let mut keys =
         table.columns.iter().filter(|column| matches!(column.kind, PartitionKey(_) | Clustering(_)));
     let only = keys.next().filter(|column| column.cql_type == CqlType::Native("uuid".to_owned()))?;

@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use super::lookup::{Lookups, id_of};
 use super::store::{Row, Store, WORKSPACE, Wanted};
-use crate::blue::catalog::{BlueCatalog, BlueTable};
 use crate::blue::session::{Blue, quote};
+use crate::catalog::blue::{BlueCatalog, BlueTable};
 use crate::error::Result;
 use crate::mapping::schema_map::SchemaMap;
 

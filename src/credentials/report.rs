@@ -12,11 +12,12 @@ use super::judge::Judge;
 use super::kind::{PLACES, Place};
 use super::lookup::id_of;
 use super::store::{OnGreen, Store, WORKSPACE};
-use crate::blue::catalog::BlueTable;
 use crate::blue::scan::{Page, TokenRange};
 use crate::blue::session::{Blue, quote as cql_quote};
+use crate::catalog::blue::BlueTable;
+use crate::catalog::green::GreenCatalog;
 use crate::error::Result;
-use crate::green::catalog::GreenCatalog;
+use crate::green::session::During;
 use crate::green::session::Green;
 use crate::green::sql::{fill, quote};
 use crate::green::statement::query;
@@ -264,8 +265,8 @@ async fn on_green(green: &Green, catalog: &GreenCatalog, place: &Place) -> Resul
     );
     let what = format!("cannot count the rows of green's table \"{}\"", place.table);
     let mut tx = green.begin_snapshot().await?;
-    let rows = query(sql).fetch_all(&mut *tx).await.map_err(|e| green.explain(e, &what))?;
-    tx.rollback().await.map_err(|e| green.explain(e, &what))?;
+    let rows = query(sql).fetch_all(&mut *tx).await.during(green, &what)?;
+    tx.rollback().await.during(green, &what)?;
     let one = |row: &sqlx::postgres::PgRow| -> sqlx::Result<KindReport> {
         let number =
             |name: &str| Ok::<u64, sqlx::Error>(u64::try_from(row.try_get::<i64, _>(name)?).unwrap_or(0));
@@ -287,7 +288,7 @@ async fn on_green(green: &Green, catalog: &GreenCatalog, place: &Place) -> Resul
             owners_missing: number("ownerless")?,
         })
     };
-    rows.iter().map(one).collect::<sqlx::Result<_>>().map_err(|e| green.explain(e, &what))
+    rows.iter().map(one).collect::<sqlx::Result<_>>().during(green, &what)
 }
 
 /// Ids of the rows of a table that the last run left behind.
@@ -356,8 +357,8 @@ async fn workspaces(green: &Green) -> Result<BTreeMap<String, String>> {
         crate::green::statement::query_as("select id::text, name from workspaces")
             .fetch_all(&mut *tx)
             .await
-            .map_err(|e| green.explain(e, what))?;
-    tx.rollback().await.map_err(|e| green.explain(e, what))?;
+            .during(green, what)?;
+    tx.rollback().await.during(green, what)?;
     Ok(rows.into_iter().filter_map(|(id, name)| Some((id, name?))).collect())
 }
 

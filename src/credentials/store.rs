@@ -7,8 +7,9 @@ use std::future::Future;
 use sqlx::Row as _;
 use uuid::Uuid;
 
+use crate::catalog::green::GreenCatalog;
 use crate::error::Result;
-use crate::green::catalog::GreenCatalog;
+use crate::green::session::During;
 use crate::green::session::Green;
 use crate::green::sql::{fill, quote};
 use crate::green::statement::{query, query_scalar};
@@ -119,13 +120,13 @@ impl Store for OnGreen<'_> {
         let what = format!("cannot look into green's table \"{}\"", table.name);
         let mut tx = self.green.begin_snapshot().await?;
         let asked = values.into_iter().fold(query(sql), |query, value| query.bind(value));
-        let found = asked.fetch_all(&mut *tx).await.map_err(|e| self.green.explain(e, &what))?;
-        tx.rollback().await.map_err(|e| self.green.explain(e, &what))?;
+        let found = asked.fetch_all(&mut *tx).await.during(&self.green, &what)?;
+        tx.rollback().await.during(&self.green, &what)?;
         let mut rows = Vec::with_capacity(found.len());
         for one in found {
             let mut row = Row::new();
             for (at, name) in known.iter().enumerate() {
-                let value: Option<String> = one.try_get(at).map_err(|e| self.green.explain(e, &what))?;
+                let value: Option<String> = one.try_get(at).during(&self.green, &what)?;
                 row.extend(value.map(|value| ((*name).to_owned(), value)));
             }
             rows.push(row);
@@ -141,8 +142,8 @@ impl Store for OnGreen<'_> {
         let what = format!("cannot look for cipher text in green's table \"{table}\"");
         let mut tx = self.green.begin_snapshot().await?;
         let asked = query_scalar::<bool>(sql).bind(workspace.map(|id| id.to_string()));
-        let found = asked.fetch_one(&mut *tx).await.map_err(|e| self.green.explain(e, &what))?;
-        tx.rollback().await.map_err(|e| self.green.explain(e, &what))?;
+        let found = asked.fetch_one(&mut *tx).await.during(&self.green, &what)?;
+        tx.rollback().await.during(&self.green, &what)?;
         Ok(found)
     }
 }

@@ -12,8 +12,8 @@ use serde::Deserialize;
 use tokio::io::AsyncWriteExt;
 
 use super::span::Span;
-use crate::dns::http;
 use crate::error::{Error, Kind, Result};
+use crate::http;
 
 /// A web address or a program, and how long it may take.
 #[derive(Debug, Clone, Default, Deserialize)]

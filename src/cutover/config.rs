@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::call::Call;
 use super::gates::config::{Gate, Metrics};
+use super::located_toml::{Part, Reading, at_line, plainly};
 use super::notify::Notification;
-use super::reading::{Part, Reading, at_line, plainly};
 use super::span::Span;
 use crate::dns::query::QueryConfig;
 use crate::dns::{DomainName, ProviderConfig, Record, Share, Target};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-use super::ports::{Answers, NameServers, Survey};
+use super::environment::{Answers, NameServers, Survey};
 use crate::dns::query::{self, NameServer, QueryConfig, Verdict};
 use crate::dns::{Caps, Share, Target};
 

@@ -5,7 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Desired, DnsError, DnsErrorKind, DnsResult, Form, Guard, Observed, ObservedRecord, Record, RecordState,
+    Desired, DnsError, DnsErrorKind, DnsResult, Observed, ObservedRecord, Precondition, Record, RecordForm,
+    RecordState,
 };
 use super::{Share, Target, Ttl, Value, Weights};
 
@@ -74,7 +75,7 @@ impl fmt::Display for Request {
 
 /// What became of a change, judged by what is read afterwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Landed {
+pub enum WriteOutcome {
     /// It was carried out.
     Yes,
     /// Everything is as before.
@@ -86,13 +87,13 @@ pub enum Landed {
 impl Change {
     /// Judges, from what is read now, whether this change was carried out: after a time-out, or a crash between
     /// intent and result.
-    pub fn landed(&self, now: &Observed) -> Landed {
+    pub fn landed(&self, now: &Observed) -> WriteOutcome {
         if now.says_the_same_as(&self.after) {
-            Landed::Yes
+            WriteOutcome::Yes
         } else if now.says_the_same_as(&self.before) {
-            Landed::No
+            WriteOutcome::No
         } else {
-            Landed::Neither
+            WriteOutcome::Neither
         }
     }
 }
@@ -131,9 +132,9 @@ pub(super) fn wanted<'a>(
             )));
         }
         let state = match desired.form {
-            Form::AsFound => found.state.clone(),
-            Form::Plain(arm) => RecordState::Plain(arm),
-            Form::Split(share) => split(weights, share).ok_or_else(|| {
+            RecordForm::AsFound => found.state.clone(),
+            RecordForm::Plain(arm) => RecordState::Plain(arm),
+            RecordForm::Split(share) => split(weights, share).ok_or_else(|| {
                 unsupported(format!("{key} cannot be split {share} to green: {}", weights.limits()))
             })?,
         };
@@ -145,7 +146,7 @@ pub(super) fn wanted<'a>(
 
 fn check_generation(provider: &'static str, before: &Observed, desired: &Desired) -> DnsResult<()> {
     let Some(new) = &desired.marker else { return Ok(()) };
-    if desired.guard == Guard::Unchanged && new.generation <= before.generation() {
+    if desired.guard == Precondition::Unchanged && new.generation <= before.generation() {
         let message = format!(
             "generation {} is already written; a new change needs a higher one than {}",
             before.generation(),
@@ -169,10 +170,10 @@ fn refuse_what_is_not_ours(
         (_, RecordState::Foreign(text)) => {
             conflict(format!("{key} is not what cutover.toml says: at the provider stands {text}"))
         }
-        (RecordState::Foreign(text), _) if desired.guard == Guard::Unchanged => {
+        (RecordState::Foreign(text), _) if desired.guard == Precondition::Unchanged => {
             conflict(format!("{key} is not what cutover.toml says: at the provider stands {text}"))
         }
-        (RecordState::Absent, _) if desired.guard == Guard::Unchanged => {
+        (RecordState::Absent, _) if desired.guard == Precondition::Unchanged => {
             conflict(format!("{key} does not exist at the provider"))
         }
         _ => Ok(()),
@@ -192,8 +193,8 @@ fn split(weights: &Weights, share: Share) -> Option<RecordState> {
     match weights {
         Weights::Whole { max_sum } if blue + green <= *max_sum => Some(RecordState::Split { blue, green }),
         Weights::Whole { .. } => None,
-        Weights::SwitchOnly if share == Share::BLUE => Some(RecordState::Plain(super::Arm::Blue)),
-        Weights::SwitchOnly if share == Share::GREEN => Some(RecordState::Plain(super::Arm::Green)),
+        Weights::SwitchOnly if share == Share::BLUE => Some(RecordState::Plain(super::Side::Blue)),
+        Weights::SwitchOnly if share == Share::GREEN => Some(RecordState::Plain(super::Side::Green)),
         Weights::SwitchOnly => None,
     }
 }
@@ -241,8 +242,8 @@ pub(super) fn unread(target: &Target) -> Observed {
 }
 
 /// Blue's records over whatever stands there.
-pub(super) fn blue_again(form: Form, ttl: u32) -> Desired {
-    Desired { form, ttl: Ttl::All(ttl), marker: None, guard: Guard::Overwrite }
+pub(super) fn blue_again(form: RecordForm, ttl: u32) -> Desired {
+    Desired { form, ttl: Ttl::All(ttl), marker: None, guard: Precondition::Overwrite }
 }
 
 /// For providers without aliases.
@@ -267,7 +268,7 @@ pub(super) fn id(before: &Observed, desired: &Desired) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Arm, DomainName, Marker, OriginalTtl, RecordKey, RecordType};
+    use super::super::{DomainName, Marker, OriginalTtl, RecordKey, RecordType, Side};
     use super::*;
 
     const WHOLE: Weights = Weights::Whole { max_sum: 256 };
@@ -306,7 +307,7 @@ mod tests {
         }
     }
 
-    fn desired(form: Form, ttl: Ttl, generation: u64, guard: Guard) -> Desired {
+    fn desired(form: RecordForm, ttl: Ttl, generation: u64, guard: Precondition) -> Desired {
         Desired { form, ttl, marker: Some(marker(generation)), guard }
     }
 
@@ -322,11 +323,11 @@ mod tests {
 
     #[test]
     fn a_provider_without_weights_switches_or_refuses() {
-        let before = observed(RecordState::Plain(Arm::Blue), Some(300), None);
-        let to = |share| desired(Form::Split(share), Ttl::AsFound, 1, Guard::Unchanged);
+        let before = observed(RecordState::Plain(Side::Blue), Some(300), None);
+        let to = |share| desired(RecordForm::Split(share), Ttl::AsFound, 1, Precondition::Unchanged);
         let one = Share::percent(1).unwrap();
         let switched = result(&Weights::SwitchOnly, &before, &to(Share::GREEN)).unwrap();
-        assert_eq!(switched, (RecordState::Plain(Arm::Green), 300));
+        assert_eq!(switched, (RecordState::Plain(Side::Green), 300));
         assert_eq!(kind(&Weights::SwitchOnly, &before, &to(one)), DnsErrorKind::Unsupported);
         let split = result(&WHOLE, &before, &to(one)).unwrap();
         assert_eq!(split, (RecordState::Split { blue: 99, green: 1 }, 300));
@@ -336,11 +337,11 @@ mod tests {
 
     #[test]
     fn a_generation_is_written_once_save_by_a_rollback() {
-        let before = observed(RecordState::Plain(Arm::Blue), Some(300), Some(&marker(4)));
-        let write = |generation, guard| desired(Form::AsFound, Ttl::AsFound, generation, guard);
-        assert_eq!(kind(&WHOLE, &before, &write(4, Guard::Unchanged)), DnsErrorKind::Conflict);
-        assert!(result(&WHOLE, &before, &write(5, Guard::Unchanged)).is_ok());
-        assert!(result(&WHOLE, &before, &write(2, Guard::Overwrite)).is_ok());
+        let before = observed(RecordState::Plain(Side::Blue), Some(300), Some(&marker(4)));
+        let write = |generation, guard| desired(RecordForm::AsFound, Ttl::AsFound, generation, guard);
+        assert_eq!(kind(&WHOLE, &before, &write(4, Precondition::Unchanged)), DnsErrorKind::Conflict);
+        assert!(result(&WHOLE, &before, &write(5, Precondition::Unchanged)).is_ok());
+        assert!(result(&WHOLE, &before, &write(2, Precondition::Overwrite)).is_ok());
     }
 
     #[test]
@@ -348,22 +349,22 @@ mod tests {
         for state in [RecordState::Absent, RecordState::Foreign("192.0.2.9".to_owned())] {
             let before = observed(state, None, None);
             let write = |form, guard| desired(form, Ttl::All(30), 1, guard);
-            let split = Form::Split(Share::BLUE);
-            assert_eq!(kind(&WHOLE, &before, &write(split, Guard::Unchanged)), DnsErrorKind::Conflict);
-            assert!(result(&WHOLE, &before, &write(split, Guard::Overwrite)).is_ok());
+            let split = RecordForm::Split(Share::BLUE);
+            assert_eq!(kind(&WHOLE, &before, &write(split, Precondition::Unchanged)), DnsErrorKind::Conflict);
+            assert!(result(&WHOLE, &before, &write(split, Precondition::Overwrite)).is_ok());
             assert_eq!(
-                kind(&WHOLE, &before, &write(Form::AsFound, Guard::Overwrite)),
+                kind(&WHOLE, &before, &write(RecordForm::AsFound, Precondition::Overwrite)),
                 DnsErrorKind::Conflict
             );
-            let without_ttl = desired(split, Ttl::AsFound, 1, Guard::Overwrite);
+            let without_ttl = desired(split, Ttl::AsFound, 1, Precondition::Overwrite);
             assert_eq!(kind(&WHOLE, &before, &without_ttl), DnsErrorKind::Unsupported);
         }
     }
 
     #[test]
     fn each_record_gets_its_own_ttl_back() {
-        let before = observed(RecordState::Plain(Arm::Blue), Some(30), None);
-        let with = |ttl| desired(Form::AsFound, ttl, 1, Guard::Unchanged);
+        let before = observed(RecordState::Plain(Side::Blue), Some(30), None);
+        let with = |ttl| desired(RecordForm::AsFound, ttl, 1, Precondition::Unchanged);
         let each = |ttl| Ttl::Each(vec![OriginalTtl { key: key(), ttl }]);
         assert_eq!(result(&WHOLE, &before, &with(each(3600))).unwrap().1, 3600);
         assert_eq!(result(&WHOLE, &before, &with(Ttl::Each(Vec::new()))).unwrap().1, 30);
@@ -372,16 +373,16 @@ mod tests {
 
     #[test]
     fn what_became_of_a_change_is_seen_from_what_is_read() {
-        let (target, before) = (target(), observed(RecordState::Plain(Arm::Blue), Some(300), None));
-        let desired = desired(Form::Split(Share::GREEN), Ttl::All(30), 1, Guard::Unchanged);
+        let (target, before) = (target(), observed(RecordState::Plain(Side::Blue), Some(300), None));
+        let desired = desired(RecordForm::Split(Share::GREEN), Ttl::All(30), 1, Precondition::Unchanged);
         let wanted = wanted("test", &WHOLE, 0, &target, &before, &desired).unwrap();
         let request = Request::Program { command: Vec::new(), input: serde_json::Value::Null };
         let change = planned(&target, &before, &desired, &wanted, request);
-        assert_eq!(change.landed(&before), Landed::No);
+        assert_eq!(change.landed(&before), WriteOutcome::No);
         // As it is stored, with other weights of the same proportion.
         let stored = observed(RecordState::Split { blue: 0, green: 100 }, Some(30), Some(&marker(1)));
-        assert_eq!(change.landed(&stored), Landed::Yes);
+        assert_eq!(change.landed(&stored), WriteOutcome::Yes);
         let others = observed(RecordState::Split { blue: 0, green: 100 }, Some(30), Some(&marker(2)));
-        assert_eq!(change.landed(&others), Landed::Neither);
+        assert_eq!(change.landed(&others), WriteOutcome::Neither);
     }
 }

@@ -35,7 +35,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 pub use caps::{Caps, Confirmation, Exclusion, Weights};
-pub use change::{Change, Landed, Request};
+pub use change::{Change, Request, WriteOutcome};
 pub use config::{ProviderConfig, connect};
 pub use failure::{DnsError, DnsErrorKind, DnsResult};
 pub use finding::{Finding, Severity};
@@ -44,8 +44,10 @@ pub use marker::{Marker, OriginalTtl};
 pub use name::DomainName;
 pub use secret::SecretSource;
 pub use share::Share;
-pub use state::{Desired, Form, Guard, Neighbour, Observed, ObservedRecord, RecordState, Ttl, Version};
-pub use target::{Alias, Arm, Record, RecordKey, RecordType, Target, Value};
+pub use state::{
+    Desired, Observed, ObservedRecord, Precondition, RecordForm, RecordState, SiblingRecord, Ttl, Version,
+};
+pub use target::{Alias, Record, RecordKey, RecordType, Side, Target, Value};
 
 /// What is needed to follow a write that was accepted. Can be journaled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,7 +71,7 @@ pub enum Progress {
 /// How Cloudflare, Google, Azure and NS1 fit is written down in `docs/dns-providers.md`: a balancer that never becomes an
 /// ordinary record reads as [`RecordState::Plain`] where one side has everything and no marker stands there; one that
 /// has a write for each record refuses targets of several in [`plan`](Self::plan); one that cannot overwrite what it
-/// does not know answers [`Guard::Overwrite`] with a `Conflict`, and is read and asked again.
+/// does not know answers [`Precondition::Overwrite`] with a `Conflict`, and is read and asked again.
 ///
 /// Implementations hold their credentials in secrecy types; no error, request or command that they return shows one.
 /// Dropping the future of [`apply`](Self::apply) leaves it open whether the write was carried out.
@@ -101,7 +103,7 @@ pub trait DnsProvider: Send + Sync + std::fmt::Debug {
 
     /// Sends the change: all records and the marker, all or nothing. Sending it twice does no harm.
     ///
-    /// With [`Guard::Unchanged`] a write by somebody else since `change.before` is a `Conflict`, and so is an
+    /// With [`Precondition::Unchanged`] a write by somebody else since `change.before` is a `Conflict`, and so is an
     /// accepted write after which something else is read.
     async fn apply(&self, change: &Change) -> DnsResult<Ticket>;
 

@@ -15,7 +15,7 @@ use hickory_proto::rr::{RData, RecordType as WireType};
 use serde::{Deserialize, Serialize};
 
 use super::wire::{self, Asker, NoAnswer};
-use super::{Arm, DomainName, Neighbour, Record, RecordKey, Share, Value};
+use super::{DomainName, Record, RecordKey, Share, SiblingRecord, Side, Value};
 use crate::error::{Error, Kind, Result};
 
 /// Questions on their way to one server at the same time.
@@ -356,8 +356,8 @@ async fn survey_one(server: &NameServer, record: &Record, sides: &Sides, config:
             }
             Ok(Answer::Good(arm, ttl)) => {
                 match arm {
-                    Arm::Blue => survey.blue += 1,
-                    Arm::Green => survey.green += 1,
+                    Side::Blue => survey.blue += 1,
+                    Side::Green => survey.green += 1,
                 }
                 let (least, most) = survey.ttl.unwrap_or((ttl, ttl));
                 survey.ttl = Some((least.min(ttl), most.max(ttl)));
@@ -374,7 +374,7 @@ async fn survey_one(server: &NameServer, record: &Record, sides: &Sides, config:
 }
 
 enum Answer {
-    Good(Arm, u32),
+    Good(Side, u32),
     Unclear,
     Bad(Wrong, String),
 }
@@ -418,8 +418,8 @@ impl Sides {
             texts.collect::<Vec<_>>().join(", ")
         };
         match (blue, green) {
-            (b, 0) if b == values.len() => Answer::Good(Arm::Blue, ttl),
-            (0, g) if g == values.len() => Answer::Good(Arm::Green, ttl),
+            (b, 0) if b == values.len() => Answer::Good(Side::Blue, ttl),
+            (0, g) if g == values.len() => Answer::Good(Side::Green, ttl),
             (b, g) if b > 0 && g > 0 => Answer::Bad(Wrong::BothSides, shown()),
             _ if self.alias => Answer::Unclear,
             _ => Answer::Bad(Wrong::OtherValue, shown()),
@@ -471,7 +471,7 @@ pub async fn neighbours(
     server: &NameServer,
     name: &DomainName,
     config: &QueryConfig,
-) -> std::result::Result<Vec<Neighbour>, String> {
+) -> std::result::Result<Vec<SiblingRecord>, String> {
     let asker = Asker::new(server.address, None, config.timeout());
     let mut found = Vec::new();
     for rtype in [WireType::A, WireType::AAAA, WireType::CNAME, WireType::HTTPS] {
@@ -485,7 +485,7 @@ pub async fn neighbours(
             || message.answers.iter().filter(|record| record.record_type() == rtype && record.name == owner);
         if let Some(first) = here().next() {
             let texts: Vec<String> = here().map(|record| record.data.to_string()).collect();
-            found.push(Neighbour { rtype: rtype.to_string(), ttl: first.ttl, text: texts.join(", ") });
+            found.push(SiblingRecord { rtype: rtype.to_string(), ttl: first.ttl, text: texts.join(", ") });
         }
     }
     Ok(found)

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Arm, Marker, RecordKey, Share};
+use super::{Marker, RecordKey, Share, Side};
 
 /// How a record stands at the provider.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,7 +12,7 @@ pub enum RecordState {
     /// There is none of this name and type.
     Absent,
     /// An ordinary record with exactly the values of one side: how it stood before the cutover, and stands after it.
-    Plain(Arm),
+    Plain(Side),
     /// Both sides with weights, in the provider's own form as this module writes it. Weights are as they are stored.
     Split {
         /// Blue's weight.
@@ -28,8 +28,8 @@ impl RecordState {
     /// The share of new resolutions that green gets, if that can be said.
     pub fn share(&self) -> Option<Share> {
         match self {
-            RecordState::Plain(Arm::Blue) => Some(Share::BLUE),
-            RecordState::Plain(Arm::Green) => Some(Share::GREEN),
+            RecordState::Plain(Side::Blue) => Some(Share::BLUE),
+            RecordState::Plain(Side::Green) => Some(Share::GREEN),
             RecordState::Split { blue, green } => Share::of_weights(u64::from(*blue), u64::from(*green)),
             RecordState::Absent | RecordState::Foreign(_) => None,
         }
@@ -50,7 +50,7 @@ impl RecordState {
 /// Another record of the same name that the cutover does not move. AAAA or HTTPS beside a moved A record keep traffic
 /// where it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Neighbour {
+pub struct SiblingRecord {
     /// Its type, as in a zone file.
     pub rtype: String,
     /// Its TTL in seconds.
@@ -69,7 +69,7 @@ pub struct ObservedRecord {
     /// Its TTL in seconds; `None` when absent.
     pub ttl: Option<u32>,
     /// What else has this name and is not part of the target. Empty where a provider cannot tell; queries can.
-    pub neighbours: Vec<Neighbour>,
+    pub neighbours: Vec<SiblingRecord>,
     /// What the provider needs to write the record back as it was or to replace it. No business of anybody else.
     #[serde(default)]
     pub raw: serde_json::Value,
@@ -147,14 +147,14 @@ impl Observed {
 /// The form that the records shall have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Form {
+pub enum RecordForm {
     /// The form they have. Used to write a marker or a TTL only, and to rehearse a write that changes nothing.
     AsFound,
     /// Split between both sides. A provider that can only switch writes one side's values for 0 % and 100 % and
     /// refuses the rest.
     Split(Share),
     /// One side's values in an ordinary record: undoes the conversion that the first `Split` made.
-    Plain(Arm),
+    Plain(Side),
 }
 
 /// The TTL that the records shall have.
@@ -172,7 +172,7 @@ pub enum Ttl {
 /// Whether somebody else's write in between stops this one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Guard {
+pub enum Precondition {
     /// Nothing may have changed since [`Observed`] was read. Where the provider can compare and swap it does;
     /// elsewhere it is read once more right before the write and once after it, and a foreign marker is a conflict.
     Unchanged,
@@ -185,11 +185,11 @@ pub enum Guard {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Desired {
     /// Form of all records.
-    pub form: Form,
+    pub form: RecordForm,
     /// TTL of all records.
     pub ttl: Ttl,
     /// The new marker; `None` removes it, which ends the run.
     pub marker: Option<Marker>,
     /// Whether to compare first.
-    pub guard: Guard,
+    pub guard: Precondition,
 }

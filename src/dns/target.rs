@@ -45,18 +45,18 @@ impl fmt::Display for RecordType {
 /// The two platforms, as sides of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Arm {
+pub enum Side {
     /// The platform being left.
     Blue,
     /// The platform being entered.
     Green,
 }
 
-impl fmt::Display for Arm {
+impl fmt::Display for Side {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Arm::Blue => "blue",
-            Arm::Green => "green",
+            Side::Blue => "blue",
+            Side::Green => "green",
         })
     }
 }
@@ -166,7 +166,7 @@ impl Record {
     /// Checks that both sides have values of the type and share none.
     pub fn new(name: DomainName, rtype: RecordType, blue: &[String], green: &[String]) -> Result<Record> {
         let key = RecordKey { name, rtype };
-        let values = |arm: Arm, texts: &[String]| -> Result<Vec<Value>> {
+        let values = |arm: Side, texts: &[String]| -> Result<Vec<Value>> {
             let of = |e: Error| {
                 let todo = if texts.iter().any(|text| text == "TODO") { "; fill in what it is" } else { "" };
                 Error::usage(format!("{key}, {arm}: {}{todo}", e.message()))
@@ -186,7 +186,7 @@ impl Record {
             }
             Ok(values)
         };
-        let (blue, green) = (values(Arm::Blue, blue)?, values(Arm::Green, green)?);
+        let (blue, green) = (values(Side::Blue, blue)?, values(Side::Green, green)?);
         if let Some(both) = blue.iter().find(|value| green.contains(value)) {
             return Err(Error::usage(format!("{key}: {both} is given for blue and for green"))
                 .remedy("Give each side the values that only it has."));
@@ -195,10 +195,10 @@ impl Record {
     }
 
     /// The values of one side.
-    pub fn values(&self, arm: Arm) -> &[Value] {
+    pub fn values(&self, arm: Side) -> &[Value] {
         match arm {
-            Arm::Blue => &self.blue,
-            Arm::Green => &self.green,
+            Side::Blue => &self.blue,
+            Side::Green => &self.green,
         }
     }
 }

@@ -10,11 +10,12 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::catalog::GreenCatalog;
 use super::session::Green;
 use super::sql::{fill, key, quote};
 use super::statement::query_as;
+use crate::catalog::green::GreenCatalog;
 use crate::error::{Error, Kind, Result};
+use crate::green::session::During;
 
 /// The only format of such a file there is so far.
 const FORMAT: u32 = 1;
@@ -64,15 +65,14 @@ impl Baseline {
                 ],
             );
             let what = format!("cannot read green's table \"{}\" for the baseline", table.name);
-            let rows: Vec<(String, String)> =
-                query_as(sql).fetch_all(&mut *tx).await.map_err(|e| green.explain(e, &what))?;
+            let rows: Vec<(String, String)> = query_as(sql).fetch_all(&mut *tx).await.during(green, &what)?;
             let rows: Vec<BaselineRow> =
                 rows.into_iter().map(|(key, digest)| BaselineRow { key, digest }).collect();
             if !rows.is_empty() {
                 tables.insert(table.name.clone(), rows);
             }
         }
-        tx.rollback().await.map_err(|e| green.explain(e, "cannot end a look at green"))?;
+        tx.rollback().await.during(green, "cannot end a look at green")?;
         Ok(Baseline {
             format: FORMAT,
             green: format!("{}/{}", green.config().address(), green.config().database()),

@@ -6,10 +6,10 @@
 use sqlx::PgConnection;
 
 use super::baseline::Baseline;
-use super::catalog::{ForeignKey, GreenCatalog};
 use super::ledger::{self, Ledger};
 use super::sql::{columns, fill, key, literal, quote};
 use super::stage::Stage;
+use crate::catalog::green::{ForeignKey, GreenCatalog};
 use crate::mapping::schema_map::{BootstrapRow, IfMissing, SchemaMap};
 use crate::mapping::table_plan::{KeyspacePlan, TablePlan};
 

@@ -5,6 +5,7 @@ use sqlx::PgConnection;
 
 use super::session::Green;
 use crate::error::{Error, Kind, Result};
+use crate::green::session::During;
 use crate::mapping::pg_binary::HEADER;
 
 /// Shows every row of a query as its fields; `None` is null. Nothing of the answer is kept.
@@ -16,10 +17,10 @@ pub async fn rows(
     mut each: impl FnMut(&[Option<&[u8]>]) -> Result<()>,
 ) -> Result<()> {
     let sql = format!("copy ({select}) to stdout (format binary)");
-    let mut stream = tx.copy_out_raw(&sql).await.map_err(|e| green.explain(e, what))?;
+    let mut stream = tx.copy_out_raw(&sql).await.during(green, what)?;
     let mut held: Vec<u8> = Vec::new();
     let mut begun = false;
-    while let Some(chunk) = stream.try_next().await.map_err(|e| green.explain(e, what))? {
+    while let Some(chunk) = stream.try_next().await.during(green, what)? {
         held.extend_from_slice(&chunk);
         let mut at = 0;
         if !begun {

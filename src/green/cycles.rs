@@ -8,11 +8,12 @@ use std::collections::BTreeSet;
 
 use sqlx::PgConnection;
 
-use super::catalog::GreenCatalog;
 use super::sql::{fill, literal, quote};
 use super::stage::Stage;
 use super::statement::query_scalar;
+use crate::catalog::green::GreenCatalog;
 use crate::error::Result;
+use crate::green::session::During;
 use crate::mapping::table_plan::KeyspacePlan;
 
 /// A reference: its table and its own name.
@@ -61,15 +62,14 @@ pub async fn put_off(
             "select condeferrable from pg_constraint where conrelid = {table}::regclass and conname = {name}",
             &[("table", &literal(&stage.kong_table(&table))), ("name", &literal(&name))],
         );
-        let deferrable: bool =
-            query_scalar(sql).fetch_one(&mut *tx).await.map_err(|e| stage.green().explain(e, what))?;
+        let deferrable: bool = query_scalar(sql).fetch_one(&mut *tx).await.during(stage.green(), what)?;
         if !deferrable {
             alter(tx, stage, &(table.clone(), name.clone()), "deferrable", what).await?;
             changed.push((table, name));
         }
     }
     let put_off = sqlx::raw_sql("set constraints all deferred").execute(&mut *tx).await;
-    put_off.map_err(|e| stage.green().explain(e, what))?;
+    put_off.during(stage.green(), what)?;
     Ok(changed)
 }
 
@@ -78,7 +78,7 @@ pub async fn check(tx: &mut PgConnection, stage: &Stage, changed: Vec<Reference>
     let what =
         "references between tables that refer to each other in a circle do not hold; nothing was applied";
     let checked = sqlx::raw_sql("set constraints all immediate").execute(&mut *tx).await;
-    checked.map_err(|e| stage.green().explain(e, what))?;
+    checked.during(stage.green(), what)?;
     for reference in &changed {
         let what = "cannot make a reference what it was; nothing was applied";
         alter(tx, stage, reference, "not deferrable", what).await?;
@@ -98,5 +98,5 @@ async fn alter(
         &[("table", &stage.kong_table(table)), ("name", &quote(name)), ("to", to)],
     );
     let done = sqlx::raw_sql(sql).execute(tx).await;
-    done.map(|_| ()).map_err(|e| stage.green().explain(e, &format!("{what} ({table}, {name})")))
+    done.map(|_| ()).during(stage.green(), format_args!("{what} ({table}, {name})"))
 }

@@ -8,11 +8,12 @@
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use super::catalog::{GreenCatalog, GreenTable};
 use super::sql::{fill, literal, quote};
 use super::stage::Stage;
 use super::statement::{query_as, query_scalar};
+use crate::catalog::green::{GreenCatalog, GreenTable};
 use crate::error::Result;
+use crate::green::session::During;
 use crate::mapping::schema_map::{DerivedTags, Names, Writer};
 use crate::mapping::table_plan::{KeyspacePlan, TablePlan};
 
@@ -60,7 +61,7 @@ impl FirstLoad<'_> {
             .bind(functions)
             .fetch_optional(&mut *tx)
             .await
-            .map_err(|e| self.stage.green().explain(e, what))?;
+            .during(self.stage.green(), what)?;
         if obstacle.is_some() {
             return Ok(obstacle);
         }
@@ -73,11 +74,7 @@ impl FirstLoad<'_> {
         for name in self.plan.moved.iter().filter(|plan| self.begins_empty(plan)).map(|plan| &plan.table) {
             let sql = fill("select exists (select from {table})", &[("table", &self.stage.kong_table(name))]);
             let what = format!("cannot look into green's table \"{name}\"");
-            if query_scalar(sql)
-                .fetch_one(&mut *tx)
-                .await
-                .map_err(|e| self.stage.green().explain(e, &what))?
-            {
+            if query_scalar(sql).fetch_one(&mut *tx).await.during(self.stage.green(), &what)? {
                 return Ok(Some(format!("the table {name} holds rows already")));
             }
         }
@@ -106,12 +103,9 @@ impl FirstLoad<'_> {
             .bind(tables)
             .fetch_all(&mut *tx)
             .await
-            .map_err(|e| green.explain(e, what))?;
+            .during(green, what)?;
         for (_, _, _, off, _) in &parts {
-            sqlx::raw_sql(AssertSqlSafe(off.clone()))
-                .execute(&mut *tx)
-                .await
-                .map_err(|e| green.explain(e, what))?;
+            sqlx::raw_sql(AssertSqlSafe(off.clone())).execute(&mut *tx).await.during(green, what)?;
         }
         Ok(TakenOff(parts))
     }
@@ -137,7 +131,7 @@ impl FirstLoad<'_> {
                 ],
             );
             let what = format!("cannot write the tags of \"{name}\"");
-            sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| green.explain(e, &what))?;
+            sqlx::raw_sql(sql).execute(&mut *tx).await.during(green, &what)?;
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use super::session::Green;
 use super::sql::{fill, quote};
 use super::statement::query_scalar;
 use crate::error::{Error, Result};
+use crate::green::session::During;
 
 /// One run, as the journal has it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -61,7 +62,7 @@ pub async fn runs(green: &Green, limit: i64) -> Result<Vec<Run>> {
     let what = "cannot read the journal on green";
     let work = quote(green.work_schema());
     let mut tx = green.begin_snapshot().await?;
-    if !green.has_own_table(&mut tx, "run").await.map_err(|e| green.explain(e, what))? {
+    if !green.has_own_table(&mut tx, "run").await.during(green, what)? {
         return Ok(Vec::new());
     }
     let runs: Vec<Json<Run>> =
@@ -71,8 +72,8 @@ pub async fn runs(green: &Green, limit: i64) -> Result<Vec<Run>> {
             .bind(journal::guard_name(green))
             .fetch_all(&mut *tx)
             .await
-            .map_err(|e| green.explain(e, what))?;
-    tx.rollback().await.map_err(|e| green.explain(e, what))?;
+            .during(green, what)?;
+    tx.rollback().await.during(green, what)?;
     Ok(runs.into_iter().map(|Json(run)| run).collect())
 }
 
@@ -84,8 +85,8 @@ pub async fn belongings(green: &Green) -> Result<Vec<Belonging>> {
         .bind(green.work_schema())
         .fetch_all(&mut *tx)
         .await
-        .map_err(|e| green.explain(e, what))?;
-    tx.rollback().await.map_err(|e| green.explain(e, what))?;
+        .during(green, what)?;
+    tx.rollback().await.during(green, what)?;
     Ok(found.into_iter().map(|Json(one)| one).collect())
 }
 
@@ -107,9 +108,9 @@ pub async fn remove(green: &Green, found: &[Belonging]) -> Result<()> {
         let name = format!("{}.{}", quote(green.work_schema()), quote(&one.name));
         // Tables of ours refer to each other only.
         let sql = fill("drop table if exists {name} cascade", &[("name", &name)]);
-        sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| green.explain(e, what))?;
+        sqlx::raw_sql(sql).execute(&mut *tx).await.during(green, what)?;
     }
     let sql = fill("drop schema if exists {work}", &[("work", &quote(green.work_schema()))]);
-    sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| green.explain(e, what))?;
-    tx.commit().await.map_err(|e| green.explain(e, what))
+    sqlx::raw_sql(sql).execute(&mut *tx).await.during(green, what)?;
+    tx.commit().await.during(green, what)
 }

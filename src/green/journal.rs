@@ -12,6 +12,7 @@ use super::session::Green;
 use super::sql::{fill, literal, quote};
 use super::statement::{query, query_scalar};
 use crate::error::{Error, Result};
+use crate::green::session::During;
 
 /// Who runs what: the fixed part of a run's entry.
 #[derive(Debug, Clone)]
@@ -48,7 +49,7 @@ impl Journal {
         let work = quote(self.green.work_schema());
         let mut tx = self.green.begin().await?;
         let sql = fill(include_str!("../../sql/journal/create.sql"), &[("work", &work)]);
-        sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| self.green.explain(e, what))?;
+        sqlx::raw_sql(sql).execute(&mut *tx).await.during(&self.green, what)?;
         let sql = fill(include_str!("../../sql/journal/enter.sql"), &[("work", &work)]);
         query(sql)
             .bind(entry.run)
@@ -61,8 +62,8 @@ impl Journal {
             .bind(&entry.map_digest)
             .execute(&mut *tx)
             .await
-            .map_err(|e| self.green.explain(e, what))?;
-        tx.commit().await.map_err(|e| self.green.explain(e, what))
+            .during(&self.green, what)?;
+        tx.commit().await.during(&self.green, what)
     }
 
     /// Enters a new state and, if given, the counts per table; inside the caller's transaction, so that the state
@@ -76,7 +77,7 @@ impl Journal {
         let sql =
             fill(include_str!("../../sql/journal/state.sql"), &[("work", &quote(self.green.work_schema()))]);
         let done = query(sql).bind(self.run).bind(state).bind(tables).execute(&mut **tx).await;
-        done.map(|_| ()).map_err(|e| self.green.explain(e, "cannot enter the state into the journal"))
+        done.map(|_| ()).during(&self.green, "cannot enter the state into the journal")
     }
 
     /// Enters how long the phases took, once the run has ended. The rows stand on green whether or not this can be noted.
@@ -88,15 +89,15 @@ impl Journal {
         );
         let mut tx = self.green.begin().await?;
         let done = query(sql).bind(self.run).bind(seconds).execute(&mut *tx).await;
-        done.map_err(|e| self.green.explain(e, what))?;
-        tx.commit().await.map_err(|e| self.green.explain(e, what))
+        done.during(&self.green, what)?;
+        tx.commit().await.during(&self.green, what)
     }
 
     /// Enters a new state in a transaction of its own.
     pub async fn note(&self, state: &str) -> Result<()> {
         let mut tx = self.green.begin().await?;
         self.state(&mut tx, state, None).await?;
-        tx.commit().await.map_err(|e| self.green.explain(e, "cannot enter the state into the journal"))
+        tx.commit().await.during(&self.green, "cannot enter the state into the journal")
     }
 
     /// Keeps of each reject what may be kept: key, reason and a digest, never the row.
@@ -106,22 +107,20 @@ impl Journal {
             &[("work", &quote(self.green.work_schema()))],
         );
         let done = query(sql).bind(self.run).execute(&mut **tx).await;
-        done.map(|_| ()).map_err(|e| self.green.explain(e, "cannot keep the rejects in the journal"))
+        done.map(|_| ()).during(&self.green, "cannot keep the rejects in the journal")
     }
 
     /// Keeps the definitions of Kong's schema as the run leaves them.
     pub async fn keep_definitions(&self, tx: &mut Transaction<'static, Postgres>) -> Result<()> {
         let definitions = Definitions::read(tx, self.green.kong_schema()).await?;
         let kept = definitions.record(tx, &quote(self.green.work_schema()), self.run).await;
-        kept.map_err(|e| self.green.explain(e, "cannot keep the definitions of Kong's schema in the journal"))
+        kept.during(&self.green, "cannot keep the definitions of Kong's schema in the journal")
     }
 
     /// Makes sure that no other run can have begun meanwhile: the guard goes with its connection.
     pub async fn still_guarded(&mut self) -> Result<()> {
         let asked = query("select 1").execute(&mut *self.guard).await;
-        asked
-            .map(|_| ())
-            .map_err(|e| self.green.explain(e, "the guard on green is gone, so nothing is applied"))
+        asked.map(|_| ()).during(&self.green, "the guard on green is gone, so nothing is applied")
     }
 
     /// Whether the run was committed after all, when its commit failed with this error. Waits until the server has ended
@@ -151,7 +150,7 @@ impl Journal {
 
     /// Lets the next run in.
     pub async fn close(self) -> Result<()> {
-        self.guard.rollback().await.map_err(|e| self.green.explain(e, "cannot release the guard on green"))
+        self.guard.rollback().await.during(&self.green, "cannot release the guard on green")
     }
 }
 
@@ -173,7 +172,7 @@ pub async fn left_behind(green: &Green) -> Result<Vec<LeftBehind>> {
     let what = "cannot read the rejects of earlier runs from the journal";
     let work = quote(green.work_schema());
     let mut tx = green.begin_snapshot().await?;
-    if !green.has_own_table(&mut tx, "reject").await.map_err(|e| green.explain(e, what))? {
+    if !green.has_own_table(&mut tx, "reject").await.during(green, what)? {
         return Ok(Vec::new());
     }
     let sql = fill(include_str!("../../sql/journal/accepted.sql"), &[("work", &work)]);
@@ -181,8 +180,8 @@ pub async fn left_behind(green: &Green) -> Result<Vec<LeftBehind>> {
         .bind(green.kong_schema())
         .fetch_all(&mut *tx)
         .await
-        .map_err(|e| green.explain(e, what))?;
-    tx.rollback().await.map_err(|e| green.explain(e, what))?;
+        .during(green, what)?;
+    tx.rollback().await.during(green, what)?;
     let row = |(table_name, key, reason, mark)| LeftBehind { table_name, key, reason, mark };
     Ok(rows.into_iter().map(row).collect())
 }
@@ -201,7 +200,7 @@ pub async fn take_guard(green: &Green) -> Result<Transaction<'static, Postgres>>
     let what = "cannot take the guard on green";
     let mut guard = green.begin().await?;
     let sql = fill("select pg_try_advisory_xact_lock({key})", &[("key", &guard_key(green))]);
-    let alone: bool = query_scalar(sql).fetch_one(&mut *guard).await.map_err(|e| green.explain(e, what))?;
+    let alone: bool = query_scalar(sql).fetch_one(&mut *guard).await.during(green, what)?;
     if alone { Ok(guard) } else { Err(other_run(green).await) }
 }
 
@@ -213,7 +212,7 @@ pub async fn wait_for_guard(green: &Green) -> Result<Transaction<'static, Postgr
         "set local lock_timeout = '3s'; select pg_advisory_xact_lock({key})",
         &[("key", &guard_key(green))],
     );
-    sqlx::raw_sql(sql).execute(&mut *guard).await.map_err(|e| green.explain(e, what))?;
+    sqlx::raw_sql(sql).execute(&mut *guard).await.during(green, what)?;
     Ok(guard)
 }
 
@@ -222,13 +221,12 @@ pub async fn after_interruption(green: &Green, run: Uuid) -> Result<Option<Strin
     let what = "cannot enter into the journal that the run was cut off";
     let work = quote(green.work_schema());
     let mut tx = green.begin().await?;
-    if !green.has_own_table(&mut tx, "run").await.map_err(|e| green.explain(e, what))? {
+    if !green.has_own_table(&mut tx, "run").await.during(green, what)? {
         return Ok(None);
     }
     let sql = fill(include_str!("../../sql/journal/interrupted.sql"), &[("work", &work)]);
-    let state =
-        query_scalar(sql).bind(run).fetch_optional(&mut *tx).await.map_err(|e| green.explain(e, what))?;
-    tx.commit().await.map_err(|e| green.explain(e, what))?;
+    let state = query_scalar(sql).bind(run).fetch_optional(&mut *tx).await.during(green, what)?;
+    tx.commit().await.during(green, what)?;
     Ok(state)
 }
 
@@ -240,12 +238,12 @@ async fn ensure_schema(green: &Green) -> Result<()> {
         .bind(green.work_schema())
         .fetch_one(&mut *tx)
         .await
-        .map_err(|e| green.explain(e, what))?;
+        .during(green, what)?;
     if !there {
         let sql = fill("create schema {work}", &[("work", &quote(green.work_schema()))]);
         sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| missing_right(green, e))?;
     }
-    tx.commit().await.map_err(|e| green.explain(e, what))
+    tx.commit().await.during(green, what)
 }
 
 fn missing_right(green: &Green, error: sqlx::Error) -> Error {

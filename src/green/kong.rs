@@ -6,6 +6,7 @@ use super::session::Green;
 use super::sql::{fill, quote};
 use super::statement::{query, query_as, query_scalar};
 use crate::error::Result;
+use crate::green::session::During;
 
 /// How often, and how far apart, other sessions are looked for before they count.
 const LEAVING_LOOKS: u32 = 6;
@@ -45,8 +46,8 @@ impl Green {
             &[("table", &quote(table))],
         );
         let mut tx = self.begin_snapshot().await?;
-        let rows = query_as(sql).fetch_all(&mut *tx).await.map_err(|e| self.explain(e, what))?;
-        tx.rollback().await.map_err(|e| self.explain(e, what))?;
+        let rows = query_as(sql).fetch_all(&mut *tx).await.during(self, what)?;
+        tx.rollback().await.during(self, what)?;
         Ok(rows)
     }
 
@@ -58,8 +59,8 @@ impl Green {
             &[("table", &quote(table)), ("ttl", &quote(expiry))],
         );
         let mut tx = self.begin_snapshot().await?;
-        let count = query_scalar(sql).fetch_one(&mut *tx).await.map_err(|e| self.explain(e, what))?;
-        tx.rollback().await.map_err(|e| self.explain(e, what))?;
+        let count = query_scalar(sql).fetch_one(&mut *tx).await.during(self, what)?;
+        tx.rollback().await.during(self, what)?;
         Ok(count)
     }
 
@@ -79,13 +80,13 @@ impl Green {
         let what = "cannot see who else uses green";
         // Within a transaction PostgreSQL shows the sessions of its first look for ever.
         let look = query("select pg_stat_clear_snapshot()").execute(&mut *tx).await;
-        look.map_err(|e| self.explain(e, what))?;
+        look.during(self, what)?;
         let rows: Vec<(i32, String, String, String)> =
             query_as(include_str!("../../sql/inspect/sessions.sql"))
                 .bind(self.application_name())
                 .fetch_all(tx)
                 .await
-                .map_err(|e| self.explain(e, what))?;
+                .during(self, what)?;
         let session = |(pid, user_name, application, client)| Session { pid, user_name, application, client };
         Ok(rows.into_iter().map(session).collect())
     }
@@ -97,10 +98,10 @@ impl Green {
         let mut counts = Vec::with_capacity(tables.len());
         for table in tables {
             let sql = fill("select count(*) from {table}", &[("table", &quote(table))]);
-            let count = query_scalar(sql).fetch_one(&mut *tx).await.map_err(|e| self.explain(e, what))?;
+            let count = query_scalar(sql).fetch_one(&mut *tx).await.during(self, what)?;
             counts.push((table.clone(), count));
         }
-        tx.rollback().await.map_err(|e| self.explain(e, what))?;
+        tx.rollback().await.during(self, what)?;
         Ok(counts)
     }
 
@@ -113,13 +114,13 @@ impl Green {
             .bind(tables)
             .fetch_all(&mut *tx)
             .await
-            .map_err(|e| self.explain(e, what))?;
+            .during(self, what)?;
         let (is_there, is_usable): (bool, bool) = query_as(include_str!("../../sql/inspect/work_schema.sql"))
             .bind(self.work_schema())
             .fetch_one(&mut *tx)
             .await
-            .map_err(|e| self.explain(e, what))?;
-        tx.rollback().await.map_err(|e| self.explain(e, what))?;
+            .during(self, what)?;
+        tx.rollback().await.during(self, what)?;
         let (schema, role) = (self.work_schema(), self.config().username());
         let work_schema = (!is_usable).then(|| super::journal::grant(schema, role, is_there));
         Ok(MissingRights { tables: lacking, work_schema })
@@ -132,8 +133,8 @@ impl Green {
         let size = query_scalar("select pg_database_size(current_database())")
             .fetch_one(&mut *tx)
             .await
-            .map_err(|e| self.explain(e, what))?;
-        tx.rollback().await.map_err(|e| self.explain(e, what))?;
+            .during(self, what)?;
+        tx.rollback().await.during(self, what)?;
         Ok(size)
     }
 

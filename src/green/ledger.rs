@@ -15,7 +15,8 @@ use super::sql::{fill, literal, quote};
 use super::stage::Stage;
 use super::statement::{query, query_as, query_scalar};
 use crate::error::Result;
-use crate::mapping::digest::{Digester, Short, key_of};
+use crate::green::session::During;
+use crate::mapping::digest::{Digest128, Digester, key_of};
 use crate::mapping::table_plan::{KeyspacePlan, TablePlan};
 
 /// The number of the transaction that is open, as rows carry it.
@@ -34,7 +35,7 @@ pub struct Ledger {
 
 /// What somebody did to a row of green.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Touch {
+pub enum LocalChange {
     /// It is not one that we wrote.
     Made,
     /// We wrote it otherwise.
@@ -43,19 +44,19 @@ pub enum Touch {
     Removed,
 }
 
-impl Touch {
+impl LocalChange {
     /// The word for it, in our own tables.
     pub fn word(self) -> &'static str {
         match self {
-            Touch::Made => "made",
-            Touch::Edited => "edited",
-            Touch::Removed => "removed",
+            LocalChange::Made => "made",
+            LocalChange::Edited => "edited",
+            LocalChange::Removed => "removed",
         }
     }
 }
 
 /// Rows of one table that are not as we left them: by their key, and the key's fields as COPY takes them.
-pub type TouchedRows = BTreeMap<Short, (Touch, Vec<u8>)>;
+pub type LocalChanges = BTreeMap<Digest128, (LocalChange, Vec<u8>)>;
 
 /// The name of a table of ours about one of Kong's; long ones are cut as PostgreSQL would, but stay apart.
 pub fn named(prefix: &str, table: &str) -> String {
@@ -106,7 +107,7 @@ impl Ledger {
             .bind(format!("{work}.ledger"))
             .fetch_one(&mut *tx)
             .await
-            .map_err(|e| green.explain(e, what))?;
+            .during(green, what)?;
         if !there {
             return Ok(Ledger { database_id, ..Ledger::default() });
         }
@@ -116,14 +117,14 @@ impl Ledger {
                 .bind(&database_id)
                 .fetch_all(&mut *tx)
                 .await
-                .map_err(|e| green.explain(e, what))?;
+                .during(green, what)?;
         let sql = "select xid from {work}.writer where database_id = $1 order by entered_at";
         let writers = query_scalar(fill(sql, &[("work", &work)]))
             .bind(&database_id)
             .fetch_all(&mut *tx)
             .await
-            .map_err(|e| green.explain(e, what))?;
-        tx.rollback().await.map_err(|e| green.explain(e, what))?;
+            .during(green, what)?;
+        tx.rollback().await.during(green, what)?;
         let of_this_key =
             |(name, key): (String, Vec<String>)| (plan.table(&name)?.key == key).then_some(name);
         Ok(Ledger { tables: known.into_iter().filter_map(of_this_key).collect(), writers, database_id })
@@ -140,11 +141,11 @@ impl Ledger {
         let mut tx = green.begin().await?;
         for table in plan.moved.iter().filter(|table| !table.key.is_empty()) {
             if self.tables.insert(table.table.clone()) {
-                self.create(green, &mut tx, table).await.map_err(|e| green.explain(e, what))?;
-                index(green, &mut tx, table).await.map_err(|e| green.explain(e, what))?;
+                self.create(green, &mut tx, table).await.during(green, what)?;
+                index(green, &mut tx, table).await.during(green, what)?;
             }
         }
-        tx.commit().await.map_err(|e| green.explain(e, what))
+        tx.commit().await.during(green, what)
     }
 
     /// Whether this table has one.
@@ -157,7 +158,7 @@ impl Ledger {
         &self,
         green: &Green,
         plan: &TablePlan,
-        mut each: impl FnMut(Short, Short, Option<i64>, &[Option<&[u8]>]) -> Result<()>,
+        mut each: impl FnMut(Digest128, Digest128, Option<i64>, &[Option<&[u8]>]) -> Result<()>,
     ) -> Result<()> {
         let what = format!("cannot read the ledger of \"{}\"", plan.table);
         let select = format!(
@@ -173,7 +174,7 @@ impl Ledger {
             each(key_of(key), digest.unwrap_or_default(), expiry.map(i64::from_be_bytes), key)
         })
         .await?;
-        tx.rollback().await.map_err(|e| green.explain(e, &what))
+        tx.rollback().await.during(green, &what)
     }
 
     /// The rows of one table that are not as we left them. Costs a count where nobody touched any.
@@ -182,7 +183,7 @@ impl Ledger {
         green: &Green,
         tx: &mut PgConnection,
         plan: &TablePlan,
-    ) -> Result<TouchedRows> {
+    ) -> Result<LocalChanges> {
         let what = format!("cannot look for rows of \"{}\" that were changed on green", plan.table);
         let table_ref = table_ref(green, plan);
         let (ledger, ours) = (relation(green, &plan.table), self.ours("g"));
@@ -201,8 +202,8 @@ impl Ledger {
         ];
         let look = fill(include_str!("../../sql/ledger/look.sql"), &places);
         let (rows, foreign, known): (i64, i64, i64) =
-            query_as(look).fetch_one(&mut *tx).await.map_err(|e| green.explain(e, &what))?;
-        let mut touched = TouchedRows::new();
+            query_as(look).fetch_one(&mut *tx).await.during(green, &what)?;
+        let mut touched = LocalChanges::new();
         if foreign == 0 && rows == known {
             return Ok(touched);
         }
@@ -218,9 +219,9 @@ impl Ledger {
             let written = fields.get(plan.columns.len()).copied().flatten();
             let other_expiry = fields.get(plan.columns.len() + 1).copied().flatten() == Some(&[1]);
             let touch = match written {
-                None => Touch::Made,
+                None => LocalChange::Made,
                 Some(digest) if digest == mark.digest && !other_expiry => return Ok(()),
-                Some(_) => Touch::Edited,
+                Some(_) => LocalChange::Edited,
             };
             let key: Vec<Option<&[u8]>> =
                 places_of_key.iter().map(|at| fields.get(*at).copied().flatten()).collect();
@@ -230,7 +231,7 @@ impl Ledger {
         .await?;
         let select = fill(include_str!("../../sql/ledger/removed.sql"), &places).0;
         copy_out::rows(green, tx, &select, &what, |key| {
-            touched.insert(key_of(key), (Touch::Removed, raw(key)));
+            touched.insert(key_of(key), (LocalChange::Removed, raw(key)));
             Ok(())
         })
         .await?;
@@ -256,11 +257,8 @@ pub async fn tables(green: &Green) -> Result<Vec<String>> {
         select from pg_class c join pg_namespace n on n.oid = c.relnamespace
         where n.nspname = $1 and c.relname = 'ledger'
           and has_schema_privilege(n.oid, 'USAGE') and has_table_privilege(c.oid, 'SELECT'))";
-    let there: bool = query_scalar(may_look)
-        .bind(green.work_schema())
-        .fetch_one(&mut *tx)
-        .await
-        .map_err(|e| green.explain(e, what))?;
+    let there: bool =
+        query_scalar(may_look).bind(green.work_schema()).fetch_one(&mut *tx).await.during(green, what)?;
     let names = if there {
         let sql = "select l.table_name from {work}.ledger l
                    where to_regclass(quote_ident($1) || '.' || quote_ident(l.table_name)) is not null
@@ -269,11 +267,11 @@ pub async fn tables(green: &Green) -> Result<Vec<String>> {
             .bind(green.kong_schema())
             .fetch_all(&mut *tx)
             .await
-            .map_err(|e| green.explain(e, what))?
+            .during(green, what)?
     } else {
         Vec::new()
     };
-    tx.rollback().await.map_err(|e| green.explain(e, what))?;
+    tx.rollback().await.during(green, what)?;
     Ok(names)
 }
 
@@ -290,7 +288,7 @@ async fn database_id(green: &Green) -> Result<String> {
     let oid: String = query_scalar("select oid::text from pg_database where datname = current_database()")
         .fetch_one(&mut *tx)
         .await
-        .map_err(|e| green.explain(e, what))?;
+        .during(green, what)?;
     let server: Option<String> = query_scalar("select system_identifier::text from pg_control_system()")
         .fetch_one(&mut *tx)
         .await
@@ -308,7 +306,7 @@ impl Ledger {
             &[("work", &quote(green.work_schema())), ("number", OWN_NUMBER)],
         );
         let done = query(sql).bind(&self.database_id).bind(run).execute(tx).await;
-        done.map(|_| ()).map_err(|e| green.explain(e, "cannot enter the transaction into the ledger"))
+        done.map(|_| ()).during(green, "cannot enter the transaction into the ledger")
     }
 
     /// Makes the ledger of a table that has none.
@@ -376,8 +374,8 @@ pub async fn aside(stage: &Stage, plan: &KeyspacePlan) -> Result<()> {
             ],
         );
         let mut tx = green.begin().await?;
-        sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| green.explain(e, &what))?;
-        tx.commit().await.map_err(|e| green.explain(e, &what))?;
+        sqlx::raw_sql(sql).execute(&mut *tx).await.during(green, &what)?;
+        tx.commit().await.during(green, &what)?;
     }
     Ok(())
 }

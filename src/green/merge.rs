@@ -9,13 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use sqlx::PgConnection;
 
 use super::apply::{AppliedTable, Apply, Holds, same_key, same_row};
-use super::catalog::{GreenTable, Index};
-use super::gone::{Gone, in_the_way};
-use super::ledger::{self, Ledger, Touch, TouchedRows};
+use super::deletions::{Deletions, in_the_way};
+use super::ledger::{self, Ledger, LocalChange, LocalChanges};
 use super::sql::{columns, fill, key, literal, quote};
 use super::statement::{query_as, query_scalar};
+use crate::catalog::green::{GreenTable, Index};
 use crate::error::{Error, Result};
-use crate::mapping::digest::Short;
+use crate::green::session::During;
+use crate::mapping::digest::Digest128;
 use crate::mapping::schema_map::Writer;
 use crate::mapping::table_plan::TablePlan;
 
@@ -26,13 +27,13 @@ const NAMED: usize = 5;
 #[derive(Clone, Copy)]
 pub struct Merge<'a> {
     /// What leaves.
-    pub gone: Gone<'a>,
+    pub gone: Deletions<'a>,
     /// What earlier runs wrote.
     pub ledger: &'a Ledger,
     /// What was touched on green when it was looked at first.
-    pub touched: &'a BTreeMap<String, TouchedRows>,
+    pub touched: &'a BTreeMap<String, LocalChanges>,
     /// Whether this row of a table is one that the run changes.
-    pub at_work: &'a (dyn Fn(&str, &Short) -> bool + Sync),
+    pub at_work: &'a (dyn Fn(&str, &Digest128) -> bool + Sync),
     /// Only rows that change are locked: Kong runs on green.
     pub online: bool,
 }
@@ -112,7 +113,7 @@ impl Apply<'_> {
             let what = format!("cannot look for rows of \"{}\" that were changed on green", table.table);
             let sql = filled(include_str!("../../sql/merge/by_hand.sql"), &self.places(merge, table));
             let rows: Vec<(String, String, i64)> =
-                query_as(sql).fetch_all(&mut *tx).await.map_err(|e| self.stage.green().explain(e, &what))?;
+                query_as(sql).fetch_all(&mut *tx).await.during(self.stage.green(), &what)?;
             let mut by_touch: BTreeMap<String, ByHand> = BTreeMap::new();
             for (touch, key, rows) in rows {
                 let one = by_touch.entry(touch.clone()).or_insert_with(|| ByHand {
@@ -139,10 +140,8 @@ impl Apply<'_> {
             }
             for place in places {
                 let sql = fill("select exists (select from {table})", &[("table", &place)]);
-                let found: bool = query_scalar(sql)
-                    .fetch_one(&mut *tx)
-                    .await
-                    .map_err(|e| self.stage.green().explain(e, &what))?;
+                let found: bool =
+                    query_scalar(sql).fetch_one(&mut *tx).await.during(self.stage.green(), &what)?;
                 if found {
                     return Ok(Some(self.no_key(table)));
                 }
@@ -182,7 +181,7 @@ impl Apply<'_> {
             let what = format!("cannot count what would be written into \"{}\"", table.table);
             let sql = filled(include_str!("../../sql/merge/forecast.sql"), &self.places(merge, table));
             let (inserted, updated, deleted, at_work): (i64, i64, i64, i64) =
-                query_as(sql).fetch_one(&mut *tx).await.map_err(|e| self.stage.green().explain(e, &what))?;
+                query_as(sql).fetch_one(&mut *tx).await.during(self.stage.green(), &what)?;
             forecasts.insert(
                 table.table.clone(),
                 Forecast {
@@ -207,29 +206,23 @@ impl Apply<'_> {
         for table in &self.plan.moved {
             let sql =
                 fill("select exists (select from {stage})", &[("stage", &self.stage.table(&table.table))]);
-            if query_scalar(sql).fetch_one(&mut *tx).await.map_err(|e| self.stage.green().explain(e, what))? {
+            if query_scalar(sql).fetch_one(&mut *tx).await.during(self.stage.green(), what)? {
                 at_work.insert(table.table.clone());
             }
         }
         if merge.online {
             // Who waits for us waits for what we wait for: better to let go soon, and to come again.
             let patience = "set local lock_timeout = '2s'";
-            sqlx::raw_sql(patience)
-                .execute(&mut *tx)
-                .await
-                .map_err(|e| self.stage.green().explain(e, what))?;
+            sqlx::raw_sql(patience).execute(&mut *tx).await.during(self.stage.green(), what)?;
             for table in self.plan.moved.iter().filter(|table| at_work.contains(&table.table)) {
                 let sql = filled(include_str!("../../sql/merge/lock_rows.sql"), &self.places(merge, table));
-                sqlx::raw_sql(sql)
-                    .execute(&mut *tx)
-                    .await
-                    .map_err(|e| self.stage.green().explain(e, what))?;
+                sqlx::raw_sql(sql).execute(&mut *tx).await.during(self.stage.green(), what)?;
             }
         } else if !at_work.is_empty() {
             let tables: Vec<String> = at_work.iter().map(|table| self.stage.kong_table(table)).collect();
             let sql =
                 fill("lock table {tables} in share row exclusive mode", &[("tables", &tables.join(", "))]);
-            sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| self.stage.green().explain(e, what))?;
+            sqlx::raw_sql(sql).execute(&mut *tx).await.during(self.stage.green(), what)?;
         }
         for table in self.plan.moved.iter().filter(|table| at_work.contains(&table.table)) {
             if table.writer == Writer::Admin {
@@ -241,15 +234,15 @@ impl Apply<'_> {
 
     async fn still_as_seen(&self, tx: &mut PgConnection, merge: &Merge<'_>, table: &TablePlan) -> Result<()> {
         let now = merge.ledger.touched(self.stage.green(), tx, table).await?;
-        let none = TouchedRows::new();
+        let none = LocalChanges::new();
         let before = merge.touched.get(&table.table).unwrap_or(&none);
-        let touch = |rows: &TouchedRows, key: &Short| rows.get(key).map(|(touch, _)| *touch);
-        let keys: BTreeSet<&Short> = now.keys().chain(before.keys()).collect();
-        let concerns = |key: &Short| !merge.online || (merge.at_work)(&table.table, key);
+        let touch = |rows: &LocalChanges, key: &Digest128| rows.get(key).map(|(touch, _)| *touch);
+        let keys: BTreeSet<&Digest128> = now.keys().chain(before.keys()).collect();
+        let concerns = |key: &Digest128| !merge.online || (merge.at_work)(&table.table, key);
         // A row whose time has run out meanwhile is nobody's doing.
-        let news = |key: &&Short| match (touch(before, key), touch(&now, key)) {
+        let news = |key: &&Digest128| match (touch(before, key), touch(&now, key)) {
             (before, now) if before == now => false,
-            (Some(Touch::Edited | Touch::Made), None) if table.expiry.is_some() => false,
+            (Some(LocalChange::Edited | LocalChange::Made), None) if table.expiry.is_some() => false,
             _ => concerns(key),
         };
         match keys.into_iter().filter(news).count() {

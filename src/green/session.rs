@@ -33,6 +33,18 @@ impl fmt::Debug for Green {
     }
 }
 
+/// Turns the driver's errors into ours.
+pub(crate) trait During<T> {
+    /// `action` begins the message, such as `cannot fill the stage of "routes"`.
+    fn during(self, green: &Green, action: impl fmt::Display) -> Result<T>;
+}
+
+impl<T> During<T> for sqlx::Result<T> {
+    fn during(self, green: &Green, action: impl fmt::Display) -> Result<T> {
+        self.map_err(|e| green.explain(e, &action.to_string()))
+    }
+}
+
 impl Green {
     /// Connects and checks that Kong's schema exists. Does not look into the schema, and writes nothing.
     pub async fn connect(config: &GreenConfig, application_name: &str) -> Result<Green> {
@@ -83,10 +95,7 @@ impl Green {
     async fn begin_as(&self, begin: &str) -> Result<Transaction<'static, Postgres>> {
         // One message, so that beginning costs one round trip.
         let sql = format!("{begin}; {}", self.settings);
-        self.pool
-            .begin_with(AssertSqlSafe(sql))
-            .await
-            .map_err(|e| self.explain(e, "cannot begin a transaction on green"))
+        self.pool.begin_with(AssertSqlSafe(sql)).await.during(self, "cannot begin a transaction on green")
     }
 
     /// Raises one of green's memory settings for this transaction, unless it is as high already.
@@ -99,7 +108,7 @@ impl Green {
         .execute(tx)
         .await
         .map(|_| ())
-        .map_err(|e| self.explain(e, &format!("cannot set {setting} on green")))
+        .during(self, format_args!("cannot set {setting} on green"))
     }
 
     /// What the connections were opened with.
@@ -157,7 +166,7 @@ impl Green {
         )
         .fetch_one(&mut *transaction)
         .await
-        .map_err(|e| self.explain(e, what))?;
+        .during(self, what)?;
         self.server_version = version;
         self.server_version_num = number.parse().unwrap_or(0);
         // Newer servers can end a transaction for its length alone.
@@ -168,7 +177,7 @@ impl Green {
         if commit == "off" {
             self.settings.push_str("; set local synchronous_commit = on");
         }
-        transaction.rollback().await.map_err(|e| self.explain(e, what))
+        transaction.rollback().await.during(self, what)
     }
 
     async fn check_schema(&self) -> Result<()> {
@@ -183,8 +192,8 @@ impl Green {
         )
         .fetch_all(&mut *transaction)
         .await
-        .map_err(|e| self.explain(e, what))?;
-        transaction.rollback().await.map_err(|e| self.explain(e, what))?;
+        .during(self, what)?;
+        transaction.rollback().await.during(self, what)?;
         if schemas.iter().any(|schema| schema == wanted) {
             return Ok(());
         }

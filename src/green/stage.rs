@@ -12,6 +12,7 @@ use super::session::Green;
 use super::sql::{columns, fill, literal, quote};
 use super::statement::{query, query_scalar};
 use crate::error::{Error, Result};
+use crate::green::session::During;
 use crate::mapping::pg_binary;
 use crate::mapping::table_plan::{KeyspacePlan, TablePlan};
 
@@ -113,7 +114,7 @@ impl Stage {
             include_str!("../../sql/stage/create.sql"),
             &[("work", &work), ("run_id", &run.to_string())],
         );
-        sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| green.explain(e, what))?;
+        sqlx::raw_sql(sql).execute(&mut *tx).await.during(green, what)?;
         for table in &plan.moved {
             let names: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
             let sql = fill(
@@ -125,7 +126,7 @@ impl Stage {
                     ("table", &stage.kong_table(&table.table)),
                 ],
             );
-            sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| green.explain(e, what))?;
+            sqlx::raw_sql(sql).execute(&mut *tx).await.during(green, what)?;
             for column in &table.generated {
                 let sql = fill(
                     "alter table {stage} add column {name} {type} generated always as ({expression}) stored",
@@ -136,10 +137,10 @@ impl Stage {
                         ("expression", column.default.as_deref().unwrap_or("null")),
                     ],
                 );
-                sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| green.explain(e, what))?;
+                sqlx::raw_sql(sql).execute(&mut *tx).await.during(green, what)?;
             }
         }
-        tx.commit().await.map_err(|e| green.explain(e, what))?;
+        tx.commit().await.during(green, what)?;
         Ok(stage)
     }
 
@@ -240,9 +241,9 @@ impl Stage {
         }
         let what = format!("cannot record what was set aside from \"{table}\"");
         let mut tx = self.green.begin().await?;
-        self.insert_aside(&mut tx, table, aside).await.map_err(|e| self.green.explain(e, &what))?;
-        self.insert_mended(&mut tx, table, mended).await.map_err(|e| self.green.explain(e, &what))?;
-        tx.commit().await.map_err(|e| self.green.explain(e, &what))
+        self.insert_aside(&mut tx, table, aside).await.during(&self.green, &what)?;
+        self.insert_mended(&mut tx, table, mended).await.during(&self.green, &what)?;
+        tx.commit().await.during(&self.green, &what)
     }
 
     async fn insert_aside(&self, tx: &mut PgConnection, table: &str, aside: &[SetAside]) -> sqlx::Result<()> {
@@ -286,7 +287,7 @@ impl Stage {
         let found: Option<Uuid> = query_scalar(sql)
             .fetch_optional(tx)
             .await
-            .map_err(|e| self.green.explain(e, "cannot read the stage's epoch"))?;
+            .during(&self.green, "cannot read the stage's epoch")?;
         if found == Some(self.run) {
             return Ok(());
         }
@@ -303,13 +304,13 @@ impl Stage {
             .bind(self.green.work_schema())
             .fetch_all(&mut *tx)
             .await
-            .map_err(|e| self.green.explain(e, what))?;
+            .during(&self.green, what)?;
         if !names.is_empty() {
             let tables: Vec<String> = names.iter().map(|name| self.own(name)).collect();
             let sql = fill("drop table {tables}", &[("tables", &tables.join(", "))]);
-            sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| self.green.explain(e, what))?;
+            sqlx::raw_sql(sql).execute(&mut *tx).await.during(&self.green, what)?;
         }
-        tx.commit().await.map_err(|e| self.green.explain(e, what))
+        tx.commit().await.during(&self.green, what)
     }
 
     /// Gives the planner the sizes of what was staged.
@@ -318,12 +319,12 @@ impl Stage {
         let mut tx = self.green.begin().await?;
         // A tenth of the usual sample tells sizes well enough for joins of whole tables.
         let sample = "set local default_statistics_target = 10";
-        sqlx::raw_sql(sample).execute(&mut *tx).await.map_err(|e| self.green.explain(e, what))?;
+        sqlx::raw_sql(sample).execute(&mut *tx).await.during(&self.green, what)?;
         for table in &plan.moved {
             let sql = fill("analyze {stage}", &[("stage", &self.table(&table.table))]);
-            sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| self.green.explain(e, what))?;
+            sqlx::raw_sql(sql).execute(&mut *tx).await.during(&self.green, what)?;
         }
-        tx.commit().await.map_err(|e| self.green.explain(e, what))
+        tx.commit().await.during(&self.green, what)
     }
 }
 
@@ -368,7 +369,7 @@ mod tests {
         ];
         let own = include_str!("../../sql/stage/create.sql")
             .split("{work}.")
-            .chain(include_str!("../../sql/mend/create.sql").split("{work}."))
+            .chain(include_str!("../../sql/row_repair/create.sql").split("{work}."))
             .chain(include_str!("../../sql/journal/create.sql").split("{work}."))
             .skip(1)
             .filter_map(|rest| rest.split([' ', ';', '(']).next());

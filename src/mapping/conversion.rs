@@ -1,8 +1,8 @@
 //! From one type of CQL to one type of PostgreSQL: which pairs there are, and how the bytes of a cell become the bytes
 //! of a field (facts, section 1).
 
-use crate::blue::cell::{self, Elements, Malformed};
-use crate::blue::cql_type::CqlType;
+use crate::cql::CqlType;
+use crate::cql::cell::{self, Elements, Malformed};
 
 use super::reason::Reason;
 use super::schema_map::JsonShape;

@@ -7,19 +7,19 @@
 
 use sha2::{Digest, Sha256};
 
-use super::by_value::ByValue;
+use super::canonical_json::CanonicalJson;
 use super::table_plan::TablePlan;
 
 /// Half of a SHA-256: enough to tell any two rows apart that are not made to be mistaken.
-pub type Short = [u8; 16];
+pub type Digest128 = [u8; 16];
 
 /// What is kept of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
     /// Its key.
-    pub key: Short,
+    pub key: Digest128,
     /// Its values, the expiry aside.
-    pub digest: Short,
+    pub digest: Digest128,
     /// Its expiry, in PostgreSQL's microseconds since 2000.
     pub expiry: Option<i64>,
 }
@@ -30,13 +30,13 @@ pub struct Digester {
     /// Places of the key's columns, in the key's order.
     key: Vec<usize>,
     /// How each column is digested.
-    columns: Vec<Shape>,
+    columns: Vec<ColumnDigest>,
     /// Memory that goes from row to row.
-    json: ByValue,
+    json: CanonicalJson,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shape {
+enum ColumnDigest {
     Plain,
     /// `character(n)` comes back with blanks at its end.
     Padded,
@@ -50,21 +50,21 @@ impl Digester {
     pub fn new(plan: &TablePlan) -> Digester {
         let place = |name: &String| plan.columns.iter().position(|column| column.name == *name);
         let shape = |name: &String, green_type: &str| match green_type {
-            _ if plan.expiry.as_ref() == Some(name) => Shape::Expiry,
-            "jsonb" => Shape::Jsonb,
-            "jsonb[]" => Shape::JsonbArray,
-            padded if padded.starts_with("character(") => Shape::Padded,
-            _ => Shape::Plain,
+            _ if plan.expiry.as_ref() == Some(name) => ColumnDigest::Expiry,
+            "jsonb" => ColumnDigest::Jsonb,
+            "jsonb[]" => ColumnDigest::JsonbArray,
+            padded if padded.starts_with("character(") => ColumnDigest::Padded,
+            _ => ColumnDigest::Plain,
         };
         Digester {
             key: plan.key.iter().filter_map(place).collect(),
             columns: plan.columns.iter().map(|column| shape(&column.name, &column.green_type)).collect(),
-            json: ByValue::default(),
+            json: CanonicalJson::default(),
         }
     }
 
     /// The short form of the key of one row in binary COPY format; nothing where these bytes are not such a row.
-    pub fn key(&self, row: &[u8]) -> Option<Short> {
+    pub fn key(&self, row: &[u8]) -> Option<Digest128> {
         let mut hasher = Sha256::new();
         for place in &self.key {
             let mut rest = row.get(2..)?;
@@ -77,7 +77,7 @@ impl Digester {
     }
 
     /// The digest of the values of such a row, and its expiry.
-    pub fn values(&mut self, row: &[u8]) -> Option<(Short, Option<i64>)> {
+    pub fn values(&mut self, row: &[u8]) -> Option<(Digest128, Option<i64>)> {
         let mut hasher = Sha256::new();
         let mut expiry = None;
         // What is digested as it stands, field after field, is digested in one piece.
@@ -85,13 +85,13 @@ impl Digester {
         for shape in &self.columns {
             let at = row.len() - rest.len();
             let field = field(&mut rest)?;
-            if *shape == Shape::Plain || (field.is_none() && *shape != Shape::Expiry) {
+            if *shape == ColumnDigest::Plain || (field.is_none() && *shape != ColumnDigest::Expiry) {
                 continue;
             }
             hasher.update(row.get(plain..at)?);
             plain = row.len() - rest.len();
             match shape {
-                Shape::Expiry => expiry = expiry_of(field),
+                ColumnDigest::Expiry => expiry = expiry_of(field),
                 shape => shape.add(&mut hasher, field, &mut self.json),
             }
         }
@@ -105,7 +105,7 @@ impl Digester {
         let mut expiry = None;
         for (shape, field) in self.columns.iter().zip(fields) {
             match shape {
-                Shape::Expiry => expiry = expiry_of(*field),
+                ColumnDigest::Expiry => expiry = expiry_of(*field),
                 shape => shape.add(&mut hasher, *field, &mut self.json),
             }
         }
@@ -114,15 +114,15 @@ impl Digester {
     }
 }
 
-impl Shape {
+impl ColumnDigest {
     /// Digests a field of this shape: like binary COPY, its length and its bytes.
-    fn add(self, hasher: &mut Sha256, field: Option<&[u8]>, json: &mut ByValue) {
+    fn add(self, hasher: &mut Sha256, field: Option<&[u8]>, json: &mut CanonicalJson) {
         match (self, field) {
             (_, None) => hasher.update((-1_i32).to_be_bytes()),
-            (Shape::Plain | Shape::Expiry, Some(bytes)) => add(hasher, bytes),
-            (Shape::Padded, Some(bytes)) => add(hasher, bytes.trim_ascii_end()),
-            (Shape::Jsonb, Some(bytes)) => add(hasher, canonical(bytes, json)),
-            (Shape::JsonbArray, Some(bytes)) => jsonb_array(hasher, bytes, json),
+            (ColumnDigest::Plain | ColumnDigest::Expiry, Some(bytes)) => add(hasher, bytes),
+            (ColumnDigest::Padded, Some(bytes)) => add(hasher, bytes.trim_ascii_end()),
+            (ColumnDigest::Jsonb, Some(bytes)) => add(hasher, canonical(bytes, json)),
+            (ColumnDigest::JsonbArray, Some(bytes)) => jsonb_array(hasher, bytes, json),
         }
     }
 }
@@ -132,7 +132,7 @@ fn expiry_of(field: Option<&[u8]>) -> Option<i64> {
 }
 
 /// The short form of a key, from its fields in the key's order.
-pub fn key_of(fields: &[Option<&[u8]>]) -> Short {
+pub fn key_of(fields: &[Option<&[u8]>]) -> Digest128 {
     let mut hasher = Sha256::new();
     for field in fields {
         add(&mut hasher, field.unwrap_or_default());
@@ -164,18 +164,18 @@ fn add(hasher: &mut Sha256, bytes: &[u8]) {
     hasher.update(bytes);
 }
 
-fn short(hasher: Sha256) -> Short {
-    let mut short = Short::default();
+fn short(hasher: Sha256) -> Digest128 {
+    let mut short = Digest128::default();
     short.iter_mut().zip(hasher.finalize()).for_each(|(to, from)| *to = from);
     short
 }
 
 /// A `jsonb` field is a version byte and a text.
-fn canonical<'j>(field: &[u8], json: &'j mut ByValue) -> &'j [u8] {
+fn canonical<'j>(field: &[u8], json: &'j mut CanonicalJson) -> &'j [u8] {
     json.canonical(field.get(1..).unwrap_or_default())
 }
 
-fn jsonb_array(hasher: &mut Sha256, field: &[u8], json: &mut ByValue) {
+fn jsonb_array(hasher: &mut Sha256, field: &[u8], json: &mut CanonicalJson) {
     // Dimensions, a flag, the type, and per dimension its length and lower bound; then the elements as fields.
     let Some(dimensions) = field.get(..4).and_then(|bytes| bytes.try_into().ok()).map(i32::from_be_bytes)
     else {
@@ -201,8 +201,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn shape() -> impl Strategy<Value = Shape> {
-        use Shape::{Expiry, Jsonb, JsonbArray, Padded, Plain};
+    fn shape() -> impl Strategy<Value = ColumnDigest> {
+        use ColumnDigest::{Expiry, Jsonb, JsonbArray, Padded, Plain};
         proptest::sample::select(vec![Plain, Plain, Plain, Padded, Jsonb, JsonbArray, Expiry])
     }
 
@@ -227,9 +227,9 @@ mod tests {
             columns in proptest::collection::vec((shape(), proptest::option::of(proptest::collection::vec(any::<u8>(), 0..20))), 1..9),
             key in proptest::collection::vec(any::<proptest::sample::Index>(), 1..3),
         ) {
-            let (shapes, fields): (Vec<Shape>, Vec<Option<Vec<u8>>>) = columns.into_iter().unzip();
+            let (shapes, fields): (Vec<ColumnDigest>, Vec<Option<Vec<u8>>>) = columns.into_iter().unzip();
             let key = key.iter().map(|place| place.index(shapes.len())).collect();
-            let mut digester = Digester { key, columns: shapes, json: ByValue::default() };
+            let mut digester = Digester { key, columns: shapes, json: CanonicalJson::default() };
             let row = encoded(&fields);
             let apart: Vec<Option<&[u8]>> = fields.iter().map(Option::as_deref).collect();
             let mark = digester.mark_fields(&apart);
@@ -241,8 +241,8 @@ mod tests {
         }
     }
 
-    fn plain(columns: &[Shape]) -> Digester {
-        Digester { key: vec![0], columns: columns.to_vec(), json: ByValue::default() }
+    fn plain(columns: &[ColumnDigest]) -> Digester {
+        Digester { key: vec![0], columns: columns.to_vec(), json: CanonicalJson::default() }
     }
 
     #[test]
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn neighbouring_fields_do_not_run_into_each_other() {
-        let mut digester = plain(&[Shape::Plain, Shape::Plain]);
+        let mut digester = plain(&[ColumnDigest::Plain, ColumnDigest::Plain]);
         let mut mark = |one: &'static [u8], two: &'static [u8]| digester.mark_fields(&[Some(one), Some(two)]);
         assert_ne!(mark(b"ab", b"c").digest, mark(b"a", b"bc").digest);
         assert_eq!(mark(b"a", b"c").key, mark(b"a", b"b").key);
@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn the_expiry_stays_out_of_the_digest() {
-        let mut digester = plain(&[Shape::Plain, Shape::Expiry]);
+        let mut digester = plain(&[ColumnDigest::Plain, ColumnDigest::Expiry]);
         let mut mark = |at: i64| digester.mark_fields(&[Some(b"a"), Some(&at.to_be_bytes())]);
         assert_eq!(mark(1).digest, mark(2).digest);
         assert_eq!(mark(7).expiry, Some(7));

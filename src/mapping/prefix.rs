@@ -24,7 +24,7 @@ pub enum Stripped<'a> {
 
 /// What the rows of one column do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Habit {
+pub enum PrefixPolicy {
     /// They carry it: it was observed, or a map says so. A value without is worth a note.
     Known,
     /// Not known before they are counted.
@@ -51,17 +51,17 @@ pub fn strip_as<'a>(
     value: &'a [u8],
     own: Uuid,
     known: &[Uuid],
-    habit: Habit,
+    habit: PrefixPolicy,
 ) -> Result<Stripped<'a>, Reason> {
     match habit {
-        Habit::Known | Habit::Open => strip(value, own, known),
-        Habit::Plain => match split(value) {
+        PrefixPolicy::Known | PrefixPolicy::Open => strip(value, own, known),
+        PrefixPolicy::Plain => match split(value) {
             Some((workspace, _)) if workspace == own => Err(Reason::PrefixOdd),
             Some((workspace, _)) if known.contains(&workspace) => Err(Reason::PrefixForeign),
             // Nothing was in front, so nothing is missing.
             _ => Ok(Stripped::Own(value)),
         },
-        Habit::Prefixed => match strip(value, own, known)? {
+        PrefixPolicy::Prefixed => match strip(value, own, known)? {
             Stripped::Missing(value) if !value.starts_with(CIPHER) => Err(Reason::PrefixOdd),
             stripped => Ok(stripped),
         },
@@ -144,20 +144,20 @@ mod tests {
             })
         };
         let with = format!("{OWN}:bob");
-        assert_eq!(check(&with, Habit::Prefixed), Ok("bob".into()));
-        assert_eq!(check("bob", Habit::Prefixed), Err(Reason::PrefixOdd));
-        assert_eq!(check("$ke$1$-x", Habit::Prefixed), Ok("$ke$1$-x".into()));
-        assert_eq!(check(&format!("{OWN}:$ke$1$-x"), Habit::Prefixed), Ok("$ke$1$-x".into()));
-        assert_eq!(check("bob", Habit::Plain), Ok("bob".into()));
-        assert_eq!(check(&with, Habit::Plain), Err(Reason::PrefixOdd));
-        assert_eq!(check(&format!("{OTHER}:bob"), Habit::Plain), Err(Reason::PrefixForeign));
+        assert_eq!(check(&with, PrefixPolicy::Prefixed), Ok("bob".into()));
+        assert_eq!(check("bob", PrefixPolicy::Prefixed), Err(Reason::PrefixOdd));
+        assert_eq!(check("$ke$1$-x", PrefixPolicy::Prefixed), Ok("$ke$1$-x".into()));
+        assert_eq!(check(&format!("{OWN}:$ke$1$-x"), PrefixPolicy::Prefixed), Ok("$ke$1$-x".into()));
+        assert_eq!(check("bob", PrefixPolicy::Plain), Ok("bob".into()));
+        assert_eq!(check(&with, PrefixPolicy::Plain), Err(Reason::PrefixOdd));
+        assert_eq!(check(&format!("{OTHER}:bob"), PrefixPolicy::Plain), Err(Reason::PrefixForeign));
         let url = format!("{STRANGER}:x");
         assert_eq!(
-            check(&url, Habit::Plain),
+            check(&url, PrefixPolicy::Plain),
             Ok(url.clone()),
             "a uuid that is no workspace is part of the value"
         );
-        assert_eq!(check("bob", Habit::Known), Ok("bob".into()));
+        assert_eq!(check("bob", PrefixPolicy::Known), Ok("bob".into()));
         assert_eq!((carries(with.as_bytes(), own), carries(b"bob", own)), (Some(true), Some(false)));
         assert_eq!(carries(b"$ke$1$-x", own), None);
     }

@@ -1,10 +1,10 @@
 //! Resolves the plan of one table: its rules × its columns on blue × its columns on green.
 
-use crate::blue::catalog::{BlueTable, ColumnKind};
-use crate::green::catalog::{GreenColumn, GreenTable};
+use crate::catalog::blue::{BlueTable, ColumnKind};
+use crate::catalog::green::{GreenColumn, GreenTable};
 
 use super::conversion::Conversion;
-use super::prefix::Habit;
+use super::prefix::PrefixPolicy;
 use super::schema_map::{
     ColumnRules, Expiry, JsonShape, KeyPart, Partition, Prefix, Required, SchemaMap, TableRules, WhenNull,
     Writer,
@@ -82,7 +82,7 @@ impl Resolver<'_> {
         });
         of_key
             .map(|(at, column)| {
-                let is_uuid = matches!(&column.cql_type, crate::blue::cql_type::CqlType::Native(name) if name == "uuid" || name == "timeuuid");
+                let is_uuid = matches!(&column.cql_type, crate::cql::CqlType::Native(name) if name == "uuid" || name == "timeuuid");
                 let copies = |own: &&ColumnPlan| {
                     own.green_type == "uuid"
                         && matches!(own.source, Source::Cell { cell, prefixed: false, .. } if cell == at)
@@ -210,7 +210,11 @@ impl Resolver<'_> {
             cell,
             conversion,
             prefixed,
-            habit: if rules.prefix.is_some() || self.rules.observed { Habit::Known } else { Habit::Open },
+            habit: if rules.prefix.is_some() || self.rules.observed {
+                PrefixPolicy::Known
+            } else {
+                PrefixPolicy::Open
+            },
             when_null: self.substitute(rules, column),
             remark: rules.remark,
         }

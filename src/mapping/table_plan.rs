@@ -6,14 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::blue::catalog::{BlueCatalog, BlueTable};
-use crate::blue::slices::OnePartition;
-use crate::green::catalog::{ForeignKey, GreenCatalog, GreenColumn, GreenTable};
+use crate::catalog::blue::OnePartition;
+use crate::catalog::blue::{BlueCatalog, BlueTable};
+use crate::catalog::green::{ForeignKey, GreenCatalog, GreenColumn, GreenTable};
 
 use super::conversion::Conversion;
-use super::prefix::Habit;
+use super::prefix::PrefixPolicy;
 use super::schema_map::{Copy, Remark, SchemaMap, TableRules, Writer};
-use super::{resolver, slips};
+use super::{resolver, validate_names};
 
 /// What the user said about single tables.
 #[derive(Debug, Clone, Default)]
@@ -110,7 +110,7 @@ pub struct TablePlan {
 #[derive(Debug, Clone)]
 pub enum Cell {
     /// The value of a column.
-    Value(String, crate::blue::cql_type::CqlType),
+    Value(String, crate::cql::CqlType),
     /// The seconds that a column's cell has left to live.
     TimeToLive(String),
     /// The time of reading.
@@ -140,7 +140,7 @@ pub enum Source {
         /// Whether the row's workspace id stands in front.
         prefixed: bool,
         /// What its rows do with it, where no map knows.
-        habit: Habit,
+        habit: PrefixPolicy,
         /// What takes the place of null.
         when_null: Option<Substitute>,
         /// What to look at without touching it.
@@ -248,8 +248,8 @@ impl KeyspacePlan {
         };
         let only_green = green.tables.keys().filter(|name| !blue.tables.contains_key(*name));
         plan.only_green = only_green.filter(without_rows).cloned().collect();
-        plan.obstacles.extend(slips::unknown_choices(choices, blue, green));
-        plan.obstacles.extend(slips::never_moved(choices, map, &plan));
+        plan.obstacles.extend(validate_names::unknown_choices(choices, blue, green));
+        plan.obstacles.extend(validate_names::never_moved(choices, map, &plan));
         plan.moved = parents_first(plan.moved, green);
         plan
     }

@@ -9,14 +9,14 @@ use std::collections::BTreeMap;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::blue::cell;
+use crate::cql::cell;
 
-use super::digest::{Short, key_of};
-use super::prefix::{self, Habit, Stripped};
+use super::digest::{Digest128, key_of};
+use super::prefix::{self, PrefixPolicy, Stripped};
 use super::reason::{Note, Reason, Repair};
 use super::schema_map::Remark;
 use super::table_plan::{ColumnPlan, Part, PartKind, Source, Substitute, TablePlan};
-use super::{conversion, fault, pg_binary};
+use super::{conversion, fault_injection, pg_binary};
 
 /// A timestamp before this (2010-01-01) is older than Kong.
 const BEFORE_KONG_MS: i64 = 1_262_304_000_000;
@@ -45,7 +45,7 @@ pub struct Rejection {
 
 /// What was mended and what is worth a note in one row; cleared and reused from row to row.
 #[derive(Debug, Default)]
-pub struct Remarks {
+pub struct RowNotes {
     /// Place of the column in the plan, and what was done.
     pub repairs: Vec<(usize, Repair)>,
     /// Place of the column in the plan, and what was seen.
@@ -54,7 +54,7 @@ pub struct Remarks {
 
 /// What a transcoder has to know beyond the plan.
 #[derive(Debug, Clone, Default)]
-pub struct Surroundings {
+pub struct RowContext {
     /// Ids of all workspaces on blue.
     pub workspaces: Vec<Uuid>,
     /// Milliseconds since 1970; a day after it a timestamp lies in the future.
@@ -65,7 +65,7 @@ pub struct Surroundings {
 #[derive(Debug, Clone)]
 pub struct Transcoder<'a> {
     plan: &'a TablePlan,
-    surroundings: &'a Surroundings,
+    surroundings: &'a RowContext,
 }
 
 /// The cells of one row, in the order of the plan; `None` is null.
@@ -73,12 +73,12 @@ type Cells<'a> = [Option<&'a [u8]>];
 
 impl<'a> Transcoder<'a> {
     /// A converter for the rows of one table.
-    pub fn new(plan: &'a TablePlan, surroundings: &'a Surroundings) -> Self {
+    pub fn new(plan: &'a TablePlan, surroundings: &'a RowContext) -> Self {
         Transcoder { plan, surroundings }
     }
 
     /// Appends one row to `out`, or says why not. `remarks` are those of this row only.
-    pub fn row(&self, cells: &Cells<'_>, out: &mut Vec<u8>, remarks: &mut Remarks) -> Outcome {
+    pub fn row(&self, cells: &Cells<'_>, out: &mut Vec<u8>, remarks: &mut RowNotes) -> Outcome {
         remarks.repairs.clear();
         remarks.notes.clear();
         if let Some((cell, value)) = &self.plan.partition
@@ -103,9 +103,9 @@ impl<'a> Transcoder<'a> {
 
     /// The short form of the row's key on green, also of a row that was set aside; nothing where the key itself cannot
     /// be converted.
-    pub fn key(&self, cells: &Cells<'_>) -> Option<Short> {
+    pub fn key(&self, cells: &Cells<'_>) -> Option<Digest128> {
         let workspace = self.workspace(cells).ok().flatten();
-        let (mut out, mut remarks, mut ends) = (Vec::new(), Remarks::default(), Vec::new());
+        let (mut out, mut remarks, mut ends) = (Vec::new(), RowNotes::default(), Vec::new());
         for name in &self.plan.key {
             let at = self.plan.columns.iter().position(|column| column.name == *name)?;
             let column = self.plan.columns.get(at)?;
@@ -133,7 +133,7 @@ impl<'a> Transcoder<'a> {
         &self,
         cells: &Cells<'_>,
         out: &mut Vec<u8>,
-        remarks: &mut Remarks,
+        remarks: &mut RowNotes,
     ) -> Result<(), Rejection> {
         self.no_half_row(cells)?;
         let workspace = self.workspace(cells)?;
@@ -142,12 +142,12 @@ impl<'a> Transcoder<'a> {
             let start = out.len();
             let mut field = Field { at, cells, workspace, surroundings: self.surroundings, out, remarks };
             field.write(column).map_err(|blame| self.rejection(column, blame))?;
-            fault::alter(&self.plan.table, column, start, out);
+            fault_injection::alter(&self.plan.table, column, start, out);
         }
         Ok(())
     }
 
-    fn rejection(&self, column: &ColumnPlan, blame: Blame) -> Rejection {
+    fn rejection(&self, column: &ColumnPlan, blame: FieldError) -> Rejection {
         let part = blame.cell.and_then(|cell| self.plan.cell_name(cell));
         Rejection { column: Some(part.unwrap_or(&column.name).to_owned()), reason: blame.reason }
     }
@@ -180,14 +180,14 @@ fn get<'a>(cells: &Cells<'a>, at: usize) -> Option<&'a [u8]> {
 }
 
 /// Why a field could not be written, and the cell to blame where that is not the field's own.
-struct Blame {
+struct FieldError {
     reason: Reason,
     cell: Option<usize>,
 }
 
-impl From<Reason> for Blame {
+impl From<Reason> for FieldError {
     fn from(reason: Reason) -> Self {
-        Blame { reason, cell: None }
+        FieldError { reason, cell: None }
     }
 }
 
@@ -196,16 +196,16 @@ struct Field<'r, 'c> {
     at: usize,
     cells: &'r Cells<'c>,
     workspace: Option<Uuid>,
-    surroundings: &'r Surroundings,
+    surroundings: &'r RowContext,
     out: &'r mut Vec<u8>,
-    remarks: &'r mut Remarks,
+    remarks: &'r mut RowNotes,
 }
 
 impl Field<'_, '_> {
-    fn write(&mut self, column: &ColumnPlan) -> Result<(), Blame> {
+    fn write(&mut self, column: &ColumnPlan) -> Result<(), FieldError> {
         match &column.source {
             Source::CacheKey { cell, parts } => self.cache_key(*cell, parts),
-            other => self.plain(other, column).map_err(Blame::from),
+            other => self.plain(other, column).map_err(FieldError::from),
         }
     }
 
@@ -234,7 +234,7 @@ impl Field<'_, '_> {
         }
     }
 
-    fn prefixed(&mut self, bytes: &[u8], habit: Habit) -> Result<(), Reason> {
+    fn prefixed(&mut self, bytes: &[u8], habit: PrefixPolicy) -> Result<(), Reason> {
         let own = self.workspace.ok_or(Reason::WorkspaceNull)?;
         let (value, missing) = match prefix::strip_as(bytes, own, &self.surroundings.workspaces, habit)? {
             Stripped::Own(value) => (value, false),
@@ -272,7 +272,7 @@ impl Field<'_, '_> {
         }
     }
 
-    fn cache_key(&mut self, stored: Option<usize>, parts: &[Part]) -> Result<(), Blame> {
+    fn cache_key(&mut self, stored: Option<usize>, parts: &[Part]) -> Result<(), FieldError> {
         let (cells, workspace, known) = (self.cells, self.workspace, &self.surroundings.workspaces);
         let start = self.out.len();
         pg_binary::field(self.out, |out| {
@@ -285,11 +285,11 @@ impl Field<'_, '_> {
                     Part::Cell { cell, kind } => {
                         let Some(bytes) = get(cells, *cell) else { continue };
                         write_part(bytes, *kind, workspace, known, out)
-                            .map_err(|reason| Blame { reason, cell: Some(*cell) })?;
+                            .map_err(|reason| FieldError { reason, cell: Some(*cell) })?;
                     }
                 }
             }
-            Ok::<_, Blame>(())
+            Ok::<_, FieldError>(())
         })?;
         let rebuilt = self.out.get(start + 4..);
         if rebuilt != stored.and_then(|cell| get(self.cells, cell)) {

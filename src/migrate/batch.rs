@@ -3,13 +3,13 @@
 
 use crate::blue::scan::Page;
 use crate::green::stage::{Mended, RowBuffer, SetAside};
-use crate::mapping::digest::Short;
-use crate::mapping::exhibit;
+use crate::mapping::digest::Digest128;
+use crate::mapping::row_json;
 use crate::mapping::table_plan::TablePlan;
-use crate::mapping::transcode::Remarks;
+use crate::mapping::transcode::RowNotes;
 
+use super::fingerprints::Fingerprint;
 use super::load::{EXAMPLES, Loaded};
-use super::marks::BlueMark;
 
 /// Bytes that are worth a COPY of their own.
 const FULL: usize = 4 << 20;
@@ -50,9 +50,9 @@ pub(super) struct Converted {
     pub(super) places: Vec<usize>,
     pub(super) aside: Vec<SetAside>,
     pub(super) mended: Vec<Mended>,
-    pub(super) marks: Vec<BlueMark>,
+    pub(super) marks: Vec<Fingerprint>,
     /// For each row of the buffer its key, where only some rows are wanted.
-    pub(super) keys: Vec<Short>,
+    pub(super) keys: Vec<Digest128>,
     pub(super) counts: Loaded,
 }
 
@@ -67,11 +67,11 @@ impl Converted {
         self.counts = Loaded::default();
     }
 
-    pub(super) fn remark(&mut self, plan: &TablePlan, cells: &[Option<&[u8]>], remarks: &Remarks) {
+    pub(super) fn remark(&mut self, plan: &TablePlan, cells: &[Option<&[u8]>], remarks: &RowNotes) {
         for (at, repair) in &remarks.repairs {
             let Some(column) = plan.columns.get(*at) else { continue };
             self.mended.push(Mended {
-                key: exhibit::key(plan, cells),
+                key: row_json::key(plan, cells),
                 column: column.name.clone(),
                 repair: repair.code(),
             });
@@ -79,13 +79,13 @@ impl Converted {
         self.note(plan, cells, remarks);
     }
 
-    pub(super) fn note(&mut self, plan: &TablePlan, cells: &[Option<&[u8]>], remarks: &Remarks) {
+    pub(super) fn note(&mut self, plan: &TablePlan, cells: &[Option<&[u8]>], remarks: &RowNotes) {
         for (at, note) in &remarks.notes {
             let Some(column) = plan.columns.get(*at) else { continue };
             let (count, keys) = self.counts.notes.entry((column.name.clone(), *note)).or_default();
             *count += 1;
             if keys.len() < EXAMPLES {
-                keys.push(crate::green::apply::shown_key(&exhibit::key(plan, cells)));
+                keys.push(crate::green::apply::shown_key(&row_json::key(plan, cells)));
             }
         }
     }

@@ -10,16 +10,16 @@ use serde_json::Value;
 
 use crate::blue::session::Blue;
 use crate::error::{Error, Result};
-use crate::green::ledger::{Ledger, Touch};
+use crate::green::ledger::{Ledger, LocalChange};
 use crate::green::session::Green;
 use crate::inspect::{Choices, Inspection};
-use crate::mapping::digest::Short;
+use crate::mapping::digest::Digest128;
 use crate::mapping::schema_map::Writer;
 use crate::mapping::table_plan::TablePlan;
 use crate::progress::Observer;
 
+use super::fingerprints::DeleteReason;
 use super::incremental::{Comparing, Comparison};
-use super::marks::Why;
 use super::report::Side;
 use super::summary::{side_of_blue, side_of_green};
 
@@ -223,24 +223,26 @@ fn counts(comparison: &Comparison, table: &str) -> Counts {
     let Some(difference) = comparison.differences.get(table) else { return Counts::default() };
     let touched = comparison.touched.get(table);
     // A row that is gone on both sides is no difference.
-    let matters = |key: &Short, touch: Touch| touch != Touch::Removed || !difference.gone.contains_key(key);
+    let matters = |key: &Digest128, touch: LocalChange| {
+        touch != LocalChange::Removed || !difference.gone.contains_key(key)
+    };
     let on_green =
         touched.into_iter().flatten().filter(|(key, (touch, _))| matters(key, *touch)).count() as u64;
-    let removed = |key: &Short| {
-        touched.and_then(|rows| rows.get(key)).is_some_and(|(touch, _)| *touch == Touch::Removed)
+    let removed = |key: &Digest128| {
+        touched.and_then(|rows| rows.get(key)).is_some_and(|(touch, _)| *touch == LocalChange::Removed)
     };
-    let is_edited = |key: &Short| touched.is_some_and(|rows| rows.contains_key(key));
+    let is_edited = |key: &Digest128| touched.is_some_and(|rows| rows.contains_key(key));
     let changed = difference.known.iter().filter(|key| !is_edited(key)).count() as u64;
     let added =
         difference.wanted.iter().filter(|key| !difference.known.contains(*key) && !is_edited(key)).count();
-    let of = |wanted: Why| {
+    let of = |wanted: DeleteReason| {
         difference.gone.iter().filter(|(key, why)| **why == wanted && !removed(key)).count() as u64
     };
     Counts {
         // What the last run rejected is unknown to the ledger at every look, and no news.
         added: (added as u64).saturating_sub(difference.rejected_before),
         changed,
-        deleted: of(Why::Deleted) + of(Why::Rejected),
+        deleted: of(DeleteReason::Deleted) + of(DeleteReason::Rejected),
         on_green,
         rejected: difference.rejected_before,
         unchanged: difference.unchanged,
@@ -270,7 +272,7 @@ async fn deleted_keys(
     let gone: Vec<_> = difference
         .gone
         .iter()
-        .filter(|(_, why)| **why == Why::Deleted)
+        .filter(|(_, why)| **why == DeleteReason::Deleted)
         .map(|(key, _)| *key)
         .take(EXAMPLES)
         .collect();

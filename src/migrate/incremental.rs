@@ -8,26 +8,27 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::blue::session::Blue;
 use crate::error::{Error, Kind, Result};
-use crate::green::gone::Gone;
+use crate::green::deletions::Deletions;
 use crate::green::journal::LeftBehind;
-use crate::green::ledger::{Ledger, TouchedRows, raw};
+use crate::green::ledger::{Ledger, LocalChanges, raw};
+use crate::green::session::During;
 use crate::green::session::Green;
 use crate::green::stage::Stage;
 use crate::green::statement::query_scalar;
-use crate::mapping::digest::{Mark, Short};
+use crate::mapping::digest::{Digest128, Mark};
 use crate::mapping::schema_map::Writer;
 use crate::mapping::table_plan::{KeyspacePlan, TablePlan};
-use crate::mapping::transcode::Surroundings;
+use crate::mapping::transcode::RowContext;
 use crate::progress::{Observer, Phase};
 
+use super::fingerprints::{self, DeleteReason, Difference, Fingerprint, Rules, SpillFile};
 use super::load::{Loaded, Loader, Spare, Target, Wanted};
-use super::marks::{self, BlueMark, Difference, Rules, Spool, Why};
 
 /// Both sides as they differ from what earlier runs wrote.
 #[derive(Debug, Default)]
 pub struct Comparison {
     /// What somebody did on green, by table.
-    pub touched: BTreeMap<String, TouchedRows>,
+    pub touched: BTreeMap<String, LocalChanges>,
     /// What is otherwise on blue, by table.
     pub differences: BTreeMap<String, Difference>,
     /// What was read of each table, in the plan's order.
@@ -43,7 +44,7 @@ pub struct Comparing<'a> {
     /// The plan.
     pub plan: Arc<KeyspacePlan>,
     /// What transcoders must know.
-    pub surroundings: Surroundings,
+    pub surroundings: RowContext,
     /// What earlier runs wrote.
     pub ledger: &'a Ledger,
     /// Who watches.
@@ -77,27 +78,27 @@ impl Comparing<'_> {
     }
 
     /// What somebody did on green, table by table.
-    async fn touched(&self) -> Result<BTreeMap<String, TouchedRows>> {
+    async fn touched(&self) -> Result<BTreeMap<String, LocalChanges>> {
         let mut all = BTreeMap::new();
         for table in self.plan.moved.iter().filter(|table| self.ledger.knows(&table.table)) {
             let mut tx = self.green.begin().await?;
             let touched = self.ledger.touched(self.green, &mut tx, table).await?;
-            tx.rollback().await.map_err(|e| self.green.explain(e, "cannot look at green's rows"))?;
+            tx.rollback().await.during(&self.green, "cannot look at green's rows")?;
             all.insert(table.table.clone(), touched);
         }
         Ok(all)
     }
 
     /// What earlier runs wrote, in the plan's order.
-    async fn ledgers(&self) -> Result<Vec<Spool>> {
+    async fn ledgers(&self) -> Result<Vec<SpillFile>> {
         let mut all = Vec::with_capacity(self.plan.moved.len());
         for table in &self.plan.moved {
-            let mut known = Spool::default();
+            let mut known = SpillFile::default();
             if self.ledger.knows(&table.table) {
                 self.ledger
                     .entries(self.green, table, |key, digest, expiry, _| {
                         let mark = Mark { key, digest, expiry };
-                        known.push(&BlueMark { mark, token: 0, repaired: false, rejected: false })
+                        known.push(&Fingerprint { mark, token: 0, repaired: false, rejected: false })
                     })
                     .await?;
             }
@@ -106,8 +107,8 @@ impl Comparing<'_> {
         Ok(all)
     }
 
-    async fn mark(&self, stage: Option<&Stage>) -> Result<(Vec<Loaded>, Vec<Spool>)> {
-        let spools = self.plan.moved.iter().map(|_| Mutex::new(Spool::default())).collect();
+    async fn mark(&self, stage: Option<&Stage>) -> Result<(Vec<Loaded>, Vec<SpillFile>)> {
+        let spools = self.plan.moved.iter().map(|_| Mutex::new(SpillFile::default())).collect();
         let loader = Arc::new(Loader {
             blue: self.blue.clone(),
             target: Target::Marks(stage.cloned().map(Box::new), spools),
@@ -132,8 +133,8 @@ impl Comparing<'_> {
     /// Compares all tables, each on a thread of its own: most are over at once, and large ones keep all cores busy.
     fn differences(
         &self,
-        both: Vec<((&TablePlan, Spool), Spool)>,
-        touched: &BTreeMap<String, TouchedRows>,
+        both: Vec<((&TablePlan, SpillFile), SpillFile)>,
+        touched: &BTreeMap<String, LocalChanges>,
         now: i64,
     ) -> Result<Vec<Difference>> {
         std::thread::scope(|scope| {
@@ -151,21 +152,22 @@ impl Comparing<'_> {
     fn difference(
         &self,
         table: &TablePlan,
-        spool: Spool,
-        known: Spool,
-        touched: &BTreeMap<String, TouchedRows>,
+        spool: SpillFile,
+        known: SpillFile,
+        touched: &BTreeMap<String, LocalChanges>,
         now: i64,
     ) -> Result<Difference> {
         let here = self.left_behind.iter().filter(|one| one.table_name == table.table);
-        let rejected: HashSet<Short> = here.filter_map(|one| one.mark.as_deref()?.try_into().ok()).collect();
+        let rejected: HashSet<Digest128> =
+            here.filter_map(|one| one.mark.as_deref()?.try_into().ok()).collect();
         let rules = Rules {
             rejected: &rejected,
             merge_by_key: table.writer == Writer::Traffic,
             replace: self.replace,
             now,
         };
-        let none = TouchedRows::new();
-        marks::compare(spool, known, touched.get(&table.table).unwrap_or(&none), rules)
+        let none = LocalChanges::new();
+        fingerprints::compare(spool, known, touched.get(&table.table).unwrap_or(&none), rules)
     }
 
     /// Green's clock: it has the last word on what has expired.
@@ -173,8 +175,8 @@ impl Comparing<'_> {
         let what = "cannot ask green for the time";
         let sql = "select floor((extract(epoch from now()) - 946684800) * 1000000)::bigint";
         let mut tx = self.green.begin_snapshot().await?;
-        let now = query_scalar(sql).fetch_one(&mut *tx).await.map_err(|e| self.green.explain(e, what))?;
-        tx.rollback().await.map_err(|e| self.green.explain(e, what))?;
+        let now = query_scalar(sql).fetch_one(&mut *tx).await.during(&self.green, what)?;
+        tx.rollback().await.during(&self.green, what)?;
         Ok(now)
     }
 }
@@ -202,7 +204,7 @@ impl Comparison {
         for ((table, loaded), second) in plan.moved.iter().zip(&mut self.loaded).zip(second) {
             loaded.staged = second.staged;
             let Some(difference) = self.differences.get_mut(&table.table) else { continue };
-            let not_staged: Vec<Short> =
+            let not_staged: Vec<Digest128> =
                 difference.wanted.iter().filter(|key| !second.kept.contains(*key)).copied().collect();
             for key in not_staged {
                 let aside = second.aside.contains(&key);
@@ -210,14 +212,16 @@ impl Comparison {
                     loaded.source = loaded.source.saturating_sub(1);
                 }
                 if difference.known.contains(&key) {
-                    difference.gone.insert(key, if aside { Why::Rejected } else { Why::Deleted });
+                    difference
+                        .gone
+                        .insert(key, if aside { DeleteReason::Rejected } else { DeleteReason::Deleted });
                 }
             }
         }
     }
 
     /// Writes down which rows leave green, and which were touched there.
-    pub async fn note(&self, gone: &Gone<'_>, ledger: &Ledger, green: &Green) -> Result<()> {
+    pub async fn note(&self, gone: &Deletions<'_>, ledger: &Ledger, green: &Green) -> Result<()> {
         for table in &gone.plan.moved {
             if let Some(touched) = self.touched.get(&table.table) {
                 gone.note_touched(table, touched).await?;
@@ -243,11 +247,12 @@ impl Comparison {
 
     /// Whether both sides are as earlier runs left them.
     pub fn is_none(&self) -> bool {
-        self.touched.values().all(TouchedRows::is_empty) && self.differences.values().all(Difference::is_none)
+        self.touched.values().all(LocalChanges::is_empty)
+            && self.differences.values().all(Difference::is_none)
     }
 
     /// Whether a row is one that the run changes.
-    pub fn at_work(&self, table: &str, key: &Short) -> bool {
+    pub fn at_work(&self, table: &str, key: &Digest128) -> bool {
         self.differences
             .get(table)
             .is_some_and(|difference| difference.wanted.contains(key) || difference.gone.contains_key(key))

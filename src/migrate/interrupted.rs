@@ -4,6 +4,7 @@ use uuid::Uuid;
 
 use crate::error::Result;
 use crate::green::journal;
+use crate::green::session::During;
 use crate::green::session::Green;
 use crate::green::stage::Stage;
 
@@ -52,7 +53,7 @@ pub async fn tidy_up(green: &Green, run: Uuid) -> Result<Interrupted> {
     let tidied = async {
         let guard = journal::wait_for_guard(green).await?;
         Stage::of(green, run).drop_tables().await?;
-        guard.rollback().await.map_err(|e| green.explain(e, "cannot release the guard on green"))
+        guard.rollback().await.during(green, "cannot release the guard on green")
     };
     if let Err(error) = tidied.await {
         tracing::debug!(%error, "The stage could not be removed; the next run does so.");

@@ -16,16 +16,16 @@ use crate::blue::scan::{Page, TableReader, TokenRange};
 use crate::blue::session::{Blue, quote};
 use crate::error::{Error, Result};
 use crate::green::stage::{Refused, RowBuffer, SetAside, Stage};
-use crate::mapping::digest::Short;
-use crate::mapping::exhibit;
+use crate::mapping::digest::Digest128;
 use crate::mapping::reason::{Note, Reason};
+use crate::mapping::row_json;
 use crate::mapping::table_plan::{Cell, KeyspacePlan, TablePlan};
-use crate::mapping::transcode::Surroundings;
+use crate::mapping::transcode::RowContext;
 use crate::progress::Observer;
 
 use super::batch::{Batch, Converted, Kept};
-use super::converting::{Converting, Stop};
-use super::marks::Spool;
+use super::convert::{Converting, Stop};
+use super::fingerprints::SpillFile;
 
 /// Keys shown as examples of one note.
 pub(super) const EXAMPLES: usize = 100;
@@ -52,9 +52,9 @@ pub struct Loaded {
     /// Rows of a table written by traffic that green has changed itself.
     pub greens_own: u64,
     /// Where only some rows were wanted, the keys of those that were staged.
-    pub kept: HashSet<Short>,
+    pub kept: HashSet<Digest128>,
     /// And of those that were set aside.
-    pub aside: HashSet<Short>,
+    pub aside: HashSet<Digest128>,
     /// Column and kind of what was seen: how often, and some keys.
     pub notes: BTreeMap<(String, Note), (u64, Vec<String>)>,
 }
@@ -85,7 +85,7 @@ pub enum Target {
     /// Nowhere: `plan --quick` only wants to know which rows cannot be converted.
     Nowhere(Mutex<Tally>),
     /// Not at all: of each row a mark is kept, table by table; rows set aside go to the stage where there is one.
-    Marks(Option<Box<Stage>>, Vec<Mutex<Spool>>),
+    Marks(Option<Box<Stage>>, Vec<Mutex<SpillFile>>),
 }
 
 /// Which rows of a table are staged.
@@ -97,7 +97,7 @@ pub enum Wanted {
     /// Those with these keys, out of so many.
     Only {
         /// Their keys.
-        keys: Arc<HashSet<Short>>,
+        keys: Arc<HashSet<Digest128>>,
         /// Where they are on the ring.
         tokens: HashSet<i64>,
         /// Rows of the table.
@@ -156,7 +156,7 @@ pub struct Loader {
     /// The plan.
     pub plan: Arc<KeyspacePlan>,
     /// What transcoders must know.
-    pub surroundings: Surroundings,
+    pub surroundings: RowContext,
     /// Who watches.
     pub observer: Arc<dyn Observer>,
     /// Pages worked on at the same time.
@@ -356,7 +356,7 @@ impl Loader {
         if !refused.is_empty() {
             let mut aside = self.exhibit_refused(plan, page, &converted.places, refused)?;
             for (row, one) in aside.iter_mut().zip(refused) {
-                row.mark = converted.buffer.last_field(one.row, size_of::<Short>()).map(<[u8]>::to_vec);
+                row.mark = converted.buffer.last_field(one.row, size_of::<Digest128>()).map(<[u8]>::to_vec);
             }
             converted.aside.append(&mut aside);
         }
@@ -407,11 +407,11 @@ impl Loader {
         let read = page.for_each(|cells| {
             if let Some(state) = states.get(&place) {
                 aside.push(SetAside {
-                    key: exhibit::key(plan, cells),
+                    key: row_json::key(plan, cells),
                     column: None,
                     reason: Reason::RefusedByPostgres.code(),
                     detail: Some(format!("SQLSTATE {state}")),
-                    row: exhibit::row(plan, cells),
+                    row: row_json::row(plan, cells),
                     mark: None,
                 });
             }

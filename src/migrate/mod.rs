@@ -3,16 +3,16 @@
 //! Where an earlier run left its ledger on green, blue is compared with it first, and only what differs is staged,
 //! checked and applied.
 
-mod applying;
+mod apply;
 mod batch;
-mod converting;
+mod convert;
 pub mod drift;
 pub mod faults;
+pub mod fingerprints;
 pub mod incremental;
 pub mod interrupted;
 pub mod load;
-pub mod marks;
-mod next;
+mod next_steps;
 pub mod rejects;
 pub mod report;
 pub mod summary;
@@ -26,23 +26,23 @@ use futures::future::BoxFuture;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::blue::catalog::BlueCatalog;
 use crate::blue::session::Blue;
 use crate::error::{Error, Kind, Result};
 use crate::failpoints;
 use crate::green::apply::{AppliedTable, Apply, not_fresh};
 use crate::green::checks::{Checked, Checks};
-use crate::green::gone::{Gone, in_the_way};
+use crate::green::deletions::{Deletions, in_the_way};
 use crate::green::journal::{self, Journal, LeftBehind, RunEntry};
-use crate::green::ledger::{Ledger, TouchedRows};
+use crate::green::ledger::{Ledger, LocalChanges};
 use crate::green::merge::{ByHand, Forecast, Merge, changed_by_hand};
+use crate::green::session::During;
 use crate::green::session::Green;
 use crate::green::stage::Stage;
 use crate::inspect::{Choices, Inspection};
-use crate::mapping::digest::Short;
+use crate::mapping::digest::Digest128;
 use crate::mapping::schema_map::Writer;
 use crate::mapping::table_plan::KeyspacePlan;
-use crate::mapping::transcode::Surroundings;
+use crate::mapping::transcode::RowContext;
 use crate::progress::{Observer, Phase};
 
 use incremental::{Comparing, Comparison};
@@ -207,7 +207,7 @@ impl Run<'_> {
         if let Some(refusal) = refusal {
             report.outcome = Outcome::Refused;
             report.refusal = Some(refusal);
-            report.next = next::steps(&report);
+            report.next = next_steps::steps(&report);
             return Ok(report);
         }
         let nothing = work.forecast.as_ref().is_some_and(|all| all.values().all(|one| one.at_work == 0));
@@ -222,7 +222,7 @@ impl Run<'_> {
         if let Err(error) = journal.seconds(&serde_json::to_value(report.seconds).unwrap_or_default()).await {
             tracing::warn!("{error}.");
         }
-        report.next = next::steps(&report);
+        report.next = next_steps::steps(&report);
         Ok(report)
     }
 
@@ -254,7 +254,7 @@ impl Run<'_> {
         let tables = serde_json::to_value(&report.tables).unwrap_or_default();
         journal.keep_rejects(&mut tx).await?;
         journal.state(&mut tx, "applied", Some(&tables)).await?;
-        tx.commit().await.map_err(|e| self.green.explain(e, "cannot enter the run into the journal"))?;
+        tx.commit().await.during(&self.green, "cannot enter the run into the journal")?;
         self.seconds.total = self.started.elapsed().as_secs_f64();
         report.seconds = self.seconds;
         Ok(())
@@ -288,7 +288,7 @@ impl Run<'_> {
 
     /// A column that came while rows were read would have been left behind without a word.
     async fn blue_stands_still(&self) -> Result<()> {
-        let now = BlueCatalog::read(&self.blue).await?;
+        let now = self.blue.catalog().await?;
         if format!("{:?}", now.tables) == format!("{:?}", self.inspection.blue.catalog.tables) {
             return Ok(());
         }
@@ -346,7 +346,7 @@ impl Run<'_> {
         comparison.note(&gone, &work.ledger, self.green).await?;
         for table in plan.moved.iter().filter(|table| table.writer == Writer::Admin && !table.key.is_empty())
         {
-            let untouched = comparison.touched.get(&table.table).is_none_or(TouchedRows::is_empty);
+            let untouched = comparison.touched.get(&table.table).is_none_or(LocalChanges::is_empty);
             if let (false, Some(leaves)) =
                 (untouched, self.applying(stage, work).leaves(table, self.options.replace))
             {
@@ -361,12 +361,12 @@ impl Run<'_> {
     async fn keys_on_green(&self, stage: &Stage, work: &Work) -> Result<()> {
         let mut tx = self.green.begin().await?;
         let found = self.applying(stage, work).without_key(&mut tx).await?;
-        tx.rollback().await.map_err(|e| self.green.explain(e, "cannot look into green's tables"))?;
+        tx.rollback().await.during(&self.green, "cannot look into green's tables")?;
         found.map_or(Ok(()), Err)
     }
 
-    fn gone<'s>(&'s self, stage: &'s Stage, ledger: &'s Ledger) -> Gone<'s> {
-        Gone {
+    fn gone<'s>(&'s self, stage: &'s Stage, ledger: &'s Ledger) -> Deletions<'s> {
+        Deletions {
             stage,
             plan: &self.inspection.plan,
             catalog: &self.inspection.green.catalog,
@@ -399,7 +399,7 @@ impl Run<'_> {
     async fn write_rejects(&self, stage: &Stage, file: &mut RejectsFile) -> Result<Written> {
         let mut tx = self.green.begin().await?;
         let written = file.write(stage, &mut tx, &self.options.accept).await?;
-        tx.rollback().await.map_err(|e| self.green.explain(e, "cannot read the rows that were set aside"))?;
+        tx.rollback().await.during(&self.green, "cannot read the rows that were set aside")?;
         Ok(written)
     }
 
@@ -412,9 +412,7 @@ impl Run<'_> {
     async fn refusal(&self, stage: &Stage, work: &mut Work, written: &Written) -> Result<Option<Refusal>> {
         let mut tx = self.green.begin().await?;
         let found = self.unexplained(&mut tx, stage, work).await;
-        tx.rollback()
-            .await
-            .map_err(|e| self.green.explain(e, "cannot look for rows that are on green already"))?;
+        tx.rollback().await.during(&self.green, "cannot look for rows that are on green already")?;
         if !self.options.rehearsal && written.not_accepted > 0 {
             return Ok(Some(written.refusal(&self.options.accept)));
         }
@@ -428,7 +426,7 @@ impl Run<'_> {
         stage: &Stage,
         work: &mut Work,
     ) -> Result<Option<Error>> {
-        let at_work = |table: &str, key: &Short| {
+        let at_work = |table: &str, key: &Digest128| {
             work.comparison.as_ref().is_some_and(|comparison| comparison.at_work(table, key))
         };
         let Some(comparison) = &work.comparison else {
@@ -462,7 +460,7 @@ impl Run<'_> {
         stage: &'s Stage,
         work: &'s Work,
         comparison: &'s Comparison,
-        at_work: &'s (dyn Fn(&str, &Short) -> bool + Sync),
+        at_work: &'s (dyn Fn(&str, &Digest128) -> bool + Sync),
     ) -> Merge<'s> {
         Merge {
             gone: self.gone(stage, &work.ledger),
@@ -522,8 +520,8 @@ fn group_by_hand(found: &ByHand) -> Group {
 }
 
 /// What transcoders must know of the rest of blue.
-pub fn surroundings(inspection: &Inspection) -> Surroundings {
-    Surroundings {
+pub fn surroundings(inspection: &Inspection) -> RowContext {
+    RowContext {
         workspaces: inspection.blue.workspaces.iter().map(|(id, _)| *id).collect(),
         now_ms: chrono::Utc::now().timestamp_millis(),
     }

@@ -14,6 +14,7 @@ use sqlx::{PgConnection, Row};
 
 use crate::error::{Error, Kind, Result};
 use crate::green::checks::Kept;
+use crate::green::session::During;
 use crate::green::sql::fill;
 use crate::green::stage::{SetAside, Stage};
 use crate::green::statement::query;
@@ -219,7 +220,7 @@ impl RejectsFile {
         let what = "cannot read the rows that were set aside";
         let mut written = Written::default();
         let mut rows = query(sql).fetch(tx);
-        while let Some(row) = rows.try_next().await.map_err(|e| stage.green().explain(e, what))? {
+        while let Some(row) = rows.try_next().await.during(stage.green(), what)? {
             self.line(&row, accept, &mut written).map_err(|e| {
                 Error::new(Kind::Io, format!("cannot write the rejects file {}", self.path.display()))
                     .source(e)

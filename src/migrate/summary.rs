@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::green::apply::AppliedTable;
 use crate::green::checks::Checked;
 use crate::green::merge::Forecast;
+use crate::green::session::During;
 use crate::green::session::Green;
 use crate::green::sql::fill;
 use crate::green::stage::Stage;
@@ -174,24 +175,22 @@ impl Found {
         let mut found = Found::default();
         let rows =
             query(fill(include_str!("../../sql/stage/reject_counts.sql"), &places)).fetch_all(&mut *tx).await;
-        for row in rows.map_err(|e| green.explain(e, what))? {
-            found.rejects.push(group(&row, "reason", None).map_err(|e| green.explain(e, what))?);
+        for row in rows.during(green, what)? {
+            found.rejects.push(group(&row, "reason", None).during(green, what)?);
         }
         let rows =
             query(fill(include_str!("../../sql/stage/repair_counts.sql"), &places)).fetch_all(&mut *tx).await;
-        for row in rows.map_err(|e| green.explain(e, what))? {
-            found
-                .repairs
-                .push(group(&row, "repair", Some("column_name")).map_err(|e| green.explain(e, what))?);
+        for row in rows.during(green, what)? {
+            found.repairs.push(group(&row, "repair", Some("column_name")).during(green, what)?);
         }
         let rows =
             query(fill(include_str!("../../sql/stage/repaired_rows.sql"), &places)).fetch_all(&mut *tx).await;
-        for row in rows.map_err(|e| green.explain(e, what))? {
-            let count: i64 = row.try_get("rows").map_err(|e| green.explain(e, what))?;
-            let table: String = row.try_get("table_name").map_err(|e| green.explain(e, what))?;
+        for row in rows.during(green, what)? {
+            let count: i64 = row.try_get("rows").during(green, what)?;
+            let table: String = row.try_get("table_name").during(green, what)?;
             found.repaired.insert(table, u64::try_from(count).unwrap_or(0));
         }
-        tx.rollback().await.map_err(|e| green.explain(e, what))?;
+        tx.rollback().await.during(green, what)?;
         Ok(found)
     }
 

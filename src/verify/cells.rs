@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::json;
 use super::spelling::Spelling;
 use super::value::Value;
-use crate::blue::cql_type::CqlType;
+use crate::cql::CqlType;
 
 /// Microseconds between 1970, where Cassandra counts from, and 2000, where PostgreSQL does.
 const EPOCH_2000: i64 = 946_684_800_000_000;

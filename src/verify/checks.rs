@@ -9,8 +9,9 @@ use uuid::Uuid;
 
 use super::findings::{Finding, Findings, What};
 use super::rules::Table;
+use crate::catalog::green::{ForeignKey, GreenCatalog, GreenTable};
 use crate::error::Result;
-use crate::green::catalog::{ForeignKey, GreenCatalog, GreenTable};
+use crate::green::session::During;
 use crate::green::session::Green;
 use crate::green::sql::{fill, key, literal, quote};
 use crate::green::statement::{query, query_scalar};
@@ -40,7 +41,7 @@ impl Checks<'_> {
             self.tags(&mut tx, tags, tables, everywhere, findings).await?;
         }
         self.defaults(&mut tx, findings).await?;
-        tx.rollback().await.map_err(|e| self.green.explain(e, "cannot end a look at green"))
+        tx.rollback().await.during(&self.green, "cannot end a look at green")
     }
 
     async fn orphans(
@@ -69,8 +70,8 @@ impl Checks<'_> {
         );
         let what = format!("cannot look for orphans in green's table \"{}\"", table.name);
         let mut rows = query(sql).fetch(tx);
-        while let Some(row) = rows.try_next().await.map_err(|e| self.green.explain(e, &what))? {
-            let key: Shown = row.try_get("key").map_err(|e| self.green.explain(e, &what))?;
+        while let Some(row) = rows.try_next().await.during(&self.green, &what)? {
+            let key: Shown = row.try_get("key").during(&self.green, &what)?;
             let mut finding = line(&table.name, key, What::Orphan);
             finding.column = Some(reference.columns.join(", "));
             findings.write(finding)?;
@@ -113,9 +114,9 @@ impl Checks<'_> {
             );
             let what = format!("cannot compare the tags of green's table \"{}\"", table.name);
             let mut rows = query(sql).fetch(&mut *tx);
-            while let Some(row) = rows.try_next().await.map_err(|e| self.green.explain(e, &what))? {
-                let key: String = row.try_get("key").map_err(|e| self.green.explain(e, &what))?;
-                let kept: Option<Shown> = row.try_get("kept").map_err(|e| self.green.explain(e, &what))?;
+            while let Some(row) = rows.try_next().await.during(&self.green, &what)? {
+                let key: String = row.try_get("key").during(&self.green, &what)?;
+                let kept: Option<Shown> = row.try_get("kept").during(&self.green, &what)?;
                 let mut finding = line(&table.name, key.into(), What::TagsDiffer);
                 finding.column = Some(tags.tags.clone());
                 finding.green = kept.unwrap_or_default();
@@ -149,9 +150,9 @@ impl Checks<'_> {
         );
         let what = "cannot look for tags without an entity on green";
         let mut rows = query(sql).fetch(tx);
-        while let Some(row) = rows.try_next().await.map_err(|e| self.green.explain(e, what))? {
-            let key: String = row.try_get("key").map_err(|e| self.green.explain(e, what))?;
-            let name: Option<String> = row.try_get("name").map_err(|e| self.green.explain(e, what))?;
+        while let Some(row) = rows.try_next().await.during(&self.green, what)? {
+            let key: String = row.try_get("key").during(&self.green, what)?;
+            let name: Option<String> = row.try_get("name").during(&self.green, what)?;
             let table = name.unwrap_or_else(|| tags.table.clone());
             findings.write(line(&table, key.into(), What::TagsDiffer))?;
         }
@@ -170,12 +171,12 @@ impl Checks<'_> {
             ],
         );
         let what = "cannot look for default workspaces on green";
-        let rows = query(sql).fetch_all(tx).await.map_err(|e| self.green.explain(e, what))?;
+        let rows = query(sql).fetch_all(tx).await.during(&self.green, what)?;
         if rows.len() < 2 {
             return Ok(());
         }
         for row in rows {
-            let key: String = row.try_get("key").map_err(|e| self.green.explain(e, what))?;
+            let key: String = row.try_get("key").during(&self.green, what)?;
             findings.write(line(&names.table, key.into(), What::SecondDefaultWorkspace))?;
         }
         Ok(())
@@ -203,7 +204,7 @@ pub async fn workspaces_named(green: &Green, names: &WorkspaceNames, wanted: &st
     );
     let mut tx = green.begin_snapshot().await?;
     let ids = query_scalar(sql).bind(wanted).fetch_all(&mut *tx).await;
-    let ids = ids.map_err(|e| green.explain(e, what))?;
-    tx.rollback().await.map_err(|e| green.explain(e, what))?;
+    let ids = ids.during(green, what)?;
+    tx.rollback().await.during(green, what)?;
     Ok(ids)
 }

@@ -11,7 +11,7 @@ use super::green_scan::GreenScan;
 use super::report::{Counts, TableReport};
 use super::rules::{Row, Table};
 use super::scan::{BlueScan, Sink};
-use super::spool::{Mark, Marker, Short, Spool};
+use super::spool::{Digest128, Mark, Marker, SpillFile};
 use super::value::instant;
 use crate::blue::session::Blue;
 use crate::error::{Error, Kind, Result};
@@ -45,7 +45,7 @@ pub struct Comparison<'a> {
     pub share: Share,
 }
 
-type Rows = HashMap<Short, Row>;
+type Rows = HashMap<Digest128, Row>;
 
 /// What a second look at rows of one table needs.
 #[derive(Clone, Copy)]
@@ -58,7 +58,7 @@ struct Look<'a> {
 }
 
 /// A row to be read again, and whether blue had it at the first look.
-type Suspect = (Short, bool);
+type Suspect = (Digest128, bool);
 
 impl Comparison<'_> {
     /// Compares one table; `rejected` are the keys that the run left behind.
@@ -99,10 +99,10 @@ impl Comparison<'_> {
         table: &Arc<Table>,
         marker: &Marker,
         seen: &Arc<Mutex<HashSet<usize>>>,
-    ) -> Result<(Spool, Spool, u64)> {
-        let spool = || Arc::new(Mutex::new(Spool::new()));
+    ) -> Result<(SpillFile, SpillFile, u64)> {
+        let spool = || Arc::new(Mutex::new(SpillFile::new()));
         let (on_blue, on_green) = (spool(), spool());
-        let into = |spool: &Arc<Mutex<Spool>>| -> Sink {
+        let into = |spool: &Arc<Mutex<SpillFile>>| -> Sink {
             let (spool, table, marker) = (spool.clone(), table.clone(), marker.clone());
             Arc::new(move |row| {
                 let (key, mark) = marker.mark(&table, &row);
@@ -139,7 +139,7 @@ impl Comparison<'_> {
     }
 
     /// Reads rows again, of whatever workspace: one that moved to another is found on both sides.
-    async fn read_again(&self, table: &Arc<Table>, ids: &[Short], blue: Sink, green: Sink) -> Result<()> {
+    async fn read_again(&self, table: &Arc<Table>, ids: &[Digest128], blue: Sink, green: Sink) -> Result<()> {
         let (blue, green) = (self.blue_scan(table, blue, true), self.green_scan(table, green));
         match (&table.by_id, table.key_name()) {
             (Some(key), Some(column)) => {
@@ -161,7 +161,7 @@ impl Comparison<'_> {
         findings: &mut Findings,
     ) -> Result<()> {
         let Look { table, marker, rejected, seen } = look;
-        let wanted: Arc<HashSet<Short>> = Arc::new(suspects.iter().map(|(key, _)| *key).collect());
+        let wanted: Arc<HashSet<Digest128>> = Arc::new(suspects.iter().map(|(key, _)| *key).collect());
         let rows = || Arc::new(Mutex::new(Rows::new()));
         let (on_blue, on_green) = (rows(), rows());
         let into = |rows: &Arc<Mutex<Rows>>| -> Sink {
@@ -174,7 +174,7 @@ impl Comparison<'_> {
                 Ok(())
             })
         };
-        let ids: Vec<Short> = suspects.iter().map(|(key, _)| *key).collect();
+        let ids: Vec<Digest128> = suspects.iter().map(|(key, _)| *key).collect();
         self.read_again(table, &ids, into(&on_blue), into(&on_green)).await?;
         let (mut on_blue, mut on_green): (Rows, Rows) = (taken(&on_blue), taken(&on_green));
         for (key, was_on_blue) in suspects {
@@ -259,8 +259,8 @@ fn accounted_for(table: &str, counts: &Counts) -> Result<()> {
 
 /// Counts what is alike and keeps the keys of the rest.
 fn sift(
-    blue: HashMap<Short, Mark>,
-    mut green: HashMap<Short, Mark>,
+    blue: HashMap<Digest128, Mark>,
+    mut green: HashMap<Digest128, Mark>,
     counts: &mut Counts,
     suspects: &mut Vec<Suspect>,
 ) {

@@ -8,6 +8,7 @@ use super::findings::{Finding, Findings, What};
 use super::journal::LastRun;
 use crate::error::Result;
 use crate::green::definitions::{Definitions as Read, Difference};
+use crate::green::session::During;
 use crate::green::session::Green;
 
 /// How the definitions stand.
@@ -35,7 +36,7 @@ pub async fn check(green: &Green, run: &LastRun, findings: &mut Findings) -> Res
     let mut tx = green.begin_snapshot().await?;
     let now = Read::read(&mut tx, green.kong_schema()).await?.without(LEFT_OUT);
     let what = "cannot end a look at the definitions on green";
-    tx.rollback().await.map_err(|e| green.explain(e, what))?;
+    tx.rollback().await.during(green, what)?;
     if now.digest() == recorded.digest() {
         return Ok(Definitions::Unchanged);
     }

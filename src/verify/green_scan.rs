@@ -11,8 +11,9 @@ use uuid::Uuid;
 use super::Share;
 use super::rules::Table;
 use super::scan::{Sink, spawned};
-use super::spool::Short;
+use super::spool::Digest128;
 use crate::error::{Error, Kind, Result};
+use crate::green::session::During;
 use crate::green::session::Green;
 use crate::green::sql::{literal, quote};
 use crate::green::statement::query_scalar;
@@ -56,23 +57,23 @@ impl GreenScan {
             _ if parts > 1 => self.in_parts(&mut tx, blocks, parts.min(MOST_PARTS)).await?,
             _ => self.copy(&mut tx, "", "true").await?,
         }
-        tx.rollback().await.map_err(|e| self.green.explain(e, &self.what()))
+        tx.rollback().await.during(&self.green, &self.what())
     }
 
     /// Reads the rows with these ids, of whatever workspace.
-    pub async fn by_id(&self, column: &str, ids: &[Short]) -> Result<()> {
+    pub async fn by_id(&self, column: &str, ids: &[Digest128]) -> Result<()> {
         let list: Vec<String> = ids.iter().map(|id| format!("'{}'", Uuid::from_bytes(*id))).collect();
         let wanted = format!("{} in ({})", quote(column), list.join(", "));
         let mut tx = self.green.begin_snapshot().await?;
         self.rows(&mut tx, "", &wanted).await?;
-        tx.rollback().await.map_err(|e| self.green.explain(e, &self.what()))
+        tx.rollback().await.during(&self.green, &self.what())
     }
 
     /// Reads the table of all workspaces, in one stream.
     pub async fn everywhere(&self) -> Result<()> {
         let mut tx = self.green.begin_snapshot().await?;
         self.rows(&mut tx, "", "true").await?;
-        tx.rollback().await.map_err(|e| self.green.explain(e, &self.what()))
+        tx.rollback().await.during(&self.green, &self.what())
     }
 
     /// Blocks on disk; none for what has no storage of its own, such as a partitioned table.
@@ -82,7 +83,7 @@ impl GreenScan {
             .bind(quote(&self.table.name))
             .fetch_one(tx)
             .await
-            .map_err(|e| self.green.explain(e, &self.what()))?;
+            .during(&self.green, &self.what())?;
         Ok(blocks.unwrap_or(0))
     }
 
@@ -91,7 +92,7 @@ impl GreenScan {
         let snapshot: String = query_scalar("select pg_export_snapshot()")
             .fetch_one(tx)
             .await
-            .map_err(|e| self.green.explain(e, &self.what()))?;
+            .during(&self.green, &self.what())?;
         let each = blocks / parts;
         let range = |part: i64| {
             let from = format!("ctid >= '({},0)'::tid", part * each);
@@ -108,9 +109,9 @@ impl GreenScan {
                 let what = scan.what();
                 let mut tx = scan.green.begin_snapshot().await?;
                 let sql = sqlx::AssertSqlSafe(format!("set transaction snapshot {snapshot}"));
-                sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| scan.green.explain(e, &what))?;
+                sqlx::raw_sql(sql).execute(&mut *tx).await.during(&scan.green, &what)?;
                 scan.copy(&mut tx, "", &range).await?;
-                tx.rollback().await.map_err(|e| scan.green.explain(e, &what))
+                tx.rollback().await.during(&scan.green, &what)
             })
         });
         let streams: Vec<_> = streams.collect();
@@ -140,9 +141,9 @@ impl GreenScan {
             columns.join(", "),
             quote(&table.name)
         );
-        let mut stream = tx.copy_out_raw(&sql).await.map_err(|e| self.green.explain(e, &self.what()))?;
+        let mut stream = tx.copy_out_raw(&sql).await.during(&self.green, &self.what())?;
         let mut copy = Copied::default();
-        while let Some(bytes) = stream.try_next().await.map_err(|e| self.green.explain(e, &self.what()))? {
+        while let Some(bytes) = stream.try_next().await.during(&self.green, &self.what())? {
             let read = copy.read(bytes, |fields| (self.sink)(table.of_green(fields)));
             read.ok_or_else(|| self.unreadable())??;
         }

@@ -8,6 +8,7 @@ use sqlx::Row;
 use super::compare::spelled;
 use crate::error::Result;
 use crate::green::definitions::Definitions;
+use crate::green::session::During;
 use crate::green::session::Green;
 use crate::green::sql::{fill, quote};
 use crate::green::statement::query;
@@ -32,28 +33,27 @@ impl LastRun {
         let what = "cannot read the journal on green";
         let work = quote(green.work_schema());
         let mut tx = green.begin_snapshot().await?;
-        if !green.has_own_table(&mut tx, "run").await.map_err(|e| green.explain(e, what))? {
+        if !green.has_own_table(&mut tx, "run").await.during(green, what)? {
             return Ok(LastRun::default());
         }
         let sql = fill(include_str!("../../sql/verify/latest_run.sql"), &[("work", &work)]);
-        let Some(row) = query(sql).fetch_optional(&mut *tx).await.map_err(|e| green.explain(e, what))? else {
+        let Some(row) = query(sql).fetch_optional(&mut *tx).await.during(green, what)? else {
             return Ok(LastRun::default());
         };
-        let id: String = row.try_get("run").map_err(|e| green.explain(e, what))?;
-        let tables: Option<Shown> = row.try_get("tables").map_err(|e| green.explain(e, what))?;
+        let id: String = row.try_get("run").during(green, what)?;
+        let tables: Option<Shown> = row.try_get("tables").during(green, what)?;
         let mut run = LastRun { moved: moved(tables.as_ref()), ..LastRun::default() };
         let sql =
             fill("select table_name, key from {work}.reject where run_id = $1::uuid", &[("work", &work)]);
-        let rejects = query(sql).bind(&id).fetch_all(&mut *tx).await.map_err(|e| green.explain(e, what))?;
+        let rejects = query(sql).bind(&id).fetch_all(&mut *tx).await.during(green, what)?;
         for reject in rejects {
-            let table: String = reject.try_get("table_name").map_err(|e| green.explain(e, what))?;
-            let key: Shown = reject.try_get("key").map_err(|e| green.explain(e, what))?;
+            let table: String = reject.try_get("table_name").during(green, what)?;
+            let key: Shown = reject.try_get("key").during(green, what)?;
             run.rejected.entry(table).or_default().insert(spelled(&key));
         }
-        run.definitions =
-            Definitions::recorded(&mut tx, &work, &id).await.map_err(|e| green.explain(e, what))?;
+        run.definitions = Definitions::recorded(&mut tx, &work, &id).await.during(green, what)?;
         run.id = Some(id);
-        tx.rollback().await.map_err(|e| green.explain(e, what))?;
+        tx.rollback().await.during(green, what)?;
         Ok(run)
     }
 }

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use super::spelling::{Member, Spelling, special};
-use crate::blue::cql_type::CqlType;
+use crate::cql::CqlType;
 
 /// Nesting that is followed; Kong's own encoder stops at 1000.
 const DEEPEST: usize = 1000;

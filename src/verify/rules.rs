@@ -7,9 +7,9 @@ use uuid::Uuid;
 
 use super::cells::{self, Meaning};
 use super::value::Value;
-use crate::blue::catalog::{BlueTable, ColumnKind};
-use crate::blue::slices::OnePartition;
-use crate::green::catalog::GreenTable;
+use crate::catalog::blue::OnePartition;
+use crate::catalog::blue::{BlueTable, ColumnKind};
+use crate::catalog::green::GreenTable;
 use crate::green::sql::quote;
 use crate::mapping::schema_map::{BootstrapRow, Names, Prefix, TableRules, Writer};
 
@@ -161,7 +161,7 @@ impl Table {
         for column in green.columns.iter().filter(|column| Some(column.name.as_str()) != expiry) {
             let ordered = ORDERED.contains(&(blue.name.as_str(), column.name.as_str()));
             let of_blue = blue.column(&column.name).map(|own| &own.cql_type);
-            let text = crate::blue::cql_type::CqlType::Native("text".to_owned());
+            let text = crate::cql::CqlType::Native("text".to_owned());
             match Meaning::of(of_blue.unwrap_or(&text), &column.column_type, ordered) {
                 Some(meaning) => {
                     let source = table.source(&column.name, green, rules, names);

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::Share;
 use super::rules::{KeyCell, OnBlue, Row, Table};
-use super::spool::Short;
+use super::spool::Digest128;
 use crate::blue::scan::{Page, TableReader, TokenRange};
 use crate::blue::session::{Blue, quote};
 use crate::error::{Error, Kind, Result};
@@ -75,11 +75,11 @@ impl BlueScan {
     }
 
     /// Reads the rows with these ids; those that are not there any more are left out.
-    pub async fn by_id(self, key: &[KeyCell], ids: &[Short]) -> Result<()> {
+    pub async fn by_id(self, key: &[KeyCell], ids: &[Digest128]) -> Result<()> {
         let scan = Arc::new(self);
         let names: Vec<String> = key.iter().map(|cell| cell.name().to_owned()).collect();
         let reader = Arc::new(scan.blue.row_reader(&scan.table.name, &scan.select(), &names).await?);
-        let one = |id: &Short| {
+        let one = |id: &Digest128| {
             let (scan, reader) = (scan.clone(), reader.clone());
             let values: Vec<CqlValue> = key.iter().map(|cell| cell.value(*id)).collect();
             async move { scan.page(&scan.blue.row(&reader, &values).await?, &Tally::default()) }
@@ -162,7 +162,7 @@ impl KeyCell {
         }
     }
 
-    fn value(&self, id: Short) -> CqlValue {
+    fn value(&self, id: Digest128) -> CqlValue {
         match self {
             KeyCell::Id(_) => CqlValue::Uuid(Uuid::from_bytes(id)),
             KeyCell::Fixed(_, value) => CqlValue::Text(value.clone()),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::blue::cql_type::CqlType;
+use crate::cql::CqlType;
 
 /// Nesting that is followed.
 const DEEPEST: usize = 1000;

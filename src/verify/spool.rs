@@ -26,13 +26,13 @@ const MARK: usize = 41;
 const NEVER: i64 = i64::MIN;
 
 /// Short form of a key or a row.
-pub type Short = [u8; 16];
+pub type Digest128 = [u8; 16];
 
 /// What is kept of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
     /// Its values.
-    pub digest: Short,
+    pub digest: Digest128,
     /// Its expiry in milliseconds.
     pub expiry: Option<i64>,
     /// Whether a value was mended.
@@ -52,14 +52,14 @@ impl Marker {
     }
 
     /// The short form of a row's key – the key itself, where that is one id – and its mark.
-    pub fn mark(&self, table: &Table, row: &Row) -> (Short, Mark) {
+    pub fn mark(&self, table: &Table, row: &Row) -> (Digest128, Mark) {
         let mut bytes = Vec::with_capacity(1024);
         row.values.iter().for_each(|value| value.encode(&mut bytes));
         let digest = self.short(&bytes);
         (self.key(table, row, &mut bytes), Mark { digest, expiry: row.expiry, repaired: row.repaired })
     }
 
-    fn key(&self, table: &Table, row: &Row, bytes: &mut Vec<u8>) -> Short {
+    fn key(&self, table: &Table, row: &Row, bytes: &mut Vec<u8>) -> Digest128 {
         let mut parts = table.key.iter().filter_map(|at| row.values.get(*at));
         if table.by_id.is_some()
             && let Some(Value::Uuid(id)) = parts.next()
@@ -73,8 +73,8 @@ impl Marker {
         self.short(bytes)
     }
 
-    fn short(&self, bytes: &[u8]) -> Short {
-        let mut short = Short::default();
+    fn short(&self, bytes: &[u8]) -> Digest128 {
+        let mut short = Digest128::default();
         let digest = Sha256::new().chain_update(self.salt).chain_update(bytes).finalize();
         short.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
         short
@@ -89,7 +89,7 @@ impl Default for Marker {
 
 /// The marks of one side of a table.
 #[derive(Debug)]
-pub struct Spool {
+pub struct SpillFile {
     parts: Vec<Part>,
     /// How many marks there are.
     pub rows: u64,
@@ -103,7 +103,7 @@ struct Part {
 }
 
 impl Part {
-    fn push(&mut self, key: Short, mark: Mark) -> std::io::Result<()> {
+    fn push(&mut self, key: Digest128, mark: Mark) -> std::io::Result<()> {
         if self.recent.len() + MARK > IN_MEMORY {
             if self.file.is_none() {
                 self.file = Some(tempfile::tempfile()?);
@@ -118,7 +118,7 @@ impl Part {
         Ok(())
     }
 
-    fn marks(self) -> std::io::Result<HashMap<Short, Mark>> {
+    fn marks(self) -> std::io::Result<HashMap<Digest128, Mark>> {
         let mut bytes = self.recent;
         if let Some(mut file) = self.file {
             file.rewind()?;
@@ -130,14 +130,14 @@ impl Part {
     }
 }
 
-impl Spool {
+impl SpillFile {
     /// An empty one.
-    pub fn new() -> Spool {
-        Spool { parts: (0..PARTITIONS).map(|_| Part::default()).collect(), rows: 0 }
+    pub fn new() -> SpillFile {
+        SpillFile { parts: (0..PARTITIONS).map(|_| Part::default()).collect(), rows: 0 }
     }
 
     /// Keeps a mark.
-    pub fn push(&mut self, key: Short, mark: Mark) -> Result<()> {
+    pub fn push(&mut self, key: Digest128, mark: Mark) -> Result<()> {
         self.rows += 1;
         match self.parts.get_mut(partition(key)) {
             Some(part) => part.push(key, mark).map_err(full),
@@ -146,24 +146,24 @@ impl Spool {
     }
 
     /// The partitions, one after another.
-    pub fn partitions(self) -> impl Iterator<Item = Result<HashMap<Short, Mark>>> {
+    pub fn partitions(self) -> impl Iterator<Item = Result<HashMap<Digest128, Mark>>> {
         self.parts.into_iter().map(|part| part.marks().map_err(full))
     }
 }
 
 /// Ids may count upwards or share their beginning; the product's upper bits depend on all of theirs.
-fn partition(key: Short) -> usize {
+fn partition(key: Digest128) -> usize {
     let mixed = u128::from_be_bytes(key).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
     (mixed >> 122) as usize % PARTITIONS
 }
 
-impl Default for Spool {
+impl Default for SpillFile {
     fn default() -> Self {
-        Spool::new()
+        SpillFile::new()
     }
 }
 
-fn read_mark(bytes: &[u8]) -> Option<(Short, Mark)> {
+fn read_mark(bytes: &[u8]) -> Option<(Digest128, Mark)> {
     let expiry = i64::from_be_bytes(bytes.get(32..40)?.try_into().ok()?);
     let mark = Mark {
         digest: bytes.get(16..32)?.try_into().ok()?,
@@ -185,10 +185,10 @@ mod tests {
 
     #[test]
     fn marks_come_back_as_they_were() {
-        let mut spool = Spool::new();
+        let mut spool = SpillFile::new();
         let mut all = HashMap::new();
         for at in 0..20_000_u32 {
-            let mut key = Short::default();
+            let mut key = Digest128::default();
             key.iter_mut().zip(at.reverse_bits().to_be_bytes()).for_each(|(to, from)| *to = from);
             let mark = Mark {
                 digest: [7; 16],

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use kongferry::blue::catalog::{BlueCatalog, BlueColumn, BlueTable, ColumnKind};
-use kongferry::blue::cql_type::CqlType;
-use kongferry::green::catalog::{ForeignKey, GreenCatalog, GreenColumn, GreenTable, Index};
+use kongferry::catalog::blue::{BlueCatalog, BlueColumn, BlueTable, ColumnKind};
+use kongferry::catalog::green::{ForeignKey, GreenCatalog, GreenColumn, GreenTable, Index};
+use kongferry::cql::CqlType;
 use serde_json::Value;
 
 /// A file of the fixtures.

@@ -32,15 +32,15 @@ const PROGRAM_TOKEN: &str = "program-token-4fc82b26aecb";
 const ON_TRUST: &str = r#"preflight = { unproven = ["databases", "metrics", "gates", "nodes"] }"#;
 
 /// A directory, where its name server is, and every secret that it is called with.
-struct Scene {
+struct StartContext {
     folder: tempfile::TempDir,
     name_server: String,
     secrets: BTreeSet<String>,
     json: bool,
 }
 
-impl Scene {
-    fn new(name_server: String, json: bool, more: &[&str]) -> Scene {
+impl StartContext {
+    fn new(name_server: String, json: bool, more: &[&str]) -> StartContext {
         let all = [
             WRONG_KEY,
             AWS_SECRET,
@@ -56,7 +56,7 @@ impl Scene {
             PASSWORD,
         ];
         let secrets = all.iter().chain(more).map(|&one| one.to_owned()).collect();
-        Scene { folder: tempfile::tempdir().expect("a folder"), name_server, secrets, json }
+        StartContext { folder: tempfile::tempdir().expect("a folder"), name_server, secrets, json }
     }
 
     fn write(&self, provider: &str, steps: &str, more: &str) {
@@ -155,7 +155,7 @@ async fn powerdns_tells_nothing(json: bool) {
         .await
         .expect("a zone");
     let key = std::fs::read_to_string(dns.api_key_file()).expect("the key");
-    let scene = Scene::new(dns.dns().to_string(), json, &[key.trim()]);
+    let scene = StartContext::new(dns.dns().to_string(), json, &[key.trim()]);
     let provider = |key: &str| format!("kind = \"powerdns\", url = \"{}\", api_key = {{ {key} }}", dns.url());
     let good = provider(&format!("file = \"{}\"", dns.api_key_file().display()));
     unseen(scene.secrets.clone(), async {
@@ -211,7 +211,7 @@ async fn the_cutover_tells_nothing_of_a_tsig_key() {
     for json in [false, true] {
         let bind = Bind::primary("example.test.", "api 2 IN A 192.0.2.1\n").await.expect("a BIND");
         let key = std::fs::read_to_string(bind.secret_file()).expect("the key");
-        let scene = Scene::new(bind.address().to_string(), json, &[key.trim()]);
+        let scene = StartContext::new(bind.address().to_string(), json, &[key.trim()]);
         let provider = |file: &Path| {
             format!(
                 "kind = \"rfc2136\", server = \"{}\", tsig = {{ name = \"{}\", secret = {{ file = \"{}\" }} }}",
@@ -244,7 +244,7 @@ async fn the_cutover_tells_nothing_of_an_aws_key_and_of_a_programs_token() {
     for json in [false, true] {
         let fake = FakeRoute53::start(NAME, 2, "192.0.2.1").await;
         // Nobody answers there: it pauses in settling, which is said as well.
-        let scene = Scene::new(format!("127.0.0.1:{}", closed_port()), json, &[]);
+        let scene = StartContext::new(format!("127.0.0.1:{}", closed_port()), json, &[]);
         let route53 = format!(
             "kind = \"route53\", hosted_zone_id = \"Z1\", endpoint = \"{}\", session_token = {{ env = \"AWS_SESSION_TOKEN\" }}",
             fake.url()
@@ -270,7 +270,7 @@ async fn the_cutover_tells_nothing_of_the_databases_passwords() {
     let a = |name: &str, address: &str| json!({ "name": format!("{name}."), "type": "A", "ttl": 2, "records": [{ "content": address, "disabled": false }] });
     dns.create_zone("example.test.", json!([a(NAME, "192.0.2.1")])).await.expect("a zone");
     for json in [false, true] {
-        let scene = Scene::new(dns.dns().to_string(), json, &[]);
+        let scene = StartContext::new(dns.dns().to_string(), json, &[]);
         let key = dns.api_key_file().display().to_string();
         scene.write(
             &format!("kind = \"powerdns\", url = \"{}\", api_key = {{ file = \"{key}\" }}", dns.url()),

@@ -7,9 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use kongferry::cutover::clock::{Clock, SimulatedClock};
 use kongferry::dns::{
-    Arm, Caps, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, Exclusion,
-    Finding, Form, Guard, Observed, ObservedRecord, Progress, RecordState, Request, Share, Target, Ticket,
-    Ttl, Weights,
+    Caps, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, Exclusion, Finding,
+    Observed, ObservedRecord, Precondition, Progress, RecordForm, RecordState, Request, Share, Side, Target,
+    Ticket, Ttl, Weights,
 };
 
 /// What goes wrong with one request.
@@ -67,7 +67,7 @@ pub struct Memory {
 impl Memory {
     /// An ordinary record with blue's values and this TTL.
     pub fn new(clock: &SimulatedClock, ttl: u32) -> Memory {
-        let held = Held { state: RecordState::Plain(Arm::Blue), ttl, marker_text: None };
+        let held = Held { state: RecordState::Plain(Side::Blue), ttl, marker_text: None };
         let store = Store {
             shares: vec![held.share()],
             held,
@@ -158,7 +158,7 @@ impl Memory {
         let mut store = self.lock();
         self.land(&mut store);
         let now = Memory::observed(&change.target, &store.held);
-        if change.desired.guard == Guard::Unchanged && now.version != change.before.version {
+        if change.desired.guard == Precondition::Unchanged && now.version != change.before.version {
             return Err(DnsError::new("memory", DnsErrorKind::Conflict, "somebody else wrote"));
         }
         hold(&mut store, wanted(change));
@@ -212,9 +212,9 @@ impl DnsProvider for Memory {
 
     fn plan(&self, target: &Target, before: &Observed, desired: &Desired) -> DnsResult<Change> {
         let state = match desired.form {
-            Form::AsFound => before.records[0].state.clone(),
-            Form::Plain(arm) => RecordState::Plain(arm),
-            Form::Split(share) => {
+            RecordForm::AsFound => before.records[0].state.clone(),
+            RecordForm::Plain(arm) => RecordState::Plain(arm),
+            RecordForm::Split(share) => {
                 let (blue, green) = share.weights();
                 RecordState::Split { blue, green }
             }

@@ -10,11 +10,11 @@ use kongferry::cutover::call::Reply;
 use kongferry::cutover::clock::{Clock, SimulatedClock};
 use kongferry::cutover::config::CutoverConfig;
 use kongferry::cutover::engine::{Ended, Engine, Order};
+use kongferry::cutover::environment::{Answers, Drift, Environment, Hook, Integrations, NameServers, Survey};
 use kongferry::cutover::gates::{Measure, Measurement, Traffic};
 use kongferry::cutover::journal::{Entry, Journal};
 use kongferry::cutover::machine::Said;
-use kongferry::cutover::open::{Opening, Scene, Who};
-use kongferry::cutover::ports::{Answers, Drift, Hook, NameServers, Outside, Ports, Survey};
+use kongferry::cutover::session::{InitialState, Operator, StartContext};
 use kongferry::cutover::state::Command;
 use kongferry::cutover::status::Snapshot;
 use kongferry::dns::{DnsProvider, Observed, Share};
@@ -193,8 +193,8 @@ impl World {
         self.clock.now().as_secs_f64() / 3_600.0
     }
 
-    fn who(&self) -> Who {
-        Who {
+    fn who(&self) -> Operator {
+        Operator {
             owner: self.owner.clone(),
             wall: self.clock.wall(),
             rollback_command: "kongferry cutover rollback".to_owned(),
@@ -202,10 +202,10 @@ impl World {
     }
 
     /// Opens a run as a command of the program does.
-    pub fn open(&self, how: impl FnOnce(&Scene<'_>) -> Result<Opening>) -> Result<Running> {
+    pub fn open(&self, how: impl FnOnce(&StartContext<'_>) -> Result<InitialState>) -> Result<Running> {
         let (seen, who) = (self.seen(), self.who());
         let entries = lock(&self.entries).clone();
-        let scene = Scene {
+        let scene = StartContext {
             config: &self.config,
             caps: self.provider.caps(),
             seen: &seen,
@@ -217,8 +217,8 @@ impl World {
         Ok(self.engine(opening))
     }
 
-    fn engine(&self, opening: Opening) -> Running {
-        let ports = Ports {
+    fn engine(&self, opening: InitialState) -> Running {
+        let ports = Environment {
             clock: Arc::new(self.clock.clone()),
             provider: Arc::new(self.provider.clone()),
             servers: Arc::new(self.clone()),
@@ -276,25 +276,25 @@ impl Running {
     }
 
     /// Runs while somebody watches and speaks; ends when both have.
-    pub fn with<F>(self, operator: impl FnOnce(Operator) -> F) -> Ended
+    pub fn with<F>(self, operator: impl FnOnce(OperatorConsole) -> F) -> Ended
     where
         F: Future<Output = ()>,
     {
         let operator =
-            operator(Operator { speaker: self.speaker, shown: self.shown, clock: self.clock.clone() });
+            operator(OperatorConsole { speaker: self.speaker, shown: self.shown, clock: self.clock.clone() });
         let both = async { tokio::join!(self.engine.run(), operator).0 };
         self.clock.run(both, LONG * 10).expect("an end")
     }
 }
 
-/// Somebody who watches and speaks.
-pub struct Operator {
+/// The operator of a simulated cutover: sends commands and watches the state.
+pub struct OperatorConsole {
     speaker: mpsc::Sender<Order>,
     shown: watch::Receiver<Option<Snapshot>>,
     clock: SimulatedClock,
 }
 
-impl Operator {
+impl OperatorConsole {
     pub fn now(&self) -> Duration {
         self.clock.now()
     }
@@ -382,7 +382,7 @@ impl NameServers for World {
     }
 }
 
-impl Outside for World {
+impl Integrations for World {
     fn drift(&self) -> BoxFuture<'static, Drift> {
         let drift = lock(&self.scripts.drift).clone();
         Box::pin(async move { drift })

@@ -3,8 +3,8 @@
 use kongferry::dns::query::{self, Verdict};
 use kongferry::dns::rfc2136::{Algorithm, Rfc2136 as Provider, Rfc2136Config, TsigConfig};
 use kongferry::dns::{
-    Arm, Desired, DnsErrorKind, DnsProvider, Form, Guard, Landed, ProviderConfig, RecordState, RecordType,
-    SecretSource, Severity, Share, Target, Ttl,
+    Desired, DnsErrorKind, DnsProvider, Precondition, ProviderConfig, RecordForm, RecordState, RecordType,
+    SecretSource, Severity, Share, Side, Target, Ttl, WriteOutcome,
 };
 use kongferry_harness::dns::Bind;
 
@@ -41,7 +41,7 @@ async fn traffic_goes_over_and_back_and_the_record_is_as_before() {
     let before = provider.read(&target).await.unwrap();
     assert_eq!((before.share(), before.max_ttl()), (Some(Share::BLUE), 300));
 
-    let lower = Desired { form: Form::AsFound, ..split(1, Share::BLUE, 2) };
+    let lower = Desired { form: RecordForm::AsFound, ..split(1, Share::BLUE, 2) };
     carry_out(&provider, &target, &lower).await;
     assert_served(server.address(), &target, Share::BLUE, 100, 2).await;
     carry_out(&provider, &target, &split(2, Share::GREEN, 2)).await;
@@ -51,7 +51,7 @@ async fn traffic_goes_over_and_back_and_the_record_is_as_before() {
     let marker = provider.read(&target).await.unwrap().marker.unwrap();
     assert_eq!(marker.originals[0].ttl, 300);
 
-    let restore = Desired { ttl: Ttl::Each(marker.originals), ..plain(Arm::Blue, 0) };
+    let restore = Desired { ttl: Ttl::Each(marker.originals), ..plain(Side::Blue, 0) };
     carry_out(&provider, &target, &restore).await;
     assert!(provider.read(&target).await.unwrap().says_the_same_as(&before));
 }
@@ -95,19 +95,21 @@ async fn of_two_writers_the_second_changes_nothing() {
     let server = Bind::primary("example.test", RECORDS).await.unwrap();
     let (provider, target) = (provider(&server), target());
     let first = plan(&provider, &target, &split(1, Share::GREEN, 2)).await.unwrap();
-    let second =
-        plan(&provider, &target, &Desired { form: Form::AsFound, ..split(1, Share::BLUE, 9) }).await.unwrap();
+    let second = plan(&provider, &target, &Desired { form: RecordForm::AsFound, ..split(1, Share::BLUE, 9) })
+        .await
+        .unwrap();
     provider.apply(&first).await.unwrap();
     let refused = provider.apply(&second).await.unwrap_err();
     assert_eq!(refused.kind, DnsErrorKind::Conflict, "{refused}");
     let now = provider.read(&target).await.unwrap();
-    assert_eq!((first.landed(&now), second.landed(&now)), (Landed::Yes, Landed::Neither));
+    assert_eq!((first.landed(&now), second.landed(&now)), (WriteOutcome::Yes, WriteOutcome::Neither));
     // The same once more, as after a time-out.
     provider.apply(&first).await.unwrap();
 
     // A stale generation.
     let stale = plan(&provider, &target, &split(2, Share::BLUE, 2)).await.unwrap();
-    carry_out(&provider, &target, &Desired { guard: Guard::Overwrite, ..split(2, Share::GREEN, 7) }).await;
+    carry_out(&provider, &target, &Desired { guard: Precondition::Overwrite, ..split(2, Share::GREEN, 7) })
+        .await;
     assert_eq!(provider.apply(&stale).await.unwrap_err().kind, DnsErrorKind::Conflict);
     assert_served(server.address(), &target, Share::GREEN, 20, 7).await;
 }
@@ -178,7 +180,7 @@ async fn the_manual_command_does_what_it_says() {
     assert!(output.status.success(), "{command}\n{}", String::from_utf8_lossy(&output.stderr));
     let now = provider.read(&target).await.unwrap();
     assert!(now.says_the_same_as(&change.after));
-    assert_eq!(now.records[0].state, RecordState::Plain(Arm::Blue));
+    assert_eq!(now.records[0].state, RecordState::Plain(Side::Blue));
 }
 
 #[tokio::test]
@@ -200,7 +202,7 @@ async fn blue_comes_back_by_hand_from_the_configuration_alone_whatever_stands_th
         let output = in_bash(&command, &[]);
         assert!(output.status.success(), "{command}\n{}", String::from_utf8_lossy(&output.stderr));
         let now = provider.read(&target).await.unwrap();
-        assert!(now.records.iter().all(|one| one.state == RecordState::Plain(Arm::Blue)), "{now:#?}");
+        assert!(now.records.iter().all(|one| one.state == RecordState::Plain(Side::Blue)), "{now:#?}");
         assert_eq!(now.max_ttl(), 7);
     }
     let green = carry_out(&provider, &target, &split(1, Share::GREEN, 2)).await;

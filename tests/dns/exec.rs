@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use kongferry::dns::exec::{Exec as Provider, ExecConfig};
 use kongferry::dns::{
-    Arm, DnsErrorKind, DnsProvider, Exclusion, Landed, Progress, ProviderConfig, RecordState, Share, Weights,
-    connect,
+    DnsErrorKind, DnsProvider, Exclusion, Progress, ProviderConfig, RecordState, Share, Side, Weights,
+    WriteOutcome, connect,
 };
 use serde_json::json;
 
@@ -52,9 +52,9 @@ async fn a_cutover_and_its_way_back() {
     assert_eq!(ticket.change_id.as_deref(), Some("c2"));
     assert_eq!(provider.confirm(&ticket).await.unwrap(), Progress::Pending);
     assert_eq!(provider.confirm(&ticket).await.unwrap(), Progress::InSync);
-    assert_eq!(change.landed(&provider.read(&target).await.unwrap()), Landed::Yes);
+    assert_eq!(change.landed(&provider.read(&target).await.unwrap()), WriteOutcome::Yes);
     carry_out(&provider, &target, &rollback(2, 30)).await;
-    carry_out(&provider, &target, &plain(Arm::Blue, 300)).await;
+    carry_out(&provider, &target, &plain(Side::Blue, 300)).await;
     assert!(provider.read(&target).await.unwrap().says_the_same_as(&before));
     let too_low = plan(&provider, &target, &split(3, percent(1), 1)).await.unwrap_err();
     assert_eq!(too_low.kind, DnsErrorKind::Unsupported);
@@ -86,7 +86,7 @@ async fn failures_are_what_the_program_says_they_are() {
     ] {
         turn(directory.path(), knob);
         assert_eq!(provider.apply(&change).await.unwrap_err().kind, kind, "{knob}");
-        assert_eq!(change.landed(&provider.read(&target).await.unwrap()), Landed::No, "{knob}");
+        assert_eq!(change.landed(&provider.read(&target).await.unwrap()), WriteOutcome::No, "{knob}");
     }
 }
 
@@ -101,7 +101,7 @@ async fn a_program_that_hangs_is_killed_and_what_it_did_is_found_out() {
     let hasty = Provider::new(config(directory.path(), 10)).await.unwrap();
     let silent = hasty.apply(&change).await.unwrap_err();
     assert!(silent.may_have_landed() && silent.message.contains("10 s"), "{silent}");
-    assert_eq!(change.landed(&patient.read(&target).await.unwrap()), Landed::Yes);
+    assert_eq!(change.landed(&patient.read(&target).await.unwrap()), WriteOutcome::Yes);
 }
 
 #[tokio::test]
@@ -139,5 +139,5 @@ async fn blue_comes_back_by_hand_from_the_configuration_alone() {
     let output = in_bash(&command, &[]);
     assert!(output.status.success(), "{command}\n{}", String::from_utf8_lossy(&output.stderr));
     let now = provider.read(&target).await.unwrap();
-    assert_eq!((&now.records[0].state, now.max_ttl()), (&RecordState::Plain(Arm::Blue), 30));
+    assert_eq!((&now.records[0].state, now.max_ttl()), (&RecordState::Plain(Side::Blue), 30));
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use kongferry::dns::{Arm, DnsErrorKind, DnsProvider, Landed, Progress, ProviderConfig, RecordState, Share};
+use kongferry::dns::{
+    DnsErrorKind, DnsProvider, Progress, ProviderConfig, RecordState, Share, Side, WriteOutcome,
+};
 use kongferry_harness::dns::Moto;
 use kongferry_harness::route53::{FakeRoute53, Fault};
 
@@ -21,7 +23,7 @@ async fn a_cutover_and_its_way_back_by_the_rules() {
     }
     assert_eq!(fake.sets().len(), 3, "{:?}", fake.sets());
     carry_out(provider, &target, &rollback(8, 30)).await;
-    carry_out(provider, &target, &plain(Arm::Blue, 300)).await;
+    carry_out(provider, &target, &plain(Side::Blue, 300)).await;
     assert_eq!(fake.sets(), before);
 }
 
@@ -89,12 +91,12 @@ async fn each_fault_is_what_it_is_and_none_leaves_half_a_write() {
         assert_eq!(refused.kind, kind, "{fault:?}: {refused}");
         assert!(!refused.to_string().contains("s3cr3t-of-aws"));
         assert_eq!(fake.sets(), before);
-        assert_eq!(change.landed(&provider.read(&target).await.unwrap()), Landed::No);
+        assert_eq!(change.landed(&provider.read(&target).await.unwrap()), WriteOutcome::No);
     }
     fake.next(Fault::LostAnswer);
     let lost = provider.apply(&change).await.unwrap_err();
     assert!(lost.may_have_landed(), "{lost}");
-    assert_eq!(change.landed(&provider.read(&target).await.unwrap()), Landed::Yes);
+    assert_eq!(change.landed(&provider.read(&target).await.unwrap()), WriteOutcome::Yes);
     assert_eq!(provider.read(&target).await.unwrap().share(), Some(percent(1)));
     let writes = fake.writes();
     provider.apply(&change).await.unwrap();
@@ -167,8 +169,8 @@ async fn blue_comes_back_by_hand_from_the_configuration_alone_split_or_ordinary(
     }
     // An ordinary record of green, where the first command is refused.
     carry_out(&provider, &target, &split(3, Share::GREEN, 30)).await;
-    carry_out(&provider, &target, &plain(Arm::Green, 300)).await;
+    carry_out(&provider, &target, &plain(Side::Green, 300)).await;
     paste().await;
     let now = provider.read(&target).await.unwrap();
-    assert_eq!((&now.records[0].state, now.max_ttl()), (&RecordState::Plain(Arm::Blue), 30));
+    assert_eq!((&now.records[0].state, now.max_ttl()), (&RecordState::Plain(Side::Blue), 30));
 }

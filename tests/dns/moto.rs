@@ -1,7 +1,7 @@
 //! moto as the other end of the wire: names, XML, reading back. It knows none of Route 53's rules; see
 //! `fake_route53` for those.
 
-use kongferry::dns::{Arm, DnsErrorKind, DnsProvider, RecordState, Severity, Share};
+use kongferry::dns::{DnsErrorKind, DnsProvider, RecordState, Severity, Share, Side};
 use kongferry_harness::dns::Moto;
 
 use crate::route53::Credentials;
@@ -23,7 +23,7 @@ async fn a_cutover_and_its_way_back_over_the_wire() {
     let findings = provider.preflight(&target).await.unwrap();
     assert!(findings.iter().all(|finding| finding.severity < Severity::Blocker), "{findings:?}");
     let before = provider.read(&target).await.unwrap();
-    assert_eq!((&before.records[0].state, before.max_ttl()), (&RecordState::Plain(Arm::Blue), 300));
+    assert_eq!((&before.records[0].state, before.max_ttl()), (&RecordState::Plain(Side::Blue), 300));
     for (generation, share) in [0, 1, 5, 10, 50, 100].into_iter().enumerate() {
         let share = percent(share);
         carry_out(&provider, &target, &split(generation as u64 + 1, share, 30)).await;
@@ -33,7 +33,7 @@ async fn a_cutover_and_its_way_back_over_the_wire() {
     assert_eq!(provider.read(&target).await.unwrap().share(), Some(Share::BLUE));
     // Another TTL than at first: moto refuses to CREATE what it once was told to CREATE, although the same batch deletes
     // what is there. The very same record is restored in `fake_route53`.
-    carry_out(&provider, &target, &plain(Arm::Blue, 60)).await;
+    carry_out(&provider, &target, &plain(Side::Blue, 60)).await;
     let after = provider.read(&target).await.unwrap();
     assert_eq!(
         (&after.records[0].state, after.max_ttl(), after.marker),

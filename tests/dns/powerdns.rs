@@ -6,8 +6,8 @@ use std::time::Duration;
 use kongferry::dns::powerdns::{Policy, PowerDns as Provider, PowerDnsConfig};
 use kongferry::dns::query::{self, Verdict, Wrong};
 use kongferry::dns::{
-    Arm, Desired, DnsErrorKind, DnsProvider, Form, Guard, ProviderConfig, RecordState, RecordType,
-    SecretSource, Severity, Share, Target, Ttl,
+    Desired, DnsErrorKind, DnsProvider, Precondition, ProviderConfig, RecordForm, RecordState, RecordType,
+    SecretSource, Severity, Share, Side, Target, Ttl,
 };
 use kongferry_harness::dns::{Forwarder, PowerDns};
 use serde_json::{Value, json};
@@ -71,7 +71,7 @@ async fn every_share_is_served_as_asked_and_the_way_back_restores_what_stood_bef
     let marker = provider.read(&target).await.unwrap().marker.unwrap();
     assert_eq!((marker.generation, &*marker.owner), (7, "anna@ops-1/4711"));
 
-    carry_out(&provider, &target, &plain(Arm::Blue, 300)).await;
+    carry_out(&provider, &target, &plain(Side::Blue, 300)).await;
     assert_eq!(rrsets(&server, "api.example.test.").await, before);
     assert_served(server.dns(), &target, Share::BLUE, 100, 300).await;
 }
@@ -107,7 +107,7 @@ async fn several_records_of_all_types_move_in_one_request() {
             );
         }
     }
-    carry_out(&provider, &target, &plain(Arm::Green, 300)).await;
+    carry_out(&provider, &target, &plain(Side::Green, 300)).await;
     let mut types: Vec<Value> =
         rrsets(&server, "api.example.test.").await.into_iter().map(|set| set["type"].clone()).collect();
     types.sort_by_key(Value::to_string);
@@ -181,7 +181,7 @@ async fn of_two_writers_the_second_is_refused_and_a_repetition_is_not() {
 async fn a_rehearsal_changes_nothing_but_the_marker() {
     let server = with_zone().await;
     let (provider, target) = (provider(&server), target());
-    let rehearsal = Desired { form: Form::AsFound, ttl: Ttl::AsFound, ..split(1, Share::BLUE, 2) };
+    let rehearsal = Desired { form: RecordForm::AsFound, ttl: Ttl::AsFound, ..split(1, Share::BLUE, 2) };
     let change = carry_out(&provider, &target, &rehearsal).await;
     assert!(change.after.has_records_of(&change.before));
     assert_served(server.dns(), &target, Share::BLUE, 100, 300).await;
@@ -207,7 +207,7 @@ async fn refusals_say_what_to_do_about_them() {
     let cname =
         record("api.example.test", RecordType::Cname, &["blue.example.test"], &["green.example.test"]);
     let cname = Target::new("example.test".parse().unwrap(), vec![cname]).unwrap();
-    let desired = Desired { guard: Guard::Overwrite, ..plain(Arm::Blue, 60) };
+    let desired = Desired { guard: Precondition::Overwrite, ..plain(Side::Blue, 60) };
     let change = plan(&provider(&server), &cname, &desired).await.unwrap();
     let refused = provider(&server).apply(&change).await.unwrap_err();
     assert_eq!(refused.kind, DnsErrorKind::Invalid, "{refused}");

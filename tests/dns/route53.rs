@@ -4,8 +4,8 @@ use std::io::Write;
 
 use kongferry::dns::route53::{Route53 as Provider, Route53Config};
 use kongferry::dns::{
-    Arm, Change, Desired, DnsErrorKind, DnsProvider, Form, Guard, Observed, ObservedRecord, RecordState,
-    RecordType, Request, SecretSource, Share, Target, Ttl,
+    Change, Desired, DnsErrorKind, DnsProvider, Observed, ObservedRecord, Precondition, RecordForm,
+    RecordState, RecordType, Request, SecretSource, Share, Side, Target, Ttl,
 };
 use serde_json::json;
 
@@ -66,7 +66,7 @@ fn ordinary(target: &Target) -> Observed {
         }]);
         ObservedRecord {
             key: record.key.clone(),
-            state: RecordState::Plain(Arm::Blue),
+            state: RecordState::Plain(Side::Blue),
             ttl: Some(ttl),
             neighbours: Vec::new(),
             raw,
@@ -97,8 +97,8 @@ fn chain(target: &Target, all: &[Desired]) -> Vec<Change> {
 
 #[test]
 fn a_whole_cutover_is_as_it_was_reviewed() {
-    let lower = Desired { form: Form::AsFound, ..split(1, Share::BLUE, 30) };
-    let steps = [lower, split(2, percent(1), 30), split(3, Share::GREEN, 30), plain(Arm::Green, 300)];
+    let lower = Desired { form: RecordForm::AsFound, ..split(1, Share::BLUE, 30) };
+    let steps = [lower, split(2, percent(1), 30), split(3, Share::GREEN, 30), plain(Side::Green, 300)];
     for (change, name) in chain(&target(), &steps).iter().zip(["lower", "convert", "all", "finish"]) {
         insta::assert_snapshot!(name, change.request.to_string());
     }
@@ -129,10 +129,11 @@ fn awss_model_has_nothing_against_any_request() {
     );
     let target =
         Target::new("example.test".parse().unwrap(), vec![many, v6, cname, wildcard, alias]).unwrap();
-    let mut steps = vec![Desired { form: Form::AsFound, ttl: Ttl::AsFound, ..split(1, Share::BLUE, 0) }];
+    let mut steps =
+        vec![Desired { form: RecordForm::AsFound, ttl: Ttl::AsFound, ..split(1, Share::BLUE, 0) }];
     let shares = [0, 1, 5, 10, 50, 100].map(percent);
     steps.extend(shares.into_iter().enumerate().map(|(n, share)| split(n as u64 + 2, share, 60)));
-    steps.extend([rollback(8, 60), split(9, percent(50), 60), plain(Arm::Blue, 300)]);
+    steps.extend([rollback(8, 60), split(9, percent(50), 60), plain(Side::Blue, 300)]);
     for change in chain(&target, &steps) {
         assert_eq!(model::complaints(body(&change)), Vec::<String>::new(), "{}", body(&change));
     }
@@ -149,7 +150,7 @@ fn what_route_53_cannot_do_is_refused_when_it_is_planned() {
     let mut health = before;
     health.records[0].state = RecordState::Foreign("127.0.0.1 (with a health check)".to_owned());
     health.records[0].raw[0]["unknown"] = json!(["a health check"]);
-    for guard in [Guard::Unchanged, Guard::Overwrite] {
+    for guard in [Precondition::Unchanged, Precondition::Overwrite] {
         let desired = Desired { guard, ..split(1, percent(1), 30) };
         let refused = provider.plan(&target, &health, &desired).unwrap_err();
         assert_eq!(refused.kind, DnsErrorKind::Conflict);

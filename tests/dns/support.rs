@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use kongferry::dns::query::{NameServer, QueryConfig, Survey, Verdict, survey};
 use kongferry::dns::{
-    Change, Desired, DnsProvider, DnsResult, Form, Guard, Marker, OriginalTtl, Progress, Record, RecordType,
-    Share, Target, Ttl,
+    Change, Desired, DnsProvider, DnsResult, Marker, OriginalTtl, Precondition, Progress, Record, RecordForm,
+    RecordType, Share, Target, Ttl,
 };
 
 pub const BLUE: &str = "127.0.0.1";
@@ -47,21 +47,21 @@ pub fn marker(generation: u64, share: Share) -> Marker {
 /// A share with a TTL, guarded.
 pub fn split(generation: u64, share: Share, ttl: u32) -> Desired {
     Desired {
-        form: Form::Split(share),
+        form: RecordForm::Split(share),
         ttl: Ttl::All(ttl),
         marker: Some(marker(generation, share)),
-        guard: Guard::Unchanged,
+        guard: Precondition::Unchanged,
     }
 }
 
 /// All traffic back to blue, whatever stands there.
 pub fn rollback(generation: u64, ttl: u32) -> Desired {
-    Desired { guard: Guard::Overwrite, ..split(generation, Share::BLUE, ttl) }
+    Desired { guard: Precondition::Overwrite, ..split(generation, Share::BLUE, ttl) }
 }
 
 /// An ordinary record again, with its old TTL, and no marker.
-pub fn plain(arm: kongferry::dns::Arm, ttl: u32) -> Desired {
-    Desired { form: Form::Plain(arm), ttl: Ttl::All(ttl), marker: None, guard: Guard::Unchanged }
+pub fn plain(arm: kongferry::dns::Side, ttl: u32) -> Desired {
+    Desired { form: RecordForm::Plain(arm), ttl: Ttl::All(ttl), marker: None, guard: Precondition::Unchanged }
 }
 
 pub async fn plan(provider: &dyn DnsProvider, target: &Target, desired: &Desired) -> DnsResult<Change> {

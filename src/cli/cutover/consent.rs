@@ -7,7 +7,7 @@ use super::super::migrate::answered_yes;
 use super::super::text::{WARN, wrapped};
 use super::{Site, word_of};
 use crate::cutover::config::Unproven;
-use crate::cutover::outside::Databases;
+use crate::cutover::integrations::Databases;
 use crate::cutover::preflight::{as_line, not_proven};
 use crate::dns::{Finding, Severity};
 use crate::error::{Error, Result};

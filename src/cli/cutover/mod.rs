@@ -1,11 +1,11 @@
 //! `cutover`: its commands and their flags.
 
-mod by_hand;
 mod consent;
+mod control_client;
 mod init;
+mod manual_rollback;
 mod plan;
 mod run;
-mod speak;
 mod view;
 
 use std::path::PathBuf;
@@ -18,12 +18,12 @@ use super::migrate::TableArgs;
 use super::text::{BAD, GOOD, WARN};
 use crate::cutover::clock::RealClock;
 use crate::cutover::config::{CutoverConfig, FILE_NAME};
-use crate::cutover::gates::Meters;
+use crate::cutover::environment::Environment;
+use crate::cutover::gates::GateRunner;
+use crate::cutover::integrations::{Databases, LiveIntegrations};
 use crate::cutover::journal::{self, Entry};
-use crate::cutover::open::{Scene, Who};
-use crate::cutover::outside::{Databases, World};
-use crate::cutover::ports::Ports;
 use crate::cutover::servers::Authoritative;
+use crate::cutover::session::{Operator, StartContext};
 use crate::dns::query::{self, NameServer};
 use crate::dns::{self, DnsProvider, Observed, Severity};
 use crate::error::Result;
@@ -45,13 +45,13 @@ enum CutoverCommand {
     /// Look at everything, lower the TTL, and go through the steps
     Start(run::StartArgs),
     /// Where it stands, from the engine or from the provider
-    Status(speak::StatusArgs),
+    Status(control_client::StatusArgs),
     /// Stay at the present share
-    Pause(speak::SpeakArgs),
+    Pause(control_client::SpeakArgs),
     /// Go on: after a pause, or after the process that watched it has gone
     Resume(run::ResumeArgs),
     /// End the present step now
-    Promote(speak::PromoteArgs),
+    Promote(control_client::PromoteArgs),
     /// Begin the present step again, or begin anew after a rollback
     Retry(run::ResumeArgs),
     /// One step back, and stay there
@@ -138,10 +138,10 @@ pub async fn run(args: &CutoverArgs) -> Result<u8> {
         CutoverCommand::Init(args) => init::run(args).await,
         CutoverCommand::Plan(args) => plan::run(args).await,
         CutoverCommand::Start(args) => Box::pin(run::start(args)).await,
-        CutoverCommand::Status(args) => speak::status(args).await,
-        CutoverCommand::Pause(args) => speak::pause(args).await,
+        CutoverCommand::Status(args) => control_client::status(args).await,
+        CutoverCommand::Pause(args) => control_client::pause(args).await,
         CutoverCommand::Resume(args) => Box::pin(run::resume(args, run::Way::Resume)).await,
-        CutoverCommand::Promote(args) => speak::promote(args).await,
+        CutoverCommand::Promote(args) => control_client::promote(args).await,
         CutoverCommand::Retry(args) => Box::pin(run::resume(args, run::Way::Retry)).await,
         CutoverCommand::Undo(args) => Box::pin(run::resume(args, run::Way::Undo)).await,
         CutoverCommand::Rollback(args) => Box::pin(run::rollback(args)).await,
@@ -166,7 +166,7 @@ pub(super) struct Site {
     pub config: CutoverConfig,
     pub provider: Arc<dyn DnsProvider>,
     pub clock: Arc<RealClock>,
-    pub who: Who,
+    pub who: Operator,
 }
 
 impl Site {
@@ -178,7 +178,7 @@ impl Site {
             Some(FILE_NAME) => "kongferry cutover rollback".to_owned(),
             _ => format!("kongferry cutover rollback --file {}", place.file.display()),
         };
-        let who = Who::me(chrono::Utc::now(), command);
+        let who = Operator::me(chrono::Utc::now(), command);
         Ok(Site { config, provider, clock: Arc::new(RealClock::start()), who })
     }
 
@@ -198,34 +198,38 @@ impl Site {
     }
 
     /// Gates and counters.
-    pub fn meters(&self) -> Result<Meters> {
-        Meters::new(self.config.gates.clone(), self.config.settings.prometheus.clone())
+    pub fn meters(&self) -> Result<GateRunner> {
+        GateRunner::new(self.config.gates.clone(), self.config.settings.prometheus.clone())
     }
 
     /// What an opening is made of.
-    pub fn scene<'a>(&'a self, seen: &'a Observed, entries: &'a [Entry]) -> Scene<'a> {
+    pub fn scene<'a>(&'a self, seen: &'a Observed, entries: &'a [Entry]) -> StartContext<'a> {
         use crate::cutover::clock::Clock;
         let now = self.clock.now();
-        Scene { config: &self.config, caps: self.provider.caps(), seen, entries, who: &self.who, now }
+        StartContext { config: &self.config, caps: self.provider.caps(), seen, entries, who: &self.who, now }
     }
 
     /// The world for the engine.
     pub fn ports(
         &self,
         servers: Vec<NameServer>,
-        meters: Meters,
+        meters: GateRunner,
         databases: Option<Databases>,
-    ) -> Result<Ports> {
+    ) -> Result<Environment> {
         let settings = &self.config.settings;
         let databases = databases.filter(|_| settings.preflight.drift);
         let (target, query) = (self.config.target.clone(), settings.query.clone());
         let servers = Authoritative::new(servers, target, query, self.provider.caps());
-        Ok(Ports {
+        Ok(Environment {
             clock: self.clock.clone(),
             provider: self.provider.clone(),
             servers: Arc::new(servers),
             meters: Arc::new(meters),
-            outside: Arc::new(World::new(databases, settings.hooks.clone(), settings.notify.clone())?),
+            outside: Arc::new(LiveIntegrations::new(
+                databases,
+                settings.hooks.clone(),
+                settings.notify.clone(),
+            )?),
         })
     }
 }

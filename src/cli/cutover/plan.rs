@@ -11,7 +11,8 @@ use crate::cutover::engine::write::{LOWERED, ROLLED_BACK, STEP, stands};
 use crate::cutover::preflight::{Preflight, as_line, not_proven};
 use crate::cutover::span::Span;
 use crate::dns::{
-    Arm, Change, Desired, Finding, Form, Guard, Marker, Observed, OriginalTtl, Severity, Share, Ttl,
+    Change, Desired, Finding, Marker, Observed, OriginalTtl, Precondition, RecordForm, Severity, Share, Side,
+    Ttl,
 };
 use crate::error::Result;
 
@@ -89,26 +90,34 @@ fn work_out(
         note: String::new(),
     };
     let split = |share, marker, guard| Desired {
-        form: Form::Split(share),
+        form: RecordForm::Split(share),
         ttl: Ttl::All(ttl),
         marker: Some(marker),
         guard,
     };
     let mut wanted = vec![(
         format!("TTL {ttl} s, still all to blue"),
-        split(Share::BLUE, marker(1, LOWERED, 0, Share::BLUE), Guard::Unchanged),
+        split(Share::BLUE, marker(1, LOWERED, 0, Share::BLUE), Precondition::Unchanged),
     )];
     for (at, step) in site.config.steps.iter().enumerate() {
         let bake = if step.bake.is_zero() { String::new() } else { format!(", watched for {}", step.bake) };
         let what = format!("step {}: {} to green{bake}", at + 1, step.share);
         let generation = u64::try_from(at).unwrap_or(0) + 2;
-        wanted.push((what, split(step.share, marker(generation, STEP, at, step.share), Guard::Unchanged)));
+        wanted.push((
+            what,
+            split(step.share, marker(generation, STEP, at, step.share), Precondition::Unchanged),
+        ));
     }
     let last = match site.config.settings.final_ttl {
         Some(ttl) => Ttl::All(ttl),
         None => Ttl::Each(originals.to_vec()),
     };
-    let finish = Desired { form: Form::Plain(Arm::Green), ttl: last, marker: None, guard: Guard::Unchanged };
+    let finish = Desired {
+        form: RecordForm::Plain(Side::Green),
+        ttl: last,
+        marker: None,
+        guard: Precondition::Unchanged,
+    };
     wanted.push(("finish: ordinary records of green".to_owned(), finish));
     let (mut planned, mut before, mut middle) = (Vec::new(), seen.clone(), seen.clone());
     for (what, desired) in wanted {
@@ -120,7 +129,7 @@ fn work_out(
         planned.push(Planned { what, change });
     }
     let generation = middle.generation() + 1;
-    let back = split(Share::BLUE, marker(generation, ROLLED_BACK, 0, Share::BLUE), Guard::Overwrite);
+    let back = split(Share::BLUE, marker(generation, ROLLED_BACK, 0, Share::BLUE), Precondition::Overwrite);
     let back = site.provider.plan(&site.config.target, &middle, &back)?;
     Ok((planned, back))
 }

@@ -8,23 +8,23 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::super::connect::Format;
 use super::super::text::{self, BAD, BOLD, GOOD, WARN, wrapped};
-use super::by_hand::{by_hand, from_the_file_alone, print_by_hand};
 use super::consent::{consent, consent_unwatched, print_finding, refuse_blockers};
+use super::manual_rollback::{by_hand, from_the_file_alone, print_by_hand};
 use super::view::{self, Screen};
-use super::{DatabaseArgs, PlaceArgs, Site, speak};
+use super::{DatabaseArgs, PlaceArgs, Site, control_client};
 use crate::cutover::config::CutoverConfig;
 use crate::cutover::control::{self, Control};
 use crate::cutover::engine::write::UNLOCKED;
 use crate::cutover::engine::{Ended, Engine, Order};
 use crate::cutover::exporter::Exporter;
-use crate::cutover::gates::Meters;
+use crate::cutover::gates::GateRunner;
 use crate::cutover::gates::config::Metrics;
 use crate::cutover::journal::{Entry, FileJournal};
-use crate::cutover::open::{Opening, taken_from};
 use crate::cutover::preflight::Preflight;
+use crate::cutover::session::{InitialState, taken_from};
 use crate::cutover::state::{Command, Phase};
 use crate::cutover::status::Snapshot;
-use crate::dns::{Desired, Form, Guard, Marker, Observed, Share, Ttl};
+use crate::dns::{Desired, Marker, Observed, Precondition, RecordForm, Share, Ttl};
 use crate::error::{Error, Kind, Result};
 
 /// How the engine is watched.
@@ -167,7 +167,7 @@ pub async fn resume(args: &ResumeArgs, way: Way) -> Result<u8> {
         Way::Retry => Command::Retry,
         Way::Undo => Command::Undo,
     };
-    if let Some(code) = speak::tell_running(&site, &watch.place, command).await? {
+    if let Some(code) = control_client::tell_running(&site, &watch.place, command).await? {
         return Ok(code);
     }
     let databases = watch.databases.resolve(&watch.place.common)?;
@@ -270,7 +270,7 @@ pub async fn rollback(args: &RollbackArgs) -> Result<u8> {
     if !args.direct {
         let command = Command::Rollback { reason: args.reason.clone() };
         // An engine that hangs must not be in the way.
-        if let Ok(Some(code)) = speak::tell_running(&site, &args.place, command).await {
+        if let Ok(Some(code)) = control_client::tell_running(&site, &args.place, command).await {
             return Ok(code);
         }
     }
@@ -284,7 +284,7 @@ pub async fn rollback(args: &RollbackArgs) -> Result<u8> {
     let opening = scene.rollback(&args.reason);
     // What cannot be asked is not asked: the write counts.
     let servers = site.servers().await.unwrap_or_default();
-    let meters = site.meters().or_else(|_| Meters::new(site.config.gates.clone(), None::<Metrics>))?;
+    let meters = site.meters().or_else(|_| GateRunner::new(site.config.gates.clone(), None::<Metrics>))?;
     let ports = site.ports(servers, meters, None)?;
     let watch = WatchArgs {
         place: args.place.clone(),
@@ -342,8 +342,12 @@ pub async fn unlock(args: &UnlockArgs) -> Result<u8> {
     let held = format!("{} since {}", marker.owner, marker.written_at.format("%Y-%m-%d %H:%M:%S UTC"));
     let note = format!("{UNLOCKED}{}", site.who.owner);
     let freed = Marker { generation: marker.generation + 1, lease_until: None, note, ..marker };
-    let desired =
-        Desired { form: Form::AsFound, ttl: Ttl::AsFound, marker: Some(freed), guard: Guard::Unchanged };
+    let desired = Desired {
+        form: RecordForm::AsFound,
+        ttl: Ttl::AsFound,
+        marker: Some(freed),
+        guard: Precondition::Unchanged,
+    };
     let change = site.provider.plan(&site.config.target, &seen, &desired)?;
     site.provider.apply(&change).await?;
     match args.place.common.format {
@@ -359,8 +363,8 @@ pub async fn unlock(args: &UnlockArgs) -> Result<u8> {
 async fn run_engine(
     site: &Site,
     args: &WatchArgs,
-    ports: crate::cutover::ports::Ports,
-    opening: Opening,
+    ports: crate::cutover::environment::Environment,
+    opening: InitialState,
     first: Option<Command>,
 ) -> Result<u8> {
     let dir = site.config.state_dir();

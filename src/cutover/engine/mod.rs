@@ -6,8 +6,8 @@
 //! loop; `tasks` is the work in hand, `write` the one that changes something, `looks` what is seen in passing, `orders`
 //! what people say, `publish` what they see.
 
-mod looks;
-mod orders;
+mod background_checks;
+mod operator_commands;
 mod publish;
 mod tasks;
 pub mod write;
@@ -23,10 +23,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use super::clock::Time;
+use super::environment::{Drift, Environment, Survey};
 use super::gates::{Measurement, Traffic};
 use super::journal::{Entry, Journal, What};
 use super::machine::{Event, Machine, Said, Task};
-use super::ports::{Drift, Ports, Survey};
 use super::state::{Command, Goal, Level, Phase};
 use super::status::{Happened, Snapshot};
 use crate::dns::{Change, DnsResult, Observed, OriginalTtl, Progress, Target, Ticket};
@@ -102,7 +102,7 @@ const EVENTS: usize = 40;
 /// The engine. Made by `open`, run once.
 pub struct Engine {
     target: Target,
-    ports: Ports,
+    ports: Environment,
     identity: Identity,
     machine: Machine,
     journal: Box<dyn Journal>,
@@ -144,7 +144,7 @@ impl Engine {
     /// Puts an engine together; it does nothing before [`run`](Self::run).
     pub fn new(
         target: Target,
-        ports: Ports,
+        ports: Environment,
         identity: Identity,
         machine: Machine,
         journal: Box<dyn Journal>,

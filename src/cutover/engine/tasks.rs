@@ -5,10 +5,10 @@ use futures::future::BoxFuture;
 use super::{Done, Engine, write};
 use crate::cutover::call::Reply;
 use crate::cutover::clock::Time;
+use crate::cutover::environment::{Answers, Drift, Hook, Survey};
 use crate::cutover::gates::Traffic;
 use crate::cutover::journal::What;
 use crate::cutover::machine::{Event, LastLooks, Task};
-use crate::cutover::ports::{Answers, Drift, Hook, Survey};
 use crate::cutover::state::Goal;
 use crate::dns::{DnsResult, Progress, Share};
 

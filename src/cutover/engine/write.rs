@@ -5,16 +5,16 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use futures::future::BoxFuture;
 
-use super::looks::Strange;
+use super::background_checks::Unexpected;
 use super::{Doing, Done, Engine};
 use crate::cutover::clock::Time;
+use crate::cutover::environment::Hook;
 use crate::cutover::journal::What;
 use crate::cutover::machine::{Event, Task};
-use crate::cutover::ports::Hook;
 use crate::cutover::state::{Goal, Phase};
 use crate::dns::{
-    Arm, Change, Desired, DnsError, DnsErrorKind, DnsResult, Form, Guard, Landed, Marker, Observed,
-    ObservedRecord, RecordState, Share, Ticket, Ttl,
+    Change, Desired, DnsError, DnsErrorKind, DnsResult, Marker, Observed, ObservedRecord, Precondition,
+    RecordForm, RecordState, Share, Side, Ticket, Ttl, WriteOutcome,
 };
 use crate::failpoints;
 
@@ -54,12 +54,12 @@ impl Engine {
         }
         if goal != Goal::Back {
             match self.strange(&seen) {
-                Some(Strange::TakenOver(by)) => {
+                Some(Unexpected::TakenOver(by)) => {
                     self.taken_over = Some(by);
                     return;
                 }
-                Some(Strange::RolledBack(by)) => return self.rolled_back_by(&seen, by, now),
-                Some(Strange::Changed(text)) => return self.feed(Event::Stop("changed", text), now),
+                Some(Unexpected::RolledBack(by)) => return self.rolled_back_by(&seen, by, now),
+                Some(Unexpected::Changed(text)) => return self.feed(Event::Stop("changed", text), now),
                 None => {}
             }
         }
@@ -96,7 +96,7 @@ impl Engine {
     /// Whether the write of which nobody knew has been carried out; then it need not be repeated.
     fn adopted(&mut self, seen: &Observed, goal: Goal, now: Time) -> bool {
         let Some(pending) = self.pending.take() else { return false };
-        if pending.landed(seen) != Landed::Yes {
+        if pending.landed(seen) != WriteOutcome::Yes {
             return false;
         }
         self.identity.generation = pending.after.generation();
@@ -153,7 +153,7 @@ impl Engine {
         let current = self.machine.task(now) == task;
         match seen {
             Ok(seen) => match change.landed(&seen) {
-                Landed::Yes => {
+                WriteOutcome::Yes => {
                     self.note(What::Result { written: true, text: "found at the provider".to_owned() });
                     self.pending = None;
                     self.identity.generation = change.after.generation();
@@ -164,18 +164,18 @@ impl Engine {
                     }
                 }
                 // It may still be on its way: the next try reads first.
-                Landed::No if current => self.feed(Event::Later(why), now),
-                Landed::Neither if current && goal == Goal::Back => self.feed(Event::Later(why), now),
-                Landed::Neither if current => {
+                WriteOutcome::No if current => self.feed(Event::Later(why), now),
+                WriteOutcome::Neither if current && goal == Goal::Back => self.feed(Event::Later(why), now),
+                WriteOutcome::Neither if current => {
                     self.pending = None;
                     match self.strange(&seen) {
-                        Some(Strange::TakenOver(by)) => self.taken_over = Some(by),
-                        Some(Strange::RolledBack(by)) => self.rolled_back_by(&seen, by, now),
-                        Some(Strange::Changed(text)) => self.feed(Event::Stop("changed", text), now),
+                        Some(Unexpected::TakenOver(by)) => self.taken_over = Some(by),
+                        Some(Unexpected::RolledBack(by)) => self.rolled_back_by(&seen, by, now),
+                        Some(Unexpected::Changed(text)) => self.feed(Event::Stop("changed", text), now),
                         None => self.feed(Event::Later(why), now),
                     }
                 }
-                Landed::No | Landed::Neither => {}
+                WriteOutcome::No | WriteOutcome::Neither => {}
             },
             Err(error) if current => self.feed(later(&error), now),
             Err(_) => {}
@@ -212,15 +212,15 @@ impl Engine {
     }
 
     /// Whether the provider holds something else than we left there.
-    pub(super) fn strange(&self, seen: &Observed) -> Option<Strange> {
+    pub(super) fn strange(&self, seen: &Observed) -> Option<Unexpected> {
         let (ours, share) = (&self.identity, seen.share());
         match &seen.marker {
             Some(marker) if marker.run != ours.run => {
-                Some(Strange::TakenOver(whose(marker, "began another run")))
+                Some(Unexpected::TakenOver(whose(marker, "began another run")))
             }
             Some(marker) if marker.generation > ours.generation && marker.state == ROLLED_BACK => {
                 let (owner, note) = (&marker.owner, &marker.note);
-                Some(Strange::RolledBack(if note.starts_with(owner.as_str()) {
+                Some(Unexpected::RolledBack(if note.starts_with(owner.as_str()) {
                     // With their own reason.
                     note.clone()
                 } else if note.is_empty() || note.contains(owner.as_str()) {
@@ -230,20 +230,20 @@ impl Engine {
                 }))
             }
             Some(marker) if marker.generation > ours.generation => {
-                Some(Strange::TakenOver(whose(marker, "took over")))
+                Some(Unexpected::TakenOver(whose(marker, "took over")))
             }
             Some(marker) if marker.generation < ours.generation => {
-                Some(Strange::Changed("the marker at the provider is older than what we wrote".to_owned()))
+                Some(Unexpected::Changed("the marker at the provider is older than what we wrote".to_owned()))
             }
             // Whoever has finished it from elsewhere leaves nothing to watch.
             None if ours.generation > 0 && self.machine.phase == Phase::Drained && is_finished(seen) => {
-                Some(Strange::TakenOver("somebody else has finished it".to_owned()))
+                Some(Unexpected::TakenOver("somebody else has finished it".to_owned()))
             }
             None if ours.generation > 0 => {
-                Some(Strange::Changed("the marker at the provider is gone".to_owned()))
+                Some(Unexpected::Changed("the marker at the provider is gone".to_owned()))
             }
             _ if share == Some(self.machine.share) => None,
-            _ => Some(Strange::Changed(format!(
+            _ => Some(Unexpected::Changed(format!(
                 "the records were changed: at the provider stands {}, and not {}",
                 stands(seen),
                 self.machine.share
@@ -255,12 +255,17 @@ impl Engine {
     fn desired(&self, goal: Goal, seen: &Observed) -> Desired {
         let ours = &self.identity;
         if goal == Goal::Finish {
-            let arm = if self.machine.share == Share::GREEN { Arm::Green } else { Arm::Blue };
-            let ttl = match ours.final_ttl.filter(|_| arm == Arm::Green) {
+            let arm = if self.machine.share == Share::GREEN { Side::Green } else { Side::Blue };
+            let ttl = match ours.final_ttl.filter(|_| arm == Side::Green) {
                 Some(ttl) => Ttl::All(ttl),
                 None => Ttl::Each(ours.originals.clone()),
             };
-            return Desired { form: Form::Plain(arm), ttl, marker: None, guard: Guard::Unchanged };
+            return Desired {
+                form: RecordForm::Plain(arm),
+                ttl,
+                marker: None,
+                guard: Precondition::Unchanged,
+            };
         }
         let (share, wall) = (self.machine.rules.share_of(goal), self.ports.clock.wall());
         let bake = match goal {
@@ -304,10 +309,10 @@ impl Engine {
         };
         let ttl = u32::try_from(self.machine.rules.ttl.as_secs()).unwrap_or(u32::MAX);
         Desired {
-            form: Form::Split(share),
+            form: RecordForm::Split(share),
             ttl: Ttl::All(ttl),
             marker: Some(marker),
-            guard: if goal == Goal::Back { Guard::Overwrite } else { Guard::Unchanged },
+            guard: if goal == Goal::Back { Precondition::Overwrite } else { Precondition::Unchanged },
         }
     }
 
@@ -333,15 +338,15 @@ pub(super) fn later(error: &DnsError) -> Event {
 /// The share that a change brings about.
 fn desired_share(desired: &Desired) -> Share {
     match desired.form {
-        Form::Split(share) => share,
-        Form::Plain(Arm::Green) => Share::GREEN,
-        Form::Plain(Arm::Blue) => Share::BLUE,
-        Form::AsFound => desired.marker.as_ref().map(|marker| marker.share).unwrap_or_default(),
+        RecordForm::Split(share) => share,
+        RecordForm::Plain(Side::Green) => Share::GREEN,
+        RecordForm::Plain(Side::Blue) => Share::BLUE,
+        RecordForm::AsFound => desired.marker.as_ref().map(|marker| marker.share).unwrap_or_default(),
     }
 }
 
 fn is_finished(seen: &Observed) -> bool {
-    let ordinary = |record: &ObservedRecord| record.state == RecordState::Plain(Arm::Green);
+    let ordinary = |record: &ObservedRecord| record.state == RecordState::Plain(Side::Green);
     seen.marker_text.is_none() && seen.records.iter().all(ordinary)
 }
 

@@ -109,7 +109,7 @@ pub trait Measure: Send + Sync {
 
 /// The real thing.
 #[derive(Debug, Clone)]
-pub struct Meters(Arc<Inner>);
+pub struct GateRunner(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -118,11 +118,11 @@ struct Inner {
     metrics: Option<Metrics>,
 }
 
-impl Meters {
+impl GateRunner {
     /// Connects to nothing yet.
-    pub fn new(gates: Vec<Gate>, metrics: Option<Metrics>) -> Result<Meters> {
+    pub fn new(gates: Vec<Gate>, metrics: Option<Metrics>) -> Result<GateRunner> {
         let prometheus = metrics.as_ref().map(Prometheus::new).transpose()?;
-        Ok(Meters(Arc::new(Inner { gates, prometheus, metrics })))
+        Ok(GateRunner(Arc::new(Inner { gates, prometheus, metrics })))
     }
 
     /// Prometheus, where there is one.
@@ -131,7 +131,7 @@ impl Meters {
     }
 }
 
-impl Measure for Meters {
+impl Measure for GateRunner {
     fn gate(&self, gate: usize, share: Share, baseline: Option<f64>) -> BoxFuture<'static, Measurement> {
         let inner = self.0.clone();
         Box::pin(async move {

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use super::config::Probe;
 use super::{Measurement, Verdict, because};
 use crate::cutover::span::Span;
-use crate::dns::http;
 use crate::error::{Error, Kind, Result};
+use crate::http;
 
 /// When a probe is given up where nothing is said.
 const TIMEOUT: Duration = Duration::from_secs(10);

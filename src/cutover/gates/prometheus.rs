@@ -7,8 +7,9 @@ use serde::Deserialize;
 
 use super::config::{Metrics, Query, Unit};
 use super::{Measurement, Verdict, because};
-use crate::dns::{Share, http};
+use crate::dns::Share;
 use crate::error::{Error, Kind, Result};
+use crate::http;
 
 /// How long a query may take where nothing is said.
 const TIMEOUT: Duration = Duration::from_secs(10);

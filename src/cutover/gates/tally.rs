@@ -24,7 +24,7 @@ pub struct Tally {
 /// What a gate calls for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Alarm {
+pub enum Breach {
     /// It failed more often than is borne.
     Failed(OnFail),
     /// It was inconclusive more often than is borne.
@@ -33,7 +33,7 @@ pub enum Alarm {
 
 impl Tally {
     /// Adds a check made `after` the share was changed.
-    pub fn add(&mut self, policy: &Policy, measured: Measurement, after: Time) -> Option<Alarm> {
+    pub fn add(&mut self, policy: &Policy, measured: Measurement, after: Time) -> Option<Breach> {
         let warming_up = after < policy.initial_delay.duration();
         self.baseline = measured.baseline.or(self.baseline);
         let verdict = measured.verdict;
@@ -48,11 +48,11 @@ impl Tally {
             Verdict::Fail => {
                 self.inconclusive = 0;
                 self.failures += 1;
-                (self.failures > policy.failure_limit).then_some(Alarm::Failed(policy.on_fail))
+                (self.failures > policy.failure_limit).then_some(Breach::Failed(policy.on_fail))
             }
             Verdict::Inconclusive => {
                 self.inconclusive += u32::from(!warming_up);
-                (self.inconclusive > policy.inconclusive_limit).then_some(Alarm::Unclear)
+                (self.inconclusive > policy.inconclusive_limit).then_some(Breach::Unclear)
             }
         }
     }
@@ -80,9 +80,9 @@ mod tests {
         Measurement { verdict, ..Measurement::inconclusive("") }
     }
 
-    fn row(policy: &Policy, verdicts: &[Verdict], after: u64) -> (Tally, Option<Alarm>) {
+    fn row(policy: &Policy, verdicts: &[Verdict], after: u64) -> (Tally, Option<Breach>) {
         let mut tally = Tally::default();
-        let alarms: Vec<Option<Alarm>> = verdicts
+        let alarms: Vec<Option<Breach>> = verdicts
             .iter()
             .map(|verdict| tally.add(policy, measured(*verdict), Duration::from_secs(after)))
             .collect();
@@ -93,10 +93,10 @@ mod tests {
     fn the_first_failure_raises_the_alarm_unless_some_are_borne() {
         use Verdict::{Fail, Pass};
         let policy = Policy::default();
-        assert_eq!(row(&policy, &[Pass, Fail], 0).1, Some(Alarm::Failed(OnFail::Rollback)));
+        assert_eq!(row(&policy, &[Pass, Fail], 0).1, Some(Breach::Failed(OnFail::Rollback)));
         let patient = Policy { failure_limit: 1, on_fail: OnFail::Pause, ..policy };
         assert_eq!(row(&patient, &[Fail, Pass, Fail], 0).1, None);
-        assert_eq!(row(&patient, &[Fail, Fail], 0).1, Some(Alarm::Failed(OnFail::Pause)));
+        assert_eq!(row(&patient, &[Fail, Fail], 0).1, Some(Breach::Failed(OnFail::Pause)));
     }
 
     #[test]
@@ -106,7 +106,7 @@ mod tests {
         let (tally, alarm) = row(&policy, &[Pass, Inconclusive], 0);
         assert_eq!(alarm, None);
         assert!(!tally.lets_on(&policy), "the last check must have passed");
-        assert_eq!(row(&policy, &[Inconclusive, Inconclusive], 0).1, Some(Alarm::Unclear));
+        assert_eq!(row(&policy, &[Inconclusive, Inconclusive], 0).1, Some(Breach::Unclear));
         assert!(!Tally::default().lets_on(&Policy { count: 0, ..policy }), "no check is no pass");
     }
 
@@ -115,8 +115,8 @@ mod tests {
         use Verdict::{Fail, Inconclusive, Pass};
         let policy = Policy { initial_delay: Span::seconds(60), inconclusive_limit: 0, ..Policy::default() };
         assert_eq!(row(&policy, &[Inconclusive, Inconclusive], 59).1, None);
-        assert_eq!(row(&policy, &[Inconclusive], 60).1, Some(Alarm::Unclear));
-        assert_eq!(row(&policy, &[Fail], 0).1, Some(Alarm::Failed(OnFail::Rollback)));
+        assert_eq!(row(&policy, &[Inconclusive], 60).1, Some(Breach::Unclear));
+        assert_eq!(row(&policy, &[Fail], 0).1, Some(Breach::Failed(OnFail::Rollback)));
         assert!(!row(&policy, &[Pass], 59).0.lets_on(&policy));
     }
 }

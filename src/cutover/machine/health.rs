@@ -3,7 +3,7 @@
 use super::{Machine, Said, say};
 use crate::cutover::clock::Time;
 use crate::cutover::gates::config::OnFail;
-use crate::cutover::gates::tally::Alarm;
+use crate::cutover::gates::tally::Breach;
 use crate::cutover::gates::{Measurement, Traffic};
 use crate::cutover::state::{Goal, Level, Phase, Stage};
 use crate::dns::Share;
@@ -29,19 +29,19 @@ impl Machine {
         let (line, after) = (measured.line(), now.saturating_sub(self.share_since));
         let Some(tally) = self.tallies.get_mut(gate) else { return };
         let alarm = tally.add(&policy, measured, after);
-        let in_a_row = if alarm == Some(Alarm::Unclear) { tally.inconclusive } else { tally.failures };
+        let in_a_row = if alarm == Some(Breach::Unclear) { tally.inconclusive } else { tally.failures };
         if !self.is_watched() {
             return;
         }
         match alarm {
-            Some(Alarm::Failed(on_fail)) if self.exposed() && on_fail == OnFail::Rollback => {
+            Some(Breach::Failed(on_fail)) if self.exposed() && on_fail == OnFail::Rollback => {
                 self.roll_back(format!("gate {name}: {line}"), now, said);
             }
             Some(alarm) if self.is_at_its_end() => {
                 // Where nothing moves any more a pause holds nothing up: it is said once, and holds up `finish`.
                 let (is, borne) = match alarm {
-                    Alarm::Failed(_) => ("fails", policy.failure_limit),
-                    Alarm::Unclear => ("cannot be judged", policy.inconclusive_limit),
+                    Breach::Failed(_) => ("fails", policy.failure_limit),
+                    Breach::Unclear => ("cannot be judged", policy.inconclusive_limit),
                 };
                 let text = format!("{name} {is}: {line}");
                 if self.phase == Phase::toward(Goal::Finish) && !self.finish_forced {
@@ -50,12 +50,12 @@ impl Machine {
                     say(said, Level::Warn, "gate", format!("Gate {text}; \"finish\" waits for it"));
                 }
             }
-            Some(Alarm::Failed(_)) => self.pause("gate", format!("gate {name} fails: {line}"), now, said),
+            Some(Breach::Failed(_)) => self.pause("gate", format!("gate {name} fails: {line}"), now, said),
             // Nothing is on green yet, so nothing can be known of it yet.
-            Some(Alarm::Unclear) if self.share > Share::BLUE => {
+            Some(Breach::Unclear) if self.share > Share::BLUE => {
                 self.pause("gate", format!("gate {name} cannot be judged: {line}"), now, said);
             }
-            Some(Alarm::Unclear) | None => {}
+            Some(Breach::Unclear) | None => {}
         }
     }
 

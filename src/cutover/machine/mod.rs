@@ -7,8 +7,8 @@
 //! about, `people` what is said to it.
 
 mod health;
-mod moves;
-mod people;
+mod operator_commands;
+mod transitions;
 
 use std::time::Duration;
 

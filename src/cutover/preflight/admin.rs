@@ -14,9 +14,10 @@ use serde_json::Value;
 use super::{Preflight, ok, reason, stop, unproven, warn};
 use crate::cutover::config::Unproven;
 use crate::cutover::gates::config::{KongLine, Metrics};
-use crate::cutover::outside::{Databases, Wrote};
-use crate::dns::{Finding, http};
+use crate::cutover::integrations::{Databases, Wrote};
+use crate::dns::Finding;
 use crate::error::{Error, Result};
+use crate::http;
 
 /// How long a data plane may have been silent; it speaks every 30 s.
 const SILENT: TimeDelta = TimeDelta::minutes(3);

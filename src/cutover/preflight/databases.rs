@@ -3,7 +3,7 @@
 
 use super::{Preflight, ok, reason, stop, unproven, warn};
 use crate::cutover::config::Unproven;
-use crate::cutover::outside::{Databases, changed, differences};
+use crate::cutover::integrations::{Databases, changed, differences};
 use crate::dns::Finding;
 use crate::error::Error;
 use crate::mapping::schema_map::Writer;

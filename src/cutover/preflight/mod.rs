@@ -9,10 +9,12 @@ mod databases;
 use super::config::{CutoverConfig, Unproven};
 use super::gates::config::{Check, KongLine, Metrics};
 use super::gates::prometheus::Prometheus;
-use super::gates::{Measure, Meters, Verdict};
-use super::outside::Databases;
+use super::gates::{GateRunner, Measure, Verdict};
+use super::integrations::Databases;
 use crate::dns::query::{self, NameServer};
-use crate::dns::{Desired, DnsProvider, Finding, Form, Guard, Observed, RecordType, Severity, Share, Ttl};
+use crate::dns::{
+    Desired, DnsProvider, Finding, Observed, Precondition, RecordForm, RecordType, Severity, Share, Ttl,
+};
 use crate::error::Error;
 
 /// What is looked at.
@@ -26,7 +28,7 @@ pub struct Preflight<'a> {
     /// The name servers.
     pub servers: &'a [NameServer],
     /// Gates and counters.
-    pub meters: &'a Meters,
+    pub meters: &'a GateRunner,
     /// Both databases, where it is said where they are.
     pub databases: Option<&'a Databases>,
 }
@@ -207,10 +209,10 @@ impl Preflight<'_> {
     /// The rollback is rehearsed by writing what is there: the only write before a cutover begins.
     pub async fn rehearsal(&self) -> Finding {
         let same = Desired {
-            form: Form::AsFound,
+            form: RecordForm::AsFound,
             ttl: Ttl::AsFound,
             marker: self.seen.marker.clone(),
-            guard: Guard::Overwrite,
+            guard: Precondition::Overwrite,
         };
         let written = match self.provider.plan(&self.config.target, self.seen, &same) {
             Ok(change) => self.provider.apply(&change).await,

@@ -18,8 +18,9 @@ use tokio::process::{Child, Command};
 
 use super::change;
 use super::{
-    Arm, Caps, Change, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName, Exclusion,
-    Finding, Form, Guard, Landed, Listing, Marker, Observed, Progress, Request, Target, Ticket, Weights,
+    Caps, Change, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName, Exclusion, Finding,
+    Listing, Marker, Observed, Precondition, Progress, RecordForm, Request, Side, Target, Ticket, Weights,
+    WriteOutcome,
 };
 use crate::error::{Error, Result};
 use protocol::{ApplyAnswer, Arrival, CapsAnswer, ConfirmAnswer, ListAnswer, ReadAnswer};
@@ -74,11 +75,11 @@ impl Exec {
     }
 
     /// For programs that do not compare and swap.
-    async fn check_before(&self, change: &Change) -> DnsResult<Landed> {
+    async fn check_before(&self, change: &Change) -> DnsResult<WriteOutcome> {
         let now = self.read(&change.target).await?;
         match change.landed(&now) {
-            Landed::Yes => Ok(Landed::Yes),
-            Landed::No if now.version == change.before.version => Ok(Landed::No),
+            WriteOutcome::Yes => Ok(WriteOutcome::Yes),
+            WriteOutcome::No if now.version == change.before.version => Ok(WriteOutcome::No),
             _ => Err(self.error(DnsErrorKind::Conflict, "the records were changed since they were read")),
         }
     }
@@ -183,7 +184,7 @@ impl DnsProvider for Exec {
         let wanted = change::wanted(NAME, &self.caps.weights, self.caps.min_ttl, target, before, desired)?;
         let id = change::id(before, desired);
         let marker = desired.marker.as_ref().map(Marker::to_text);
-        let expect = (desired.guard == Guard::Unchanged).then_some(&before.version);
+        let expect = (desired.guard == Precondition::Unchanged).then_some(&before.version);
         let input = protocol::apply(&id, target, &wanted, marker.as_deref(), expect);
         let request = Request::Program { command: self.config.command.clone(), input };
         Ok(change::planned(target, before, desired, &wanted, request))
@@ -193,9 +194,9 @@ impl DnsProvider for Exec {
         let Request::Program { input, .. } = &change.request else {
             return Err(self.error(DnsErrorKind::Unsupported, "this change was planned for another provider"));
         };
-        let guarded = change.desired.guard == Guard::Unchanged;
+        let guarded = change.desired.guard == Precondition::Unchanged;
         let alone = guarded && self.caps.exclusion == Exclusion::ReadBack;
-        if alone && self.check_before(change).await? == Landed::Yes {
+        if alone && self.check_before(change).await? == WriteOutcome::Yes {
             return Ok(Ticket { change_id: None });
         }
         let answered = run(&self.config, input, true).await;
@@ -203,7 +204,7 @@ impl DnsProvider for Exec {
         let answer = match answered {
             Err(refused) if guarded && refused.kind == DnsErrorKind::Conflict => {
                 let now = self.read(&change.target).await?;
-                if change.landed(&now) != Landed::Yes {
+                if change.landed(&now) != WriteOutcome::Yes {
                     return Err(refused);
                 }
                 ApplyAnswer { change_id: None }
@@ -215,7 +216,7 @@ impl DnsProvider for Exec {
                 error.kind = DnsErrorKind::Transient { may_have_landed: true };
                 error
             })?;
-            if change.landed(&after) != Landed::Yes {
+            if change.landed(&after) != WriteOutcome::Yes {
                 return Err(self.error(DnsErrorKind::Conflict, "something else stands there after the write"));
             }
         }
@@ -245,7 +246,7 @@ fn by_hand(command: &[String], input: &Json) -> String {
 /// Ordinary records of blue, which every program can write. The program is told to forget the marker: what it says is
 /// not known here.
 pub(super) fn way_back_by_hand(config: &ExecConfig, target: &Target, ttl: u32) -> DnsResult<String> {
-    let desired = change::blue_again(Form::Plain(Arm::Blue), ttl);
+    let desired = change::blue_again(RecordForm::Plain(Side::Blue), ttl);
     let before = change::unread(target);
     let wanted = change::wanted(NAME, &Weights::SwitchOnly, 0, target, &before, &desired)?;
     let input = protocol::apply("by-hand", target, &wanted, None, None);

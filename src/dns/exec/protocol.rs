@@ -7,8 +7,8 @@ use serde_json::{Value as Json, json};
 
 use crate::dns::change::Wanted;
 use crate::dns::{
-    Arm, Caps, Confirmation, DnsError, DnsErrorKind, DnsResult, DomainName, Exclusion, Listed, Listing,
-    Neighbour, Observed, ObservedRecord, RecordKey, RecordState, RecordType, Target, Version, Weights,
+    Caps, Confirmation, DnsError, DnsErrorKind, DnsResult, DomainName, Exclusion, Listed, Listing, Observed,
+    ObservedRecord, RecordKey, RecordState, RecordType, SiblingRecord, Side, Target, Version, Weights,
 };
 
 /// The version of the protocol.
@@ -66,7 +66,7 @@ struct RecordAnswer {
     state: StateAnswer,
     ttl: Option<u32>,
     #[serde(default)]
-    neighbours: Vec<Neighbour>,
+    neighbours: Vec<SiblingRecord>,
 }
 
 /// The answer to `list`.
@@ -105,7 +105,7 @@ impl ListAnswer {
 #[serde(tag = "state", rename_all = "lowercase")]
 enum StateAnswer {
     Absent,
-    Plain { side: Arm },
+    Plain { side: Side },
     Split { blue_weight: u32, green_weight: u32 },
     Foreign { text: String },
 }

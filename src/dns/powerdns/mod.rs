@@ -19,8 +19,8 @@ use super::change::{self, Wanted};
 use super::listing::{self, Listing};
 use super::{
     Caps, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName,
-    Exclusion, Finding, Form, Guard, Landed, Observed, Progress, Request, SecretSource, Share, Target,
-    Ticket, Weights, http,
+    Exclusion, Finding, Observed, Precondition, Progress, RecordForm, Request, SecretSource, Share, Target,
+    Ticket, Weights, WriteOutcome, http,
 };
 use crate::error::Result;
 pub use lua::Policy;
@@ -80,7 +80,7 @@ impl PowerDns {
             return Err(crate::error::Error::usage("the provider's server must be an id such as localhost"));
         }
         let key = config.api_key.read("PowerDNS's API key")?;
-        let client = http::client(config.ca_file.as_deref(), http::TIMEOUT)?;
+        let client = crate::http::client(config.ca_file.as_deref(), crate::http::TIMEOUT)?;
         let caps = Caps {
             weights: WEIGHTS,
             exclusion: Exclusion::ReadBack,
@@ -173,11 +173,11 @@ impl PowerDns {
         Ok(format!("{patch:#}"))
     }
 
-    async fn check_before(&self, change: &Change) -> DnsResult<Landed> {
+    async fn check_before(&self, change: &Change) -> DnsResult<WriteOutcome> {
         let now = self.read(&change.target).await?;
         match change.landed(&now) {
-            Landed::No if now.version != change.before.version => Err(changed(&now)),
-            Landed::Neither => Err(changed(&now)),
+            WriteOutcome::No if now.version != change.before.version => Err(changed(&now)),
+            WriteOutcome::Neither => Err(changed(&now)),
             landed => Ok(landed),
         }
     }
@@ -303,8 +303,8 @@ impl DnsProvider for PowerDns {
             return Err(self.error(DnsErrorKind::Unsupported, "this change was planned for another provider"));
         };
         let done = Ticket { change_id: None };
-        let guarded = change.desired.guard == Guard::Unchanged;
-        if guarded && self.check_before(change).await? == Landed::Yes {
+        let guarded = change.desired.guard == Precondition::Unchanged;
+        if guarded && self.check_before(change).await? == WriteOutcome::Yes {
             return Ok(done);
         }
         self.send(Method::PATCH, url, Some(body.clone())).await?;
@@ -313,7 +313,7 @@ impl DnsProvider for PowerDns {
                 error.kind = DnsErrorKind::Transient { may_have_landed: true };
                 error
             })?;
-            if change.landed(&after) != Landed::Yes {
+            if change.landed(&after) != WriteOutcome::Yes {
                 return Err(changed(&after));
             }
         }
@@ -347,7 +347,7 @@ fn curl(config: &PowerDnsConfig, url: &str, body: &str) -> String {
 /// among them.
 pub(super) fn way_back_by_hand(config: &PowerDnsConfig, target: &Target, ttl: u32) -> DnsResult<String> {
     refuse_aliases(target)?;
-    let desired = change::blue_again(Form::Split(Share::BLUE), ttl);
+    let desired = change::blue_again(RecordForm::Split(Share::BLUE), ttl);
     let before = change::unread(target);
     let wanted = change::wanted(NAME, &WEIGHTS, 0, target, &before, &desired)?;
     let mut patch = rrset::patch(NAME, config.policy, &wanted, None)?;

@@ -7,8 +7,8 @@ use super::lua::{self, Policy};
 use crate::dns::change::Wanted;
 use crate::dns::listing::{self, Listed};
 use crate::dns::{
-    Arm, DnsError, DnsErrorKind, DnsResult, DomainName, Marker, Neighbour, Observed, ObservedRecord, Record,
-    RecordState, Target,
+    DnsError, DnsErrorKind, DnsResult, DomainName, Marker, Observed, ObservedRecord, Record, RecordState,
+    SiblingRecord, Side, Target,
 };
 
 /// Which account our comment is of.
@@ -109,8 +109,8 @@ fn observe_record(target: &Target, record: &Record, sets: &[RrSet]) -> ObservedR
     }
 }
 
-fn neighbour(set: &RrSet) -> Neighbour {
-    Neighbour { rtype: set.rtype.clone(), ttl: set.ttl, text: texts(set) }
+fn neighbour(set: &RrSet) -> SiblingRecord {
+    SiblingRecord { rtype: set.rtype.clone(), ttl: set.ttl, text: texts(set) }
 }
 
 fn texts(set: &RrSet) -> String {
@@ -124,7 +124,7 @@ fn plain_state(record: &Record, set: &RrSet) -> RecordState {
     let parsed = parsed.map(|content| crate::dns::Value::parse(record.key.rtype, &content.content).ok());
     let mut values = parsed.collect::<Option<Vec<_>>>().unwrap_or_default();
     values.sort();
-    let arm = [Arm::Blue, Arm::Green].into_iter().find(|&arm| record.values(arm) == values);
+    let arm = [Side::Blue, Side::Green].into_iter().find(|&arm| record.values(arm) == values);
     // A disabled value would be lost when the record is written.
     let whole = set.records.iter().all(|content| !content.disabled);
     arm.filter(|_| whole).map_or_else(|| RecordState::Foreign(texts(set)), RecordState::Plain)

@@ -19,9 +19,9 @@ use super::change::{self, Wanted};
 use super::listing::{self, Listed, Listing};
 use super::wire::{self, Asker, NoAnswer};
 use super::{
-    Arm, Caps, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName,
-    Exclusion, Finding, Form, Guard, Landed, Neighbour, Observed, ObservedRecord, Progress, Record,
-    RecordState, Request, SecretSource, Target, Ticket, Value, Weights,
+    Caps, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName,
+    Exclusion, Finding, Observed, ObservedRecord, Precondition, Progress, Record, RecordForm, RecordState,
+    Request, SecretSource, SiblingRecord, Side, Target, Ticket, Value, Weights, WriteOutcome,
 };
 use crate::error::{Error, Result};
 pub use update::{Data, Set, Step, Update};
@@ -199,7 +199,7 @@ impl Rfc2136 {
                 state = plain_state(record, values.unwrap_or_default(), text);
                 ttl = Some(first.ttl);
             } else if !is_in_target(target, &key.name, rtype) {
-                neighbours.push(Neighbour { rtype: rtype.to_string(), ttl: first.ttl, text });
+                neighbours.push(SiblingRecord { rtype: rtype.to_string(), ttl: first.ttl, text });
             }
         }
         Ok(ObservedRecord { key: key.clone(), state, ttl, neighbours, raw: serde_json::Value::Null })
@@ -313,7 +313,7 @@ fn with_port(server: &str) -> Result<String> {
 
 fn plain_state(record: &Record, mut values: Vec<Value>, text: String) -> RecordState {
     values.sort();
-    let arm = [Arm::Blue, Arm::Green].into_iter().find(|&arm| record.values(arm) == values);
+    let arm = [Side::Blue, Side::Green].into_iter().find(|&arm| record.values(arm) == values);
     arm.map_or(RecordState::Foreign(text), RecordState::Plain)
 }
 
@@ -335,7 +335,7 @@ fn steps(
     let values =
         |record: &Record, arm| record.values(arm).iter().cloned().map(Data::Value).collect::<Vec<_>>();
     let mut steps = Vec::new();
-    if desired.guard == Guard::Unchanged {
+    if desired.guard == Precondition::Unchanged {
         steps.push(match &before.marker_text {
             Some(text) => Step::Require(marker.clone(), vec![Data::Text(text.clone())]),
             None => Step::RequireAbsent(marker.clone()),
@@ -437,7 +437,7 @@ impl DnsProvider for Rfc2136 {
             // The conditions fail as well when this very change was carried out before.
             Err(refused) if refused.kind == DnsErrorKind::Conflict => {
                 let now = self.read(&change.target).await?;
-                if change.landed(&now) == Landed::Yes { Ok(done) } else { Err(refused) }
+                if change.landed(&now) == WriteOutcome::Yes { Ok(done) } else { Err(refused) }
             }
             Err(other) => Err(other),
         }
@@ -469,7 +469,7 @@ pub(super) fn way_back_by_hand(config: &Rfc2136Config, target: &Target, ttl: u32
     change::refuse_aliases(NAME, target)?;
     let server =
         with_port(&config.server).map_err(|e| error(DnsErrorKind::Unsupported, e.message().to_owned()))?;
-    let desired = change::blue_again(Form::Plain(Arm::Blue), ttl);
+    let desired = change::blue_again(RecordForm::Plain(Side::Blue), ttl);
     let before = change::unread(target);
     let wanted = change::wanted(NAME, &Weights::SwitchOnly, 0, target, &before, &desired)?;
     let mut steps = steps(target, &before, &desired, &wanted)?;

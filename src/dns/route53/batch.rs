@@ -10,7 +10,7 @@ use serde_json::{Value as Json, json};
 
 use super::sets::{self, Set};
 use crate::dns::change::Wanted;
-use crate::dns::{Desired, DnsError, DnsErrorKind, DnsResult, Guard, Observed, Target};
+use crate::dns::{Desired, DnsError, DnsErrorKind, DnsResult, Observed, Precondition, Target};
 
 pub(super) const NAMESPACE: &str = "https://route53.amazonaws.com/doc/2013-04-01/";
 
@@ -51,7 +51,7 @@ impl Batch {
         let old = before.marker_text.as_deref().map(|text| sets::marker(target, text));
         let new = desired.marker.as_ref().map(|marker| sets::marker(target, &marker.to_text()));
         match (desired.guard, old, new) {
-            (Guard::Overwrite, _, Some(new)) => changes.push((Action::Upsert, new)),
+            (Precondition::Overwrite, _, Some(new)) => changes.push((Action::Upsert, new)),
             (_, old, new) => {
                 changes.extend(old.map(|old| (Action::Delete, old)));
                 changes.extend(new.map(|new| (Action::Create, new)));
@@ -100,14 +100,14 @@ impl Batch {
 
 fn replace(
     provider: &'static str,
-    guard: Guard,
+    guard: Precondition,
     found: Vec<Set>,
     written: Vec<Set>,
     changes: &mut Vec<(Action, Set)>,
 ) -> DnsResult<()> {
     let same_kind = |one: &Set, other: &Set| one.identifier() == other.identifier();
     // What an UPSERT replaces need not be deleted; the rest is in the way (weighted beside simple is refused).
-    let upserts = guard == Guard::Overwrite;
+    let upserts = guard == Precondition::Overwrite;
     for old in found {
         let replaced = written.iter().any(|new| same_kind(&old, new));
         if upserts && replaced {

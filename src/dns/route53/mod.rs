@@ -20,9 +20,9 @@ use serde::{Deserialize, Serialize};
 use super::change::{self, Wanted};
 use super::listing::Listing;
 use super::{
-    Arm, Caps, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName,
-    Exclusion, Finding, Form, Guard, Landed, Observed, Progress, Request, SecretSource, Share, Target,
-    Ticket, Weights, http,
+    Caps, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName,
+    Exclusion, Finding, Observed, Precondition, Progress, RecordForm, Request, SecretSource, Share, Side,
+    Target, Ticket, Weights, WriteOutcome, http,
 };
 use crate::error::{Error, Result};
 use batch::Batch;
@@ -110,7 +110,8 @@ impl Route53 {
             hidden: false,
             settle: Duration::ZERO,
         };
-        let route53 = Route53 { config, host, caps, client: http::client(None, http::TIMEOUT)? };
+        let route53 =
+            Route53 { config, host, caps, client: crate::http::client(None, crate::http::TIMEOUT)? };
         route53.credentials()?;
         Ok(route53)
     }
@@ -233,7 +234,7 @@ impl Route53 {
     /// has something against it.
     async fn explain(&self, change: &Change, refused: DnsError) -> DnsResult<Ticket> {
         let now = self.read(&change.target).await?;
-        if change.landed(&now) == Landed::Yes {
+        if change.landed(&now) == WriteOutcome::Yes {
             return Ok(Ticket { change_id: None });
         }
         if now.version == change.before.version {
@@ -374,7 +375,7 @@ impl DnsProvider for Route53 {
                 Ok(Ticket { change_id: answer.map(|answer| answer.change_info.id.replace("/change/", "")) })
             }
             Err(refused) if refused.kind == DnsErrorKind::Invalid => {
-                if change.desired.guard == Guard::Overwrite {
+                if change.desired.guard == Precondition::Overwrite {
                     return Err(refused);
                 }
                 self.explain(change, refused).await
@@ -422,8 +423,8 @@ pub(super) fn way_back_by_hand(config: &Route53Config, target: &Target, ttl: u32
         let wanted = change::wanted(NAME, &WEIGHTS, 0, target, &before, &desired)?;
         Batch::plan(NAME, target, &before, &desired, &wanted)
     };
-    let mut weighted = batch(Form::Split(Share::BLUE))?;
-    let mut ordinary = batch(Form::Plain(Arm::Blue))?;
+    let mut weighted = batch(RecordForm::Split(Share::BLUE))?;
+    let mut ordinary = batch(RecordForm::Plain(Side::Blue))?;
     "kongferry: back to blue, by hand".clone_into(&mut weighted.comment);
     ordinary.comment.clone_from(&weighted.comment);
     Ok(format!("{}\n{}", aws(config, &weighted, " ||"), aws(config, &ordinary, "")))

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::dns::listing::{self, Listed};
 use crate::dns::{
-    Alias, Arm, DomainName, Neighbour, Observed, ObservedRecord, Record, RecordKey, RecordState, RecordType,
-    Target, Value, share,
+    Alias, DomainName, Observed, ObservedRecord, Record, RecordKey, RecordState, RecordType, SiblingRecord,
+    Side, Target, Value, share,
 };
 
 /// The largest weight.
@@ -132,7 +132,7 @@ pub(super) fn of_state(record: &Record, state: &RecordState, ttl: u32) -> Option
         RecordState::Split { blue, green } => {
             let (blue, green) = per_value(record, *blue, *green)?;
             // A weighted set holds one value.
-            let sets = [(Arm::Blue, blue), (Arm::Green, green)].into_iter().flat_map(|(arm, weight)| {
+            let sets = [(Side::Blue, blue), (Side::Green, green)].into_iter().flat_map(|(arm, weight)| {
                 let values = record.values(arm).iter().enumerate();
                 values.map(move |(number, value)| (value, format!("{PREFIX}{arm}-{}", number + 1), weight))
             });
@@ -148,7 +148,7 @@ pub(super) fn of_state(record: &Record, state: &RecordState, ttl: u32) -> Option
 /// The weight of each of blue's and of green's values, so that the sides have the shares of `blue` and `green`.
 fn per_value(record: &Record, blue: u32, green: u32) -> Option<(u32, u32)> {
     let count = |arm| u32::try_from(record.values(arm).len()).ok();
-    let (blue, green) = (blue.checked_mul(count(Arm::Green)?)?, green.checked_mul(count(Arm::Blue)?)?);
+    let (blue, green) = (blue.checked_mul(count(Side::Green)?)?, green.checked_mul(count(Side::Blue)?)?);
     let divisor = share::gcd(blue, green).max(1);
     let (blue, green) = (blue / divisor, green / divisor);
     // Where it can, a weight reads as per cent.
@@ -162,7 +162,7 @@ pub(super) fn effective_ttl(record: &Record, state: &RecordState, wanted: u32) -
     let is_alias = |arm| matches!(record.values(arm), [Value::Alias(_)]);
     let aliases = match state {
         RecordState::Plain(arm) => is_alias(*arm),
-        _ => is_alias(Arm::Blue) && is_alias(Arm::Green),
+        _ => is_alias(Side::Blue) && is_alias(Side::Green),
     };
     if aliases { ALIAS_TTL } else { wanted }
 }
@@ -182,7 +182,7 @@ fn observe_record(target: &Target, record: &Record, sets: &[Set]) -> ObservedRec
         .iter()
         .filter(|set| set.name == key.name && !target.records().iter().any(|r| is_of(set, &r.key)));
     let decisive = others.filter(|set| matches!(&*set.rtype, "A" | "AAAA" | "CNAME" | "HTTPS"));
-    let neighbours = decisive.map(|set| Neighbour {
+    let neighbours = decisive.map(|set| SiblingRecord {
         rtype: set.rtype.clone(),
         ttl: set.ttl.unwrap_or(ALIAS_TTL),
         text: set.text(),
@@ -217,7 +217,7 @@ fn state(record: &Record, here: &[&Set]) -> RecordState {
     {
         let values = only.parsed(record.key.rtype);
         let arm =
-            [Arm::Blue, Arm::Green].into_iter().find(|&arm| Some(record.values(arm)) == values.as_deref());
+            [Side::Blue, Side::Green].into_iter().find(|&arm| Some(record.values(arm)) == values.as_deref());
         return arm.map_or_else(foreign, RecordState::Plain);
     }
     split(record, here).unwrap_or_else(foreign)
@@ -226,7 +226,7 @@ fn state(record: &Record, here: &[&Set]) -> RecordState {
 /// The weights of both sides, if these are the very sets that we write for some weights.
 fn split(record: &Record, here: &[&Set]) -> Option<RecordState> {
     let ttl = here.iter().filter_map(|set| set.ttl).max().unwrap_or(ALIAS_TTL);
-    let weight = |arm: Arm| {
+    let weight = |arm: Side| {
         let identifier = format!("{PREFIX}{arm}-1");
         here.iter()
             .find(|set| set.identifier() == Some(&identifier))?
@@ -235,8 +235,8 @@ fn split(record: &Record, here: &[&Set]) -> Option<RecordState> {
             .map(|(_, weight)| *weight)
     };
     let count = |arm| u32::try_from(record.values(arm).len()).ok();
-    let blue = weight(Arm::Blue)?.checked_mul(count(Arm::Blue)?)?;
-    let green = weight(Arm::Green)?.checked_mul(count(Arm::Green)?)?;
+    let blue = weight(Side::Blue)?.checked_mul(count(Side::Blue)?)?;
+    let green = weight(Side::Green)?.checked_mul(count(Side::Green)?)?;
     let divisor = share::gcd(blue, green);
     if divisor == 0 {
         // All zero means all equally likely.
@@ -247,7 +247,7 @@ fn split(record: &Record, here: &[&Set]) -> Option<RecordState> {
     // Other weights of the same proportion are as good.
     for set in &mut expected {
         let side =
-            if set.identifier()?.starts_with(&format!("{PREFIX}blue")) { Arm::Blue } else { Arm::Green };
+            if set.identifier()?.starts_with(&format!("{PREFIX}blue")) { Side::Blue } else { Side::Green };
         let actual = weight(side)?;
         set.weighted.as_mut()?.1 = actual;
     }
@@ -341,7 +341,7 @@ mod tests {
         };
         let split = RecordState::Split { blue: 99, green: 1 };
         assert_eq!(state_of(&split), split);
-        assert_eq!(state_of(&RecordState::Plain(Arm::Green)), RecordState::Plain(Arm::Green));
+        assert_eq!(state_of(&RecordState::Plain(Side::Green)), RecordState::Plain(Side::Green));
         assert_eq!(effective_ttl(&record, &split, 300), 60);
     }
 

@@ -15,7 +15,6 @@ use sqlx::PgConnection;
 pub(in crate::green) use self::rows::Holds;
 use super::baseline::Baseline;
 use super::bootstrap::Bootstrap;
-use super::catalog::GreenCatalog;
 use super::cycles;
 use super::definitions::Definitions;
 use super::first_load::FirstLoad;
@@ -24,7 +23,9 @@ use super::merge::Merge;
 use super::sql::{fill, key, literal, quote};
 use super::stage::Stage;
 use super::statement::query_scalar;
+use crate::catalog::green::GreenCatalog;
 use crate::error::{Error, Kind, Result};
+use crate::green::session::During;
 use crate::mapping::schema_map::{SchemaMap, Writer};
 use crate::mapping::table_plan::{KeyspacePlan, TablePlan};
 
@@ -103,7 +104,7 @@ impl Apply<'_> {
         self.stage.check_epoch(tx).await?;
         self.refuse_unexplained(tx).await?;
         let before = Definitions::read(tx, self.stage.green().kong_schema()).await?;
-        let moved = self.default_workspace(tx).await.map_err(|e| self.explain(e, what))?;
+        let moved = self.default_workspace(tx).await.during(self.stage.green(), what)?;
         self.bootstrap().make_room(tx).await.map_err(|e| self.no_room(e, what))?;
         let quick = self.quick_way(tx).await?;
         let applied = match quick {
@@ -139,8 +140,7 @@ impl Apply<'_> {
         // Counted before anything is written: rows of the bootstrap give way, and unique values are freed, by updates too.
         let forecast = self.forecast(tx, merge).await?;
         let before = Definitions::read(tx, self.stage.green().kong_schema()).await?;
-        let moved =
-            self.default_workspace(tx).await.map_err(|e| self.explain(e, "cannot apply the stage"))?;
+        let moved = self.default_workspace(tx).await.during(self.stage.green(), "cannot apply the stage")?;
         let mut circular = cycles::circular(self.plan, self.catalog);
         circular.retain(|(table, _)| at_work.contains(table));
         let put_off = self.put_off(tx, circular).await?;
@@ -219,9 +219,9 @@ impl Apply<'_> {
         for table in self.plan.moved.iter().filter(|table| !table.key.is_empty()) {
             let what = format!("cannot write the ledger of \"{}\"", table.table);
             let careful = table.expiry.is_some() || table.writer == Writer::Traffic;
-            self.ledger.create(green, tx, table).await.map_err(|e| self.explain(e, &what))?;
-            self.enter(tx, table, careful).await.map_err(|e| self.explain(e, &what))?;
-            super::ledger::index(green, tx, table).await.map_err(|e| self.explain(e, &what))?;
+            self.ledger.create(green, tx, table).await.during(self.stage.green(), &what)?;
+            self.enter(tx, table, careful).await.during(self.stage.green(), &what)?;
+            super::ledger::index(green, tx, table).await.during(self.stage.green(), &what)?;
         }
         Ok(())
     }
@@ -231,7 +231,7 @@ impl Apply<'_> {
         for table in self.plan.moved.iter().filter(|table| !table.key.is_empty()) {
             let what = format!("cannot take over the ledger of \"{}\"", table.table);
             let adopted = self.ledger.adopt(self.stage.green(), tx, table).await;
-            adopted.map_err(|e| self.explain(e, &what))?;
+            adopted.during(self.stage.green(), &what)?;
         }
         Ok(())
     }
@@ -295,7 +295,7 @@ impl Apply<'_> {
             .execute(tx)
             .await
             .map(|_| ())
-            .map_err(|e| self.explain(e, "cannot lock Kong's tables on green"))
+            .during(self.stage.green(), "cannot lock Kong's tables on green")
     }
 
     async fn refuse_unexplained(&self, tx: &mut PgConnection) -> Result<()> {
@@ -324,7 +324,7 @@ impl Apply<'_> {
             );
             let what = format!("cannot look for rows of \"{}\" that are on green already", table.table);
             let mut keys: Vec<String> =
-                query_scalar(sql).fetch_all(&mut *tx).await.map_err(|e| self.explain(e, &what))?;
+                query_scalar(sql).fetch_all(&mut *tx).await.during(self.stage.green(), &what)?;
             let more = keys.len() > NAMED;
             keys.truncate(NAMED);
             if !keys.is_empty() {
@@ -335,7 +335,7 @@ impl Apply<'_> {
             let sql =
                 fill("select exists (select from {table})", &[("table", &self.stage.kong_table(table))]);
             let what = format!("cannot look into green's table \"{table}\"");
-            if query_scalar(sql).fetch_one(&mut *tx).await.map_err(|e| self.explain(e, &what))? {
+            if query_scalar(sql).fetch_one(&mut *tx).await.during(self.stage.green(), &what)? {
                 found.push(Unexplained { table: table.clone(), keys: Vec::new(), more: true });
             }
         }
@@ -412,7 +412,7 @@ impl Apply<'_> {
                 "cannot give the default of {}.{column} the id of blue's default workspace",
                 table.name
             );
-            sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| self.explain(e, &what))?;
+            sqlx::raw_sql(sql).execute(&mut *tx).await.during(self.stage.green(), &what)?;
             followed.insert((table.name.clone(), column.to_owned()));
         }
         Ok(followed)

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use sqlx::PgConnection;
 
 use super::Apply;
+use crate::catalog::green::GreenTable;
 use crate::error::{Error, Result};
-use crate::green::catalog::GreenTable;
+use crate::green::session::During;
 use crate::green::sql::{fill, literal, quote};
 use crate::green::statement::query_scalar;
 use crate::mapping::schema_map::DerivedTags;
@@ -55,12 +56,12 @@ impl Apply<'_> {
         let what = "cannot compare green's tags";
         if self.stage.green().hashes_rows() {
             let sql = fill(include_str!("../../../sql/apply/tags_agree.sql"), &places);
-            if query_scalar(sql).fetch_one(&mut *tx).await.map_err(|e| self.explain(e, what))? {
+            if query_scalar(sql).fetch_one(&mut *tx).await.during(self.stage.green(), what)? {
                 return Ok(());
             }
         }
         let sql = fill(include_str!("../../../sql/apply/tags_differ.sql"), &places);
-        let differing: i64 = query_scalar(sql).fetch_one(tx).await.map_err(|e| self.explain(e, what))?;
+        let differing: i64 = query_scalar(sql).fetch_one(tx).await.during(self.stage.green(), what)?;
         if differing == 0 {
             return Ok(());
         }

@@ -4,21 +4,22 @@
 //! before children, so that a child of a rejected parent carries its parent's key as the cause. The statements are in
 //! `sql/checks/`; everything they need to know of Kong comes from green's catalog.
 
-mod glance;
-mod itself;
-mod place;
+mod check_sql;
+mod prescan;
 mod references;
+mod single_table;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::catalog::GreenCatalog;
-use super::gone::Gone;
+use super::deletions::Deletions;
 use super::sql::{fill, literal};
 use super::stage::Stage;
 use super::statement::query_scalar;
+use crate::catalog::green::GreenCatalog;
 use crate::error::Result;
+use crate::green::session::During;
 use crate::mapping::schema_map::Names;
 use crate::mapping::table_plan::{KeyspacePlan, TablePlan};
 
@@ -34,7 +35,7 @@ pub struct Checks<'a> {
     /// The names that the whole line shares.
     pub names: &'a Names,
     /// What leaves green, in an incremental run: then rows of green that stay are parents and neighbours too.
-    pub gone: Option<Gone<'a>>,
+    pub gone: Option<Deletions<'a>>,
 }
 
 /// What the checks did to one table's stage.
@@ -89,9 +90,8 @@ impl Checks<'_> {
         };
         let all: Vec<String> = self.plan.moved.iter().map(one).collect();
         let sql = sqlx::AssertSqlSafe(all.join(" union all "));
-        let filled: Vec<String> =
-            query_scalar(sql).fetch_all(&mut *tx).await.map_err(|e| green.explain(e, what))?;
-        tx.commit().await.map_err(|e| green.explain(e, what))?;
+        let filled: Vec<String> = query_scalar(sql).fetch_all(&mut *tx).await.during(green, what)?;
+        tx.commit().await.during(green, what)?;
         Ok(filled.into_iter().collect())
     }
 
@@ -108,8 +108,8 @@ impl Checks<'_> {
         let tables: Vec<&str> = keep.iter().map(|(table, _)| table.as_str()).collect();
         let keys: Vec<&serde_json::Value> = keep.iter().map(|(_, key)| key).collect();
         let query = super::statement::query(sql).bind(tables).bind(keys);
-        query.execute(&mut *tx).await.map_err(|e| self.stage.green().explain(e, what))?;
-        tx.commit().await.map_err(|e| self.stage.green().explain(e, what))
+        query.execute(&mut *tx).await.during(self.stage.green(), what)?;
+        tx.commit().await.during(self.stage.green(), what)
     }
 
     async fn table_by_itself(&self, plan: &TablePlan) -> Result<u64> {
@@ -119,10 +119,10 @@ impl Checks<'_> {
         green.at_least(&mut tx, "work_mem", WORK_MEM).await?;
         let table = self.catalog.tables.get(&plan.table);
         let gone = match table {
-            Some(table) => self.alone(&mut tx, plan, table).await.map_err(|e| green.explain(e, &what))?,
+            Some(table) => self.alone(&mut tx, plan, table).await.during(green, &what)?,
             None => 0,
         };
-        tx.commit().await.map_err(|e| green.explain(e, &what))?;
+        tx.commit().await.during(green, &what)?;
         Ok(gone)
     }
 }

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::PgConnection;
 
-use super::place::{Place, shown};
+use super::check_sql::{Place, shown};
 use super::{Checked, Checks, WORK_MEM};
+use crate::catalog::green::ForeignKey;
 use crate::error::Result;
-use crate::green::catalog::ForeignKey;
-use crate::green::gone::Gone;
+use crate::green::deletions::Deletions;
 use crate::green::ledger;
+use crate::green::session::During;
 use crate::green::sql::{columns, literal, quote};
 use crate::mapping::table_plan::TablePlan;
 
@@ -57,19 +58,19 @@ impl Checks<'_> {
         let place = Place::new(self.stage, plan, self.gone);
         let mut found = 0;
         let pulled_in = match &self.gone {
-            Some(gone) => gone.pull_in(&mut tx, plan).await.map_err(|e| green.explain(e, &what))?,
+            Some(gone) => gone.pull_in(&mut tx, plan).await.during(green, &what)?,
             None => 0,
         };
         // The workspace comes first: in an unknown workspace every other reference is broken as well.
         let (first, then): (Vec<_>, Vec<_>) = keys.iter().partition(|key| self.is_workspace(key));
         for key in first.into_iter().chain(then) {
-            found += self.reference(&mut tx, &place, key).await.map_err(|e| green.explain(e, &what))?;
+            found += self.reference(&mut tx, &place, key).await.during(green, &what)?;
         }
         let aside = match found {
             0 => 0,
-            _ => place.set_aside(&mut tx).await.map_err(|e| green.explain(e, &what))?,
+            _ => place.set_aside(&mut tx).await.during(green, &what)?,
         };
-        tx.commit().await.map_err(|e| green.explain(e, &what))?;
+        tx.commit().await.during(green, &what)?;
         Ok((aside, pulled_in))
     }
 
@@ -165,7 +166,7 @@ impl Checks<'_> {
 }
 
 /// That a row `p` of green stays as it is: neither staged nor leaving.
-fn stays(checks: &Checks<'_>, gone: &Gone<'_>, plan: &TablePlan) -> String {
+fn stays(checks: &Checks<'_>, gone: &Deletions<'_>, plan: &TablePlan) -> String {
     let staged = plan.key.iter().map(|name| format!("r.{0} = p.{0}", quote(name)));
     format!(
         " and not exists (select from {} r where {}) and not exists (select from {} d where {})",

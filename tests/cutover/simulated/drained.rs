@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use kongferry::cutover::clock::Clock;
 use kongferry::cutover::engine::Ended;
+use kongferry::cutover::environment::{Answers, Drift};
 use kongferry::cutover::gates::{Measurement, Traffic};
-use kongferry::cutover::ports::{Answers, Drift};
 use kongferry::cutover::state::{Command, Phase, Stage};
-use kongferry::dns::{Arm, RecordState, Share};
+use kongferry::dns::{RecordState, Share, Side};
 
-use crate::world::{CONFIG, Operator, World, failing, lock, passing};
+use crate::world::{CONFIG, OperatorConsole, World, failing, lock, passing};
 
 const FINISH: Command = Command::Finish { force: false, accept_drift: false };
 const FORCED: Command = Command::Finish { force: true, accept_drift: false };
 
 /// Runs a cutover that stays at work, with an operator who comes when it has drained.
-fn drained<F: Future<Output = ()>>(world: &World, operator: impl FnOnce(Operator) -> F) -> Ended {
+fn drained<F: Future<Output = ()>>(world: &World, operator: impl FnOnce(OperatorConsole) -> F) -> Ended {
     world.start().until_finished().with(async |mut anna| {
         anna.until_state("drained").await;
         operator(anna).await;
@@ -37,7 +37,7 @@ fn it_stays_until_somebody_says_finish_and_then_finishes_and_ends() {
     });
     assert_eq!(ended, Ended::In(Phase::Finished));
     let held = world.provider.held();
-    assert_eq!((held.state, held.ttl, held.marker_text), (RecordState::Plain(Arm::Green), 3_600, None));
+    assert_eq!((held.state, held.ttl, held.marker_text), (RecordState::Plain(Side::Green), 3_600, None));
 }
 
 #[test]
@@ -326,7 +326,7 @@ fn a_second_rollback_does_not_replace_the_reason_of_the_first() {
         anna.say(Command::Leave).await.unwrap();
     });
     let second = world.another_machine();
-    let reason = |scene: &kongferry::cutover::open::Scene<'_>| Ok(scene.rollback("and I"));
+    let reason = |scene: &kongferry::cutover::session::StartContext<'_>| Ok(scene.rollback("and I"));
     let ended = second.open(reason).unwrap().with(async |mut boris| {
         let shown = boris.until(|shown| shown.state == "rolling_back").await;
         assert!(shown.why_back.is_some_and(|known| why.starts_with(&known)));
@@ -354,7 +354,7 @@ fn who_watches_stops_when_somebody_finishes_it_from_elsewhere() {
     let world = World::new();
     let ended = drained(&world, async |anna| {
         world.provider.set(|held| {
-            held.state = RecordState::Plain(Arm::Green);
+            held.state = RecordState::Plain(Side::Green);
             held.ttl = 3_600;
             held.marker_text = None;
         });

@@ -5,9 +5,9 @@ use kongferry::cutover::clock::Clock;
 use std::time::Duration;
 
 use kongferry::cutover::engine::Ended;
-use kongferry::cutover::ports::Answers;
+use kongferry::cutover::environment::Answers;
 use kongferry::cutover::state::{Command, Phase, Stage};
-use kongferry::dns::{Arm, RecordState, Share};
+use kongferry::dns::{RecordState, Share, Side};
 
 use crate::memory::Fault;
 use crate::world::{World, failing, path};
@@ -135,7 +135,7 @@ fn records_changed_behind_our_back_pause() {
 #[test]
 fn records_made_ordinary_and_values_of_others_pause_before_the_next_write() {
     for state in
-        [RecordState::Plain(Arm::Blue), RecordState::Foreign("192.0.2.99".to_owned()), RecordState::Absent]
+        [RecordState::Plain(Side::Blue), RecordState::Foreign("192.0.2.99".to_owned()), RecordState::Absent]
     {
         let world = World::with(&crate::world::CONFIG.replace("look_every = \"10s\"", "look_every = \"2h\""));
         world.start().with(async |mut anna| {

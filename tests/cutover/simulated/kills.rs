@@ -3,7 +3,7 @@
 
 use kongferry::cutover::engine::Ended;
 use kongferry::cutover::state::{Command, Phase, Stage};
-use kongferry::dns::{Arm, RecordState, Share};
+use kongferry::dns::{RecordState, Share, Side};
 use proptest::prelude::*;
 
 use crate::memory::Fault;
@@ -154,7 +154,7 @@ fn killed_anywhere_while_it_finishes_the_record_is_greens() {
             Err(error) => assert!(error.message().contains("all traffic goes to green"), "{error}"),
         }
         let held = world.provider.held();
-        assert_eq!((held.state, held.ttl, held.marker_text), (RecordState::Plain(Arm::Green), 3_600, None));
+        assert_eq!((held.state, held.ttl, held.marker_text), (RecordState::Plain(Side::Green), 3_600, None));
         if ended.is_some() {
             break;
         }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use kongferry::cutover::clock::Clock;
 use kongferry::cutover::engine::Ended;
-use kongferry::cutover::ports::Answers;
+use kongferry::cutover::environment::Answers;
 use kongferry::cutover::state::{Command, Phase, Stage};
-use kongferry::dns::{Arm, RecordState, Share};
+use kongferry::dns::{RecordState, Share, Side};
 use kongferry::error::Kind;
 
 use crate::world::{World, path};
@@ -173,7 +173,7 @@ fn who_was_taken_over_stops_and_who_sees_a_rollback_follows() {
 
 #[test]
 fn whoever_loses_the_lease_is_told_by_whom_and_whoever_takes_over_from_whom() {
-    use kongferry::cutover::open::{Who, taken_from};
+    use kongferry::cutover::session::{Operator, taken_from};
     let world = World::new();
     let ended = world.start().with(async |mut anna| {
         anna.until_stage(5, Stage::Baking).await;
@@ -189,7 +189,7 @@ fn whoever_loses_the_lease_is_told_by_whom_and_whoever_takes_over_from_whom() {
     });
     assert_eq!(ended, Ended::TakenOver("unlocked by boris@b/2".to_owned()));
     let marker = kongferry::dns::Marker::parse(&world.provider.held().marker_text.unwrap()).unwrap();
-    let boris = |owner: &str| Who {
+    let boris = |owner: &str| Operator {
         owner: owner.to_owned(),
         wall: marker.written_at,
         rollback_command: String::new(),
@@ -229,7 +229,7 @@ fn after_a_rollback_retry_begins_again_and_finish_makes_blue_ordinary() {
     assert_eq!(back.rollback().end(), Ended::In(Phase::RolledBack));
     assert_eq!(back.open(|scene| scene.finish(true, false)).unwrap().end(), Ended::In(Phase::Finished));
     let held = world.provider.held();
-    assert_eq!((held.state, held.ttl, held.marker_text), (RecordState::Plain(Arm::Blue), 3_600, None));
+    assert_eq!((held.state, held.ttl, held.marker_text), (RecordState::Plain(Side::Blue), 3_600, None));
 }
 
 #[test]

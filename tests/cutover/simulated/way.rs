@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use kongferry::cutover::call::Reply;
 use kongferry::cutover::engine::Ended;
+use kongferry::cutover::environment::{Drift, Hook};
 use kongferry::cutover::gates::Traffic;
-use kongferry::cutover::ports::{Drift, Hook};
 use kongferry::cutover::state::{Command, Phase, Stage};
-use kongferry::dns::{Arm, RecordState, Share};
+use kongferry::dns::{RecordState, Share, Side};
 
 use crate::world::{CONFIG, World, lock, path};
 
@@ -25,7 +25,7 @@ fn it_goes_through_all_steps_and_drains_and_finishes() {
 
     assert_eq!(world.open(|scene| scene.finish(false, false)).unwrap().end(), Ended::In(Phase::Finished));
     let held = world.provider.held();
-    assert_eq!((held.state, held.ttl, held.marker_text), (RecordState::Plain(Arm::Green), 3_600, None));
+    assert_eq!((held.state, held.ttl, held.marker_text), (RecordState::Plain(Side::Green), 3_600, None));
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn drift_at_the_end_stops_finish_and_changes_nothing() {
     // It still is drained, and a person may take what stands on green for right.
     let ended = world.open(|scene| scene.finish(false, true)).unwrap().end();
     assert_eq!(ended, Ended::In(Phase::Finished));
-    assert_eq!(world.provider.held().state, RecordState::Plain(Arm::Green));
+    assert_eq!(world.provider.held().state, RecordState::Plain(Side::Green));
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn a_rollback_is_finished_whatever_people_have_changed() {
     *lock(&world.scripts.drift) = Drift::Changed("1 route is new on blue".to_owned());
     let ended = world.open(|scene| scene.finish(false, false)).unwrap().end();
     assert_eq!(ended, Ended::In(Phase::Finished));
-    assert_eq!(world.provider.held().state, RecordState::Plain(Arm::Blue));
+    assert_eq!(world.provider.held().state, RecordState::Plain(Side::Blue));
 }
 
 #[test]

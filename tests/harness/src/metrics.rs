@@ -7,8 +7,8 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use kongferry::dns::http;
 use kongferry::error::{Error, Kind, Result};
+use kongferry::http;
 use kongferry::process::{BoundChild, WorkDir};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use kongferry::dns::http;
 use kongferry::error::{Error, Kind, Result};
+use kongferry::http;
 use kongferry::process::{BoundChild, WorkDir};
 
 use super::{loopback, start, wait_until_it_listens};

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use kongferry::dns::http;
 use kongferry::error::{Error, Kind, Result};
+use kongferry::http;
 use kongferry::process::{BoundChild, WorkDir};
 use serde_json::{Value, json};
 

@@ -12,7 +12,7 @@ use super::{PlaceArgs, Site, run};
 use crate::cutover::control;
 use crate::cutover::engine::write::{LOWERED, ROLLED_BACK, STEP, stands};
 use crate::cutover::journal::{What, last_phase};
-use crate::cutover::open::{lease_of, skipped, why_back};
+use crate::cutover::session::{lease_of, skipped, why_back};
 use crate::cutover::state::{Command, Goal, Pause, Phase, Stage};
 use crate::cutover::status::{Happened, Shares, Snapshot};
 use crate::dns::{Observed, Share};

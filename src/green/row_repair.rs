@@ -12,11 +12,12 @@ use super::ledger;
 use super::sql::{columns, fill, literal, quote};
 use super::statement::{query, query_scalar};
 use crate::error::{Error, Kind, Result};
+use crate::green::session::During;
 use crate::mapping::table_plan::TablePlan;
 
 /// What the transaction needs.
 #[derive(Debug, Clone, Copy)]
-pub struct Mend<'a> {
+pub struct RowRepair<'a> {
     /// The filled and checked stage, the plan, and green's tables.
     pub apply: Apply<'a>,
 }
@@ -56,28 +57,29 @@ pub struct Mended {
     pub tags: u64,
 }
 
-impl Mend<'_> {
+impl RowRepair<'_> {
     /// Makes the table of selected rows.
     pub async fn create(&self, tx: &mut PgConnection) -> Result<()> {
-        let sql = fill(include_str!("../../sql/mend/create.sql"), &[("work", &self.work())]);
+        let sql = fill(include_str!("../../sql/row_repair/create.sql"), &[("work", &self.work())]);
         let done = sqlx::raw_sql(sql).execute(tx).await;
-        done.map(|_| ()).map_err(|e| self.apply.explain(e, "cannot make the table of the rows to repair"))
+        done.map(|_| ()).during(self.apply.stage.green(), "cannot make the table of the rows to repair")
     }
 
     /// Selects rows by their keys.
     pub async fn select(&self, tx: &mut PgConnection, keys: Keys<'_>) -> Result<()> {
         let Some(plan) = self.apply.plan.table(keys.table) else { return Ok(()) };
         let objects: Vec<Value> = keys.keys.iter().map(|key| object(plan, key)).collect();
-        let sql = fill(include_str!("../../sql/mend/select.sql"), &[("work", &self.work())]);
+        let sql = fill(include_str!("../../sql/row_repair/select.sql"), &[("work", &self.work())]);
         let selected = query(sql).bind(keys.table).bind(objects).bind(keys.keys).bind(keys.remove);
         let what = "cannot select the rows to repair";
-        selected.execute(tx).await.map(|_| ()).map_err(|e| self.apply.explain(e, what))
+        selected.execute(tx).await.map(|_| ()).during(self.apply.stage.green(), what)
     }
 
     /// Rows that were selected to be written and are not in the stage.
     pub async fn left(&self, tx: &mut PgConnection, table: &TablePlan) -> Result<Vec<Left>> {
         let what = format!("cannot look for rows of \"{}\" that cannot be repaired", table.table);
-        let rows = query(self.fill(table, include_str!("../../sql/mend/left.sql"), &[])).fetch_all(tx).await;
+        let rows =
+            query(self.fill(table, include_str!("../../sql/row_repair/left.sql"), &[])).fetch_all(tx).await;
         let left = |row: sqlx::postgres::PgRow| -> sqlx::Result<Left> {
             Ok(Left {
                 table: table.table.clone(),
@@ -86,7 +88,7 @@ impl Mend<'_> {
                 reason: row.try_get("reason")?,
             })
         };
-        rows.and_then(|rows| rows.into_iter().map(left).collect()).map_err(|e| self.apply.explain(e, &what))
+        rows.and_then(|rows| rows.into_iter().map(left).collect()).during(self.apply.stage.green(), &what)
     }
 
     /// Writes and removes the selected rows of these tables, and leaves the transaction to the caller to commit.
@@ -115,10 +117,10 @@ impl Mend<'_> {
         }
         for table in tables.iter().filter(|table| apply.ledger.knows(&table.table)) {
             let what = format!("cannot bring the ledger of \"{}\" up to date", table.table);
-            self.enter(tx, table).await.map_err(|e| apply.explain(e, &what))?;
+            self.enter(tx, table).await.during(apply.stage.green(), &what)?;
         }
         apply.ledger.enter_writer(apply.stage.green(), tx, apply.stage.run()).await?;
-        mended.tags = self.tags(tx).await.map_err(|e| apply.explain(e, "cannot put green's tags right"))?;
+        mended.tags = self.tags(tx).await.during(apply.stage.green(), "cannot put green's tags right")?;
         let after = self.rows(tx).await?;
         only_these_changed(&before, &after, &change)?;
         apply.compare_tags(tx, None).await?;
@@ -136,8 +138,11 @@ impl Mend<'_> {
         if parked.is_empty() {
             return Ok(());
         }
-        let sql =
-            self.fill(table, include_str!("../../sql/mend/park.sql"), &[("parked", &parked.join(", "))]);
+        let sql = self.fill(
+            table,
+            include_str!("../../sql/row_repair/park.sql"),
+            &[("parked", &parked.join(", "))],
+        );
         sqlx::raw_sql(sql).execute(tx).await.map(|_| ())
     }
 
@@ -174,14 +179,14 @@ impl Mend<'_> {
     }
 
     async fn remove(&self, tx: &mut PgConnection, table: &TablePlan) -> sqlx::Result<u64> {
-        let sql = self.fill(table, include_str!("../../sql/mend/remove.sql"), &[("remove", "true")]);
+        let sql = self.fill(table, include_str!("../../sql/row_repair/remove.sql"), &[("remove", "true")]);
         Ok(sqlx::raw_sql(sql).execute(tx).await?.rows_affected())
     }
 
     async fn write(&self, tx: &mut PgConnection, table: &TablePlan) -> sqlx::Result<(u64, u64)> {
-        let sql = self.fill(table, include_str!("../../sql/mend/update.sql"), &[]);
+        let sql = self.fill(table, include_str!("../../sql/row_repair/update.sql"), &[]);
         let updated = sqlx::raw_sql(sql).execute(&mut *tx).await?.rows_affected();
-        let sql = self.fill(table, include_str!("../../sql/mend/insert.sql"), &[]);
+        let sql = self.fill(table, include_str!("../../sql/row_repair/insert.sql"), &[]);
         let inserted = sqlx::raw_sql(sql).execute(tx).await?.rows_affected();
         Ok((updated, inserted))
     }
@@ -200,10 +205,10 @@ impl Mend<'_> {
         ];
         let mut places: Vec<(&str, &str)> =
             places.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let written = self.fill(table, include_str!("../../sql/mend/enter.sql"), &places);
+        let written = self.fill(table, include_str!("../../sql/row_repair/enter.sql"), &places);
         sqlx::raw_sql(written).execute(&mut *tx).await?;
         places.push(("remove", "true"));
-        let removed = self.fill(table, include_str!("../../sql/mend/forget.sql"), &places);
+        let removed = self.fill(table, include_str!("../../sql/row_repair/forget.sql"), &places);
         sqlx::raw_sql(removed).execute(tx).await.map(|_| ())
     }
 
@@ -216,9 +221,9 @@ impl Mend<'_> {
             ("entity_name", &quote(&tags.entity_name)),
             ("tags", &quote(&tags.tags)),
         ];
-        let stray = fill(include_str!("../../sql/mend/stray_tags.sql"), &places);
+        let stray = fill(include_str!("../../sql/row_repair/stray_tags.sql"), &places);
         let stray = sqlx::raw_sql(stray).execute(&mut *tx).await?.rows_affected();
-        let missing = fill(include_str!("../../sql/mend/missing_tags.sql"), &places);
+        let missing = fill(include_str!("../../sql/row_repair/missing_tags.sql"), &places);
         let missing = sqlx::raw_sql(missing).execute(tx).await?.rows_affected();
         Ok(stray.max(missing))
     }
@@ -233,7 +238,7 @@ impl Mend<'_> {
             );
             let what = format!("cannot count green's table \"{}\"", table.table);
             let count = query_scalar(sql).fetch_one(&mut *tx).await;
-            rows.insert(table.table.clone(), count.map_err(|e| self.apply.explain(e, &what))?);
+            rows.insert(table.table.clone(), count.during(self.apply.stage.green(), &what)?);
         }
         Ok(rows)
     }
@@ -264,7 +269,7 @@ impl Mend<'_> {
         let mut places = more.to_vec();
         places.extend(common.iter().map(|(name, value)| (*name, value.as_str())));
         places.push(("remove", "false"));
-        let sqlx::AssertSqlSafe(selected) = fill(include_str!("../../sql/mend/selected.sql"), &places);
+        let sqlx::AssertSqlSafe(selected) = fill(include_str!("../../sql/row_repair/selected.sql"), &places);
         places.push(("selected", &selected));
         fill(template, &places)
     }

@@ -9,13 +9,14 @@ use tokio::sync::oneshot;
 
 use super::call::{Call, Reply};
 use super::config::Hooks;
+use super::environment::{Drift, Hook, Integrations};
 use super::machine::Said;
 use super::notify::Notification;
-use super::ports::{Drift, Hook, Outside};
 use crate::blue::config::BlueConfig;
 use crate::blue::session::Blue;
 use crate::error::{Error, Kind, Result};
 use crate::green::config::GreenConfig;
+use crate::green::session::During;
 use crate::green::session::Green;
 use crate::green::sql::{fill, quote};
 use crate::green::statement::{query_as, query_scalar};
@@ -92,8 +93,8 @@ impl Databases {
         let sql = include_str!("../../sql/preflight/listed.sql");
         let sql = fill(sql, &[("kong", &quote(green.kong_schema()))]);
         let mut tx = green.begin_snapshot().await?;
-        let held = query_scalar(sql).fetch_all(&mut *tx).await.map_err(|e| green.explain(e, what))?;
-        tx.rollback().await.map_err(|e| green.explain(e, what))?;
+        let held = query_scalar(sql).fetch_all(&mut *tx).await.during(&green, what)?;
+        tx.rollback().await.during(&green, what)?;
         green.close().await;
         Ok(held)
     }
@@ -104,17 +105,14 @@ impl Databases {
         let what = "cannot read the journal on green";
         let mut tx = green.begin_snapshot().await?;
         let mut wrote = Wrote { runs: 0, last: String::new() };
-        if green.has_own_table(&mut tx, "writer").await.map_err(|e| green.explain(e, what))? {
+        if green.has_own_table(&mut tx, "writer").await.during(&green, what)? {
             let sql = include_str!("../../sql/preflight/wrote.sql");
             let sql = fill(sql, &[("work", &quote(green.work_schema()))]);
-            let row: (i64, String) = query_as(sql)
-                .bind(green.kong_schema())
-                .fetch_one(&mut *tx)
-                .await
-                .map_err(|e| green.explain(e, what))?;
+            let row: (i64, String) =
+                query_as(sql).bind(green.kong_schema()).fetch_one(&mut *tx).await.during(&green, what)?;
             wrote = Wrote { runs: row.0, last: row.1 };
         }
-        tx.rollback().await.map_err(|e| green.explain(e, what))?;
+        tx.rollback().await.during(&green, what)?;
         green.close().await;
         Ok(wrote)
     }
@@ -183,7 +181,7 @@ pub fn differences(report: &Report) -> String {
 
 /// The real world.
 #[derive(Debug, Clone)]
-pub struct World(Arc<Inner>);
+pub struct LiveIntegrations(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -192,12 +190,16 @@ struct Inner {
     notify: Vec<Notification>,
 }
 
-impl World {
+impl LiveIntegrations {
     /// Checks how everything is called; calls nothing.
-    pub fn new(databases: Option<Databases>, hooks: Hooks, notify: Vec<Notification>) -> Result<World> {
+    pub fn new(
+        databases: Option<Databases>,
+        hooks: Hooks,
+        notify: Vec<Notification>,
+    ) -> Result<LiveIntegrations> {
         hooks.named().try_for_each(|(place, call)| call.check(place))?;
         notify.iter().try_for_each(Notification::check)?;
-        Ok(World(Arc::new(Inner { databases, hooks, notify })))
+        Ok(LiveIntegrations(Arc::new(Inner { databases, hooks, notify })))
     }
 }
 
@@ -243,7 +245,7 @@ impl Inner {
     }
 }
 
-impl Outside for World {
+impl Integrations for LiveIntegrations {
     fn drift(&self) -> BoxFuture<'static, Drift> {
         let inner = self.0.clone();
         Box::pin(async move { inner.drift().await })

@@ -2,8 +2,8 @@
 
 use super::{Engine, PASSING_QUERIES};
 use crate::cutover::clock::Time;
+use crate::cutover::environment::{Answers, Drift, Survey};
 use crate::cutover::machine::Event;
-use crate::cutover::ports::{Answers, Drift, Survey};
 use crate::cutover::state::{Phase, Stage};
 use crate::dns::{DnsResult, Observed, Share};
 
@@ -87,12 +87,12 @@ impl Engine {
         let strange = self.strange(&seen);
         match strange {
             None => {}
-            Some(Strange::RolledBack(by)) if !going_back => self.rolled_back_by(&seen, by, now),
-            Some(Strange::RolledBack(_)) => {}
-            Some(Strange::TakenOver(by)) => self.taken_over = Some(by),
-            Some(Strange::Changed(_)) if going_back && seen.share() == Some(Share::BLUE) => {}
-            Some(Strange::Changed(text)) if going_back => self.feed(Event::NotBack(text), now),
-            Some(Strange::Changed(text)) => self.feed(Event::Changed(text), now),
+            Some(Unexpected::RolledBack(by)) if !going_back => self.rolled_back_by(&seen, by, now),
+            Some(Unexpected::RolledBack(_)) => {}
+            Some(Unexpected::TakenOver(by)) => self.taken_over = Some(by),
+            Some(Unexpected::Changed(_)) if going_back && seen.share() == Some(Share::BLUE) => {}
+            Some(Unexpected::Changed(text)) if going_back => self.feed(Event::NotBack(text), now),
+            Some(Unexpected::Changed(text)) => self.feed(Event::Changed(text), now),
         }
         self.last = Some(seen);
     }
@@ -117,7 +117,7 @@ impl Engine {
 }
 
 /// What is not as we left it.
-pub(super) enum Strange {
+pub(super) enum Unexpected {
     /// Somebody else has rolled back.
     RolledBack(String),
     /// Somebody else goes on with our run, or another run began.

@@ -3,7 +3,7 @@
 use super::{FinishFrom, LastLooks, Machine, Said, say};
 use crate::cutover::clock::Time;
 use crate::cutover::gates::tally::Tally;
-use crate::cutover::open::asked_for;
+use crate::cutover::session::asked_for;
 use crate::cutover::state::{Command, Goal, Level, Phase, Stage};
 
 impl Machine {

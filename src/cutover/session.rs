@@ -14,12 +14,12 @@ use super::engine::write::{LOWERED, ROLLED_BACK, SKIPPED, STEP, stands};
 use super::journal::{Entry, What, last_phase};
 use super::machine::{LastLooks, Machine, Rules};
 use super::state::{Goal, Pause, Phase, Stage};
-use crate::dns::{Arm, Caps, Marker, Observed, ObservedRecord, OriginalTtl, RecordState, Share};
+use crate::dns::{Caps, Marker, Observed, ObservedRecord, OriginalTtl, RecordState, Share, Side};
 use crate::error::{Error, Result};
 
 /// Who is at work, and when.
 #[derive(Debug, Clone)]
-pub struct Who {
+pub struct Operator {
     /// `user@host/process`.
     pub owner: String,
     /// Now.
@@ -28,12 +28,12 @@ pub struct Who {
     pub rollback_command: String,
 }
 
-impl Who {
+impl Operator {
     /// This process.
-    pub fn me(wall: DateTime<Utc>, rollback_command: String) -> Who {
+    pub fn me(wall: DateTime<Utc>, rollback_command: String) -> Operator {
         let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten();
         let user = user.map_or_else(|| nix::unistd::geteuid().to_string(), |user| user.name);
-        Who { owner: format!("{user}@{}/{}", host(), std::process::id()), wall, rollback_command }
+        Operator { owner: format!("{user}@{}/{}", host(), std::process::id()), wall, rollback_command }
     }
 }
 
@@ -44,7 +44,7 @@ fn host() -> String {
 
 /// What to begin with.
 #[derive(Debug, Clone)]
-pub struct Opening {
+pub struct InitialState {
     /// Who runs what.
     pub identity: Identity,
     /// Where it stands.
@@ -53,7 +53,7 @@ pub struct Opening {
 
 /// Everything that an opening is made of.
 #[derive(Debug, Clone, Copy)]
-pub struct Scene<'a> {
+pub struct StartContext<'a> {
     /// The configuration.
     pub config: &'a CutoverConfig,
     /// What the provider can do.
@@ -63,14 +63,14 @@ pub struct Scene<'a> {
     /// The journal, as far as there is one.
     pub entries: &'a [Entry],
     /// Who is at work.
-    pub who: &'a Who,
+    pub who: &'a Operator,
     /// The engine's time.
     pub now: Duration,
 }
 
-impl Scene<'_> {
+impl StartContext<'_> {
     /// A new run: the records are ordinary ones with blue's values, and nobody is at work.
-    pub fn start(&self) -> Result<Opening> {
+    pub fn start(&self) -> Result<InitialState> {
         self.check_steps()?;
         if let Some(marker) = &self.seen.marker {
             return Err(under_way(marker));
@@ -102,11 +102,11 @@ impl Scene<'_> {
         let phase = Phase::Moving { goal: Goal::Lower, stage: Stage::Applying };
         let mut machine = Machine::new(rules, phase, Share::BLUE, self.now);
         machine.old_ttl = old.saturating_sub(machine.rules.ttl);
-        Ok(Opening { identity: self.identity(Uuid::new_v4(), None, originals), machine })
+        Ok(InitialState { identity: self.identity(Uuid::new_v4(), None, originals), machine })
     }
 
     /// Goes on with a run. `retry` begins again what was rolled back.
-    pub fn resume(&self, force: bool, retry: bool) -> Result<Opening> {
+    pub fn resume(&self, force: bool, retry: bool) -> Result<InitialState> {
         self.check_steps()?;
         let Some(marker) = &self.seen.marker else { return Err(self.nothing_to_resume()) };
         self.check_lease(marker, force)?;
@@ -152,17 +152,17 @@ impl Scene<'_> {
             );
             machine.paused = Some((Pause { code: "changed".to_owned(), reason }, self.now));
         }
-        Ok(Opening { identity, machine })
+        Ok(InitialState { identity, machine })
     }
 
     /// Whether everything stands as before a start or after a `finish` that made it blue's again: nothing to take back.
     pub fn nothing_moved(&self) -> bool {
-        let plain = |record: &ObservedRecord| record.state == RecordState::Plain(Arm::Blue);
+        let plain = |record: &ObservedRecord| record.state == RecordState::Plain(Side::Blue);
         self.seen.marker_text.is_none() && self.seen.records.iter().all(plain)
     }
 
     /// All new resolutions back to blue, whatever stands there and whoever is at work.
-    pub fn rollback(&self, reason: &str) -> Opening {
+    pub fn rollback(&self, reason: &str) -> InitialState {
         let marker = self.seen.marker.as_ref();
         let originals = marker.map_or_else(|| self.originals(), |marker| marker.originals.clone());
         let run = marker.map_or_else(Uuid::new_v4, |marker| marker.run);
@@ -179,13 +179,13 @@ impl Scene<'_> {
             }
             None => machine.why_back = Some(why),
         }
-        Opening { identity: self.identity(run, marker, originals), machine }
+        InitialState { identity: self.identity(run, marker, originals), machine }
     }
 
     /// Makes the records what they shall stay: green's at 100 %, blue's after a rollback.
     /// Requests that blue still gets speak against the former, unless `force`, and what people changed since the last
     /// run, unless `accept_drift`.
-    pub fn finish(&self, force: bool, accept_drift: bool) -> Result<Opening> {
+    pub fn finish(&self, force: bool, accept_drift: bool) -> Result<InitialState> {
         let Some(marker) = &self.seen.marker else { return Err(self.nothing_to_resume()) };
         self.check_lease(marker, force)?;
         let identity = self.identity(marker.run, Some(marker), marker.originals.clone());
@@ -220,11 +220,11 @@ impl Scene<'_> {
         let phase = Phase::Moving { goal: Goal::Finish, stage };
         let mut machine = Machine::new(rules, phase, share.unwrap_or_default(), self.now);
         machine.last_looks = looks;
-        Ok(Opening { identity, machine })
+        Ok(InitialState { identity, machine })
     }
 
     /// Takes over records that are split without a marker: one that was lost, or a split made by hand.
-    pub fn adopt(&self) -> Result<Opening> {
+    pub fn adopt(&self) -> Result<InitialState> {
         self.check_steps()?;
         if self.seen.marker.is_some() {
             return self.resume(false, false);
@@ -243,7 +243,7 @@ impl Scene<'_> {
         let originals = self.originals();
         let phase = Phase::Moving { goal: Goal::Step(index), stage: Stage::Applying };
         let machine = Machine::new(self.rules(&originals), phase, share, self.now);
-        Ok(Opening { identity: self.identity(Uuid::new_v4(), None, originals), machine })
+        Ok(InitialState { identity: self.identity(Uuid::new_v4(), None, originals), machine })
     }
 
     /// Refuses when somebody else is at work.
@@ -417,7 +417,7 @@ pub fn lease_of(marker: &Marker, wall: DateTime<Utc>) -> Option<String> {
 }
 
 /// From whom a run is taken over whose lease does not forbid it, and who may still be at work on it.
-pub fn taken_from(marker: &Marker, who: &Who) -> Option<String> {
+pub fn taken_from(marker: &Marker, who: &Operator) -> Option<String> {
     let gone = marker.owner == who.owner || is_dead(&marker.owner) || marker.state == ROLLED_BACK;
     (!gone).then(|| {
         format!(

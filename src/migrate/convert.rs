@@ -6,21 +6,21 @@ use crate::blue::Failure;
 use crate::blue::scan::Page;
 use crate::blue::token;
 use crate::green::stage::SetAside;
-use crate::mapping::digest::{Digester, Mark, Short};
-use crate::mapping::exhibit;
+use crate::mapping::digest::{Digest128, Digester, Mark};
+use crate::mapping::row_json;
 use crate::mapping::table_plan::TablePlan;
-use crate::mapping::transcode::{Outcome, Rejection, Remarks, Surroundings, Transcoder};
+use crate::mapping::transcode::{Outcome, Rejection, RowContext, RowNotes, Transcoder};
 
 use super::batch::Converted;
+use super::fingerprints::Fingerprint;
 use super::load::Wanted;
-use super::marks::BlueMark;
 
 /// How the rows of one table are converted.
 pub(super) struct Converting<'a> {
     /// Its plan.
     pub plan: &'a TablePlan,
     /// What transcoders must know.
-    pub surroundings: &'a Surroundings,
+    pub surroundings: &'a RowContext,
     /// Which of its rows.
     pub wanted: &'a Wanted,
     /// Whether only marks are kept of them.
@@ -42,7 +42,7 @@ impl Converting<'_> {
     pub fn page(&self, page: &Page, to: &mut Converted) -> Result<(), Stop> {
         let transcoder = Transcoder::new(self.plan, self.surroundings);
         let mut digester = Digester::new(self.plan);
-        let mut remarks = Remarks::default();
+        let mut remarks = RowNotes::default();
         let mut stop = None;
         let mut place = 0;
         to.clear();
@@ -59,7 +59,7 @@ impl Converting<'_> {
                     Some(self.set_aside(rejection, transcoder.key(cells), cells, to))
                 }
                 Outcome::UnknownColumn(cell) => {
-                    stop = Some(Stop::UnknownColumn(cell, exhibit::key(self.plan, cells)));
+                    stop = Some(Stop::UnknownColumn(cell, row_json::key(self.plan, cells)));
                     Some(true)
                 }
             };
@@ -79,7 +79,7 @@ impl Converting<'_> {
         digester: &mut Digester,
         cells: &[Option<&[u8]>],
         start: usize,
-        remarks: &Remarks,
+        remarks: &RowNotes,
         to: &mut Converted,
     ) -> Option<bool> {
         let row = to.buffer.bytes.get(start..)?;
@@ -89,7 +89,7 @@ impl Converting<'_> {
         let repaired = !remarks.repairs.is_empty();
         let mark = Mark { key, digest, expiry };
         let of_key = self.plan.partition_cells.iter().map(|&at| cells.get(at).copied().flatten());
-        to.marks.push(BlueMark { mark, token: token::of(of_key)?, repaired, rejected: false });
+        to.marks.push(Fingerprint { mark, token: token::of(of_key)?, repaired, rejected: false });
         Some(true)
     }
 
@@ -99,7 +99,7 @@ impl Converting<'_> {
         digester: &mut Digester,
         cells: &[Option<&[u8]>],
         (start, place): (usize, usize),
-        remarks: &Remarks,
+        remarks: &RowNotes,
         to: &mut Converted,
     ) -> Option<bool> {
         let row = to.buffer.bytes.get(start..)?;
@@ -124,7 +124,7 @@ impl Converting<'_> {
     fn set_aside(
         &self,
         rejection: Rejection,
-        key: Option<Short>,
+        key: Option<Digest128>,
         cells: &[Option<&[u8]>],
         to: &mut Converted,
     ) -> bool {
@@ -135,15 +135,15 @@ impl Converting<'_> {
             };
         }
         if let (true, Some(key)) = (self.marking, key) {
-            let mark = Mark { key, digest: Short::default(), expiry: None };
-            to.marks.push(BlueMark { mark, token: 0, repaired: false, rejected: true });
+            let mark = Mark { key, digest: Digest128::default(), expiry: None };
+            to.marks.push(Fingerprint { mark, token: 0, repaired: false, rejected: true });
         }
         to.aside.push(SetAside {
-            key: exhibit::key(self.plan, cells),
+            key: row_json::key(self.plan, cells),
             column: rejection.column,
             reason: rejection.reason.code(),
             detail: None,
-            row: exhibit::row(self.plan, cells),
+            row: row_json::row(self.plan, cells),
             mark: None,
         });
         true

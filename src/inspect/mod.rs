@@ -2,24 +2,27 @@
 //!
 //! Read only. `inspect` prints it; `plan` and `migrate` begin with it and go on only where nothing stops them.
 
+pub mod prefixes;
+
 use std::collections::BTreeMap;
 
 use futures::{StreamExt, TryStreamExt};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::blue::catalog::BlueCatalog;
+use self::prefixes::Counted;
 use crate::blue::session::Blue;
+use crate::catalog::blue::BlueCatalog;
+use crate::catalog::green::GreenCatalog;
 use crate::error::{Error, Kind, Result};
 use crate::green::baseline::Baseline;
-use crate::green::catalog::GreenCatalog;
 use crate::green::kong::Session;
+use crate::green::session::During;
 use crate::green::session::Green;
 use crate::mapping::schema_map::{SchemaMap, Writer};
 use crate::mapping::schema_meta::{self, SchemaMeta, Subsystem};
-use crate::mapping::slips;
 use crate::mapping::table_plan::{KeyspacePlan, TableChoices, leave_behind};
-use crate::prefixes::{self, Counted};
+use crate::mapping::validate_names;
 
 /// How much a finding weighs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -112,7 +115,7 @@ pub struct Choices {
 impl BlueSide {
     /// Reads blue; a keyspace that is not Kong's is an error.
     pub async fn read(blue: &Blue, maps: &[SchemaMap]) -> Result<BlueSide> {
-        let catalog = BlueCatalog::read(blue).await?;
+        let catalog = blue.catalog().await?;
         if !catalog.tables.contains_key(schema_meta::TABLE) {
             return Err(not_kong(blue, &catalog));
         }
@@ -129,7 +132,7 @@ impl BlueSide {
 impl GreenSide {
     /// Reads green; a database that Kong has not bootstrapped is an error.
     pub async fn read(green: &Green) -> Result<GreenSide> {
-        let catalog = GreenCatalog::read(green).await?;
+        let catalog = green.catalog().await?;
         if !catalog.tables.contains_key(schema_meta::TABLE) {
             return Err(not_bootstrapped(green));
         }
@@ -144,7 +147,7 @@ impl GreenSide {
         }
         let mut tx = green.begin().await?;
         let sessions = green.other_sessions(&mut tx).await?;
-        tx.rollback().await.map_err(|e| green.explain(e, "cannot see who else uses green"))?;
+        tx.rollback().await.during(green, "cannot see who else uses green")?;
         Ok(GreenSide { catalog, meta, sessions })
     }
 }
@@ -167,8 +170,10 @@ impl Inspection {
     ) -> Result<Inspection> {
         let mut plan =
             KeyspacePlan::resolve(&blue_side.map, &blue_side.catalog, &green_side.catalog, &choices.tables);
-        plan.obstacles
-            .splice(0..0, slips::unknown_names(&choices.maps, &blue_side.catalog, &green_side.catalog));
+        plan.obstacles.splice(
+            0..0,
+            validate_names::unknown_names(&choices.maps, &blue_side.catalog, &green_side.catalog),
+        );
         let counted = prefixes::count(blue, &mut plan).await?;
         let mut inspection = Inspection {
             left_rows: count_left(blue, &blue_side, &plan).await?,

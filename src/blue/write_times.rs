@@ -4,10 +4,10 @@
 use futures::{StreamExt, TryStreamExt};
 use scylla::response::PagingState;
 
-use super::catalog::{BlueTable, ColumnKind};
-use super::cell;
 use super::scan::{Page, TableReader, TokenRange};
 use super::session::{Blue, quote};
+use crate::catalog::blue::{BlueTable, ColumnKind};
+use crate::cql::cell;
 use crate::error::Result;
 
 /// Places that are asked about at most.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::blue::scan::{Page, TokenRange};
 use crate::blue::session::{Blue, quote};
 use crate::error::Result;
-use crate::mapping::prefix::{self, Habit};
+use crate::mapping::prefix::{self, PrefixPolicy};
 use crate::mapping::table_plan::{KeyspacePlan, Source, TablePlan};
 
 /// What was counted of one column.
@@ -29,13 +29,13 @@ pub struct Counted {
 
 impl Counted {
     /// What most of its rows do.
-    fn habit(&self) -> Habit {
+    fn habit(&self) -> PrefixPolicy {
         if self.with == 0 && self.without > 0 {
-            Habit::Plain
+            PrefixPolicy::Plain
         } else if self.with >= self.without {
-            Habit::Prefixed
+            PrefixPolicy::Prefixed
         } else {
-            Habit::Plain
+            PrefixPolicy::Plain
         }
     }
 
@@ -73,7 +73,7 @@ fn open_columns(table: &TablePlan) -> Vec<(usize, usize)> {
     let columns = table.columns.iter().enumerate();
     columns
         .filter_map(|(at, column)| match &column.source {
-            Source::Cell { cell, prefixed: true, habit: Habit::Open, .. } => Some((at, *cell)),
+            Source::Cell { cell, prefixed: true, habit: PrefixPolicy::Open, .. } => Some((at, *cell)),
             _ => None,
         })
         .collect()

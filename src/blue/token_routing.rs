@@ -8,19 +8,19 @@ use scylla::routing::{Shard, Token};
 
 /// The session's own policy, told which token a request is about. The driver cannot see that of a range.
 #[derive(Debug)]
-pub(super) struct Owner {
+pub(super) struct RangeOwner {
     policy: Arc<dyn LoadBalancingPolicy>,
     token: Token,
 }
 
-impl Owner {
+impl RangeOwner {
     /// For requests about the range that ends with this token.
-    pub(super) fn of(up_to: i64, policy: Arc<dyn LoadBalancingPolicy>) -> Owner {
-        Owner { policy, token: Token::new(up_to) }
+    pub(super) fn of(up_to: i64, policy: Arc<dyn LoadBalancingPolicy>) -> RangeOwner {
+        RangeOwner { policy, token: Token::new(up_to) }
     }
 }
 
-impl LoadBalancingPolicy for Owner {
+impl LoadBalancingPolicy for RangeOwner {
     fn pick<'a>(
         &'a self,
         request: &'a RoutingInfo<'_>,

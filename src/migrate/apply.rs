@@ -8,12 +8,12 @@ use futures::{StreamExt, TryStreamExt};
 use crate::error::{Error, Kind, Result};
 use crate::failpoints;
 use crate::green::apply::Apply;
-use crate::green::catalog::GreenCatalog;
 use crate::green::first_load::WORTH_IT;
 use crate::green::journal::Journal;
+use crate::green::session::During;
 use crate::green::sql::fill;
 use crate::green::stage::Stage;
-use crate::mapping::digest::Short;
+use crate::mapping::digest::Digest128;
 use crate::mapping::table_plan::TablePlan;
 use crate::progress::Phase;
 
@@ -60,7 +60,7 @@ impl Run<'_> {
         failpoints::reached("writing").await;
         let staged: u64 = work.loaded.iter().map(|table| table.staged).sum();
         let alone = self.options.rehearsal || !self.options.choices.green_online;
-        let at_work = |table: &str, key: &Short| {
+        let at_work = |table: &str, key: &Digest128| {
             work.comparison.as_ref().is_some_and(|comparison| comparison.at_work(table, key))
         };
         let merge = work.comparison.as_ref().map(|one| self.merging(stage, work, one, &at_work));
@@ -99,7 +99,7 @@ impl Run<'_> {
         if self.options.rehearsal {
             return Ok(());
         }
-        let now = GreenCatalog::read(self.green).await?;
+        let now = self.green.catalog().await?;
         if format!("{:?}", now.tables) == format!("{:?}", self.inspection.green.catalog.tables) {
             return Ok(());
         }
@@ -138,8 +138,8 @@ impl Run<'_> {
             let sql = fill("analyze {table}", &[("table", &crate::green::sql::quote(&table.table))]);
             async move {
                 let mut tx = self.green.begin().await?;
-                sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| self.green.explain(e, what))?;
-                tx.commit().await.map_err(|e| self.green.explain(e, what))
+                sqlx::raw_sql(sql).execute(&mut *tx).await.during(&self.green, what)?;
+                tx.commit().await.during(&self.green, what)
             }
         };
         futures::stream::iter(self.inspection.plan.moved.iter().filter(at_work).map(analyze))

@@ -5,8 +5,8 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::blue::cell::{self, Elements, Malformed};
-use crate::blue::cql_type::CqlType;
+use crate::cql::CqlType;
+use crate::cql::cell::{self, Elements, Malformed};
 
 use super::table_plan::{Cell, TablePlan};
 

@@ -3,9 +3,9 @@
 use sqlx::PgConnection;
 
 use super::Checks;
-use super::glance::{CANDIDATES, Glance, covered};
-use super::place::{Place, shown};
-use crate::green::catalog::{GreenTable, Index};
+use super::check_sql::{Place, shown};
+use super::prescan::{CANDIDATES, Glance, covered};
+use crate::catalog::green::{GreenTable, Index};
 use crate::green::ledger;
 use crate::green::sql::{columns, key, literal, quote};
 use crate::mapping::schema_map::Writer;

@@ -8,12 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::PgConnection;
 
-use super::catalog::{ForeignKey, GreenCatalog, GreenTable};
-use super::ledger::{self, Ledger, TouchedRows, named};
+use super::ledger::{self, Ledger, LocalChanges, named};
 use super::sql::{columns, fill, key, literal, quote};
 use super::stage::Stage;
 use super::statement::query_scalar;
+use crate::catalog::green::{ForeignKey, GreenCatalog, GreenTable};
 use crate::error::{Error, Result};
+use crate::green::session::During;
 use crate::mapping::pg_binary;
 use crate::mapping::schema_map::{SchemaMap, Writer};
 use crate::mapping::table_plan::{KeyspacePlan, TablePlan};
@@ -23,7 +24,7 @@ const NAMED: usize = 5;
 
 /// Everything that decides what leaves.
 #[derive(Debug, Clone, Copy)]
-pub struct Gone<'a> {
+pub struct Deletions<'a> {
     /// The stage.
     pub stage: &'a Stage,
     /// What is moved.
@@ -47,7 +48,7 @@ pub struct InTheWay {
     pub keys: Vec<String>,
 }
 
-impl<'a> Gone<'a> {
+impl<'a> Deletions<'a> {
     /// The table of the keys that leave one of Kong's tables, quoted.
     pub fn table(&self, table: &str) -> String {
         self.stage.own(&named("stage_gone_", table))
@@ -79,9 +80,9 @@ impl<'a> Gone<'a> {
                     ("table_ref", &self.stage.kong_table(&table.name)),
                 ],
             );
-            sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| green.explain(e, what))?;
+            sqlx::raw_sql(sql).execute(&mut *tx).await.during(green, what)?;
         }
-        tx.commit().await.map_err(|e| green.explain(e, what))
+        tx.commit().await.during(green, what)
     }
 
     /// Tables whose rows can be told apart, parents before children as far as there are no cycles.
@@ -115,11 +116,11 @@ impl<'a> Gone<'a> {
         let mut bytes = Vec::new();
         let mut tx = green.begin().await?;
         let sql = format!("copy {area} from stdin (format binary)");
-        let mut copy = tx.copy_in_raw(&sql).await.map_err(|e| green.explain(e, &what))?;
+        let mut copy = tx.copy_in_raw(&sql).await.during(green, &what)?;
         bytes.extend(pg_binary::HEADER);
         for (word, row) in rows {
             if bytes.len() > 1 << 20 {
-                copy.send(bytes.as_slice()).await.map_err(|e| green.explain(e, &what))?;
+                copy.send(bytes.as_slice()).await.during(green, &what)?;
                 bytes.clear();
             }
             pg_binary::row(&mut bytes, fields);
@@ -128,15 +129,15 @@ impl<'a> Gone<'a> {
             bytes.extend_from_slice(word.as_bytes());
         }
         bytes.extend(pg_binary::TRAILER);
-        copy.send(bytes.as_slice()).await.map_err(|e| green.explain(e, &what))?;
-        copy.finish().await.map_err(|e| green.explain(e, &what))?;
+        copy.send(bytes.as_slice()).await.during(green, &what)?;
+        copy.finish().await.during(green, &what)?;
         let analyze = fill("analyze {area}", &[("area", area)]);
-        sqlx::raw_sql(analyze).execute(&mut *tx).await.map_err(|e| green.explain(e, &what))?;
-        tx.commit().await.map_err(|e| green.explain(e, &what))
+        sqlx::raw_sql(analyze).execute(&mut *tx).await.during(green, &what)?;
+        tx.commit().await.during(green, &what)
     }
 
     /// Notes the rows of a table that somebody touched.
-    pub async fn note_touched(&self, plan: &TablePlan, touched: &TouchedRows) -> Result<()> {
+    pub async fn note_touched(&self, plan: &TablePlan, touched: &LocalChanges) -> Result<()> {
         if touched.is_empty() {
             return Ok(());
         }
@@ -163,8 +164,8 @@ impl<'a> Gone<'a> {
                 ("stage", &self.stage.table(&plan.table)),
             ],
         );
-        let done = sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| green.explain(e, &what))?;
-        tx.commit().await.map_err(|e| green.explain(e, &what))?;
+        let done = sqlx::raw_sql(sql).execute(&mut *tx).await.during(green, &what)?;
+        tx.commit().await.during(green, &what)?;
         Ok(done.rows_affected())
     }
 
@@ -216,36 +217,32 @@ impl<'a> Gone<'a> {
         };
         for table in self.tables() {
             let referring = self.referring(tx, table).await;
-            let referring = referring.map_err(|e| self.stage.green().explain(e, &what(table)))?;
+            let referring = referring.during(self.stage.green(), &what(table))?;
             let Some(referring) = referring else { continue };
             let plan = self.plan.table(&table.name);
             let goes_along = plan.is_none() && (self.replace || self.writer(&table.name) == Writer::Traffic);
             let late = applying && self.writer(&table.name) == Writer::Traffic;
             if goes_along || late {
-                self.cascade(tx, table, &referring)
-                    .await
-                    .map_err(|e| self.stage.green().explain(e, &what(table)))?;
+                self.cascade(tx, table, &referring).await.during(self.stage.green(), &what(table))?;
             }
             let keys = self
                 .unexplained(tx, table, &referring, applying)
                 .await
-                .map_err(|e| self.stage.green().explain(e, &what(table)))?;
+                .during(self.stage.green(), &what(table))?;
             if !keys.is_empty() {
                 found.push(InTheWay { table: table.name.clone(), keys });
             }
         }
         for table in self.catalog.tables.values().filter(|table| table.primary_key.is_empty()) {
             let referring = self.referring(tx, table).await;
-            let referring = referring.map_err(|e| self.stage.green().explain(e, &what(table)))?;
+            let referring = referring.during(self.stage.green(), &what(table))?;
             let Some(referring) = referring else { continue };
             let sql = fill(
                 "select exists (select from {table} g where {referring})",
                 &[("table", &self.stage.kong_table(&table.name)), ("referring", &referring)],
             );
-            let there: bool = query_scalar(sql)
-                .fetch_one(&mut *tx)
-                .await
-                .map_err(|e| self.stage.green().explain(e, &what(table)))?;
+            let there: bool =
+                query_scalar(sql).fetch_one(&mut *tx).await.during(self.stage.green(), &what(table))?;
             if there {
                 found.push(InTheWay { table: table.name.clone(), keys: Vec::new() });
             }
@@ -316,7 +313,7 @@ impl<'a> Gone<'a> {
             let rows: Vec<(String, i64)> = super::statement::query_as(sql)
                 .fetch_all(&mut *tx)
                 .await
-                .map_err(|e| self.stage.green().explain(e, &what))?;
+                .during(self.stage.green(), &what)?;
             if !rows.is_empty() {
                 let number = |(why, rows): (String, i64)| (why, u64::try_from(rows).unwrap_or(0));
                 counts.insert(table.name.clone(), rows.into_iter().map(number).collect());
@@ -331,10 +328,7 @@ impl<'a> Gone<'a> {
         for table in self.tables() {
             let sql = fill("select exists (select from {gone})", &[("gone", &self.table(&table.name))]);
             let what = "cannot look which rows leave green";
-            let some: bool = query_scalar(sql)
-                .fetch_one(&mut *tx)
-                .await
-                .map_err(|e| self.stage.green().explain(e, what))?;
+            let some: bool = query_scalar(sql).fetch_one(&mut *tx).await.during(self.stage.green(), what)?;
             if some {
                 left.insert(table.name.clone());
             }

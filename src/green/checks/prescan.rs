@@ -5,8 +5,8 @@
 
 use sqlx::PgConnection;
 
-use super::place::Place;
-use crate::green::catalog::{GreenTable, Index};
+use super::check_sql::Place;
+use crate::catalog::green::{GreenTable, Index};
 use crate::green::sql::quote;
 use crate::green::statement::query_scalar;
 
@@ -60,7 +60,7 @@ impl<'t> Glance<'t> {
             return Ok(Glance { repeated: Vec::new(), long: Vec::new() });
         }
         let sql =
-            place.fill(include_str!("../../../sql/checks/glance.sql"), &[("counts", &counts.join(", "))]);
+            place.fill(include_str!("../../../sql/checks/prescan.sql"), &[("counts", &counts.join(", "))]);
         let counts: Vec<i64> = query_scalar(sql).fetch_one(tx).await?;
         let (repeats, long) = counts.split_at_checked(unique.len()).unwrap_or_default();
         let number = |count: &i64| u64::try_from(*count).unwrap_or(0);

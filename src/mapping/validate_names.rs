@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::blue::catalog::BlueCatalog;
-use crate::green::catalog::GreenCatalog;
+use crate::catalog::blue::BlueCatalog;
+use crate::catalog::green::GreenCatalog;
 
 use super::schema_map::{Copy, KeyPart, Required, SchemaMap, TableRules, WhenNull};
 use super::table_plan::{KeyspacePlan, Obstacle, TableChoices};

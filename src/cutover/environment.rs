@@ -13,7 +13,7 @@ use crate::dns::{DnsProvider, Share};
 
 /// Everything that is not rules.
 #[derive(Clone)]
-pub struct Ports {
+pub struct Environment {
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Where the records are kept.
@@ -23,7 +23,7 @@ pub struct Ports {
     /// Gates and counters.
     pub meters: Arc<dyn Measure>,
     /// Databases, hooks, notifications.
-    pub outside: Arc<dyn Outside>,
+    pub outside: Arc<dyn Integrations>,
 }
 
 /// The authoritative name servers.
@@ -95,7 +95,7 @@ impl Hook {
 }
 
 /// Databases, hooks, notifications.
-pub trait Outside: Send + Sync {
+pub trait Integrations: Send + Sync {
     /// Whether rows were changed since they were moved.
     fn drift(&self) -> BoxFuture<'static, Drift>;
     /// Calls a hook; `None` where there is none.

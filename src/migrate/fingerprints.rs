@@ -8,8 +8,8 @@ use std::io::{Read, Seek, Write};
 use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
-use crate::green::ledger::{Touch, TouchedRows};
-use crate::mapping::digest::{Mark, Short};
+use crate::green::ledger::{LocalChange, LocalChanges};
+use crate::mapping::digest::{Digest128, Mark};
 
 /// Parts that a table is cut into.
 const PARTITIONS: usize = 64;
@@ -28,7 +28,7 @@ const SAME_EXPIRY: u64 = 2_000_000;
 
 /// A row of blue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BlueMark {
+pub struct Fingerprint {
     /// Key, values, expiry.
     pub mark: Mark,
     /// Where it is on the ring: it can be read again alone.
@@ -41,7 +41,7 @@ pub struct BlueMark {
 
 /// Entries of one table, of blue or of the ledger.
 #[derive(Debug)]
-pub struct Spool {
+pub struct SpillFile {
     parts: Vec<Part>,
 }
 
@@ -52,15 +52,15 @@ struct Part {
     file: Option<File>,
 }
 
-impl Default for Spool {
+impl Default for SpillFile {
     fn default() -> Self {
-        Spool { parts: (0..PARTITIONS).map(|_| Part::default()).collect() }
+        SpillFile { parts: (0..PARTITIONS).map(|_| Part::default()).collect() }
     }
 }
 
-impl Spool {
+impl SpillFile {
     /// Keeps a row.
-    pub fn push(&mut self, row: &BlueMark) -> Result<()> {
+    pub fn push(&mut self, row: &Fingerprint) -> Result<()> {
         let part = row.mark.key.first().map_or(0, |byte| usize::from(*byte) % PARTITIONS);
         let Some(part) = self.parts.get_mut(part) else { return Ok(()) };
         part.waiting.extend_from_slice(&row.mark.key);
@@ -71,7 +71,7 @@ impl Spool {
         if part.waiting.len() < IN_MEMORY { Ok(()) } else { part.write().map_err(full) }
     }
 
-    fn partitions(self) -> impl Iterator<Item = Result<Vec<BlueMark>>> {
+    fn partitions(self) -> impl Iterator<Item = Result<Vec<Fingerprint>>> {
         self.parts.into_iter().map(|part| {
             let bytes = part.bytes().map_err(full)?;
             Ok(bytes.chunks_exact(ENTRY).filter_map(read).collect())
@@ -101,10 +101,10 @@ impl Part {
     }
 }
 
-fn read(bytes: &[u8]) -> Option<BlueMark> {
+fn read(bytes: &[u8]) -> Option<Fingerprint> {
     let number = |at: usize| Some(i64::from_be_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
     let (expiry, flags) = (number(32)?, *bytes.get(48)?);
-    Some(BlueMark {
+    Some(Fingerprint {
         mark: Mark {
             key: bytes.get(..16)?.try_into().ok()?,
             digest: bytes.get(16..32)?.try_into().ok()?,
@@ -124,7 +124,7 @@ fn full(error: std::io::Error) -> Error {
 
 /// Why a row leaves green.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Why {
+pub enum DeleteReason {
     /// Blue has it no longer.
     Deleted,
     /// Its time has run out.
@@ -135,14 +135,14 @@ pub enum Why {
     Replaced,
 }
 
-impl Why {
+impl DeleteReason {
     /// The word for it, in our own tables.
     pub fn word(self) -> &'static str {
         match self {
-            Why::Deleted => "deleted",
-            Why::Expired => "expired",
-            Why::Rejected => "rejected",
-            Why::Replaced => "replaced",
+            DeleteReason::Deleted => "deleted",
+            DeleteReason::Expired => "expired",
+            DeleteReason::Rejected => "rejected",
+            DeleteReason::Replaced => "replaced",
         }
     }
 }
@@ -163,20 +163,20 @@ pub struct Difference {
     /// Rows of a table written by traffic that green, in use, has changed itself: they are left as they are there.
     pub greens_own: u64,
     /// Rows to be read again and staged.
-    pub wanted: Arc<HashSet<Short>>,
+    pub wanted: Arc<HashSet<Digest128>>,
     /// Those of them that the ledger knows.
-    pub known: HashSet<Short>,
+    pub known: HashSet<Digest128>,
     /// Where they are on the ring.
     pub tokens: HashSet<i64>,
     /// Rows of the ledger that blue has no longer, or not as green would accept them.
-    pub gone: HashMap<Short, Why>,
+    pub gone: HashMap<Digest128, DeleteReason>,
 }
 
 /// How a table is compared.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules<'a> {
     /// Digests of the rows that the last run rejected.
-    pub rejected: &'a HashSet<Short>,
+    pub rejected: &'a HashSet<Digest128>,
     /// Green may have rows and changes of its own, and they stay.
     pub merge_by_key: bool,
     /// Whatever somebody did on green is undone.
@@ -187,7 +187,7 @@ pub struct Rules<'a> {
 
 /// Values by the short form of a key. That is a digest already, and its last bytes are as good as any hash of it; by its
 /// first one the partitions are told apart.
-type ByKey<T> = HashMap<Short, T, BuildHasherDefault<LastBytes>>;
+type ByKey<T> = HashMap<Digest128, T, BuildHasherDefault<LastBytes>>;
 
 #[derive(Debug, Default)]
 struct LastBytes(u64);
@@ -203,7 +203,12 @@ impl Hasher for LastBytes {
 }
 
 /// Compares what blue has with what was written, partition by partition.
-pub fn compare(blue: Spool, ledger: Spool, touched: &TouchedRows, rules: Rules<'_>) -> Result<Difference> {
+pub fn compare(
+    blue: SpillFile,
+    ledger: SpillFile,
+    touched: &LocalChanges,
+    rules: Rules<'_>,
+) -> Result<Difference> {
     let mut found = Difference::default();
     for (rows, known) in blue.partitions().zip(ledger.partitions()) {
         let known: ByKey<Mark> = known?.into_iter().map(|row| (row.mark.key, row.mark)).collect();
@@ -215,12 +220,12 @@ pub fn compare(blue: Spool, ledger: Spool, touched: &TouchedRows, rules: Rules<'
 impl Difference {
     fn partition(
         &mut self,
-        rows: Vec<BlueMark>,
+        rows: Vec<Fingerprint>,
         mut known: ByKey<Mark>,
-        touched: &TouchedRows,
+        touched: &LocalChanges,
         rules: Rules<'_>,
     ) {
-        let mut unchanged: ByKey<BlueMark> = HashMap::default();
+        let mut unchanged: ByKey<Fingerprint> = HashMap::default();
         for row in rows {
             let key = row.mark.key;
             let touch = touched.get(&key).map(|(touch, _)| *touch);
@@ -228,10 +233,10 @@ impl Difference {
             match (known.remove(&key), touch) {
                 (known, _) if row.rejected => {
                     if known.is_some() {
-                        self.gone.insert(key, Why::Rejected);
+                        self.gone.insert(key, DeleteReason::Rejected);
                     }
                 }
-                (_, Some(Touch::Edited | Touch::Removed)) if left_alone => self.greens_own += 1,
+                (_, Some(LocalChange::Edited | LocalChange::Removed)) if left_alone => self.greens_own += 1,
                 (None, _) => {
                     // Two rows of blue with one key on green: both have to be looked at.
                     if let Some(twin) = unchanged.remove(&key) {
@@ -256,16 +261,16 @@ impl Difference {
         self.unchanged_repaired += unchanged.values().filter(|row| row.repaired).count() as u64;
         for (key, mark) in known {
             let touch = touched.get(&key).map(|(touch, _)| *touch);
-            let kept = rules.merge_by_key && !rules.replace && touch == Some(Touch::Edited);
+            let kept = rules.merge_by_key && !rules.replace && touch == Some(LocalChange::Edited);
             let over =
                 mark.expiry.is_some_and(|at| at <= rules.now.saturating_add(SAME_EXPIRY.cast_signed()));
             if !kept {
-                self.gone.insert(key, if over { Why::Expired } else { Why::Deleted });
+                self.gone.insert(key, if over { DeleteReason::Expired } else { DeleteReason::Deleted });
             }
         }
     }
 
-    fn want(&mut self, row: &BlueMark) {
+    fn want(&mut self, row: &Fingerprint) {
         Arc::make_mut(&mut self.wanted).insert(row.mark.key);
         self.tokens.insert(row.token);
     }
@@ -287,27 +292,27 @@ fn same_expiry(one: Mark, other: Mark) -> bool {
 mod tests {
     use super::*;
 
-    static NONE: std::sync::LazyLock<HashSet<Short>> = std::sync::LazyLock::new(HashSet::new);
+    static NONE: std::sync::LazyLock<HashSet<Digest128>> = std::sync::LazyLock::new(HashSet::new);
 
     fn rules() -> Rules<'static> {
         Rules { rejected: &NONE, merge_by_key: false, replace: false, now: 1_000_000_000 }
     }
 
-    fn row(key: u8, digest: u8, expiry: Option<i64>) -> BlueMark {
+    fn row(key: u8, digest: u8, expiry: Option<i64>) -> Fingerprint {
         let mark = Mark { key: [key; 16], digest: [digest; 16], expiry };
-        BlueMark { mark, token: i64::from(key), repaired: digest == 9, rejected: false }
+        Fingerprint { mark, token: i64::from(key), repaired: digest == 9, rejected: false }
     }
 
-    fn spool(rows: &[BlueMark]) -> Spool {
-        let mut spool = Spool::default();
+    fn spool(rows: &[Fingerprint]) -> SpillFile {
+        let mut spool = SpillFile::default();
         rows.iter().for_each(|row| spool.push(row).expect("room"));
         spool
     }
 
     fn compared(
-        blue: &[BlueMark],
-        ledger: &[BlueMark],
-        touched: &TouchedRows,
+        blue: &[Fingerprint],
+        ledger: &[Fingerprint],
+        touched: &LocalChanges,
         rules: Rules<'_>,
     ) -> Difference {
         compare(spool(blue), spool(ledger), touched, rules).expect("compared")
@@ -315,13 +320,13 @@ mod tests {
 
     #[test]
     fn entries_come_back_as_they_were() {
-        let rows: Vec<BlueMark> = (0..=255)
-            .map(|n| BlueMark {
+        let rows: Vec<Fingerprint> = (0..=255)
+            .map(|n| Fingerprint {
                 rejected: n % 3 == 0,
                 ..row(n, 9, (n % 2 == 0).then_some(i64::from(n) - 128))
             })
             .collect();
-        let mut back: Vec<BlueMark> =
+        let mut back: Vec<Fingerprint> =
             spool(&rows).partitions().flat_map(|part| part.expect("readable")).collect();
         back.sort_by_key(|row| row.mark.key);
         assert_eq!(back, rows);
@@ -337,18 +342,21 @@ mod tests {
             row(5, 5, None),
             row(6, 6, Some(1_001_000_000)),
         ];
-        let found = compared(&blue, &ledger, &TouchedRows::new(), rules());
+        let found = compared(&blue, &ledger, &LocalChanges::new(), rules());
         assert_eq!((found.unchanged, found.unchanged_repaired), (2, 1));
         assert_eq!((found.new, found.changed), (1, 1));
         assert_eq!(*found.wanted, HashSet::from([[2; 16], [4; 16]]));
         assert_eq!(found.tokens, HashSet::from([2, 4]));
-        assert_eq!(found.gone, HashMap::from([([5; 16], Why::Deleted), ([6; 16], Why::Expired)]));
+        assert_eq!(
+            found.gone,
+            HashMap::from([([5; 16], DeleteReason::Deleted), ([6; 16], DeleteReason::Expired)])
+        );
     }
 
     #[test]
     fn an_expiry_further_away_than_two_seconds_is_a_change() {
         let found = |on_blue: Option<i64>| {
-            compared(&[row(1, 1, on_blue)], &[row(1, 1, Some(10_000_000))], &TouchedRows::new(), rules())
+            compared(&[row(1, 1, on_blue)], &[row(1, 1, Some(10_000_000))], &LocalChanges::new(), rules())
                 .changed
         };
         assert_eq!(found(Some(12_000_000)), 0);
@@ -358,18 +366,18 @@ mod tests {
 
     #[test]
     fn a_rejected_row_that_was_written_before_is_gone_and_a_new_one_is_not() {
-        let rejected = |key| BlueMark { rejected: true, ..row(key, 0, None) };
-        let found = compared(&[rejected(1), rejected(2)], &[row(1, 1, None)], &TouchedRows::new(), rules());
-        assert_eq!(found.gone, HashMap::from([([1; 16], Why::Rejected)]));
+        let rejected = |key| Fingerprint { rejected: true, ..row(key, 0, None) };
+        let found = compared(&[rejected(1), rejected(2)], &[row(1, 1, None)], &LocalChanges::new(), rules());
+        assert_eq!(found.gone, HashMap::from([([1; 16], DeleteReason::Rejected)]));
         assert!(found.wanted.is_empty());
     }
 
     #[test]
     fn touched_rows_are_looked_at_or_left_alone_by_who_writes_the_table() {
-        let touched: TouchedRows = [
-            ([1; 16], (Touch::Edited, Vec::new())),
-            ([2; 16], (Touch::Removed, Vec::new())),
-            ([3; 16], (Touch::Edited, Vec::new())),
+        let touched: LocalChanges = [
+            ([1; 16], (LocalChange::Edited, Vec::new())),
+            ([2; 16], (LocalChange::Removed, Vec::new())),
+            ([3; 16], (LocalChange::Edited, Vec::new())),
         ]
         .into();
         let (blue, ledger) =
@@ -385,8 +393,8 @@ mod tests {
 
     #[test]
     fn two_rows_with_one_key_are_both_looked_at() {
-        let twin = BlueMark { token: 77, ..row(1, 1, None) };
-        let found = compared(&[row(1, 1, None), twin], &[row(1, 1, None)], &TouchedRows::new(), rules());
+        let twin = Fingerprint { token: 77, ..row(1, 1, None) };
+        let found = compared(&[row(1, 1, None), twin], &[row(1, 1, None)], &LocalChanges::new(), rules());
         assert_eq!((found.unchanged, found.tokens), (0, HashSet::from([1, 77])));
     }
 }

@@ -14,7 +14,7 @@ const SAME_MOMENT: Duration = Duration::from_secs(1);
 
 /// Lets so many requests through at the same time.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct Throttle {
     permits: Semaphore,
     most: usize,
     state: Mutex<State>,
@@ -32,17 +32,17 @@ struct State {
 }
 
 /// One request under way.
-pub(super) struct UnderWay<'p> {
-    pace: &'p Pace,
+pub(super) struct Permit<'p> {
+    pace: &'p Throttle,
     permit: SemaphorePermit<'p>,
 }
 
-impl Pace {
+impl Throttle {
     /// At most so many at the same time.
-    pub(super) fn new(most: usize) -> Pace {
+    pub(super) fn new(most: usize) -> Throttle {
         let most = most.max(1);
         let state = State { limit: most, surplus: 0, answers: 0, slowed: None };
-        Pace { permits: Semaphore::new(most), most, state: Mutex::new(state) }
+        Throttle { permits: Semaphore::new(most), most, state: Mutex::new(state) }
     }
 
     /// How many may be under way when all goes well.
@@ -51,10 +51,10 @@ impl Pace {
     }
 
     /// Waits until one more request may be made.
-    pub(super) async fn enter(&self) -> Option<UnderWay<'_>> {
+    pub(super) async fn enter(&self) -> Option<Permit<'_>> {
         // It is never closed; if it were, there would be no limit, and no harm to the rows.
         let permit = self.permits.acquire().await.ok()?;
-        Some(UnderWay { pace: self, permit })
+        Some(Permit { pace: self, permit })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -62,7 +62,7 @@ impl Pace {
     }
 }
 
-impl UnderWay<'_> {
+impl Permit<'_> {
     /// Blue answered.
     pub(super) fn answered(self) {
         let mut state = self.pace.state();
@@ -100,7 +100,7 @@ impl UnderWay<'_> {
 mod tests {
     use super::*;
 
-    async fn take(pace: &Pace, n: usize) -> Vec<UnderWay<'_>> {
+    async fn take(pace: &Throttle, n: usize) -> Vec<Permit<'_>> {
         let mut taken = Vec::new();
         for _ in 0..n {
             taken.push(pace.enter().await.expect("never closed"));
@@ -110,7 +110,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_failure_halves_it_and_steady_answers_bring_it_back() {
-        let pace = Pace::new(8);
+        let pace = Throttle::new(8);
         let mut eight = take(&pace, 8).await;
         assert_eq!(pace.permits.available_permits(), 0);
         for one in eight.drain(..2) {
@@ -129,7 +129,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_request_is_always_let_through() {
-        let pace = Pace::new(2);
+        let pace = Throttle::new(2);
         for _ in 0..5 {
             pace.state().slowed = None;
             pace.enter().await.expect("never closed").failed();
@@ -139,7 +139,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_that_is_given_up_leaves_its_place() {
-        let pace = Pace::new(2);
+        let pace = Throttle::new(2);
         drop(take(&pace, 2).await);
         assert_eq!(pace.permits.available_permits(), 2);
     }

@@ -14,7 +14,7 @@ const DEEPEST: usize = 400;
 
 /// The form by value, in memory that goes from text to text.
 #[derive(Debug, Clone, Default)]
-pub struct ByValue {
+pub struct CanonicalJson {
     out: Vec<u8>,
     /// The members of the objects that are being read, outermost first.
     members: Vec<Member>,
@@ -29,7 +29,7 @@ struct Member {
     name: Range<usize>,
 }
 
-impl ByValue {
+impl CanonicalJson {
     /// This JSON by its value. What cannot be read as JSON counts by its bytes.
     pub fn canonical(&mut self, text: &[u8]) -> &[u8] {
         self.out.clear();
@@ -91,7 +91,7 @@ impl ByValue {
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
-    to: &'a mut ByValue,
+    to: &'a mut CanonicalJson,
 }
 
 impl Reader<'_> {
@@ -274,7 +274,7 @@ mod tests {
     use serde_json::Value;
 
     fn digest(text: &str) -> Vec<u8> {
-        ByValue::default().canonical(text.as_bytes()).to_vec()
+        CanonicalJson::default().canonical(text.as_bytes()).to_vec()
     }
 
     #[test]
@@ -359,7 +359,7 @@ mod tests {
 
     #[test]
     fn memory_that_was_used_before_leaves_no_trace() {
-        let mut used = ByValue::default();
+        let mut used = CanonicalJson::default();
         for text in
             [r#"{"b":{"d":1,"c":2},"a":[1"#, r#"{"b":1,"a":{"z":1,"y":2}}"#, "[]", "{\"b\":{\"a\"", "{}"]
         {
@@ -437,7 +437,7 @@ mod tests {
 
         #[test]
         fn arbitrary_bytes_end(text in any::<Vec<u8>>()) {
-            ByValue::default().canonical(&text);
+            CanonicalJson::default().canonical(&text);
         }
     }
 }

@@ -5,7 +5,7 @@ use super::Site;
 use crate::cutover::config::CutoverConfig;
 use crate::cutover::engine::write::ROLLED_BACK;
 use crate::cutover::journal::{Entry, What};
-use crate::dns::{Desired, Form, Guard, Marker, Share, Ttl};
+use crate::dns::{Desired, Marker, Precondition, RecordForm, Share, Ttl};
 
 /// The command that goes back without us: from what this machine wrote last, or else from the file alone.
 pub(super) fn by_hand(site: &Site, entries: &[Entry]) -> Option<String> {
@@ -16,7 +16,7 @@ pub(super) fn by_hand(site: &Site, entries: &[Entry]) -> Option<String> {
     let known = written.and_then(|seen| {
         let marker = seen.marker.clone()?;
         let desired = Desired {
-            form: Form::Split(Share::BLUE),
+            form: RecordForm::Split(Share::BLUE),
             ttl: Ttl::AsFound,
             marker: Some(Marker {
                 generation: marker.generation + 1,
@@ -25,7 +25,7 @@ pub(super) fn by_hand(site: &Site, entries: &[Entry]) -> Option<String> {
                 state: ROLLED_BACK.to_owned(),
                 ..marker
             }),
-            guard: Guard::Overwrite,
+            guard: Precondition::Overwrite,
         };
         site.provider.plan(&site.config.target, seen, &desired).ok()
     });

@@ -2,7 +2,7 @@
 
 use sqlx::PgConnection;
 
-use crate::green::gone::Gone;
+use crate::green::deletions::Deletions;
 use crate::green::ledger;
 use crate::green::sql::{columns, fill, key, literal, quote};
 use crate::green::stage::Stage;
@@ -21,7 +21,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) fn new(stage: &Stage, plan: &TablePlan, gone: Option<Gone<'_>>) -> Place {
+    pub(super) fn new(stage: &Stage, plan: &TablePlan, gone: Option<Deletions<'_>>) -> Place {
         let names = plan.columns.iter().map(|column| &column.name);
         let names: Vec<&String> = names.chain(plan.generated.iter().map(|column| &column.name)).collect();
         let mut place = Place {

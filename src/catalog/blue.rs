@@ -1,0 +1,84 @@
+//! Blue's tables, as `system_schema` describes them.
+
+use std::collections::BTreeMap;
+
+use crate::cql::CqlType;
+
+/// The tables of the keyspace.
+#[derive(Debug, Clone, Default)]
+pub struct BlueCatalog {
+    /// By name.
+    pub tables: BTreeMap<String, BlueTable>,
+}
+
+/// One table of the keyspace.
+#[derive(Debug, Clone)]
+pub struct BlueTable {
+    /// Its name.
+    pub name: String,
+    /// Partition key first, then clustering columns, each in key order, then the others by name.
+    pub columns: Vec<BlueColumn>,
+}
+
+/// One column of a table.
+#[derive(Debug, Clone)]
+pub struct BlueColumn {
+    /// Its name.
+    pub name: String,
+    /// Its place in the key.
+    pub kind: ColumnKind,
+    /// Its type.
+    pub cql_type: CqlType,
+}
+
+/// A column's place in the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ColumnKind {
+    /// Part of the partition key, at this position.
+    PartitionKey(i32),
+    /// A clustering column, at this position.
+    Clustering(i32),
+    /// One value per partition.
+    Static,
+    /// One value per row.
+    Regular,
+}
+
+impl BlueTable {
+    /// The column of that name.
+    pub fn column(&self, name: &str) -> Option<&BlueColumn> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// Names of the partition key's columns, in order.
+    pub fn partition_key(&self) -> Vec<&str> {
+        let is_key = |column: &&BlueColumn| matches!(column.kind, ColumnKind::PartitionKey(_));
+        self.columns.iter().filter(is_key).map(|column| column.name.as_str()).collect()
+    }
+}
+
+/// The one partition of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OnePartition {
+    /// The partition key, which is one column.
+    pub column: String,
+    /// What it holds in every row that Kong reads.
+    pub value: String,
+    /// The first clustering column.
+    pub clustering: String,
+}
+
+impl BlueTable {
+    /// The one partition of Kong's rows, where this column with this value is the whole partition key and ids tell rows
+    /// of it apart.
+    pub fn one_partition(&self, column: &str, value: &str) -> Option<OnePartition> {
+        let first = |one: &&BlueColumn| matches!(one.kind, ColumnKind::Clustering(0));
+        let clustering = self.columns.iter().find(first).filter(|one| one.cql_type.is("uuid"))?;
+        let is_key = self.partition_key() == [column];
+        is_key.then(|| OnePartition {
+            column: column.to_owned(),
+            value: value.to_owned(),
+            clustering: clustering.name.clone(),
+        })
+    }
+}

@@ -1,0 +1,132 @@
+//! Green's tables, as `pg_catalog` describes them.
+
+use std::collections::BTreeMap;
+
+/// The tables of Kong's schema.
+#[derive(Debug, Clone, Default)]
+pub struct GreenCatalog {
+    /// By name.
+    pub tables: BTreeMap<String, GreenTable>,
+}
+
+/// One table of Kong's schema.
+#[derive(Debug, Clone, Default)]
+pub struct GreenTable {
+    /// Its name.
+    pub name: String,
+    /// In the order of the table.
+    pub columns: Vec<GreenColumn>,
+    /// Columns that green computes by itself from their `default`; nobody may write them.
+    pub generated: Vec<GreenColumn>,
+    /// The primary key's columns, in order; empty where there is none.
+    pub primary_key: Vec<String>,
+    /// All indexes, the primary key's among them.
+    pub indexes: Vec<Index>,
+    /// References to other tables.
+    pub foreign_keys: Vec<ForeignKey>,
+    /// CHECK constraints.
+    pub checks: Vec<Check>,
+    /// Triggers, but the internal ones of foreign keys.
+    pub triggers: Vec<Trigger>,
+}
+
+/// One column of a table.
+#[derive(Debug, Clone)]
+pub struct GreenColumn {
+    /// Its name.
+    pub name: String,
+    /// Its type, as `format_type()` spells it.
+    pub column_type: String,
+    /// Type of an array's elements, else 0.
+    pub element_oid: u32,
+    /// Whether NULL is refused.
+    pub not_null: bool,
+    /// Its default, as an expression.
+    pub default: Option<String>,
+}
+
+/// One index.
+#[derive(Debug, Clone, Default)]
+pub struct Index {
+    /// Its name.
+    pub name: String,
+    /// Whether it refuses duplicates.
+    pub unique: bool,
+    /// Whether it is the primary key's.
+    pub primary: bool,
+    /// Whether two nulls count as different, as they do unless the index says otherwise.
+    pub nulls_distinct: bool,
+    /// Its key, one expression per part.
+    pub expressions: Vec<String>,
+    /// The parts that are plain columns; as long as `expressions` when all are.
+    pub columns: Vec<String>,
+    /// Every column that an entry is made of, for people: also those included, and those within expressions.
+    pub named: Vec<String>,
+    /// Columns that only ride along in each entry.
+    pub included: Vec<String>,
+    /// Where two rows may not relate like this rather than be equal: an operator per part.
+    pub exclusion: Vec<String>,
+    /// The rows it covers, when not all.
+    pub predicate: Option<String>,
+    /// Its definition, from `USING` on.
+    pub definition: String,
+}
+
+/// One reference to another table.
+#[derive(Debug, Clone, Default)]
+pub struct ForeignKey {
+    /// Its name.
+    pub name: String,
+    /// The referring columns.
+    pub columns: Vec<String>,
+    /// The table referred to.
+    pub parent: String,
+    /// The columns referred to, in the same order.
+    pub parent_columns: Vec<String>,
+    /// Whether a reference is whole or not there at all: `MATCH FULL`.
+    pub match_full: bool,
+}
+
+/// One trigger.
+#[derive(Debug, Clone)]
+pub struct Trigger {
+    /// Its name.
+    pub name: String,
+    /// The function it calls.
+    pub function: String,
+    /// `O` fires, `D` does not, `R` and `A` are about replication.
+    pub enabled: String,
+}
+
+/// One CHECK constraint.
+#[derive(Debug, Clone)]
+pub struct Check {
+    /// Its name.
+    pub name: String,
+    /// The condition over the table's columns.
+    pub expression: String,
+}
+
+impl GreenTable {
+    /// Whether one of its triggers calls that function.
+    pub fn calls(&self, function: &str) -> bool {
+        self.triggers.iter().any(|trigger| trigger.function == function)
+    }
+
+    /// The column of that name.
+    pub fn column(&self, name: &str) -> Option<&GreenColumn> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// Whether some unique index covers exactly these columns, in any order and for all rows.
+    pub fn is_unique_over(&self, columns: &[&str]) -> bool {
+        self.indexes.iter().any(|index| {
+            index.unique
+                && index.exclusion.is_empty()
+                && index.predicate.is_none()
+                && index.expressions.len() == columns.len()
+                && index.columns.len() == columns.len()
+                && columns.iter().all(|column| index.columns.iter().any(|own| own == column))
+        })
+    }
+}
