@@ -12,6 +12,7 @@ pub mod cli;
 pub mod cql;
 pub mod credentials;
 pub mod cutover;
+mod cutover_databases;
 pub mod dns;
 pub mod error;
 pub mod failpoints;

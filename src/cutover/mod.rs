@@ -4,10 +4,16 @@
 //! [`journal`] remembers, [`ports`] is where the world begins. The provider's records and the marker beside them are
 //! the truth; everything else explains.
 
+#![allow(
+    missing_docs,
+    reason = "public for the tests of this crate; a comment stands where the name does not say it all"
+)]
+
 pub mod call;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod databases;
 pub mod engine;
 pub mod environment;
 pub mod exporter;

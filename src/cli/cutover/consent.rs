@@ -7,7 +7,6 @@ use super::super::migrate::answered_yes;
 use super::super::text::{WARN, wrapped};
 use super::{Site, word_of};
 use crate::cutover::config::Unproven;
-use crate::cutover::integrations::Databases;
 use crate::cutover::preflight::{as_line, not_proven};
 use crate::dns::{Finding, Severity};
 use crate::error::{Error, Result};
@@ -78,10 +77,10 @@ fn refuse_unproven(open: &[&Finding]) -> Error {
 
 /// Going on without the databases: nobody would look for drift any more, and somebody must know that. `looks` is
 /// whether the run would look otherwise.
-pub(super) async fn consent_unwatched(site: &Site, databases: Option<&Databases>, looks: bool) -> Result<()> {
+pub(super) async fn consent_unwatched(site: &Site, has_databases: bool, looks: bool) -> Result<()> {
     let wanted = &site.config.settings.preflight;
     let trusted = !wanted.drift || wanted.unproven.contains(&Unproven::Databases);
-    if databases.is_some() || trusted || !looks {
+    if has_databases || trusted || !looks {
         return Ok(());
     }
     let what = "what people have changed on blue or green since the last run will not be noticed: it is not said where their databases are";

@@ -18,12 +18,14 @@ use super::migrate::TableArgs;
 use super::text::{BAD, GOOD, WARN};
 use crate::cutover::clock::RealClock;
 use crate::cutover::config::{CutoverConfig, FILE_NAME};
+use crate::cutover::databases::Databases;
 use crate::cutover::environment::Environment;
 use crate::cutover::gates::GateRunner;
-use crate::cutover::integrations::{Databases, LiveIntegrations};
+use crate::cutover::integrations::LiveIntegrations;
 use crate::cutover::journal::{self, Entry};
 use crate::cutover::servers::Authoritative;
 use crate::cutover::session::{Operator, StartContext};
+use crate::cutover_databases::LiveDatabases;
 use crate::dns::query::{self, NameServer};
 use crate::dns::{self, DnsProvider, Observed, Severity};
 use crate::error::Result;
@@ -119,16 +121,16 @@ pub struct DatabaseArgs {
 }
 
 impl DatabaseArgs {
-    fn resolve(&self, common: &CommonArgs) -> Result<Option<Databases>> {
+    fn resolve(&self, common: &CommonArgs) -> Result<Option<Arc<dyn Databases>>> {
         let blue = self.blue.blue.is_some() || self.blue.blue_kong_conf.is_some();
         if !blue && !self.green.is_given(common) {
             return Ok(None);
         }
-        Ok(Some(Databases {
+        Ok(Some(Arc::new(LiveDatabases {
             blue: self.blue.resolve(common)?,
             green: self.green.resolve(common)?,
             choices: self.tables.choices(true)?,
-        }))
+        })))
     }
 }
 
@@ -214,7 +216,7 @@ impl Site {
         &self,
         servers: Vec<NameServer>,
         meters: GateRunner,
-        databases: Option<Databases>,
+        databases: Option<Arc<dyn Databases>>,
     ) -> Result<Environment> {
         let settings = &self.config.settings;
         let databases = databases.filter(|_| settings.preflight.drift);

@@ -63,7 +63,7 @@ async fn look(site: &Site, args: &PlanArgs, seen: &Observed) -> Result<Vec<Findi
         seen,
         servers: &servers,
         meters: &meters,
-        databases: databases.as_ref(),
+        databases: databases.as_deref(),
     };
     Ok(preflight.run(&mut |_| {}).await)
 }

@@ -144,7 +144,7 @@ pub async fn start(args: &StartArgs) -> Result<u8> {
         seen: &seen,
         servers: &servers,
         meters: &meters,
-        databases: databases.as_ref(),
+        databases: databases.as_deref(),
     };
     let format = watch.place.common.format;
     let findings = preflight.run(&mut |finding| print_finding(finding, format)).await;
@@ -175,7 +175,7 @@ pub async fn resume(args: &ResumeArgs, way: Way) -> Result<u8> {
     let opening = site.scene(&seen, &entries).resume(false, way == Way::Retry)?;
     say_who_was_at_work(&site, &seen);
     let goes_on = way != Way::Undo && !opening.machine.phase.is_going_back();
-    consent_unwatched(&site, databases.as_ref(), goes_on).await?;
+    consent_unwatched(&site, databases.is_some(), goes_on).await?;
     let ports = site.ports(site.servers().await?, site.meters()?, databases)?;
     let first = (way == Way::Undo).then_some(Command::Undo);
     Box::pin(run_engine(&site, watch, ports, opening, first)).await
@@ -196,7 +196,7 @@ pub async fn adopt(args: &AdoptArgs) -> Result<u8> {
     let (seen, entries) = (site.read().await?, site.entries());
     let opening = site.scene(&seen, &entries).adopt()?;
     say_who_was_at_work(&site, &seen);
-    consent_unwatched(&site, databases.as_ref(), !opening.machine.phase.is_going_back()).await?;
+    consent_unwatched(&site, databases.is_some(), !opening.machine.phase.is_going_back()).await?;
     let ports = site.ports(site.servers().await?, site.meters()?, databases)?;
     Box::pin(run_engine(&site, watch, ports, opening, None)).await
 }
@@ -212,7 +212,7 @@ pub async fn finish(args: &FinishArgs) -> Result<u8> {
     let databases = watch.databases.resolve(&watch.place.common)?;
     let (seen, entries) = (site.read().await?, site.entries());
     let opening = site.scene(&seen, &entries).finish(args.force, args.accept_drift)?;
-    consent_unwatched(&site, databases.as_ref(), opening.machine.last_looks.drift).await?;
+    consent_unwatched(&site, databases.is_some(), opening.machine.last_looks.drift).await?;
     let ports = site.ports(site.servers().await?, site.meters()?, databases)?;
     Box::pin(run_engine(&site, watch, ports, opening, None)).await
 }

@@ -13,8 +13,8 @@ use serde_json::Value;
 
 use super::{Preflight, ok, reason, stop, unproven, warn};
 use crate::cutover::config::Unproven;
+use crate::cutover::databases::{Databases, GreenRuns};
 use crate::cutover::gates::config::{KongLine, Metrics};
-use crate::cutover::integrations::{Databases, Wrote};
 use crate::dns::Finding;
 use crate::error::{Error, Result};
 use crate::http;
@@ -73,14 +73,14 @@ impl Preflight<'_> {
         let Some(databases) = self.databases else {
             return open("it is not said where the databases are".to_owned());
         };
-        match databases.wrote().await {
+        match databases.green_runs().await {
             Err(error) => open(reason(&error)),
-            Ok(Wrote { runs: 0, .. }) => open("no run is known that wrote green's tables".to_owned()),
-            Ok(Wrote { runs: 1, last }) if all_list => ok(format!(
+            Ok(GreenRuns { count: 0, .. }) => open("no run is known that wrote green's tables".to_owned()),
+            Ok(GreenRuns { count: 1, last_ended: last }) if all_list => ok(format!(
                 "every node asked was restarted since the only run that wrote green's tables ({last})"
             )),
-            Ok(Wrote { runs: 1, .. }) => open("not every node lists what was migrated".to_owned()),
-            Ok(Wrote { runs, last }) => open(format!(
+            Ok(GreenRuns { count: 1, .. }) => open("not every node lists what was migrated".to_owned()),
+            Ok(GreenRuns { count: runs, last_ended: last }) => open(format!(
                 "{runs} runs wrote green's tables, the last one at {last}, and only a restart since the first shows"
             )),
         }
@@ -245,8 +245,8 @@ impl Admin {
     }
 
     /// A node that has not been restarted since the first run looks for everything in a workspace that is gone.
-    async fn knows_what_was_migrated(&self, databases: &Databases) -> (Finding, bool) {
-        let held = match databases.listed().await {
+    async fn knows_what_was_migrated(&self, databases: &dyn Databases) -> (Finding, bool) {
+        let held = match databases.listed_collections().await {
             Ok(held) => held,
             Err(error) => {
                 let unknown = stop(

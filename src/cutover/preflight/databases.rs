@@ -3,11 +3,10 @@
 
 use super::{Preflight, ok, reason, stop, unproven, warn};
 use crate::cutover::config::Unproven;
-use crate::cutover::integrations::{Databases, changed, differences};
+use crate::cutover::databases::{DatabaseComparison, Databases};
+use crate::cutover::integrations::changed;
 use crate::dns::Finding;
 use crate::error::Error;
-use crate::mapping::schema_map::Writer;
-use crate::verify::report::Report;
 
 impl Preflight<'_> {
     pub(super) async fn databases(&self) -> Vec<Finding> {
@@ -20,8 +19,8 @@ impl Preflight<'_> {
         };
         let wanted = &self.config.settings.preflight;
         let mut found = if wanted.verify {
-            match Box::pin(databases.compare()).await {
-                Ok(report) => self.judge(&report),
+            match databases.compare().await {
+                Ok(comparison) => self.judge(&comparison),
                 Err(error) => return vec![not_comparable(&error)],
             }
         } else {
@@ -41,41 +40,36 @@ impl Preflight<'_> {
         found
     }
 
-    fn judge(&self, report: &Report) -> Vec<Finding> {
+    fn judge(&self, comparison: &DatabaseComparison) -> Vec<Finding> {
         let mut found = Vec::new();
-        if report.clean {
-            found.push(ok(format!("verify: {} rows of blue read alike on green", report.summary.equal)));
-        } else {
-            found.push(stop(
-                format!("verify: blue and green differ: {}", differences(report)),
+        found.push(match &comparison.differences {
+            None => ok(format!("verify: {} rows of blue read alike on green", comparison.equal_rows)),
+            Some(differences) => stop(
+                format!("verify: blue and green differ: {differences}"),
                 "Run \"kongferry migrate\" again, then \"kongferry verify --findings findings.jsonl\".",
-            ));
-        }
-        if report.run.is_none() {
+            ),
+        });
+        if !comparison.has_applied_run {
             found.push(warn(
                 "green's journal knows no applied run",
                 "Nothing proves that kongferry filled it.",
             ));
         }
-        found.extend(self.traffic_tables(report));
+        found.extend(self.traffic_tables(comparison));
         found
     }
 
-    fn traffic_tables(&self, report: &Report) -> Vec<Finding> {
+    fn traffic_tables(&self, comparison: &DatabaseComparison) -> Vec<Finding> {
         let known = &self.config.settings.preflight.acknowledge;
-        let written = report
-            .tables
-            .iter()
-            .filter(|table| table.writer == Writer::Traffic && table.counts.source + table.counts.extra > 0);
-        let open: Vec<&str> =
-            written.map(|table| table.table.as_str()).filter(|table| !known.contains(*table)).collect();
+        let open: Vec<&String> =
+            comparison.traffic_tables.iter().filter(|table| !known.contains(*table)).collect();
         if open.is_empty() {
             return Vec::new();
         }
         vec![stop(
             format!(
                 "the data plane writes {} while traffic is split: a token or session made on one side is unknown on the other (401 until the client asks for a new one), quotas count on each side for itself, and after a rollback what was made on green is gone",
-                open.join(", ")
+                open.iter().map(|table| table.as_str()).collect::<Vec<_>>().join(", ")
             ),
             format!("Read it, tell the owners of the APIs, and add to [preflight]: acknowledge = {open:?}"),
         )]
@@ -90,11 +84,11 @@ fn not_comparable(error: &Error) -> Finding {
 }
 
 /// Whether people changed anything since the last run, on blue or on green.
-async fn drift(databases: &Databases) -> Finding {
-    match Box::pin(databases.drift()).await {
-        Ok(drift) if drift.clean => ok("nobody has changed blue or green since the last run"),
-        Ok(drift) => stop(
-            changed(&drift),
+async fn drift(databases: &dyn Databases) -> Finding {
+    match databases.drift().await {
+        Ok(None) => ok("nobody has changed blue or green since the last run"),
+        Ok(Some(tables)) => stop(
+            changed(&tables),
             "Freeze the Admin APIs of both, look at \"kongferry verify --since-run\", and run \"kongferry migrate\" again.",
         ),
         Err(error) => stop(

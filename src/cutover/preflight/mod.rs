@@ -7,10 +7,10 @@ mod admin;
 mod databases;
 
 use super::config::{CutoverConfig, Unproven};
+use super::databases::Databases;
 use super::gates::config::{Check, KongLine, Metrics};
 use super::gates::prometheus::Prometheus;
 use super::gates::{GateRunner, Measure, Verdict};
-use super::integrations::Databases;
 use crate::dns::query::{self, NameServer};
 use crate::dns::{
     Desired, DnsProvider, Finding, Observed, Precondition, RecordForm, RecordType, Severity, Share, Ttl,
@@ -30,7 +30,7 @@ pub struct Preflight<'a> {
     /// Gates and counters.
     pub meters: &'a GateRunner,
     /// Both databases, where it is said where they are.
-    pub databases: Option<&'a Databases>,
+    pub databases: Option<&'a dyn Databases>,
 }
 
 /// The findings that nobody has taken on trust yet.
