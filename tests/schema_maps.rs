@@ -593,12 +593,12 @@ fn the_tables_with_tags_are_those_with_kongs_trigger() {
 
 #[test]
 fn the_page_on_the_data_model_names_every_table() {
-    let page = std::fs::read_to_string(root().join("docs/data-model.md")).unwrap();
+    let page = std::fs::read_to_string(root().join("docs/what-moves.md")).unwrap();
     for line in lines() {
         for table in line.tables().into_iter().chain(line.map.tables.keys().map(String::as_str)) {
             assert!(
                 page.contains(&format!("`{table}`")),
-                "docs/data-model.md lacks {table} of {}",
+                "docs/what-moves.md lacks {table} of {}",
                 line.name
             );
         }
