@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use kongferry::cql::CqlType;
 use kongferry::cql::cell::{self, Elements};
 use kongferry::mapping::conversion::Conversion;
-use kongferry::mapping::json::{self, Target};
+use kongferry::mapping::json::{self, JsonType};
 use kongferry::mapping::row_json;
 use kongferry::mapping::schema_map::{JsonShape, SchemaMap};
 use kongferry::mapping::table_plan::{KeyspacePlan, TableChoices};
@@ -228,8 +228,8 @@ proptest! {
 
     #[test]
     fn the_check_of_json_ends(bytes in hostile()) {
-        for target in [Target::Json, Target::Jsonb] {
-            let _ = bounded(bytes.len(), || json::check(&bytes, target));
+        for json_type in [JsonType::Json, JsonType::Jsonb] {
+            let _ = bounded(bytes.len(), || json::check(&bytes, json_type));
         }
     }
 

@@ -1,28 +1,32 @@
-//! JSON as the bytes that a digest is taken over: equal values have equal bytes, however they were written.
+//! JSON in a canonical form for digests: equal values have equal bytes, however they were written.
 //!
-//! Members stand in the order of their names, the last one of a name counts, numbers and strings are the same however
-//! spelled. Every value begins with a letter for its kind, and says how long it is or where it ends. Green's ledger
-//! keeps digests of these bytes: whoever changes them has every row taken for a changed one at the next run.
+//! Members are ordered by name, the last one of a name counts, and numbers and strings are the same however spelled.
+//! Every value begins with a letter for its kind, and states its length or has an end mark. `jiter` reads the text and
+//! gives the digits of numbers as they are written. Green's ledger keeps digests of these bytes: after a change of the
+//! form the next run takes every row for a changed one.
 
 use std::io::Write;
 use std::ops::Range;
 
-use super::json;
+use jiter::{Jiter, Peek};
+use serde_json::value::RawValue;
 
 /// JSON nested deeper than this is digested by its text.
-const DEEPEST: usize = 400;
+const MAX_DEPTH: usize = 400;
 
-/// The form by value, in memory that goes from text to text.
+/// The canonical form of one JSON text, in memory that is reused from text to text.
 #[derive(Debug, Clone, Default)]
 pub struct CanonicalJson {
     out: Vec<u8>,
     /// The members of the objects that are being read, outermost first.
     members: Vec<Member>,
-    /// Members on their way into the order of their names.
+    /// Members while they are sorted by name.
     sorted: Vec<u8>,
+    /// Where `jiter` decodes strings that have escapes.
+    decoded: Vec<u8>,
 }
 
-/// A member as it was written: the whole of it, and its name.
+/// Where a member was written: the whole of it, and its name.
 #[derive(Debug, Clone)]
 struct Member {
     whole: Range<usize>,
@@ -30,12 +34,15 @@ struct Member {
 }
 
 impl CanonicalJson {
-    /// This JSON by its value. What cannot be read as JSON counts by its bytes.
+    /// The canonical form of this JSON. Text that cannot be read as JSON counts by its bytes.
     pub fn canonical(&mut self, text: &[u8]) -> &[u8] {
         self.out.clear();
         self.members.clear();
-        let mut reader = Reader { bytes: text, at: 0, to: self };
-        if reader.document().is_none() {
+        let jiter = Jiter::with_tape(text, std::mem::take(&mut self.decoded));
+        let mut reader = Reader { text, jiter, form: self };
+        let is_json = reader.document().is_some();
+        self.decoded = reader.jiter.into_tape();
+        if !is_json {
             self.out.clear();
             self.out.push(b'?');
             self.out.extend_from_slice(text);
@@ -43,21 +50,21 @@ impl CanonicalJson {
         &self.out
     }
 
-    /// Writes something with its kind and length; says where it stands.
-    fn sized(&mut self, kind: u8, bytes: &[u8]) {
+    /// Writes a value with its kind and length; returns where it was written.
+    fn sized(&mut self, kind: u8, bytes: &[u8]) -> Range<usize> {
         let start = self.begin(kind);
         self.out.extend_from_slice(bytes);
-        self.end(start);
+        self.end(start)
     }
 
-    /// Begins something of this kind whose length is not known yet; says where it begins.
+    /// Begins a value of this kind whose length is not known yet; returns where it begins.
     fn begin(&mut self, kind: u8) -> usize {
         self.out.push(kind);
         self.out.extend_from_slice(&[0; size_of::<u64>()]);
         self.out.len()
     }
 
-    /// Puts the length in front of what began here.
+    /// Writes the length in front of the value that began here.
     fn end(&mut self, start: usize) -> Range<usize> {
         let end = self.out.len();
         if let Some(length) = self.out.get_mut(start - size_of::<u64>()..start) {
@@ -66,14 +73,13 @@ impl CanonicalJson {
         start..end
     }
 
-    /// Puts the members that stand at the end of what was written, from `first` on, in the order of their names; there
-    /// were `outer` members before them.
-    fn in_order(&mut self, first: usize, outer: usize) {
+    /// Sorts by name the members that were written from `first` on; there were `outer` members before them.
+    fn sort_members(&mut self, first: usize, outer: usize) {
         let written = self.out.as_slice();
         let name = |member: &Member| written.get(member.name.clone()).unwrap_or_default();
         let members = self.members.get_mut(outer..).unwrap_or_default();
-        if !members.is_sorted_by(|one, next| name(one) < name(next)) {
-            members.sort_by(|one, other| name(one).cmp(name(other)));
+        if !members.is_sorted_by(|member, next| name(member) < name(next)) {
+            members.sort_by(|a, b| name(a).cmp(name(b)));
             self.sorted.clear();
             for (at, member) in members.iter().enumerate() {
                 // The sort is stable: the last one of a name is the one that counts.
@@ -86,156 +92,19 @@ impl CanonicalJson {
         }
         self.members.truncate(outer);
     }
-}
-
-struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
-    to: &'a mut CanonicalJson,
-}
-
-impl Reader<'_> {
-    fn document(&mut self) -> Option<()> {
-        self.value(0)?;
-        self.blank();
-        (self.at == self.bytes.len()).then_some(())
-    }
-
-    fn value(&mut self, depth: usize) -> Option<()> {
-        self.blank();
-        match self.bytes.get(self.at)? {
-            _ if depth > DEEPEST => None,
-            b'{' => self.object(depth),
-            b'[' => self.array(depth),
-            b'"' => self.string().map(drop),
-            b'-' | b'0'..=b'9' => self.number(),
-            _ => {
-                let rest = self.bytes.get(self.at..)?;
-                let word =
-                    ["true", "false", "null"].into_iter().find(|word| rest.starts_with(word.as_bytes()))?;
-                self.at += word.len();
-                self.to.sized(b'w', word.as_bytes());
-                Some(())
-            }
-        }
-    }
-
-    fn object(&mut self, depth: usize) -> Option<()> {
-        self.to.out.push(b'o');
-        let first = self.to.out.len();
-        let outer = self.to.members.len();
-        self.at += 1;
-        loop {
-            self.blank();
-            match self.bytes.get(self.at)? {
-                b'}' => break,
-                b',' => self.at += 1,
-                _ => {
-                    let start = self.to.out.len();
-                    let name = self.string()?;
-                    self.blank();
-                    (self.next()? == b':').then_some(())?;
-                    self.value(depth + 1)?;
-                    self.to.members.push(Member { whole: start..self.to.out.len(), name });
-                }
-            }
-        }
-        self.at += 1;
-        self.to.in_order(first, outer);
-        self.to.out.push(b'.');
-        Some(())
-    }
-
-    fn array(&mut self, depth: usize) -> Option<()> {
-        self.to.out.push(b'a');
-        self.at += 1;
-        loop {
-            self.blank();
-            match self.bytes.get(self.at)? {
-                b']' => break,
-                b',' => self.at += 1,
-                _ => self.value(depth + 1)?,
-            }
-        }
-        self.at += 1;
-        self.to.out.push(b'.');
-        Some(())
-    }
-
-    /// Where its characters were written.
-    fn string(&mut self) -> Option<Range<usize>> {
-        (self.next()? == b'"').then_some(())?;
-        let start = self.to.begin(b's');
-        loop {
-            let rest = self.bytes.get(self.at..)?;
-            let plain = json::plain(rest)?;
-            self.to.out.extend_from_slice(rest.get(..plain)?);
-            self.at += plain + 1;
-            match rest.get(plain)? {
-                b'"' => return Some(self.to.end(start)),
-                b'\\' => self.escape()?,
-                control => self.to.out.push(*control),
-            }
-        }
-    }
-
-    /// Writes the character that an escape stands for, after its backslash.
-    fn escape(&mut self) -> Option<()> {
-        let byte = match self.next()? {
-            byte @ (b'"' | b'\\' | b'/') => byte,
-            b'b' => 0x08,
-            b'f' => 0x0c,
-            b'n' => b'\n',
-            b'r' => b'\r',
-            b't' => b'\t',
-            b'u' => {
-                let character = self.character()?;
-                self.to.out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
-                return Some(());
-            }
-            _ => return None,
-        };
-        self.to.out.push(byte);
-        Some(())
-    }
-
-    /// One character, in one or two units of UTF-16.
-    fn character(&mut self) -> Option<char> {
-        let unit = self.four_hex()?;
-        let mut units = [unit, 0];
-        let mut count = 1;
-        if (0xd800..0xdc00).contains(&unit) {
-            (self.next()? == b'\\' && self.next()? == b'u').then_some(())?;
-            units = [unit, self.four_hex()?];
-            count = 2;
-        }
-        char::decode_utf16(units.into_iter().take(count)).next()?.ok()
-    }
-
-    fn four_hex(&mut self) -> Option<u16> {
-        let mut unit = 0;
-        for _ in 0..4 {
-            unit = unit << 4 | u16::try_from(char::from(self.next()?).to_digit(16)?).ok()?;
-        }
-        Some(unit)
-    }
 
     /// The same bytes for the same number: its digits without zeros at either end, and the power of ten.
-    fn number(&mut self) -> Option<()> {
-        let rest = self.bytes.get(self.at..)?;
-        let is_part = |byte: &u8| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
-        let end = rest.iter().take_while(|byte| is_part(byte)).count();
-        let text = std::str::from_utf8(rest.get(..end)?).ok()?;
-        self.at += end;
+    fn number(&mut self, number: &[u8]) -> Option<()> {
+        let text = std::str::from_utf8(number).ok()?;
         let (is_negative, text) = text.strip_prefix('-').map_or((false, text), |text| (true, text));
         let (mantissa, power) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
         let (whole, part) = mantissa.split_once('.').unwrap_or((mantissa, ""));
         if whole.bytes().chain(part.bytes()).all(|digit| digit == b'0') {
-            self.to.sized(b'n', b"0");
+            self.sized(b'n', b"0");
             return Some(());
         }
-        let start = self.to.begin(b'n');
-        let out = &mut self.to.out;
+        let start = self.begin(b'n');
+        let out = &mut self.out;
         if is_negative {
             out.push(b'-');
         }
@@ -245,25 +114,95 @@ impl Reader<'_> {
         out.extend_from_slice(if whole.is_empty() { part.trim_start_matches('0') } else { part }.as_bytes());
         let zeros = out.get(first..)?.iter().rev().take_while(|digit| **digit == b'0').count();
         out.truncate(out.len() - zeros);
-        let power: i64 = power.trim_start_matches('+').parse().ok()?;
+        let power: i64 = power.parse().ok()?;
         let power =
             power.checked_sub(i64::try_from(part.len()).ok()?)?.checked_add(i64::try_from(zeros).ok()?)?;
         // Writing to a Vec cannot fail.
         let _ = write!(out, "e{power}");
-        self.to.end(start);
+        self.end(start);
+        Some(())
+    }
+}
+
+/// Reads a text and writes its form; each method returns nothing where the text is not JSON.
+struct Reader<'t, 'f> {
+    text: &'t [u8],
+    jiter: Jiter<'t>,
+    form: &'f mut CanonicalJson,
+}
+
+impl Reader<'_, '_> {
+    fn document(&mut self) -> Option<()> {
+        let first = self.jiter.peek().ok()?;
+        self.value(first, 0)?;
+        self.jiter.finish().ok()
+    }
+
+    fn value(&mut self, first: Peek, depth: usize) -> Option<()> {
+        match first {
+            _ if depth > MAX_DEPTH => return None,
+            Peek::Object => self.object(depth)?,
+            Peek::Array => self.array(depth)?,
+            Peek::String => drop(self.form.sized(b's', self.jiter.known_str().ok()?.as_bytes())),
+            Peek::True | Peek::False => {
+                let literal: &[u8] = if self.jiter.known_bool(first).ok()? { b"true" } else { b"false" };
+                self.form.sized(b'w', literal);
+            }
+            Peek::Null => {
+                self.jiter.known_null().ok()?;
+                self.form.sized(b'w', b"null");
+            }
+            _ => self.number(first)?,
+        }
         Some(())
     }
 
-    fn blank(&mut self) {
-        while self.bytes.get(self.at).is_some_and(u8::is_ascii_whitespace) {
-            self.at += 1;
+    fn object(&mut self, depth: usize) -> Option<()> {
+        self.form.out.push(b'o');
+        let first = self.form.out.len();
+        let outer = self.form.members.len();
+        let mut name = self.jiter.known_object().ok()?;
+        while let Some(text) = name {
+            let start = self.form.out.len();
+            let name_range = self.form.sized(b's', text.as_bytes());
+            let peek = self.jiter.peek().ok()?;
+            self.value(peek, depth + 1)?;
+            self.form.members.push(Member { whole: start..self.form.out.len(), name: name_range });
+            name = self.jiter.next_key().ok()?;
+        }
+        self.form.sort_members(first, outer);
+        self.form.out.push(b'.');
+        Some(())
+    }
+
+    fn array(&mut self, depth: usize) -> Option<()> {
+        self.form.out.push(b'a');
+        let mut element = self.jiter.known_array().ok()?;
+        while let Some(first) = element {
+            self.value(first, depth + 1)?;
+            element = self.jiter.array_step().ok()?;
+        }
+        self.form.out.push(b'.');
+        Some(())
+    }
+
+    fn number(&mut self, first: Peek) -> Option<()> {
+        let start = self.jiter.current_index();
+        match self.jiter.known_number_bytes(first) {
+            Ok(number) => self.form.number(number),
+            Err(_) => self.long_number(start),
         }
     }
 
-    fn next(&mut self) -> Option<u8> {
-        let byte = *self.bytes.get(self.at)?;
-        self.at += 1;
-        Some(byte)
+    /// `jiter` refuses integers of more than 4300 digits; PostgreSQL's `numeric` takes 131 072. What follows such a
+    /// number is read as a text of its own.
+    fn long_number(&mut self, start: usize) -> Option<()> {
+        let rest = self.text.get(start..)?;
+        let number: &RawValue = serde_json::Deserializer::from_slice(rest).into_iter().next()?.ok()?;
+        let number = number.get().as_bytes();
+        self.text = rest.get(number.len()..)?;
+        self.jiter = Jiter::new(self.text);
+        self.form.number(number)
     }
 }
 
@@ -301,6 +240,14 @@ mod tests {
             ("[[],[]]", "[[[]]]"),
             (r#"{"a":{"b":1}}"#, r#"{"a":{},"b":1}"#),
             (r#"["ab","c"]"#, r#"["a","bc"]"#),
+            ("[1 2]", "[1,2]"),
+            ("[1,,2]", "[1,2]"),
+            ("[1,2,]", "[1,2]"),
+            (r#"{"a":1 "b":2}"#, r#"{"a":1,"b":2}"#),
+            (r#"{"a":1,}"#, r#"{"a":1}"#),
+            ("01", "1"),
+            ("-", "0"),
+            ("1.", "1"),
         ] {
             assert_ne!(digest(one), digest(other), "{one} and {other}");
         }
@@ -355,6 +302,21 @@ mod tests {
             let expected = [b"n".as_slice(), &(form.len() as u64).to_be_bytes(), form.as_bytes()].concat();
             assert_eq!(digest(number), expected, "{number}");
         }
+    }
+
+    #[test]
+    fn a_number_of_many_digits_is_digested_by_value() {
+        let (digits, zeros) = ("7".repeat(5000), "0".repeat(5000));
+        assert_eq!(
+            digest(&format!("[1{zeros} , -{digits}.50,2]")),
+            digest(&format!("[1e5000,-{digits}.5,2]"))
+        );
+        assert_eq!(
+            digest(&format!("{{\"b\":{digits},\"a\":[1{zeros}]}}")),
+            digest(&format!("{{\"a\":[1e5000],\"b\":{digits}}}"))
+        );
+        assert!(digest(&format!("[{digits}x]")).starts_with(b"?"));
+        assert!(digest(&format!("[1{zeros} 2]")).starts_with(b"?"));
     }
 
     #[test]

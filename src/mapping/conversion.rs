@@ -4,6 +4,7 @@
 use crate::cql::CqlType;
 use crate::cql::cell::{self, Elements, Malformed};
 
+use super::json::{JsonType, TopLevel};
 use super::reason::Reason;
 use super::schema_map::JsonShape;
 use super::{json, pg_binary, text};
@@ -33,13 +34,13 @@ pub enum Conversion {
     /// A value of fixed meaning; the name says how it is shown to people.
     Scalar(Scalar, &'static str),
     /// A JSON text.
-    Json(json::Target, JsonShape),
+    Json(JsonType, JsonShape),
     /// A list or set whose elements are scalars.
     Array(Scalar, u32),
     /// A list or set of JSON texts.
-    JsonArray(json::Target, JsonShape, u32),
+    JsonArray(JsonType, JsonShape, u32),
     /// A map whose values become the members of a JSON object.
-    Object(json::Target, CqlType),
+    Object(JsonType, CqlType),
 }
 
 impl From<Malformed> for Reason {
@@ -59,16 +60,16 @@ impl Conversion {
         shape: JsonShape,
     ) -> Option<Conversion> {
         match blue {
-            CqlType::Native(name) => match (json_target(green_type), is_text(name)) {
-                (Some(target), true) => Some(Conversion::Json(target, shape)),
+            CqlType::Native(name) => match (json_type_of(green_type), is_text(name)) {
+                (Some(json_type), true) => Some(Conversion::Json(json_type, shape)),
                 (Some(_), false) => None,
                 (None, _) => scalar(name, green_type).map(|(scalar, rule)| Conversion::Scalar(scalar, rule)),
             },
             CqlType::List(element) | CqlType::Set(element) => {
                 let CqlType::Native(name) = element.as_ref() else { return None };
                 let green_element = green_type.strip_suffix("[]")?;
-                match (json_target(green_element), is_text(name)) {
-                    (Some(target), true) => Some(Conversion::JsonArray(target, shape, element_oid)),
+                match (json_type_of(green_element), is_text(name)) {
+                    (Some(json_type), true) => Some(Conversion::JsonArray(json_type, shape, element_oid)),
                     (Some(_), false) => None,
                     (None, _) => {
                         scalar(name, green_element).map(|(scalar, _)| Conversion::Array(scalar, element_oid))
@@ -76,8 +77,9 @@ impl Conversion {
                 }
             }
             CqlType::Map(key, value) => {
-                let target = json_target(green_type)?;
-                (key.is("text") && json_value(value)).then(|| Conversion::Object(target, (**value).clone()))
+                let json_type = json_type_of(green_type)?;
+                (key.is("text") && json_value(value))
+                    .then(|| Conversion::Object(json_type, (**value).clone()))
             }
             CqlType::Other(_) => None,
         }
@@ -98,16 +100,16 @@ impl Conversion {
     pub fn write(&self, cell: &[u8], out: &mut Vec<u8>) -> Result<(), Reason> {
         match self {
             Conversion::Scalar(scalar, _) => scalar.write(cell, out),
-            Conversion::Json(target, shape) => write_json(cell, *target, *shape, out),
+            Conversion::Json(json_type, shape) => write_json(cell, *json_type, *shape, out),
             Conversion::Array(scalar, oid) => {
                 write_array(cell, *oid, out, |element, out| scalar.write(element, out))
             }
-            Conversion::JsonArray(target, shape, oid) => {
-                write_array(cell, *oid, out, |element, out| write_json(element, *target, *shape, out))
+            Conversion::JsonArray(json_type, shape, oid) => {
+                write_array(cell, *oid, out, |element, out| write_json(element, *json_type, *shape, out))
             }
-            Conversion::Object(target, value) => {
-                json_version(*target, out);
-                write_object(cell, value, *target, out)
+            Conversion::Object(json_type, value) => {
+                json_version(*json_type, out);
+                write_object(cell, value, *json_type, out)
             }
         }
     }
@@ -117,10 +119,10 @@ fn is_text(name: &str) -> bool {
     matches!(name, "text" | "ascii")
 }
 
-fn json_target(green_type: &str) -> Option<json::Target> {
+fn json_type_of(green_type: &str) -> Option<JsonType> {
     match green_type {
-        "json" => Some(json::Target::Json),
-        "jsonb" => Some(json::Target::Jsonb),
+        "json" => Some(JsonType::Json),
+        "jsonb" => Some(JsonType::Jsonb),
         _ => None,
     }
 }
@@ -265,19 +267,19 @@ fn write_array(
 }
 
 /// jsonb's binary form begins with the version of the format, 1.
-fn json_version(target: json::Target, out: &mut Vec<u8>) {
-    if target == json::Target::Jsonb {
+fn json_version(json_type: JsonType, out: &mut Vec<u8>) {
+    if json_type == JsonType::Jsonb {
         out.push(1);
     }
 }
 
-fn write_json(cell: &[u8], target: json::Target, shape: JsonShape, out: &mut Vec<u8>) -> Result<(), Reason> {
+fn write_json(cell: &[u8], json_type: JsonType, shape: JsonShape, out: &mut Vec<u8>) -> Result<(), Reason> {
     text::check(cell)?;
-    let top = json::check(cell, target)?;
-    if shape == JsonShape::Object && top != json::Top::Object {
+    let top = json::check(cell, json_type)?;
+    if shape == JsonShape::Object && top != TopLevel::Object {
         return Err(Reason::JsonNotObject);
     }
-    json_version(target, out);
+    json_version(json_type, out);
     out.extend_from_slice(cell);
     Ok(())
 }
@@ -297,7 +299,7 @@ fn json_value(value: &CqlType) -> bool {
     }
 }
 
-fn write_object(cell: &[u8], value: &CqlType, target: json::Target, out: &mut Vec<u8>) -> Result<(), Reason> {
+fn write_object(cell: &[u8], value: &CqlType, json_type: JsonType, out: &mut Vec<u8>) -> Result<(), Reason> {
     let mut elements = Elements::of_map(cell)?;
     out.push(b'{');
     let mut first = true;
@@ -308,7 +310,7 @@ fn write_object(cell: &[u8], value: &CqlType, target: json::Target, out: &mut Ve
         first = false;
         write_json_string(key?, out)?;
         out.push(b':');
-        write_json_value(member?, value, target, out)?;
+        write_json_value(member?, value, json_type, out)?;
     }
     out.push(b'}');
     Ok(())
@@ -317,18 +319,18 @@ fn write_object(cell: &[u8], value: &CqlType, target: json::Target, out: &mut Ve
 fn write_json_value(
     cell: &[u8],
     kind: &CqlType,
-    target: json::Target,
+    json_type: JsonType,
     out: &mut Vec<u8>,
 ) -> Result<(), Reason> {
     match kind {
-        CqlType::Map(_, value) => write_object(cell, value, target, out),
+        CqlType::Map(_, value) => write_object(cell, value, json_type, out),
         CqlType::List(element) | CqlType::Set(element) => {
             out.push(b'[');
             for (at, member) in Elements::of_collection(cell)?.enumerate() {
                 if at > 0 {
                     out.push(b',');
                 }
-                write_json_value(member?, element, target, out)?;
+                write_json_value(member?, element, json_type, out)?;
             }
             out.push(b']');
             Ok(())

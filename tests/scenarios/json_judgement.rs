@@ -1,6 +1,6 @@
 //! `src/mapping/json.rs` decides without PostgreSQL what PostgreSQL takes as JSON: here both judge the same texts.
 
-use kongferry::mapping::json::{Target, Top, check};
+use kongferry::mapping::json::{JsonType, TopLevel, check};
 use kongferry::mapping::text;
 use kongferry_harness::lab;
 use kongferry_harness::postgres::Database;
@@ -130,11 +130,11 @@ async fn judged(green: &Database, function: &str, texts: &[String]) -> Vec<Strin
 
 /// Whether our judgement of a text is PostgreSQL's. What only PostgreSQL can know – how large a number may be, how deep
 /// its stack is – we leave to it.
-fn agrees(text: &str, target: Target, theirs: &str) -> bool {
-    let ours = text::check(text.as_bytes()).and_then(|text| check(text.as_bytes(), target));
+fn agrees(text: &str, json_type: JsonType, theirs: &str) -> bool {
+    let ours = text::check(text.as_bytes()).and_then(|text| check(text.as_bytes(), json_type));
     match (ours, theirs) {
-        (Ok(Top::Object), "object") => true,
-        (Ok(Top::Other), "array" | "string" | "number" | "boolean" | "null") => true,
+        (Ok(TopLevel::Object), "object") => true,
+        (Ok(TopLevel::Other), "array" | "string" | "number" | "boolean" | "null") => true,
         (Ok(_), "22003" | "54001") => true,
         (Err(_), sqlstate) => sqlstate.starts_with("22"),
         _ => false,
@@ -147,9 +147,9 @@ async fn random_and_nearly_right_json_is_judged_as_postgres_judges_it() {
     green.execute(JUDGE).await.expect("functions");
     let texts = texts(&mut TestRunner::new(Config { failure_persistence: None, ..Config::default() }));
     let mut taken = 0;
-    for (target, function) in [(Target::Jsonb, "judge_jsonb"), (Target::Json, "judge_json")] {
+    for (json_type, function) in [(JsonType::Jsonb, "judge_jsonb"), (JsonType::Json, "judge_json")] {
         for (text, theirs) in texts.iter().zip(judged(&green, function, &texts).await) {
-            assert!(agrees(text, target, &theirs), "{target:?}: PostgreSQL says {theirs} of {text:?}");
+            assert!(agrees(text, json_type, &theirs), "{json_type:?}: PostgreSQL says {theirs} of {text:?}");
             taken += usize::from(!theirs.starts_with('2'));
         }
     }
