@@ -9,7 +9,7 @@ use kongferry_harness::cassandra::{Cassandra, Endpoint, Options, Tls};
 use kongferry_harness::certs::Certificates;
 use kongferry_harness::lab;
 
-use crate::{assert_tells, closed_port, file, forward, text};
+use crate::{assert_tells, closed_port, file, loopback_proxy, text};
 
 async fn connect(address: &str) -> Result<Blue, Error> {
     Blue::connect(&BlueConfig::parse(address).expect("an address")).await
@@ -67,14 +67,14 @@ async fn one_good_contact_point_among_bad_ones_is_enough() {
 }
 
 #[tokio::test]
-async fn a_name_that_does_not_resolve() {
+async fn an_unresolvable_host_name_is_reported() {
     let error = refused("cassandra://no-such-host.invalid/kong").await;
     assert_eq!(error.kind(), Kind::Connection);
     assert_tells(&error, &["no host name of blue can be resolved", "no-such-host.invalid", "spelling"]);
 }
 
 #[tokio::test]
-async fn a_missing_keyspace_is_told_with_those_that_are_there() {
+async fn a_missing_keyspace_is_reported_with_the_existing_ones() {
     let endpoint = keyspace("there", 1).await;
     let error = refused(&endpoint.url("elsewhere")).await;
     assert_eq!(error.kind(), Kind::Connection);
@@ -83,7 +83,7 @@ async fn a_missing_keyspace_is_told_with_those_that_are_there() {
 }
 
 #[tokio::test]
-async fn a_keyspace_in_the_wrong_case_is_pointed_out() {
+async fn a_keyspace_in_the_wrong_case_is_reported() {
     let endpoint = keyspace("Case_Of_Kong", 1).await;
     let error = refused(&endpoint.url("case_of_kong")).await;
     assert_tells(&error, &["no keyspace \"case_of_kong\"", "There is \"Case_Of_Kong\""]);
@@ -107,7 +107,7 @@ async fn a_local_consistency_and_the_datacenter_work_together() {
 }
 
 #[tokio::test]
-async fn too_few_replicas_name_the_choices_and_a_lower_consistency_reads_on() {
+async fn too_few_replicas_are_reported_and_a_lower_consistency_works() {
     let endpoint = keyspace("replicated", 2).await;
     let address = endpoint.url("replicated");
     let session = endpoint.session().await.expect("a session");
@@ -133,7 +133,7 @@ async fn too_few_replicas_name_the_choices_and_a_lower_consistency_reads_on() {
 }
 
 #[tokio::test]
-async fn tls_towards_a_plain_server() {
+async fn tls_required_of_a_plain_server_is_reported() {
     let endpoint = keyspace("there", 1).await;
     for tls in ["require", "verify-ca", "verify"] {
         let error = refused(&format!("{}?tls={tls}", endpoint.url("there"))).await;
@@ -143,10 +143,10 @@ async fn tls_towards_a_plain_server() {
 }
 
 #[tokio::test]
-async fn nodes_that_cannot_be_reached_where_they_say_they_are() {
+async fn nodes_with_an_unreachable_broadcast_address_are_reported() {
     // As through a port forward: the driver learns the node's own address and finds nothing there.
     let endpoint = keyspace("there", 1).await;
-    let port = forward::from_another_address(endpoint.contact_point.clone(), false).await;
+    let port = loopback_proxy::forward_from_loopback_alias(endpoint.contact_point.clone(), false).await;
     let error = refused(&format!("cassandra://127.0.0.2:{port}/there")).await;
     assert_eq!(error.kind(), Kind::Connection);
     let address = format!("127.0.0.1:{port}");
@@ -154,7 +154,7 @@ async fn nodes_that_cannot_be_reached_where_they_say_they_are() {
 }
 
 #[tokio::test]
-async fn the_port_of_postgresql_is_not_cassandras() {
+async fn a_postgresql_port_given_for_cassandra_is_reported() {
     let postgres = lab().postgres().await.expect("a PostgreSQL");
     let database = postgres.database("postgres");
     let options = database.options();
@@ -165,7 +165,7 @@ async fn the_port_of_postgresql_is_not_cassandras() {
 }
 
 #[tokio::test]
-async fn a_server_that_never_answers_is_given_up() {
+async fn a_server_that_never_answers_times_out() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("its address").port();
     let error = refused(&format!("cassandra://127.0.0.1:{port}/kong?connect_timeout=200ms")).await;
@@ -193,7 +193,7 @@ async fn gets_in(config: BlueConfig) -> Result<(), Error> {
 }
 
 #[tokio::test]
-async fn the_right_password_gets_in_by_every_way_of_tls() {
+async fn the_right_password_connects_in_every_tls_mode() {
     let (endpoint, certificates) = secured().await;
     let ca = file(&certificates.ca);
     let ca = ca.path().display();
@@ -206,7 +206,7 @@ async fn the_right_password_gets_in_by_every_way_of_tls() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_told_without_it() {
+async fn a_wrong_password_is_reported_without_showing_it() {
     let (endpoint, _) = secured().await;
     let config = at(endpoint, "cassandra", "tls=require").with_password("s3cr3t".into());
     let error = gets_in(config).await.expect_err("a wrong password");
@@ -216,7 +216,7 @@ async fn a_wrong_password_is_told_without_it() {
 }
 
 #[tokio::test]
-async fn a_missing_password_or_user_is_told() {
+async fn a_missing_password_or_user_is_reported() {
     let (endpoint, _) = secured().await;
     let error = gets_in(at(endpoint, "cassandra", "tls=require")).await.expect_err("no password");
     assert_eq!(error.kind(), Kind::Connection);
@@ -226,7 +226,7 @@ async fn a_missing_password_or_user_is_told() {
 }
 
 #[tokio::test]
-async fn a_server_that_wants_tls_says_so() {
+async fn a_server_that_requires_tls_is_reported() {
     let (endpoint, _) = secured().await;
     let config = at(endpoint, "cassandra", "tls=off").with_password("cassandra".into());
     let error = gets_in(config).await.expect_err("plain");
@@ -235,7 +235,7 @@ async fn a_server_that_wants_tls_says_so() {
 }
 
 #[tokio::test]
-async fn a_certificate_of_somebody_else_is_not_trusted() {
+async fn a_certificate_of_another_ca_is_not_trusted() {
     let (endpoint, _) = secured().await;
     let other = file(&Certificates::generate().expect("others").ca);
     let by_file = format!("tls=verify&tls_ca={}", other.path().display());
@@ -251,7 +251,7 @@ async fn a_certificate_of_somebody_else_is_not_trusted() {
 async fn a_certificate_must_be_for_the_address_or_a_name_in_it() {
     let (endpoint, certificates) = secured().await;
     let ca = file(&certificates.ca);
-    let port = forward::from_another_address(endpoint.contact_point.clone(), true).await;
+    let port = loopback_proxy::forward_from_loopback_alias(endpoint.contact_point.clone(), true).await;
     let config = |hosts: &str, tls: &str| {
         let address =
             format!("cassandra://cassandra@{hosts}/system_auth?tls={tls}&tls_ca={}", ca.path().display());
@@ -302,7 +302,7 @@ async fn a_role_without_the_right_to_read_is_refused_with_the_grant() {
 }
 
 #[tokio::test]
-async fn a_server_that_wants_a_client_certificate() {
+async fn a_server_that_requires_a_client_certificate_is_reported() {
     let certificates = Certificates::generate().expect("certificates");
     let tls = Some(Tls { certificates: certificates.clone(), client_certificate_required: true });
     let cassandra =

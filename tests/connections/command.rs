@@ -24,7 +24,7 @@ fn said(output: &Output) -> String {
 }
 
 #[tokio::test]
-async fn greens_password_comes_from_every_place_that_libpq_knows_and_from_ours() {
+async fn greens_password_is_read_from_libpqs_places_and_kongferrys_own() {
     let server = lab().secured_postgres().await.expect("a secured PostgreSQL");
     let database = server.database("postgres");
     let url = format!("{}?sslmode=require", database.url());
@@ -61,7 +61,7 @@ async fn greens_password_comes_from_every_place_that_libpq_knows_and_from_ours()
 }
 
 #[tokio::test]
-async fn blues_password_comes_from_a_variable_a_file_or_kongs_configuration() {
+async fn blues_password_is_read_from_a_variable_a_file_or_kong_conf() {
     let endpoint = lab().secured_cassandra().await.expect("a secured Cassandra");
     let (host, port) = endpoint.contact_point.rsplit_once(':').expect("host and port");
     let postgres = lab().postgres().await.expect("a PostgreSQL").database("postgres");
@@ -108,7 +108,7 @@ async fn blues_password_comes_from_a_variable_a_file_or_kongs_configuration() {
 }
 
 #[test]
-fn what_cannot_be_meant_is_a_usage_error_before_anything_connects() {
+fn contradictory_addresses_are_usage_errors_before_anything_connects() {
     let password = "cassandra://kong:s3cr3t@no-such-host.invalid/kong";
     let green = "postgres://u@no-such-host.invalid/kong";
     let cases: &[(&[&str], &str)] = &[

@@ -148,7 +148,7 @@ async fn unseen(secrets: BTreeSet<String>, work: impl Future<Output = ()>) {
     assert_eq!(watching.join().expect("the watch"), BTreeSet::new(), "secrets in the process list");
 }
 
-async fn powerdns_tells_nothing(json: bool) {
+async fn powerdns_prints_no_secret(json: bool) {
     let dns = PowerDns::start().await.expect("a PowerDNS");
     let a = |name: &str, address: &str| json!({ "name": format!("{name}."), "type": "A", "ttl": 2, "records": [{ "content": address, "disabled": false }] });
     dns.create_zone("example.test.", json!([a(NAME, "192.0.2.1"), a("ns1.example.test", "127.0.0.1")]))
@@ -197,17 +197,17 @@ async fn powerdns_tells_nothing(json: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_cutover_tells_nothing_on_powerdns_in_text() {
-    powerdns_tells_nothing(false).await;
+async fn cutover_on_powerdns_prints_no_secret_in_text() {
+    powerdns_prints_no_secret(false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_cutover_tells_nothing_on_powerdns_in_json() {
-    powerdns_tells_nothing(true).await;
+async fn cutover_on_powerdns_prints_no_secret_in_json() {
+    powerdns_prints_no_secret(true).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_cutover_tells_nothing_of_a_tsig_key() {
+async fn cutover_prints_no_tsig_key() {
     for json in [false, true] {
         let bind = Bind::primary("example.test.", "api 2 IN A 192.0.2.1\n").await.expect("a BIND");
         let key = std::fs::read_to_string(bind.secret_file()).expect("the key");
@@ -240,7 +240,7 @@ async fn the_cutover_tells_nothing_of_a_tsig_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_cutover_tells_nothing_of_an_aws_key_and_of_a_programs_token() {
+async fn cutover_prints_no_aws_key_and_no_exec_token() {
     for json in [false, true] {
         let fake = FakeRoute53::start(NAME, 2, "192.0.2.1").await;
         // Nobody answers there: it pauses in settling, which is said as well.
@@ -263,7 +263,7 @@ async fn the_cutover_tells_nothing_of_an_aws_key_and_of_a_programs_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_cutover_tells_nothing_of_the_databases_passwords() {
+async fn cutover_prints_no_database_password() {
     let blue = lab().secured_cassandra().await.expect("a secured Cassandra");
     let database = lab().secured_postgres().await.expect("a secured PostgreSQL");
     let dns = PowerDns::start().await.expect("a PowerDNS");

@@ -8,7 +8,7 @@ use kongferry_harness::certs::Certificates;
 use kongferry_harness::lab;
 use kongferry_harness::postgres::{Database, PASSWORD, PgServer};
 
-use crate::{assert_tells, closed_port, file, forward, text};
+use crate::{assert_tells, closed_port, file, loopback_proxy, text};
 
 const NAME: &str = "kongferry test";
 
@@ -79,7 +79,7 @@ async fn every_transaction_has_its_settings_whatever_the_role_and_the_server_say
 }
 
 #[tokio::test]
-async fn how_a_server_waits_for_its_disk_is_its_own_affair_as_long_as_it_waits() {
+async fn synchronous_commit_of_the_server_is_kept_unless_it_is_off() {
     let database = empty().await;
     let sql = format!("alter database \"{}\" set synchronous_commit = 'local'", database.name());
     database.execute(&sql).await.expect("a setting");
@@ -104,28 +104,28 @@ async fn nothing_listens_at_a_wrong_port() {
 }
 
 #[tokio::test]
-async fn a_name_that_does_not_resolve() {
+async fn an_unresolvable_host_name_is_reported() {
     let error = refused("postgres://u@no-such-host.invalid/kong").await;
     assert_eq!(error.kind(), Kind::Connection);
     assert_tells(&error, &["no-such-host.invalid", "host name cannot be resolved"]);
 }
 
 #[tokio::test]
-async fn a_socket_that_is_not_there() {
+async fn a_missing_unix_socket_is_reported() {
     let error = refused("postgres://u@/kong?host=/nowhere").await;
     assert_eq!(error.kind(), Kind::Connection);
     assert_tells(&error, &["/nowhere", "socket cannot be opened"]);
 }
 
 #[tokio::test]
-async fn a_missing_database_is_told_by_name() {
+async fn a_missing_database_is_reported_by_name() {
     let error = refused(&format!("{}/no_such_database", server().await)).await;
     assert_eq!(error.kind(), Kind::Connection);
     assert_tells(&error, &["has no database \"no_such_database\"", "Kong's default"]);
 }
 
 #[tokio::test]
-async fn a_missing_schema_is_told_with_those_that_are_there() {
+async fn a_missing_schema_is_reported_with_the_existing_ones() {
     let database = empty().await;
     database.execute("create schema \"Kong\"").await.expect("a schema");
     let at = |schema: &str| config(database.url()).with_schemas(schema, "kongferry").expect("schemas");
@@ -138,7 +138,7 @@ async fn a_missing_schema_is_told_with_those_that_are_there() {
 }
 
 #[tokio::test]
-async fn a_role_that_does_not_exist() {
+async fn a_missing_role_is_reported() {
     let database = empty().await;
     let address = database.url().replacen("postgres@", "no_such_role@", 1);
     let error = refused(&address).await;
@@ -147,7 +147,7 @@ async fn a_role_that_does_not_exist() {
 }
 
 #[tokio::test]
-async fn a_role_without_a_connection_left_or_the_right_to_connect() {
+async fn a_role_without_a_free_connection_or_connect_privilege_is_reported() {
     let database = empty().await;
     database
         .execute(&format!(
@@ -166,7 +166,7 @@ async fn a_role_without_a_connection_left_or_the_right_to_connect() {
 }
 
 #[tokio::test]
-async fn tls_towards_a_plain_server() {
+async fn tls_required_of_a_plain_server_is_reported() {
     let database = empty().await;
     for mode in ["require", "verify-ca", "verify-full"] {
         let error = refused(&format!("{}?sslmode={mode}", database.url())).await;
@@ -177,7 +177,7 @@ async fn tls_towards_a_plain_server() {
 }
 
 #[tokio::test]
-async fn the_port_of_cassandra_is_not_postgresqls() {
+async fn a_cassandra_port_given_for_postgresql_is_reported() {
     let cassandra = lab().cassandra().await.expect("a Cassandra");
     let error = refused(&format!("postgres://u@{}/kong?connect_timeout=5", cassandra.contact_point)).await;
     assert_eq!(error.kind(), Kind::Connection);
@@ -185,7 +185,7 @@ async fn the_port_of_cassandra_is_not_postgresqls() {
 }
 
 #[tokio::test]
-async fn a_server_that_never_answers_is_given_up() {
+async fn a_server_that_never_answers_times_out() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("its address").port();
     let error = refused(&format!("postgres://u@127.0.0.1:{port}/kong?connect_timeout=1")).await;
@@ -194,7 +194,7 @@ async fn a_server_that_never_answers_is_given_up() {
 }
 
 #[tokio::test]
-async fn errors_about_rows_name_everything_but_the_values() {
+async fn errors_about_rows_never_show_their_values() {
     let database = empty().await;
     database
         .execute("create table parents (id int primary key); create table t (key text unique, n int, p int references parents, check (n > 0)); insert into t values ('s3cr3t', 1)")
@@ -229,7 +229,7 @@ async fn errors_about_rows_name_everything_but_the_values() {
 }
 
 #[tokio::test]
-async fn a_missing_right_is_a_refusal() {
+async fn a_missing_privilege_is_a_refusal() {
     let database = empty().await;
     let role = format!("reader_{}", database.name());
     database.execute(&format!("create table t (); create role {role} login")).await.expect("a role");
@@ -259,7 +259,7 @@ async fn get_in(options: &str, password: Option<&str>) -> Result<Green, Error> {
 }
 
 #[tokio::test]
-async fn the_right_password_gets_in_by_every_way_of_tls() {
+async fn the_right_password_connects_in_every_tls_mode() {
     let (_, certificates) = secured().await;
     let ca = file(&certificates.ca);
     let ca = ca.path().display();
@@ -276,7 +276,7 @@ async fn the_right_password_gets_in_by_every_way_of_tls() {
 }
 
 #[tokio::test]
-async fn a_wrong_or_missing_password_is_told_without_it() {
+async fn a_wrong_or_missing_password_is_reported_without_showing_it() {
     for password in [Some("s3cr3t"), None] {
         let error = get_in("sslmode=require", password).await.expect_err("a wrong password");
         assert_eq!(error.kind(), Kind::Connection);
@@ -286,14 +286,14 @@ async fn a_wrong_or_missing_password_is_told_without_it() {
 }
 
 #[tokio::test]
-async fn a_server_that_wants_tls_says_so() {
+async fn a_server_that_requires_tls_is_reported() {
     let error = get_in("sslmode=disable", Some(PASSWORD)).await.expect_err("plain");
     assert_eq!(error.kind(), Kind::Connection);
     assert_tells(&error, &["wants TLS, and we did not use it", "sslmode=require"]);
 }
 
 #[tokio::test]
-async fn a_certificate_of_somebody_else_is_not_trusted() {
+async fn a_certificate_of_another_ca_is_not_trusted() {
     let other = file(&Certificates::generate().expect("others").ca);
     let by_file = format!("sslrootcert={}", other.path().display());
     for options in [
@@ -312,8 +312,11 @@ async fn a_certificate_must_be_for_the_host() {
     let (server, certificates) = secured().await;
     let ca = file(&certificates.ca);
     let database = server.database("postgres");
-    let port =
-        forward::from_another_address(format!("127.0.0.1:{}", database.options().get_port()), true).await;
+    let port = loopback_proxy::forward_from_loopback_alias(
+        format!("127.0.0.1:{}", database.options().get_port()),
+        true,
+    )
+    .await;
     let at = |mode: &str| {
         let ca = ca.path().display();
         let address =
@@ -330,7 +333,7 @@ async fn a_certificate_must_be_for_the_host() {
 }
 
 #[tokio::test]
-async fn a_certificate_file_that_is_not_there_is_told_before_anything_connects() {
+async fn a_missing_certificate_file_is_reported_before_anything_connects() {
     let error =
         refused("postgres://u@no-such-host.invalid/kong?sslmode=verify-full&sslrootcert=/nowhere/ca.pem")
             .await;

@@ -4,10 +4,10 @@
 mod blue;
 mod command;
 mod cutover_secrets;
-mod forward;
 mod green;
+mod loopback_proxy;
 mod pgbouncer;
-mod pooled;
+mod pooler;
 mod secrets;
 
 use kongferry::error::Error;

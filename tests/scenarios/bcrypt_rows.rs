@@ -13,7 +13,7 @@ const COST: u32 = 9;
 const TOKENS: usize = 200;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_hundred_tokens_of_kongs_own_cost_are_checked_in_the_order_of_the_file() {
+async fn credentials_check_keeps_the_file_order_for_200_bcrypt_tokens() {
     let green = enterprise::green().await;
     let hash = |n: usize| {
         tokio::task::spawn_blocking(move || bcrypt::hash(format!("token {n}"), COST).expect("a hash"))
@@ -50,7 +50,7 @@ async fn two_hundred_tokens_of_kongs_own_cost_are_checked_in_the_order_of_the_fi
 /// More of them, and how long they take:
 /// `KONGFERRY_USERS=100000 cargo test --release --test scenarios -- --nocapture very_many_bcrypt_rows`.
 #[tokio::test(flavor = "multi_thread")]
-async fn very_many_bcrypt_rows_are_carried_byte_for_byte() {
+async fn bcrypt_hashes_are_copied_byte_for_byte() {
     let users: u64 = std::env::var("KONGFERRY_USERS").ok().and_then(|n| n.parse().ok()).unwrap_or(5_000);
     let (blue, green) = (enterprise::blue().await, enterprise::green().await);
     shapes::rbac_users(&blue, enterprise::BLUES.parse().expect("an id"), users).await.expect("users");

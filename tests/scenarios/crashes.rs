@@ -12,13 +12,13 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use sqlx::{Connection, Executor};
 
-use super::rows::{Blue, id};
+use super::databases::{Contents, WORKSPACE, filled_blue_on, small_blue_on};
+use super::row_builder::{KongKeyspace, id};
 use super::running::{Running, until};
-use super::sides::{Contents, WORKSPACE, filled_blue_on, small_blue_on};
 use super::support::{kongferry, migrate_arguments};
 
 /// One row more, one otherwise and one less on blue, each with what hangs on it.
-async fn change(blue: &Blue) {
+async fn change(blue: &KongKeyspace) {
     blue.put("consumers", "new", json!({})).await;
     blue.put("keyauth_credentials", "of new", json!({ "consumer_id": id("new") })).await;
     blue.put("services", "services", json!({ "host": "elsewhere.example.com" })).await;
@@ -27,8 +27,8 @@ async fn change(blue: &Blue) {
     }
 }
 
-async fn migrated_blue(green: &Database) -> Blue {
-    let blue = Blue::of("3.3").await;
+async fn migrated_blue(green: &Database) -> KongKeyspace {
+    let blue = KongKeyspace::new("3.3").await;
     blue.parents().await;
     blue.put("consumers", "old", json!({})).await;
     blue.put("keyauth_credentials", "of old", json!({ "consumer_id": id("old") })).await;
@@ -36,7 +36,7 @@ async fn migrated_blue(green: &Database) -> Blue {
     blue
 }
 
-async fn proven(blue: &Blue, green: &Database) {
+async fn proven(blue: &KongKeyspace, green: &Database) {
     let ran = kongferry(&["verify", "--blue", &blue.url(), "--green", green.url(), "--format", "json"]).await;
     assert_eq!(ran.code, 0, "{ran:#?}");
 }
@@ -46,28 +46,28 @@ async fn one(green: &Database, sql: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wherever_an_incremental_run_is_killed_green_is_untouched_or_complete() {
+async fn an_incremental_run_killed_at_any_failpoint_leaves_green_unchanged_or_complete() {
     let green = lab().fresh_green("3.3").await.expect("green");
     let blue = migrated_blue(&green).await;
     change(&blue).await;
-    let before = Contents::of(&green).await.without_journal();
+    let before = Contents::read(&green).await.without_journal();
     let arguments = migrate_arguments(&blue, &green, &[]);
     for place in ["marking", "loading", "staged", "checked", "writing", "applying"] {
         Running::start(&arguments, Some(place)).held().await.signal(Signal::SIGKILL).end().await;
-        assert_eq!(Contents::of(&green).await.without_ours(), before, "{place}");
+        assert_eq!(Contents::read(&green).await.without_ours(), before, "{place}");
     }
     Running::start(&arguments, Some("applied")).held().await.signal(Signal::SIGKILL).end().await;
-    let complete = Contents::of(&green).await.without_ours();
+    let complete = Contents::read(&green).await.without_ours();
     assert_ne!(complete, before);
     let ran = kongferry(&arguments).await.expect_code(0);
     assert_eq!(ran.json()["changes"]["inserted"], 0, "{ran:#?}");
-    assert_eq!(Contents::of(&green).await.without_journal(), complete);
+    assert_eq!(Contents::read(&green).await.without_journal(), complete);
     proven(&blue, &green).await;
 }
 
 /// At moments that no place of ours chose, spread over a whole run.
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_at_any_moment_a_first_run_leaves_green_untouched_or_complete() {
+async fn a_first_run_killed_at_any_moment_leaves_green_unchanged_or_complete() {
     let blue = filled_blue_on(lab().cassandra().await.expect("a Cassandra"), 6_000).await;
     let whole = json!(6_000 * 4 + 1);
     let first = lab().fresh_green("3.3").await.expect("green");
@@ -76,7 +76,7 @@ async fn killed_at_any_moment_a_first_run_leaves_green_untouched_or_complete() {
     let took = began.elapsed();
     for moment in 1..=6 {
         let green = lab().fresh_green("3.3").await.expect("green");
-        let before = Contents::of(&green).await;
+        let before = Contents::read(&green).await;
         let arguments = migrate_arguments(&blue, &green, &[]);
         let running = Running::start(&arguments, None);
         tokio::time::sleep(took * moment / 7).await;
@@ -85,7 +85,7 @@ async fn killed_at_any_moment_a_first_run_leaves_green_untouched_or_complete() {
                     and application_name like 'kongferry%'";
         until("the server has ended what it was told last", async || one(&green, ours).await == json!(0))
             .await;
-        let untouched = Contents::of(&green).await.without_ours() == before;
+        let untouched = Contents::read(&green).await.without_ours() == before;
         let ran = kongferry(&arguments).await.expect_code(0);
         let report = ran.json();
         let written = if untouched { &report["totals"]["applied"] } else { &report["changes"]["unchanged"] };
@@ -97,12 +97,12 @@ async fn killed_at_any_moment_a_first_run_leaves_green_untouched_or_complete() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_crash_of_postgres_under_an_incremental_run_is_noticed() {
+async fn a_postgres_crash_during_an_incremental_run_is_detected() {
     let mut server: LocalPostgres = postgres::start().await.expect("a PostgreSQL");
     let green = bootstrap::fresh_green(&PgServer::from(&server), "kong", "3.3").await.expect("green");
     let blue = migrated_blue(&green).await;
     change(&blue).await;
-    let before = Contents::of(&green).await.without_journal();
+    let before = Contents::read(&green).await.without_journal();
     let arguments = migrate_arguments(&blue, &green, &[]);
     // Before the checks they are empty, and after them what leaves green would be forgotten: neither is applied.
     for place in ["staged", "checked"] {
@@ -110,7 +110,7 @@ async fn a_crash_of_postgres_under_an_incremental_run_is_noticed() {
         server.crash_and_restart().await.expect("restarted");
         let ran = running.release().end().await;
         assert!(ran.code == 4 || ran.code == 1, "{place}: {ran:#?}");
-        assert_eq!(Contents::of(&green).await.without_ours(), before, "{place}");
+        assert_eq!(Contents::read(&green).await.without_ours(), before, "{place}");
     }
     let ran = kongferry(&arguments).await.expect_code(0);
     assert_eq!(ran.json()["changes"]["deleted"], 2, "{ran:#?}");
@@ -120,7 +120,7 @@ async fn a_crash_of_postgres_under_an_incremental_run_is_noticed() {
 
 /// Kong on green reads throughout; it must not even have to wait for a lock.
 #[tokio::test(flavor = "multi_thread")]
-async fn with_green_online_readers_never_wait() {
+async fn green_online_never_blocks_readers() {
     let green = lab().fresh_green("3.3").await.expect("green");
     let blue = migrated_blue(&green).await;
     let (over, reads, errors) =
@@ -182,7 +182,7 @@ async fn with_green_online_readers_never_wait() {
 
 /// While the run is at work somebody edits a row that it is about to write.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_edit_between_the_look_and_the_lock_is_not_written_over() {
+async fn a_local_change_between_check_and_lock_is_not_overwritten() {
     for more in [&[][..], &["--green-online"]] {
         let green = lab().fresh_green("3.3").await.expect("green");
         let blue = migrated_blue(&green).await;
@@ -199,7 +199,7 @@ async fn an_edit_between_the_look_and_the_lock_is_not_written_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cassandra_that_is_restarted_during_the_scan_is_asked_again() {
+async fn the_scan_retries_when_cassandra_restarts() {
     let mut server =
         Cassandra::start(Options { survives_kill: true, ..Options::default() }).await.expect("a Cassandra");
     let blue = filled_blue_on(&server.endpoint(), 1_500).await;
@@ -223,31 +223,31 @@ async fn a_cassandra_that_is_restarted_during_the_scan_is_asked_again() {
     let unchanged = json!({ "unchanged": 1_500 * 4 + 1, "inserted": 0, "updated": 0, "deleted": 0 });
     assert_eq!(ran.json()["changes"], unchanged, "{ran:#?}");
     // And one that is gone for good: a clear error, and green as it was.
-    let before = Contents::of(&green).await.without_journal();
+    let before = Contents::read(&green).await.without_journal();
     let running = Running::start(&arguments, Some("marking")).held().await;
     server.kill().await.expect("killed");
     let ran = running.release().end().await.expect_code(1);
     assert_eq!(ran.json()["kind"], "connection", "{ran:#?}");
     assert!(ran.stderr.contains("to do:"), "{ran:#?}");
-    assert_eq!(Contents::of(&green).await.without_journal(), before);
+    assert_eq!(Contents::read(&green).await.without_journal(), before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_column_that_comes_while_blue_is_read_stops_the_run() {
+async fn a_column_added_on_blue_during_the_scan_stops_the_run() {
     let blue = small_blue_on(lab().cassandra().await.expect("a Cassandra"), "3.3").await;
     let green = lab().fresh_green("3.3").await.expect("green");
-    let before = Contents::of(&green).await;
+    let before = Contents::read(&green).await;
     let running = Running::start(&migrate_arguments(&blue, &green, &[]), Some("loading")).held().await;
     blue.execute("ALTER TABLE consumers ADD secret_of_a_plugin text").await.expect("a column");
     let ran = running.release().end().await.expect_code(4);
     assert!(ran.stderr.contains("blue's tables were changed while they were read"), "{ran:#?}");
-    assert_eq!(Contents::of(&green).await.without_journal(), before);
+    assert_eq!(Contents::read(&green).await.without_journal(), before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn drift_is_what_an_incremental_run_would_move_and_reading_changes_nothing() {
+async fn drift_reports_what_an_incremental_run_would_change_and_writes_nothing() {
     let green = lab().fresh_green("3.3").await.expect("green");
-    let blue = Blue::of("3.3").await;
+    let blue = KongKeyspace::new("3.3").await;
     blue.parents().await;
     let arguments =
         ["verify", "--since-run", "--blue", &blue.url(), "--green", green.url(), "--format", "json"];
@@ -271,7 +271,7 @@ async fn drift_is_what_an_incremental_run_would_move_and_reading_changes_nothing
         .execute(&format!("update upstreams set slots = 7 where id = '{}'", id("upstreams")))
         .await
         .expect("edited");
-    let before = Contents::of(&green).await;
+    let before = Contents::read(&green).await;
     let ran = kongferry(&arguments).await.expect_code(3);
     let drift = ran.json();
     let admin =
@@ -294,7 +294,7 @@ async fn drift_is_what_an_incremental_run_would_move_and_reading_changes_nothing
     let keys =
         drift["tables"].as_array().expect("tables").iter().find(|one| one["table"] == "keyauth_credentials");
     assert_eq!(keys.expect("a table")["deleted_keys"], json!([id("of old")]));
-    assert_eq!(Contents::of(&green).await, before);
+    assert_eq!(Contents::read(&green).await, before);
     // What traffic writes alone is no drift.
     green
         .execute(&format!("update upstreams set slots = 10000 where id = '{}'", id("upstreams")))
@@ -306,9 +306,9 @@ async fn drift_is_what_an_incremental_run_would_move_and_reading_changes_nothing
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn status_lists_the_runs_and_cleanup_removes_what_is_ours() {
+async fn status_lists_the_runs_and_cleanup_removes_the_kongferry_schema() {
     let green = lab().fresh_green("3.3").await.expect("green");
-    let fresh = Contents::of(&green).await;
+    let fresh = Contents::read(&green).await;
     let status = ["status", "--green", green.url(), "--format", "json"];
     assert_eq!(kongferry(&status).await.expect_code(0).json()["runs"], json!([]));
     let blue = migrated_blue(&green).await;
@@ -338,23 +338,23 @@ async fn status_lists_the_runs_and_cleanup_removes_what_is_ours() {
     green.execute("drop table kongferry.theirs").await.expect("dropped");
     kongferry(&cleanup).await.expect_code(0);
     let names = |contents: &Contents| format!("{contents:?}").contains("kongferry");
-    assert!(!names(&Contents::of(&green).await) && !names(&fresh));
+    assert!(!names(&Contents::read(&green).await) && !names(&fresh));
     kongferry(&cleanup).await.expect_code(0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_thousand_unchanged_rows_are_left_as_they_are() {
+async fn unchanged_rows_are_not_rewritten() {
     let blue = filled_blue_on(lab().cassandra().await.expect("a Cassandra"), 25_000).await;
     let green = lab().fresh_green("3.3").await.expect("green");
     let arguments = migrate_arguments(&blue, &green, &[]);
     kongferry(&arguments).await.expect_code(0);
-    let before = Contents::of(&green).await.without_journal();
+    let before = Contents::read(&green).await.without_journal();
     let ran = kongferry(&arguments).await.expect_code(0);
     assert_eq!(
         ran.json()["changes"],
         json!({ "unchanged": 100_001, "inserted": 0, "updated": 0, "deleted": 0 })
     );
-    assert_eq!(Contents::of(&green).await.without_journal(), before);
+    assert_eq!(Contents::read(&green).await.without_journal(), before);
     // Three of them change: they are read again alone.
     let consumer = fill::Consumer::number(7).id;
     blue.execute(&format!("UPDATE consumers SET custom_id = '{WORKSPACE}:seven' WHERE id = {consumer}"))

@@ -10,8 +10,8 @@ use kongferry_harness::postgres::Database;
 use serde_json::{Value, json};
 use sha1::{Digest, Sha1};
 
+use super::databases::lasting_blue;
 use super::enterprise;
-use super::sides::lasting_blue;
 use super::support::{Ran, kongferry, migrate, program, ran};
 
 /// The second workspace of the open-source fixtures.
@@ -321,12 +321,12 @@ fn signed(issuer: &str, secret: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_secret_of_kong_2_8_opens_its_door_and_no_other() {
+async fn each_kong_2_8_secret_is_accepted_for_its_own_credential_only() {
     every_secret("2.8").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_secret_of_kong_3_3_opens_its_door_and_no_other() {
+async fn each_kong_3_3_secret_is_accepted_for_its_own_credential_only() {
     every_secret("3.3").await;
 }
 
@@ -340,7 +340,7 @@ fn workspace(id: &Value) -> &'static str {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_secret_of_enterprise_opens_its_door_and_no_other() {
+async fn each_enterprise_secret_is_accepted_for_its_own_credential_only() {
     let (blue, green) = (enterprise::blue().await, enterprise::green().await);
     migrate(&blue, &green).await.expect_code(3);
     let secrets = enterprise::about("secrets.json");
@@ -466,7 +466,7 @@ async fn report_names_what_is_broken(green: &Database, blue: &Keyspace) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_is_read_from_stdin_or_a_file_and_never_shown() {
+async fn a_secret_is_read_from_stdin_or_a_file_and_never_printed() {
     let (blue, green) = (enterprise::blue().await, enterprise::green().await);
     migrate(&blue, &green).await.expect_code(3);
     let arguments =

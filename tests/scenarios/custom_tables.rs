@@ -7,9 +7,9 @@ use kongferry_harness::lab;
 use kongferry_harness::postgres::Database;
 use serde_json::{Value, json};
 
-use crate::moved::{Moved, refused_into};
-use crate::rows::{Blue, id, incompressible};
-use crate::sides::Contents;
+use crate::databases::Contents;
+use crate::migrated::{Migrated, refused_into};
+use crate::row_builder::{KongKeyspace, id, incompressible};
 use crate::support::{kongferry, migrate_arguments};
 
 const BLUE: &str = "CREATE TABLE \"RatePlans\" (\"group\" text, \"Tenant Id\" uuid, \"Name\" text, code text, note text, remark text, slot text, \
@@ -49,13 +49,13 @@ create index on "RatePlans" ((note || code) collate "C" text_pattern_ops desc);
 "#;
 
 struct Plans {
-    blue: Blue,
+    blue: KongKeyspace,
     green: Database,
 }
 
 impl Plans {
     async fn new() -> Plans {
-        let blue = Blue::of("3.3").await;
+        let blue = KongKeyspace::new("3.3").await;
         blue.execute(BLUE).await.expect("a table");
         let green = lab().fresh_green("3.3").await.expect("green");
         green.execute(GREEN).await.expect("a table");
@@ -76,16 +76,16 @@ impl Plans {
 }
 
 #[track_caller]
-fn rejected(moved: &Moved, key: &Value, reason: &str, column: Option<&str>) -> Value {
-    let found = moved.ran.rejects.iter().find(|line| line["table"] == "RatePlans" && line["key"] == *key);
-    let line = found.unwrap_or_else(|| panic!("{key} was not rejected: {:#?}", moved.ran.rejects));
+fn rejected(migrated: &Migrated, key: &Value, reason: &str, column: Option<&str>) -> Value {
+    let found = migrated.ran.rejects.iter().find(|line| line["table"] == "RatePlans" && line["key"] == *key);
+    let line = found.unwrap_or_else(|| panic!("{key} was not rejected: {:#?}", migrated.ran.rejects));
     assert_eq!((line["reason"].as_str(), line["column"].as_str()), (Some(reason), column), "{line:#}");
     assert_eq!(line["row"]["group"], key["group"], "the whole row is shown: {line:#}");
     line.clone()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_postgres_would_refuse_in_a_custom_table_is_found_before_it_does() {
+async fn rows_of_a_custom_table_that_postgres_would_refuse_are_rejected_beforehand() {
     let plans = Plans::new().await;
     let long = incompressible("a remark", 6400);
     let put = async |group: &str, instead: Value| plans.put(group, instead).await;
@@ -152,27 +152,27 @@ async fn whatever_postgres_would_refuse_in_a_custom_table_is_found_before_it_doe
     let good = put("good", json!({ "Parent": "Good \"parent\"" })).await;
     put("Good \"parent\"", json!({})).await;
 
-    let moved = Moved::into(&plans.blue, plans.green, &[]).await;
+    let migrated = Migrated::into_green(&plans.blue, plans.green, &[]).await;
     for (key, reason, column) in &expected {
-        rejected(&moved, key, reason, *column);
+        rejected(&migrated, key, reason, *column);
     }
-    let line = rejected(&moved, &child, "parent_rejected", Some("Parent, Tenant Id"));
+    let line = rejected(&migrated, &child, "parent_rejected", Some("Parent, Tenant Id"));
     assert_eq!(line["cause"], parent, "a key of several columns is an object: {line:#}");
-    assert_eq!(moved.ran.rejects.len(), expected.len() + 1, "{:#?}", moved.ran.rejects);
+    assert_eq!(migrated.ran.rejects.len(), expected.len() + 1, "{:#?}", migrated.ran.rejects);
     for key in unseen.iter().chain([&beside, &hashed, &good, &owned]) {
-        let arrived = moved.rows("RatePlans").iter().any(|row| row["group"] == key["group"]);
+        let arrived = migrated.rows("RatePlans").iter().any(|row| row["group"] == key["group"]);
         assert!(arrived, "{key} is not on green");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_member_of_a_group_in_a_custom_table_can_be_kept() {
+async fn one_duplicate_in_a_custom_table_can_be_kept() {
     let plans = Plans::new().await;
     let row = |order: i64| json!({ "slot": null, "order": order, "length": 10 });
     let (first, second) = (plans.put("first", row(1)).await, plans.put("second", row(5)).await);
-    let moved = Moved::with_green_like(&plans.blue, GREEN).await;
+    let migrated = Migrated::with_green_like(&plans.blue, GREEN).await;
     let mut reviewed = tempfile::NamedTempFile::new().expect("a file");
-    for line in &moved.ran.rejects {
+    for line in &migrated.ran.rejects {
         let mut line = line.clone();
         if line["key"] == first {
             line["decision"] = "keep".into();
@@ -197,7 +197,7 @@ fn map(content: &Value) -> (tempfile::NamedTempFile, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_in_ones_own_map_that_neither_side_has_stops_the_run() {
+async fn a_schema_map_entry_that_neither_side_has_stops_the_run() {
     let plans = Plans::new().await;
     let cases = [
         (json!({ "RatePlan": { "writer": "traffic" } }), "there is no table \"RatePlan\" on either side"),
@@ -234,20 +234,20 @@ async fn a_name_in_ones_own_map_that_neither_side_has_stops_the_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_in_ones_own_map_that_one_side_has_is_good() {
+async fn a_schema_map_entry_that_one_side_has_is_accepted() {
     let plans = Plans::new().await;
     plans.blue.execute("ALTER TABLE \"RatePlans\" ADD \"only Blue\" text").await.expect("a column");
     plans.green.execute("alter table \"RatePlans\" add \"only Green\" text").await.expect("a column");
     let columns = json!({ "only Blue": { "drop": "Not used." }, "only Green": { "json": "any" }, "Name": { "prefix": "never" } });
     let (_file, path) = map(&json!({ "format": 1, "tables": { "RatePlans": { "columns": columns } } }));
     let key = plans.put("plan", json!({})).await;
-    let moved = Moved::into(&plans.blue, plans.green, &["--schema-map", &path]).await;
-    assert_eq!(moved.rows("RatePlans").len(), 1, "{key}");
+    let migrated = Migrated::into_green(&plans.blue, plans.green, &["--schema-map", &path]).await;
+    assert_eq!(migrated.rows("RatePlans").len(), 1, "{key}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_composite_key_of_prefixed_columns_is_made_of_their_values() {
-    let blue = Blue::of("3.3").await;
+async fn a_composite_key_of_prefixed_columns_uses_their_unprefixed_values() {
+    let blue = KongKeyspace::new("3.3").await;
     let table = "CREATE TABLE limits (id uuid PRIMARY KEY, cache_key text, name text, ws_id uuid)";
     blue.execute(table).await.expect("a table");
     let blue = blue.reread().await;
@@ -268,16 +268,16 @@ async fn a_composite_key_of_prefixed_columns_is_made_of_their_values() {
     let (_file, path) = map(&json!({ "format": 1, "tables": { "limits": { "columns": {
             "cache_key": { "cache_key": recipe }, "name": { "prefix": "workspace" },
         } } } }));
-    let moved = Moved::into(&blue, green, &["--schema-map", &path]).await;
-    assert_eq!(moved.row("limits", &id("own"))["cache_key"], format!("limits:gold:{}", blue.ws));
-    assert_eq!(moved.row("limits", &id("bare"))["cache_key"], format!("limits:silver:{}", blue.ws));
+    let migrated = Migrated::into_green(&blue, green, &["--schema-map", &path]).await;
+    assert_eq!(migrated.row("limits", &id("own"))["cache_key"], format!("limits:gold:{}", blue.ws));
+    assert_eq!(migrated.row("limits", &id("bare"))["cache_key"], format!("limits:silver:{}", blue.ws));
     // The column that holds it is to blame, not the key that is made of it.
-    moved.rejected("limits", &id("foreign"), "prefix_foreign", "name");
+    migrated.rejected("limits", &id("foreign"), "prefix_foreign", "name");
 }
 
 /// A plugin may call its tables as we call ours: each is staged, and nothing of one is taken for the other's.
 #[tokio::test(flavor = "multi_thread")]
-async fn tables_that_are_called_like_our_own_are_moved_like_any_other() {
+async fn tables_named_like_kongferrys_own_are_migrated() {
     let names = [
         "reject",
         "repair",
@@ -296,7 +296,7 @@ async fn tables_that_are_called_like_our_own_are_moved_like_any_other() {
         "probe_",
         "x",
     ];
-    let blue = Blue::of("3.3").await;
+    let blue = KongKeyspace::new("3.3").await;
     blue.parents().await;
     blue.put("acls", "acls", json!({})).await;
     let green = lab().fresh_green("3.3").await.expect("green");
@@ -343,8 +343,8 @@ async fn tables_that_are_called_like_our_own_are_moved_like_any_other() {
 
 /// Two rows of such a table may be the same in all they have: a later run could not tell what changed, and says so.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_without_a_primary_key_on_green_is_loaded_once_and_then_asks_for_one() {
-    let blue = Blue::of("3.3").await;
+async fn a_table_without_a_primary_key_on_green_is_loaded_once_and_then_refused() {
+    let blue = KongKeyspace::new("3.3").await;
     blue.parents().await;
     for table in ["visits", "never_used"] {
         let cql = format!("CREATE TABLE {table} (place text, id uuid, n int, PRIMARY KEY (place, id))");
@@ -369,11 +369,11 @@ async fn a_table_without_a_primary_key_on_green_is_loaded_once_and_then_asks_for
     put("visits", "comes", 4).await;
     let goes = format!("DELETE FROM visits WHERE place = 'here' AND id = {}", id("goes"));
     blue.execute(&goes).await.expect("deleted");
-    let before = Contents::of(&green).await.without_journal();
+    let before = Contents::read(&green).await.without_journal();
     let ran = kongferry(&migrate_arguments(&blue, &green, &[])).await.expect_code(4);
     let remedy = "ALTER TABLE \"public\".\"visits\" ADD PRIMARY KEY (\"place\",\"id\")";
     assert!(ran.stderr.contains("\"visits\" has no primary key") && ran.stderr.contains(remedy), "{ran:#?}");
-    assert_eq!(Contents::of(&green).await.without_journal(), before);
+    assert_eq!(Contents::read(&green).await.without_journal(), before);
     // Left behind it is in nobody's way; nor is one that holds nothing.
     kongferry(&migrate_arguments(&blue, &green, &["--skip-table", "visits"])).await.expect_code(0);
     // With the key that was asked for, the run goes on where the first one ended.

@@ -7,7 +7,7 @@ use kongferry_harness::lab;
 use kongferry_harness::postgres::Database;
 use serde_json::{Value, json};
 
-use super::rows::{Blue, id};
+use super::row_builder::{KongKeyspace, id};
 use super::support::{Ran, kongferry, migrate_arguments};
 
 const BLUE: &[&str] = &[
@@ -30,14 +30,14 @@ alter table guild_member add constraint wears foreign key (badge_id) references 
 ";
 
 struct Guild {
-    blue: Blue,
+    blue: KongKeyspace,
     green: Database,
 }
 
 impl Guild {
     /// A green whose tables all belong to a role that may do nothing else.
     async fn new() -> Guild {
-        let blue = Blue::of("3.3").await;
+        let blue = KongKeyspace::new("3.3").await;
         for table in BLUE {
             blue.execute(table).await.expect("a table");
         }
@@ -104,7 +104,7 @@ async fn given_to_a_plain_role(green: &Database) -> (String, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn circles_go_in_without_superuser_rights_and_leave_no_trace() {
+async fn reference_cycles_are_inserted_without_superuser_rights() {
     let guild = Guild::new().await;
     for name in ["one", "two", "three"] {
         guild.team(name).await;
@@ -132,7 +132,7 @@ async fn circles_go_in_without_superuser_rights_and_leave_no_trace() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_circle_with_a_broken_link_is_rejected_as_a_whole() {
+async fn a_reference_cycle_with_a_dangling_reference_is_rejected_as_a_whole() {
     let guild = Guild::new().await;
     guild.team("good").await;
     guild.team("bad").await;
@@ -153,7 +153,7 @@ async fn a_circle_with_a_broken_link_is_rejected_as_a_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_after_the_first_brings_what_is_new_in_a_circle() {
+async fn an_incremental_run_inserts_new_rows_of_a_reference_cycle() {
     let guild = Guild::new().await;
     guild.team("first").await;
     guild.migrate().await.expect_code(0);

@@ -10,7 +10,7 @@ use kongferry_harness::lab;
 use kongferry_harness::postgres::Database;
 use serde_json::{Value, json};
 
-use super::sides::Contents;
+use super::databases::Contents;
 use super::support::{Ran, kongferry, migrate, migrate_arguments};
 
 pub const LINE: &str = "enterprise-2.8";
@@ -112,7 +112,7 @@ fn only_the_broken_admin(ran: &Ran) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everything_arrives_and_greens_own_first_admin_does_not_survive() {
+async fn every_enterprise_row_is_migrated_and_the_bootstrap_admin_is_replaced() {
     let (blue, green) = (blue().await, green().await);
     let before = definitions(&green).await;
     let ran = migrate(&blue, &green).await.expect_code(3);
@@ -158,7 +158,7 @@ async fn definitions(green: &Database) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_off_by_default_moves_with_its_switch_and_says_why_otherwise() {
+async fn optional_tables_are_migrated_on_request_and_their_absence_is_explained() {
     let (blue, green) = (blue().await, green().await);
     let expected = about("expected.json");
     let classes = expected["classes"].as_object().expect("classes");
@@ -186,16 +186,16 @@ async fn what_is_off_by_default_moves_with_its_switch_and_says_why_otherwise() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_broken_admin_stops_the_run_unless_it_may_stay_behind() {
+async fn an_incomplete_admin_stops_the_run_unless_rejects_are_accepted() {
     let (blue, green) = (blue().await, green().await);
-    let before = Contents::of(&green).await;
+    let before = Contents::read(&green).await;
     let ran = kongferry(&migrate_arguments(&blue, &green, &[])).await.expect_code(4);
     only_the_broken_admin(&ran);
-    assert_eq!(Contents::of(&green).await.without_journal(), before.without_ours());
+    assert_eq!(Contents::read(&green).await.without_journal(), before.without_ours());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_somebody_made_on_green_is_not_taken_for_the_bootstraps() {
+async fn rows_created_on_green_are_not_mistaken_for_bootstrap_rows() {
     let (blue, green) = (blue().await, green().await);
     let role = "11111111-2222-4333-8444-555555555501";
     green
@@ -207,7 +207,7 @@ async fn what_somebody_made_on_green_is_not_taken_for_the_bootstraps() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_of_an_unknown_bootstrap_are_known_by_a_baseline() {
+async fn a_baseline_identifies_the_rows_of_an_unknown_bootstrap() {
     let (blue, green) = (blue().await, green().await);
     // Another version seeds a role that the map does not know.
     let seeded = "11111111-2222-4333-8444-555555555502";
@@ -242,7 +242,7 @@ async fn rows_of_an_unknown_bootstrap_are_known_by_a_baseline() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_default_role_that_blue_has_deleted_is_gone_on_green_too() {
+async fn a_default_role_deleted_on_blue_is_deleted_on_green() {
     let (blue, green) = (blue().await, green().await);
     let roles = blue.rows("rbac_roles").await.expect("roles");
     let read_only = roles.iter().find(|role| role["name"] == format!("{BLUES}:read-only")).expect("a role");
@@ -273,7 +273,7 @@ async fn a_default_role_that_blue_has_deleted_is_gone_on_green_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_consumer_from_before_there_were_types_is_a_proxy_consumer() {
+async fn a_consumer_without_a_type_is_a_proxy_consumer() {
     let (blue, green) = (blue().await, green().await);
     let id = "11111111-2222-4333-8444-555555555504";
     let row = json!({ "id": id, "ws_id": BLUES, "username": format!("{BLUES}:old-hand") });
@@ -288,7 +288,7 @@ async fn a_consumer_from_before_there_were_types_is_a_proxy_consumer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn cipher_text_is_copied_byte_for_byte_and_listed_with_what_to_do() {
+async fn encrypted_fields_are_copied_byte_for_byte_and_listed_with_a_remedy() {
     let (blue, green) = (blue().await, green().await);
     let ran = migrate(&blue, &green).await.expect_code(3);
     for value in about("secrets.json")["keyring"].as_array().expect("values") {
@@ -310,7 +310,7 @@ async fn cipher_text_is_copied_byte_for_byte_and_listed_with_what_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn inspect_knows_the_edition_and_says_what_is_modelled() {
+async fn inspect_reports_the_edition_and_that_its_map_is_modelled() {
     let (blue, green) = (blue().await, green().await);
     let (from, to) = (blue.url(), green.url().to_owned());
     let ran =
@@ -321,7 +321,7 @@ async fn inspect_knows_the_edition_and_says_what_is_modelled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_line_of_enterprise_that_no_map_is_for_moves_by_catalog_and_says_what_is_not_known() {
+async fn an_enterprise_version_without_a_map_is_migrated_by_catalog_with_a_warning() {
     let (blue, green) = (blue().await, green().await);
     for (subsystem, name) in [("enterprise", "015_3000_to_3100"), ("core", "018_300_to_310")] {
         blue.execute(&format!("UPDATE schema_meta SET last_executed = '{name}', executed = executed + {{'{name}'}} WHERE key = 'schema_meta' AND subsystem = '{subsystem}'")).await.expect("a migration");
@@ -339,7 +339,7 @@ async fn a_line_of_enterprise_that_no_map_is_for_moves_by_catalog_and_says_what_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_text_that_no_map_knows_blues_rows_say_whether_the_workspace_is_in_front() {
+async fn blues_rows_decide_whether_an_unmapped_text_has_a_workspace_prefix() {
     let (blue, green) = (blue().await, green().await);
     for name in ["with", "plain", "mixed"] {
         blue.execute(&format!("CREATE TABLE acme_{name} (id uuid PRIMARY KEY, ws_id uuid, name text)"))
@@ -390,7 +390,7 @@ pub async fn verified(blue: &Keyspace, green: &Database) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn verify_finds_the_same_on_both_sides() {
+async fn verify_finds_no_difference_after_an_enterprise_migration() {
     let (blue, green) = (blue().await, green().await);
     migrate(&blue, &green).await.expect_code(3);
     let report = verified(&blue, &green).await;

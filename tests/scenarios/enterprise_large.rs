@@ -14,7 +14,7 @@ use sha1::{Digest, Sha1};
 
 use super::credentials::check;
 use super::enterprise::{BLUES, LINE, green, rows, verified};
-use super::rows::id;
+use super::row_builder::id;
 use super::support::{Ran, kongferry, migrate};
 
 /// Names that try the patience of whoever splits, trims or lowers them.
@@ -324,7 +324,7 @@ async fn report(green: &Database, blue: &Keyspace) -> Ran {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_said_of_a_large_keyspace_is_what_is_true() {
+async fn reports_about_a_large_enterprise_keyspace_are_correct() {
     let (blue, green) = (large_blue().await, green().await);
     let ran = migrate(&blue, &green).await.expect_code(3);
     every_row_is_accounted_for(&blue, &green, &ran).await;
@@ -600,7 +600,7 @@ fn odd_rows() -> Vec<Odd> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_row_that_green_would_refuse_is_named_with_its_reason() {
+async fn every_row_that_green_would_refuse_is_rejected_with_its_reason() {
     let blue = super::enterprise::blue().await;
     let odd = odd_rows();
     for (table, name, row, ..) in &odd {

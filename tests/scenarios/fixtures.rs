@@ -185,7 +185,7 @@ async fn clock_columns_are_those_of_blue() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lines_between_move_as_well() {
+async fn kong_3_0_to_3_2_are_migrated_as_well() {
     for line in ["3.0", "3.1", "3.2"] {
         let (_, green, ran) = moved(line).await;
         assert_eq!(ran.json()["kong"], line);
@@ -195,7 +195,7 @@ async fn lines_between_move_as_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_row_of_blue_is_in_exactly_one_class() {
+async fn every_row_of_blue_is_counted_in_exactly_one_class() {
     let (_, _, ran) = moved("3.3").await;
     let report = ran.json();
     for table in report["tables"].as_array().expect("tables").iter().chain([&report["totals"]]) {

@@ -6,12 +6,12 @@ use kongferry_harness::lab;
 use kongferry_harness::postgres::Database;
 use serde_json::{Value, json};
 
-use super::rows::{Blue, id};
-use super::sides::Contents;
+use super::databases::Contents;
+use super::row_builder::{KongKeyspace, id};
 use super::support::{Ran, kongferry, migrate_arguments};
 
-async fn sides() -> (Blue, Database) {
-    let blue = Blue::of("3.3").await;
+async fn sides() -> (KongKeyspace, Database) {
+    let blue = KongKeyspace::new("3.3").await;
     blue.parents().await;
     let green = lab().fresh_green("3.3").await.expect("green");
     (blue, green)
@@ -34,7 +34,7 @@ fn changes(ran: &Ran) -> (u64, u64, u64) {
     (number("inserted"), number("updated"), number("deleted"))
 }
 
-async fn delete(blue: &Blue, table: &str, name: &str) {
+async fn delete(blue: &KongKeyspace, table: &str, name: &str) {
     let partition = match table {
         "services" | "routes" | "certificates" | "snis" | "ca_certificates" => {
             format!("\"partition\" = '{table}' AND ")
@@ -52,11 +52,11 @@ async fn value(green: &Database, sql: &str) -> Value {
 
 /// Names the rows of Kong's tables, and what it takes to see that none was written.
 async fn contents(green: &Database) -> Contents {
-    Contents::of(green).await.without_journal()
+    Contents::read(green).await.without_journal()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_with_nothing_changed_stages_nothing_and_writes_nothing() {
+async fn a_run_without_changes_stages_and_writes_nothing() {
     let (blue, green) = sides().await;
     blue.put("keyauth_credentials", "with a time to live", json!({})).await;
     blue.put_with_ttl("keyauth_credentials", "for a day", json!({}), 86_400).await;
@@ -75,7 +75,7 @@ async fn a_run_with_nothing_changed_stages_nothing_and_writes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn inserts_updates_and_deletes_arrive_and_are_counted() {
+async fn inserts_updates_and_deletes_are_applied_and_counted() {
     let (blue, green) = sides().await;
     for name in ["stays", "changes", "goes"] {
         blue.put("keyauth_credentials", name, json!({})).await;
@@ -101,7 +101,7 @@ async fn inserts_updates_and_deletes_arrive_and_are_counted() {
 
 /// A revoked key must not live on on green.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_consumer_deleted_with_its_keys_is_gone_with_them() {
+async fn a_consumer_deleted_on_blue_is_deleted_with_its_keys() {
     let (blue, green) = sides().await;
     for table in ["keyauth_credentials", "acls", "basicauth_credentials"] {
         blue.put(table, table, json!({})).await;
@@ -117,7 +117,7 @@ async fn a_consumer_deleted_with_its_keys_is_gone_with_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn names_may_be_swapped_and_passed_round() {
+async fn unique_names_may_be_swapped_between_rows() {
     let (blue, green) = sides().await;
     let put = async |name: &str, value: &str| {
         let custom = blue.own(&format!("id of {value}"));
@@ -144,7 +144,7 @@ async fn names_may_be_swapped_and_passed_round() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_parent_that_was_made_again_under_its_old_name_goes_through() {
+async fn a_parent_recreated_under_its_old_name_is_applied() {
     let (blue, green) = sides().await;
     blue.put("consumers", "anna", json!({})).await;
     let of = |consumer: &str| json!({ "consumer_id": id(consumer), "key": blue.own("the same key") });
@@ -170,7 +170,7 @@ async fn a_parent_that_was_made_again_under_its_old_name_goes_through() {
 
 /// A cascade of green's must not take along what has moved to another parent, nor what hangs on that.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_child_that_moved_away_outlives_its_deleted_parent() {
+async fn a_child_moved_to_another_parent_outlives_its_deleted_parent() {
     let (blue, green) = sides().await;
     blue.put("consumers", "old", json!({})).await;
     blue.put("plugins", "limits", json!({ "consumer_id": id("old") })).await;
@@ -188,7 +188,7 @@ async fn a_child_that_moved_away_outlives_its_deleted_parent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_parent_with_a_child_made_by_hand_stops_the_run() {
+async fn a_deleted_parent_with_a_locally_created_child_stops_the_run() {
     let (blue, green) = sides().await;
     blue.put("consumers", "anna", json!({})).await;
     run(&blue, &green, &[]).await.expect_code(0);
@@ -211,7 +211,7 @@ async fn a_deleted_parent_with_a_child_made_by_hand_stops_the_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_child_that_blue_orphaned_is_named_and_goes_with_consent() {
+async fn a_child_orphaned_on_blue_is_reported_and_deleted_with_consent() {
     let (blue, green) = sides().await;
     blue.put("consumers", "anna", json!({})).await;
     blue.put("oauth2_credentials", "app", json!({ "consumer_id": id("anna") })).await;
@@ -234,7 +234,7 @@ async fn a_child_that_blue_orphaned_is_named_and_goes_with_consent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_renamed_workspace_keeps_what_is_in_it() {
+async fn a_renamed_workspace_keeps_its_entities() {
     let (blue, green) = sides().await;
     let ws = blue.workspace("team").await;
     blue.put("consumers", "member", json!({ "ws_id": ws })).await;
@@ -247,7 +247,7 @@ async fn a_renamed_workspace_keeps_what_is_in_it() {
 
 /// Kong 3.3's trigger deletes expired rows whenever one is inserted: the counts add up all the same.
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_that_expired_in_between_are_nobodys_doing() {
+async fn rows_that_expired_between_runs_are_not_local_changes() {
     let (blue, green) = sides().await;
     for name in ["short", "shorter"] {
         blue.put_with_ttl("keyauth_credentials", name, json!({}), 9).await;
@@ -271,7 +271,7 @@ async fn rows_that_expired_in_between_are_nobodys_doing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_done_by_hand_on_green_is_named_and_stays_unless_replaced() {
+async fn local_changes_on_green_are_reported_and_kept_unless_replaced() {
     let (blue, green) = sides().await;
     for name in ["edited", "removed", "touched"] {
         blue.put("consumers", name, json!({})).await;
@@ -316,7 +316,7 @@ async fn what_was_done_by_hand_on_green_is_named_and_stays_unless_replaced() {
 
 /// The default workspace came from green's bootstrap once; since the first run it is blue's.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_edit_of_what_took_the_place_of_a_bootstrap_row_is_seen() {
+async fn a_local_change_of_a_row_that_replaced_a_bootstrap_row_is_detected() {
     let (blue, green) = sides().await;
     run(&blue, &green, &[]).await.expect_code(0);
     green.execute("update workspaces set comment = 'by hand' where name = 'default'").await.expect("edited");
@@ -329,7 +329,7 @@ async fn an_edit_of_what_took_the_place_of_a_bootstrap_row_is_seen() {
 
 /// The same change on both sides is no conflict: a person made it on green, and then on blue.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_edit_that_was_made_on_both_sides_is_taken_over() {
+async fn the_same_change_made_on_both_sides_is_accepted() {
     let (blue, green) = sides().await;
     run(&blue, &green, &[]).await.expect_code(0);
     let edit = format!("update consumers set custom_id = 'c-1' where id = '{}'", id("consumers"));
@@ -341,7 +341,7 @@ async fn an_edit_that_was_made_on_both_sides_is_taken_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rejects_that_were_mended_arrive_and_accepted_ones_stay_accepted() {
+async fn repaired_rejects_are_applied_and_accepted_ones_stay_accepted() {
     let (blue, green) = sides().await;
     let orphan = |consumer: &str| json!({ "consumer_id": id(consumer) });
     blue.put("acls", "mended", orphan("nobody")).await;
@@ -360,7 +360,7 @@ async fn rejects_that_were_mended_arrive_and_accepted_ones_stay_accepted() {
 
 /// What an earlier run wrote and green would not take any more is not left behind in an old version.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_cannot_be_applied_any_more_leaves_green_with_consent() {
+async fn a_row_that_became_a_reject_is_deleted_from_green_with_consent() {
     let (blue, green) = sides().await;
     blue.put("consumers", "anna", json!({ "custom_id": blue.own("a") })).await;
     blue.put("consumers", "twin", json!({})).await;
@@ -379,7 +379,7 @@ async fn a_row_that_cannot_be_applied_any_more_leaves_green_with_consent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_green_that_was_bootstrapped_anew_begins_anew() {
+async fn a_newly_bootstrapped_green_gets_a_first_run() {
     let (blue, green) = sides().await;
     run(&blue, &green, &[]).await.expect_code(0);
     green.execute("drop schema public cascade; create schema public").await.expect("dropped");
@@ -392,7 +392,7 @@ async fn a_green_that_was_bootstrapped_anew_begins_anew() {
 
 /// As pg_restore of Kong's schema alone leaves it: the same tables with the same rows, and yet others.
 #[tokio::test(flavor = "multi_thread")]
-async fn tables_that_were_restored_without_our_schema_are_taken_over_anew() {
+async fn tables_restored_without_the_kongferry_schema_are_adopted() {
     let (blue, green) = sides().await;
     blue.put("acls", "stays", json!({})).await;
     run(&blue, &green, &[]).await.expect_code(0);
@@ -421,7 +421,7 @@ async fn tables_that_were_restored_without_our_schema_are_taken_over_anew() {
 
 /// A copy of the whole database, our schema and all, is another one: its journal and its ledger are history.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_of_the_database_begins_anew() {
+async fn a_copy_of_the_database_gets_a_first_run() {
     let (blue, green) = sides().await;
     run(&blue, &green, &[]).await.expect_code(0);
     let name = format!("{}_copy", green.name());
@@ -445,7 +445,7 @@ async fn a_copy_of_the_database_begins_anew() {
 
 /// What the data plane writes on green while both are in use is merged by key, and never a reason to stop.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_traffic_wrote_on_green_stays() {
+async fn rows_written_by_traffic_on_green_are_kept() {
     let (blue, green) = sides().await;
     for name in ["used up", "refreshed", "revoked", "revoked here"] {
         blue.put("oauth2_tokens", name, json!({})).await;
@@ -475,7 +475,7 @@ async fn what_traffic_wrote_on_green_stays() {
 
 /// Without its ledger a run cannot tell what it wrote: what equals blue is taken over, and the rest is by hand.
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_cleanup_a_run_takes_over_what_equals_blue_and_names_the_rest() {
+async fn after_a_cleanup_a_run_adopts_equal_rows_and_reports_the_others() {
     let (blue, green) = sides().await;
     run(&blue, &green, &[]).await.expect_code(0);
     kongferry(&["cleanup", "--yes", "--green", green.url()]).await.expect_code(0);
@@ -495,7 +495,7 @@ async fn after_a_cleanup_a_run_takes_over_what_equals_blue_and_names_the_rest() 
 
 /// A table that was moved on request is kept up to date without being asked for again.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_moved_on_request_stays_with_the_later_runs() {
+async fn tables_migrated_on_request_are_kept_by_later_runs() {
     let (blue, green) = sides().await;
     blue.put("sessions", "one", json!({})).await;
     run(&blue, &green, &["--include-table", "sessions"]).await.expect_code(0);

@@ -12,8 +12,8 @@ use kongferry_harness::{green as bootstrap, lab, postgres};
 use nix::sys::signal::Signal;
 use tokio::sync::OnceCell;
 
+use super::databases::{Contents, filled_blue_on, small_blue};
 use super::running::{Running, until};
-use super::sides::{Contents, filled_blue_on, small_blue};
 use super::support::{kongferry, migrate_arguments, program};
 
 /// Four rows each: enough for many pages, and for the quick way of a first load.
@@ -60,9 +60,9 @@ async fn cut_connections(green: &Database) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wherever_a_run_is_interrupted_green_is_as_it_was_and_the_next_run_begins_anew() {
+async fn a_run_interrupted_at_any_failpoint_leaves_green_unchanged() {
     let (blue, green) = (filled_blue().await, fresh_green().await);
-    let before = Contents::of(&green).await;
+    let before = Contents::read(&green).await;
     let arguments = migrate_arguments(&blue, &green, &[]);
     for place in ["inspected", "loading", "staged", "applying"] {
         for (signal, name) in [(Signal::SIGINT, "Ctrl-C"), (Signal::SIGTERM, "SIGTERM")] {
@@ -71,22 +71,22 @@ async fn wherever_a_run_is_interrupted_green_is_as_it_was_and_the_next_run_begin
             let message = format!("interrupted by {name}; green is as it was");
             assert_eq!(ran.json()["message"], message, "{place}: {ran:#?}");
             assert!(ran.stderr.contains("begins anew"), "{place}: {ran:#?}");
-            assert_eq!(Contents::of(&green).await.without_journal(), before, "{place} {name}");
+            assert_eq!(Contents::read(&green).await.without_journal(), before, "{place} {name}");
             if place != "inspected" {
                 assert_eq!(last_state(&green).await, "failed", "{place} {name}");
             }
         }
         Running::start(&arguments, Some(place)).held().await.signal(Signal::SIGKILL).end().await;
-        assert_eq!(Contents::of(&green).await.without_ours(), before, "{place} SIGKILL");
+        assert_eq!(Contents::read(&green).await.without_ours(), before, "{place} SIGKILL");
     }
     let ran = kongferry(&arguments).await.expect_code(0);
     assert_eq!(ran.json()["totals"]["applied"], CONSUMERS * 4 + 1);
     assert!(is_complete(&green).await);
-    let _ = Contents::of(&green).await.without_journal();
+    let _ = Contents::read(&green).await.without_journal();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_is_interrupted_after_its_commit_says_that_green_is_complete() {
+async fn a_run_interrupted_after_its_commit_reports_green_as_complete() {
     let blue = small_blue("3.3").await;
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGKILL] {
         let green = fresh_green().await;
@@ -96,18 +96,18 @@ async fn a_run_that_is_interrupted_after_its_commit_says_that_green_is_complete(
             let ran = ran.expect_code(130);
             let message = ran.json()["message"].to_string();
             assert!(message.contains("applied already, and green is complete"), "{ran:#?}");
-            let _ = Contents::of(&green).await.without_journal();
+            let _ = Contents::read(&green).await.without_journal();
         }
         assert_eq!(last_state(&green).await, "applied");
         assert_eq!(green.count("consumers").await.expect("a count"), 1);
         kongferry(&arguments).await.expect_code(0);
-        let _ = Contents::of(&green).await.without_journal();
+        let _ = Contents::read(&green).await.without_journal();
     }
 }
 
 /// Several runs may share a process id: in containers they all do. What an earlier one did must not be taken for ours.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_earlier_run_of_the_same_process_id_did_is_not_taken_for_ours() {
+async fn an_earlier_run_with_the_same_process_id_is_not_mistaken_for_this_one() {
     let (blue, green) = (small_blue("3.3").await, fresh_green().await);
     let arguments = migrate_arguments(&blue, &green, &[]);
     kongferry(&arguments).await.expect_code(0);
@@ -120,27 +120,27 @@ async fn what_an_earlier_run_of_the_same_process_id_did_is_not_taken_for_ours() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_crash_of_postgres_between_stage_and_apply_is_noticed() {
+async fn a_postgres_crash_between_stage_and_apply_is_detected() {
     let mut server: LocalPostgres = postgres::start().await.expect("a PostgreSQL");
     let blue = small_blue("3.3").await;
     let green = bootstrap::fresh_green(&PgServer::from(&server), "kong", "3.3").await.expect("green");
-    let before = Contents::of(&green).await;
+    let before = Contents::read(&green).await;
     let arguments = migrate_arguments(&blue, &green, &[]);
     let running = Running::start(&arguments, Some("staged")).held().await;
     server.crash_and_restart().await.expect("restarted");
     let ran = running.release().end().await.expect_code(4);
     assert!(ran.stderr.contains("the staging tables are not those that this run filled"), "{ran:#?}");
     assert!(ran.stderr.contains("was restarted after a crash"), "{ran:#?}");
-    assert_eq!(Contents::of(&green).await.without_journal(), before);
+    assert_eq!(Contents::read(&green).await.without_journal(), before);
     kongferry(&arguments).await.expect_code(0);
     assert_eq!(green.count("consumers").await.expect("a count"), 1);
     server.stop().await.expect("stopped");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_connection_ends_the_run_and_green_is_as_it_was() {
+async fn a_lost_connection_ends_the_run_and_leaves_green_unchanged() {
     let (blue, green) = (filled_blue().await, fresh_green().await);
-    let before = Contents::of(&green).await;
+    let before = Contents::read(&green).await;
     let arguments = migrate_arguments(&blue, &green, &[]);
     for place in ["loading", "staged", "applying"] {
         let running = Running::start(&arguments, Some(place)).held().await;
@@ -148,14 +148,14 @@ async fn a_lost_connection_ends_the_run_and_green_is_as_it_was() {
         let ran = running.release().end().await.expect_code(1);
         assert_eq!(ran.json()["kind"], "connection", "{place}: {ran:#?}");
         assert!(ran.stderr.contains("to do:"), "{place}: {ran:#?}");
-        assert_eq!(Contents::of(&green).await.without_ours(), before, "{place}");
+        assert_eq!(Contents::read(&green).await.without_ours(), before, "{place}");
     }
     kongferry(&arguments).await.expect_code(0);
     assert!(is_complete(&green).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_lost_after_the_commit_does_not_hide_that_green_is_complete() {
+async fn a_connection_lost_after_the_commit_reports_green_as_complete() {
     let (blue, green) = (small_blue("3.3").await, fresh_green().await);
     let arguments = migrate_arguments(&blue, &green, &[]);
     let running = Running::start(&arguments, Some("applied")).held().await;
@@ -166,7 +166,7 @@ async fn a_connection_lost_after_the_commit_does_not_hide_that_green_is_complete
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_kongferry_is_told_who_runs_the_first_and_disturbs_nothing() {
+async fn a_second_kongferry_process_is_refused_and_told_who_runs_the_first() {
     let (blue, green) = (small_blue("3.3").await, fresh_green().await);
     let arguments = migrate_arguments(&blue, &green, &[]);
     // The second one has looked at both sides already when the first one begins.
@@ -245,10 +245,10 @@ impl Drop for Terminal {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn at_the_question_a_no_or_ctrl_c_changes_nothing_and_a_yes_goes_on() {
+async fn the_confirmation_prompt_obeys_yes_no_and_ctrl_c() {
     let (blue, green) = (small_blue("3.3").await, fresh_green().await);
     let arguments = ["migrate", "--blue", &blue.url(), "--green", green.url()].map(str::to_owned);
-    let before = Contents::of(&green).await;
+    let before = Contents::read(&green).await;
     for (keys, wanted) in [(b"n\n".as_slice(), "not answered with yes"), (b"\x03", "interrupted by Ctrl-C")] {
         let mut terminal = Terminal::start(&arguments);
         terminal.asked().await;
@@ -256,7 +256,7 @@ async fn at_the_question_a_no_or_ctrl_c_changes_nothing_and_a_yes_goes_on() {
         assert_eq!(terminal.end().await, 130, "{}", terminal.said());
         let said = terminal.said();
         assert!(said.contains(wanted) && said.contains("green is as it was"), "{said}");
-        assert_eq!(Contents::of(&green).await.without_journal(), before);
+        assert_eq!(Contents::read(&green).await.without_journal(), before);
     }
     let mut terminal = Terminal::start(&arguments);
     terminal.asked().await;

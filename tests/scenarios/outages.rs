@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use sqlx::{Connection, Executor, PgConnection};
 
 use super::cql_proxy;
-use super::rows::{Blue, id};
+use super::databases::{Contents, WORKSPACE, filled_blue_on, small_blue};
+use super::row_builder::{KongKeyspace, id};
 use super::running::{Running, until};
-use super::sides::{Contents, WORKSPACE, filled_blue_on, small_blue};
 use super::support::{Ran, kongferry, migrate_arguments};
 
 /// Four rows each.
@@ -54,7 +54,7 @@ async fn complete(blue: &Keyspace, green: &Database) {
 
 /// Overloaded, bootstrapping, a server error, a read time-out: each of them is waited out.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_blue_in_trouble_is_asked_again() {
+async fn requests_that_blue_fails_temporarily_are_retried() {
     let (blue, green) = (filled_blue().await, fresh_green().await);
     let (endpoint, faults) = cql_proxy::before(blue.endpoint()).await;
     let through = Keyspace::open(&endpoint, blue.name()).await.expect("a keyspace");
@@ -75,11 +75,11 @@ async fn a_blue_in_trouble_is_asked_again() {
 
 /// A replica that is missing is for a person to decide about.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_goes_down_stops_the_run_and_the_choices_are_named() {
+async fn a_replica_that_goes_down_stops_the_run_with_the_choices() {
     let (blue, green) = (filled_blue().await, fresh_green().await);
     let arguments = migrate_arguments(&blue, &green, &[]);
     let running = Running::start(&arguments, Some("inspected")).held().await;
-    let before = Contents::of(&green).await.without_ours();
+    let before = Contents::read(&green).await.without_ours();
     let second = format!(
         "ALTER KEYSPACE {} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': 2}}",
         blue.name()
@@ -88,7 +88,7 @@ async fn a_replica_that_goes_down_stops_the_run_and_the_choices_are_named() {
     let ran = stopped(running.release().end().await, 1, "Bring the node back");
     assert!(ran.stderr.contains("1 of 2 replicas are up, consistency ALL needs 2"), "{ran:#?}");
     assert!(ran.stderr.contains("consistency=one"), "{ran:#?}");
-    assert_eq!(Contents::of(&green).await.without_journal(), before);
+    assert_eq!(Contents::read(&green).await.without_journal(), before);
     let url = format!("{}?consistency=one", blue.url());
     let mut arguments = arguments;
     *arguments.iter_mut().find(|one| **one == blue.url()).expect("blue's address") = url;
@@ -97,22 +97,22 @@ async fn a_replica_that_goes_down_stops_the_run_and_the_choices_are_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_that_is_dropped_on_blue_meanwhile_stops_the_run() {
+async fn a_table_dropped_on_blue_during_a_run_stops_it() {
     let blue = filled_blue().await;
     for place in ["loading", "inspected"] {
         let green = fresh_green().await;
-        let before = Contents::of(&green).await.without_ours();
+        let before = Contents::read(&green).await.without_ours();
         let running = Running::start(&migrate_arguments(&blue, &green, &[]), Some(place)).held().await;
         let table = if place == "loading" { "acls" } else { "basicauth_credentials" };
         blue.execute(&format!("DROP TABLE {table}")).await.expect("dropped");
         stopped(running.release().end().await, 4, "Let nobody run Kong's migrations");
-        assert_eq!(Contents::of(&green).await.without_journal(), before, "{place}");
+        assert_eq!(Contents::read(&green).await.without_journal(), before, "{place}");
     }
 }
 
 /// The role's and the database's own limits would end a run at its first long statement.
 #[tokio::test(flavor = "multi_thread")]
-async fn limits_of_the_role_and_the_database_do_not_end_a_run() {
+async fn timeouts_set_on_the_role_or_the_database_do_not_end_a_run() {
     let (_server, green) = own_green().await;
     let blue = filled_blue().await;
     green
@@ -157,9 +157,9 @@ async fn held_by_somebody(green: &Database) -> PgConnection {
 
 /// An administrator cancels what the run is waiting for; and one who never lets go is told of.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_statement_that_is_cancelled_and_a_lock_that_is_never_free_stop_the_run() {
+async fn a_cancelled_statement_or_a_held_lock_stops_the_run() {
     let (blue, green) = (small_blue("3.3").await, fresh_green().await);
-    let before = Contents::of(&green).await.without_ours();
+    let before = Contents::read(&green).await.without_ours();
     let arguments = migrate_arguments(&blue, &green, &["--green-online"]);
     let running = Running::start(&arguments, Some("checked")).held().await;
     let busy = held_by_somebody(&green).await;
@@ -171,32 +171,32 @@ async fn a_statement_that_is_cancelled_and_a_lock_that_is_never_free_stop_the_ru
     assert_eq!(value(&green, cancel).await, json!(1));
     let ran = stopped(running.end().await, 1, "Run again; kongferry switches statement_timeout off");
     assert!(ran.stderr.contains("57014"), "{ran:#?}");
-    assert_eq!(Contents::of(&green).await.without_journal(), before);
+    assert_eq!(Contents::read(&green).await.without_journal(), before);
     busy.close().await.expect("let go");
     kongferry(&arguments).await.expect_code(0);
     // The incremental run waits two seconds at a time.
     blue.execute(&format!(
         "UPDATE consumers SET custom_id = '{WORKSPACE}:c' WHERE id = {}",
-        super::sides::CONSUMER
+        super::databases::CONSUMER
     ))
     .await
     .expect("updated");
-    let before = Contents::of(&green).await.without_journal();
+    let before = Contents::read(&green).await.without_journal();
     let busy = held_by_somebody(&green).await;
     let ran = kongferry(&arguments).await;
     let ran = stopped(ran, 1, "Nothing, up to eight times; then stop whoever holds the lock");
     assert!(ran.stderr.contains("trying again (7 of 8)") && ran.stderr.contains("55P03"), "{ran:#?}");
-    assert_eq!(Contents::of(&green).await.without_journal(), before);
+    assert_eq!(Contents::read(&green).await.without_journal(), before);
     busy.close().await.expect("let go");
     kongferry(&arguments).await.expect_code(0);
 }
 
 /// Restarted by an administrator, and after a crash, while rows are copied.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_postgres_that_is_restarted_while_rows_are_copied_ends_the_run() {
+async fn a_postgres_restart_while_rows_are_copied_ends_the_run() {
     let (mut server, green) = own_green().await;
     let blue = filled_blue().await;
-    let before = Contents::of(&green).await;
+    let before = Contents::read(&green).await;
     let arguments = migrate_arguments(&blue, &green, &[]);
     for how in ["restart", "crash"] {
         for place in ["loading", "applying"] {
@@ -209,7 +209,7 @@ async fn a_postgres_that_is_restarted_while_rows_are_copied_ends_the_run() {
                 [1, 4].contains(&ran.code) && ran.stderr.contains("to do: "),
                 "{how} at {place}: {ran:#?}"
             );
-            assert_eq!(Contents::of(&green).await.without_ours(), before, "{how} at {place}");
+            assert_eq!(Contents::read(&green).await.without_ours(), before, "{how} at {place}");
         }
     }
     complete(&blue, &green).await;
@@ -250,17 +250,17 @@ async fn forget_open_files(green: &Database) {
 const ROOM: &str = "Make room (inspect says how much is needed) and run again";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_stops_the_run_and_with_room_the_next_one_goes_through() {
+async fn a_full_disk_stops_the_run_and_the_next_one_succeeds_with_free_space() {
     let (_server, green) = own_green().await;
     let blue = filled_blue().await;
     let arguments = migrate_arguments(&blue, &green, &[]);
-    let before = Contents::of(&green).await;
+    let before = Contents::read(&green).await;
     // While Kong's tables are filled.
     let full = Full::make(&green, "public.consumers").await;
     let ran = stopped(kongferry(&arguments).await, 1, ROOM);
     assert!(ran.stderr.contains("No space left on device") && ran.stderr.contains("53100"), "{ran:#?}");
     full.make_room();
-    assert_eq!(Contents::of(&green).await.without_journal(), before);
+    assert_eq!(Contents::read(&green).await.without_journal(), before);
     // While the stage is filled. The run is held up between making it and filling it, where it asks what earlier runs wrote.
     let mut busy = green.connect().await.expect("a session");
     busy.execute("begin; lock table kongferry.writer").await.expect("a lock");
@@ -271,30 +271,30 @@ async fn a_full_disk_stops_the_run_and_with_room_the_next_one_goes_through() {
     busy.close().await.expect("let go");
     let ran = stopped(running.end().await, 1, ROOM);
     assert!(ran.stderr.contains("cannot fill the stage of \"acls\""), "{ran:#?}");
-    assert_eq!(Contents::of(&green).await.without_journal(), before);
+    assert_eq!(Contents::read(&green).await.without_journal(), before);
     std::fs::remove_file(&full.kept).expect("the file of the dropped stage");
     complete(&blue, &green).await;
 }
 
 /// Somebody migrates Kong's schema on green while the run is at work.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_column_that_goes_or_comes_on_green_meanwhile_stops_the_run() {
+async fn a_column_dropped_or_added_on_green_during_a_run_stops_it() {
     for (place, change) in [
         ("staged", "alter table consumers drop column custom_id cascade"),
         ("checked", "alter table consumers drop column custom_id cascade"),
         ("checked", "drop table acls"),
         ("checked", "alter table consumers add column new_in_3_4 text not null default 'x'"),
     ] {
-        let blue = Blue::of("3.3").await;
+        let blue = KongKeyspace::new("3.3").await;
         blue.parents().await;
         blue.put("acls", "one", json!({ "consumer_id": id("consumers") })).await;
         let green = fresh_green().await;
         let running = Running::start(&migrate_arguments(&blue, &green, &[]), Some(place)).held().await;
         green.execute(change).await.expect(change);
-        let before = Contents::of(&green).await.without_ours();
+        let before = Contents::read(&green).await.without_ours();
         let ran = running.release().end().await;
         assert!([1, 4].contains(&ran.code), "{change} at {place}: {ran:#?}");
         assert!(ran.stderr.contains("to do: "), "{change} at {place}: {ran:#?}");
-        assert_eq!(Contents::of(&green).await.without_journal(), before, "{change} at {place}");
+        assert_eq!(Contents::read(&green).await.without_journal(), before, "{change} at {place}");
     }
 }

@@ -12,8 +12,8 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use sqlx::Connection;
 
+use super::databases::{CONSUMER, Contents, WORKSPACE, lasting_blue, small_blue, small_blue_on};
 use super::running::{Running, until};
-use super::sides::{CONSUMER, Contents, WORKSPACE, lasting_blue, small_blue, small_blue_on};
 use super::support::{Ran, kongferry, migrate_arguments, program};
 
 /// `plan` between these two, with more arguments.
@@ -59,14 +59,14 @@ fn assert_documented(ran: &Ran) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_plan_says_is_what_migrate_then_does_and_exactly_that_was_accepted() {
+async fn migrate_does_exactly_what_plan_reported() {
     let (blue, green) = (lasting_blue("3.3").await, lab().fresh_green("3.3").await.expect("green"));
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("reviewed.jsonl").display().to_string();
-    let before = Contents::of(&green).await;
+    let before = Contents::read(&green).await;
     let plan =
         kongferry(&plan_arguments(&blue, Some(&green), &["--rejects-file", &file])).await.expect_code(3);
-    assert_eq!(Contents::of(&green).await, before, "green is byte for byte as it was");
+    assert_eq!(Contents::read(&green).await, before, "green is byte for byte as it was");
     assert_documented(&plan);
     let report = plan.json();
     assert_eq!(report["outcome"], "rehearsed");
@@ -88,7 +88,7 @@ async fn what_plan_says_is_what_migrate_then_does_and_exactly_that_was_accepted(
     let problem = format!("1 of {} rows that green would not accept are not in the reviewed file", lines + 1);
     assert!(refusal["problem"].to_string().contains(&problem), "{refusal}");
     assert!(refusal["details"].to_string().contains(late), "{refusal}");
-    assert_eq!(Contents::of(&green).await.without_journal(), before);
+    assert_eq!(Contents::read(&green).await.without_journal(), before);
 
     blue.execute(&format!("DELETE FROM consumers WHERE id = {late}")).await.expect("deleted");
     let ran = kongferry(&migrate_arguments(&blue, &green, &[&accept])).await.expect_code(3);
@@ -104,7 +104,7 @@ async fn what_plan_says_is_what_migrate_then_does_and_exactly_that_was_accepted(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_green_every_line_is_planned_against_its_own_schema() {
+async fn plan_without_green_uses_the_schema_of_blues_version() {
     for line in ["2.8", "3.0", "3.1", "3.2", "3.3"] {
         let blue = lasting_blue(line).await;
         let plan = kongferry(&plan_arguments(&blue, None, &[])).await.expect_code(3);
@@ -121,19 +121,19 @@ async fn without_green_every_line_is_planned_against_its_own_schema() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_quick_plan_finds_what_rows_show_by_themselves_and_says_what_it_did_not_look_at() {
+async fn a_quick_plan_checks_single_rows_and_lists_what_it_skipped() {
     let (blue, green) = (lasting_blue("3.3").await, lab().fresh_green("3.3").await.expect("green"));
     // A consumer whose name exists already shows nothing by itself; one with U+0000 does.
     let double = json!({ "id": "00000000-0000-4000-8000-0000000002ff", "ws_id": WORKSPACE, "username": format!("{WORKSPACE}:twice") });
     blue.write_row("consumers", &double).await.expect("a row");
     let again = json!({ "id": "00000000-0000-4000-8000-0000000003ff", "ws_id": WORKSPACE, "username": format!("{WORKSPACE}:twice") });
     blue.write_row("consumers", &again).await.expect("a row");
-    let before = Contents::of(&green).await;
+    let before = Contents::read(&green).await;
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("rejects.jsonl").display().to_string();
     let arguments = plan_arguments(&blue, Some(&green), &["--quick", "--rejects-file", &file]);
     let quick = kongferry(&arguments).await.expect_code(3);
-    assert_eq!(Contents::of(&green).await, before);
+    assert_eq!(Contents::read(&green).await, before);
     assert_documented(&quick);
     let whole = kongferry(&plan_arguments(&blue, Some(&green), &[])).await.expect_code(3);
     let not_checked = quick.json()["not_checked"].to_string();
@@ -153,7 +153,7 @@ async fn a_quick_plan_finds_what_rows_show_by_themselves_and_says_what_it_did_no
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_columns_of_every_table_are_shown_with_types_and_rules() {
+async fn plan_lists_the_columns_of_every_table_with_types_and_rules() {
     let (blue, green) = (small_blue("3.3").await, lab().fresh_green("3.3").await.expect("green"));
     let arguments = ["plan", "--blue", &blue.url(), "--green", green.url(), "--columns", "--quick"];
     let ran = kongferry(&arguments).await.expect_code(0);
@@ -176,10 +176,10 @@ async fn the_columns_of_every_table_are_shown_with_types_and_rules() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_scratch_database_of_the_users_own_must_be_empty_and_is_empty_afterwards() {
+async fn a_given_scratch_database_must_be_empty_and_is_emptied_afterwards() {
     let (blue, green) = (lasting_blue("3.3").await, lab().fresh_green("3.3").await.expect("green"));
     let scratch = lab().empty_database().await.expect("a database");
-    let (before, empty) = (Contents::of(&green).await, Contents::of(&scratch).await);
+    let (before, empty) = (Contents::read(&green).await, Contents::read(&scratch).await);
     let own = kongferry(&plan_arguments(&blue, Some(&green), &[])).await.expect_code(3);
     // Twice, because the first one must leave it as it was; credentials have been in it.
     for _ in 0..2 {
@@ -188,20 +188,20 @@ async fn a_scratch_database_of_the_users_own_must_be_empty_and_is_empty_afterwar
             .expect_code(3);
         assert_documented(&given);
         assert_same(&own, &given, COMMON);
-        assert_eq!(Contents::of(&scratch).await, empty);
+        assert_eq!(Contents::read(&scratch).await, empty);
     }
     let without_green =
         kongferry(&plan_arguments(&blue, None, &["--scratch", scratch.url()])).await.expect_code(3);
     assert_same(&own, &without_green, &["totals", "tables"]);
-    assert_eq!(Contents::of(&scratch).await, empty);
+    assert_eq!(Contents::read(&scratch).await, empty);
     let ran =
         kongferry(&plan_arguments(&blue, Some(&green), &["--scratch", green.url()])).await.expect_code(2);
     assert!(ran.stderr.contains("the scratch database is not empty"), "{ran:#?}");
-    assert_eq!(Contents::of(&green).await, before);
+    assert_eq!(Contents::read(&green).await, before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn accounts_that_may_only_read_suffice_on_both_sides() {
+async fn plan_needs_only_read_privileges_on_both_sides() {
     let endpoint = lab().secured_cassandra().await.expect("a secured Cassandra");
     let blue = small_blue_on(endpoint, "3.3").await;
     let role = format!("reader_{}", blue.name());
@@ -221,7 +221,7 @@ async fn accounts_that_may_only_read_suffice_on_both_sides() {
     let blue_url = format!("cassandra://{role}@{}/{}?tls=require", endpoint.contact_point, blue.name());
     let green_url =
         green.url().replacen("postgres://postgres@", &format!("postgres://{role}@"), 1) + "?sslmode=require";
-    let before = Contents::of(&green).await;
+    let before = Contents::read(&green).await;
     for more in [&[] as &[&str], &["--quick"]] {
         let (mut command, folder) = program();
         command.args(["plan", "--blue", &blue_url, "--green", &green_url, "--format", "json"]).args(more);
@@ -234,7 +234,7 @@ async fn accounts_that_may_only_read_suffice_on_both_sides() {
             warnings.contains("may not write to") && warnings.contains("GRANT"),
             "what migrate needs is said: {warnings}"
         );
-        assert_eq!(Contents::of(&green).await, before);
+        assert_eq!(Contents::read(&green).await, before);
     }
     // The superuser of the secured server goes all the way, over TLS and with passwords.
     let (mut command, folder) = program();
@@ -245,7 +245,7 @@ async fn accounts_that_may_only_read_suffice_on_both_sides() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_exit_code_says_what_migrate_would_do() {
+async fn plan_exits_with_the_code_that_migrate_would_return() {
     let (blue, green) = (small_blue("3.3").await, lab().fresh_green("3.3").await.expect("green"));
     let plan = kongferry(&plan_arguments(&blue, Some(&green), &[])).await.expect_code(0);
     assert_documented(&plan);
@@ -279,13 +279,13 @@ async fn the_exit_code_says_what_migrate_would_do() {
     session.close().await.expect("closed");
 
     let other = lab().fresh_green("3.2").await.expect("green");
-    let before = Contents::of(&other).await;
+    let before = Contents::read(&other).await;
     for more in [&[] as &[&str], &["--quick"]] {
         let plan = kongferry(&plan_arguments(&blue, Some(&other), more)).await.expect_code(4);
         assert!(plan.stdout.contains("the versions of Kong differ"), "{plan:#?}");
         assert_documented(&plan);
     }
-    assert_eq!(Contents::of(&other).await, before);
+    assert_eq!(Contents::read(&other).await, before);
     let elsewhere = kongferry(&["plan", "--blue", "cassandra://127.0.0.1:1/kong", "--format", "json"])
         .await
         .expect_code(1);
@@ -311,9 +311,9 @@ fn scratch_server(plan: i32) -> (PathBuf, PathBuf) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_of_the_scratch_server_is_left_whatever_ends_the_plan() {
+async fn the_scratch_server_is_removed_however_the_plan_ends() {
     let (blue, green) = (small_blue("3.3").await, lab().fresh_green("3.3").await.expect("green"));
-    let before = Contents::of(&green).await;
+    let before = Contents::read(&green).await;
     let arguments = plan_arguments(&blue, Some(&green), &[]);
     for signal in [None, Some(Signal::SIGINT), Some(Signal::SIGTERM), Some(Signal::SIGKILL)] {
         let plan = Running::start(&arguments, Some("staged")).held().await;
@@ -330,12 +330,12 @@ async fn nothing_of_the_scratch_server_is_left_whatever_ends_the_plan() {
         }
         let gone = format!("{} and {} are gone after {signal:?}", process.display(), directory.display());
         until(&gone, async || !process.exists() && !directory.exists()).await;
-        assert_eq!(Contents::of(&green).await, before);
+        assert_eq!(Contents::read(&green).await, before);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_ordinary_user_can_plan() {
+async fn plan_runs_as_an_ordinary_user() {
     let nobody = nix::unistd::User::from_name("nobody").expect("users").expect("a user called nobody");
     if !nix::unistd::geteuid().is_root() {
         // Then every other test was run by an ordinary user.

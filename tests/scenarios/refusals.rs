@@ -13,7 +13,7 @@ use serde_json::json;
 use sqlx::Connection;
 use uuid::Uuid;
 
-use super::sides::{CONSUMER, Contents, WORKSPACE, bare_blue, small_blue};
+use super::databases::{CONSUMER, Contents, WORKSPACE, bare_blue, small_blue};
 use super::support::{Ran, kongferry, migrate_arguments, program, ran};
 
 /// Everything that was said, as a person reads it.
@@ -31,11 +31,11 @@ fn assert_tells(ran: &Ran, wanted: &[&str]) {
 
 /// Runs `migrate`, which must end with this code, say all of this, and leave green as it was.
 async fn refuses(blue: &Keyspace, green: &Database, more: &[&str], code: i32, wanted: &[&str]) -> Ran {
-    let before = Contents::of(green).await.without_journal();
+    let before = Contents::read(green).await.without_journal();
     let ran = kongferry(&migrate_arguments(blue, green, more)).await.expect_code(code);
     assert_tells(&ran, wanted);
     assert!(ran.stderr.contains("to do:") || ran.stdout.contains("\"remedy\""), "no remedy in {ran:#?}");
-    assert_eq!(Contents::of(green).await.without_journal(), before);
+    assert_eq!(Contents::read(green).await.without_journal(), before);
     ran
 }
 
@@ -73,9 +73,9 @@ fn closed_port() -> u16 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_address_or_name_of_either_side() {
+async fn a_wrong_address_or_name_of_either_side_is_refused() {
     let (blue, green) = sides().await;
-    let before = Contents::of(&green).await;
+    let before = Contents::read(&green).await;
     let port = closed_port();
     let closed_blue = format!("cassandra://127.0.0.1:{port}/kong");
     let no_keyspace = blue.endpoint().url("no_such_keyspace");
@@ -93,15 +93,15 @@ async fn a_wrong_address_or_name_of_either_side() {
         let ran = kongferry(&arguments).await.expect_code(1);
         assert_tells(&ran, &[wanted, "to do:"]);
     }
-    assert_eq!(Contents::of(&green).await, before);
+    assert_eq!(Contents::read(&green).await, before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_password_or_tls_that_does_not_fit_on_either_side() {
+async fn a_wrong_password_or_tls_mode_of_either_side_is_refused() {
     let (blue, green) = sides().await;
     let secured_blue = lab().secured_cassandra().await.expect("a secured Cassandra");
     let secured_green = lab().secured_postgres().await.expect("a secured PostgreSQL").database("postgres");
-    let before = Contents::of(&secured_green).await;
+    let before = Contents::read(&secured_green).await;
     let at_blue =
         |options: &str| format!("cassandra://cassandra@{}/kong{options}", secured_blue.contact_point);
     let at_green = |options: &str| format!("{}{options}", secured_green.url());
@@ -123,7 +123,7 @@ async fn a_wrong_password_or_tls_that_does_not_fit_on_either_side() {
         assert_tells(&ran, &[wanted, "to do:"]);
         assert!(password != "wrong" || !said(&ran).contains("wrong"), "the password is shown: {ran:#?}");
     }
-    assert_eq!(Contents::of(&secured_green).await, before);
+    assert_eq!(Contents::read(&secured_green).await, before);
 }
 
 async fn run(mut command: std::process::Command) -> Output {
@@ -131,7 +131,7 @@ async fn run(mut command: std::process::Command) -> Output {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_keyspace_that_is_empty_or_not_kongs() {
+async fn a_keyspace_that_is_empty_or_not_kongs_is_refused() {
     let green = lab().fresh_green("3.3").await.expect("green");
     let endpoint = lab().cassandra().await.expect("a Cassandra");
     let session = endpoint.session().await.expect("a session");
@@ -150,7 +150,7 @@ async fn a_keyspace_that_is_empty_or_not_kongs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_green_that_kong_never_bootstrapped() {
+async fn a_green_that_kong_never_bootstrapped_is_refused() {
     let blue = small_blue("3.3").await;
     let empty = lab().empty_database().await.expect("a database");
     refuses(&blue, &empty, &[], 4, &["is not bootstrapped", "kong migrations bootstrap"]).await;
@@ -160,7 +160,7 @@ async fn a_green_that_kong_never_bootstrapped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_green_of_a_neighbouring_version() {
+async fn a_green_of_another_kong_version_is_refused() {
     let lines = ["2.8", "3.0", "3.1", "3.2", "3.3"];
     for pair in lines.windows(2) {
         for (on_blue, on_green) in [(pair[0], pair[1]), (pair[1], pair[0])] {
@@ -182,7 +182,7 @@ async fn a_green_of_a_neighbouring_version() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pending_migrations_on_either_side() {
+async fn pending_migrations_on_either_side_are_refused() {
     let (blue, green) = sides().await;
     let finish = "kong migrations finish";
     green
@@ -197,7 +197,7 @@ async fn pending_migrations_on_either_side() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_live_lock_on_either_side() {
+async fn a_migration_lock_on_either_side_is_refused() {
     let (blue, green) = sides().await;
     let lock = json!({ "key": "migrations", "owner": "a-node" });
     blue.write_row("locks", &lock).await.expect("a lock");
@@ -214,7 +214,7 @@ async fn a_live_lock_on_either_side() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_somebody_made_on_green_is_named_by_its_key() {
+async fn a_row_created_on_green_is_refused_by_its_key() {
     let (blue, green) = sides().await;
     let by_hand = "00000000-0000-4000-8000-00000000bad1";
     green.insert("consumers", &json!({ "id": by_hand, "username": "by hand" })).await.expect("a consumer");
@@ -224,7 +224,7 @@ async fn a_row_that_somebody_made_on_green_is_named_by_its_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_in_a_table_that_only_green_has_is_told() {
+async fn a_row_in_a_table_that_only_green_has_is_reported() {
     let (blue, green) = sides().await;
     let by_hand = format!("insert into certificates (id, cert) values ('{CONSUMER}', 'by hand')");
     green.execute(&by_hand).await.expect("a certificate");
@@ -234,7 +234,7 @@ async fn a_row_in_a_table_that_only_green_has_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_sessions_on_green_are_named_until_it_is_said_that_they_may_stay() {
+async fn other_sessions_on_green_are_refused_unless_allowed() {
     let (blue, green) = sides().await;
     let options = green.options().clone().application_name("somebody-elses-kong");
     let session = sqlx::PgConnection::connect_with(&options).await.expect("a session");
@@ -262,16 +262,16 @@ async fn several_default_workspaces_are_listed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_terminal_and_without_yes_nothing_begins() {
+async fn without_a_terminal_migrate_requires_yes() {
     let (blue, green) = sides().await;
-    let before = Contents::of(&green).await;
+    let before = Contents::read(&green).await;
     let ran = kongferry(&["migrate", "--blue", &blue.url(), "--green", green.url()]).await.expect_code(2);
     assert_tells(&ran, &["here is nobody to ask", "--yes"]);
-    assert_eq!(Contents::of(&green).await, before);
+    assert_eq!(Contents::read(&green).await, before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_command_line_cannot_mean_is_a_usage_error() {
+async fn contradictory_arguments_are_usage_errors() {
     let (blue, green) = sides().await;
     let folder = tempfile::tempdir().expect("a folder");
     let write = |name: &str, text: &str| {
@@ -290,30 +290,30 @@ async fn what_the_command_line_cannot_mean_is_a_usage_error() {
         (&["--schema-map", &not_a_map], &["other.json cannot be read", "unknown field `table`"]),
         (&["--schema-map", &newer], &["has format 7"]),
     ];
-    let before = Contents::of(&green).await;
+    let before = Contents::read(&green).await;
     for (more, wanted) in cases {
         let ran = kongferry(&migrate_arguments(&blue, &green, more)).await.expect_code(2);
         assert_tells(&ran, wanted);
     }
-    assert_eq!(Contents::of(&green).await, before);
+    assert_eq!(Contents::read(&green).await, before);
     refuses(&blue, &green, &["--skip-table", "consumer"], 4, &["no table \"consumer\" on either side"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rejects_file_that_cannot_be_written_is_told_before_anything_is_read() {
+async fn an_unwritable_rejects_file_is_refused_before_anything_is_read() {
     let (blue, green) = sides().await;
-    let before = Contents::of(&green).await;
+    let before = Contents::read(&green).await;
     for file in ["/nowhere/rejects.jsonl", "/tmp"] {
         let ran = kongferry(&with_green(&blue, green.url(), &["--rejects-file", file])).await.expect_code(2);
         assert_tells(&ran, &[&format!("cannot write the rejects file {file}"), "--rejects-file"]);
     }
-    assert_eq!(Contents::of(&green).await, before);
+    assert_eq!(Contents::read(&green).await, before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reviewed_rejects_file_that_is_broken_is_told_by_its_line() {
+async fn a_malformed_reviewed_rejects_file_is_refused_by_line() {
     let (blue, green) = sides().await;
-    let before = Contents::of(&green).await;
+    let before = Contents::read(&green).await;
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("reviewed.jsonl");
     let good = r#"{"table":"consumers","key":"k","reason":"duplicate","row":{}}"#;
@@ -336,11 +336,11 @@ async fn a_reviewed_rejects_file_that_is_broken_is_told_by_its_line() {
         .await
         .expect_code(2);
     assert_tells(&ran, &["cannot read the reviewed rejects file /nowhere/r.jsonl"]);
-    assert_eq!(Contents::of(&green).await, before);
+    assert_eq!(Contents::read(&green).await, before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reviewed_rejects_file_is_not_written_over() {
+async fn a_reviewed_rejects_file_is_not_overwritten() {
     let (blue, green) = sides().await;
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("reviewed.jsonl");
@@ -357,7 +357,7 @@ async fn a_reviewed_rejects_file_is_not_written_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_run_leaves_the_rejects_file_of_an_earlier_one_alone() {
+async fn a_refused_run_keeps_the_rejects_file_of_an_earlier_one() {
     let (blue, green) = sides().await;
     green
         .execute("update schema_meta set pending = '{020_x}' where subsystem = 'core'")
@@ -382,17 +382,17 @@ fn statement(ran: &Ran, first: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_role_that_may_only_read_is_refused_with_statements_that_work() {
+async fn a_read_only_role_is_refused_with_working_grants() {
     let (blue, green) = sides().await;
     let role = role(&green, READ_ONLY).await;
     let arguments = with_green(&blue, &as_role(&green, &role), &[]);
-    let before = Contents::of(&green).await;
+    let before = Contents::read(&green).await;
     let ran = kongferry(&arguments).await.expect_code(4);
     assert_tells(
         &ran,
         &[&format!("the role \"{role}\" may not write to"), "may not make or use the schema \"kongferry\""],
     );
-    assert_eq!(Contents::of(&green).await, before);
+    assert_eq!(Contents::read(&green).await, before);
     green.execute(&statement(&ran, "GRANT SELECT")).await.expect("the statement works");
     green.execute(&statement(&ran, "CREATE SCHEMA")).await.expect("the statement works");
     kongferry(&arguments).await.expect_code(0);
@@ -400,25 +400,25 @@ async fn a_role_that_may_only_read_is_refused_with_statements_that_work() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_role_that_may_not_use_our_schema_is_refused_with_a_statement_that_works() {
+async fn a_role_without_access_to_the_kongferry_schema_is_refused_with_a_working_grant() {
     let (blue, green) = sides().await;
     let role = role(&green, READ_WRITE).await;
     green.execute("create schema kongferry").await.expect("a schema");
     let arguments = with_green(&blue, &as_role(&green, &role), &[]);
-    let before = Contents::of(&green).await;
+    let before = Contents::read(&green).await;
     let ran = kongferry(&arguments).await.expect_code(4);
     assert_tells(&ran, &["\"kongferry\" for our own tables on green"]);
-    assert_eq!(Contents::of(&green).await, before);
+    assert_eq!(Contents::read(&green).await, before);
     green.execute(&statement(&ran, "GRANT")).await.expect("the statement works");
     kongferry(&arguments).await.expect_code(0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_role_that_may_not_even_read_is_refused() {
+async fn a_role_without_read_privileges_is_refused() {
     let (blue, green) = sides().await;
     let role = role(&green, "").await;
-    let before = Contents::of(&green).await;
+    let before = Contents::read(&green).await;
     let ran = kongferry(&with_green(&blue, &as_role(&green, &role), &[])).await.expect_code(4);
     assert_tells(&ran, &["permission denied for table schema_meta", &role, "to do:"]);
-    assert_eq!(Contents::of(&green).await, before);
+    assert_eq!(Contents::read(&green).await, before);
 }

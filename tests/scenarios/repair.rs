@@ -79,18 +79,18 @@ async fn mends_every_damage(line: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repair_mends_every_damage_on_kong_2_8() {
+async fn repair_fixes_every_mutation_on_kong_2_8() {
     mends_every_damage("2.8").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repair_mends_every_damage_on_kong_3_3() {
+async fn repair_fixes_every_mutation_on_kong_3_3() {
     mends_every_damage("3.3").await;
 }
 
 /// A service went to another workspace with its routes, and in each workspace every consumer has the next one's name.
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_that_stand_in_each_others_way_are_repaired() {
+async fn rows_with_conflicting_unique_values_are_repaired() {
     let (blue, green) = migrated("3.3").await;
     green
         .execute(
@@ -114,7 +114,7 @@ async fn rows_that_stand_in_each_others_way_are_repaired() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn extra_rows_stay_unless_they_may_go() {
+async fn extra_rows_are_kept_unless_their_deletion_is_allowed() {
     let (blue, green) = migrated("3.3").await;
     green.execute("insert into consumers (id, username, ws_id) select gen_random_uuid(), 'extra', ws_id from consumers limit 1").await.expect("a row");
     green.execute("update consumers set tags = '{changed}' where username = (select min(username) from consumers where username <> 'extra')").await.expect("a change");
@@ -131,7 +131,7 @@ async fn extra_rows_stay_unless_they_may_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_repair_cannot_write_stays_a_finding() {
+async fn rows_that_repair_cannot_write_stay_findings() {
     let (blue, green) = migrated("3.3").await;
     // Since the run: a row that green would refuse, and one that it takes.
     let consumers = blue.rows("consumers").await.expect("consumers");
@@ -164,7 +164,7 @@ async fn what_a_repair_cannot_write_stays_a_finding() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repair_is_asked_for_and_leaves_green_as_it_was_when_refused() {
+async fn repair_asks_for_confirmation_and_leaves_green_unchanged_when_refused() {
     let (blue, green) = migrated("3.3").await;
     green.execute("update consumers set custom_id = null").await.expect("changes");
     let before = everything(&green).await;

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
-use super::sides::bare_blue;
+use super::databases::bare_blue;
 use super::support::{Ran, kongferry, migrate_arguments};
 
 /// First and last millisecond that PostgreSQL's timestamps hold, since 1970.
@@ -544,7 +544,7 @@ fn runner() -> TestRunner {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn values_of_every_pair_of_types_arrive_as_they_were() {
+async fn values_of_every_type_pair_survive_the_migration() {
     let (blue, green) = sides().await;
     let (tables, mut runner) = (tables(), runner());
     let mut written = BTreeMap::new();
@@ -661,7 +661,7 @@ fn unfit() -> Vec<(&'static str, &'static str, BoxedStrategy<CqlValue>, &'static
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_value_that_green_cannot_hold_is_set_aside_with_its_reason_and_its_neighbours_go_through() {
+async fn a_value_that_green_cannot_hold_is_rejected_alone_with_its_reason() {
     let (blue, green) = sides().await;
     let unfit = unfit();
     let pairs: Vec<Pair> = unfit
@@ -712,7 +712,7 @@ async fn deepest(green: &Database) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn json_goes_through_as_deep_as_postgres_itself_takes_it() {
+async fn json_is_accepted_as_deep_as_postgres_accepts_it() {
     let (blue, green) = sides().await;
     let limit = deepest(&green).await;
     assert!(limit > 1000 && limit < 1_000_000, "{limit}");

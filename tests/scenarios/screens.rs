@@ -3,7 +3,7 @@
 
 use kongferry_harness::lab;
 
-use super::sides::lasting_blue;
+use super::databases::lasting_blue;
 use super::support::kongferry;
 
 /// Runs a command and pins what it prints on either stream.
@@ -21,7 +21,7 @@ async fn pin(name: &str, code: i32, arguments: &[String]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_command_says_what_it_said() {
+async fn the_output_of_every_command_matches_its_snapshot() {
     let blue = lasting_blue("3.3").await;
     let green = lab().fresh_green("3.3").await.expect("green");
     let (blue, database, green) = (blue.url(), &green, green.url().to_owned());

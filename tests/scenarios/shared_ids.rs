@@ -5,7 +5,7 @@ use kongferry_harness::postgres::Database;
 use kongferry_harness::{Keyspace, fill, lab};
 use serde_json::{Value, json};
 
-use super::sides::WORKSPACE;
+use super::databases::WORKSPACE;
 use super::support::{kongferry, migrate_arguments};
 
 const SHARED: &str = "00000000-0000-4000-8000-00000000517e";
@@ -42,15 +42,15 @@ fn one_row() -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn entities_that_share_an_id_share_a_row_of_tags() {
-    let blue = super::sides::small_blue("3.3").await;
+async fn entities_with_the_same_id_share_a_tags_row() {
+    let blue = super::databases::small_blue("3.3").await;
     write_them(&blue, WORKSPACE).await;
     let green = lab().fresh_green("3.3").await.expect("green");
     assert_eq!(moves(&blue, &green, 0).await, one_row());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_large_first_load_leaves_the_same_row() {
+async fn bulk_load_leaves_the_same_tags_row() {
     let blue = lab().fresh_keyspace("3.3").await.expect("blue");
     let fixture = kongferry_harness::fixture::Fixture::shipped("3.3").expect("a fixture");
     for row in &fixture.blue["schema_meta"] {

@@ -71,7 +71,7 @@ pub async fn migrated(line: &str) -> (Keyspace, Database) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_migration_of_any_line_leaves_nothing_to_find() {
+async fn verify_finds_no_difference_after_migrating_any_version() {
     for line in ["2.8", "3.0", "3.1", "3.2", "3.3"] {
         let (blue, green) = migrated(line).await;
         let verified = verify(&blue, &green, &[]).await.expect_code(0);
@@ -112,7 +112,7 @@ async fn upgraded() -> Keyspace {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_migration_of_an_upgraded_database_leaves_nothing_to_find() {
+async fn verify_finds_no_difference_after_migrating_an_upgraded_database() {
     let blue = upgraded().await;
     let green = lab().fresh_green("3.3").await.expect("green");
     migrate(&blue, &green).await.expect_code(3);
@@ -221,12 +221,12 @@ fn text(value: &Value) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_changed_column_is_named_on_kong_2_8() {
+async fn verify_names_every_changed_column_on_kong_2_8() {
     every_changed_column_is_named("2.8").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_changed_column_is_named_on_kong_3_3() {
+async fn verify_names_every_changed_column_on_kong_3_3() {
     every_changed_column_is_named("3.3").await;
 }
 
@@ -253,17 +253,17 @@ async fn every_damage_is_found(line: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_damages_are_each_found_on_kong_2_8() {
+async fn verify_finds_every_mutation_on_kong_2_8() {
     every_damage_is_found("2.8").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_damages_are_each_found_on_kong_3_3() {
+async fn verify_finds_every_mutation_on_kong_3_3() {
     every_damage_is_found("3.3").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tags_a_second_default_workspace_and_an_orphan_are_named() {
+async fn verify_names_wrong_tags_a_second_default_workspace_and_an_orphan() {
     let (blue, green) = migrated("3.3").await;
     let done = [
         (
@@ -314,7 +314,7 @@ async fn tags_a_second_default_workspace_and_an_orphan_are_named() {
 
 /// What is defined on green – an index, a constraint, a trigger, a default – belongs to the proof.
 #[tokio::test(flavor = "multi_thread")]
-async fn definitions_that_changed_since_the_run_are_named() {
+async fn verify_names_definitions_changed_since_the_run() {
     let (blue, green) = migrated("3.3").await;
     let verified = verify(&blue, &green, &[]).await.expect_code(0);
     assert_eq!(verified.ran.json()["definitions"], "unchanged");
@@ -356,7 +356,7 @@ async fn unchecked(green: &Database, sql: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_kong_reads_alike_is_no_difference() {
+async fn values_that_kong_reads_alike_are_no_difference() {
     let (blue, green) = migrated("3.3").await;
     green
         .execute(
@@ -372,7 +372,7 @@ async fn what_kong_reads_alike_is_no_difference() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tables_of_the_data_plane_fail_nothing() {
+async fn data_plane_tables_do_not_fail_verify() {
     let (blue, green) = migrated("3.3").await;
     green.execute("delete from oauth2_tokens").await.expect("gone");
     let verified = verify(&blue, &green, &[]).await.expect_code(0);
@@ -381,7 +381,7 @@ async fn tables_of_the_data_plane_fail_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn green_that_was_never_migrated_lacks_everything() {
+async fn an_unmigrated_green_lacks_every_row() {
     let blue = lab().filled_keyspace("3.3").await.expect("blue");
     let green = lab().fresh_green("3.3").await.expect("green");
     let verified = verify(&blue, &green, &["--table", "workspaces"]).await.expect_code(3);

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::because::Because;
+use crate::context::Context;
 use crate::metrics::Line;
 use crate::postgres::Database;
 
@@ -42,8 +42,8 @@ impl AdminApi {
     /// A node of this line that starts now, with every plugin loaded that is in use.
     pub async fn start(line: Line, database: &Database) -> Result<AdminApi> {
         let listener =
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.because(|| "no port is free".to_owned())?;
-        let address = listener.local_addr().because(|| "no port is free".to_owned())?;
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context(|| "no port is free".to_owned())?;
+        let address = listener.local_addr().context(|| "no port is free".to_owned())?;
         let node = Node {
             line,
             workspace: default_workspace(database).await?,

@@ -9,7 +9,7 @@ use kongferry::error::{Error, Result};
 use scylla::client::session::Session;
 use serde::Deserialize;
 
-use crate::because::Because;
+use crate::context::Context;
 
 /// Every line of Kong versions that there is a catalog of.
 pub const LINES: &[&str] = &["2.8", "3.0", "3.1", "3.2", "3.3", "enterprise-2.8"];
@@ -105,7 +105,7 @@ impl Catalog {
     /// Reads a catalog of the same format.
     pub fn read(path: &Path) -> Result<Self> {
         let unreadable = || format!("cannot read the catalog {}", path.display());
-        serde_json::from_slice(&fs::read(path).because(unreadable)?).because(unreadable)
+        serde_json::from_slice(&fs::read(path).context(unreadable)?).context(unreadable)
     }
 
     /// Makes a keyspace with all tables, empty.
@@ -123,7 +123,7 @@ impl Catalog {
             run_all(session, indexes).await?;
         }
         // The sessions of the harness do not wait after each statement; a cluster of several nodes may need it.
-        session.await_schema_agreement().await.because(|| "Cassandra's nodes do not agree".to_owned())?;
+        session.await_schema_agreement().await.context(|| "Cassandra's nodes do not agree".to_owned())?;
         Ok(())
     }
 }
@@ -213,7 +213,7 @@ async fn run_all(session: &Session, statements: impl Iterator<Item = String>) ->
 
 async fn run(session: &Session, statement: String) -> Result<()> {
     let result = session.query_unpaged(statement.as_str(), ()).await;
-    result.map(|_| ()).because(|| format!("Cassandra refuses: {statement}"))
+    result.map(|_| ()).context(|| format!("Cassandra refuses: {statement}"))
 }
 
 #[cfg(test)]
@@ -221,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_and_options_are_those_of_the_catalog() {
+    fn created_tables_have_the_keys_and_options_of_the_catalog() {
         let catalog = Catalog::of("3.3").unwrap();
         let cql = create_table("k", "cluster_events", &catalog.tables["cluster_events"]);
         assert!(cql.contains("PRIMARY KEY ((\"channel\"), \"at\", \"node_id\", \"id\")"), "{cql}");
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn every_line_has_a_catalog_and_an_unknown_one_is_named() {
+    fn every_version_has_a_catalog_and_an_unknown_one_is_reported() {
         for line in LINES {
             assert!(Catalog::of(line).unwrap().tables.contains_key("schema_meta"));
         }

@@ -6,7 +6,7 @@ use rcgen::{
     KeyUsagePurpose,
 };
 
-use crate::because::Because;
+use crate::context::Context;
 
 /// A CA, a server certificate for `localhost` and 127.0.0.1, and a client certificate, all PEM. The client's common
 /// name is `kongferry`. None of it is fit for anything but tests.
@@ -32,7 +32,7 @@ pub struct Identity {
 impl Certificates {
     /// Makes a new set; two sets do not trust each other.
     pub fn generate() -> Result<Self> {
-        generate().because(|| "cannot generate certificates".to_owned())
+        generate().context(|| "cannot generate certificates".to_owned())
     }
 }
 

@@ -10,7 +10,7 @@ use scylla::value::CqlTimestamp;
 use sha1::{Digest, Sha1};
 use uuid::Uuid;
 
-use crate::because::Because;
+use crate::context::Context;
 use crate::keyspace::Keyspace;
 use crate::shapes::each;
 
@@ -67,10 +67,10 @@ pub fn basic_auth_hash(password: &str, consumer: Uuid) -> String {
 pub async fn fill(keyspace: &Keyspace, workspace: Uuid, consumers: u64) -> Result<()> {
     let session = keyspace.session();
     let statements =
-        Statements::prepare(session).await.because(|| "cannot prepare the inserts".to_owned())?;
+        Statements::prepare(session).await.context(|| "cannot prepare the inserts".to_owned())?;
     let writes = (0..consumers).map(|n| statements.write(session, workspace, n));
     let all = stream::iter(writes).buffer_unordered(CONCURRENCY).try_collect::<()>().await;
-    all.because(|| format!("cannot write {consumers} consumers"))
+    all.context(|| format!("cannot write {consumers} consumers"))
 }
 
 /// Gives these consumers, and the three credentials of each, values that they did not have before this round: one
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_have_ids_of_their_own() {
+    fn numbered_rows_have_distinct_ids() {
         assert_eq!(Consumer::number(7), Consumer::number(7));
         assert_ne!(id("acl", 1), id("acl", 2));
         assert_ne!(id("acl", 1), id("key-auth", 1));

@@ -10,8 +10,8 @@ use kongferry::error::{Error, Kind, Result};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::because::Because;
 use crate::catalog::{Catalog, fixtures};
+use crate::context::Context;
 
 /// A pair of recordings, or one side of it.
 #[derive(Debug, Clone)]
@@ -88,7 +88,7 @@ pub(crate) fn read_green(directory: &Path) -> Result<BTreeMap<String, Vec<Value>
 fn schema_meta(line: &str) -> Result<Vec<BlueRow>> {
     let path = fixtures().join("schema_meta.json");
     let unreadable = || format!("cannot read {}", path.display());
-    let all: Value = serde_json::from_slice(&fs::read(&path).because(unreadable)?).because(unreadable)?;
+    let all: Value = serde_json::from_slice(&fs::read(&path).context(unreadable)?).context(unreadable)?;
     let versions = all["versions"].as_object();
     let found =
         versions.and_then(|all| all.iter().find(|(version, _)| version.starts_with(&format!("{line}."))));
@@ -113,8 +113,8 @@ fn schema_meta_row(subsystem: &str, migrations: &Value) -> BlueRow {
 fn tables_in(directory: &Path) -> Result<BTreeMap<String, PathBuf>> {
     let unreadable = || format!("cannot read the fixture {}", directory.display());
     let mut tables = BTreeMap::new();
-    for entry in fs::read_dir(directory).because(unreadable)? {
-        let path = entry.because(unreadable)?.path();
+    for entry in fs::read_dir(directory).context(unreadable)? {
+        let path = entry.context(unreadable)?.path();
         if let (Some(stem), Some("jsonl")) = (path.file_stem(), path.extension().and_then(|e| e.to_str())) {
             tables.insert(stem.to_string_lossy().into_owned(), path);
         }
@@ -126,11 +126,11 @@ fn tables_in(directory: &Path) -> Result<BTreeMap<String, PathBuf>> {
 }
 
 fn read_lines<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Vec<T>> {
-    let text = fs::read_to_string(path).because(|| format!("cannot read {}", path.display()))?;
+    let text = fs::read_to_string(path).context(|| format!("cannot read {}", path.display()))?;
     // Not `lines()`: a carriage return inside a line is not its end.
     let lines = text.split('\n').enumerate().filter(|(_, line)| !line.is_empty());
     let parse = |(number, line): (usize, &str)| {
-        serde_json::from_str(line).because(|| format!("{}:{}: not a row", path.display(), number + 1))
+        serde_json::from_str(line).context(|| format!("{}:{}: not a row", path.display(), number + 1))
     };
     lines.map(parse).collect()
 }
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_that_was_never_recorded_has_only_what_it_knew() {
+    fn a_version_without_a_recording_is_reduced_to_its_catalog() {
         let fixture = Fixture::shipped("3.0").unwrap();
         assert!(!fixture.blue.contains_key("keys"), "keys came with 3.1");
         assert!(fixture.blue["plugins"].iter().all(|row| !row.row.contains_key("instance_name")));

@@ -8,8 +8,8 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
 use uuid::Uuid;
 
-use crate::because::Because;
 use crate::catalog::{fixtures, quote};
+use crate::context::Context;
 use crate::fixture::read_green;
 use crate::postgres::{Database, PgServer, insert};
 
@@ -54,7 +54,7 @@ async fn add_own_rows(database: &Database, line: &str) -> Result<()> {
 /// The DDL of a line and, where it was observed, its `schema_meta`.
 fn definition(line: &str) -> Result<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sql/kong");
-    let read = |path: &Path| fs::read_to_string(path).because(|| format!("cannot read {}", path.display()));
+    let read = |path: &Path| fs::read_to_string(path).context(|| format!("cannot read {}", path.display()));
     let tables = read(&folder.join(format!("{line}.sql")))?;
     if line == ENTERPRISE {
         return Ok(tables);
@@ -73,7 +73,7 @@ async fn insert_modelled_rows(database: &Database) -> Result<()> {
             insert(&mut connection, &table, &row).await?;
         }
     }
-    connection.close().await.because(|| "PostgreSQL ended the connection".to_owned())
+    connection.close().await.context(|| "PostgreSQL ended the connection".to_owned())
 }
 
 /// The name of the template for `line`, made now if there is none. Its name tells the definition, so a changed one
@@ -88,11 +88,11 @@ async fn template(server: &PgServer, line: &str) -> Result<String> {
         .bind(&name)
         .fetch_optional(&mut connection)
         .await
-        .because(|| "cannot list databases".to_owned())?;
+        .context(|| "cannot list databases".to_owned())?;
     if found.is_none() {
         make_template(server, &name, line).await?;
     }
-    connection.close().await.because(|| "PostgreSQL ended the connection".to_owned())?;
+    connection.close().await.context(|| "PostgreSQL ended the connection".to_owned())?;
     Ok(name)
 }
 

@@ -10,11 +10,11 @@ use scylla::client::session::Session;
 use scylla::response::PagingState;
 use serde_json::{Map, Value};
 
-use crate::because::Because;
 use crate::cassandra::Endpoint;
 use crate::catalog::quote;
+use crate::context::Context;
 use crate::fixture::{BlueRow, Fixture};
-use crate::reaper;
+use crate::keyspace_cleanup;
 
 /// Rows that are written at once when a fixture is loaded.
 const CONCURRENCY: usize = 64;
@@ -32,7 +32,7 @@ pub struct Keyspace {
 impl Drop for Keyspace {
     fn drop(&mut self) {
         if self.goes {
-            reaper::drop_keyspace(self.endpoint.clone(), std::mem::take(&mut self.name));
+            keyspace_cleanup::drop_keyspace(self.endpoint.clone(), std::mem::take(&mut self.name));
         }
     }
 }
@@ -61,7 +61,7 @@ impl Keyspace {
     /// Connects and reads which tables there are.
     pub async fn open(endpoint: &Endpoint, name: &str) -> Result<Self> {
         let session = endpoint.session().await?;
-        session.use_keyspace(name, true).await.because(|| format!("there is no keyspace {name}"))?;
+        session.use_keyspace(name, true).await.context(|| format!("there is no keyspace {name}"))?;
         let tables = read_tables(&session, name).await?;
         Ok(Keyspace {
             session: CachingSession::from(session, 512),
@@ -113,7 +113,7 @@ impl Keyspace {
     /// Runs one statement without a result.
     pub async fn execute(&self, cql: &str) -> Result<()> {
         let result = self.session().query_unpaged(cql, ()).await;
-        result.map(|_| ()).because(|| format!("Cassandra refuses: {cql}"))
+        result.map(|_| ()).context(|| format!("Cassandra refuses: {cql}"))
     }
 
     /// Writes the given columns of a row; `null` deletes the cell, a column left out stays as it is. The table's
@@ -131,11 +131,11 @@ impl Keyspace {
     pub async fn rows(&self, table: &str) -> Result<Vec<Map<String, Value>>> {
         let cql = format!("SELECT JSON * FROM {}", quote(table));
         let failed = || format!("cannot read {table}");
-        let result = self.session().query_unpaged(cql, ()).await.because(failed)?;
-        let rows = result.into_rows_result().because(failed)?;
+        let result = self.session().query_unpaged(cql, ()).await.context(failed)?;
+        let rows = result.into_rows_result().context(failed)?;
         let mut parsed = Vec::new();
-        for row in rows.rows::<(String,)>().because(failed)? {
-            parsed.push(serde_json::from_str(&row.because(failed)?.0).because(failed)?);
+        for row in rows.rows::<(String,)>().context(failed)? {
+            parsed.push(serde_json::from_str(&row.context(failed)?.0).context(failed)?);
         }
         Ok(parsed)
     }
@@ -150,8 +150,8 @@ impl Keyspace {
         let (mut count, mut state) = (0, PagingState::start());
         loop {
             let (page, next) =
-                self.session().query_single_page(cql.as_str(), (), state).await.because(failed)?;
-            count += i64::try_from(page.into_rows_result().because(failed)?.rows_num()).unwrap_or(0);
+                self.session().query_single_page(cql.as_str(), (), state).await.context(failed)?;
+            count += i64::try_from(page.into_rows_result().context(failed)?.rows_num()).unwrap_or(0);
             match next.into_paging_control_flow() {
                 ControlFlow::Break(()) => break,
                 ControlFlow::Continue(next) => state = next,
@@ -165,9 +165,9 @@ impl Keyspace {
         let (condition, values) = self.condition(table, as_object(key)?)?;
         let cql = format!("SELECT TTL({}) FROM {} WHERE {condition}", quote(column), quote(table));
         let failed = || format!("cannot read the TTL of {table}.{column}");
-        let result = self.session.execute_unpaged(cql, values).await.because(failed)?;
-        let row = result.into_rows_result().because(failed)?;
-        let found = row.maybe_first_row::<(Option<i32>,)>().because(failed)?;
+        let result = self.session.execute_unpaged(cql, values).await.context(failed)?;
+        let row = result.into_rows_result().context(failed)?;
+        let found = row.maybe_first_row::<(Option<i32>,)>().context(failed)?;
         Ok(found.and_then(|(ttl,)| ttl))
     }
 
@@ -231,7 +231,7 @@ impl Keyspace {
             (None, Some(at)) => self.session.execute_unpaged(cql, (text, at)).await,
             (Some(ttl), Some(at)) => self.session.execute_unpaged(cql, (text, ttl, at)).await,
         };
-        result.map(|_| ()).because(|| format!("cannot write a row of {table}"))
+        result.map(|_| ()).context(|| format!("cannot write a row of {table}"))
     }
 
     /// Cassandra refuses INSERT for counters.
@@ -248,7 +248,7 @@ impl Keyspace {
         }
         let cql = format!("UPDATE {} SET {} WHERE {condition}", quote(table), additions.join(", "));
         let result = self.session().query_unpaged(cql, values).await;
-        result.map(|_| ()).because(|| format!("cannot add to a counter of {table}"))
+        result.map(|_| ()).context(|| format!("cannot add to a counter of {table}"))
     }
 
     /// `"id" = from_json(?) AND …` for the primary key, and the values as JSON.
@@ -326,11 +326,11 @@ async fn read_tables(
 ) -> Result<BTreeMap<String, BTreeMap<String, Column>>> {
     let failed = || format!("cannot read the tables of {keyspace}");
     let cql = "SELECT table_name, column_name, kind, type FROM system_schema.columns WHERE keyspace_name = ?";
-    let result = session.query_unpaged(cql, (keyspace,)).await.because(failed)?;
-    let rows = result.into_rows_result().because(failed)?;
+    let result = session.query_unpaged(cql, (keyspace,)).await.context(failed)?;
+    let rows = result.into_rows_result().context(failed)?;
     let mut tables: BTreeMap<String, BTreeMap<String, Column>> = BTreeMap::new();
-    for row in rows.rows::<(String, String, String, String)>().because(failed)? {
-        let (table, name, kind, cql_type) = row.because(failed)?;
+    for row in rows.rows::<(String, String, String, String)>().context(failed)? {
+        let (table, name, kind, cql_type) = row.context(failed)?;
         let is_key = kind == "partition_key" || kind == "clustering";
         tables.entry(table).or_default().insert(name, Column { is_key, cql_type });
     }

@@ -5,20 +5,20 @@
 //! Most tests begin with [`lab()`] and ask it for a keyspace and a green of their own.
 
 pub mod admin_api;
-mod because;
 pub mod cassandra;
 pub mod catalog;
 pub mod certs;
+mod context;
 pub mod dns;
 pub mod fill;
 pub mod fixture;
 pub mod green;
 pub mod keyspace;
+mod keyspace_cleanup;
 mod lab;
 pub mod metrics;
 pub mod ports;
 pub mod postgres;
-mod reaper;
 pub mod route53;
 pub mod shapes;
 pub mod tools;

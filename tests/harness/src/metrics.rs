@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinHandle;
 
-use crate::because::Because;
+use crate::context::Context;
 use crate::dns::{loopback, start, wait_until_it_listens, write};
 use crate::ports;
 use crate::tools;
@@ -56,8 +56,8 @@ impl KongMetrics {
     /// Listens on a free port.
     pub async fn start(line: Line) -> Result<KongMetrics> {
         let listener =
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.because(|| "no port is free".to_owned())?;
-        let address = listener.local_addr().because(|| "no port is free".to_owned())?;
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context(|| "no port is free".to_owned())?;
+        let address = listener.local_addr().context(|| "no port is free".to_owned())?;
         let counters = Arc::<Mutex<Counters>>::default();
         let shared = counters.clone();
         let server = tokio::spawn(async move {
@@ -245,7 +245,7 @@ impl Prometheus {
     /// Installs it if need be, and scrapes these servers five times a second.
     pub async fn start(scraped: &[&KongMetrics]) -> Result<Prometheus> {
         let program = tools::prometheus()?;
-        let home = WorkDir::create("kongferry-prom", false).because(|| "there is no directory".to_owned())?;
+        let home = WorkDir::create("kongferry-prom", false).context(|| "there is no directory".to_owned())?;
         let port = ports::free()?;
         let mut config =
             String::from("global:\n  scrape_interval: 200ms\n  scrape_timeout: 200ms\nscrape_configs:\n");

@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_port_is_given_twice_nor_one_that_is_taken() {
+    fn ports_are_free_and_never_returned_twice() {
         let given: Vec<u16> = (0..200).map(|_| free().unwrap()).collect();
         let mut distinct = given.clone();
         distinct.sort_unstable();

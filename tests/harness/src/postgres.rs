@@ -8,9 +8,9 @@ use serde_json::Value;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 
-use crate::because::Because;
 use crate::catalog::quote;
 use crate::certs::Certificates;
+use crate::context::Context;
 
 /// The superuser's password of [`start_secured`].
 pub const PASSWORD: &str = "green: superuser";
@@ -53,7 +53,7 @@ impl From<&LocalPostgres> for PgServer {
 impl PgServer {
     /// A server that is already there; `url` names its maintenance database.
     pub fn at(url: &str) -> Result<Self> {
-        let options = PgConnectOptions::from_str(url).because(|| format!("{url} is no PostgreSQL URL"))?;
+        let options = PgConnectOptions::from_str(url).context(|| format!("{url} is no PostgreSQL URL"))?;
         Ok(PgServer { options, url: url.to_owned() })
     }
 
@@ -86,7 +86,7 @@ impl PgServer {
     pub async fn maintain(&self, sql: &str) -> Result<()> {
         let mut connection = connect(&self.options).await?;
         let done = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await;
-        done.because(|| format!("PostgreSQL refuses: {sql}"))?;
+        done.context(|| format!("PostgreSQL refuses: {sql}"))?;
         close(connection).await
     }
 
@@ -130,7 +130,7 @@ impl Database {
         let mut connection = self.connect().await?;
         let done = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await;
         let start: String = sql.chars().take(200).collect();
-        done.because(|| format!("PostgreSQL refuses: {start}"))?;
+        done.context(|| format!("PostgreSQL refuses: {start}"))?;
         close(connection).await
     }
 
@@ -156,7 +156,7 @@ impl Database {
     pub async fn json(&self, sql: &str) -> Result<Vec<Value>> {
         let mut connection = self.connect().await?;
         let rows = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut connection).await;
-        let rows = rows.because(|| format!("PostgreSQL refuses: {sql}"))?;
+        let rows = rows.context(|| format!("PostgreSQL refuses: {sql}"))?;
         close(connection).await?;
         Ok(rows)
     }
@@ -170,7 +170,7 @@ pub(crate) async fn insert(connection: &mut PgConnection, table: &str, row: &Val
         "insert into {table} ({columns}) select {columns} from jsonb_populate_record(null::{table}, $1)"
     );
     let done = sqlx::query(AssertSqlSafe(sql)).bind(row).execute(connection).await;
-    done.map(|_| ()).because(|| format!("PostgreSQL refuses a row of {table}"))
+    done.map(|_| ()).context(|| format!("PostgreSQL refuses a row of {table}"))
 }
 
 /// Connects without logging each statement: a test prints what it means to.
@@ -178,12 +178,12 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection> {
     let options = options.clone().disable_statement_logging();
     let connected = PgConnection::connect_with(&options).await;
     connected
-        .because(|| format!("cannot connect to PostgreSQL at {}:{}", options.get_host(), options.get_port()))
+        .context(|| format!("cannot connect to PostgreSQL at {}:{}", options.get_host(), options.get_port()))
 }
 
 /// Waits until the server has let go, so that the database can be a template or be dropped.
 async fn close(connection: PgConnection) -> Result<()> {
-    connection.close().await.because(|| "PostgreSQL ended the connection".to_owned())
+    connection.close().await.context(|| "PostgreSQL ended the connection".to_owned())
 }
 
 #[cfg(test)]
@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_url_of_a_database_keeps_the_servers_options() {
+    fn a_database_url_keeps_the_options_of_its_server() {
         let server = PgServer::at("postgres://me@host:5433/postgres?sslmode=require").unwrap();
         assert_eq!(server.database("kong").url(), "postgres://me@host:5433/kong?sslmode=require");
     }

@@ -10,7 +10,7 @@ use scylla::client::session::Session;
 use scylla::serialize::row::SerializeRow;
 use uuid::Uuid;
 
-use crate::because::Because;
+use crate::context::Context;
 use crate::fill::{CREATED_AT, id};
 use crate::keyspace::Keyspace;
 
@@ -122,7 +122,7 @@ pub async fn change_routes(
     each(keyspace, cql, numbers, |n| (vec![format!("/changed/{round}/{n}")], id("route", n))).await
 }
 
-/// Writes oauth2 tokens 0 to `tokens` − 1, a hundred to a consumer's application. They live a week.
+/// Writes oauth2 tokens 0 to `ring_tokens` − 1, a hundred to a consumer's application. They live a week.
 pub async fn tokens(keyspace: &Keyspace, workspace: Uuid, tokens: u64) -> Result<()> {
     let applications = tokens.div_ceil(TOKENS_EACH);
     let consumers = "INSERT INTO consumers (id, ws_id, created_at, username) VALUES (?, ?, ?, ?)";
@@ -208,12 +208,12 @@ pub(crate) async fn each<V: SerializeRow>(
     values: impl Fn(u64) -> V,
 ) -> Result<()> {
     let session: &Session = keyspace.session();
-    let statement = session.prepare(cql).await.because(|| format!("cannot prepare {cql}"))?;
+    let statement = session.prepare(cql).await.context(|| format!("cannot prepare {cql}"))?;
     let statement = &statement;
     let writes = numbers.map(|n| {
         let values = values(n);
         async move { session.execute_unpaged(statement, values).await.map(|_| ()) }
     });
     let all = stream::iter(writes).buffer_unordered(CONCURRENCY).try_collect::<()>().await;
-    all.because(|| format!("Cassandra refuses: {cql}"))
+    all.context(|| format!("Cassandra refuses: {cql}"))
 }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use kongferry::error::{Error, Kind, Result};
 use nix::unistd::geteuid;
 
-use crate::because::Because;
+use crate::context::Context;
 
 /// Cassandra 5.0 runs on 11 and 17; the options that we start it with are those of 17.
 const JAVA_MAJOR: &str = "17";
@@ -126,7 +126,7 @@ fn apt_get(arguments: &[&str]) -> Result<()> {
         .args(arguments)
         .env("DEBIAN_FRONTEND", "noninteractive")
         .output()
-        .because(|| "apt-get cannot be run".to_owned())?;
+        .context(|| "apt-get cannot be run".to_owned())?;
     if output.status.success() {
         return Ok(());
     }

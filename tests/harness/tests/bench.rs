@@ -20,6 +20,6 @@ fn the_bench_runs_every_step() {
 /// Rows of a shape that refer to other tables: those come first.
 #[test]
 #[ignore = "make soak runs every shape at full size"]
-fn so_it_does_with_rows_that_hang_on_others() {
+fn the_bench_runs_every_step_with_child_rows() {
     every_step_runs("plugins");
 }

@@ -50,7 +50,7 @@ fn is_gone(pid: i32) -> bool {
 }
 
 #[tokio::test]
-async fn both_servers_are_up_with_rows_and_go_when_it_is_killed() -> Outcome {
+async fn lab_up_starts_both_servers_and_killing_it_ends_them() -> Outcome {
     let directory = tempfile::tempdir()?;
     let env_file = directory.path().join("env");
     let mut child = up(&env_file, "2.8")?;
@@ -83,7 +83,7 @@ async fn both_servers_are_up_with_rows_and_go_when_it_is_killed() -> Outcome {
 }
 
 #[test]
-fn a_mistake_in_the_arguments_is_named() -> Outcome {
+fn an_invalid_argument_is_reported() -> Outcome {
     for (arguments, message) in [
         (vec!["down"], "the commands are up, look, change and dns"),
         (vec!["look", "env", "consumers", "alice"], "alice is not COLUMN=VALUE"),

@@ -58,7 +58,7 @@ async fn assert_holds(keyspace: &Keyspace, fixture: &Fixture) {
 }
 
 #[tokio::test]
-async fn every_shipped_row_arrives_in_cassandra_as_it_was_recorded() -> Outcome {
+async fn every_fixture_row_is_loaded_as_it_was_recorded() -> Outcome {
     for line in LINES {
         let keyspace = lab().keyspace(line).await?;
         assert_holds(&keyspace, &Fixture::shipped(line)?).await;
@@ -67,7 +67,7 @@ async fn every_shipped_row_arrives_in_cassandra_as_it_was_recorded() -> Outcome 
 }
 
 #[tokio::test]
-async fn cells_live_as_long_as_they_did_where_they_were_recorded() -> Outcome {
+async fn loaded_cells_keep_their_recorded_time_to_live() -> Outcome {
     let keyspace = lab().filled_keyspace("3.3").await?;
     let fixture = Fixture::shipped("3.3")?;
     let mut seen = 0;
@@ -139,7 +139,7 @@ async fn indexes_and_replication_are_made_when_asked_for() -> Outcome {
 }
 
 #[tokio::test]
-async fn a_green_is_as_a_bootstrap_leaves_it_and_has_ids_of_its_own() -> Outcome {
+async fn a_fresh_green_is_bootstrapped_with_its_own_ids() -> Outcome {
     for line in LINES {
         let (one, two) = tokio::try_join!(lab().fresh_green(line), lab().fresh_green(line))?;
         let (first, second) = (one.rows("workspaces").await?, two.rows("workspaces").await?);
@@ -203,7 +203,7 @@ async fn a_killed_cassandra_comes_back_with_its_rows() -> Outcome {
 }
 
 #[tokio::test]
-async fn a_secured_cassandra_asks_for_tls_and_a_password() -> Outcome {
+async fn a_secured_cassandra_requires_tls_and_a_password() -> Outcome {
     let endpoint = lab().secured_cassandra().await?;
     let session = endpoint.session().await?;
     session.query_unpaged("CREATE ROLE kong WITH PASSWORD = 'k' AND LOGIN = true", ()).await?;
@@ -217,7 +217,7 @@ async fn a_secured_cassandra_asks_for_tls_and_a_password() -> Outcome {
 }
 
 #[tokio::test]
-async fn a_cassandra_may_demand_a_client_certificate() -> Outcome {
+async fn a_cassandra_can_require_a_client_certificate() -> Outcome {
     let certificates = lab().certificates().await?.clone();
     let tls = Tls { certificates: certificates.clone(), client_certificate_required: true };
     let options = Options { heap_mb: 512, tls: Some(tls), ..Options::default() };
@@ -230,7 +230,7 @@ async fn a_cassandra_may_demand_a_client_certificate() -> Outcome {
 }
 
 #[tokio::test]
-async fn a_secured_postgres_asks_for_tls_and_a_password() -> Outcome {
+async fn a_secured_postgres_requires_tls_and_a_password() -> Outcome {
     let certificates = lab().certificates().await?;
     let database = lab().secured_postgres().await?.create_database("x").await?;
     let options = database.options().clone();
@@ -247,7 +247,7 @@ async fn a_secured_postgres_asks_for_tls_and_a_password() -> Outcome {
 }
 
 #[tokio::test]
-async fn a_scratch_server_keeps_others_out_and_leaves_nothing() -> Outcome {
+async fn a_scratch_server_refuses_other_users_and_is_removed() -> Outcome {
     let local = LocalPostgres::start(PgOptions::scratch()).await?;
     let mine = PgServer::from(&local);
     mine.create_database("x").await?;
@@ -282,7 +282,7 @@ async fn after_a_crash_of_postgres_unlogged_tables_are_empty() -> Outcome {
 
 /// Root runs the test of the scratch server again as `nobody`: he needs no other user.
 #[test]
-fn an_ordinary_user_needs_no_other_user() -> Outcome {
+fn a_scratch_server_of_an_ordinary_user_runs_as_that_user() -> Outcome {
     if !nix::unistd::geteuid().is_root() {
         // Then that test itself was run by an ordinary user.
         return Ok(());
@@ -293,7 +293,7 @@ fn an_ordinary_user_needs_no_other_user() -> Outcome {
     let program = directory.path().join("servers");
     std::fs::copy(std::env::current_exe()?, &program)?;
     let output = Command::new(&program)
-        .args(["--exact", "a_scratch_server_keeps_others_out_and_leaves_nothing"])
+        .args(["--exact", "a_scratch_server_refuses_other_users_and_is_removed"])
         .uid(nobody.uid.as_raw())
         .gid(nobody.gid.as_raw())
         .current_dir("/")
@@ -304,7 +304,7 @@ fn an_ordinary_user_needs_no_other_user() -> Outcome {
 }
 
 #[tokio::test]
-async fn a_private_postgres_that_cannot_start_says_why() {
+async fn a_private_postgres_that_cannot_start_reports_why() {
     let options = PgOptions::default().line("shared_buffers = 'nonsense'");
     let error = LocalPostgres::start(options).await.unwrap_err();
     assert!(error.details().iter().any(|line| line.contains("shared_buffers")), "{error:?}");

@@ -7,14 +7,14 @@ use kongferry_harness::lab;
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
-use crate::moved::{Moved, refused_into};
-use crate::rows::{Blue, id};
+use crate::migrated::{Migrated, refused_into};
+use crate::row_builder::{KongKeyspace, id};
 use crate::support::{kongferry, migrate_arguments};
 
 /// Two rows that differ in one thing only, and the columns they are reported with.
 #[tokio::test(flavor = "multi_thread")]
-async fn every_member_of_a_group_of_duplicates_is_a_reject() {
-    let blue = Blue::of("3.3").await;
+async fn every_duplicate_is_rejected() {
+    let blue = KongKeyspace::new("3.3").await;
     blue.parents().await;
     let other = blue.workspace("other").await;
     let same = |column: &str, value: &str| json!({ column: value });
@@ -77,21 +77,21 @@ async fn every_member_of_a_group_of_duplicates_is_a_reject() {
     let theirs = blue
         .put("consumers", "their bob", json!({ "ws_id": other, "username": format!("{other}:bob") }))
         .await;
-    let moved = Moved::of(&blue, "3.3").await;
+    let migrated = Migrated::new(&blue, "3.3").await;
     for (table, key, columns) in &expected {
-        let line = moved.rejected(table, key, "duplicate", columns);
+        let line = migrated.rejected(table, key, "duplicate", columns);
         assert!(
             line["message"].as_str().is_some_and(|text| text.contains("2 rows with the same value")),
             "{line:#}"
         );
     }
-    moved.row("consumers", &theirs);
-    assert_eq!(moved.ran.rejects.len(), expected.len(), "{:#?}", moved.ran.rejects);
+    migrated.row("consumers", &theirs);
+    assert_eq!(migrated.ran.rejects.len(), expected.len(), "{:#?}", migrated.ran.rejects);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn duplicates_are_found_by_the_rebuilt_cache_key_and_not_by_the_stored_one() {
-    let blue = Blue::of("3.3").await;
+async fn duplicates_are_found_by_the_rebuilt_cache_key() {
+    let blue = KongKeyspace::new("3.3").await;
     blue.parents().await;
     let scope = |stored: &str| json!({ "name": "cors", "service_id": id("services"), "cache_key": stored });
     let first = blue.put("plugins", "first", scope("plugins:cors:::::stale one")).await;
@@ -100,18 +100,18 @@ async fn duplicates_are_found_by_the_rebuilt_cache_key_and_not_by_the_stored_one
     let stale = |name: &str| json!({ "name": name, "cache_key": "plugins:same:::::" });
     let third = blue.put("plugins", "third", stale("third")).await;
     let fourth = blue.put("plugins", "fourth", stale("fourth")).await;
-    let moved = Moved::of(&blue, "3.3").await;
+    let migrated = Migrated::new(&blue, "3.3").await;
     for plugin in [&first, &second] {
-        moved.rejected("plugins", plugin, "duplicate", "cache_key");
+        migrated.rejected("plugins", plugin, "duplicate", "cache_key");
     }
     for (plugin, name) in [(&third, "third"), (&fourth, "fourth")] {
-        assert_eq!(moved.row("plugins", plugin)["cache_key"], format!("plugins:{name}:::::{}", blue.ws));
+        assert_eq!(migrated.row("plugins", plugin)["cache_key"], format!("plugins:{name}:::::{}", blue.ws));
     }
 }
 
 /// Three consumers of one name, each with a key, and what a first run says about them.
-async fn three_bobs() -> (Blue, Vec<String>, Vec<Value>) {
-    let blue = Blue::of("3.3").await;
+async fn three_bobs() -> (KongKeyspace, Vec<String>, Vec<Value>) {
+    let blue = KongKeyspace::new("3.3").await;
     let mut bobs = Vec::new();
     for at in 0..3 {
         let bob = blue.put("consumers", &format!("bob {at}"), json!({ "username": blue.own("bob") })).await;
@@ -119,13 +119,13 @@ async fn three_bobs() -> (Blue, Vec<String>, Vec<Value>) {
         bobs.push(bob);
     }
     blue.put("consumers", "ann", json!({})).await;
-    let moved = Moved::of(&blue, "3.3").await;
+    let migrated = Migrated::new(&blue, "3.3").await;
     for (at, bob) in bobs.iter().enumerate() {
-        let line = moved.rejected("consumers", bob, "duplicate", "ws_id, username");
+        let line = migrated.rejected("consumers", bob, "duplicate", "ws_id, username");
         assert!(line["message"].as_str().is_some_and(|text| text.contains("3 rows")), "{line:#}");
-        moved.rejected_for("keyauth_credentials", &id(&format!("key {at}")), "consumer_id", bob);
+        migrated.rejected_for("keyauth_credentials", &id(&format!("key {at}")), "consumer_id", bob);
     }
-    (blue, bobs, moved.ran.rejects)
+    (blue, bobs, migrated.ran.rejects)
 }
 
 /// A rejects file with these lines.
@@ -142,7 +142,7 @@ fn accepting(file: &NamedTempFile) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reviewed_file_keeps_one_member_and_leaves_the_others_behind() {
+async fn a_reviewed_rejects_file_keeps_one_duplicate() {
     let (blue, bobs, mut lines) = three_bobs().await;
     for line in lines.iter_mut().filter(|line| line["key"] == bobs[1].as_str()) {
         line["decision"] = "keep".into();
@@ -173,7 +173,7 @@ async fn a_reviewed_file_keeps_one_member_and_leaves_the_others_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_reviewed_file_does_not_say_stops_the_run() {
+async fn duplicates_missing_from_the_reviewed_file_stop_the_run() {
     let (blue, bobs, lines) = three_bobs().await;
     let green = lab().fresh_green("3.3").await.expect("green");
     let is_bob = |line: &Value, at: usize| line["key"] == bobs[at].as_str();

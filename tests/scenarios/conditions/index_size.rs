@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::moved::Moved;
-use crate::rows::{Blue, id, incompressible};
+use crate::migrated::Migrated;
+use crate::row_builder::{KongKeyspace, id, incompressible};
 
 /// Every column of Kong 3.3 that an index of green covers and that holds text of any length.
 fn columns() -> Vec<(&'static str, &'static str)> {
@@ -43,7 +43,7 @@ const PREFIXED: &[&str] =
     &["username", "custom_id", "key", "name", "client_id", "access_token", "refresh_token", "instance_name"];
 const NEVER_PREFIXED: &[&str] = &["acme_storage", "snis", "sm_vaults", "workspaces"];
 
-fn on_blue(blue: &Blue, table: &str, column: &str, value: &str) -> Value {
+fn on_blue(blue: &KongKeyspace, table: &str, column: &str, value: &str) -> Value {
     let plain = NEVER_PREFIXED.contains(&table)
         || !PREFIXED.contains(&column)
         || (table, column) == ("plugins", "name");
@@ -51,8 +51,8 @@ fn on_blue(blue: &Blue, table: &str, column: &str, value: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_no_index_of_green_can_hold_is_a_reject_with_its_column() {
-    let blue = Blue::of("3.3").await;
+async fn values_too_long_for_an_index_are_rejected_with_their_column() {
+    let blue = KongKeyspace::new("3.3").await;
     blue.parents().await;
     let mut expected = Vec::new();
     for (table, column) in columns() {
@@ -68,9 +68,9 @@ async fn what_no_index_of_green_can_hold_is_a_reject_with_its_column() {
     let parameter = incompressible("parameters", 6400);
     blue.put("parameters", &parameter, json!({})).await;
     expected.push(("parameters", parameter, "key"));
-    let moved = Moved::with(&blue, "3.3", &["--include-table", "sessions"]).await;
+    let migrated = Migrated::with(&blue, "3.3", &["--include-table", "sessions"]).await;
     for (table, row, column) in &expected {
-        let line = moved
+        let line = migrated
             .ran
             .reject(table, row)
             .unwrap_or_else(|| panic!("the long {table}.{column} was not rejected"));
@@ -87,12 +87,12 @@ async fn what_no_index_of_green_can_hold_is_a_reject_with_its_column() {
         assert!(message.contains("bytes"), "the length is shown: {message}");
         assert!(message.len() < 400, "and the value is not: {message}");
     }
-    assert_eq!(moved.ran.rejects.len(), expected.len());
+    assert_eq!(migrated.ran.rejects.len(), expected.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn long_values_that_compress_or_just_fit_arrive() {
-    let blue = Blue::of("3.3").await;
+async fn long_values_that_compress_or_just_fit_are_migrated() {
+    let blue = KongKeyspace::new("3.3").await;
     blue.parents().await;
     let mut expected = Vec::new();
     for (table, column) in columns() {
@@ -108,24 +108,24 @@ async fn long_values_that_compress_or_just_fit_arrive() {
             ));
         }
     }
-    let moved = Moved::with(&blue, "3.3", &["--include-table", "sessions"]).await;
+    let migrated = Migrated::with(&blue, "3.3", &["--include-table", "sessions"]).await;
     for (table, row, column, value) in &expected {
-        assert!(moved.row(table, row)[column] == value.as_str(), "{table}.{column} is not as it was");
+        assert!(migrated.row(table, row)[column] == value.as_str(), "{table}.{column} is not as it was");
     }
     assert_eq!(
-        moved.ran.code,
+        migrated.ran.code,
         0,
         "{:?}",
-        moved.ran.rejects.iter().map(|line| &line["message"]).collect::<Vec<_>>()
+        migrated.ran.rejects.iter().map(|line| &line["message"]).collect::<Vec<_>>()
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn children_of_a_value_too_long_are_rejects_as_well() {
-    let blue = Blue::of("2.8").await;
+async fn children_of_a_row_with_a_value_too_long_are_rejected() {
+    let blue = KongKeyspace::new("2.8").await;
     let long = blue.own(&incompressible("consumer", 6400));
     let consumer = blue.put("consumers", "long", json!({ "username": long })).await;
     blue.put("keyauth_credentials", "key", json!({ "consumer_id": consumer })).await;
-    let moved = Moved::of(&blue, "2.8").await;
-    moved.rejected_for("keyauth_credentials", &id("key"), "consumer_id", &consumer);
+    let migrated = Migrated::new(&blue, "2.8").await;
+    migrated.rejected_for("keyauth_credentials", &id("key"), "consumer_id", &consumer);
 }

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::moved::Moved;
-use crate::rows::Blue;
+use crate::migrated::Migrated;
+use crate::row_builder::KongKeyspace;
 
 const BROKEN: &[&str] = &[
     "",
@@ -42,8 +42,8 @@ const COLUMNS: &[(&str, &str)] = &[
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn json_that_postgres_would_not_take_is_a_reject() {
-    let blue = Blue::of("3.3").await;
+async fn invalid_json_is_rejected() {
+    let blue = KongKeyspace::new("3.3").await;
     let mut expected = Vec::new();
     let cases = BROKEN
         .iter()
@@ -65,18 +65,18 @@ async fn json_that_postgres_would_not_take_is_a_reject() {
             ));
         }
     }
-    let moved = Moved::of(&blue, "3.3").await;
+    let migrated = Migrated::new(&blue, "3.3").await;
     for (table, row, reason, column, text) in &expected {
-        let line = moved.rejected(table, row, reason, column);
+        let line = migrated.rejected(table, row, reason, column);
         let shown = line["row"][column].as_str().or(line["row"][column][0].as_str());
         assert_eq!(shown, Some(*text), "the text is shown as blue holds it: {line:#}");
     }
-    assert_eq!(moved.ran.rejects.len(), expected.len());
+    assert_eq!(migrated.ran.rejects.len(), expected.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn json_that_only_postgres_can_judge_is_a_reject_by_its_own_judgement() {
-    let blue = Blue::of("3.3").await;
+async fn json_that_only_postgres_can_check_is_rejected_with_its_error() {
+    let blue = KongKeyspace::new("3.3").await;
     let deep = format!("{{\"a\":{}{}}}", "[".repeat(200_000), "]".repeat(200_000));
     let huge = "{\"a\":1e200000}";
     let rows = [
@@ -84,9 +84,9 @@ async fn json_that_only_postgres_can_judge_is_a_reject_by_its_own_judgement() {
         blue.put("plugins", "huge", json!({ "config": huge })).await,
     ];
     let good = blue.put("plugins", "good", json!({})).await;
-    let moved = Moved::of(&blue, "3.3").await;
+    let migrated = Migrated::new(&blue, "3.3").await;
     for row in &rows {
-        let line = moved.ran.reject("plugins", row).unwrap_or_else(|| panic!("{row} was not rejected"));
+        let line = migrated.ran.reject("plugins", row).unwrap_or_else(|| panic!("{row} was not rejected"));
         assert_eq!(line["reason"], "refused_by_postgres", "{}", line["message"]);
         assert!(
             line["message"].as_str().is_some_and(|text| text.contains("SQLSTATE")),
@@ -94,13 +94,13 @@ async fn json_that_only_postgres_can_judge_is_a_reject_by_its_own_judgement() {
             line["message"]
         );
     }
-    moved.row("plugins", &good);
-    assert_eq!(moved.ran.rejects.len(), 2);
+    migrated.row("plugins", &good);
+    assert_eq!(migrated.ran.rejects.len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn odd_json_that_postgres_takes_arrives_with_its_meaning() {
-    let blue = Blue::of("3.3").await;
+async fn unusual_but_valid_json_keeps_its_meaning() {
+    let blue = KongKeyspace::new("3.3").await;
     let texts = [
         ("{}", json!({})),
         ("{\"list\":{}}", json!({ "list": {} })),
@@ -122,13 +122,13 @@ async fn odd_json_that_postgres_takes_arrives_with_its_meaning() {
             json!({ "config": "{\"a\":1e15,\"b\":0.1,\"c\":100000000000000000000,\"d\":1.50,\"e\":-0}" }),
         )
         .await;
-    let moved = Moved::of(&blue, "3.3").await;
+    let migrated = Migrated::new(&blue, "3.3").await;
     for (row, value) in &expected {
-        assert_eq!(moved.row("plugins", row)["config"], **value);
+        assert_eq!(migrated.row("plugins", row)["config"], **value);
     }
     // As PostgreSQL itself casts the text: through no floating point of ours.
     let sql = format!("select to_jsonb(config::text) from plugins where id = '{numbers}'");
-    let cast = moved.green.json(&sql).await.expect("a row");
+    let cast = migrated.green.json(&sql).await.expect("a row");
     assert_eq!(
         cast,
         [Value::from(

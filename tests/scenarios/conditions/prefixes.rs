@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use crate::moved::Moved;
-use crate::rows::{Blue, id};
+use crate::migrated::Migrated;
+use crate::row_builder::{KongKeyspace, id};
 
 /// Every column of Kong 3.3 that carries the prefix.
 const PREFIXED: &[(&str, &str)] = &[
@@ -43,8 +43,8 @@ const PLAIN: &[(&str, &str)] = &[
 const REQUESTED: &[&str] = &["--include-table", "oauth2_authorization_codes", "--include-table", "sessions"];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_prefix_that_is_not_the_rows_own_is_a_reject() {
-    let blue = Blue::of("3.3").await;
+async fn a_prefix_of_another_workspace_is_rejected() {
+    let blue = KongKeyspace::new("3.3").await;
     blue.parents().await;
     let (own, other, stranger) =
         (blue.ws.clone(), blue.workspace("other").await, id("a workspace that is gone"));
@@ -67,16 +67,16 @@ async fn a_prefix_that_is_not_the_rows_own_is_a_reject() {
             expected.push((*table, row, reason, *column));
         }
     }
-    let moved = Moved::with(&blue, "3.3", REQUESTED).await;
+    let migrated = Migrated::with(&blue, "3.3", REQUESTED).await;
     for (table, row, reason, column) in &expected {
-        moved.rejected(table, row, reason, column);
+        migrated.rejected(table, row, reason, column);
     }
-    assert_eq!(moved.ran.rejects.len(), expected.len());
+    assert_eq!(migrated.ran.rejects.len(), expected.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_rows_own_prefix_is_taken_off_and_a_value_without_one_is_copied_with_a_note() {
-    let blue = Blue::of("3.3").await;
+async fn the_workspace_prefix_is_removed_and_a_missing_one_is_noted() {
+    let blue = KongKeyspace::new("3.3").await;
     blue.parents().await;
     let stranger = id("no workspace");
     let mut expected = Vec::new();
@@ -98,22 +98,22 @@ async fn the_rows_own_prefix_is_taken_off_and_a_value_without_one_is_copied_with
     }
     // The empty value is unique as well.
     let empty = blue.put("consumers", "empty", json!({ "username": blue.own("") })).await;
-    let moved = Moved::with(&blue, "3.3", REQUESTED).await;
+    let migrated = Migrated::with(&blue, "3.3", REQUESTED).await;
     for (table, row, column, value) in &expected {
-        assert_eq!(moved.row(table, row)[column], value.as_str(), "{table}.{column}");
+        assert_eq!(migrated.row(table, row)[column], value.as_str(), "{table}.{column}");
     }
-    assert_eq!(moved.row("consumers", &empty)["username"], "");
+    assert_eq!(migrated.row("consumers", &empty)["username"], "");
     for (table, column) in PREFIXED {
-        let note = moved.group("notes", table, column, "prefix_missing");
+        let note = migrated.group("notes", table, column, "prefix_missing");
         assert_eq!(note["rows"], 2, "{note:#}");
         assert!(note["examples"].as_array().is_some_and(|keys| !keys.is_empty()), "{note:#}");
     }
-    assert_eq!(moved.ran.code, 0, "{:#?}", moved.ran.rejects);
+    assert_eq!(migrated.ran.code, 0, "{:#?}", migrated.ran.rejects);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_never_has_a_prefix_is_copied_byte_for_byte() {
-    let blue = Blue::of("3.3").await;
+    let blue = KongKeyspace::new("3.3").await;
     blue.parents().await;
     let mut expected = Vec::new();
     for (table, column) in PLAIN {
@@ -129,22 +129,22 @@ async fn what_never_has_a_prefix_is_copied_byte_for_byte() {
         blue.put("parameters", &key, json!({})).await;
         expected.push(("parameters", key.clone(), "key", key));
     }
-    let moved = Moved::with(&blue, "3.3", REQUESTED).await;
+    let migrated = Migrated::with(&blue, "3.3", REQUESTED).await;
     for (table, row, column, value) in &expected {
-        assert_eq!(moved.row(table, row)[column], value.as_str(), "{table}.{column}");
+        assert_eq!(migrated.row(table, row)[column], value.as_str(), "{table}.{column}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_keyrings_cipher_text_is_copied_untouched_with_a_note() {
-    let blue = Blue::of("3.3").await;
+async fn keyring_cipher_text_is_copied_unchanged_with_a_note() {
+    let blue = KongKeyspace::new("3.3").await;
     blue.parents().await;
     let cipher = "$ke$1$-abcdef-0123-4567";
     let key = blue.put("keyauth_credentials", "encrypted", json!({ "key": cipher })).await;
     let secret = blue.put("jwt_secrets", "encrypted too", json!({ "secret": cipher })).await;
-    let moved = Moved::of(&blue, "3.3").await;
-    assert_eq!(moved.row("keyauth_credentials", &key)["key"], cipher);
-    assert_eq!(moved.row("jwt_secrets", &secret)["secret"], cipher);
-    moved.group("notes", "keyauth_credentials", "key", "keyring_cipher_text");
-    moved.group("notes", "jwt_secrets", "secret", "keyring_cipher_text");
+    let migrated = Migrated::new(&blue, "3.3").await;
+    assert_eq!(migrated.row("keyauth_credentials", &key)["key"], cipher);
+    assert_eq!(migrated.row("jwt_secrets", &secret)["secret"], cipher);
+    migrated.group("notes", "keyauth_credentials", "key", "keyring_cipher_text");
+    migrated.group("notes", "jwt_secrets", "secret", "keyring_cipher_text");
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use kongferry_harness::lab;
 use serde_json::{Value, json};
 
-use crate::moved::Moved;
-use crate::rows::{Blue, id};
+use crate::migrated::Migrated;
+use crate::row_builder::{KongKeyspace, id};
 
 /// Every reference of Kong 3.3 and whether the workspace is a part of it.
 const REFERENCES: &[(&str, &str, bool)] = &[
@@ -58,24 +58,24 @@ async fn the_list_of_references_is_that_of_kong() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reference_to_nothing_is_a_reject_whatever_the_column() {
-    let blue = Blue::of("3.3").await;
+async fn a_dangling_reference_is_rejected_in_every_column() {
+    let blue = KongKeyspace::new("3.3").await;
     blue.parents().await;
     for (table, column, _) in REFERENCES {
         let name = format!("{table} {column}");
         blue.put(table, &name, json!({ *column: id("nobody") })).await;
     }
-    let moved = Moved::with(&blue, "3.3", &["--include-table", "oauth2_authorization_codes"]).await;
+    let migrated = Migrated::with(&blue, "3.3", &["--include-table", "oauth2_authorization_codes"]).await;
     for (table, column, _) in REFERENCES {
-        let line = moved.rejected(table, &id(&format!("{table} {column}")), "dangling_reference", column);
+        let line = migrated.rejected(table, &id(&format!("{table} {column}")), "dangling_reference", column);
         assert_eq!(line["row"][column], id("nobody"), "the row is shown as blue holds it: {line:#}");
     }
-    assert_eq!(moved.ran.rejects.len(), REFERENCES.len(), "and nothing else: {:#?}", moved.ran.rejects);
+    assert_eq!(migrated.ran.rejects.len(), REFERENCES.len(), "and nothing else: {:#?}", migrated.ran.rejects);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reference_into_another_workspace_is_a_reject_where_the_workspace_is_a_part_of_it() {
-    let blue = Blue::of("3.3").await;
+async fn a_reference_across_workspaces_is_rejected_where_the_key_includes_the_workspace() {
+    let blue = KongKeyspace::new("3.3").await;
     blue.parents().await;
     let other = blue.workspace("other").await;
     let theirs = |table: &str| id(&format!("their {table}"));
@@ -95,14 +95,14 @@ async fn a_reference_into_another_workspace_is_a_reject_where_the_workspace_is_a
         row[*column] = id(parent_of(column)).into();
         blue.put(table, &format!("{table} {column}"), row).await;
     }
-    let moved = Moved::with(&blue, "3.3", &["--include-table", "oauth2_authorization_codes"]).await;
+    let migrated = Migrated::with(&blue, "3.3", &["--include-table", "oauth2_authorization_codes"]).await;
     for (table, column, with_workspace) in REFERENCES {
         let key = id(&format!("{table} {column}"));
         if *with_workspace {
-            moved.rejected(table, &key, "cross_workspace_reference", column);
+            migrated.rejected(table, &key, "cross_workspace_reference", column);
         } else {
             assert_eq!(
-                moved.row(table, &key)[column],
+                migrated.row(table, &key)[column],
                 id(parent_of(column)),
                 "{table}.{column} may cross workspaces"
             );
@@ -111,8 +111,8 @@ async fn a_reference_into_another_workspace_is_a_reject_where_the_workspace_is_a
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn children_of_a_reject_are_rejects_with_their_parents_key_as_the_cause() {
-    let blue = Blue::of("3.3").await;
+async fn children_of_a_rejected_row_are_rejected_with_its_key_as_the_cause() {
+    let blue = KongKeyspace::new("3.3").await;
     blue.parents().await;
     let broken = json!({ "tags": ["nul\0"] });
     for parent in ["certificates", "upstreams", "key_sets", "consumers"] {
@@ -206,16 +206,21 @@ async fn children_of_a_reject_are_rejects_with_their_parents_key_as_the_cause() 
             id("upstream"),
         ),
     ];
-    let moved = Moved::of(&blue, "3.3").await;
+    let migrated = Migrated::new(&blue, "3.3").await;
     for parent in ["certificates", "upstreams", "key_sets", "consumers"] {
-        moved.rejected(parent, &id(&format!("broken {parent}")), "text_nul", "tags");
+        migrated.rejected(parent, &id(&format!("broken {parent}")), "text_nul", "tags");
     }
     for (table, key, column, parent) in &children {
-        moved.rejected_for(table, key, column, parent);
+        migrated.rejected_for(table, key, column, parent);
     }
-    assert_eq!(moved.ran.rejects.len(), children.len() + 4, "and nothing else: {:#?}", moved.ran.rejects);
+    assert_eq!(
+        migrated.ran.rejects.len(),
+        children.len() + 4,
+        "and nothing else: {:#?}",
+        migrated.ran.rejects
+    );
     assert!(
-        moved.rows("plugins").iter().all(|plugin| plugin["id"] == id("plugins")),
+        migrated.rows("plugins").iter().all(|plugin| plugin["id"] == id("plugins")),
         "no plugin became global"
     );
 }

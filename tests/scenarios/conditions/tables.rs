@@ -3,29 +3,29 @@
 use kongferry_harness::lab;
 use serde_json::{Value, json};
 
-use crate::moved::{Moved, refused, refused_into};
-use crate::rows::{Blue, id};
+use crate::migrated::{Migrated, refused, refused_into};
+use crate::row_builder::{KongKeyspace, id};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn known_legacy_columns_are_dropped_with_their_values() {
-    let blue = Blue::of("3.3").await;
+    let blue = KongKeyspace::new("3.3").await;
     blue.execute("ALTER TABLE plugins ADD api_id uuid").await.expect("a column");
     let blue = blue.reread().await;
     let plugin = blue.put("plugins", "old", json!({ "run_on": "first", "api_id": id("an api") })).await;
-    let moved = Moved::of(&blue, "3.3").await;
-    let row = moved.row("plugins", &plugin);
+    let migrated = Migrated::new(&blue, "3.3").await;
+    let row = migrated.row("plugins", &plugin);
     assert!(row.get("api_id").is_none() && row.get("run_on").is_none(), "{row:#}");
-    assert_eq!(moved.ran.code, 0);
+    assert_eq!(migrated.ran.code, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_column_stops_the_run_only_where_it_holds_a_value() {
-    let blue = Blue::of("3.3").await;
+    let blue = KongKeyspace::new("3.3").await;
     blue.execute("ALTER TABLE consumers ADD \"Cost Center\" text").await.expect("a column");
     let blue = blue.reread().await;
     let consumer = blue.put("consumers", "ann", json!({})).await;
-    let moved = Moved::of(&blue, "3.3").await;
-    moved.row("consumers", &consumer);
+    let migrated = Migrated::new(&blue, "3.3").await;
+    migrated.row("consumers", &consumer);
 
     blue.put("consumers", "ann", json!({ "Cost Center": "42" })).await;
     let refusal = refused(&blue, "3.3", &["--accept-rejects"], "consumers.Cost Center holds values").await;
@@ -36,33 +36,33 @@ async fn an_unknown_column_stops_the_run_only_where_it_holds_a_value() {
     let remedy = refusal["remedy"].as_str().expect("a remedy");
     let json = remedy.split_once(": ").expect("a map").1;
     std::fs::write(map.path(), json).expect("written");
-    let moved = Moved::with(&blue, "3.3", &["--schema-map", &map.path().display().to_string()]).await;
-    moved.row("consumers", &consumer);
+    let migrated = Migrated::with(&blue, "3.3", &["--schema-map", &map.path().display().to_string()]).await;
+    migrated.row("consumers", &consumer);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tables_of_old_kongs_are_left_behind_and_counted() {
-    let blue = Blue::of("3.3").await;
+async fn legacy_tables_are_not_copied_but_counted() {
+    let blue = KongKeyspace::new("3.3").await;
     let dead = ["apis", "cluster_ca", "nodes", "schema_migrations", "vaults", "vaults_beta"];
     for table in dead {
         blue.execute(&format!("CREATE TABLE {table} (id text PRIMARY KEY)")).await.expect("a table");
         blue.execute(&format!("INSERT INTO {table} (id) VALUES ('a')")).await.expect("a row");
     }
-    let moved = Moved::of(&blue, "3.3").await;
+    let migrated = Migrated::new(&blue, "3.3").await;
     for table in dead {
-        assert_eq!((moved.count(table, "source"), moved.count(table, "not_copied")), (1, 1), "{table}");
-        let reason = moved.ran.table(table)["reason"].as_str().unwrap_or_default().to_owned();
+        assert_eq!((migrated.count(table, "source"), migrated.count(table, "not_copied")), (1, 1), "{table}");
+        let reason = migrated.ran.table(table)["reason"].as_str().unwrap_or_default().to_owned();
         assert!(reason.contains("Kong"), "{table}: {reason}");
     }
-    assert_eq!(moved.ran.code, 0);
+    assert_eq!(migrated.ran.code, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_only_blue_has_stops_the_run_only_where_it_has_rows() {
-    let blue = Blue::of("3.3").await;
+    let blue = KongKeyspace::new("3.3").await;
     blue.execute("CREATE TABLE quotas (id uuid PRIMARY KEY, name text)").await.expect("a table");
-    let moved = Moved::of(&blue, "3.3").await;
-    assert_eq!((moved.ran.code, moved.count("quotas", "source")), (0, 0));
+    let migrated = Migrated::new(&blue, "3.3").await;
+    assert_eq!((migrated.ran.code, migrated.count("quotas", "source")), (0, 0));
 
     blue.execute(&format!("INSERT INTO quotas (id, name) VALUES ({}, 'q')", id("quota")))
         .await
@@ -79,16 +79,16 @@ async fn a_table_that_only_blue_has_stops_the_run_only_where_it_has_rows() {
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), map.unwrap_or_else(|| panic!("no map in {refusal:#}"))).expect("written");
     let path = file.path().display().to_string();
-    let moved = Moved::with(&blue, "3.3", &["--schema-map", &path]).await;
-    assert_eq!(moved.count("quotas", "not_copied"), 1);
+    let migrated = Migrated::with(&blue, "3.3", &["--schema-map", &path]).await;
+    assert_eq!(migrated.count("quotas", "not_copied"), 1);
 
-    let moved = Moved::with(&blue, "3.3", &["--skip-table", "quotas"]).await;
-    assert_eq!((moved.count("quotas", "source"), moved.count("quotas", "not_copied")), (1, 1));
+    let migrated = Migrated::with(&blue, "3.3", &["--skip-table", "quotas"]).await;
+    assert_eq!((migrated.count("quotas", "source"), migrated.count("quotas", "not_copied")), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn vaults_of_the_vault_auth_plugin_stop_the_run() {
-    let blue = Blue::of("3.3").await;
+    let blue = KongKeyspace::new("3.3").await;
     blue.execute(&format!("INSERT INTO vault_auth_vaults (id, name) VALUES ({}, 'v')", id("vault")))
         .await
         .expect("a row");
@@ -96,8 +96,8 @@ async fn vaults_of_the_vault_auth_plugin_stop_the_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_that_green_has_as_well_moves_without_a_map() {
-    let blue = Blue::of("3.3").await;
+async fn a_table_that_both_sides_have_is_migrated_without_a_map() {
+    let blue = KongKeyspace::new("3.3").await;
     blue.execute("CREATE TABLE quotas (id uuid PRIMARY KEY, name text, tags set<text>)")
         .await
         .expect("a table");
@@ -108,13 +108,13 @@ async fn a_table_that_green_has_as_well_moves_without_a_map() {
         .execute("create table quotas (id uuid primary key, name text, tags text[])")
         .await
         .expect("a table");
-    let moved = Moved::into(&blue, green, &[]).await;
-    assert_eq!(moved.rows("quotas"), [json!({ "id": id("quota"), "name": "q", "tags": ["a", "b"] })]);
+    let migrated = Migrated::into_green(&blue, green, &[]).await;
+    assert_eq!(migrated.rows("quotas"), [json!({ "id": id("quota"), "name": "q", "tags": ["a", "b"] })]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_of_another_partition_is_not_kongs() {
-    let blue = Blue::of("3.3").await;
+async fn a_row_of_another_partition_is_not_migrated() {
+    let blue = KongKeyspace::new("3.3").await;
     blue.parents().await;
     let mut expected = Vec::new();
     for table in ["ca_certificates", "certificates", "routes", "services", "snis"] {
@@ -126,28 +126,31 @@ async fn a_row_of_another_partition_is_not_kongs() {
             expected.push((table, blue.put(table, &format!("broken {table}"), broken).await));
         }
     }
-    let moved = Moved::of(&blue, "3.3").await;
+    let migrated = Migrated::new(&blue, "3.3").await;
     for (table, row) in &expected {
-        assert!(moved.find(table, row).is_none() && moved.ran.reject(table, row).is_none(), "{table} {row}");
-        let report = moved.ran.table(table);
+        assert!(
+            migrated.find(table, row).is_none() && migrated.ran.reject(table, row).is_none(),
+            "{table} {row}"
+        );
+        let report = migrated.ran.table(table);
         assert!(report["reason"].as_str().is_some_and(|text| text.contains("partition")), "{report:#}");
     }
-    assert_eq!((moved.count("services", "source"), moved.count("services", "not_copied")), (3, 2));
-    assert_eq!(moved.ran.code, 0);
+    assert_eq!((migrated.count("services", "source"), migrated.count("services", "not_copied")), (3, 2));
+    assert_eq!(migrated.ran.code, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_child_of_a_row_in_another_partition_dangles() {
-    let blue = Blue::of("3.3").await;
+async fn a_reference_to_a_row_in_another_partition_is_dangling() {
+    let blue = KongKeyspace::new("3.3").await;
     let service = blue.put("services", "elsewhere", json!({ "partition": "elsewhere" })).await;
     let route = blue.put("routes", "route", json!({ "service_id": service })).await;
-    let moved = Moved::of(&blue, "3.3").await;
-    moved.rejected("routes", &route, "dangling_reference", "service_id");
+    let migrated = Migrated::new(&blue, "3.3").await;
+    migrated.rejected("routes", &route, "dangling_reference", "service_id");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_that_was_loaded_on_one_side_only_is_told() {
-    let blue = Blue::of("3.3").await;
+async fn a_plugin_installed_on_one_side_only_is_reported() {
+    let blue = KongKeyspace::new("3.3").await;
     for (subsystem, migration) in [("quotas", "000_base_quotas")] {
         let cql = format!(
             "INSERT INTO schema_meta (key, subsystem, executed, last_executed) VALUES ('schema_meta', '{subsystem}', {{'{migration}'}}, '{migration}')"
@@ -160,16 +163,19 @@ async fn a_plugin_that_was_loaded_on_one_side_only_is_told() {
     // 4.17: what the plugin needs is its own concern; its configuration goes as it is.
     let config = "{\"whitelist\":[\"10.0.0.1\"],\"of an older version\":null}";
     let plugin = blue.put("plugins", "quotas", json!({ "config": config })).await;
-    let moved = Moved::into(&blue, green, &[]).await;
-    let warnings = moved.ran.json()["warnings"].to_string();
+    let migrated = Migrated::into_green(&blue, green, &[]).await;
+    let warnings = migrated.ran.json()["warnings"].to_string();
     assert!(warnings.contains("loaded on blue only: quotas"), "{warnings}");
     assert!(warnings.contains("loaded on green only: meters"), "{warnings}");
-    assert_eq!(moved.row("plugins", &plugin)["config"], serde_json::from_str::<Value>(config).expect("JSON"));
+    assert_eq!(
+        migrated.row("plugins", &plugin)["config"],
+        serde_json::from_str::<Value>(config).expect("JSON")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_plugin_in_two_versions_stops_the_run() {
-    let blue = Blue::of("3.3").await;
+    let blue = KongKeyspace::new("3.3").await;
     let green = lab().fresh_green("3.3").await.expect("green");
     let more = "update schema_meta set executed = executed || '{099_newer}', last_executed = '099_newer' where subsystem = 'acme'";
     green.execute(more).await.expect("a migration");

@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 
-use crate::moved::Moved;
-use crate::rows::{Blue, hex, id, text_of};
+use crate::migrated::Migrated;
+use crate::row_builder::{KongKeyspace, hex, id, text_of};
 
 /// The sequences of 4.7, each of which Cassandra's own validator takes.
 const NOT_UTF8: &[(&str, &[u8])] = &[
@@ -24,8 +24,8 @@ fn within(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn text_that_is_not_utf8_is_a_reject_and_shown_byte_by_byte() {
-    let blue = Blue::of("3.3").await;
+async fn text_that_is_not_utf8_is_rejected_and_shown_as_bytes() {
+    let blue = KongKeyspace::new("3.3").await;
     blue.parents().await;
     let mut expected = Vec::new();
     for (name, bytes) in NOT_UTF8 {
@@ -65,17 +65,17 @@ async fn text_that_is_not_utf8_is_a_reject_and_shown_byte_by_byte() {
             expected.push(("routes", row, column, shown));
         }
     }
-    let moved = Moved::of(&blue, "3.3").await;
+    let migrated = Migrated::new(&blue, "3.3").await;
     for (table, row, column, shown) in &expected {
-        let line = moved.rejected(table, row, "text_not_utf8", column);
+        let line = migrated.rejected(table, row, "text_not_utf8", column);
         assert_eq!(line["row"][column], *shown, "not a byte is lost in showing");
     }
-    assert_eq!(moved.ran.rejects.len(), expected.len());
+    assert_eq!(migrated.ran.rejects.len(), expected.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nul_is_a_reject_wherever_it_stands() {
-    let blue = Blue::of("3.3").await;
+async fn a_nul_character_is_rejected_in_every_column() {
+    let blue = KongKeyspace::new("3.3").await;
     blue.parents().await;
     let nul = "nul\0char";
     let prefixed = blue.own(nul);
@@ -105,39 +105,40 @@ async fn nul_is_a_reject_wherever_it_stands() {
             column,
         ));
     }
-    let moved = Moved::of(&blue, "3.3").await;
+    let migrated = Migrated::new(&blue, "3.3").await;
     for (table, row, column) in &expected {
-        moved.rejected(table, row, "text_nul", column);
+        migrated.rejected(table, row, "text_nul", column);
     }
     assert_eq!(
-        moved.ran.reject("consumers", &id("consumers 0")).expect("a line")["row"]["username"],
+        migrated.ran.reject("consumers", &id("consumers 0")).expect("a line")["row"]["username"],
         prefixed.as_str()
     );
-    assert_eq!(moved.ran.rejects.len(), expected.len());
+    assert_eq!(migrated.ran.rejects.len(), expected.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_that_jsonb_cannot_hold_is_still_named_in_the_rejects_file() {
-    let blue = Blue::of("3.3").await;
+async fn a_key_that_jsonb_cannot_hold_is_named_in_the_rejects_file() {
+    let blue = KongKeyspace::new("3.3").await;
     // A key of text: PostgreSQL can neither store it nor name it in jsonb.
     blue.put("parameters", "nul\0key", json!({})).await;
     // The same six characters as text are a good key, but this row lacks its value.
     blue.put("parameters", "\\u0000", json!({ "value": null })).await;
     blue.put("parameters", "back\\\\slash", json!({ "value": null })).await;
-    let moved = Moved::of(&blue, "3.3").await;
-    let found = |key: &str| moved.ran.rejects.iter().find(|line| line["row"]["key"] == key).expect("a line");
+    let migrated = Migrated::new(&blue, "3.3").await;
+    let found =
+        |key: &str| migrated.ran.rejects.iter().find(|line| line["row"]["key"] == key).expect("a line");
     assert_eq!(
         (found("nul\0key")["reason"].as_str(), found("nul\0key")["column"].as_str()),
         (Some("text_nul"), Some("key"))
     );
-    moved.rejected("parameters", "\\u0000", "half_row", "value");
-    moved.rejected("parameters", "back\\\\slash", "half_row", "value");
-    assert_eq!(moved.ran.rejects.len(), 3, "{:#?}", moved.ran.rejects);
+    migrated.rejected("parameters", "\\u0000", "half_row", "value");
+    migrated.rejected("parameters", "back\\\\slash", "half_row", "value");
+    assert_eq!(migrated.ran.rejects.len(), 3, "{:#?}", migrated.ran.rejects);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_text_that_postgres_can_hold_arrives_as_it_is() {
-    let blue = Blue::of("3.3").await;
+async fn every_text_that_postgres_can_hold_is_copied_unchanged() {
+    let blue = KongKeyspace::new("3.3").await;
     blue.parents().await;
     let texts = [
         "",
@@ -154,11 +155,11 @@ async fn every_text_that_postgres_can_hold_arrives_as_it_is() {
         let row = json!({ "username": blue.own(&format!("{at}{text}")), "tags": [text, "second"] });
         expected.push((blue.put("consumers", &format!("{at}"), row).await, format!("{at}{text}"), text));
     }
-    let moved = Moved::of(&blue, "3.3").await;
+    let migrated = Migrated::new(&blue, "3.3").await;
     for (row, name, tag) in &expected {
-        assert_eq!(moved.row("consumers", row)["username"], name.as_str());
-        let tags = moved.row("consumers", row)["tags"].as_array().expect("tags");
+        assert_eq!(migrated.row("consumers", row)["username"], name.as_str());
+        let tags = migrated.row("consumers", row)["tags"].as_array().expect("tags");
         assert!(tags.iter().any(|one| one == tag), "{tag:?} in {tags:?}");
     }
-    assert_eq!(moved.ran.code, 0, "{:#?}", moved.ran.rejects);
+    assert_eq!(migrated.ran.code, 0, "{:#?}", migrated.ran.rejects);
 }

@@ -3,8 +3,8 @@
 use kongferry_harness::lab;
 use serde_json::{Value, json};
 
-use crate::moved::Moved;
-use crate::rows::{Blue, id};
+use crate::migrated::Migrated;
+use crate::row_builder::{KongKeyspace, id};
 
 /// The first millisecond after the last one that PostgreSQL can hold: the year 294277.
 const AFTER_POSTGRES: i64 = 9_224_318_016_000_000;
@@ -13,8 +13,8 @@ const AFTER_POSTGRES: i64 = 9_224_318_016_000_000;
 const BEFORE_POSTGRES: i64 = -210_866_803_200_001;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_time_that_postgres_cannot_hold_is_a_reject() {
-    let blue = Blue::of("3.3").await;
+async fn a_timestamp_out_of_range_is_rejected() {
+    let blue = KongKeyspace::new("3.3").await;
     blue.parents().await;
     let mut expected = Vec::new();
     for (at, time) in [AFTER_POSTGRES, BEFORE_POSTGRES, i64::MAX, i64::MIN].into_iter().enumerate() {
@@ -30,16 +30,16 @@ async fn a_time_that_postgres_cannot_hold_is_a_reject() {
             expected.push((table, row, column));
         }
     }
-    let moved = Moved::of(&blue, "3.3").await;
+    let migrated = Migrated::new(&blue, "3.3").await;
     for (table, row, column) in &expected {
-        moved.rejected(table, row, "timestamp_out_of_range", column);
+        migrated.rejected(table, row, "timestamp_out_of_range", column);
     }
-    assert_eq!(moved.ran.rejects.len(), expected.len());
+    assert_eq!(migrated.ran.rejects.len(), expected.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unlikely_times_are_copied_to_the_millisecond_with_a_note() {
-    let blue = Blue::of("3.3").await;
+async fn unlikely_timestamps_are_copied_to_the_millisecond_with_a_note() {
+    let blue = KongKeyspace::new("3.3").await;
     blue.parents().await;
     let unlikely =
         [AFTER_POSTGRES - 1, BEFORE_POSTGRES + 1, 1_700_000_000, 0, -1, 1_262_303_999_999, 7_000_000_000_001];
@@ -51,23 +51,23 @@ async fn unlikely_times_are_copied_to_the_millisecond_with_a_note() {
         expected.push((row, *time));
     }
     let never = blue.put("consumers", "never", json!({ "created_at": null })).await;
-    let moved = Moved::of(&blue, "3.3").await;
+    let migrated = Migrated::new(&blue, "3.3").await;
     for (row, time) in &expected {
         let sql = format!(
             "select to_jsonb(extract(epoch from created_at) * 1000) from consumers where id = '{row}'"
         );
-        let found = moved.green.json(&sql).await.expect("a row");
+        let found = migrated.green.json(&sql).await.expect("a row");
         assert_eq!(found.first().and_then(Value::as_f64), Some(*time as f64), "{row}");
     }
-    assert_eq!(moved.row("consumers", &never)["created_at"], Value::Null, "no default steps in");
-    let note = moved.group("notes", "consumers", "created_at", "timestamp_unlikely");
+    assert_eq!(migrated.row("consumers", &never)["created_at"], Value::Null, "no default steps in");
+    let note = migrated.group("notes", "consumers", "created_at", "timestamp_unlikely");
     assert_eq!(note["rows"], unlikely.len());
-    assert_eq!(moved.ran.code, 0);
+    assert_eq!(migrated.ran.code, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_number_that_greens_column_cannot_hold_is_a_reject() {
-    let blue = Blue::of("3.3").await;
+async fn a_number_out_of_range_is_rejected() {
+    let blue = KongKeyspace::new("3.3").await;
     let depth = async |depth: i64| {
         blue.put("services", &format!("depth {depth}"), json!({ "tls_verify_depth": depth })).await
     };
@@ -89,14 +89,14 @@ async fn a_number_that_greens_column_cannot_hold_is_a_reject() {
     }
     let more =
         ["--include-table", "ratelimiting_metrics", "--include-table", "response_ratelimiting_metrics"];
-    let moved = Moved::with(&blue, "3.3", &more).await;
+    let migrated = Migrated::with(&blue, "3.3", &more).await;
     for row in [&larger, &smaller] {
-        moved.rejected("services", row, "number_out_of_range", "tls_verify_depth");
+        migrated.rejected("services", row, "number_out_of_range", "tls_verify_depth");
     }
-    assert_eq!(moved.row("services", &largest)["tls_verify_depth"], 32767);
-    assert_eq!(moved.row("services", &smallest)["tls_verify_depth"], -32768);
+    assert_eq!(migrated.row("services", &largest)["tls_verify_depth"], 32767);
+    assert_eq!(migrated.row("services", &smallest)["tls_verify_depth"], -32768);
     for table in ["ratelimiting_metrics", "response_ratelimiting_metrics"] {
-        let line = moved.ran.rejects.iter().find(|line| line["table"] == table).expect("a reject");
+        let line = migrated.ran.rejects.iter().find(|line| line["table"] == table).expect("a reject");
         assert_eq!(
             (line["reason"].as_str(), line["column"].as_str()),
             (Some("number_out_of_range"), Some("value"))
@@ -106,27 +106,27 @@ async fn a_number_that_greens_column_cannot_hold_is_a_reject() {
             (&json!("too much"), &json!(2_147_483_648_i64))
         );
         // Its window ended long ago where green keeps an expiry, so only the other table has the row.
-        let values: Vec<&Value> = moved.rows(table).iter().map(|row| &row["value"]).collect();
+        let values: Vec<&Value> = migrated.rows(table).iter().map(|row| &row["value"]).collect();
         let expected: &[i64] = if table == "ratelimiting_metrics" { &[] } else { &[2_147_483_647] };
         assert_eq!(json!(values), json!(expected), "{table}");
     }
-    assert_eq!(moved.count("ratelimiting_metrics", "expired"), 1);
+    assert_eq!(migrated.count("ratelimiting_metrics", "expired"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unknown_period_has_no_expiry_and_is_a_reject() {
-    let blue = Blue::of("3.3").await;
+async fn a_counter_with_an_unknown_period_is_rejected() {
+    let blue = KongKeyspace::new("3.3").await;
     let row = json!({ "identifier": "i", "period": "fortnight", "period_date": 1_700_000_000_000_i64,
         "service_id": id("services"), "route_id": id("routes"), "value": 1 });
     blue.write_row("ratelimiting_metrics", &row).await.expect("a counter");
-    let moved = Moved::with(&blue, "3.3", &["--include-table", "ratelimiting_metrics"]).await;
-    assert_eq!(moved.ran.rejects.len(), 1);
-    assert_eq!(moved.ran.rejects[0]["reason"], "period_unknown");
+    let migrated = Migrated::with(&blue, "3.3", &["--include-table", "ratelimiting_metrics"]).await;
+    assert_eq!(migrated.ran.rejects.len(), 1);
+    assert_eq!(migrated.ran.rejects[0]["reason"], "period_unknown");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn cells_that_are_no_value_of_their_type_are_rejects() {
-    let blue = Blue::of("3.3").await;
+async fn cells_that_are_invalid_for_their_type_are_rejected() {
+    let blue = KongKeyspace::new("3.3").await;
     blue.parents().await;
     let mut expected = Vec::new();
     // Cassandra takes an empty value for any of these types, and hands it out again.
@@ -142,16 +142,16 @@ async fn cells_that_are_no_value_of_their_type_are_rejects() {
         assert_eq!(taken, Ok(()), "Cassandra takes an empty {table}.{column}");
         expected.push((table, row, column));
     }
-    let moved = Moved::of(&blue, "3.3").await;
+    let migrated = Migrated::new(&blue, "3.3").await;
     for (table, row, column) in &expected {
-        moved.rejected(table, row, "undecodable", column);
+        migrated.rejected(table, row, "undecodable", column);
     }
 }
 
 /// Green's CHECK constraint takes its time, so that rows run out between their reading and the apply.
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_that_expire_on_the_way_are_counted_and_stay_behind() {
-    let blue = Blue::of("3.3").await;
+async fn rows_that_expire_during_the_run_are_counted_and_not_copied() {
+    let blue = KongKeyspace::new("3.3").await;
     blue.parents().await;
     blue.execute("CREATE TABLE slow (id uuid PRIMARY KEY)").await.expect("a table");
     blue.execute(&format!("INSERT INTO slow (id) VALUES ({})", id("slow"))).await.expect("a row");
@@ -165,10 +165,10 @@ async fn rows_that_expire_on_the_way_are_counted_and_stay_behind() {
     for ttl in 1..=30 {
         blue.put_with_ttl("keyauth_credentials", &format!("ends in {ttl}"), json!({}), ttl).await;
     }
-    let moved = Moved::into(&blue, green, &[]).await;
-    let expired = moved.count("keyauth_credentials", "expired");
+    let migrated = Migrated::into_green(&blue, green, &[]).await;
+    let expired = migrated.count("keyauth_credentials", "expired");
     assert!((2..=10).contains(&expired), "{expired} rows ended while the check slept");
-    moved.row("keyauth_credentials", &lasting);
-    assert_eq!(moved.row("keyauth_credentials", &forever)["ttl"], Value::Null);
-    assert_eq!(moved.ran.code, 0, "an expired row is no reject: {:#?}", moved.ran.rejects);
+    migrated.row("keyauth_credentials", &lasting);
+    assert_eq!(migrated.row("keyauth_credentials", &forever)["ttl"], Value::Null);
+    assert_eq!(migrated.ran.code, 0, "an expired row is no reject: {:#?}", migrated.ran.rejects);
 }

@@ -3,8 +3,8 @@
 use kongferry_harness::lab;
 use serde_json::{Value, json};
 
-use crate::moved::{Moved, refused};
-use crate::rows::{Blue, id};
+use crate::migrated::{Migrated, refused};
+use crate::row_builder::{KongKeyspace, id};
 
 const REQUESTED: &[&str] = &["--include-table", "oauth2_authorization_codes"];
 
@@ -17,59 +17,59 @@ async fn workspaceable(line: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_without_a_workspace_is_a_reject_in_every_table() {
+async fn a_row_without_a_workspace_is_rejected_in_every_table() {
     let tables = workspaceable("3.3").await;
     assert_eq!(tables.len(), 19, "{tables:?}");
-    let blue = Blue::of("3.3").await;
+    let blue = KongKeyspace::new("3.3").await;
     blue.parents().await;
     for table in &tables {
         blue.put(table, &format!("no workspace {table}"), json!({ "ws_id": null })).await;
     }
-    let moved = Moved::with(&blue, "3.3", REQUESTED).await;
+    let migrated = Migrated::with(&blue, "3.3", REQUESTED).await;
     for table in &tables {
-        moved.rejected(table, &id(&format!("no workspace {table}")), "workspace_null", "ws_id");
+        migrated.rejected(table, &id(&format!("no workspace {table}")), "workspace_null", "ws_id");
     }
-    assert_eq!(moved.ran.rejects.len(), tables.len(), "{:#?}", moved.ran.rejects);
+    assert_eq!(migrated.ran.rejects.len(), tables.len(), "{:#?}", migrated.ran.rejects);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_of_a_workspace_that_is_gone_is_a_reject_in_every_table() {
+async fn a_row_of_a_deleted_workspace_is_rejected_in_every_table() {
     let tables = workspaceable("3.3").await;
-    let blue = Blue::of("3.3").await;
+    let blue = KongKeyspace::new("3.3").await;
     blue.parents().await;
     for table in &tables {
         blue.put(table, &format!("stray {table}"), json!({ "ws_id": id("gone") })).await;
     }
-    let moved = Moved::with(&blue, "3.3", REQUESTED).await;
+    let migrated = Migrated::with(&blue, "3.3", REQUESTED).await;
     for table in &tables {
         // Its parents are of another workspace as well, but the workspace is what explains it.
-        moved.rejected(table, &id(&format!("stray {table}")), "workspace_unknown", "ws_id");
+        migrated.rejected(table, &id(&format!("stray {table}")), "workspace_unknown", "ws_id");
     }
-    assert_eq!(moved.ran.rejects.len(), tables.len(), "{:#?}", moved.ran.rejects);
+    assert_eq!(migrated.ran.rejects.len(), tables.len(), "{:#?}", migrated.ran.rejects);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn children_of_a_row_without_a_workspace_go_with_it() {
-    let blue = Blue::of("3.3").await;
+async fn children_of_a_row_without_a_workspace_are_rejected() {
+    let blue = KongKeyspace::new("3.3").await;
     let consumer = blue.put("consumers", "nowhere", json!({ "ws_id": null })).await;
     let key = blue.put("keyauth_credentials", "key", json!({ "consumer_id": consumer })).await;
-    let moved = Moved::of(&blue, "3.3").await;
-    moved.rejected_for("keyauth_credentials", &key, "consumer_id", &consumer);
+    let migrated = Migrated::new(&blue, "3.3").await;
+    migrated.rejected_for("keyauth_credentials", &key, "consumer_id", &consumer);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_workspace_that_cannot_move_takes_its_entities_along() {
-    let blue = Blue::of("3.3").await;
+async fn entities_of_a_rejected_workspace_are_rejected() {
+    let blue = KongKeyspace::new("3.3").await;
     let workspace = blue.put("workspaces", "half", json!({ "name": null })).await;
     let consumer = blue.put("consumers", "in half", json!({ "ws_id": workspace })).await;
-    let moved = Moved::of(&blue, "3.3").await;
-    moved.rejected("workspaces", &workspace, "half_row", "name");
-    moved.rejected_for("consumers", &consumer, "ws_id", &workspace);
+    let migrated = Migrated::new(&blue, "3.3").await;
+    migrated.rejected("workspaces", &workspace, "half_row", "name");
+    migrated.rejected_for("consumers", &consumer, "ws_id", &workspace);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn several_default_workspaces_stop_the_run() {
-    let blue = Blue::of("3.3").await;
+    let blue = KongKeyspace::new("3.3").await;
     let second = blue.put("workspaces", "second", json!({ "name": "default" })).await;
     blue.put("consumers", "of the second", json!({ "ws_id": second })).await;
     let refusal =
@@ -80,18 +80,18 @@ async fn several_default_workspaces_stop_the_run() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_keyspace_without_a_default_workspace_stops_the_run() {
-    let blue = Blue::of("3.3").await;
+    let blue = KongKeyspace::new("3.3").await;
     blue.put("workspaces", "default workspace", json!({ "name": "renamed" })).await;
     refused(&blue, "3.3", &["--accept-rejects"], "blue has no workspace named \"default\"").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn workspaces_keep_their_ids_and_there_is_one_default() {
-    let blue = Blue::of("2.8").await;
+    let blue = KongKeyspace::new("2.8").await;
     let other = blue.workspace("other").await;
-    let moved = Moved::of(&blue, "2.8").await;
+    let migrated = Migrated::new(&blue, "2.8").await;
     let found: Vec<(&Value, &Value)> =
-        moved.rows("workspaces").iter().map(|row| (&row["id"], &row["name"])).collect();
+        migrated.rows("workspaces").iter().map(|row| (&row["id"], &row["name"])).collect();
     assert_eq!(found.len(), 2, "{found:?}");
     assert!(
         found.contains(&(&json!(blue.ws), &json!("default")))

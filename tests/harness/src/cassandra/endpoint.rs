@@ -12,8 +12,8 @@ use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::statement::Consistency;
 
-use crate::because::Because;
 use crate::certs::Identity;
+use crate::context::Context;
 
 /// Address, login and TLS of a Cassandra. It can be shared between threads and runtimes, which a session can not:
 /// the driver's connections belong to the runtime that opened them, and every `#[tokio::test]` has its own.
@@ -86,7 +86,7 @@ impl Endpoint {
         if let Some(tls) = &self.tls {
             builder = builder.tls_context(Some(tls.client_config()?));
         }
-        builder.build().await.because(|| format!("cannot connect to Cassandra at {}", self.contact_point))
+        builder.build().await.context(|| format!("cannot connect to Cassandra at {}", self.contact_point))
     }
 
     /// `cassandra://HOST:PORT/KEYSPACE`, without login and TLS options.
@@ -98,7 +98,7 @@ impl Endpoint {
 impl ClientTls {
     fn client_config(&self) -> Result<Arc<ClientConfig>> {
         let config = self.try_client_config();
-        Ok(Arc::new(config.because(|| "the client's certificates cannot be used".to_owned())?))
+        Ok(Arc::new(config.context(|| "the client's certificates cannot be used".to_owned())?))
     }
 
     fn try_client_config(

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use kongferry::error::{Error, Kind, Result};
 
-use crate::because::Because;
+use crate::context::Context;
 use crate::tools;
 
 /// The version that is started.
@@ -21,26 +21,26 @@ pub(super) fn directory() -> Result<PathBuf> {
         return Ok(jars);
     }
     let in_cache = || format!("cannot write to {}", cache.display());
-    fs::create_dir_all(&cache).because(in_cache)?;
-    let lock = File::create(cache.join("lock")).because(in_cache)?;
-    lock.lock().because(in_cache)?;
+    fs::create_dir_all(&cache).context(in_cache)?;
+    let lock = File::create(cache.join("lock")).context(in_cache)?;
+    lock.lock().context(in_cache)?;
     if !jars.is_dir() {
         // A directory with the final name is complete, because it gets that name only then.
-        let unfinished = tempfile::tempdir_in(&cache).because(in_cache)?;
+        let unfinished = tempfile::tempdir_in(&cache).context(in_cache)?;
         fetch(unfinished.path())?;
-        fs::rename(unfinished.path().join("jars"), &jars).because(in_cache)?;
+        fs::rename(unfinished.path().join("jars"), &jars).context(in_cache)?;
     }
     Ok(jars)
 }
 
 fn fetch(directory: &Path) -> Result<()> {
     let maven = tools::maven()?;
-    fs::write(directory.join("pom.xml"), project()).because(|| "cannot write pom.xml".to_owned())?;
+    fs::write(directory.join("pom.xml"), project()).context(|| "cannot write pom.xml".to_owned())?;
     let output = Command::new(maven)
         .args(["-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=jars"])
         .current_dir(directory)
         .output()
-        .because(|| "mvn cannot be run".to_owned())?;
+        .context(|| "mvn cannot be run".to_owned())?;
     if output.status.success() {
         return Ok(());
     }

@@ -15,8 +15,8 @@ use kongferry::error::{Error, Kind, Result};
 use kongferry::process::{BoundChild, WorkDir};
 use nix::sys::signal::Signal;
 
-use crate::because::Because;
 use crate::certs::Certificates;
+use crate::context::Context;
 use crate::ports;
 use crate::tools;
 
@@ -128,7 +128,7 @@ impl Cassandra {
 
     /// Stops it in its tracks: connections stay open and nothing answers.
     pub fn pause(&self) -> Result<()> {
-        self.server.signal(Signal::SIGSTOP).because(|| "cannot pause Cassandra".to_owned())?;
+        self.server.signal(Signal::SIGSTOP).context(|| "cannot pause Cassandra".to_owned())?;
         // On a busy machine some threads go on for a moment.
         let deadline = Instant::now() + STOP_LIMIT;
         while !all_stopped(self.id()) && Instant::now() < deadline {
@@ -139,13 +139,13 @@ impl Cassandra {
 
     /// Ends a [`pause`](Self::pause).
     pub fn resume(&self) -> Result<()> {
-        self.server.signal(Signal::SIGCONT).because(|| "cannot resume Cassandra".to_owned())
+        self.server.signal(Signal::SIGCONT).context(|| "cannot resume Cassandra".to_owned())
     }
 
     /// kill -9; the data stays for [`restart`](Self::restart).
     pub async fn kill(&self) -> Result<()> {
         let killed = self.server.signal(Signal::SIGKILL);
-        killed.because(|| "cannot kill Cassandra".to_owned())?;
+        killed.context(|| "cannot kill Cassandra".to_owned())?;
         let deadline = Instant::now() + STOP_LIMIT;
         while self.server.exited().is_none() {
             if Instant::now() > deadline {
@@ -181,10 +181,10 @@ impl Cassandra {
 
     fn launch(options: Options) -> Result<Self> {
         let home = WorkDir::create("kongferry-cassandra", false)
-            .because(|| "there is no directory for Cassandra's data".to_owned())?;
+            .context(|| "there is no directory for Cassandra's data".to_owned())?;
         let ports = Ports { native: ports::free()?, storage: ports::free()? };
         config::write(home.path(), ports, &options)
-            .because(|| "Cassandra's configuration cannot be written".to_owned())?;
+            .context(|| "Cassandra's configuration cannot be written".to_owned())?;
         let server = start_server(home.path(), &options)?;
         Ok(Cassandra { server, home, ports, options })
     }
@@ -227,7 +227,7 @@ impl Cassandra {
 
 fn start_server(home: &Path, options: &Options) -> Result<BoundChild> {
     let (java, jars) = (tools::java()?, jars::directory()?);
-    run(&java, &config::arguments(home, &jars, options), home).because(|| "java cannot be run".to_owned())
+    run(&java, &config::arguments(home, &jars, options), home).context(|| "java cannot be run".to_owned())
 }
 
 fn run(java: &Path, arguments: &[String], home: &Path) -> io::Result<BoundChild> {
@@ -241,7 +241,7 @@ fn run(java: &Path, arguments: &[String], home: &Path) -> io::Result<BoundChild>
 
 /// Two ports that were free a moment ago.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.because(|| "a thread of the harness ended early".to_owned())?
+    tokio::task::spawn_blocking(work).await.context(|| "a thread of the harness ended early".to_owned())?
 }
 
 /// Whether no thread of a process runs any more. Where the kernel does not tell, it is taken to be so.

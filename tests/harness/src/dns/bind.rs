@@ -9,7 +9,7 @@ use kongferry::error::Result;
 use kongferry::process::{BoundChild, WorkDir};
 
 use super::{loopback, start, wait_until_it_listens, write, write_secret};
-use crate::because::Because;
+use crate::context::Context;
 use crate::ports;
 use crate::tools;
 
@@ -70,7 +70,7 @@ impl Bind {
 
     async fn start(options: &str, zones: &str, files: &[(&str, &str)]) -> Result<Self> {
         let program = tools::named()?;
-        let home = WorkDir::create("kongferry-bind", false).because(|| "there is no directory".to_owned())?;
+        let home = WorkDir::create("kongferry-bind", false).context(|| "there is no directory".to_owned())?;
         let port = ports::free()?;
         let directory = home.path().display();
         let mut configuration = String::new();

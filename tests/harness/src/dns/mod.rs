@@ -17,7 +17,7 @@ use kongferry::error::{Error, Kind, Result};
 use kongferry::process::BoundChild;
 use nix::sys::signal::Signal;
 
-use crate::because::Because;
+use crate::context::Context;
 
 pub use bind::{Bind, Forwarder};
 pub use moto::Moto;
@@ -29,10 +29,10 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 pub(crate) fn start(mut command: Command, home: &Path) -> Result<BoundChild> {
     let name = command.get_program().to_string_lossy().into_owned();
     let log = OpenOptions::new().create(true).append(true).open(home.join("log"));
-    let log: File = log.because(|| format!("cannot write the log of {name}"))?;
-    let copy = log.try_clone().because(|| format!("cannot write the log of {name}"))?;
+    let log: File = log.context(|| format!("cannot write the log of {name}"))?;
+    let copy = log.try_clone().context(|| format!("cannot write the log of {name}"))?;
     command.stdin(Stdio::null()).stdout(copy).stderr(log);
-    BoundChild::spawn(command, Signal::SIGKILL).because(|| format!("{name} cannot be run"))
+    BoundChild::spawn(command, Signal::SIGKILL).context(|| format!("{name} cannot be run"))
 }
 
 /// Waits until somebody listens on all of these TCP ports.
@@ -78,9 +78,9 @@ pub(crate) fn loopback(port: u16) -> SocketAddr {
 pub(crate) fn write_secret(path: &Path, text: &str) -> Result<()> {
     let file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path);
     let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
-    written.because(|| format!("cannot write {}", path.display()))
+    written.context(|| format!("cannot write {}", path.display()))
 }
 
 pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).because(|| format!("cannot write {}", path.display()))
+    fs::write(path, text).context(|| format!("cannot write {}", path.display()))
 }

@@ -10,7 +10,7 @@ use kongferry::http;
 use kongferry::process::{BoundChild, WorkDir};
 
 use super::{loopback, start, wait_until_it_listens};
-use crate::because::Because;
+use crate::context::Context;
 use crate::ports;
 use crate::tools;
 
@@ -29,8 +29,8 @@ impl Moto {
     /// Installs moto into the harness's cache, once, starts it and waits until it listens.
     pub async fn start() -> Result<Self> {
         let python = tokio::task::spawn_blocking(environment);
-        let python = python.await.because(|| "a thread of the harness ended early".to_owned())??;
-        let home = WorkDir::create("kongferry-moto", false).because(|| "there is no directory".to_owned())?;
+        let python = python.await.context(|| "a thread of the harness ended early".to_owned())??;
+        let home = WorkDir::create("kongferry-moto", false).context(|| "there is no directory".to_owned())?;
         let port = ports::free()?;
         let mut command = Command::new(python.join("bin/moto_server"));
         command.args(["-H", "127.0.0.1", "-p", &port.to_string()]).current_dir(home.path());
@@ -76,8 +76,8 @@ impl Moto {
         // It knows the service by the scope of the signature, which it does not check.
         let scope = "AWS4-HMAC-SHA256 Credential=test/20261124/us-east-1/route53/aws4_request, \
                      SignedHeaders=host, Signature=0";
-        let response = request.header("authorization", scope).send().await.because(failed)?;
-        response.text().await.because(failed)
+        let response = request.header("authorization", scope).send().await.context(failed)?;
+        response.text().await.context(failed)
     }
 }
 
@@ -93,9 +93,9 @@ fn environment() -> Result<PathBuf> {
     let cache = tools::cache_directory();
     let wanted = cache.join(format!("moto-{VERSION}"));
     let in_cache = || format!("cannot write to {}", cache.display());
-    fs::create_dir_all(&cache).because(in_cache)?;
-    let lock = File::create(cache.join("moto.lock")).because(in_cache)?;
-    lock.lock().because(in_cache)?;
+    fs::create_dir_all(&cache).context(in_cache)?;
+    let lock = File::create(cache.join("moto.lock")).context(in_cache)?;
+    lock.lock().context(in_cache)?;
     if wanted.join("complete").is_file() {
         return Ok(wanted);
     }
@@ -111,12 +111,12 @@ fn environment() -> Result<PathBuf> {
         pip.args(["-m", "pip", "install", "-q", "--disable-pip-version-check", &package]),
         "pip cannot install moto",
     )?;
-    fs::write(wanted.join("complete"), VERSION).because(in_cache)?;
+    fs::write(wanted.join("complete"), VERSION).context(in_cache)?;
     Ok(wanted)
 }
 
 fn run(command: &mut Command, failure: &str) -> Result<()> {
-    let output = command.output().because(|| failure.to_owned())?;
+    let output = command.output().context(|| failure.to_owned())?;
     if output.status.success() {
         return Ok(());
     }

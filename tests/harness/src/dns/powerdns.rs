@@ -11,7 +11,7 @@ use kongferry::process::{BoundChild, WorkDir};
 use serde_json::{Value, json};
 
 use super::{explain, loopback, start, wait_until_it_listens, with_log, write, write_secret};
-use crate::because::Because;
+use crate::context::Context;
 use crate::ports;
 use crate::tools;
 
@@ -37,7 +37,7 @@ impl PowerDns {
     /// With these settings for LUA records, or without any.
     pub async fn start_with(settings: &str) -> Result<Self> {
         let program = tools::powerdns()?;
-        let home = WorkDir::create("kongferry-pdns", false).because(|| "there is no directory".to_owned())?;
+        let home = WorkDir::create("kongferry-pdns", false).context(|| "there is no directory".to_owned())?;
         let (dns, api) = (ports::free()?, ports::free()?);
         create_database(home.path())?;
         write(&home.path().join("pdns.conf"), &configuration(home.path(), dns, api, settings))?;
@@ -87,9 +87,9 @@ impl PowerDns {
             _ => client.get(url),
         };
         let silent = |error: Error| with_log(error, self.home.path());
-        let response = request.header("X-API-Key", API_KEY).send().await.because(failed).map_err(silent)?;
+        let response = request.header("X-API-Key", API_KEY).send().await.context(failed).map_err(silent)?;
         let status = response.status();
-        let text = response.text().await.because(failed).map_err(silent)?;
+        let text = response.text().await.context(failed).map_err(silent)?;
         if !status.is_success() {
             let error = explain(&format!("PowerDNS refuses {method} {path} with {status}"), self.home.path());
             return Err(error.detail(text));
@@ -102,7 +102,7 @@ fn create_database(home: &Path) -> Result<()> {
     let schema = tools::powerdns_schema();
     let command = format!(".read {}", schema.display());
     let output = Command::new("sqlite3").arg(home.join("pdns.sqlite3")).arg(command).output();
-    let output = output.because(|| "sqlite3 cannot be run".to_owned())?;
+    let output = output.context(|| "sqlite3 cannot be run".to_owned())?;
     if output.status.success() {
         return Ok(());
     }

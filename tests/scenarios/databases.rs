@@ -91,7 +91,7 @@ pub struct Contents(BTreeMap<String, String>);
 
 impl Contents {
     /// All schemas.
-    pub async fn of(green: &Database) -> Contents {
+    pub async fn read(green: &Database) -> Contents {
         let mut contents = BTreeMap::new();
         for line in green.json(DEFINITIONS).await.expect("definitions") {
             contents.insert(text(&line["name"]), text(&line["definition"]));

@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::moved::Moved;
-use crate::rows::{Blue, cache_key, id};
+use crate::migrated::Migrated;
+use crate::row_builder::{KongKeyspace, cache_key, id};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn composite_keys_are_rebuilt_by_all_four_recipes() {
-    let blue = Blue::of("3.3").await;
+async fn composite_keys_are_rebuilt_for_all_four_tables() {
+    let blue = KongKeyspace::new("3.3").await;
     blue.parents().await;
     let scoped = json!({ "name": "cors", "route_id": id("routes"), "service_id": id("services"), "consumer_id": id("consumers") });
     let with = |mut row: Value, key: Value| {
@@ -48,58 +48,62 @@ async fn composite_keys_are_rebuilt_by_all_four_recipes() {
     }
     // A key that holds: nothing to mend.
     let good = blue.put("acls", "good", json!({})).await;
-    let moved = Moved::of(&blue, "3.3").await;
+    let migrated = Migrated::new(&blue, "3.3").await;
     for (table, row, key) in &expected {
-        assert_eq!(moved.row(table, row)["cache_key"], key.as_str(), "{table}");
+        assert_eq!(migrated.row(table, row)["cache_key"], key.as_str(), "{table}");
     }
     for (table, rows) in [("plugins", 10), ("acls", 5), ("targets", 5), ("keys", 10)] {
-        assert_eq!(moved.group("repairs", table, "cache_key", "cache_key_rebuilt")["rows"], rows, "{table}");
-        assert_eq!(moved.count(table, "repaired"), rows, "{table}");
+        assert_eq!(
+            migrated.group("repairs", table, "cache_key", "cache_key_rebuilt")["rows"],
+            rows,
+            "{table}"
+        );
+        assert_eq!(migrated.count(table, "repaired"), rows, "{table}");
     }
     assert_eq!(
-        moved.row("acls", &good)["cache_key"],
+        migrated.row("acls", &good)["cache_key"],
         format!("acls:{}:good::::{}", id("consumers"), blue.ws)
     );
-    assert_eq!(moved.ran.code, 0, "{:#?}", moved.ran.rejects);
+    assert_eq!(migrated.ran.code, 0, "{:#?}", migrated.ran.rejects);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kong_2_8_has_no_key_for_targets() {
-    let blue = Blue::of("2.8").await;
+    let blue = KongKeyspace::new("2.8").await;
     blue.parents().await;
     // Twice the same target is two targets there.
     for at in 0..2 {
         blue.put("targets", &format!("target {at}"), json!({ "target": "10.0.0.1:80" })).await;
     }
-    let moved = Moved::of(&blue, "2.8").await;
-    assert_eq!((moved.rows("targets").len(), moved.ran.code), (2, 0));
+    let migrated = Migrated::new(&blue, "2.8").await;
+    assert_eq!((migrated.rows("targets").len(), migrated.ran.code), (2, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_regular_expression_without_a_tilde_is_noted_on_3_x_and_copied_as_it_is() {
     for (line, noted) in [("2.8", false), ("3.0", true), ("3.3", true)] {
-        let blue = Blue::of(line).await;
+        let blue = KongKeyspace::new(line).await;
         blue.parents().await;
         let paths = [r"/users/\d+$", "/(a|b)", r"~/said/\d+", "/plain-path_1.html/~x%20"];
         for (at, path) in paths.iter().enumerate() {
             blue.put("routes", &format!("route {at}"), json!({ "paths": ["/first", path] })).await;
         }
-        let moved = Moved::of(&blue, line).await;
+        let migrated = Migrated::new(&blue, line).await;
         for (at, path) in paths.iter().enumerate() {
             assert_eq!(
-                moved.row("routes", &id(&format!("route {at}")))["paths"],
+                migrated.row("routes", &id(&format!("route {at}")))["paths"],
                 json!(["/first", path]),
                 "on {line}"
             );
         }
-        assert_eq!(moved.has_group("notes", "routes", "regex_path_without_tilde"), noted, "on {line}");
+        assert_eq!(migrated.has_group("notes", "routes", "regex_path_without_tilde"), noted, "on {line}");
         if noted {
             assert_eq!(
-                moved.group("notes", "routes", "paths", "regex_path_without_tilde")["rows"],
+                migrated.group("notes", "routes", "paths", "regex_path_without_tilde")["rows"],
                 2,
                 "on {line}"
             );
         }
-        assert_eq!(moved.ran.code, 0);
+        assert_eq!(migrated.ran.code, 0);
     }
 }

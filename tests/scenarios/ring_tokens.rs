@@ -38,7 +38,7 @@ const KEYS: &[(&[&str], &[&[&str]])] = &[
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_token_of_a_row_is_the_one_cassandra_gives() {
+async fn computed_tokens_equal_cassandras_own() {
     let endpoint = lab().cassandra().await.expect("a Cassandra");
     let session = endpoint.session().await.expect("a session");
     let run = async |cql: String| {

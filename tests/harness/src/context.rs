@@ -3,13 +3,13 @@
 use kongferry::error::{Error, Kind, Result};
 
 /// Adds what was being done to a failure.
-pub(crate) trait Because<T> {
+pub(crate) trait Context<T> {
     /// `message` says what failed; the error becomes its cause.
-    fn because(self, message: impl FnOnce() -> String) -> Result<T>;
+    fn context(self, message: impl FnOnce() -> String) -> Result<T>;
 }
 
-impl<T, E: Into<Box<dyn std::error::Error + Send + Sync>>> Because<T> for std::result::Result<T, E> {
-    fn because(self, message: impl FnOnce() -> String) -> Result<T> {
+impl<T, E: Into<Box<dyn std::error::Error + Send + Sync>>> Context<T> for std::result::Result<T, E> {
+    fn context(self, message: impl FnOnce() -> String) -> Result<T> {
         self.map_err(|error| Error::new(Kind::Io, message()).source(error))
     }
 }

@@ -107,7 +107,7 @@ async fn place(green: &Database, places: &[(String, String)], is_null: bool) -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fault_in_each_converter_is_found() {
+async fn verify_finds_a_fault_in_every_converter() {
     let (blue, right) = both().await;
     let converters = converters(&blue, &right).await;
     let mut more = on_request();

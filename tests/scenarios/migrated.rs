@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::support::{Ran, kongferry, migrate_arguments};
 
 /// What became of blue.
-pub struct Moved {
+pub struct Migrated {
     /// What the program said.
     pub ran: Ran,
     /// Where the rows are.
@@ -19,33 +19,33 @@ pub struct Moved {
     tables: BTreeMap<String, Vec<Value>>,
 }
 
-impl Moved {
+impl Migrated {
     /// Migrates into a fresh green of this line and leaves rejects behind.
-    pub async fn of(blue: &Keyspace, line: &str) -> Moved {
-        Moved::with(blue, line, &[]).await
+    pub async fn new(blue: &Keyspace, line: &str) -> Migrated {
+        Migrated::with(blue, line, &[]).await
     }
 
     /// The same with more arguments.
-    pub async fn with(blue: &Keyspace, line: &str, more: &[&str]) -> Moved {
+    pub async fn with(blue: &Keyspace, line: &str, more: &[&str]) -> Migrated {
         let green = lab().fresh_green(line).await.expect("green");
-        Moved::into(blue, green, more).await
+        Migrated::into_green(blue, green, more).await
     }
 
     /// The same into a fresh green of Kong 3.3 with more tables.
-    pub async fn with_green_like(blue: &Keyspace, more_tables: &str) -> Moved {
+    pub async fn with_green_like(blue: &Keyspace, more_tables: &str) -> Migrated {
         let green = lab().fresh_green("3.3").await.expect("green");
         green.execute(more_tables).await.expect("more tables");
-        Moved::into(blue, green, &[]).await
+        Migrated::into_green(blue, green, &[]).await
     }
 
     /// The same into a green that is given.
-    pub async fn into(blue: &Keyspace, green: Database, more: &[&str]) -> Moved {
+    pub async fn into_green(blue: &Keyspace, green: Database, more: &[&str]) -> Migrated {
         let more = [&["--accept-rejects"], more].concat();
         let ran = kongferry(&migrate_arguments(blue, &green, &more)).await;
         assert!([0, 3].contains(&ran.code), "the migration failed: {ran:#?}");
-        let moved = Moved { tables: contents(&green).await, ran, green };
-        moved.adds_up();
-        moved
+        let migrated = Migrated { tables: contents(&green).await, ran, green };
+        migrated.adds_up();
+        migrated
     }
 
     /// Every row of blue is in one class, every reject in the file, every other row on green.

@@ -4,7 +4,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// Forwards connections from 127.0.0.2 as long as the runtime of the test lives: from the port of the target, or from
 /// any. Returns the port.
-pub async fn from_another_address(target: String, same_port: bool) -> u16 {
+pub async fn forward_from_loopback_alias(target: String, same_port: bool) -> u16 {
     let target_port = target.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
     let wanted: u16 = if same_port { target_port } else { 0 };
     let listener = TcpListener::bind(("127.0.0.2", wanted)).await.expect("a port");

@@ -7,8 +7,8 @@ use kongferry_harness::keyspace::Keyspace;
 use kongferry_harness::postgres::Database;
 use serde_json::{Value, json};
 
+use super::databases::Contents;
 use super::enterprise::{BLUES, GREENS, about, blue, green, rows, verified};
-use super::sides::Contents;
 use super::support::{Ran, kongferry, migrate, migrate_arguments};
 
 const SUPER_ADMIN: &str = "027ba7f9-83f1-4fa9-8341-61167647b42a";
@@ -111,7 +111,7 @@ async fn opens(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_changed_on_admins_roles_and_tokens_arrives_with_the_second_run() {
+async fn changed_admins_roles_and_tokens_are_migrated_by_the_second_run() {
     let (blue, green) = (blue().await, green().await);
     let first = migrate(&blue, &green).await.expect_code(3);
     no_seed_is_left(&green).await;
@@ -151,16 +151,16 @@ async fn what_changed_on_admins_roles_and_tokens_arrives_with_the_second_run() {
         assert_eq!(opens(&blue, &green, kind, workspace, user, secret).await, reason, "{kind} {user}");
     }
 
-    let at_rest = Contents::of(&green).await.without_journal();
+    let at_rest = Contents::read(&green).await.without_journal();
     let third = migrate(&blue, &green).await.expect_code(3);
     assert_eq!(changes(&third), (0, 0, 0), "{third:#?}");
-    assert_eq!(Contents::of(&green).await.without_journal(), at_rest, "an unchanged run writes nothing");
+    assert_eq!(Contents::read(&green).await.without_journal(), at_rest, "an unchanged run writes nothing");
     assert_eq!(verified(&blue, &green).await["summary"]["rejected"], 3);
 }
 
 /// The other way into a green that was just bootstrapped: no ledger, and whatever stands there is replaced.
 #[tokio::test(flavor = "multi_thread")]
-async fn replace_without_a_ledger_clears_every_row_of_the_bootstrap() {
+async fn replace_without_a_ledger_deletes_every_bootstrap_row() {
     let (blue, green) = (blue().await, green().await);
     // What somebody made by hand on green goes too, with what hangs on it.
     let (role, service) = (id(10), id(11));
@@ -196,7 +196,7 @@ async fn replace_without_a_ledger_clears_every_row_of_the_bootstrap() {
 
 /// A refused run leaves its empty ledger behind: the next one must not take the bootstrap's rows for a part of green.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_replace_does_not_hide_the_bootstraps_rows_from_the_next_run() {
+async fn a_refused_replace_keeps_the_bootstrap_rows_recognisable() {
     let (blue, green) = (blue().await, green().await);
     // Without consent the broken admin stops the run.
     kongferry(&migrate_arguments(&blue, &green, &["--replace"])).await.expect_code(4);
@@ -207,12 +207,12 @@ async fn a_refused_replace_does_not_hide_the_bootstraps_rows_from_the_next_run()
 
 /// The bootstrap's rows hold on to each other: with a table of theirs left out they cannot go.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_that_is_left_out_and_holds_the_bootstraps_rows_is_named() {
+async fn an_excluded_table_with_bootstrap_rows_is_reported() {
     let (blue, green) = (blue().await, green().await);
-    let before = Contents::of(&green).await;
+    let before = Contents::read(&green).await;
     let ran = run(&blue, &green, &["--skip-table", "admins"]).await.expect_code(4);
     assert!(ran.stdout.contains("rows of \\\"admins\\\", which is not moved"), "{ran:#?}");
-    assert_eq!(Contents::of(&green).await.without_ours(), before.without_ours());
+    assert_eq!(Contents::read(&green).await.without_ours(), before.without_ours());
     run(&blue, &green, &[]).await.expect_code(3);
     no_seed_is_left(&green).await;
     verified(&blue, &green).await;
@@ -220,7 +220,7 @@ async fn a_table_that_is_left_out_and_holds_the_bootstraps_rows_is_named() {
 
 /// After the first run nothing on green is the bootstrap's any more: what bears such a name was made by somebody.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_made_on_green_later_is_by_hand_whatever_its_name() {
+async fn rows_created_on_green_later_are_local_changes_whatever_their_name() {
     let (blue, green) = (blue().await, green().await);
     let endpoint = json!({ "role_id": SUPER_ADMIN, "workspace": "team-a", "endpoint": "/made/by/hand", "actions": 15, "negative": false });
     migrate(&blue, &green).await.expect_code(3);

@@ -8,7 +8,7 @@ use super::support::{kongferry, migrate};
 use super::verify::{migrated, verify};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_workspace_alone_is_compared_when_asked_for() {
+async fn verify_compares_a_single_workspace_on_request() {
     let (blue, green) = migrated("3.3").await;
     let workspaces = green.rows("workspaces").await.expect("workspaces");
     let other = workspaces.iter().find(|row| row["name"] != "default").expect("a second workspace");
@@ -58,7 +58,7 @@ async fn one_workspace_alone_is_compared_when_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sample_says_loudly_that_it_is_one() {
+async fn a_sample_is_reported_as_no_proof() {
     let blue = lab().filled_keyspace("3.3").await.expect("blue");
     let workspaces = blue.rows("workspaces").await.expect("workspaces");
     let default = workspaces.iter().find(|row| row["name"] == "default").expect("a default workspace");

@@ -11,8 +11,8 @@ use serde_json::{Map, Value, json};
 use tokio::sync::OnceCell;
 
 use crate::fixtures::instant;
-use crate::moved::{Moved, contents, definitions, refused, refused_into, texts};
-use crate::rows::{Blue, cache_key, id};
+use crate::migrated::{Migrated, contents, definitions, refused, refused_into, texts};
+use crate::row_builder::{KongKeyspace, cache_key, id};
 use crate::support::{kongferry, migrate_arguments};
 
 const REQUESTED: &[&str] = &[
@@ -31,7 +31,7 @@ const UNTOUCHED: &[&str] = &["schema_meta", "locks", "cluster_events", "clusteri
 struct Migration {
     blue: BTreeMap<String, Vec<Map<String, Value>>>,
     before: BTreeMap<String, Vec<Value>>,
-    moved: Moved,
+    migrated: Migrated,
 }
 
 /// One migration of Kong 3.3 and one of 2.8 for all tests that only look.
@@ -42,12 +42,12 @@ async fn migrations() -> [&'static Migration; 2] {
         let blue = lab().filled_keyspace(line).await.expect("blue");
         let green = lab().fresh_green(line).await.expect("green");
         let before = texts(&green).await;
-        let moved = Moved::into(&blue, green, REQUESTED).await;
+        let migrated = Migrated::into_green(&blue, green, REQUESTED).await;
         let mut rows = BTreeMap::new();
-        for table in contents(&moved.green).await.into_keys().filter(|table| table != "ttls") {
+        for table in contents(&migrated.green).await.into_keys().filter(|table| table != "ttls") {
             rows.insert(table.clone(), blue.rows(&table).await.expect("rows"));
         }
-        Migration { blue: rows, before, moved }
+        Migration { blue: rows, before, migrated }
     };
     [NEW.get_or_init(|| migrate("3.3")).await, OLD.get_or_init(|| migrate("2.8")).await]
 }
@@ -55,10 +55,10 @@ async fn migrations() -> [&'static Migration; 2] {
 impl Migration {
     /// Tables that were moved.
     fn tables(&self) -> Vec<String> {
-        let report = self.moved.ran.json();
+        let report = self.migrated.ran.json();
         let tables = report["tables"].as_array().expect("tables").iter();
-        let moved = tables.filter(|table| table["not_copied"] == 0 && table["source"] != 0);
-        moved.map(|table| table["table"].as_str().expect("a name").to_owned()).collect()
+        let migrated = tables.filter(|table| table["not_copied"] == 0 && table["source"] != 0);
+        migrated.map(|table| table["table"].as_str().expect("a name").to_owned()).collect()
     }
 
     /// Each row of blue that arrived, with what it became.
@@ -66,12 +66,12 @@ impl Migration {
         let key = |row: &Map<String, Value>| {
             row.get("id").or(row.get("key")).and_then(Value::as_str).unwrap_or_default().to_owned()
         };
-        let found = move |row: &'m Map<String, Value>| Some((row, self.moved.find(table, &key(row))?));
+        let found = move |row: &'m Map<String, Value>| Some((row, self.migrated.find(table, &key(row))?));
         self.blue[table].iter().filter_map(found)
     }
 
     fn green(&self) -> &Database {
-        &self.moved.green
+        &self.migrated.green
     }
 
     async fn ask(&self, sql: &str) -> Vec<Value> {
@@ -81,10 +81,10 @@ impl Migration {
 
 /// 1: names, usernames and keys copied with the workspace in front.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_unique_text_begins_with_a_workspace() {
+async fn no_unique_text_keeps_its_workspace_prefix() {
     for migration in migrations().await {
         let workspaces: Vec<&str> =
-            migration.moved.rows("workspaces").iter().filter_map(|row| row["id"].as_str()).collect();
+            migration.migrated.rows("workspaces").iter().filter_map(|row| row["id"].as_str()).collect();
         let columns = migration.ask("select distinct jsonb_build_array(i.indrelid::regclass::text, a.attname) from pg_index i \
             join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any(i.indkey) \
             where i.indisunique and a.atttypid = 'text'::regtype and i.indrelid::regclass::text !~ '^(pg_|kongferry[.])' and a.attname <> 'cache_key'").await;
@@ -92,7 +92,7 @@ async fn no_unique_text_begins_with_a_workspace() {
         let mut seen = 0;
         for column in &columns {
             let (table, name) = (column[0].as_str().expect("a table"), column[1].as_str().expect("a column"));
-            for value in migration.moved.rows(table).iter().filter_map(|row| row[name].as_str()) {
+            for value in migration.migrated.rows(table).iter().filter_map(|row| row[name].as_str()) {
                 let prefixed = workspaces.iter().any(|workspace| value.starts_with(&format!("{workspace}:")));
                 assert!(!prefixed, "{table}.{name} holds {value}");
                 seen += 1;
@@ -106,7 +106,7 @@ async fn no_unique_text_begins_with_a_workspace() {
 /// for byte, stored hashes, the scope of every plugin, every instant to the millisecond, NULL where blue has null, lists
 /// in their order, `jwk` as text.
 #[tokio::test(flavor = "multi_thread")]
-async fn every_field_is_what_it_was_on_blue() {
+async fn every_field_has_the_value_it_has_on_blue() {
     for migration in migrations().await {
         let mut compared = 0;
         for table in migration.tables().iter().filter(|table| *table != "response_ratelimiting_metrics") {
@@ -155,20 +155,20 @@ fn expected(blue: &Map<String, Value>, column: &str, found: &Value) -> Value {
 
 /// 3: two default workspaces, or one that Kong's rows do not belong to.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_default_workspace_is_blues_and_the_only_one() {
+async fn blues_default_workspace_is_the_only_one() {
     for migration in migrations().await {
         let default = |rows: Vec<Value>| -> Vec<Value> {
             rows.into_iter().filter(|row| row["name"] == "default").map(|row| row["id"].clone()).collect()
         };
         let on_blue = default(migration.blue["workspaces"].iter().cloned().map(Value::Object).collect());
         assert_eq!(on_blue.len(), 1);
-        assert_eq!(default(migration.moved.rows("workspaces").to_vec()), on_blue);
+        assert_eq!(default(migration.migrated.rows("workspaces").to_vec()), on_blue);
     }
 }
 
 /// 4 and 22: ids made anew, rows that vanish. The ids of green and of the rejects are together those of blue.
 #[tokio::test(flavor = "multi_thread")]
-async fn every_row_of_blue_is_on_green_or_rejected_under_its_own_id() {
+async fn every_row_of_blue_is_on_green_or_rejected_under_its_id() {
     for migration in migrations().await {
         for table in migration.tables() {
             let ids = |rows: &mut dyn Iterator<Item = &Value>| -> Vec<String> {
@@ -181,9 +181,10 @@ async fn every_row_of_blue_is_on_green_or_rejected_under_its_own_id() {
             }
             let key = if table == "parameters" { "key" } else { "id" };
             let on_blue = ids(&mut migration.blue[&table].iter().map(|row| &row[key]));
-            let rejects = migration.moved.ran.rejects.iter().filter(|line| line["table"] == table.as_str());
-            let arrived = migration.moved.rows(&table).iter().map(|row| &row[key]);
-            let expired = migration.moved.count(&table, "expired");
+            let rejects =
+                migration.migrated.ran.rejects.iter().filter(|line| line["table"] == table.as_str());
+            let arrived = migration.migrated.rows(&table).iter().map(|row| &row[key]);
+            let expired = migration.migrated.count(&table, "expired");
             let accounted = ids(&mut arrived.chain(rejects.map(|line| &line["key"])));
             if expired == 0 {
                 let missing: Vec<&String> = on_blue.iter().filter(|id| !accounted.contains(id)).collect();
@@ -201,20 +202,20 @@ async fn every_row_of_blue_is_on_green_or_rejected_under_its_own_id() {
 /// 4: a basic-auth password is hashed with its consumer's id.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_known_password_still_hashes_to_what_green_holds() {
-    let blue = Blue::of("3.3").await;
+    let blue = KongKeyspace::new("3.3").await;
     let consumer = blue.put("consumers", "ann", json!({})).await;
     let hash = fill::basic_auth_hash("correct horse", consumer.parse().expect("an id"));
     let row = json!({ "consumer_id": consumer, "password": hash });
     let credential = blue.put("basicauth_credentials", "ann's", row).await;
-    let moved = Moved::of(&blue, "3.3").await;
-    let found = moved.row("basicauth_credentials", &credential);
+    let migrated = Migrated::new(&blue, "3.3").await;
+    let found = migrated.row("basicauth_credentials", &credential);
     let of_green = found["consumer_id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
     assert_eq!(found["password"], fill::basic_auth_hash("correct horse", of_green));
 }
 
 /// 6: a reference set to null makes a plugin global.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_plugin_loses_its_scope() {
+async fn every_plugin_keeps_its_scope() {
     for migration in migrations().await {
         let mut scoped = 0;
         for (blue, green) in migration.pairs("plugins") {
@@ -229,7 +230,7 @@ async fn no_plugin_loses_its_scope() {
 
 /// 7: foreign keys or triggers switched off on the way.
 #[tokio::test(flavor = "multi_thread")]
-async fn every_reference_of_green_holds_and_every_constraint_is_valid() {
+async fn every_reference_on_green_resolves_and_every_constraint_is_valid() {
     for migration in migrations().await {
         let keys = migration.ask("select jsonb_build_object('child', c.conrelid::regclass::text, 'parent', c.confrelid::regclass::text, \
             'on', (select string_agg(format('p.%I = s.%I', p.attname, s.attname), ' and ') from unnest(c.conkey, c.confkey) as k(s, p) \
@@ -257,16 +258,16 @@ async fn every_reference_of_green_holds_and_every_constraint_is_valid() {
 
 /// 7 and 24: `tags` holds what Kong's triggers make of the entities, no more and no less.
 #[tokio::test(flavor = "multi_thread")]
-async fn tags_are_those_of_the_entities() {
+async fn the_tags_table_equals_the_tags_of_the_entities() {
     for migration in migrations().await {
         let tagged = migration.ask("select to_jsonb(tgrelid::regclass::text) from pg_trigger t join pg_proc p on p.oid = t.tgfoid where p.proname = 'sync_tags'").await;
         let mut expected: Vec<String> = Vec::new();
         for table in &tagged {
             let table = table.as_str().expect("a name");
-            let entities = migration.moved.rows(table).iter();
+            let entities = migration.migrated.rows(table).iter();
             expected.extend(entities.map(|row| json!([row["id"], table, row["tags"]]).to_string()));
         }
-        let rows = migration.moved.rows("tags").iter();
+        let rows = migration.migrated.rows("tags").iter();
         let mut found: Vec<String> =
             rows.map(|row| json!([row["entity_id"], row["entity_name"], row["tags"]]).to_string()).collect();
         expected.sort();
@@ -278,11 +279,11 @@ async fn tags_are_those_of_the_entities() {
 
 /// 8: with a null workspace neither the composite foreign key nor UNIQUE (ws_id, x) checks anything.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_row_is_without_its_workspace() {
+async fn every_row_has_its_workspace() {
     for migration in migrations().await {
         for table in migration.tables() {
             let without =
-                migration.moved.rows(&table).iter().filter(|row| row.get("ws_id") == Some(&Value::Null));
+                migration.migrated.rows(&table).iter().filter(|row| row.get("ws_id") == Some(&Value::Null));
             assert_eq!(without.count(), 0, "{table}");
         }
     }
@@ -293,7 +294,7 @@ async fn no_row_is_without_its_workspace() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_time_to_live_is_carried_within_two_seconds_and_never_invented() {
     for line in ["2.8", "3.3"] {
-        let blue = Blue::of(line).await;
+        let blue = KongKeyspace::new(line).await;
         blue.parents().await;
         let tables = [
             ("keyauth_credentials", "created_at"),
@@ -313,7 +314,7 @@ async fn a_time_to_live_is_carried_within_two_seconds_and_never_invented() {
         // A code for which nobody said anything lives as long as its table says: 300 seconds.
         let row = blue.row("oauth2_authorization_codes", "by default", json!({}));
         blue.write_row("oauth2_authorization_codes", &row).await.expect("a row");
-        let moved = Moved::with(
+        let migrated = Migrated::with(
             &blue,
             line,
             &["--include-table", "sessions", "--include-table", "oauth2_authorization_codes"],
@@ -323,7 +324,7 @@ async fn a_time_to_live_is_carried_within_two_seconds_and_never_invented() {
         for (table, column) in tables {
             let names = ttls.map(|ttl| format!("{table} {ttl}"));
             cases.extend(names.map(|name| (table.to_owned(), column.to_owned(), name)));
-            let forever = moved.row(table, &id(&format!("{table} forever")));
+            let forever = migrated.row(table, &id(&format!("{table} forever")));
             assert_eq!(forever["ttl"], Value::Null, "{table}: an expiry was invented");
         }
         cases.push((
@@ -341,21 +342,21 @@ async fn a_time_to_live_is_carried_within_two_seconds_and_never_invented() {
                 .await
                 .expect("a ttl")
                 .expect("still alive");
-            let found = moved.green.json(&sql).await.expect("a row").first().and_then(Value::as_f64);
+            let found = migrated.green.json(&sql).await.expect("a row").first().and_then(Value::as_f64);
             let found = found.unwrap_or_else(|| panic!("{name} has no expiry on green"));
             assert!(
                 (found - f64::from(left)).abs() <= 2.0,
                 "{line} {name}: {found} s on green, {left} s on blue"
             );
         }
-        assert_eq!(moved.ran.code, 0, "no live row was lost: {:#?}", moved.ran.rejects);
+        assert_eq!(migrated.ran.code, 0, "no live row was lost: {:#?}", migrated.ran.rejects);
     }
 }
 
 /// 9 and 24: a database whose own settings lead Kong's triggers to another time and to another schema's `tags`.
 #[tokio::test(flavor = "multi_thread")]
-async fn settings_of_the_database_do_not_reach_kongs_triggers() {
-    let blue = Blue::of("3.3").await;
+async fn database_settings_do_not_affect_kongs_triggers() {
+    let blue = KongKeyspace::new("3.3").await;
     blue.parents().await;
     let tags = json!({ "tags": ["a", "b"] });
     let key = blue.put_with_ttl("keyauth_credentials", "an hour", tags, 3600).await;
@@ -368,14 +369,14 @@ async fn settings_of_the_database_do_not_reach_kongs_triggers() {
          alter database \"{name}\" set timezone = 'Pacific/Kiritimati'"
     );
     green.execute(&settings).await.expect("settings");
-    let moved = Moved::into(&blue, green, &[]).await;
+    let migrated = Migrated::into_green(&blue, green, &[]).await;
     let left = format!(
         "select to_jsonb(extract(epoch from ttl - now())) from public.keyauth_credentials where id = '{key}'"
     );
     let left =
-        moved.green.json(&left).await.expect("a row").first().and_then(Value::as_f64).expect("an expiry");
+        migrated.green.json(&left).await.expect("a row").first().and_then(Value::as_f64).expect("an expiry");
     assert!((3500.0..=3600.0).contains(&left), "{left} s are left of an hour");
-    let count = async |sql: &str| moved.green.json(sql).await.expect("a count");
+    let count = async |sql: &str| migrated.green.json(sql).await.expect("a count");
     let own = format!("select to_jsonb(tags) from public.tags where entity_id = '{key}'");
     assert_eq!(count(&own).await, [json!(["a", "b"])]);
     for table in ["tags", "keyauth_credentials"] {
@@ -386,8 +387,8 @@ async fn settings_of_the_database_do_not_reach_kongs_triggers() {
 
 /// 11 and 13: a default of green's column steps in where blue has null.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_default_of_green_steps_in_for_a_null() {
-    let blue = Blue::of("3.3").await;
+async fn column_defaults_of_green_do_not_replace_nulls() {
+    let blue = KongKeyspace::new("3.3").await;
     blue.parents().await;
     let green = lab().fresh_green("3.3").await.expect("green");
     let defaults = green
@@ -408,11 +409,12 @@ async fn no_default_of_green_steps_in_for_a_null() {
         expected.push((table, row, columns));
     }
     assert!(expected.len() > 10, "{expected:?}");
-    let moved = Moved::into(&blue, green, &["--include-table", "oauth2_authorization_codes"]).await;
+    let migrated =
+        Migrated::into_green(&blue, green, &["--include-table", "oauth2_authorization_codes"]).await;
     for (table, row, columns) in &expected {
         for column in columns.as_object().expect("columns").keys() {
             assert_eq!(
-                moved.row(table, row)[column],
+                migrated.row(table, row)[column],
                 Value::Null,
                 "{table}.{column}: green's default stepped in"
             );
@@ -422,8 +424,8 @@ async fn no_default_of_green_steps_in_for_a_null() {
 
 /// 14: element 1 of `redirect_uris` is the default redirect, the order of hosts and paths decides which route matches.
 #[tokio::test(flavor = "multi_thread")]
-async fn lists_keep_their_order_and_sets_that_of_cassandra() {
-    let blue = Blue::of("3.3").await;
+async fn lists_and_sets_keep_cassandras_order() {
+    let blue = KongKeyspace::new("3.3").await;
     blue.parents().await;
     let (hosts, paths) = (
         json!(["z.example.com", "a.example.com", "m.example.com", "a.example.com"]),
@@ -438,13 +440,13 @@ async fn lists_keep_their_order_and_sets_that_of_cassandra() {
         let rows = blue.rows(table).await.expect("rows");
         rows.iter().find(|row| row["id"] == key).expect("a row")[column].clone()
     };
-    let moved = Moved::of(&blue, "3.3").await;
-    assert_eq!(moved.row("routes", &route)["hosts"], hosts);
-    assert_eq!(moved.row("routes", &route)["paths"], paths);
+    let migrated = Migrated::new(&blue, "3.3").await;
+    assert_eq!(migrated.row("routes", &route)["hosts"], hosts);
+    assert_eq!(migrated.row("routes", &route)["paths"], paths);
     for (table, key, column) in
         [("oauth2_credentials", &app, "redirect_uris"), ("services", &service, "ca_certificates")]
     {
-        assert_eq!(moved.row(table, key)[column], on_blue(table, key, column).await, "{table}.{column}");
+        assert_eq!(migrated.row(table, key)[column], on_blue(table, key, column).await, "{table}.{column}");
     }
 }
 
@@ -478,7 +480,7 @@ async fn json_has_the_types_that_kong_reads() {
 
 /// 18: numbers that went through a floating point. PostgreSQL casts blue's own text.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_configuration_is_what_postgres_makes_of_blues_text() {
+async fn plugin_configurations_equal_blues_text_cast_by_postgres() {
     for migration in migrations().await {
         let mut compared = 0;
         for (blue, green) in migration.pairs("plugins") {
@@ -497,7 +499,7 @@ async fn a_configuration_is_what_postgres_makes_of_blues_text() {
 
 /// 20: a composite key that is missing or stale lets a second plugin of the same scope in later.
 #[tokio::test(flavor = "multi_thread")]
-async fn every_composite_key_is_that_of_its_row() {
+async fn every_composite_key_is_rebuilt_from_its_row() {
     for migration in migrations().await {
         for table in ["plugins", "acls", "targets", "keys"] {
             if !migration.blue.contains_key(table) || !migration.blue[table][0].contains_key("cache_key") {
@@ -512,22 +514,22 @@ async fn every_composite_key_is_that_of_its_row() {
 
 /// 21: half rows completed with defaults become ghosts.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_ghost_of_a_deleted_row_does_not_come_back() {
-    let blue = Blue::of("3.3").await;
+async fn deleted_rows_do_not_reappear() {
+    let blue = KongKeyspace::new("3.3").await;
     let upstream = blue.put("upstreams", "deleted", json!({})).await;
     blue.execute(&format!("DELETE FROM upstreams WHERE id = {upstream}")).await.expect("a delete");
     blue.execute(&format!("UPDATE upstreams SET algorithm = 'round-robin' WHERE id = {upstream}"))
         .await
         .expect("an update");
-    let moved = Moved::of(&blue, "3.3").await;
-    let line = moved.rejected("upstreams", &upstream, "half_row", "slots, name");
+    let migrated = Migrated::new(&blue, "3.3").await;
+    let line = migrated.rejected("upstreams", &upstream, "half_row", "slots, name");
     assert_eq!(line["row"]["algorithm"], "round-robin", "its full content is kept: {line:#}");
     assert_eq!(line["row"]["name"], Value::Null);
 }
 
 /// 24: run-time data and the record of migrations belong to the database they are in.
 #[tokio::test(flavor = "multi_thread")]
-async fn run_time_tables_and_the_record_of_migrations_stay_untouched() {
+async fn runtime_tables_and_schema_meta_are_not_written() {
     for migration in migrations().await {
         let after = texts(migration.green()).await;
         for table in UNTOUCHED.iter().filter(|table| after.contains_key(**table)) {
@@ -542,15 +544,15 @@ async fn run_time_tables_and_the_record_of_migrations_stay_untouched() {
 
 /// 7 and 24: nothing in Kong's schema is defined otherwise afterwards.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_definition_changes() {
+async fn a_migration_changes_no_definition() {
     let blue = lab().keyspace("3.3").await.expect("blue");
     let green = lab().fresh_green("3.3").await.expect("green");
     // What somebody may have added stays as well.
     green.execute("comment on table routes is 'ours'; alter table consumers set (fillfactor = 70); create index ours on routes (name); \
         grant select on plugins to public; create view open_routes as select id from routes").await.expect("more");
     let before = definitions(&green).await;
-    let moved = Moved::into(&blue, green, &[]).await;
-    let after = definitions(&moved.green).await;
+    let migrated = Migrated::into_green(&blue, green, &[]).await;
+    let after = definitions(&migrated.green).await;
     assert_eq!(before.differences(&after, &BTreeSet::new()), []);
     assert_eq!((before.len(), before.digest()), (after.len(), after.digest()));
 }
@@ -558,7 +560,7 @@ async fn no_definition_changes() {
 /// 25: versions that differ, migrations that are not finished, or one that runs.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_version_or_an_unfinished_migration_stops_the_run() {
-    let blue = Blue::of("3.3").await;
+    let blue = KongKeyspace::new("3.3").await;
     refused(&blue, "3.2", &[], "the versions of Kong differ").await;
     refused(&blue, "2.8", &[], "the versions of Kong differ").await;
 
@@ -593,7 +595,7 @@ async fn another_version_or_an_unfinished_migration_stops_the_run() {
 
 /// 26: rows and tags of a first try that failed.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_failed_leaves_nothing_and_the_next_one_is_whole() {
+async fn a_failed_run_leaves_nothing_behind_and_the_next_one_is_complete() {
     let blue = lab().keyspace("3.3").await.expect("blue");
     let green = lab().fresh_green("3.3").await.expect("green");
     let before = texts(&green).await;
@@ -607,17 +609,17 @@ async fn a_run_that_failed_leaves_nothing_and_the_next_one_is_whole() {
     assert_eq!(green.json(stages).await.expect("a count"), [json!(0)], "no staging table is left");
 
     green.execute("drop trigger fail on oauth2_tokens; drop function fail()").await.expect("mended");
-    let after_failure = Moved::into(&blue, green, &[]).await;
-    let at_once = Moved::of(&blue, "3.3").await;
+    let after_failure = Migrated::into_green(&blue, green, &[]).await;
+    let at_once = Migrated::new(&blue, "3.3").await;
     let compared =
         ["consumers", "plugins", "routes", "services", "tags", "oauth2_tokens", "workspaces", "parameters"];
-    let all = |moved: &Moved, table: &str| -> BTreeSet<String> {
+    let all = |migrated: &Migrated, table: &str| -> BTreeSet<String> {
         let plain = |row: &Value| {
             let mut row = row.clone();
             row["ttl"].take();
             row.to_string()
         };
-        moved.rows(table).iter().map(plain).collect()
+        migrated.rows(table).iter().map(plain).collect()
     };
     for table in compared {
         assert_eq!(all(&after_failure, table), all(&at_once, table), "{table}");
@@ -626,17 +628,17 @@ async fn a_run_that_failed_leaves_nothing_and_the_next_one_is_whole() {
 
 /// 27: the identity of the cluster.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_clusters_id_is_blues() {
+async fn the_cluster_id_is_blues() {
     for migration in migrations().await {
         for (blue, green) in migration.pairs("parameters") {
             assert_eq!(green["value"], blue["value"], "{green}");
         }
-        let cluster = migration.moved.row("parameters", "cluster_id")["value"].as_str().expect("an id");
+        let cluster = migration.migrated.row("parameters", "cluster_id")["value"].as_str().expect("an id");
         assert!(
             !migration.before["parameters"]
                 .iter()
                 .any(|row| row.as_str().is_some_and(|row| row.contains(cluster)))
         );
-        assert_eq!(migration.moved.rows("parameters").len(), migration.blue["parameters"].len());
+        assert_eq!(migration.migrated.rows("parameters").len(), migration.blue["parameters"].len());
     }
 }

@@ -45,7 +45,7 @@ async fn number(green: &Database, sql: &str) -> serde_json::Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_large_first_load_leaves_rows_tags_and_definitions_as_the_slow_way_does() {
+async fn bulk_load_leaves_the_same_rows_tags_and_definitions_as_row_by_row_inserts() {
     let blue = filled().await;
     let green = lab().fresh_green("3.3").await.expect("green");
     let before = definitions(&green).await;
@@ -68,7 +68,7 @@ async fn a_large_first_load_leaves_rows_tags_and_definitions_as_the_slow_way_doe
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn somebody_elses_trigger_closes_the_quick_way_and_fires() {
+async fn a_foreign_trigger_disables_bulk_load_and_fires() {
     let blue = filled().await;
     let green = lab().fresh_green("3.3").await.expect("green");
     green
@@ -95,7 +95,7 @@ async fn somebody_elses_trigger_closes_the_quick_way_and_fires() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_that_a_view_needs_and_indexes_with_a_comment_stay_where_they_are() {
+async fn bulk_load_keeps_keys_that_a_view_needs_and_indexes_with_a_comment() {
     let blue = filled().await;
     let green = lab().fresh_green("3.3").await.expect("green");
     green

@@ -20,7 +20,7 @@ async fn connect(address: &str) -> Green {
 }
 
 #[tokio::test]
-async fn transactions_of_many_clients_share_few_sessions() {
+async fn many_clients_share_few_pooled_sessions() {
     let database = lab().empty_database().await.expect("a database");
     database.execute("create table t (client int, n int, note text)").await.expect("a table");
     let bouncer = PgBouncer::start(&database, "transaction", 2).await;
@@ -63,7 +63,7 @@ async fn transactions_of_many_clients_share_few_sessions() {
 }
 
 #[tokio::test]
-async fn no_setting_and_no_statement_is_left_in_the_session() {
+async fn no_setting_and_no_prepared_statement_remains_in_the_session() {
     let database = lab().empty_database().await.expect("a database");
     let bouncer = PgBouncer::start(&database, "transaction", 1).await;
     let green = connect(&bouncer.url()).await;
@@ -86,7 +86,7 @@ async fn no_setting_and_no_statement_is_left_in_the_session() {
 }
 
 #[tokio::test]
-async fn a_pooler_in_statement_mode_is_told() {
+async fn a_pooler_in_statement_mode_is_refused() {
     let database = lab().empty_database().await.expect("a database");
     let bouncer = PgBouncer::start(&database, "statement", 1).await;
     let config = GreenConfig::parse(&bouncer.url()).expect("an address");
@@ -96,7 +96,7 @@ async fn a_pooler_in_statement_mode_is_told() {
 }
 
 #[tokio::test]
-async fn a_database_that_the_pooler_does_not_know() {
+async fn a_database_unknown_to_the_pooler_is_reported() {
     let database = lab().empty_database().await.expect("a database");
     let bouncer = PgBouncer::start(&database, "transaction", 1).await;
     let config = GreenConfig::parse(&bouncer.url_of("no_such_database")).expect("an address");
@@ -106,7 +106,7 @@ async fn a_database_that_the_pooler_does_not_know() {
 }
 
 #[tokio::test]
-async fn a_start_up_option_that_the_pooler_refuses() {
+async fn a_startup_option_that_the_pooler_refuses_is_reported() {
     let database = lab().empty_database().await.expect("a database");
     let bouncer = PgBouncer::start(&database, "transaction", 1).await;
     let address = format!("{}?options=-c%20geqo%3Doff", bouncer.url());

@@ -7,7 +7,7 @@ use kongferry_harness::lab;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::rows::Blue;
+use crate::row_builder::KongKeyspace;
 use crate::support::{kongferry, migrate_arguments};
 
 /// Rows of a page: the table must be many of them.
@@ -39,8 +39,8 @@ fn number(of: &Value, table: &str, name: &str) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_row_of_a_large_partition_arrives_once() {
-    let blue = Blue::of("3.3").await;
+async fn every_row_of_a_large_partition_is_migrated_once() {
+    let blue = KongKeyspace::new("3.3").await;
     let ids = ids();
     for id in &ids {
         blue.put("services", &format!("service {id}"), json!({ "id": id.to_string() })).await;

@@ -1,7 +1,7 @@
 //! A keyspace of one's own with as little in it as Kong can run on, and sensible rows to put into it.
 //!
 //! `blue.put("plugins", "open", json!({ "service_id": id("nobody") }))` writes a row that Kong could have written, but
-//! for what is given. Its parents are those of [`Blue::parents`], and its id is `id("open")`.
+//! for what is given. Its parents are those of [`KongKeyspace::parents`], and its id is `id("open")`.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -47,14 +47,14 @@ pub fn incompressible(name: &str, characters: usize) -> String {
 }
 
 /// A keyspace with a default workspace, a `cluster_id` and a finished record of migrations.
-pub struct Blue {
+pub struct KongKeyspace {
     keyspace: Keyspace,
     columns: BTreeMap<String, Vec<String>>,
     /// Id of the default workspace.
     pub ws: String,
 }
 
-impl Deref for Blue {
+impl Deref for KongKeyspace {
     type Target = Keyspace;
 
     fn deref(&self) -> &Keyspace {
@@ -62,15 +62,15 @@ impl Deref for Blue {
     }
 }
 
-impl Blue {
+impl KongKeyspace {
     /// A new one of a line of Kong versions.
-    pub async fn of(line: &str) -> Blue {
+    pub async fn new(line: &str) -> KongKeyspace {
         let keyspace = lab().fresh_keyspace(line).await.expect("a keyspace");
         let catalog = Catalog::of(line).expect("a catalog");
         let names =
             |table: kongferry_harness::catalog::Table| table.columns.into_iter().map(|c| c.name).collect();
         let columns = catalog.tables.into_iter().map(|(name, table)| (name, names(table))).collect();
-        let blue = Blue { keyspace, columns, ws: id("default workspace") };
+        let blue = KongKeyspace { keyspace, columns, ws: id("default workspace") };
         for row in &Fixture::shipped(line).expect("a fixture").blue["schema_meta"] {
             blue.write_recorded("schema_meta", row, LoadOptions::default()).await.expect("schema_meta");
         }
@@ -80,7 +80,7 @@ impl Blue {
     }
 
     /// Knows the tables and columns made meanwhile as well.
-    pub async fn reread(mut self) -> Blue {
+    pub async fn reread(mut self) -> KongKeyspace {
         self.keyspace.reread().await.expect("the tables");
         self
     }
@@ -120,7 +120,7 @@ impl Blue {
         row[key].as_str().expect("a key").to_owned()
     }
 
-    /// The row that [`Blue::put`] writes.
+    /// The row that [`KongKeyspace::put`] writes.
     pub fn row(&self, table: &str, name: &str, instead: Value) -> Value {
         let ws = instead["ws_id"].as_str().unwrap_or(&self.ws).to_owned();
         let mut row = as_map(sensible(table, name, &ws));

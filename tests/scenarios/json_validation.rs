@@ -142,7 +142,7 @@ fn agrees(text: &str, json_type: JsonType, theirs: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn random_and_nearly_right_json_is_judged_as_postgres_judges_it() {
+async fn json_validation_agrees_with_postgres_on_random_and_nearly_valid_texts() {
     let green = lab().empty_database().await.expect("a database");
     green.execute(JUDGE).await.expect("functions");
     let texts = texts(&mut TestRunner::new(Config { failure_persistence: None, ..Config::default() }));

@@ -4,8 +4,8 @@
 use kongferry_harness::fixture::Fixture;
 use serde_json::json;
 
-use crate::moved::Moved;
-use crate::rows::{Blue, id};
+use crate::migrated::Migrated;
+use crate::row_builder::{KongKeyspace, id};
 
 /// What each table's rows cannot be without (facts, section 2); the last member of a pair is reported for it.
 const REQUIRED: &[(&str, &str)] = &[
@@ -57,8 +57,8 @@ const REQUIRED: &[(&str, &str)] = &[
 const REQUESTED: &[&str] = &["--include-table", "oauth2_authorization_codes", "--include-table", "sessions"];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_without_a_required_column_is_half_a_row() {
-    let blue = Blue::of("3.3").await;
+async fn a_row_without_a_required_column_is_rejected_as_incomplete() {
+    let blue = KongKeyspace::new("3.3").await;
     blue.parents().await;
     let mut expected = Vec::new();
     for (table, column) in REQUIRED {
@@ -68,19 +68,19 @@ async fn a_row_without_a_required_column_is_half_a_row() {
     let neither = blue.put("consumers", "neither", json!({ "username": null })).await;
     let by_custom_id =
         blue.put("consumers", "by custom_id", json!({ "username": null, "custom_id": blue.own("c") })).await;
-    let moved = Moved::with(&blue, "3.3", REQUESTED).await;
+    let migrated = Migrated::with(&blue, "3.3", REQUESTED).await;
     for (table, row, column) in &expected {
-        moved.rejected(table, row, "half_row", column);
+        migrated.rejected(table, row, "half_row", column);
     }
-    moved.rejected("consumers", &neither, "half_row", "username|custom_id");
-    moved.row("consumers", &by_custom_id);
-    assert_eq!(moved.ran.rejects.len(), expected.len() + 1, "{:#?}", moved.ran.rejects);
+    migrated.rejected("consumers", &neither, "half_row", "username|custom_id");
+    migrated.row("consumers", &by_custom_id);
+    assert_eq!(migrated.ran.rejects.len(), expected.len() + 1, "{:#?}", migrated.ran.rejects);
 }
 
 /// What Kong's own migrations and races leave: a key and one cell, never an INSERT of the row.
 #[tokio::test(flavor = "multi_thread")]
-async fn cells_that_nobody_inserted_as_a_row_are_half_rows_in_every_table() {
-    let blue = Blue::of("3.3").await;
+async fn cells_without_an_inserted_row_are_rejected_as_incomplete_in_every_table() {
+    let blue = KongKeyspace::new("3.3").await;
     let ghosts = [
         ("acls", "tags = {'a'}"),
         ("basicauth_credentials", "password = 'p'"),
@@ -114,35 +114,35 @@ async fn cells_that_nobody_inserted_as_a_row_are_half_rows_in_every_table() {
             .expect("an update");
     }
     blue.execute("UPDATE parameters SET created_at = 1 WHERE key = 'ghost'").await.expect("an update");
-    let moved = Moved::of(&blue, "3.3").await;
+    let migrated = Migrated::new(&blue, "3.3").await;
     for (table, _) in ghosts {
-        let line = moved
+        let line = migrated
             .ran
             .reject(table, &id(table))
             .unwrap_or_else(|| panic!("the ghost in {table} was not rejected"));
         assert_eq!(line["reason"], "half_row", "{line:#}");
-        assert!(moved.find(table, &id(table)).is_none(), "a ghost of {table} is on green");
+        assert!(migrated.find(table, &id(table)).is_none(), "a ghost of {table} is on green");
     }
-    moved.rejected("parameters", "ghost", "half_row", "value");
-    assert_eq!(moved.ran.rejects.len(), ghosts.len() + 1);
+    migrated.rejected("parameters", "ghost", "half_row", "value");
+    assert_eq!(migrated.ran.rejects.len(), ghosts.len() + 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_that_nobody_switched_off_is_on() {
-    let blue = Blue::of("3.3").await;
+async fn a_plugin_with_a_null_enabled_flag_is_enabled() {
+    let blue = KongKeyspace::new("3.3").await;
     let on = blue.put("plugins", "null", json!({ "enabled": null })).await;
     let off = blue.put("plugins", "off", json!({ "enabled": false })).await;
-    let moved = Moved::of(&blue, "3.3").await;
-    assert_eq!(moved.row("plugins", &on)["enabled"], true);
-    assert_eq!(moved.row("plugins", &off)["enabled"], false);
-    let repair = moved.group("repairs", "plugins", "enabled", "default_for_null");
+    let migrated = Migrated::new(&blue, "3.3").await;
+    assert_eq!(migrated.row("plugins", &on)["enabled"], true);
+    assert_eq!(migrated.row("plugins", &off)["enabled"], false);
+    let repair = migrated.group("repairs", "plugins", "enabled", "default_for_null");
     assert_eq!((&repair["rows"], &repair["examples"]), (&json!(1), &json!([on])), "the row is listed");
-    assert_eq!((moved.count("plugins", "repaired"), moved.count("plugins", "applied")), (1, 1));
+    assert_eq!((migrated.count("plugins", "repaired"), migrated.count("plugins", "applied")), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_digest_is_computed_from_the_certificate() {
-    let blue = Blue::of("3.3").await;
+    let blue = KongKeyspace::new("3.3").await;
     // What Kong itself computed when it wrote these rows.
     let recorded = &Fixture::shipped("3.3").expect("a fixture").blue["ca_certificates"];
     let mut expected = Vec::new();
@@ -155,29 +155,29 @@ async fn a_missing_digest_is_computed_from_the_certificate() {
         .put("ca_certificates", "unreadable", json!({ "cert": "no certificate", "cert_digest": null }))
         .await;
     // The same certificate twice: found by the recomputed digest.
-    let moved = Moved::of(&blue, "3.3").await;
+    let migrated = Migrated::new(&blue, "3.3").await;
     assert!(!expected.is_empty());
     for (row, digest) in &expected {
-        assert_eq!(moved.row("ca_certificates", row)["cert_digest"], *digest, "as Kong computes it");
+        assert_eq!(migrated.row("ca_certificates", row)["cert_digest"], *digest, "as Kong computes it");
     }
-    moved.group("repairs", "ca_certificates", "cert_digest", "digest_recomputed");
-    moved.rejected("ca_certificates", &unreadable, "half_row", "cert_digest");
+    migrated.group("repairs", "ca_certificates", "cert_digest", "digest_recomputed");
+    migrated.rejected("ca_certificates", &unreadable, "half_row", "cert_digest");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_recomputed_digest_that_is_there_already_is_a_duplicate() {
-    let blue = Blue::of("3.3").await;
+async fn a_recomputed_digest_may_be_a_duplicate() {
+    let blue = KongKeyspace::new("3.3").await;
     let recorded = &Fixture::shipped("3.3").expect("a fixture").blue["ca_certificates"][0].row;
     let whole = json!({ "cert": recorded["cert"], "cert_digest": recorded["cert_digest"] });
     let first = blue.put("ca_certificates", "first", whole).await;
     let second =
         blue.put("ca_certificates", "second", json!({ "cert": recorded["cert"], "cert_digest": null })).await;
-    let moved = Moved::of(&blue, "3.3").await;
+    let migrated = Migrated::new(&blue, "3.3").await;
     for row in [&first, &second] {
-        moved.rejected("ca_certificates", row, "duplicate", "cert_digest");
+        migrated.rejected("ca_certificates", row, "duplicate", "cert_digest");
     }
     assert!(
-        !moved.has_group("repairs", "ca_certificates", "digest_recomputed"),
+        !migrated.has_group("repairs", "ca_certificates", "digest_recomputed"),
         "a rejected row was not repaired"
     );
 }
