@@ -53,26 +53,29 @@ pub fn digest(alias: &str) -> String {
 impl Baseline {
     /// Reads every table with a primary key.
     pub async fn take(green: &Green, catalog: &GreenCatalog) -> Result<Baseline> {
-        let mut tables = BTreeMap::new();
-        let mut tx = green.begin_snapshot().await?;
-        for table in catalog.tables.values().filter(|table| !table.primary_key.is_empty()) {
-            let sql = fill(
-                "select {key}::text, {digest} from {table} g order by 1",
-                &[
-                    ("key", &key(&table.primary_key, "g")),
-                    ("digest", &digest("g")),
-                    ("table", &quote(&table.name)),
-                ],
-            );
-            let what = format!("cannot read green's table \"{}\" for the baseline", table.name);
-            let rows: Vec<(String, String)> = query_as(sql).fetch_all(&mut *tx).await.during(green, &what)?;
-            let rows: Vec<BaselineRow> =
-                rows.into_iter().map(|(key, digest)| BaselineRow { key, digest }).collect();
-            if !rows.is_empty() {
-                tables.insert(table.name.clone(), rows);
+        let keyed = || catalog.tables.values().filter(|table| !table.primary_key.is_empty());
+        let tables = green.read("cannot read green's tables for the baseline", async |tx| {
+            let mut tables = BTreeMap::new();
+            for table in keyed() {
+                let sql = fill(
+                    "select {key}::text, {digest} from {table} g order by 1",
+                    &[
+                        ("key", &key(&table.primary_key, "g")),
+                        ("digest", &digest("g")),
+                        ("table", &quote(&table.name)),
+                    ],
+                );
+                let action = format!("cannot read green's table \"{}\" for the baseline", table.name);
+                let rows: Vec<(String, String)> =
+                    query_as(sql).fetch_all(&mut *tx).await.during(green, &action)?;
+                if !rows.is_empty() {
+                    let row = |(key, digest)| BaselineRow { key, digest };
+                    tables.insert(table.name.clone(), rows.into_iter().map(row).collect());
+                }
             }
-        }
-        tx.rollback().await.during(green, "cannot end a look at green")?;
+            Ok(tables)
+        });
+        let tables = tables.await?;
         Ok(Baseline {
             format: FORMAT,
             green: format!("{}/{}", green.config().address(), green.config().database()),

@@ -17,7 +17,7 @@ pub use copy::copy_rows;
 use items::{Chosen, Item, Need};
 
 use super::catalog_settings::{self, failed};
-use super::session::quote;
+use super::sql::quote;
 use super::statement;
 use crate::error::{Error, Result};
 

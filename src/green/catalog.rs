@@ -6,16 +6,11 @@ use super::session::Green;
 use super::statement::query;
 use crate::catalog::green::{Check, ForeignKey, GreenCatalog, GreenColumn, GreenTable, Index, Trigger};
 use crate::error::Result;
-use crate::green::session::During;
 
 impl Green {
     /// Reads the catalog of Kong's schema. Needs no rights beyond connecting.
     pub async fn catalog(&self) -> Result<GreenCatalog> {
-        let mut tx = self.begin_snapshot().await?;
-        let what = "cannot read green's catalog";
-        let catalog = read(&mut tx, self.kong_schema()).await.during(self, what)?;
-        tx.rollback().await.during(self, what)?;
-        Ok(catalog)
+        self.read("cannot read green's catalog", async |tx| Ok(read(tx, self.kong_schema()).await?)).await
     }
 }
 

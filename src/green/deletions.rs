@@ -61,28 +61,26 @@ impl<'a> Deletions<'a> {
 
     /// Makes the areas for every table that rows may leave.
     pub async fn create(&self) -> Result<()> {
-        let what = "cannot make the areas for rows that leave green";
-        let green = self.stage.green();
-        let mut tx = green.begin().await?;
-        for table in self.tables() {
-            let keys: Vec<String> = table
-                .primary_key
-                .iter()
-                .enumerate()
-                .map(|(at, name)| format!("g.{} as key_{}", quote(name), at + 1))
-                .collect();
-            let sql = fill(
-                include_str!("../../sql/merge/areas.sql"),
-                &[
-                    ("gone", &self.table(&table.name)),
-                    ("touched", &self.touched(&table.name)),
-                    ("keys", &keys.join(", ")),
-                    ("table_ref", &self.stage.kong_table(&table.name)),
-                ],
-            );
-            sqlx::raw_sql(sql).execute(&mut *tx).await.during(green, what)?;
-        }
-        tx.commit().await.during(green, what)
+        let action = "cannot create the tables of rows to delete from green";
+        let create = self.stage.green().write(action, async |tx| {
+            for table in self.tables() {
+                let keys = table.primary_key.iter().enumerate();
+                let keys: Vec<String> =
+                    keys.map(|(at, name)| format!("g.{} as key_{}", quote(name), at + 1)).collect();
+                let sql = fill(
+                    include_str!("../../sql/merge/areas.sql"),
+                    &[
+                        ("gone", &self.table(&table.name)),
+                        ("touched", &self.touched(&table.name)),
+                        ("keys", &keys.join(", ")),
+                        ("table_ref", &self.stage.kong_table(&table.name)),
+                    ],
+                );
+                sqlx::raw_sql(sql).execute(&mut *tx).await?;
+            }
+            Ok(())
+        });
+        create.await
     }
 
     /// Tables whose rows can be told apart, parents before children as far as there are no cycles.
@@ -111,29 +109,28 @@ impl<'a> Deletions<'a> {
         rows: impl Iterator<Item = (&'static str, &'k [u8])>,
     ) -> Result<()> {
         let green = self.stage.green();
-        let what = format!("cannot note which rows of \"{}\" leave green", plan.table);
+        let action = format!("cannot record which rows of \"{}\" to delete from green", plan.table);
         let fields = i16::try_from(plan.key.len() + 1).unwrap_or(i16::MAX);
-        let mut bytes = Vec::new();
-        let mut tx = green.begin().await?;
-        let sql = format!("copy {area} from stdin (format binary)");
-        let mut copy = tx.copy_in_raw(&sql).await.during(green, &what)?;
-        bytes.extend(pg_binary::HEADER);
-        for (word, row) in rows {
-            if bytes.len() > 1 << 20 {
-                copy.send(bytes.as_slice()).await.during(green, &what)?;
-                bytes.clear();
+        let copy = green.write(&action, async |tx| {
+            let mut bytes = Vec::from(pg_binary::HEADER);
+            let mut copy = tx.copy_in_raw(&format!("copy {area} from stdin (format binary)")).await?;
+            for (word, row) in rows {
+                if bytes.len() > 1 << 20 {
+                    copy.send(bytes.as_slice()).await?;
+                    bytes.clear();
+                }
+                pg_binary::row(&mut bytes, fields);
+                bytes.extend_from_slice(row);
+                bytes.extend(i32::try_from(word.len()).unwrap_or(0).to_be_bytes());
+                bytes.extend_from_slice(word.as_bytes());
             }
-            pg_binary::row(&mut bytes, fields);
-            bytes.extend_from_slice(row);
-            bytes.extend(i32::try_from(word.len()).unwrap_or(0).to_be_bytes());
-            bytes.extend_from_slice(word.as_bytes());
-        }
-        bytes.extend(pg_binary::TRAILER);
-        copy.send(bytes.as_slice()).await.during(green, &what)?;
-        copy.finish().await.during(green, &what)?;
-        let analyze = fill("analyze {area}", &[("area", area)]);
-        sqlx::raw_sql(analyze).execute(&mut *tx).await.during(green, &what)?;
-        tx.commit().await.during(green, &what)
+            bytes.extend(pg_binary::TRAILER);
+            copy.send(bytes.as_slice()).await?;
+            copy.finish().await?;
+            sqlx::raw_sql(fill("analyze {area}", &[("area", area)])).execute(tx).await?;
+            Ok(())
+        });
+        copy.await
     }
 
     /// Notes the rows of a table that somebody touched.
@@ -149,8 +146,7 @@ impl<'a> Deletions<'a> {
     /// how many.
     pub async fn replace_made(&self, plan: &TablePlan, leaves: &str) -> Result<u64> {
         let green = self.stage.green();
-        let what = format!("cannot note which rows of \"{}\" are replaced", plan.table);
-        let mut tx = green.begin().await?;
+        let action = format!("cannot record which rows of \"{}\" are replaced", plan.table);
         let sql = fill(
             include_str!("../../sql/merge/replaced.sql"),
             &[
@@ -164,9 +160,9 @@ impl<'a> Deletions<'a> {
                 ("stage", &self.stage.table(&plan.table)),
             ],
         );
-        let done = sqlx::raw_sql(sql).execute(&mut *tx).await.during(green, &what)?;
-        tx.commit().await.during(green, &what)?;
-        Ok(done.rows_affected())
+        let insert =
+            green.write(&action, async |tx| Ok(sqlx::raw_sql(sql).execute(tx).await?.rows_affected()));
+        insert.await
     }
 
     /// Stages rows of a table that are unchanged themselves but hang on rows that leave; says how many.

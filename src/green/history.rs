@@ -59,35 +59,34 @@ pub struct Belonging {
 
 /// The latest runs; none where there is no journal.
 pub async fn runs(green: &Green, limit: i64) -> Result<Vec<Run>> {
-    let what = "cannot read the journal on green";
     let work = quote(green.work_schema());
-    let mut tx = green.begin_snapshot().await?;
-    if !green.has_own_table(&mut tx, "run").await.during(green, what)? {
-        return Ok(Vec::new());
-    }
-    let runs: Vec<Json<Run>> =
-        query_scalar(fill(include_str!("../../sql/journal/runs.sql"), &[("work", &work)]))
-            .bind(green.kong_schema())
-            .bind(limit)
-            .bind(journal::guard_name(green))
-            .fetch_all(&mut *tx)
-            .await
-            .during(green, what)?;
-    tx.rollback().await.during(green, what)?;
-    Ok(runs.into_iter().map(|Json(run)| run).collect())
+    green
+        .read("cannot read the journal on green", async |tx| {
+            if !green.has_own_table(tx, "run").await? {
+                return Ok(Vec::new());
+            }
+            let runs: Vec<Json<Run>> =
+                query_scalar(fill(include_str!("../../sql/journal/runs.sql"), &[("work", &work)]))
+                    .bind(green.kong_schema())
+                    .bind(limit)
+                    .bind(journal::guard_name(green))
+                    .fetch_all(tx)
+                    .await?;
+            Ok(runs.into_iter().map(|Json(run)| run).collect())
+        })
+        .await
 }
 
 /// Everything in our own schema.
 pub async fn belongings(green: &Green) -> Result<Vec<Belonging>> {
-    let what = "cannot look into our own schema on green";
-    let mut tx = green.begin_snapshot().await?;
-    let found: Vec<Json<Belonging>> = query_scalar(include_str!("../../sql/journal/belongings.sql"))
-        .bind(green.work_schema())
-        .fetch_all(&mut *tx)
-        .await
-        .during(green, what)?;
-    tx.rollback().await.during(green, what)?;
-    Ok(found.into_iter().map(|Json(one)| one).collect())
+    let listed = green.read("cannot list kongferry's own tables on green", async |tx| {
+        let relations: Vec<Json<Belonging>> = query_scalar(include_str!("../../sql/journal/belongings.sql"))
+            .bind(green.work_schema())
+            .fetch_all(tx)
+            .await?;
+        Ok(relations.into_iter().map(|Json(relation)| relation).collect())
+    });
+    listed.await
 }
 
 /// Removes our schema. Refused while a run is at work, and where something stands in it that we did not make.

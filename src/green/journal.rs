@@ -4,7 +4,7 @@
 //! process does and needs no clean-up after a kill.
 
 use serde_json::Value;
-use sqlx::{Postgres, Transaction};
+use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
 use super::definitions::Definitions;
@@ -27,6 +27,8 @@ pub struct RunEntry {
     pub map_digest: String,
 }
 
+const STATE: &str = "cannot record the state of the run in the journal on green";
+
 /// The journal of runs, and the right to be the only one.
 pub struct Journal {
     green: Green,
@@ -45,73 +47,68 @@ impl Journal {
     }
 
     async fn enter(&self, entry: &RunEntry) -> Result<()> {
-        let what = "cannot enter the run into the journal";
         let work = quote(self.green.work_schema());
-        let mut tx = self.green.begin().await?;
-        let sql = fill(include_str!("../../sql/journal/create.sql"), &[("work", &work)]);
-        sqlx::raw_sql(sql).execute(&mut *tx).await.during(&self.green, what)?;
-        let sql = fill(include_str!("../../sql/journal/enter.sql"), &[("work", &work)]);
-        query(sql)
-            .bind(entry.run)
-            .bind(env!("CARGO_PKG_VERSION"))
-            .bind(host_name())
-            .bind(i32::try_from(std::process::id()).unwrap_or(0))
-            .bind(&entry.cluster)
-            .bind(&entry.keyspace)
-            .bind(self.green.kong_schema())
-            .bind(&entry.map_digest)
-            .execute(&mut *tx)
-            .await
-            .during(&self.green, what)?;
-        tx.commit().await.during(&self.green, what)
+        let action = "cannot record the run in the journal on green";
+        let insert = self.green.write(action, async |tx| {
+            let sql = fill(include_str!("../../sql/journal/create.sql"), &[("work", &work)]);
+            sqlx::raw_sql(sql).execute(&mut *tx).await?;
+            let sql = fill(include_str!("../../sql/journal/enter.sql"), &[("work", &work)]);
+            query(sql)
+                .bind(entry.run)
+                .bind(env!("CARGO_PKG_VERSION"))
+                .bind(host_name())
+                .bind(i32::try_from(std::process::id()).unwrap_or(0))
+                .bind(&entry.cluster)
+                .bind(&entry.keyspace)
+                .bind(self.green.kong_schema())
+                .bind(&entry.map_digest)
+                .execute(tx)
+                .await?;
+            Ok(())
+        });
+        insert.await
     }
 
     /// Enters a new state and, if given, the counts per table; inside the caller's transaction, so that the state
     /// `applied` is committed with the rows or not at all.
-    pub async fn state(
-        &self,
-        tx: &mut Transaction<'static, Postgres>,
-        state: &str,
-        tables: Option<&Value>,
-    ) -> Result<()> {
+    pub async fn state(&self, tx: &mut PgConnection, state: &str, tables: Option<&Value>) -> Result<()> {
         let sql =
             fill(include_str!("../../sql/journal/state.sql"), &[("work", &quote(self.green.work_schema()))]);
-        let done = query(sql).bind(self.run).bind(state).bind(tables).execute(&mut **tx).await;
-        done.map(|_| ()).during(&self.green, "cannot enter the state into the journal")
+        let done = query(sql).bind(self.run).bind(state).bind(tables).execute(tx).await;
+        done.map(|_| ()).during(&self.green, STATE)
     }
 
     /// Enters how long the phases took, once the run has ended. The rows stand on green whether or not this can be noted.
     pub async fn seconds(&self, seconds: &Value) -> Result<()> {
-        let what = "cannot enter the times into the journal";
         let sql = fill(
             "update {work}.run set seconds = $2 where run_id = $1",
             &[("work", &quote(self.green.work_schema()))],
         );
-        let mut tx = self.green.begin().await?;
-        let done = query(sql).bind(self.run).bind(seconds).execute(&mut *tx).await;
-        done.during(&self.green, what)?;
-        tx.commit().await.during(&self.green, what)
+        let action = "cannot record the durations in the journal on green";
+        let update = self.green.write(action, async |tx| {
+            query(sql).bind(self.run).bind(seconds).execute(tx).await?;
+            Ok(())
+        });
+        update.await
     }
 
     /// Enters a new state in a transaction of its own.
     pub async fn note(&self, state: &str) -> Result<()> {
-        let mut tx = self.green.begin().await?;
-        self.state(&mut tx, state, None).await?;
-        tx.commit().await.during(&self.green, "cannot enter the state into the journal")
+        self.green.write(STATE, async |tx| Ok(self.state(tx, state, None).await?)).await
     }
 
     /// Keeps of each reject what may be kept: key, reason and a digest, never the row.
-    pub async fn keep_rejects(&self, tx: &mut Transaction<'static, Postgres>) -> Result<()> {
+    pub async fn keep_rejects(&self, tx: &mut PgConnection) -> Result<()> {
         let sql = fill(
             include_str!("../../sql/journal/keep_rejects.sql"),
             &[("work", &quote(self.green.work_schema()))],
         );
-        let done = query(sql).bind(self.run).execute(&mut **tx).await;
+        let done = query(sql).bind(self.run).execute(tx).await;
         done.map(|_| ()).during(&self.green, "cannot keep the rejects in the journal")
     }
 
     /// Keeps the definitions of Kong's schema as the run leaves them.
-    pub async fn keep_definitions(&self, tx: &mut Transaction<'static, Postgres>) -> Result<()> {
+    pub async fn keep_definitions(&self, tx: &mut PgConnection) -> Result<()> {
         let definitions = Definitions::read(tx, self.green.kong_schema()).await?;
         let kept = definitions.record(tx, &quote(self.green.work_schema()), self.run).await;
         kept.during(&self.green, "cannot keep the definitions of Kong's schema in the journal")
@@ -169,21 +166,17 @@ pub struct LeftBehind {
 
 /// What the last run that was applied to this very database left behind with somebody's consent.
 pub async fn left_behind(green: &Green) -> Result<Vec<LeftBehind>> {
-    let what = "cannot read the rejects of earlier runs from the journal";
-    let work = quote(green.work_schema());
-    let mut tx = green.begin_snapshot().await?;
-    if !green.has_own_table(&mut tx, "reject").await.during(green, what)? {
-        return Ok(Vec::new());
-    }
-    let sql = fill(include_str!("../../sql/journal/accepted.sql"), &[("work", &work)]);
-    let rows: Vec<(String, String, String, Option<Vec<u8>>)> = super::statement::query_as(sql)
-        .bind(green.kong_schema())
-        .fetch_all(&mut *tx)
-        .await
-        .during(green, what)?;
-    tx.rollback().await.during(green, what)?;
-    let row = |(table_name, key, reason, mark)| LeftBehind { table_name, key, reason, mark };
-    Ok(rows.into_iter().map(row).collect())
+    let sql = fill(include_str!("../../sql/journal/accepted.sql"), &[("work", &quote(green.work_schema()))]);
+    let rejects = green.read("cannot read the rejects of earlier runs from the journal", async |tx| {
+        if !green.has_own_table(tx, "reject").await? {
+            return Ok(Vec::new());
+        }
+        let rows: Vec<(String, String, String, Option<Vec<u8>>)> =
+            super::statement::query_as(sql).bind(green.kong_schema()).fetch_all(tx).await?;
+        let row = |(table_name, key, reason, mark)| LeftBehind { table_name, key, reason, mark };
+        Ok(rows.into_iter().map(row).collect())
+    });
+    rejects.await
 }
 
 /// The text whose hash is the guard's number.
@@ -218,37 +211,38 @@ pub async fn wait_for_guard(green: &Green) -> Result<Transaction<'static, Postgr
 
 /// Enters that a run was cut off, and says its state; nothing where it had not come as far as the journal.
 pub async fn after_interruption(green: &Green, run: Uuid) -> Result<Option<String>> {
-    let what = "cannot enter into the journal that the run was cut off";
-    let work = quote(green.work_schema());
-    let mut tx = green.begin().await?;
-    if !green.has_own_table(&mut tx, "run").await.during(green, what)? {
-        return Ok(None);
-    }
-    let sql = fill(include_str!("../../sql/journal/interrupted.sql"), &[("work", &work)]);
-    let state = query_scalar(sql).bind(run).fetch_optional(&mut *tx).await.during(green, what)?;
-    tx.commit().await.during(green, what)?;
-    Ok(state)
+    let sql =
+        fill(include_str!("../../sql/journal/interrupted.sql"), &[("work", &quote(green.work_schema()))]);
+    let update = green.write("cannot record the interruption of the run in the journal", async |tx| {
+        if !green.has_own_table(tx, "run").await? {
+            return Ok(None);
+        }
+        Ok(query_scalar(sql).bind(run).fetch_optional(tx).await?)
+    });
+    update.await
 }
+
+const CREATE_SCHEMA: &str = "cannot create kongferry's own schema on green";
 
 /// Makes our schema, or says which right is missing.
 async fn ensure_schema(green: &Green) -> Result<()> {
-    let what = "cannot make our schema on green";
-    let mut tx = green.begin().await?;
-    let there: bool = query_scalar("select exists (select from pg_namespace where nspname = $1)")
-        .bind(green.work_schema())
-        .fetch_one(&mut *tx)
-        .await
-        .during(green, what)?;
-    if !there {
-        let sql = fill("create schema {work}", &[("work", &quote(green.work_schema()))]);
-        sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(|e| missing_right(green, e))?;
-    }
-    tx.commit().await.during(green, what)
+    let create = green.write(CREATE_SCHEMA, async |tx| {
+        let exists: bool = query_scalar("select exists (select from pg_namespace where nspname = $1)")
+            .bind(green.work_schema())
+            .fetch_one(&mut *tx)
+            .await?;
+        if !exists {
+            let sql = fill("create schema {work}", &[("work", &quote(green.work_schema()))]);
+            sqlx::raw_sql(sql).execute(tx).await.map_err(|e| missing_right(green, e))?;
+        }
+        Ok(())
+    });
+    create.await
 }
 
 fn missing_right(green: &Green, error: sqlx::Error) -> Error {
     if super::explain::sqlstate(&error).as_deref() != Some("42501") {
-        return green.explain(error, "cannot make our schema on green");
+        return green.explain(error, CREATE_SCHEMA);
     }
     let config = green.config();
     Error::refused(format!(

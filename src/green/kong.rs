@@ -40,28 +40,22 @@ pub struct MissingRights {
 impl Green {
     /// Kong's record of migrations.
     pub async fn schema_meta(&self, table: &str) -> Result<Vec<MetaRow>> {
-        let what = "cannot read Kong's record of migrations on green";
+        let action = "cannot read Kong's record of migrations on green";
         let sql = fill(
             "select subsystem, last_executed, executed, pending from {table}",
             &[("table", &quote(table))],
         );
-        let mut tx = self.begin_snapshot().await?;
-        let rows = query_as(sql).fetch_all(&mut *tx).await.during(self, what)?;
-        tx.rollback().await.during(self, what)?;
-        Ok(rows)
+        self.read(action, async |tx| Ok(query_as(sql).fetch_all(tx).await?)).await
     }
 
     /// Live locks of a running migration: rows whose time has not run out.
     pub async fn live_locks(&self, table: &str, expiry: &str) -> Result<i64> {
-        let what = "cannot look for running migrations on green";
+        let action = "cannot read the locks of Kong's migrations on green";
         let sql = fill(
             "select count(*) from {table} where {ttl} is null or {ttl} > now()",
             &[("table", &quote(table)), ("ttl", &quote(expiry))],
         );
-        let mut tx = self.begin_snapshot().await?;
-        let count = query_scalar(sql).fetch_one(&mut *tx).await.during(self, what)?;
-        tx.rollback().await.during(self, what)?;
-        Ok(count)
+        self.read(action, async |tx| Ok(query_scalar(sql).fetch_one(tx).await?)).await
     }
 
     /// Other clients of the database. One that is just going away is given a moment to do so: a script that ran `psql`
@@ -93,57 +87,50 @@ impl Green {
 
     /// Rows of each of these tables, exactly.
     pub async fn count(&self, tables: &[String]) -> Result<Vec<(String, i64)>> {
-        let what = "cannot count green's tables";
-        let mut tx = self.begin_snapshot().await?;
-        let mut counts = Vec::with_capacity(tables.len());
-        for table in tables {
-            let sql = fill("select count(*) from {table}", &[("table", &quote(table))]);
-            let count = query_scalar(sql).fetch_one(&mut *tx).await.during(self, what)?;
-            counts.push((table.clone(), count));
-        }
-        tx.rollback().await.during(self, what)?;
-        Ok(counts)
+        self.read("cannot count the rows of green's tables", async |tx| {
+            let mut counts = Vec::with_capacity(tables.len());
+            for table in tables {
+                let sql = fill("select count(*) from {table}", &[("table", &quote(table))]);
+                counts.push((table.clone(), query_scalar(sql).fetch_one(&mut *tx).await?));
+            }
+            Ok(counts)
+        })
+        .await
     }
 
     /// What our role would lack for a migration into these tables.
     pub async fn missing_rights(&self, tables: &[String]) -> Result<MissingRights> {
-        let what = "cannot ask green for our rights";
-        let mut tx = self.begin_snapshot().await?;
-        let lacking = query_scalar(include_str!("../../sql/inspect/rights.sql"))
-            .bind(self.kong_schema())
-            .bind(tables)
-            .fetch_all(&mut *tx)
-            .await
-            .during(self, what)?;
-        let (is_there, is_usable): (bool, bool) = query_as(include_str!("../../sql/inspect/work_schema.sql"))
-            .bind(self.work_schema())
-            .fetch_one(&mut *tx)
-            .await
-            .during(self, what)?;
-        tx.rollback().await.during(self, what)?;
-        let (schema, role) = (self.work_schema(), self.config().username());
-        let work_schema = (!is_usable).then(|| super::journal::grant(schema, role, is_there));
-        Ok(MissingRights { tables: lacking, work_schema })
+        self.read("cannot read the privileges of our role on green", async |tx| {
+            let lacking = query_scalar(include_str!("../../sql/inspect/rights.sql"))
+                .bind(self.kong_schema())
+                .bind(tables)
+                .fetch_all(&mut *tx)
+                .await?;
+            let (exists, is_usable): (bool, bool) =
+                query_as(include_str!("../../sql/inspect/work_schema.sql"))
+                    .bind(self.work_schema())
+                    .fetch_one(tx)
+                    .await?;
+            let (schema, role) = (self.work_schema(), self.config().username());
+            let work_schema = (!is_usable).then(|| super::journal::grant(schema, role, exists));
+            Ok(MissingRights { tables: lacking, work_schema })
+        })
+        .await
     }
 
     /// Bytes of the whole database, as PostgreSQL counts them.
     pub async fn size(&self) -> Result<i64> {
-        let what = "cannot ask green for its size";
-        let mut tx = self.begin_snapshot().await?;
-        let size = query_scalar("select pg_database_size(current_database())")
-            .fetch_one(&mut *tx)
-            .await
-            .during(self, what)?;
-        tx.rollback().await.during(self, what)?;
-        Ok(size)
+        let sql = "select pg_database_size(current_database())";
+        self.read("cannot read green's size", async |tx| Ok(query_scalar(sql).fetch_one(tx).await?)).await
     }
 
     /// Free bytes where the database's files are, when they are on this machine and our role may know where.
     pub async fn free_bytes(&self) -> Option<u64> {
-        let mut tx = self.begin_snapshot().await.ok()?;
-        let folder: String =
-            query_scalar("select current_setting('data_directory')").fetch_one(&mut *tx).await.ok()?;
-        tx.rollback().await.ok()?;
+        let sql = "select current_setting('data_directory')";
+        let asked = self.read("cannot read green's settings", async |tx| {
+            Ok(query_scalar::<String>(sql).fetch_one(tx).await?)
+        });
+        let folder = asked.await.ok()?;
         let folder = std::path::Path::new(&folder);
         // The same path on this machine may be another server's; only a cluster has this file.
         folder.join("PG_VERSION").exists().then_some(())?;

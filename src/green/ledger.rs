@@ -19,6 +19,8 @@ use crate::green::session::During;
 use crate::mapping::digest::{Digest128, Digester, key_of};
 use crate::mapping::table_plan::{KeyspacePlan, TablePlan};
 
+const READ: &str = "cannot read the ledger on green";
+
 /// The number of the transaction that is open, as rows carry it.
 const OWN_NUMBER: &str = "(txid_current() % 4294967296)::text";
 
@@ -99,35 +101,27 @@ pub fn alive(column: Option<&str>, alias: &str) -> String {
 impl Ledger {
     /// Reads which tables have a ledger that is about them as they are now.
     pub async fn read(green: &Green, plan: &KeyspacePlan) -> Result<Ledger> {
-        let what = "cannot read the ledger on green";
-        let work = quote(green.work_schema());
         let database_id = database_id(green).await?;
-        let mut tx = green.begin_snapshot().await?;
-        let there: bool = query_scalar("select to_regclass($1) is not null")
-            .bind(format!("{work}.ledger"))
-            .fetch_one(&mut *tx)
-            .await
-            .during(green, what)?;
-        if !there {
-            return Ok(Ledger { database_id, ..Ledger::default() });
-        }
-        let known: Vec<(String, Vec<String>)> =
-            query_as(fill(include_str!("../../sql/ledger/known.sql"), &[("work", &work)]))
-                .bind(green.kong_schema())
-                .bind(&database_id)
-                .fetch_all(&mut *tx)
-                .await
-                .during(green, what)?;
-        let sql = "select xid from {work}.writer where database_id = $1 order by entered_at";
-        let writers = query_scalar(fill(sql, &[("work", &work)]))
-            .bind(&database_id)
-            .fetch_all(&mut *tx)
-            .await
-            .during(green, what)?;
-        tx.rollback().await.during(green, what)?;
-        let of_this_key =
-            |(name, key): (String, Vec<String>)| (plan.table(&name)?.key == key).then_some(name);
-        Ok(Ledger { tables: known.into_iter().filter_map(of_this_key).collect(), writers, database_id })
+        let read = green.read(READ, async |tx| {
+            if !green.has_own_table(tx, "ledger").await? {
+                return Ok(Ledger { database_id, ..Ledger::default() });
+            }
+            let work = quote(green.work_schema());
+            let known: Vec<(String, Vec<String>)> =
+                query_as(fill(include_str!("../../sql/ledger/known.sql"), &[("work", &work)]))
+                    .bind(green.kong_schema())
+                    .bind(&database_id)
+                    .fetch_all(&mut *tx)
+                    .await?;
+            let sql = "select xid from {work}.writer where database_id = $1 order by entered_at";
+            let writers =
+                query_scalar(fill(sql, &[("work", &work)])).bind(&database_id).fetch_all(tx).await?;
+            let with_this_key =
+                |(name, key): (String, Vec<String>)| (plan.table(&name)?.key == key).then_some(name);
+            let tables = known.into_iter().filter_map(with_this_key).collect();
+            Ok(Ledger { tables, writers, database_id })
+        });
+        read.await
     }
 
     /// Whether no table has one: nothing was ever applied here.
@@ -137,15 +131,16 @@ impl Ledger {
 
     /// Begins an empty ledger for every table that has none: all its rows on green were made by somebody else.
     pub async fn complete(&mut self, green: &Green, plan: &KeyspacePlan) -> Result<()> {
-        let what = "cannot begin a ledger on green";
-        let mut tx = green.begin().await?;
-        for table in plan.moved.iter().filter(|table| !table.key.is_empty()) {
-            if self.tables.insert(table.table.clone()) {
-                self.create(green, &mut tx, table).await.during(green, what)?;
-                index(green, &mut tx, table).await.during(green, what)?;
+        let create = green.write("cannot create a ledger on green", async |tx| {
+            for table in plan.moved.iter().filter(|table| !table.key.is_empty()) {
+                if self.tables.insert(table.table.clone()) {
+                    self.create(green, tx, table).await?;
+                    index(green, tx, table).await?;
+                }
             }
-        }
-        tx.commit().await.during(green, what)
+            Ok(())
+        });
+        create.await
     }
 
     /// Whether this table has one.
@@ -160,21 +155,22 @@ impl Ledger {
         plan: &TablePlan,
         mut each: impl FnMut(Digest128, Digest128, Option<i64>, &[Option<&[u8]>]) -> Result<()>,
     ) -> Result<()> {
-        let what = format!("cannot read the ledger of \"{}\"", plan.table);
+        let action = format!("cannot read the ledger of \"{}\"", plan.table);
         let select = format!(
             "select {}, digest, expiry from {}",
             key_columns(plan, "").join(", "),
             relation(green, &plan.table)
         );
-        let mut tx = green.begin_snapshot().await?;
-        copy_out::rows(green, &mut tx, &select, &what, |fields| {
+        let mut read_entry = |fields: &[Option<&[u8]>]| {
             let (key, rest) = fields.split_at(plan.key.len().min(fields.len()));
             let digest = rest.first().copied().flatten().and_then(|bytes| bytes.try_into().ok());
             let expiry = rest.get(1).copied().flatten().and_then(|bytes| bytes.try_into().ok());
             each(key_of(key), digest.unwrap_or_default(), expiry.map(i64::from_be_bytes), key)
-        })
-        .await?;
-        tx.rollback().await.during(green, &what)
+        };
+        let read = green.read(&action, async |tx| {
+            Ok(copy_out::rows(green, tx, &select, &action, &mut read_entry).await?)
+        });
+        read.await
     }
 
     /// The rows of one table that are not as we left them. Costs a count where nobody touched any.
@@ -249,30 +245,22 @@ impl Ledger {
 
 /// Names of all tables that have a ledger here and still stand on green, whatever the ledger is worth.
 pub async fn tables(green: &Green) -> Result<Vec<String>> {
-    let what = "cannot read the ledger on green";
-    let work = quote(green.work_schema());
-    let mut tx = green.begin_snapshot().await?;
-    // Whoever may not look into our schema is told so by the inspection.
-    let may_look = "select exists (
+    // A missing privilege is reported by `inspect`, not here.
+    let is_readable = "select exists (
         select from pg_class c join pg_namespace n on n.oid = c.relnamespace
         where n.nspname = $1 and c.relname = 'ledger'
           and has_schema_privilege(n.oid, 'USAGE') and has_table_privilege(c.oid, 'SELECT'))";
-    let there: bool =
-        query_scalar(may_look).bind(green.work_schema()).fetch_one(&mut *tx).await.during(green, what)?;
-    let names = if there {
-        let sql = "select l.table_name from {work}.ledger l
-                   where to_regclass(quote_ident($1) || '.' || quote_ident(l.table_name)) is not null
-                   order by 1";
-        query_scalar(fill(sql, &[("work", &work)]))
-            .bind(green.kong_schema())
-            .fetch_all(&mut *tx)
-            .await
-            .during(green, what)?
-    } else {
-        Vec::new()
-    };
-    tx.rollback().await.during(green, what)?;
-    Ok(names)
+    let list = "select l.table_name from {work}.ledger l
+                where to_regclass(quote_ident($1) || '.' || quote_ident(l.table_name)) is not null
+                order by 1";
+    let list = fill(list, &[("work", &quote(green.work_schema()))]);
+    let read = green.read(READ, async |tx| {
+        if !query_scalar(is_readable).bind(green.work_schema()).fetch_one(&mut *tx).await? {
+            return Ok(Vec::new());
+        }
+        Ok(query_scalar(list).bind(green.kong_schema()).fetch_all(tx).await?)
+    });
+    read.await
 }
 
 /// That a row was written by the transaction that is open.
@@ -283,19 +271,15 @@ pub fn written_here(alias: &str) -> String {
 /// Which database of which server this is: a copy elsewhere must not take our ledger for its own. Where the server does
 /// not tell, the database alone must do.
 async fn database_id(green: &Green) -> Result<String> {
-    let what = "cannot ask green which database it is";
-    let mut tx = green.begin_snapshot().await?;
-    let oid: String = query_scalar("select oid::text from pg_database where datname = current_database()")
-        .fetch_one(&mut *tx)
-        .await
-        .during(green, what)?;
-    let server: Option<String> = query_scalar("select system_identifier::text from pg_control_system()")
-        .fetch_one(&mut *tx)
-        .await
-        .ok();
-    // Refused or not, nothing of this transaction is wanted any more.
-    let _ = tx.rollback().await;
-    Ok(format!("{}/{oid}", server.unwrap_or_default()))
+    let oid = "select oid::text from pg_database where datname = current_database()";
+    let server = "select system_identifier::text from pg_control_system()";
+    let read = green.read("cannot read the identifier of green's database", async |tx| {
+        let oid: String = query_scalar(oid).fetch_one(&mut *tx).await?;
+        // Refused to a role without the privilege; the rollback of the failed transaction is no error.
+        let server: Option<String> = query_scalar(server).fetch_one(tx).await.ok();
+        Ok(format!("{}/{oid}", server.unwrap_or_default()))
+    });
+    read.await
 }
 
 impl Ledger {
@@ -360,7 +344,7 @@ impl Ledger {
 pub async fn aside(stage: &Stage, plan: &KeyspacePlan) -> Result<()> {
     let green = stage.green();
     for table in plan.moved.iter().filter(|table| !table.key.is_empty()) {
-        let what = format!("cannot write the ledger of \"{}\"", table.table);
+        let action = format!("cannot write the ledger of \"{}\"", table.table);
         let sql = fill(
             include_str!("../../sql/ledger/aside.sql"),
             &[
@@ -373,9 +357,11 @@ pub async fn aside(stage: &Stage, plan: &KeyspacePlan) -> Result<()> {
                 ("key_columns", &key_columns(table, "").join(", ")),
             ],
         );
-        let mut tx = green.begin().await?;
-        sqlx::raw_sql(sql).execute(&mut *tx).await.during(green, &what)?;
-        tx.commit().await.during(green, &what)?;
+        let create = green.write(&action, async |tx| {
+            sqlx::raw_sql(sql).execute(tx).await?;
+            Ok(())
+        });
+        create.await?;
     }
     Ok(())
 }

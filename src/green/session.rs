@@ -12,6 +12,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, Transactio
 
 use super::config::GreenConfig;
 use super::explain;
+use super::sql::quote;
 use super::statement;
 use crate::error::{Error, Kind, Result};
 
@@ -30,6 +31,26 @@ pub struct Green {
 impl fmt::Debug for Green {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Green").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// What ends a transaction of [`Green::read`] or [`Green::write`] before its time.
+pub(crate) enum Failure {
+    /// Explained by the action of the whole transaction.
+    Statement(sqlx::Error),
+    /// Explained already.
+    Explained(Error),
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        Failure::Statement(error)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Explained(error)
     }
 }
 
@@ -74,6 +95,39 @@ impl Green {
         Ok(green)
     }
 
+    /// Runs `work` in a transaction that sees one state of the database throughout and cannot write. A statement's
+    /// error is explained with `action`, such as `cannot read green's catalog`.
+    pub(crate) async fn read<T>(
+        &self,
+        action: &str,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Failure>,
+    ) -> Result<T> {
+        let mut tx = self.begin_snapshot().await?;
+        let value = work(&mut tx).await.map_err(|failure| self.explain_failure(failure, action))?;
+        tx.rollback().await.during(self, action)?;
+        Ok(value)
+    }
+
+    /// Runs `work` in a transaction that reads and writes, and commits it. An error rolls it back, and is explained as
+    /// in [`Green::read`].
+    pub(crate) async fn write<T>(
+        &self,
+        action: &str,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Failure>,
+    ) -> Result<T> {
+        let mut tx = self.begin().await?;
+        let value = work(&mut tx).await.map_err(|failure| self.explain_failure(failure, action))?;
+        tx.commit().await.during(self, action)?;
+        Ok(value)
+    }
+
+    fn explain_failure(&self, failure: Failure, action: &str) -> Error {
+        match failure {
+            Failure::Statement(error) => self.explain(error, action),
+            Failure::Explained(error) => error,
+        }
+    }
+
     /// Begins a transaction that reads and writes, at READ COMMITTED.
     pub async fn begin(&self) -> Result<Transaction<'static, Postgres>> {
         self.begin_as("begin isolation level read committed, read write").await
@@ -82,7 +136,7 @@ impl Green {
     /// Whether a table of our own stands on green: before the first run none does.
     pub async fn has_own_table(&self, tx: &mut sqlx::PgConnection, table: &str) -> sqlx::Result<bool> {
         statement::query_scalar("select to_regclass($1) is not null")
-            .bind(format!("{}.{table}", super::sql::quote(self.work_schema())))
+            .bind(format!("{}.{table}", quote(self.work_schema())))
             .fetch_one(tx)
             .await
     }
@@ -160,13 +214,10 @@ impl Green {
     /// Its version, and what more a transaction on it has to set.
     async fn read_server(&mut self) -> Result<()> {
         let what = "cannot ask green for its version";
-        let mut transaction = self.begin().await?;
-        let (version, number, commit) = statement::query_as::<(String, String, String)>(
-            "select current_setting('server_version'), current_setting('server_version_num'), current_setting('synchronous_commit')",
-        )
-        .fetch_one(&mut *transaction)
-        .await
-        .during(self, what)?;
+        let sql = "select current_setting('server_version'), current_setting('server_version_num'),
+                   current_setting('synchronous_commit')";
+        let (version, number, commit): (String, String, String) =
+            self.write(what, async |tx| Ok(statement::query_as(sql).fetch_one(tx).await?)).await?;
         self.server_version = version;
         self.server_version_num = number.parse().unwrap_or(0);
         // Newer servers can end a transaction for its length alone.
@@ -177,7 +228,7 @@ impl Green {
         if commit == "off" {
             self.settings.push_str("; set local synchronous_commit = on");
         }
-        transaction.rollback().await.during(self, what)
+        Ok(())
     }
 
     async fn check_schema(&self) -> Result<()> {
@@ -186,14 +237,10 @@ impl Green {
         }
         let what = "cannot list green's schemas";
         let wanted = self.kong_schema();
-        let mut transaction = self.begin_snapshot().await?;
-        let schemas: Vec<String> = statement::query_scalar(
-            "select nspname::text from pg_namespace where nspname !~ '^pg_' and nspname <> 'information_schema' order by 1",
-        )
-        .fetch_all(&mut *transaction)
-        .await
-        .during(self, what)?;
-        transaction.rollback().await.during(self, what)?;
+        let sql = "select nspname::text from pg_namespace
+                   where nspname !~ '^pg_' and nspname <> 'information_schema' order by 1";
+        let schemas: Vec<String> =
+            self.read(what, async |tx| Ok(statement::query_scalar(sql).fetch_all(tx).await?)).await?;
         if schemas.iter().any(|schema| schema == wanted) {
             return Ok(());
         }
@@ -244,11 +291,6 @@ async fn first_connection(options: &PgConnectOptions, config: &GreenConfig) -> R
     }
 }
 
-/// A name as SQL takes it literally.
-pub fn quote(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -259,6 +301,29 @@ mod tests {
             .and_then(|config| config.with_schemas("Ko\"ng, pg_temp", "kongferry"))
             .expect("odd, but a name");
         assert!(settings(&config).contains("set local search_path to \"Ko\"\"ng, pg_temp\"; "));
+    }
+
+    /// Transactions run in spawned tasks too, with what they borrow and with errors of either kind.
+    #[test]
+    fn transactions_may_move_between_threads() {
+        fn is_send<T: Send>(future: T) -> T {
+            future
+        }
+        async fn count(green: &Green, tables: &[String], seen: &mut Vec<i64>) -> Result<i64> {
+            let action = format!("cannot count {} tables", tables.len());
+            let count = green.write(&action, async |tx| {
+                for table in tables {
+                    green.at_least(tx, "work_mem", "1MB").await?;
+                    let sql = super::super::sql::fill("select count(*) from {table}", &[("table", table)]);
+                    seen.push(statement::query_scalar(sql).fetch_one(&mut *tx).await?);
+                }
+                Ok(seen.iter().sum())
+            });
+            count.await
+        }
+        let spawned =
+            |green: Green| is_send(async move { count(&green, &[String::new()], &mut Vec::new()).await });
+        let _ = spawned;
     }
 
     #[test]

@@ -5,7 +5,10 @@
 
 use sqlx::AssertSqlSafe;
 
-pub use super::session::quote;
+/// A name as SQL takes it literally.
+pub fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
 
 /// A text as an SQL literal.
 pub fn literal(text: &str) -> String {

@@ -107,41 +107,46 @@ impl Stage {
     pub async fn create(green: &Green, run: Uuid, plan: &KeyspacePlan) -> Result<Stage> {
         let stage = Stage::of(green, run);
         stage.drop_tables().await?;
-        let what = "cannot make the staging tables on green";
-        let mut tx = green.begin().await?;
-        let work = quote(green.work_schema());
+        let create = green.write("cannot create the staging tables on green", async |tx| {
+            stage.create_tables(tx, plan).await?;
+            Ok(())
+        });
+        create.await?;
+        Ok(stage)
+    }
+
+    async fn create_tables(&self, tx: &mut PgConnection, plan: &KeyspacePlan) -> sqlx::Result<()> {
         let sql = fill(
             include_str!("../../sql/stage/create.sql"),
-            &[("work", &work), ("run_id", &run.to_string())],
+            &[("work", &quote(self.green.work_schema())), ("run_id", &self.run.to_string())],
         );
-        sqlx::raw_sql(sql).execute(&mut *tx).await.during(green, what)?;
+        sqlx::raw_sql(sql).execute(&mut *tx).await?;
         for table in &plan.moved {
             let names: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
             let sql = fill(
                 "create unlogged table {stage} with (autovacuum_enabled = false) as select {columns}, null::bytea as {digest} from {table} with no data",
                 &[
-                    ("stage", &stage.table(&table.table)),
+                    ("stage", &self.table(&table.table)),
                     ("digest", DIGEST),
                     ("columns", &columns(&names, "")),
-                    ("table", &stage.kong_table(&table.table)),
+                    ("table", &self.kong_table(&table.table)),
                 ],
             );
-            sqlx::raw_sql(sql).execute(&mut *tx).await.during(green, what)?;
+            sqlx::raw_sql(sql).execute(&mut *tx).await?;
             for column in &table.generated {
                 let sql = fill(
                     "alter table {stage} add column {name} {type} generated always as ({expression}) stored",
                     &[
-                        ("stage", &stage.table(&table.table)),
+                        ("stage", &self.table(&table.table)),
                         ("name", &quote(&column.name)),
                         ("type", &column.column_type),
                         ("expression", column.default.as_deref().unwrap_or("null")),
                     ],
                 );
-                sqlx::raw_sql(sql).execute(&mut *tx).await.during(green, what)?;
+                sqlx::raw_sql(sql).execute(&mut *tx).await?;
             }
         }
-        tx.commit().await.during(green, what)?;
-        Ok(stage)
+        Ok(())
     }
 
     /// The staging area of a run, whether or not its tables are there.
@@ -239,11 +244,13 @@ impl Stage {
         if aside.is_empty() && mended.is_empty() {
             return Ok(());
         }
-        let what = format!("cannot record what was set aside from \"{table}\"");
-        let mut tx = self.green.begin().await?;
-        self.insert_aside(&mut tx, table, aside).await.during(&self.green, &what)?;
-        self.insert_mended(&mut tx, table, mended).await.during(&self.green, &what)?;
-        tx.commit().await.during(&self.green, &what)
+        let action = format!("cannot record the rejected and repaired rows of \"{table}\"");
+        let insert = self.green.write(&action, async |tx| {
+            self.insert_aside(tx, table, aside).await?;
+            self.insert_mended(tx, table, mended).await?;
+            Ok(())
+        });
+        insert.await
     }
 
     async fn insert_aside(&self, tx: &mut PgConnection, table: &str, aside: &[SetAside]) -> sqlx::Result<()> {
@@ -298,33 +305,33 @@ impl Stage {
 
     /// Removes all staging tables of our schema.
     pub async fn drop_tables(&self) -> Result<()> {
-        let what = "cannot remove the staging tables from green";
-        let mut tx = self.green.begin().await?;
-        let names: Vec<String> = query_scalar(include_str!("../../sql/stage/leftovers.sql"))
-            .bind(self.green.work_schema())
-            .fetch_all(&mut *tx)
-            .await
-            .during(&self.green, what)?;
-        if !names.is_empty() {
-            let tables: Vec<String> = names.iter().map(|name| self.own(name)).collect();
-            let sql = fill("drop table {tables}", &[("tables", &tables.join(", "))]);
-            sqlx::raw_sql(sql).execute(&mut *tx).await.during(&self.green, what)?;
-        }
-        tx.commit().await.during(&self.green, what)
+        let drop = self.green.write("cannot drop the staging tables on green", async |tx| {
+            let names: Vec<String> = query_scalar(include_str!("../../sql/stage/leftovers.sql"))
+                .bind(self.green.work_schema())
+                .fetch_all(&mut *tx)
+                .await?;
+            if !names.is_empty() {
+                let tables: Vec<String> = names.iter().map(|name| self.own(name)).collect();
+                let sql = fill("drop table {tables}", &[("tables", &tables.join(", "))]);
+                sqlx::raw_sql(sql).execute(tx).await?;
+            }
+            Ok(())
+        });
+        drop.await
     }
 
     /// Gives the planner the sizes of what was staged.
     pub async fn analyze(&self, plan: &KeyspacePlan) -> Result<()> {
-        let what = "cannot analyze the staging tables";
-        let mut tx = self.green.begin().await?;
-        // A tenth of the usual sample tells sizes well enough for joins of whole tables.
-        let sample = "set local default_statistics_target = 10";
-        sqlx::raw_sql(sample).execute(&mut *tx).await.during(&self.green, what)?;
-        for table in &plan.moved {
-            let sql = fill("analyze {stage}", &[("stage", &self.table(&table.table))]);
-            sqlx::raw_sql(sql).execute(&mut *tx).await.during(&self.green, what)?;
-        }
-        tx.commit().await.during(&self.green, what)
+        let analyze = self.green.write("cannot analyze the staging tables on green", async |tx| {
+            // A tenth of the usual sample gives sizes precise enough for joins of whole tables.
+            sqlx::raw_sql("set local default_statistics_target = 10").execute(&mut *tx).await?;
+            for table in &plan.moved {
+                let sql = fill("analyze {stage}", &[("stage", &self.table(&table.table))]);
+                sqlx::raw_sql(sql).execute(&mut *tx).await?;
+            }
+            Ok(())
+        });
+        analyze.await
     }
 }
 

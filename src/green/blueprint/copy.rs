@@ -5,7 +5,7 @@ use sqlx::{PgConnection, Row};
 
 use crate::error::{Error, Result};
 use crate::green::catalog_settings::{self, failed};
-use crate::green::session::quote;
+use crate::green::sql::quote;
 use crate::green::statement;
 
 /// How a table's rows travel.

@@ -19,7 +19,6 @@ use super::stage::Stage;
 use super::statement::query_scalar;
 use crate::catalog::green::GreenCatalog;
 use crate::error::Result;
-use crate::green::session::During;
 use crate::mapping::schema_map::Names;
 use crate::mapping::table_plan::{KeyspacePlan, TablePlan};
 
@@ -78,9 +77,7 @@ impl Checks<'_> {
         if self.gone.is_some() || self.plan.moved.is_empty() {
             return Ok(self.plan.moved.iter().map(|plan| plan.table.clone()).collect());
         }
-        let what = "cannot look which staging tables are filled";
         let green = self.stage.green();
-        let mut tx = green.begin().await?;
         let one = |plan: &TablePlan| {
             format!(
                 "select {} where exists (select from {})",
@@ -90,17 +87,16 @@ impl Checks<'_> {
         };
         let all: Vec<String> = self.plan.moved.iter().map(one).collect();
         let sql = sqlx::AssertSqlSafe(all.join(" union all "));
-        let filled: Vec<String> = query_scalar(sql).fetch_all(&mut *tx).await.during(green, what)?;
-        tx.commit().await.during(green, what)?;
-        Ok(filled.into_iter().collect())
+        let filled = green.read("cannot list the staging tables that have rows", async |tx| {
+            Ok(query_scalar::<String>(sql).fetch_all(tx).await?)
+        });
+        Ok(filled.await?.into_iter().collect())
     }
 
     async fn load_keep(&self, keep: &[Kept]) -> Result<()> {
         if keep.is_empty() {
             return Ok(());
         }
-        let what = "cannot load the reviewed rejects";
-        let mut tx = self.stage.green().begin().await?;
         let sql = fill(
             "insert into {keep} select * from unnest($1::text[], $2::jsonb[])",
             &[("keep", &self.stage.own("stage_keep"))],
@@ -108,21 +104,21 @@ impl Checks<'_> {
         let tables: Vec<&str> = keep.iter().map(|(table, _)| table.as_str()).collect();
         let keys: Vec<&serde_json::Value> = keep.iter().map(|(_, key)| key).collect();
         let query = super::statement::query(sql).bind(tables).bind(keys);
-        query.execute(&mut *tx).await.during(self.stage.green(), what)?;
-        tx.commit().await.during(self.stage.green(), what)
+        let load = self.stage.green().write("cannot load the reviewed rejects file", async |tx| {
+            query.execute(tx).await?;
+            Ok(())
+        });
+        load.await
     }
 
     async fn table_by_itself(&self, plan: &TablePlan) -> Result<u64> {
-        let what = format!("cannot check the stage of \"{}\"", plan.table);
+        let Some(table) = self.catalog.tables.get(&plan.table) else { return Ok(0) };
+        let action = format!("cannot check the stage of \"{}\"", plan.table);
         let green = self.stage.green();
-        let mut tx = green.begin().await?;
-        green.at_least(&mut tx, "work_mem", WORK_MEM).await?;
-        let table = self.catalog.tables.get(&plan.table);
-        let gone = match table {
-            Some(table) => self.alone(&mut tx, plan, table).await.during(green, &what)?,
-            None => 0,
-        };
-        tx.commit().await.during(green, &what)?;
-        Ok(gone)
+        let check = green.write(&action, async |tx| {
+            green.at_least(tx, "work_mem", WORK_MEM).await?;
+            Ok(self.alone(tx, plan, table).await?)
+        });
+        check.await
     }
 }

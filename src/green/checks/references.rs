@@ -11,7 +11,6 @@ use crate::catalog::green::ForeignKey;
 use crate::error::Result;
 use crate::green::deletions::Deletions;
 use crate::green::ledger;
-use crate::green::session::During;
 use crate::green::sql::{columns, literal, quote};
 use crate::mapping::table_plan::TablePlan;
 
@@ -52,26 +51,27 @@ impl Checks<'_> {
             return Ok((0, 0));
         }
         let green = self.stage.green();
-        let what = format!("cannot check the references of \"{}\"", plan.table);
-        let mut tx = green.begin().await?;
-        green.at_least(&mut tx, "work_mem", WORK_MEM).await?;
-        let place = Place::new(self.stage, plan, self.gone);
-        let mut found = 0;
-        let pulled_in = match &self.gone {
-            Some(gone) => gone.pull_in(&mut tx, plan).await.during(green, &what)?,
-            None => 0,
-        };
-        // The workspace comes first: in an unknown workspace every other reference is broken as well.
-        let (first, then): (Vec<_>, Vec<_>) = keys.iter().partition(|key| self.is_workspace(key));
-        for key in first.into_iter().chain(then) {
-            found += self.reference(&mut tx, &place, key).await.during(green, &what)?;
-        }
-        let aside = match found {
-            0 => 0,
-            _ => place.set_aside(&mut tx).await.during(green, &what)?,
-        };
-        tx.commit().await.during(green, &what)?;
-        Ok((aside, pulled_in))
+        let action = format!("cannot check the references of \"{}\"", plan.table);
+        let check = green.write(&action, async |tx| {
+            green.at_least(tx, "work_mem", WORK_MEM).await?;
+            let place = Place::new(self.stage, plan, self.gone);
+            let mut found = 0;
+            let pulled_in = match &self.gone {
+                Some(gone) => gone.pull_in(tx, plan).await?,
+                None => 0,
+            };
+            // The workspace comes first: in an unknown workspace every other reference is broken as well.
+            let (first, then): (Vec<_>, Vec<_>) = keys.iter().partition(|key| self.is_workspace(key));
+            for key in first.into_iter().chain(then) {
+                found += self.reference(tx, &place, key).await?;
+            }
+            let rejected = match found {
+                0 => 0,
+                _ => place.set_aside(tx).await?,
+            };
+            Ok((rejected, pulled_in))
+        });
+        check.await
     }
 
     fn is_workspace(&self, key: &ForeignKey) -> bool {
