@@ -154,6 +154,14 @@ impl Error {
         }
         causes
     }
+
+    /// Message, details and root cause on one line, for a log, a gate or a comment in a file.
+    pub fn one_line(&self) -> String {
+        let mut parts = vec![self.message().to_owned()];
+        parts.extend(self.details().iter().cloned());
+        parts.extend(self.causes().pop());
+        parts.join(": ").replace('\n', " ")
+    }
 }
 
 impl fmt::Display for Error {
@@ -178,6 +186,14 @@ mod tests {
         let outer = Error::new(Kind::Server, "cannot stage \"routes\"").source(inner);
         assert_eq!(outer.causes(), vec!["disk full"]);
         assert_eq!(outer.to_string(), "cannot stage \"routes\"");
+    }
+
+    #[test]
+    fn one_line_has_the_message_the_details_and_the_root_cause() {
+        let root = Error::new(Kind::Io, "connection\nrefused");
+        let cause = Error::new(Kind::Connection, "no answer").source(root);
+        let error = Error::new(Kind::Server, "cannot read").detail("from ns1").source(cause);
+        assert_eq!(error.one_line(), "cannot read: from ns1: connection refused");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use crate::blue::session::Blue;
+use crate::database_info::DatabaseInfo;
 use crate::error::{Error, Kind, Result};
 use crate::green::blueprint::{Blueprint, copy_rows};
 use crate::green::config::GreenConfig;
@@ -373,7 +374,7 @@ async fn rehearse(
         (Err(_), Some(error)) => return Err(error),
         (Err(error), None) => return Err(error),
     };
-    report.green = green.map(migrate::summary::side_of_green).unwrap_or_default();
+    report.green = green.map(DatabaseInfo::from).unwrap_or_default();
     report.outcome = Outcome::Rehearsed;
     Ok(PlanReport { report, columns, not_checked })
 }

@@ -52,7 +52,8 @@ fn print(drift: &Drift) {
     rows.iter().for_each(|(_, counts)| total.add(counts));
     anstream::println!("\n{}", text::by_class(&CLASSES, &rows, &total));
     for table in drift.tables.iter().filter(|table| !table.deleted_keys.is_empty()) {
-        let keys: Vec<String> = table.deleted_keys.iter().map(crate::green::apply::shown_key).collect();
+        let keys: Vec<String> =
+            table.deleted_keys.iter().map(crate::mapping::row_json::display_key).collect();
         let more = if table.counts.deleted > keys.len() as u64 { " …" } else { "" };
         let line = format!(
             "{} of {} deleted on blue still stand on green: {}{more}",

@@ -11,13 +11,14 @@ use super::migrate::{TableArgs, application_name};
 use super::progress;
 use super::text::{self, BAD, BOLD, GOOD, WARN, grouped, wrapped};
 use crate::blue::session::Blue;
+use crate::database_info::DatabaseInfo;
 use crate::error::Result;
+use crate::finding::{Finding, Severity};
 use crate::green::baseline::Baseline;
 use crate::green::kong::Session;
 use crate::green::session::Green;
-use crate::inspect::{Finding, Inspection, Survey, Weight, writer_word};
+use crate::inspect::{Inspection, Survey, writer_word};
 use crate::mapping::schema_meta::SchemaMeta;
-use crate::migrate::report::Side;
 
 /// Where the help lists what only this command has.
 const THE_LOOK: &str = "The look";
@@ -52,8 +53,8 @@ struct Answer {
     format: u32,
     kong: String,
     edition: &'static str,
-    blue: Side,
-    green: Side,
+    blue: DatabaseInfo,
+    green: DatabaseInfo,
     consistency: String,
     nodes: Vec<NodeAnswer>,
     workspaces: Vec<WorkspaceAnswer>,
@@ -122,7 +123,7 @@ pub async fn run(args: &InspectArgs) -> Result<u8> {
     if let (Some(kept), Format::Text) = (&baseline, args.common.format) {
         anstream::println!("\n{BOLD}Baseline{BOLD:#}  {kept}; give it to plan and migrate with --baseline.");
     }
-    let stops = answer.findings.iter().any(|finding| finding.weight == Weight::Stop);
+    let stops = answer.findings.iter().any(|finding| finding.severity == Severity::Blocker);
     Ok(if stops { 4 } else { 0 })
 }
 
@@ -132,8 +133,8 @@ fn answer(blue: &Blue, green: &Green, inspection: Inspection, survey: Survey) ->
         format: 1,
         kong: inspection.blue.map.line.clone().unwrap_or_default(),
         edition: if enterprise { "enterprise" } else { "open source" },
-        blue: crate::migrate::summary::side_of_blue(blue),
-        green: crate::migrate::summary::side_of_green(green),
+        blue: blue.into(),
+        green: green.into(),
         consistency: blue.config().consistency.name().to_owned(),
         nodes: nodes(blue),
         workspaces: inspection
@@ -213,7 +214,7 @@ fn print(answer: &Answer, blue: &Blue, verbose: bool) {
     anstream::println!("\n{}", table_of(answer, verbose).trim_fmt());
     print_left(answer, verbose);
     text::print_findings(&answer.findings);
-    if answer.findings.iter().all(|finding| finding.weight != Weight::Stop) {
+    if answer.findings.iter().all(|finding| finding.severity != Severity::Blocker) {
         anstream::println!("\n{GOOD}Ready.{GOOD:#} Next: kongferry plan, with the same addresses.");
     } else {
         anstream::println!(

@@ -6,11 +6,10 @@ use serde::Serialize;
 use super::connect::{CommonArgs, Format, GreenArgs};
 use super::migrate::application_name;
 use super::text::{self, BAD, GOOD, WARN, spent, wrapped};
+use crate::database_info::DatabaseInfo;
 use crate::error::Result;
 use crate::green::history::{self, Run};
 use crate::green::session::Green;
-use crate::migrate::report::Side;
-use crate::migrate::summary::side_of_green;
 
 /// Arguments of `status`.
 #[derive(Debug, Clone, Args)]
@@ -30,7 +29,7 @@ pub struct StatusArgs {
 #[derive(Debug, Serialize)]
 struct Answer {
     format: u32,
-    green: Side,
+    green: DatabaseInfo,
     /// The last run that is applied and about this very database.
     applied: Option<String>,
     runs: Vec<Run>,
@@ -42,8 +41,7 @@ pub async fn run(args: &StatusArgs) -> Result<u8> {
     let green = Green::connect(&config, &application_name()).await?;
     let runs = history::runs(&green, i64::from(args.limit)).await?;
     let last = runs.iter().find(|run| run.state == "applied" && run.is_current);
-    let answer =
-        Answer { format: 1, green: side_of_green(&green), applied: last.map(|run| run.run.clone()), runs };
+    let answer = Answer { format: 1, green: (&green).into(), applied: last.map(|run| run.run.clone()), runs };
     match args.common.format {
         Format::Json => text::print_json(&answer),
         Format::Text => print(&answer),

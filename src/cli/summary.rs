@@ -220,7 +220,7 @@ fn print_groups(title: &str, style: anstyle::Style, groups: &[Group], verbose: b
     };
     let width = groups.iter().take(listed).map(|group| place(group).len()).max().unwrap_or(0);
     for group in groups.iter().take(listed) {
-        let examples = group.examples.iter().map(crate::green::apply::shown_key);
+        let examples = group.examples.iter().map(crate::mapping::row_json::display_key);
         let examples: Vec<String> = examples.take(if verbose { 3 } else { 1 }).collect();
         let such_as = if group.rows as usize > examples.len() { "such as " } else { "" };
         let line = format!("{}: {such_as}{}", group.reason, examples.join(", "));

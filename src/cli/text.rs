@@ -6,9 +6,9 @@ use anstyle::{AnsiColor, Style};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 
+use crate::database_info::DatabaseInfo;
 use crate::error::Error;
-use crate::inspect::{Finding, Weight};
-use crate::migrate::report::Side;
+use crate::finding::{Finding, Severity};
 
 /// Something done.
 pub const GOOD: Style = AnsiColor::Green.on_default().bold();
@@ -105,7 +105,7 @@ pub fn without_small<T>(items: Vec<&T>, size: impl Fn(&T) -> Option<u64>) -> (Ve
 }
 
 /// One side in one line, without what distributors add to their version.
-pub fn side(side: &Side, container: &str) -> String {
+pub fn side(side: &DatabaseInfo, container: &str) -> String {
     let version = side.version.split(" (").next().unwrap_or(&side.version);
     format!("{} · {version} · {container} {}", side.server, side.name)
 }
@@ -229,11 +229,11 @@ pub fn print_left(title: &str, left: &[(&str, u64, &str)], verbose: bool) {
 /// What was found and weighs, one sentence each with its remedy.
 pub fn print_findings(findings: &[Finding]) {
     for finding in findings {
-        let (word, style) = match finding.weight {
-            Weight::Stop => ("first", BAD),
-            Weight::Warn => ("note", WARN),
+        let (word, style) = match finding.severity {
+            Severity::Blocker => ("first", BAD),
+            Severity::Ok | Severity::Warning | Severity::Unproven => ("note", WARN),
         };
-        anstream::println!("\n{style}{word}:{style:#} {}", wrapped(&format!("{}.", finding.problem), 7, 7));
+        anstream::println!("\n{style}{word}:{style:#} {}", wrapped(&format!("{}.", finding.message), 7, 7));
         anstream::println!("       {}", wrapped(&finding.remedy, 7, 7));
         if let Some(map) = &finding.schema_map {
             anstream::println!("       schema map: {map}");

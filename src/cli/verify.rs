@@ -238,7 +238,7 @@ fn print_repair(repair: &Repair) {
         anstream::println!(
             "  {BAD}not repaired:{BAD:#} {} {} ({})",
             left.table,
-            crate::green::apply::shown_key(&left.key),
+            crate::mapping::row_json::display_key(&left.key),
             left.reason
         );
     }
@@ -330,7 +330,7 @@ fn print_first(report: &Report) {
             "  {:<24} {}{column} {}",
             kind.as_str().unwrap_or_default(),
             finding.table,
-            crate::green::apply::shown_key(&finding.key)
+            crate::mapping::row_json::display_key(&finding.key)
         );
     }
     let more = report.findings.saturating_sub(report.first.len() as u64);

@@ -61,7 +61,7 @@ impl Inner {
             Ok(Some(tables)) => Drift::Changed(changed(&tables)),
             Err(error) => Drift::Unknown(format!(
                 "it cannot be seen what changed since the last run: {}",
-                super::gates::because(&error)
+                error.one_line()
             )),
         }
     }

@@ -15,7 +15,6 @@ mod change;
 mod config;
 pub mod exec;
 mod failure;
-mod finding;
 pub mod http;
 mod listing;
 mod marker;
@@ -34,11 +33,12 @@ mod wire;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use crate::finding::Finding;
+
 pub use caps::{Caps, Confirmation, Exclusion, Weights};
 pub use change::{Change, Request, WriteOutcome};
 pub use config::{ProviderConfig, connect};
 pub use failure::{DnsError, DnsErrorKind, DnsResult};
-pub use finding::{Finding, Severity};
 pub use listing::{Listed, Listing};
 pub use marker::{Marker, OriginalTtl};
 pub use name::DomainName;

@@ -7,7 +7,6 @@ pub mod prefixes;
 use std::collections::BTreeMap;
 
 use futures::{StreamExt, TryStreamExt};
-use serde::Serialize;
 use uuid::Uuid;
 
 use self::prefixes::Counted;
@@ -15,6 +14,7 @@ use crate::blue::session::Blue;
 use crate::catalog::blue::BlueCatalog;
 use crate::catalog::green::GreenCatalog;
 use crate::error::{Error, Kind, Result};
+use crate::finding::{self, Finding, Severity};
 use crate::green::baseline::Baseline;
 use crate::green::kong::Session;
 use crate::green::session::During;
@@ -23,40 +23,6 @@ use crate::mapping::schema_map::{SchemaMap, Writer};
 use crate::mapping::schema_meta::{self, SchemaMeta, Subsystem};
 use crate::mapping::table_plan::{KeyspacePlan, TableChoices, leave_behind};
 use crate::mapping::validate_names;
-
-/// How much a finding weighs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Weight {
-    /// `migrate` would refuse.
-    Stop,
-    /// Worth knowing before going on.
-    Warn,
-}
-
-/// One thing that was found, with what to do about it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// How much it weighs.
-    pub weight: Weight,
-    /// What is so, one sentence without a full stop.
-    pub problem: String,
-    /// What to do, one sentence.
-    pub remedy: String,
-    /// A schema map that would decide it, where one can.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub schema_map: Option<String>,
-}
-
-impl Finding {
-    fn error(&self) -> Error {
-        let error = Error::refused(self.problem.clone()).remedy(self.remedy.clone());
-        match &self.schema_map {
-            Some(map) => error.detail(format!("Schema map: {map}")),
-            None => error,
-        }
-    }
-}
 
 /// Kong on blue.
 #[derive(Debug, Clone)]
@@ -191,45 +157,21 @@ impl Inspection {
         inspection.look_at_rights(green, choices).await?;
         inspection.look_at_sessions(choices);
         inspection.look_at_consistency(blue);
-        inspection.findings.sort_by_key(|finding| finding.weight);
+        inspection.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         Ok(inspection)
     }
 
     /// The findings that stop a migration, as one error; nothing where there are none.
     pub fn refusal(&self) -> Result<()> {
-        let stops: Vec<&Finding> =
-            self.findings.iter().filter(|finding| finding.weight == Weight::Stop).collect();
-        match stops.as_slice() {
-            [] => Ok(()),
-            [one] => Err(one.error()),
-            [one, others @ ..] => {
-                let mut error = one.error();
-                for other in others {
-                    error = error.detail(format!("Also: {}. {}", other.problem, other.remedy));
-                    if let Some(map) = &other.schema_map {
-                        error = error.detail(format!("Schema map: {map}"));
-                    }
-                }
-                Err(error)
-            }
-        }
+        finding::refuse_blockers(&self.findings)
     }
 
-    fn stop(&mut self, problem: impl Into<String>, remedy: impl Into<String>) {
-        self.finding(Weight::Stop, problem, remedy);
+    fn block(&mut self, problem: impl Into<String>, remedy: impl Into<String>) {
+        self.findings.push(Finding::blocker(problem, remedy));
     }
 
     fn warn(&mut self, problem: impl Into<String>, remedy: impl Into<String>) {
-        self.finding(Weight::Warn, problem, remedy);
-    }
-
-    fn finding(&mut self, weight: Weight, problem: impl Into<String>, remedy: impl Into<String>) {
-        self.findings.push(Finding {
-            weight,
-            problem: problem.into(),
-            remedy: remedy.into(),
-            schema_map: None,
-        });
+        self.findings.push(Finding::warning(problem, remedy));
     }
 
     fn compare_versions(&mut self) {
@@ -238,7 +180,7 @@ impl Inspection {
             if !pending.is_empty() {
                 let names: Vec<String> =
                     pending.iter().map(|(subsystem, name)| format!("{subsystem} {name}")).collect();
-                self.stop(
+                self.block(
                     format!("Kong's migrations on {side} are not finished: {}", names.join(", ")),
                     format!("Run \"kong migrations finish\" against {side}, with the version of Kong that began them."),
                 );
@@ -248,11 +190,11 @@ impl Inspection {
         // Where Kong itself is another version, so are its plugins; that it is comes first.
         found.unequal.sort_by_key(|(subsystem, ..)| subsystem != schema_meta::CORE);
         for (subsystem, only_blue, only_green) in &found.unequal {
-            self.stop(unequal(subsystem, only_blue, only_green, &self.blue.meta, &self.green.meta), "Bootstrap green with the very version of Kong that runs on blue: rows of one version are not rows of another.");
+            self.block(unequal(subsystem, only_blue, only_green, &self.blue.meta, &self.green.meta), "Bootstrap green with the very version of Kong that runs on blue: rows of one version are not rows of another.");
         }
         if self.blue.meta.is_enterprise() != self.green.meta.is_enterprise() {
             let name = |enterprise| if enterprise { "Kong Enterprise" } else { "open-source Kong" };
-            self.stop(
+            self.block(
                 format!(
                     "blue is {}, green is {}",
                     name(self.blue.meta.is_enterprise()),
@@ -317,13 +259,13 @@ impl Inspection {
         let Some(table) = self.blue.map.names.locks_table.clone() else { return Ok(()) };
         let remedy = "Wait until it has ended; a lock left by a crash goes by itself within a minute.";
         if self.blue.catalog.tables.contains_key(&table) && blue.rows_in(&table).await? > 0 {
-            self.stop("a migration of Kong is running on blue: its lock is held", remedy);
+            self.block("a migration of Kong is running on blue: its lock is held", remedy);
         }
         let expiry = self.blue.map.names.expiry_column.clone().unwrap_or_default();
         let has_expiry =
             self.green.catalog.tables.get(&table).is_some_and(|own| own.column(&expiry).is_some());
         if has_expiry && green.live_locks(&table, &expiry).await? > 0 {
-            self.stop("a migration of Kong is running on green: its lock is held", remedy);
+            self.block("a migration of Kong is running on green: its lock is held", remedy);
         }
         Ok(())
     }
@@ -340,11 +282,11 @@ impl Inspection {
             .collect();
         match defaults.as_slice() {
             [_] => {}
-            [] => self.stop(
+            [] => self.block(
                 format!("blue has no workspace named \"{}\"", names.default),
                 "Kong cannot run on such a keyspace; check that this is the keyspace that Kong uses.",
             ),
-            many => self.stop(
+            many => self.block(
                 format!("blue has {} workspaces named \"{}\": {}", many.len(), names.default, many.join(", ")),
                 "A known defect of Kong 2.1 made them. Find out which one its entities belong to, move the others' entities there or delete them, and delete the other workspaces on blue.",
             ),
@@ -352,11 +294,8 @@ impl Inspection {
     }
 
     fn look_at_tables(&mut self) {
-        let obstacles = self.plan.obstacles.iter().map(|obstacle| Finding {
-            weight: Weight::Stop,
-            problem: obstacle.problem.clone(),
-            remedy: obstacle.remedy.clone(),
-            schema_map: obstacle.schema_map.clone(),
+        let obstacles = self.plan.obstacles.iter().map(|obstacle| {
+            Finding::blocker(&obstacle.problem, &obstacle.remedy).with_schema_map(obstacle.schema_map.clone())
         });
         self.findings.extend(obstacles);
         let stuck: Vec<(String, u64)> = self
@@ -368,39 +307,43 @@ impl Inspection {
             .filter(|(_, rows)| *rows > 0)
             .collect();
         for (table, rows) in stuck {
-            self.findings.push(Finding {
-                weight: Weight::Stop,
-                problem: format!("blue's table \"{table}\" holds {rows} rows, and green has no such table"),
-                remedy: format!("Install the plugin that made it on green and run \"kong migrations bootstrap\" or \"up\" there, or leave the rows behind with --skip-table {table} (or for good, with the schema map)."),
-                schema_map: Some(leave_behind(&table)),
-            });
+            let finding = Finding::blocker(
+                format!("blue's table \"{table}\" holds {rows} rows, and green has no such table"),
+                format!(
+                    "Install the plugin that made it on green and run \"kong migrations bootstrap\" or \"up\" there, or leave the rows behind with --skip-table {table} (or for good, with the schema map)."
+                ),
+            );
+            self.findings.push(finding.with_schema_map(Some(leave_behind(&table))));
         }
     }
 
     async fn look_at_rights(&mut self, green: &Green, choices: &Choices) -> Result<()> {
-        let weight = if choices.only_reading { Weight::Warn } else { Weight::Stop };
+        let severity = if choices.only_reading { Severity::Warning } else { Severity::Blocker };
+        let mut found = Vec::new();
         let mut tables: Vec<String> = self.plan.moved.iter().map(|table| table.table.clone()).collect();
         tables.extend(self.blue.map.names.derived_tags.iter().map(|tags| tags.table.clone()));
         let missing = green.missing_rights(&tables).await?;
         let role = green.config().username().to_owned();
         if !missing.tables.is_empty() {
             let schema = crate::green::sql::quote(green.kong_schema());
-            self.finding(
-                weight,
+            found.push((
                 format!("the role \"{role}\" may not write to {} of Kong's tables on green, such as \"{}\"", missing.tables.len(), missing.tables.first().map_or("", String::as_str)),
                 format!("Connect as the role that Kong itself uses, or run: GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {};", crate::green::sql::quote(&role)),
-            );
+            ));
         }
         if let Some(statements) = missing.work_schema {
-            self.finding(
-                weight,
+            found.push((
                 format!(
                     "the role \"{role}\" may not make or use the schema \"{}\" for our own tables on green",
                     green.work_schema()
                 ),
                 format!("As the owner of the database, run: {statements}"),
-            );
+            ));
         }
+        let found = found
+            .into_iter()
+            .map(|(message, remedy)| Finding { severity, ..Finding::blocker(message, remedy) });
+        self.findings.extend(found);
         Ok(())
     }
 
@@ -412,7 +355,7 @@ impl Inspection {
         if choices.green_online {
             self.warn(problem, "Restart every Kong node on green after the migration.");
         } else {
-            self.stop(problem, "Stop Kong and other clients of green's database, or say that it may be in use with --green-online.");
+            self.block(problem, "Stop Kong and other clients of green's database, or say that it may be in use with --green-online.");
         }
     }
 

@@ -27,6 +27,11 @@ pub fn key(plan: &TablePlan, cells: &[Option<&[u8]>]) -> Value {
     }
 }
 
+/// A key from [`key`] for a message: the bare text of a key of one column.
+pub fn display_key(key: &Value) -> String {
+    key.as_str().map_or_else(|| key.to_string(), str::to_owned)
+}
+
 fn storable(part: Value) -> Value {
     match part {
         Value::String(text) if text.contains('\0') => Value::String(text.replace('\0', "\\u0000")),

@@ -85,7 +85,7 @@ impl Converted {
             let (count, keys) = self.counts.notes.entry((column.name.clone(), *note)).or_default();
             *count += 1;
             if keys.len() < EXAMPLES {
-                keys.push(crate::green::apply::shown_key(&row_json::key(plan, cells)));
+                keys.push(row_json::display_key(&row_json::key(plan, cells)));
             }
         }
     }

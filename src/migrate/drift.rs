@@ -20,8 +20,7 @@ use crate::progress::Observer;
 
 use super::fingerprints::DeleteReason;
 use super::incremental::{Comparing, Comparison};
-use super::report::Side;
-use super::summary::{side_of_blue, side_of_green};
+use crate::database_info::DatabaseInfo;
 
 /// Keys shown of one kind of change.
 const EXAMPLES: usize = 5;
@@ -32,9 +31,9 @@ pub struct Drift {
     /// Version of this structure, 1.
     pub format: u32,
     /// Blue.
-    pub blue: Side,
+    pub blue: DatabaseInfo,
     /// Green.
-    pub green: Side,
+    pub green: DatabaseInfo,
     /// Whether no table written by people differs; what traffic writes is never a reason to stop.
     pub clean: bool,
     /// Sums over the tables written by people.
@@ -185,8 +184,8 @@ pub async fn run(
     let comparison = result?;
     let mut drift = Drift {
         format: 1,
-        blue: side_of_blue(&blue),
-        green: side_of_green(green),
+        blue: blue.as_ref().into(),
+        green: green.into(),
         clean: true,
         admin: Counts::default(),
         traffic: Counts::default(),

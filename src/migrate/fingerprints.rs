@@ -131,8 +131,6 @@ pub enum DeleteReason {
     Expired,
     /// Green would not accept it as it is on blue now.
     Rejected,
-    /// It was made by hand, and goes by `--replace`.
-    Replaced,
 }
 
 impl DeleteReason {
@@ -142,7 +140,6 @@ impl DeleteReason {
             DeleteReason::Deleted => "deleted",
             DeleteReason::Expired => "expired",
             DeleteReason::Rejected => "rejected",
-            DeleteReason::Replaced => "replaced",
         }
     }
 }

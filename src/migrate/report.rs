@@ -1,13 +1,12 @@
 //! What a run did, table by table: the structure that text and JSON output are made of (docs/migrate.md describes it;
 //! its field names are a contract).
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::database_info::DatabaseInfo;
 use crate::error::Error;
-use crate::inspect::Finding;
+use crate::finding::Finding;
 use crate::mapping::schema_map::Writer;
 
 /// How a run ended.
@@ -38,9 +37,9 @@ pub struct Report {
     /// The version of this program.
     pub kongferry: &'static str,
     /// Where the rows came from.
-    pub blue: Side,
+    pub blue: DatabaseInfo,
     /// Where they went.
-    pub green: Side,
+    pub green: DatabaseInfo,
     /// Whether only what changed since an earlier run was applied.
     pub incremental: bool,
     /// Sums over all tables.
@@ -86,17 +85,6 @@ impl From<&Error> for Refusal {
             remedy: error.remedy_text().map(str::to_owned),
         }
     }
-}
-
-/// One side of a run.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Side {
-    /// Cluster or server, without credentials.
-    pub server: String,
-    /// Its version.
-    pub version: String,
-    /// Keyspace or database.
-    pub name: String,
 }
 
 /// Where every row of blue went: these add up to `source`.
@@ -213,17 +201,5 @@ impl Report {
             Outcome::Applied | Outcome::Rehearsed if self.totals.rejected > 0 => 3,
             Outcome::Applied | Outcome::Rehearsed => 0,
         }
-    }
-
-    /// Rejects per reason over all tables, most frequent first.
-    pub fn rejects_by_reason(&self) -> Vec<(String, u64)> {
-        let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
-        for group in &self.rejects {
-            *sums.entry(&group.reason).or_default() += group.rows;
-        }
-        let mut sums: Vec<(String, u64)> =
-            sums.into_iter().map(|(reason, rows)| (reason.to_owned(), rows)).collect();
-        sums.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-        sums
     }
 }

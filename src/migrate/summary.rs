@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::blue::session::Blue;
 use crate::error::Result;
+use crate::finding::Severity;
 use crate::green::apply::AppliedTable;
 use crate::green::checks::Checked;
 use crate::green::merge::Forecast;
@@ -16,11 +17,11 @@ use crate::green::session::Green;
 use crate::green::sql::fill;
 use crate::green::stage::Stage;
 use crate::green::statement::query;
-use crate::inspect::{Inspection, Weight};
+use crate::inspect::Inspection;
 use crate::mapping::table_plan::TablePlan;
 
 use super::load::Loaded;
-use super::report::{Changes, Counts, Group, Outcome, Report, Seconds, Side, TableReport};
+use super::report::{Changes, Counts, Group, Outcome, Report, Seconds, TableReport};
 
 /// What a report is about.
 pub struct Summary<'a> {
@@ -65,7 +66,8 @@ impl Summary<'_> {
         let mut changes = Changes::default();
         tables.iter().for_each(|table| changes.add(&table.changes));
         changes.deleted += self.cascaded(applied);
-        let warnings = self.inspection.findings.iter().filter(|finding| finding.weight == Weight::Warn);
+        let warnings =
+            self.inspection.findings.iter().filter(|finding| finding.severity == Severity::Warning);
         Report {
             format: 1,
             run: self.id.to_string(),
@@ -73,8 +75,8 @@ impl Summary<'_> {
             refusal: None,
             kong: self.inspection.blue.map.line.clone().unwrap_or_default(),
             kongferry: env!("CARGO_PKG_VERSION"),
-            blue: side_of_blue(self.blue),
-            green: side_of_green(self.green),
+            blue: self.blue.into(),
+            green: self.green.into(),
             incremental: self.forecast.is_some(),
             totals,
             changes,
@@ -242,22 +244,4 @@ fn left_reason(loaded: &Loaded, done: &AppliedTable) -> Option<String> {
         reasons.push(format!("{} rows that green, in use, has changed or used up itself", loaded.greens_own));
     }
     (!reasons.is_empty()).then(|| format!("{}.", reasons.join("; ")))
-}
-
-/// Blue, as it is named in reports.
-pub fn side_of_blue(blue: &Blue) -> Side {
-    Side {
-        server: format!("{} ({})", blue.cluster_name(), blue.config().hosts()),
-        version: format!("Cassandra {}", blue.release_version()),
-        name: blue.keyspace().to_owned(),
-    }
-}
-
-/// Green, as it is named in reports.
-pub fn side_of_green(green: &Green) -> Side {
-    Side {
-        server: green.config().address(),
-        version: format!("PostgreSQL {}", green.server_version()),
-        name: green.config().database().to_owned(),
-    }
 }

@@ -32,7 +32,6 @@ use crate::green::session::Green;
 use crate::inspect::{BlueSide, Choices, GreenSide};
 use crate::mapping::schema_map::IfMissing;
 use crate::mapping::table_plan::KeyspacePlan;
-use crate::migrate::summary::{side_of_blue, side_of_green};
 use crate::progress::{Observer, Phase};
 
 use checks::Checks;
@@ -135,8 +134,8 @@ pub async fn compare(
         kong: blue_side.map.line.clone().unwrap_or_default(),
         kongferry: env!("CARGO_PKG_VERSION"),
         run: run.id,
-        blue: side_of_blue(&blue),
-        green: side_of_green(green),
+        blue: blue.as_ref().into(),
+        green: green.into(),
         summary,
         traffic,
         tables: reports,

@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::definitions::Definitions;
 use super::findings::Finding;
+use crate::database_info::DatabaseInfo;
 use crate::mapping::schema_map::Writer;
-use crate::migrate::report::Side;
 
 /// A whole comparison.
 #[derive(Debug, Clone, Serialize)]
@@ -21,9 +21,9 @@ pub struct Report {
     /// The run whose rejects were taken into account.
     pub run: Option<String>,
     /// Blue.
-    pub blue: Side,
+    pub blue: DatabaseInfo,
     /// Green.
-    pub green: Side,
+    pub green: DatabaseInfo,
     /// Sums over all tables; differences of tables that the data plane writes are in `traffic`.
     pub summary: Counts,
     /// Differences in tables that the data plane writes; they fail nothing.

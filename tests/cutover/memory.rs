@@ -7,10 +7,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use kongferry::cutover::clock::{Clock, SimulatedClock};
 use kongferry::dns::{
-    Caps, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, Exclusion, Finding,
-    Observed, ObservedRecord, Precondition, Progress, RecordForm, RecordState, Request, Share, Side, Target,
-    Ticket, Ttl, Weights,
+    Caps, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, Exclusion, Observed,
+    ObservedRecord, Precondition, Progress, RecordForm, RecordState, Request, Share, Side, Target, Ticket,
+    Ttl, Weights,
 };
+use kongferry::finding::Finding;
 
 /// What goes wrong with one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

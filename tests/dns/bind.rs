@@ -4,8 +4,9 @@ use kongferry::dns::query::{self, Verdict};
 use kongferry::dns::rfc2136::{Algorithm, Rfc2136 as Provider, Rfc2136Config, TsigConfig};
 use kongferry::dns::{
     Desired, DnsErrorKind, DnsProvider, Precondition, ProviderConfig, RecordForm, RecordState, RecordType,
-    SecretSource, Severity, Share, Side, Target, Ttl, WriteOutcome,
+    SecretSource, Share, Side, Target, Ttl, WriteOutcome,
 };
+use kongferry::finding::Severity;
 use kongferry_harness::dns::Bind;
 
 use crate::support::{

@@ -1,7 +1,8 @@
 //! moto as the other end of the wire: names, XML, reading back. It knows none of Route 53's rules; see
 //! `fake_route53` for those.
 
-use kongferry::dns::{DnsErrorKind, DnsProvider, RecordState, Severity, Share, Side};
+use kongferry::dns::{DnsErrorKind, DnsProvider, RecordState, Share, Side};
+use kongferry::finding::Severity;
 use kongferry_harness::dns::Moto;
 
 use crate::route53::Credentials;

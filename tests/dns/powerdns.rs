@@ -7,8 +7,9 @@ use kongferry::dns::powerdns::{Policy, PowerDns as Provider, PowerDnsConfig};
 use kongferry::dns::query::{self, Verdict, Wrong};
 use kongferry::dns::{
     Desired, DnsErrorKind, DnsProvider, Precondition, ProviderConfig, RecordForm, RecordState, RecordType,
-    SecretSource, Severity, Share, Side, Target, Ttl,
+    SecretSource, Share, Side, Target, Ttl,
 };
+use kongferry::finding::{Finding, Severity};
 use kongferry_harness::dns::{Forwarder, PowerDns};
 use serde_json::{Value, json};
 
@@ -225,8 +226,7 @@ async fn without_lua_records_preflight_says_so() {
         .create_zone("example.test.", json!([rrset("api.example.test.", "A", 300, &[BLUE])]))
         .await
         .unwrap();
-    let blocked =
-        |findings: &[kongferry::dns::Finding]| findings.iter().any(|f| f.severity == Severity::Blocker);
+    let blocked = |findings: &[Finding]| findings.iter().any(|f| f.severity == Severity::Blocker);
     assert!(blocked(&provider(&server).preflight(&target()).await.unwrap()));
     // For this zone alone it may be on: the API does not show that, so the operator says it.
     let told = Provider::new(PowerDnsConfig { lua_records_enabled: true, ..config(&server) }).unwrap();

@@ -8,8 +8,8 @@ use super::super::text::{WARN, wrapped};
 use super::{Site, word_of};
 use crate::cutover::config::Unproven;
 use crate::cutover::preflight::{as_line, not_proven};
-use crate::dns::{Finding, Severity};
 use crate::error::{Error, Result};
+use crate::finding::{Finding, Severity};
 
 /// As it comes, for people.
 pub(super) fn print_finding(finding: &Finding, format: Format) {
@@ -21,16 +21,6 @@ pub(super) fn print_finding(finding: &Finding, format: Format) {
     if !finding.remedy.is_empty() && finding.severity != Severity::Ok {
         anstream::println!("      {}", wrapped(&finding.remedy, 6, 6));
     }
-}
-
-/// All that stops, as one refusal.
-pub(super) fn refuse_blockers(findings: &[Finding]) -> Result<()> {
-    let blockers: Vec<&Finding> =
-        findings.iter().filter(|finding| finding.severity == Severity::Blocker).collect();
-    let Some(first) = blockers.first() else { return Ok(()) };
-    let refused = Error::refused(first.message.clone()).remedy(first.remedy.clone());
-    let others = blockers.iter().skip(1);
-    Err(others.fold(refused, |error, one| error.detail(format!("Also: {}. {}", one.message, one.remedy))))
 }
 
 /// A person says yes to what is known and to what is not; where none is there, `--yes` covers the former and

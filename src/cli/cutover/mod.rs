@@ -27,8 +27,9 @@ use crate::cutover::servers::Authoritative;
 use crate::cutover::session::{Operator, StartContext};
 use crate::cutover_databases::LiveDatabases;
 use crate::dns::query::{self, NameServer};
-use crate::dns::{self, DnsProvider, Observed, Severity};
+use crate::dns::{self, DnsProvider, Observed};
 use crate::error::Result;
+use crate::finding::Severity;
 
 /// Arguments of `cutover`.
 #[derive(Debug, Clone, Args)]

@@ -11,10 +11,10 @@ use crate::cutover::engine::write::{LOWERED, ROLLED_BACK, STEP, stands};
 use crate::cutover::preflight::{Preflight, as_line, not_proven};
 use crate::cutover::span::Span;
 use crate::dns::{
-    Change, Desired, Finding, Marker, Observed, OriginalTtl, Precondition, RecordForm, Severity, Share, Side,
-    Ttl,
+    Change, Desired, Marker, Observed, OriginalTtl, Precondition, RecordForm, Share, Side, Ttl,
 };
 use crate::error::Result;
+use crate::finding::{Finding, Severity};
 
 /// Arguments of `cutover plan`.
 #[derive(Debug, Clone, Args)]

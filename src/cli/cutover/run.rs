@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::super::connect::Format;
 use super::super::text::{self, BAD, BOLD, GOOD, WARN, wrapped};
-use super::consent::{consent, consent_unwatched, print_finding, refuse_blockers};
+use super::consent::{consent, consent_unwatched, print_finding};
 use super::manual_rollback::{by_hand, from_the_file_alone, print_by_hand};
 use super::view::{self, Screen};
 use super::{DatabaseArgs, PlaceArgs, Site, control_client};
@@ -26,6 +26,7 @@ use crate::cutover::state::{Command, Phase};
 use crate::cutover::status::Snapshot;
 use crate::dns::{Desired, Marker, Observed, Precondition, RecordForm, Share, Ttl};
 use crate::error::{Error, Kind, Result};
+use crate::finding::refuse_blockers;
 
 /// How the engine is watched.
 #[derive(Debug, Clone, Args)]

@@ -339,7 +339,7 @@ impl Engine {
             Ok(()) => true,
             Err(error) => {
                 if !std::mem::replace(&mut self.journal_failed, true) {
-                    let text = format!("The journal cannot be written: {}", super::gates::because(&error));
+                    let text = format!("The journal cannot be written: {}", error.one_line());
                     let said = Said { level: Level::Error, code: "journal".to_owned(), text };
                     self.events.push_back(Happened { at: entry.at, said });
                 }

@@ -179,11 +179,6 @@ async fn judge_program(program: &Program, share: Share) -> Measurement {
             }
             None => Measurement::inconclusive("a signal ended it"),
         },
-        Err(error) => Measurement::inconclusive(because(&error)),
+        Err(error) => Measurement::inconclusive(error.one_line()),
     }
-}
-
-pub(super) fn because(error: &crate::error::Error) -> String {
-    let causes = error.causes();
-    causes.last().map_or_else(|| error.message().to_owned(), |cause| format!("{}: {cause}", error.message()))
 }

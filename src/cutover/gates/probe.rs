@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::config::Probe;
-use super::{Measurement, Verdict, because};
+use super::{Measurement, Verdict};
 use crate::cutover::span::Span;
 use crate::error::{Error, Kind, Result};
 use crate::http;
@@ -19,7 +19,7 @@ const BODY_LIMIT: usize = 1 << 20;
 pub async fn judge(probe: &Probe) -> Measurement {
     let client = match client(probe) {
         Ok(client) => client,
-        Err(error) => return Measurement::inconclusive(because(&error)),
+        Err(error) => return Measurement::inconclusive(error.one_line()),
     };
     let method = probe.method.as_deref().unwrap_or("GET").parse::<reqwest::Method>();
     let Ok(method) = method else { return Measurement::inconclusive("its method is no method") };
@@ -32,7 +32,7 @@ pub async fn judge(probe: &Probe) -> Measurement {
     match answer(request).await {
         Ok(answer) => answer.judge(probe, began.elapsed()),
         Err(error) => {
-            let cause = because(&Error::new(Kind::Connection, "no answer").source(error.without_url()));
+            let cause = Error::new(Kind::Connection, "no answer").source(error.without_url()).one_line();
             Measurement { why: cause, ..Measurement::judged(false, "no answer", "an answer") }
         }
     }

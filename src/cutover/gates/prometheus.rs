@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use super::config::{Metrics, Query, Unit};
-use super::{Measurement, Verdict, because};
+use super::{Measurement, Verdict};
 use crate::dns::Share;
 use crate::error::{Error, Kind, Result};
 use crate::http;
@@ -158,13 +158,13 @@ fn judge(
             ));
         }
         Some(Err(error)) => {
-            return Measurement::inconclusive(format!("green's requests: {}", because(error)));
+            return Measurement::inconclusive(format!("green's requests: {}", error.one_line()));
         }
         _ => {}
     }
     let green = match green {
         Ok(number) => *number,
-        Err(error) => return Measurement::inconclusive(because(error)),
+        Err(error) => return Measurement::inconclusive(error.one_line()),
     };
     if let Some(around) = query.around_share {
         return judge_share(share, around, green, query.unit);
@@ -172,7 +172,7 @@ fn judge(
     // Towards the end blue has no traffic to compare with; what it was like before stands for it.
     let blue = match blue {
         Some(Ok(number)) => Ok(Some(*number)),
-        Some(Err(error)) => baseline.map(Some).ok_or_else(|| because(error)),
+        Some(Err(error)) => baseline.map(Some).ok_or_else(|| error.one_line()),
         None => Ok(None),
     };
     match blue {

@@ -11,12 +11,12 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Preflight, ok, reason, stop, unproven, warn};
+use super::{Preflight, ok, stop, unproven, warn};
 use crate::cutover::config::Unproven;
 use crate::cutover::databases::{Databases, GreenRuns};
 use crate::cutover::gates::config::{KongLine, Metrics};
-use crate::dns::Finding;
 use crate::error::{Error, Result};
+use crate::finding::Finding;
 use crate::http;
 
 /// How long a data plane may have been silent; it speaks every 30 s.
@@ -46,7 +46,7 @@ impl Preflight<'_> {
                     all_list &= lists;
                 }
                 Err(error) => {
-                    found.push(stop(reason(&error), "Correct [preflight]."));
+                    found.push(stop(error.one_line(), "Correct [preflight]."));
                     all_list = false;
                 }
             }
@@ -74,7 +74,7 @@ impl Preflight<'_> {
             return open("it is not said where the databases are".to_owned());
         };
         match databases.green_runs().await {
-            Err(error) => open(reason(&error)),
+            Err(error) => open(error.one_line()),
             Ok(GreenRuns { count: 0, .. }) => open("no run is known that wrote green's tables".to_owned()),
             Ok(GreenRuns { count: 1, last_ended: last }) if all_list => ok(format!(
                 "every node asked was restarted since the only run that wrote green's tables ({last})"
@@ -250,7 +250,7 @@ impl Admin {
             Ok(held) => held,
             Err(error) => {
                 let unknown = stop(
-                    format!("it cannot be seen what green's nodes should list: {}", reason(&error)),
+                    format!("it cannot be seen what green's nodes should list: {}", error.one_line()),
                     error.remedy_text().unwrap_or("Mend the connection first.").to_owned(),
                 );
                 return (unknown, false);

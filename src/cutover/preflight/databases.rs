@@ -1,12 +1,12 @@
 //! Both databases: whether they hold the same, whether people changed something since the last run, and what the data
 //! plane writes while traffic is split.
 
-use super::{Preflight, ok, reason, stop, unproven, warn};
+use super::{Preflight, ok, stop, unproven, warn};
 use crate::cutover::config::Unproven;
 use crate::cutover::databases::{DatabaseComparison, Databases};
 use crate::cutover::integrations::changed;
-use crate::dns::Finding;
 use crate::error::Error;
+use crate::finding::Finding;
 
 impl Preflight<'_> {
     pub(super) async fn databases(&self) -> Vec<Finding> {
@@ -78,7 +78,7 @@ impl Preflight<'_> {
 
 fn not_comparable(error: &Error) -> Finding {
     stop(
-        format!("blue and green cannot be compared: {}", reason(error)),
+        format!("blue and green cannot be compared: {}", error.one_line()),
         error.remedy_text().unwrap_or("Mend the connection first.").to_owned(),
     )
 }
@@ -92,7 +92,7 @@ async fn drift(databases: &dyn Databases) -> Finding {
             "Freeze the Admin APIs of both, look at \"kongferry verify --since-run\", and run \"kongferry migrate\" again.",
         ),
         Err(error) => stop(
-            format!("it cannot be seen what changed since the last run: {}", reason(&error)),
+            format!("it cannot be seen what changed since the last run: {}", error.one_line()),
             error.remedy_text().unwrap_or("Mend the connection first.").to_owned(),
         ),
     }

@@ -12,10 +12,9 @@ use super::gates::config::{Check, KongLine, Metrics};
 use super::gates::prometheus::Prometheus;
 use super::gates::{GateRunner, Measure, Verdict};
 use crate::dns::query::{self, NameServer};
-use crate::dns::{
-    Desired, DnsProvider, Finding, Observed, Precondition, RecordForm, RecordType, Severity, Share, Ttl,
-};
+use crate::dns::{Desired, DnsProvider, Observed, Precondition, RecordForm, RecordType, Share, Ttl};
 use crate::error::Error;
+use crate::finding::{Finding, Severity};
 
 /// What is looked at.
 pub struct Preflight<'a> {
@@ -51,7 +50,7 @@ fn ok(message: impl Into<String>) -> Finding {
 }
 
 fn warn(message: impl Into<String>, remedy: impl Into<String>) -> Finding {
-    Finding::warn(message, remedy)
+    Finding::warning(message, remedy)
 }
 
 fn unproven(what: Unproven, message: impl Into<String>, remedy: impl Into<String>) -> Finding {
@@ -59,11 +58,7 @@ fn unproven(what: Unproven, message: impl Into<String>, remedy: impl Into<String
 }
 
 fn stop(message: impl Into<String>, remedy: impl Into<String>) -> Finding {
-    Finding::stop(message, remedy)
-}
-
-fn reason(error: &Error) -> String {
-    super::gates::because(error)
+    Finding::blocker(message, remedy)
 }
 
 impl Preflight<'_> {
@@ -236,7 +231,7 @@ impl Preflight<'_> {
         let told = settings.notify.iter().map(|receiver| ("[[notify]]", receiver.call().look()));
         let missing = hooks.chain(told).filter_map(|(name, looked)| Some((name, looked.err()?)));
         missing
-            .map(|(name, error)| stop(format!("{name}: {}", reason(&error)), "Correct it in cutover.toml."))
+            .map(|(name, error)| stop(format!("{name}: {}", error.one_line()), "Correct it in cutover.toml."))
             .collect()
     }
 
@@ -302,7 +297,7 @@ fn stays_behind(key: &str, rtype: &str, text: &str) -> Finding {
 /// Whether either side is scraped, and whether green will say anything at all.
 async fn series(metrics: &Metrics, prometheus: &Prometheus, node_is_asked: bool) -> Vec<Finding> {
     if let Err(error) = prometheus.number("vector(1)").await {
-        return vec![stop(reason(&error), "Correct [prometheus], or start it.")];
+        return vec![stop(error.one_line(), "Correct [prometheus], or start it.")];
     }
     let mut found = vec![ok("Prometheus answers")];
     match prometheus.number(&metrics.blue_rate()).await {
@@ -313,7 +308,7 @@ async fn series(metrics: &Metrics, prometheus: &Prometheus, node_is_asked: bool)
             "Begin while there is traffic, or look whether [prometheus] blue = '…' names the right labels.",
         )),
         Err(error) => found.push(stop(
-            format!("Prometheus has no requests of blue: {}", reason(&error)),
+            format!("Prometheus has no requests of blue: {}", error.one_line()),
             "Is Kong's prometheus plugin on, is blue scraped, and does [prometheus] blue = '…' name its labels?",
         )),
     }
@@ -321,7 +316,7 @@ async fn series(metrics: &Metrics, prometheus: &Prometheus, node_is_asked: bool)
     match prometheus.number(&up).await {
         Ok(_) => found.push(ok("green is scraped")),
         Err(error) => found.push(stop(
-            format!("Prometheus has nothing of green: {}", reason(&error)),
+            format!("Prometheus has nothing of green: {}", error.one_line()),
             "Is Kong's prometheus plugin on, is green scraped, and does [prometheus] green = '…' name its labels?",
         )),
     }

@@ -18,11 +18,12 @@ use tokio::process::{Child, Command};
 
 use super::change;
 use super::{
-    Caps, Change, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName, Exclusion, Finding,
-    Listing, Marker, Observed, Precondition, Progress, RecordForm, Request, Side, Target, Ticket, Weights,
+    Caps, Change, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName, Exclusion, Listing,
+    Marker, Observed, Precondition, Progress, RecordForm, Request, Side, Target, Ticket, Weights,
     WriteOutcome,
 };
 use crate::error::{Error, Result};
+use crate::finding::Finding;
 use protocol::{ApplyAnswer, Arrival, CapsAnswer, ConfirmAnswer, ListAnswer, ReadAnswer};
 
 const NAME: &str = "exec";

@@ -19,10 +19,11 @@ use super::change::{self, Wanted};
 use super::listing::{self, Listing};
 use super::{
     Caps, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName,
-    Exclusion, Finding, Observed, Precondition, Progress, RecordForm, Request, SecretSource, Share, Target,
-    Ticket, Weights, WriteOutcome, http,
+    Exclusion, Observed, Precondition, Progress, RecordForm, Request, SecretSource, Share, Target, Ticket,
+    Weights, WriteOutcome, http,
 };
 use crate::error::Result;
+use crate::finding::Finding;
 pub use lua::Policy;
 use rrset::RrSet;
 
@@ -234,7 +235,7 @@ impl DnsProvider for PowerDns {
         let zone = self.get(&format!("{}?rrsets=false", self.zone_url(target.zone()))).await?;
         let kind = text_of(&zone, "kind").unwrap_or("unknown");
         let mut findings = vec![Finding::ok(format!("PowerDNS has the zone {} ({kind})", target.zone()))];
-        let mut blocked = |message: String, remedy: &str| findings.push(Finding::stop(message, remedy));
+        let mut blocked = |message: String, remedy: &str| findings.push(Finding::blocker(message, remedy));
         if matches!(kind, "Slave" | "Secondary" | "Consumer") {
             blocked(
                 format!("{} is a copy on this server ({kind})", target.zone()),

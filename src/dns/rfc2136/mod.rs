@@ -20,10 +20,11 @@ use super::listing::{self, Listed, Listing};
 use super::wire::{self, Asker, NoAnswer};
 use super::{
     Caps, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName,
-    Exclusion, Finding, Observed, ObservedRecord, Precondition, Progress, Record, RecordForm, RecordState,
-    Request, SecretSource, SiblingRecord, Side, Target, Ticket, Value, Weights, WriteOutcome,
+    Exclusion, Observed, ObservedRecord, Precondition, Progress, Record, RecordForm, RecordState, Request,
+    SecretSource, SiblingRecord, Side, Target, Ticket, Value, Weights, WriteOutcome,
 };
 use crate::error::{Error, Result};
+use crate::finding::Finding;
 pub use update::{Data, Set, Step, Update};
 
 const NAME: &str = "rfc2136";
@@ -383,7 +384,7 @@ impl DnsProvider for Rfc2136 {
         let serves = soa.filter(|_| answer.metadata.authoritative);
         let finding = match serves {
             Some(serial) => Finding::ok(format!("{} serves {}, serial {serial}", self.server, target.zone())),
-            None => Finding::stop(
+            None => Finding::blocker(
                 format!("{} does not serve {}", self.server, target.zone()),
                 "name the primary server and the zone in cutover.toml",
             ),

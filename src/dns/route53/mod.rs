@@ -21,10 +21,11 @@ use super::change::{self, Wanted};
 use super::listing::Listing;
 use super::{
     Caps, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName,
-    Exclusion, Finding, Observed, Precondition, Progress, RecordForm, Request, SecretSource, Share, Side,
-    Target, Ticket, Weights, WriteOutcome, http,
+    Exclusion, Observed, Precondition, Progress, RecordForm, Request, SecretSource, Share, Side, Target,
+    Ticket, Weights, WriteOutcome, http,
 };
 use crate::error::{Error, Result};
+use crate::finding::Finding;
 use batch::Batch;
 use sets::Set;
 use sigv4::{Credentials, Scope, Unsigned};
@@ -251,7 +252,7 @@ impl Route53 {
             Ok(answer) => answer,
             Err(error) if error.is_temporary() => return Err(error),
             Err(error) => {
-                return Ok(vec![Finding::warn(
+                return Ok(vec![Finding::warning(
                     format!("whether records are protected cannot be seen ({error})"),
                     "allow route53:ListResourceRecordSetProtections",
                 )]);
@@ -267,7 +268,7 @@ impl Route53 {
         });
         Ok(ours
             .map(|protection| {
-                Finding::stop(
+                Finding::blocker(
                     format!(
                         "{} {} is protected against changes",
                         protection.record_name, protection.record_type
@@ -301,13 +302,13 @@ impl DnsProvider for Route53 {
         if answer::name(&zone.name).as_ref() == Some(target.zone()) {
             findings.push(Finding::ok(format!("the hosted zone {id} is {}", target.zone())));
         } else {
-            findings.push(Finding::stop(
+            findings.push(Finding::blocker(
                 format!("the hosted zone {id} is {}, not {}", zone.name, target.zone()),
                 "name the right zone or the right id in cutover.toml",
             ));
         }
         if zone.config.and_then(|config| config.private_zone) == Some(true) {
-            findings.push(Finding::warn(
+            findings.push(Finding::warning(
                 format!("the hosted zone {id} is private: its name servers answer inside its VPCs only"),
                 "run the cutover inside one of them, with their resolver in [query] name_servers",
             ));

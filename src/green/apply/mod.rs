@@ -9,7 +9,6 @@ mod tags;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
 use sqlx::PgConnection;
 
 pub(in crate::green) use self::rows::Holds;
@@ -488,9 +487,4 @@ pub(super) fn compare_definitions(
         error = error.detail(difference.to_string());
     }
     Err(error)
-}
-
-/// A key as it is shown to people.
-pub fn shown_key(key: &Value) -> String {
-    key.as_str().map_or_else(|| key.to_string(), str::to_owned)
 }

@@ -2,10 +2,9 @@
 
 use super::section::Section;
 use crate::dns::query::{self, QueryConfig};
-use crate::dns::{
-    self, Caps, DomainName, Finding, Listed, Listing, ProviderConfig, Record, RecordType, Severity, Target,
-};
+use crate::dns::{self, Caps, DomainName, Listed, Listing, ProviderConfig, Record, RecordType, Target};
 use crate::error::{Error, Result};
+use crate::finding::{Finding, Severity};
 
 /// What was found out.
 pub(super) struct Asked {
@@ -56,10 +55,10 @@ async fn at_provider(
     zone: Option<&DomainName>,
     names: &[DomainName],
 ) -> std::result::Result<Asked, (String, Option<Caps>)> {
-    let provider = dns::connect(config).await.map_err(|e| (in_one_line(&e), None))?;
+    let provider = dns::connect(config).await.map_err(|e| (e.one_line(), None))?;
     let caps = provider.caps().clone();
     let listed = provider.list(zone, names).await;
-    let Listing { zone, records } = listed.map_err(|e| (in_one_line(&e.into()), Some(caps.clone())))?;
+    let Listing { zone, records } = listed.map_err(|e| (Error::from(e).one_line(), Some(caps.clone())))?;
     let findings = match stand_in(&zone, &records) {
         Some(target) => provider.preflight(&target).await.unwrap_or_default(),
         None => Vec::new(),
@@ -93,7 +92,7 @@ async fn at_name_servers(
     let config = QueryConfig { name_servers: servers.to_vec(), ..QueryConfig::default() };
     let server = match query::name_servers(zone, &config).await {
         Ok(found) => found.into_iter().next(),
-        Err(error) => return (Vec::new(), Err(in_one_line(&error))),
+        Err(error) => return (Vec::new(), Err(error.one_line())),
     };
     let Some(server) = server else { return (Vec::new(), Err(format!("{zone} has no name server"))) };
     let mut records = Vec::new();
@@ -110,11 +109,4 @@ async fn at_name_servers(
         }
     }
     (records, Ok(server.to_string()))
-}
-
-fn in_one_line(error: &Error) -> String {
-    let mut words = vec![error.message().to_owned()];
-    words.extend(error.details().iter().cloned());
-    words.extend(error.causes());
-    words.join(": ").replace('\n', " ")
 }
