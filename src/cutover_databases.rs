@@ -17,8 +17,9 @@ use crate::inspect::Choices;
 use crate::mapping::schema_map::Writer;
 use crate::migrate::drift::{self, Drift};
 use crate::progress::Unwatched;
-use crate::verify::report::Report;
-use crate::verify::{self, Options};
+use crate::verify;
+use crate::verify::options::VerifyOptions;
+use crate::verify::report::VerifyReport;
 
 /// Where both databases are, and which tables were migrated.
 #[derive(Debug, Clone)]
@@ -46,9 +47,9 @@ impl LiveDatabases {
         Green::connect(&self.green, &format!("kongferry {}", std::process::id())).await
     }
 
-    async fn verify(&self) -> Result<Report> {
+    async fn verify(&self) -> Result<VerifyReport> {
         let (blue, green) = self.connect().await?;
-        let options = Options { choices: self.choices.clone(), ..Options::default() };
+        let options = VerifyOptions { choices: self.choices.clone(), ..VerifyOptions::default() };
         let report = Box::pin(verify::run(blue, &green, &options, Arc::new(Unwatched))).await;
         green.close().await;
         report
@@ -145,7 +146,7 @@ fn drift_check_stopped() -> Error {
     Error::new(Kind::Io, "the check for drift between blue and green stopped")
 }
 
-fn comparison(report: &Report) -> DatabaseComparison {
+fn comparison(report: &VerifyReport) -> DatabaseComparison {
     let written = report
         .tables
         .iter()
@@ -159,7 +160,7 @@ fn comparison(report: &Report) -> DatabaseComparison {
 }
 
 /// What differs in the tables that Admin API clients write.
-fn differences(report: &Report) -> String {
+fn differences(report: &VerifyReport) -> String {
     let tables: Vec<String> = report
         .tables
         .iter()

@@ -20,10 +20,11 @@ use crate::green::session::Green;
 use crate::mapping::schema_map::Writer;
 use crate::migrate::interrupted::Interrupted;
 use crate::progress::Phase;
-use crate::repair::{self, Repair};
-use crate::verify::definitions::Definitions;
-use crate::verify::report::{Counts, Part, Report, TableReport};
-use crate::verify::{self, Options, Share};
+use crate::repair::{self, RepairOptions, RepairReport};
+use crate::verify;
+use crate::verify::definitions::DefinitionsState;
+use crate::verify::options::{Coverage, VerifyOptions};
+use crate::verify::report::{Restriction, RowCounts, VerifyReport, VerifyTableReport};
 
 /// Where the help lists what only this command has.
 const THE_COMPARISON: &str = "The comparison";
@@ -122,14 +123,14 @@ pub async fn run(args: &VerifyArgs) -> Result<u8> {
     if args.since_run {
         return super::drift::run(&args.blue, &args.green, &args.tables, &args.common).await;
     }
-    let options = Options {
+    let options = VerifyOptions {
         choices: args.tables.choices(!args.repair.repair || args.repair.green_online)?,
         findings: args.findings.clone(),
         show_secrets: args.show_secrets,
-        only: args.part.table.iter().cloned().collect(),
+        only_tables: args.part.table.iter().cloned().collect(),
         workspace: args.part.workspace.clone(),
-        share: args.part.sample.map_or(Share::Whole, Share::Sample),
-        rows_of: None,
+        coverage: args.part.sample.map_or(Coverage::Full, Coverage::Sample),
+        recheck_tables: None,
     };
     let (blue_config, green_config) = (args.blue.resolve(&args.common)?, args.green.resolve(&args.common)?);
     if args.repair.repair && !args.repair.yes && !std::io::stdin().is_terminal() {
@@ -141,26 +142,33 @@ pub async fn run(args: &VerifyArgs) -> Result<u8> {
     let observer = progress::observer(&args.common, "looking at both sides", Phase::word);
     let green = Green::connect(&green_config, &application_name()).await?;
     let blue = Arc::new(Blue::connect(&blue_config).await?);
-    let report = if args.repair.repair {
+    let (report, repair) = if args.repair.repair {
         let options =
-            repair::Options { verify: options, delete_extra: args.repair.delete_extra, run: args.run };
+            RepairOptions { verify: options, delete_extra: args.repair.delete_extra, run: args.run };
         let verbose = args.common.verbose > 0;
-        let confirm = |report: &Report, repair: &Repair| {
+        let confirm = |report: &VerifyReport, repair: &RepairReport| {
             if args.repair.yes { Box::pin(ready(Ok(true))) } else { ask(report, repair, verbose) }
         };
-        Box::pin(repair::run(blue, &green, &options, observer, &confirm)).await?
+        let repaired = Box::pin(repair::run(blue, &green, &options, observer, &confirm)).await?;
+        if args.common.format == Format::Json {
+            print_json(&repaired);
+        }
+        (repaired.comparison, Some(repaired.repair))
     } else {
-        Box::pin(verify::run(blue, &green, &options, observer)).await?
+        let report = Box::pin(verify::run(blue, &green, &options, observer)).await?;
+        if args.common.format == Format::Json {
+            print_json(&report);
+        }
+        (report, None)
     };
-    match args.common.format {
-        Format::Json => print_json(&report),
-        Format::Text => print(&report, args.common.verbose > 0),
+    if args.common.format == Format::Text {
+        print(&report, repair.as_ref(), args.common.verbose > 0);
     }
     Ok(report.exit_code())
 }
 
 /// Shows what was found and asks once whether it shall be repaired.
-fn ask(report: &Report, repair: &Repair, verbose: bool) -> BoxFuture<'static, Result<bool>> {
+fn ask(report: &VerifyReport, repair: &RepairReport, verbose: bool) -> BoxFuture<'static, Result<bool>> {
     anstream::eprintln!("\n{}\n\n{}", headline(report), counts(report, verbose));
     for line in about(&repair.write, "write") {
         anstream::eprintln!("{line}");
@@ -187,7 +195,7 @@ pub async fn tidy_up(args: &VerifyArgs) -> Interrupted {
     super::migrate::tidied(&args.green, &args.common, args.run).await
 }
 
-fn print(report: &Report, verbose: bool) {
+fn print(report: &VerifyReport, repair: Option<&RepairReport>, verbose: bool) {
     anstream::println!("{}", headline(report));
     anstream::println!("  blue   {}", text::side(&report.blue, "keyspace"));
     anstream::println!("  green  {}\n", text::side(&report.green, "database"));
@@ -204,12 +212,12 @@ fn print(report: &Report, verbose: bool) {
             "\n{WARN}note:{WARN:#} green's journal knows no applied run: nothing counts as rejected."
         );
     }
-    if report.definitions == Definitions::NotRecorded && report.run.is_some() {
+    if report.definitions == DefinitionsState::NotRecorded && report.run.is_some() {
         anstream::println!(
             "\n{WARN}note:{WARN:#} the run did not record Kong's definitions (indexes, triggers …); whether somebody changed them is not known."
         );
     }
-    if let Some(repair) = &report.repair {
+    if let Some(repair) = repair {
         print_repair(repair);
     }
     print_first(report);
@@ -218,7 +226,7 @@ fn print(report: &Report, verbose: bool) {
     }
 }
 
-fn print_repair(repair: &Repair) {
+fn print_repair(repair: &RepairReport) {
     let tags = match repair.tags {
         0 => String::new(),
         rows => format!(", {} of tags put right", counted(rows, "row")),
@@ -244,7 +252,7 @@ fn print_repair(repair: &Repair) {
     }
 }
 
-fn part_in_words(part: &Part) -> String {
+fn part_in_words(part: &Restriction) -> String {
     let mut words = Vec::new();
     if !part.tables.is_empty() {
         words.push(format!("of the tables {}", part.tables.join(", ")));
@@ -258,7 +266,7 @@ fn part_in_words(part: &Part) -> String {
     words.join(", ")
 }
 
-fn headline(report: &Report) -> String {
+fn headline(report: &VerifyReport) -> String {
     let (time, rows) = (format!("{:.1} s", report.seconds), grouped(report.summary.source));
     if report.clean && report.partial {
         return format!(
@@ -284,7 +292,7 @@ fn headline(report: &Report) -> String {
 }
 
 /// The classes, in the order in which they are shown.
-const CLASSES: [Class<Counts>; 9] = [
+const CLASSES: [Class<RowCounts>; 9] = [
     ("on blue", |counts| counts.source),
     ("equal", |counts| counts.equal),
     ("repaired", |counts| counts.repaired),
@@ -296,29 +304,29 @@ const CLASSES: [Class<Counts>; 9] = [
     ("not copied", |counts| counts.not_copied),
 ];
 
-fn counts(report: &Report, verbose: bool) -> String {
-    let with_rows: Vec<&TableReport> =
+fn counts(report: &VerifyReport, verbose: bool) -> String {
+    let with_rows: Vec<&VerifyTableReport> =
         report.tables.iter().filter(|table| table.counts.source + table.counts.extra > 0).collect();
-    let is_plain = |counts: &Counts| counts.equal == counts.source && counts.extra == 0;
+    let is_plain = |counts: &RowCounts| counts.equal == counts.source && counts.extra == 0;
     let (listed, small) = if verbose {
         (with_rows, Vec::new())
     } else {
         text::without_small(with_rows, |table| is_plain(&table.counts).then_some(table.counts.source))
     };
-    let name = |one: &TableReport| match one.writer {
+    let name = |one: &VerifyTableReport| match one.writer {
         Writer::Traffic => format!("{} (traffic)", one.table),
         Writer::Admin => one.table.clone(),
     };
-    let mut rows: Vec<(String, Counts)> = listed.into_iter().map(|one| (name(one), one.counts)).collect();
+    let mut rows: Vec<(String, RowCounts)> = listed.into_iter().map(|one| (name(one), one.counts)).collect();
     if !small.is_empty() {
         let source = small.iter().map(|one| one.counts.source).sum();
-        let sum = Counts { source, equal: source, ..Counts::default() };
+        let sum = RowCounts { source, equal: source, ..RowCounts::default() };
         rows.push((format!("{} smaller tables", small.len()), sum));
     }
     text::by_class(&CLASSES, &rows, &report.summary)
 }
 
-fn print_first(report: &Report) {
+fn print_first(report: &VerifyReport) {
     if report.first.is_empty() {
         return;
     }

@@ -23,7 +23,7 @@ use crate::green::sql::{fill, quote};
 use crate::green::statement::query;
 use crate::inspect::{BlueSide, GreenSide};
 use crate::mapping::schema_map::SchemaMap;
-use crate::verify::journal::LastRun;
+use crate::verify::last_run::LastRun;
 
 /// The whole report.
 #[derive(Debug, Clone, Serialize)]

@@ -1,140 +1,128 @@
-//! The bytes of either database, read into values. Nothing trusts a length: every read is bounded by what is there.
+//! Decodes the bytes of either database into values. Every length is checked against the bytes that are there.
 
 use std::borrow::Cow;
 
 use super::json;
 use super::spelling::Spelling;
-use super::value::Value;
+use super::value::KongValue;
 use crate::cql::CqlType;
 
 /// Microseconds between 1970, where Cassandra counts from, and 2000, where PostgreSQL does.
 const EPOCH_2000: i64 = 946_684_800_000_000;
 
-/// What a column holds, whatever its spelling on either side.
+/// The type of a column as Kong sees it, common to both databases.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Meaning {
-    /// An id.
+pub(super) enum FieldType {
     Uuid,
-    /// A text.
     Text,
-    /// A truth value.
     Bool,
-    /// A whole number.
     Int,
-    /// A floating-point number.
     Float,
-    /// An instant.
     Instant,
-    /// A JSON value.
     Json,
-    /// A text that PostgreSQL fills up with blanks.
+    /// `character(n)`, which PostgreSQL pads with blanks.
     Padded,
-    /// Bytes.
     Bytes,
-    /// A JSON object, of blue's map; the type is that of the map's values, whose sets have no order.
+    /// A map on blue, a JSON object on green; the type is that of the map's values, whose sets have no order.
     Object(CqlType),
-    /// Values whose order means something.
-    List(Box<Meaning>),
-    /// Values whose order means nothing.
-    Set(Box<Meaning>),
+    List(Box<FieldType>),
+    Set(Box<FieldType>),
 }
 
-impl Meaning {
-    /// What a pair of columns holds; `ordered` where blue's set stands for a list. Nothing for a pair that is unknown.
-    pub fn of(blue: &CqlType, green: &str, ordered: bool) -> Option<Meaning> {
+impl FieldType {
+    /// The type of a pair of columns; `is_ordered` where blue's set is a list to Kong. `None` for an unknown pair.
+    pub(super) fn from_pair(blue: &CqlType, green: &str, is_ordered: bool) -> Option<FieldType> {
         match blue {
-            CqlType::Native(name) => Meaning::of_native(name, green),
+            CqlType::Native(name) => FieldType::from_native(name, green),
             CqlType::List(element) | CqlType::Set(element) => {
-                let element = Box::new(Meaning::of(element, green.strip_suffix("[]")?, ordered)?);
-                let is_list = ordered || matches!(blue, CqlType::List(_));
-                Some(if is_list { Meaning::List(element) } else { Meaning::Set(element) })
+                let element = Box::new(FieldType::from_pair(element, green.strip_suffix("[]")?, is_ordered)?);
+                let is_list = is_ordered || matches!(blue, CqlType::List(_));
+                Some(if is_list { FieldType::List(element) } else { FieldType::Set(element) })
             }
             CqlType::Map(key, value) => {
-                (matches!(green, "json" | "jsonb") && key.is("text") && is_json(value))
-                    .then(|| Meaning::Object((**value).clone()))
+                (matches!(green, "json" | "jsonb") && key.is("text") && has_json_form(value))
+                    .then(|| FieldType::Object((**value).clone()))
             }
             CqlType::Other(_) => None,
         }
     }
 
-    fn of_native(blue: &str, green: &str) -> Option<Meaning> {
+    fn from_native(blue: &str, green: &str) -> Option<FieldType> {
         let is_text = matches!(blue, "text" | "ascii");
         match green.split('(').next().unwrap_or(green).trim_end() {
-            "uuid" if matches!(blue, "uuid" | "timeuuid") => Some(Meaning::Uuid),
-            "text" | "character varying" if is_text => Some(Meaning::Text),
-            "character" if is_text => Some(Meaning::Padded),
-            "bytea" if blue == "blob" => Some(Meaning::Bytes),
-            "json" | "jsonb" if is_text => Some(Meaning::Json),
-            "boolean" if blue == "boolean" => Some(Meaning::Bool),
+            "uuid" if matches!(blue, "uuid" | "timeuuid") => Some(FieldType::Uuid),
+            "text" | "character varying" if is_text => Some(FieldType::Text),
+            "character" if is_text => Some(FieldType::Padded),
+            "bytea" if blue == "blob" => Some(FieldType::Bytes),
+            "json" | "jsonb" if is_text => Some(FieldType::Json),
+            "boolean" if blue == "boolean" => Some(FieldType::Bool),
             "smallint" | "integer" | "bigint"
                 if matches!(blue, "tinyint" | "smallint" | "int" | "bigint" | "counter") =>
             {
-                Some(Meaning::Int)
+                Some(FieldType::Int)
             }
-            "real" | "double precision" if matches!(blue, "float" | "double") => Some(Meaning::Float),
-            other if other.starts_with("timestamp") && blue == "timestamp" => Some(Meaning::Instant),
+            "real" | "double precision" if matches!(blue, "float" | "double") => Some(FieldType::Float),
+            other if other.starts_with("timestamp") && blue == "timestamp" => Some(FieldType::Instant),
             _ => None,
         }
     }
 }
 
-/// A cell of blue.
-pub fn blue(meaning: &Meaning, cell: Option<&[u8]>) -> Value {
-    let Some(bytes) = cell else { return Value::Null };
-    let value = match meaning {
-        Meaning::Instant => number(bytes).and_then(|ms| ms.checked_mul(1000)).map(Value::Instant),
-        Meaning::List(element) => elements(bytes, 1)
-            .map(|all| Value::List(all.into_iter().map(|one| blue(element, Some(one))).collect())),
-        Meaning::Set(element) => elements(bytes, 1)
-            .map(|all| Value::Set(all.into_iter().map(|one| blue(element, Some(one))).collect())),
-        Meaning::Object(values) => {
+/// Decodes a cell of blue.
+pub(super) fn blue(field_type: &FieldType, cell: Option<&[u8]>) -> KongValue {
+    let Some(bytes) = cell else { return KongValue::Null };
+    let value = match field_type {
+        FieldType::Instant => number(bytes).and_then(|ms| ms.checked_mul(1000)).map(KongValue::Instant),
+        FieldType::List(element) => elements(bytes, 1)
+            .map(|cells| KongValue::List(cells.into_iter().map(|cell| blue(element, Some(cell))).collect())),
+        FieldType::Set(element) => elements(bytes, 1)
+            .map(|cells| KongValue::Set(cells.into_iter().map(|cell| blue(element, Some(cell))).collect())),
+        FieldType::Object(values) => {
             let mut out = Spelling::default();
-            object(bytes, values, &mut out).map(|()| Value::Json(out.into_bytes()))
+            object(bytes, values, &mut out).map(|()| KongValue::Json(out.into_bytes()))
         }
-        scalar => either(scalar, bytes),
+        scalar => common(scalar, bytes),
     };
-    value.unwrap_or_else(|| Value::Opaque(bytes.to_vec()))
+    value.unwrap_or_else(|| KongValue::Opaque(bytes.to_vec()))
 }
 
-/// A field of green, as the binary protocol gives it.
-pub fn green(meaning: &Meaning, field: Option<&[u8]>) -> Value {
-    let Some(bytes) = field else { return Value::Null };
-    let value = match meaning {
-        Meaning::Instant => number(bytes).and_then(|us| us.checked_add(EPOCH_2000)).map(Value::Instant),
-        Meaning::List(element) => {
-            array(bytes).map(|all| Value::List(all.into_iter().map(|one| green(element, one)).collect()))
+/// Decodes a field of green in PostgreSQL's binary form.
+pub(super) fn green(field_type: &FieldType, field: Option<&[u8]>) -> KongValue {
+    let Some(bytes) = field else { return KongValue::Null };
+    let value = match field_type {
+        FieldType::Instant => number(bytes).and_then(|us| us.checked_add(EPOCH_2000)).map(KongValue::Instant),
+        FieldType::List(element) => array(bytes)
+            .map(|all| KongValue::List(all.into_iter().map(|field| green(element, field)).collect())),
+        FieldType::Set(element) => array(bytes)
+            .map(|all| KongValue::Set(all.into_iter().map(|field| green(element, field)).collect())),
+        // jsonb begins with a version byte, with which no JSON text begins.
+        FieldType::Json => common(field_type, bytes.strip_prefix(&[1]).unwrap_or(bytes)),
+        FieldType::Object(values) => {
+            json::canonical_map(bytes.strip_prefix(&[1]).unwrap_or(bytes), values).map(KongValue::Json)
         }
-        Meaning::Set(element) => {
-            array(bytes).map(|all| Value::Set(all.into_iter().map(|one| green(element, one)).collect()))
-        }
-        // jsonb has its version in front, and no JSON text begins with such a byte.
-        Meaning::Json => either(meaning, bytes.strip_prefix(&[1]).unwrap_or(bytes)),
-        Meaning::Object(values) => {
-            json::canonical_map(bytes.strip_prefix(&[1]).unwrap_or(bytes), values).map(Value::Json)
-        }
-        scalar => either(scalar, bytes),
+        scalar => common(scalar, bytes),
     };
-    value.unwrap_or_else(|| Value::Opaque(bytes.to_vec()))
+    value.unwrap_or_else(|| KongValue::Opaque(bytes.to_vec()))
 }
 
-/// What both protocols spell alike.
-fn either(meaning: &Meaning, bytes: &[u8]) -> Option<Value> {
-    match meaning {
-        Meaning::Uuid => bytes.try_into().ok().map(Value::Uuid),
-        Meaning::Text | Meaning::Bytes => Some(Value::Text(bytes.to_vec())),
-        Meaning::Padded => Some(Value::Text(without_blanks(bytes).to_vec())),
-        Meaning::Bool => match bytes {
-            [byte] => Some(Value::Bool(*byte != 0)),
+/// Decodes what has the same bytes in both protocols.
+fn common(field_type: &FieldType, bytes: &[u8]) -> Option<KongValue> {
+    match field_type {
+        FieldType::Uuid => bytes.try_into().ok().map(KongValue::Uuid),
+        FieldType::Text | FieldType::Bytes => Some(KongValue::Text(bytes.to_vec())),
+        FieldType::Padded => Some(KongValue::Text(without_blanks(bytes).to_vec())),
+        FieldType::Bool => match bytes {
+            [byte] => Some(KongValue::Bool(*byte != 0)),
             _ => None,
         },
-        Meaning::Int => number(bytes).map(Value::Int),
-        Meaning::Float => float(bytes).map(Value::Float),
-        Meaning::Json => json::canonical(bytes).map(Value::Json),
-        Meaning::Instant | Meaning::Object(_) | Meaning::List(_) | Meaning::Set(_) => None,
+        FieldType::Int => number(bytes).map(KongValue::Int),
+        FieldType::Float => float(bytes).map(KongValue::Float),
+        FieldType::Json => json::canonical(bytes).map(KongValue::Json),
+        FieldType::Instant | FieldType::Object(_) | FieldType::List(_) | FieldType::Set(_) => None,
     }
 }
 
-/// A whole number of one, two, four or eight bytes.
+/// A big-endian integer of one, two, four or eight bytes.
 pub fn number(bytes: &[u8]) -> Option<i64> {
     match bytes.len() {
         1 => bytes.first().map(|byte| i64::from(i8::from_be_bytes([*byte]))),
@@ -153,7 +141,7 @@ fn float(bytes: &[u8]) -> Option<f64> {
     }
 }
 
-/// Takes a four-byte length and so many bytes off the front; a negative length is null.
+/// Splits off a four-byte length and that many bytes; a negative length is null.
 fn take<'a>(bytes: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
     let (length, rest) = bytes.split_at_checked(4)?;
     let length = number(length)?;
@@ -166,12 +154,12 @@ fn take<'a>(bytes: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
     Some(Some(value))
 }
 
-/// The elements of one of Cassandra's collections; `each` is 2 for a map, whose keys and values alternate.
-fn elements(mut bytes: &[u8], each: usize) -> Option<Vec<&[u8]>> {
+/// The elements of a collection of Cassandra; `per_entry` is 2 for a map, whose keys and values alternate.
+fn elements(mut bytes: &[u8], per_entry: usize) -> Option<Vec<&[u8]>> {
     let (count, rest) = bytes.split_at_checked(4)?;
     bytes = rest;
-    let count = usize::try_from(number(count)?).ok()?.checked_mul(each)?;
-    // Not with_capacity: the count is the server's word only.
+    let count = usize::try_from(number(count)?).ok()?.checked_mul(per_entry)?;
+    // Without with_capacity: the count is not checked yet.
     let mut all = Vec::new();
     for _ in 0..count {
         all.push(take(&mut bytes)??);
@@ -179,7 +167,7 @@ fn elements(mut bytes: &[u8], each: usize) -> Option<Vec<&[u8]>> {
     bytes.is_empty().then_some(all)
 }
 
-/// The elements of one of PostgreSQL's arrays of one dimension.
+/// The elements of a one-dimensional array of PostgreSQL.
 fn array(bytes: &[u8]) -> Option<Vec<Option<&[u8]>>> {
     let (head, mut rest) = bytes.split_at_checked(12)?;
     match number(head.get(..4)?)? {
@@ -201,20 +189,20 @@ fn without_blanks(bytes: &[u8]) -> &[u8] {
     bytes.get(..kept).unwrap_or_default()
 }
 
-/// Whether a map's values of this type can stand in a JSON object.
-fn is_json(value: &CqlType) -> bool {
+/// Whether values of this type have a form in JSON.
+fn has_json_form(value: &CqlType) -> bool {
     match value {
         CqlType::Native(name) => {
             let known = ["text", "ascii", "int", "bigint", "boolean", "float", "double", "uuid"];
             known.contains(&name.as_str())
         }
-        CqlType::List(element) | CqlType::Set(element) => is_json(element),
-        CqlType::Map(key, value) => key.is("text") && is_json(value),
+        CqlType::List(element) | CqlType::Set(element) => has_json_form(element),
+        CqlType::Map(key, value) => key.is("text") && has_json_form(value),
         CqlType::Other(_) => false,
     }
 }
 
-/// A map of blue as the object that Kong makes of it.
+/// Writes a map of blue as the JSON object that Kong makes of it.
 fn object(bytes: &[u8], values: &CqlType, out: &mut Spelling) -> Option<()> {
     let first = out.open(b'{');
     let mut members = Vec::new();
@@ -234,12 +222,12 @@ fn object(bytes: &[u8], values: &CqlType, out: &mut Spelling) -> Option<()> {
 fn member(bytes: &[u8], kind: &CqlType, out: &mut Spelling) -> Option<()> {
     match kind {
         CqlType::Map(_, values) => object(bytes, values, out)?,
-        CqlType::List(of) | CqlType::Set(of) => {
+        CqlType::List(element_type) | CqlType::Set(element_type) => {
             let first = out.open(b'[');
             let mut starts = Vec::new();
             for element in elements(bytes, 1)? {
                 starts.push(out.next(first));
-                member(element, of, out)?;
+                member(element, element_type, out)?;
             }
             match kind {
                 CqlType::Set(_) => out.close_set(first, &starts),
@@ -264,77 +252,77 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn one_instant_is_the_same_on_both_sides() {
+    fn an_instant_is_equal_on_both_sides() {
         let on_blue = 1_700_000_000_123_i64.to_be_bytes();
         let on_green = (1_700_000_000_123_000_i64 - EPOCH_2000).to_be_bytes();
-        assert_eq!(blue(&Meaning::Instant, Some(&on_blue)), green(&Meaning::Instant, Some(&on_green)));
+        assert_eq!(blue(&FieldType::Instant, Some(&on_blue)), green(&FieldType::Instant, Some(&on_green)));
     }
 
     #[test]
     fn a_map_is_an_object_whose_sets_have_no_order() {
-        let meaning = Meaning::Object(CqlType::parse("frozen<set<text>>"));
-        let piece = |bytes: &[u8]| [&(bytes.len() as i32).to_be_bytes(), bytes].concat();
-        let set = [&2_i32.to_be_bytes()[..], &piece(b"a"), &piece(b"b")].concat();
-        let map = [&1_i32.to_be_bytes()[..], &piece(b"x-h"), &piece(&set)].concat();
-        let on_green = |json: &str| green(&meaning, Some(&[&[1], json.as_bytes()].concat()));
-        assert!(blue(&meaning, Some(&map)).same(&on_green(r#"{"x-h": ["b", "a"]}"#)));
-        assert!(!blue(&meaning, Some(&map)).same(&on_green(r#"{"x-h": ["a"]}"#)));
-        assert!(!blue(&meaning, Some(&map)).same(&on_green(r#"[["x-h", ["a", "b"]]]"#)));
+        let field_type = FieldType::Object(CqlType::parse("frozen<set<text>>"));
+        let element = |bytes: &[u8]| [&(bytes.len() as i32).to_be_bytes(), bytes].concat();
+        let set = [&2_i32.to_be_bytes()[..], &element(b"a"), &element(b"b")].concat();
+        let map = [&1_i32.to_be_bytes()[..], &element(b"x-h"), &element(&set)].concat();
+        let on_green = |json: &str| green(&field_type, Some(&[&[1], json.as_bytes()].concat()));
+        assert!(blue(&field_type, Some(&map)).same(&on_green(r#"{"x-h": ["b", "a"]}"#)));
+        assert!(!blue(&field_type, Some(&map)).same(&on_green(r#"{"x-h": ["a"]}"#)));
+        assert!(!blue(&field_type, Some(&map)).same(&on_green(r#"[["x-h", ["a", "b"]]]"#)));
     }
 
     #[test]
-    fn numbers_of_any_width_are_one_number() {
+    fn integers_of_any_width_are_equal() {
         assert_eq!(
-            blue(&Meaning::Int, Some(&7_i32.to_be_bytes())),
-            green(&Meaning::Int, Some(&7_i64.to_be_bytes()))
+            blue(&FieldType::Int, Some(&7_i32.to_be_bytes())),
+            green(&FieldType::Int, Some(&7_i64.to_be_bytes()))
         );
-        assert_eq!(green(&Meaning::Int, Some(&(-1_i16).to_be_bytes())), Value::Int(-1));
+        assert_eq!(green(&FieldType::Int, Some(&(-1_i16).to_be_bytes())), KongValue::Int(-1));
     }
 
     proptest! {
         #[test]
-        fn hostile_bytes_end(bytes in any::<Vec<u8>>()) {
-            for meaning in every_meaning() {
-                blue(&meaning, Some(&bytes));
-                green(&meaning, Some(&bytes));
+        fn hostile_bytes_neither_panic_nor_hang(bytes in any::<Vec<u8>>()) {
+            for field_type in every_field_type() {
+                blue(&field_type, Some(&bytes));
+                green(&field_type, Some(&bytes));
             }
         }
 
         /// A count or length that promises more than there is costs no memory and no time.
         #[test]
-        fn hostile_lengths_end(count in any::<i32>(), length in any::<i32>(), rest in any::<Vec<u8>>()) {
+        fn hostile_lengths_neither_panic_nor_hang(count in any::<i32>(), length in any::<i32>(), rest in any::<Vec<u8>>()) {
             let mut bytes = Vec::from(count.to_be_bytes());
             bytes.extend(length.to_be_bytes());
             bytes.extend(rest);
-            for meaning in every_meaning() {
-                blue(&meaning, Some(&bytes));
+            for field_type in every_field_type() {
+                blue(&field_type, Some(&bytes));
             }
             let mut array = [1_i32, 0, 25, count, 1, length].map(i32::to_be_bytes).concat();
             array.extend(&bytes);
-            for meaning in every_meaning() {
-                green(&meaning, Some(&array));
+            for field_type in every_field_type() {
+                green(&field_type, Some(&array));
             }
         }
     }
 
-    fn every_meaning() -> Vec<Meaning> {
+    fn every_field_type() -> Vec<FieldType> {
         let map = CqlType::parse("map<text, frozen<map<text, frozen<set<int>>>>>");
         let headers = CqlType::parse("set<text>");
         let scalars = [
-            Meaning::Uuid,
-            Meaning::Text,
-            Meaning::Padded,
-            Meaning::Bytes,
-            Meaning::Bool,
-            Meaning::Int,
-            Meaning::Float,
-            Meaning::Instant,
-            Meaning::Json,
+            FieldType::Uuid,
+            FieldType::Text,
+            FieldType::Padded,
+            FieldType::Bytes,
+            FieldType::Bool,
+            FieldType::Int,
+            FieldType::Float,
+            FieldType::Instant,
+            FieldType::Json,
         ];
-        let several = scalars
-            .iter()
-            .flat_map(|one| [Meaning::List(Box::new(one.clone())), Meaning::Set(Box::new(one.clone()))]);
-        let objects = [Meaning::Object(map), Meaning::Object(headers)];
+        let several = scalars.iter().flat_map(|scalar| {
+            [FieldType::List(Box::new(scalar.clone())), FieldType::Set(Box::new(scalar.clone()))]
+        });
+        let objects = [FieldType::Object(map), FieldType::Object(headers)];
         several.chain(objects).chain(scalars.clone()).collect()
     }
 }

@@ -1,66 +1,69 @@
-//! Definitions of Kong's schema on green – tables, indexes, constraints, triggers – against those that the last run
-//! left and recorded.
+//! Compares the definitions of Kong's schema on green – tables, indexes, constraints, triggers – with those that the
+//! last run left and recorded.
+
+use std::collections::BTreeSet;
 
 use serde::Serialize;
-use serde_json::Value as Shown;
+use serde_json::Value as Json;
 
-use super::findings::{Finding, Findings, What};
-use super::journal::LastRun;
+use super::differences::{Difference, DifferenceKind, DifferenceLog};
+use super::last_run::LastRun;
 use crate::error::Result;
-use crate::green::definitions::{Definitions as Read, Difference};
+use crate::green::definitions::{self, Definitions};
 use crate::green::session::During;
 use crate::green::session::Green;
 
-/// How the definitions stand.
+/// The result of that comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Definitions {
-    /// As the run left them.
+pub enum DefinitionsState {
     Unchanged,
-    /// Something is not as the run left it; the findings name it.
+    /// The differences name each changed definition.
     Changed,
     /// No run recorded them.
     NotRecorded,
-    /// Only a part of the tables was asked for.
-    NotLookedAt,
+    /// Only some tables or rows were compared.
+    #[serde(rename = "not_looked_at")]
+    NotCompared,
 }
 
-/// What a database administrator may well change after a run, and what makes no difference to Kong's rows.
-const LEFT_OUT: &[&str] = &["grants", "statistics target", "options", "options of its toast table"];
+/// What a database administrator may change after a run without an effect on Kong's rows.
+const IGNORED_ASPECTS: &[&str] = &["grants", "statistics target", "options", "options of its toast table"];
 
-/// Names every definition that is not as the run left it.
-pub async fn check(green: &Green, run: &LastRun, findings: &mut Findings) -> Result<Definitions> {
-    let Some(recorded) = run.definitions.clone().map(|all| all.without(LEFT_OUT)) else {
-        return Ok(Definitions::NotRecorded);
+/// Reports every definition that is not as the run left it.
+pub(super) async fn compare(
+    green: &Green,
+    run: &LastRun,
+    differences: &mut DifferenceLog,
+) -> Result<DefinitionsState> {
+    let Some(recorded) = run.definitions.clone().map(|all| all.without(IGNORED_ASPECTS)) else {
+        return Ok(DefinitionsState::NotRecorded);
     };
     let mut tx = green.begin_snapshot().await?;
-    let now = Read::read(&mut tx, green.kong_schema()).await?.without(LEFT_OUT);
-    let what = "cannot end a look at the definitions on green";
-    tx.rollback().await.during(green, what)?;
-    if now.digest() == recorded.digest() {
-        return Ok(Definitions::Unchanged);
+    let current = Definitions::read(&mut tx, green.kong_schema()).await?.without(IGNORED_ASPECTS);
+    tx.rollback().await.during(green, "cannot read the definitions on green")?;
+    if current.digest() == recorded.digest() {
+        return Ok(DefinitionsState::Unchanged);
     }
-    for difference in recorded.differences(&now, &std::collections::BTreeSet::new()) {
-        findings.write(finding(&difference))?;
+    for change in recorded.differences(&current, &BTreeSet::new()) {
+        differences.write(difference(&change))?;
     }
-    Ok(Definitions::Changed)
+    Ok(DefinitionsState::Changed)
 }
 
-/// The table is the subject's, or the subject itself; what stands beside tables, such as a function, has none.
-fn finding(difference: &Difference) -> Finding {
-    let subject = &difference.subject;
+/// A table's own definition names that table; what belongs to no table, such as a function, names none.
+fn difference(change: &definitions::Difference) -> Difference {
+    let subject = &change.subject;
     let table = match (subject.table.as_str(), subject.kind.as_str()) {
-        ("", "table") => subject.name.clone(),
-        (table, _) => table.to_owned(),
+        ("", "table") => &subject.name,
+        (table, _) => table,
     };
-    Finding {
-        table,
-        key: Shown::from(format!("{} {}", subject.kind, subject.name)),
-        kind: What::DefinitionChanged,
-        column: difference.aspect.clone(),
-        // Blue has no such definition; how it was when the run ended stands in its place.
-        blue: difference.before.clone().map_or(Shown::Null, Shown::from),
-        green: difference.after.clone().map_or(Shown::Null, Shown::from),
-        after_repair: false,
+    let key = Json::from(format!("{} {}", subject.kind, subject.name));
+    Difference {
+        column: change.aspect.clone(),
+        // Blue has no such definition: "blue" holds how it was when the run ended.
+        blue: change.before.clone().map_or(Json::Null, Json::from),
+        green: change.after.clone().map_or(Json::Null, Json::from),
+        ..Difference::new(table, key, DifferenceKind::DefinitionChanged)
     }
 }

@@ -1,5 +1,5 @@
-//! Green, read by binary COPY in one snapshot: whole tables by block range in parallel, a sample of the blocks, or
-//! single rows. What Kong would not see – rows whose time has run out – is not read.
+//! Reads green by binary COPY in one snapshot: whole tables by block range in parallel, a sample of the blocks, or
+//! single rows. Expired rows, which Kong does not read, are not read here either.
 
 use std::sync::Arc;
 
@@ -8,95 +8,92 @@ use futures::{StreamExt, TryStreamExt};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::Share;
-use super::rules::Table;
-use super::scan::{Sink, spawned};
-use super::spool::Digest128;
+use super::blue_scan::{RowSink, spawn_task};
+use super::options::Coverage;
+use super::reading_rules::ReadingRules;
+use super::row_digests::RowKey;
 use crate::error::{Error, Kind, Result};
 use crate::green::session::During;
 use crate::green::session::Green;
 use crate::green::sql::{literal, quote};
 use crate::green::statement::query_scalar;
 
-/// The first server that reads a range of blocks without going through all of them.
+/// The first version of PostgreSQL that reads a range of blocks without a scan of the whole table.
 const SINCE: i32 = 140_000;
 
-/// Blocks that a part of a table should have: below, one stream is as quick.
+/// Blocks of one part; for a smaller table one stream is as fast.
 const BLOCKS_PER_PART: i64 = 2_000;
 
-/// Blocks of a table from which on a sample takes some of them only.
+/// Smaller tables are read whole even for a sample.
 const BLOCKS_TO_SAMPLE: i64 = 32;
 
 /// Streams of one table at the same time.
-const MOST_PARTS: i64 = 4;
+const MAX_PARTS: i64 = 4;
 
-/// What every binary COPY begins with.
+/// The first bytes of every binary COPY.
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 
 /// Reads one table of green.
 #[derive(Clone)]
-pub struct GreenScan {
-    /// Where from.
-    pub green: Green,
-    /// By which rules.
-    pub table: Arc<Table>,
-    /// Where to.
-    pub sink: Sink,
+pub(super) struct GreenScan {
+    pub(super) green: Green,
+    pub(super) table: Arc<ReadingRules>,
+    pub(super) sink: RowSink,
 }
 
 impl GreenScan {
-    /// Reads the table, or a share of its blocks.
-    pub async fn run(&self, share: Share) -> Result<()> {
+    /// Reads the table, or a sample of its blocks.
+    pub(super) async fn run(&self, coverage: Coverage) -> Result<()> {
         let mut tx = self.green.begin_snapshot().await?;
         let blocks = self.blocks(&mut tx).await?;
         let parts = if self.green.server_version_num() >= SINCE { blocks / BLOCKS_PER_PART } else { 1 };
-        match share {
-            Share::Sample(percent) if self.table.by_id.is_some() && blocks > BLOCKS_TO_SAMPLE => {
+        match coverage {
+            Coverage::Sample(percent) if self.table.by_id.is_some() && blocks > BLOCKS_TO_SAMPLE => {
                 self.copy(&mut tx, &format!("tablesample system ({percent:.4})"), "true").await?;
             }
-            _ if parts > 1 => self.in_parts(&mut tx, blocks, parts.min(MOST_PARTS)).await?,
+            _ if parts > 1 => self.in_parts(&mut tx, blocks, parts.min(MAX_PARTS)).await?,
             _ => self.copy(&mut tx, "", "true").await?,
         }
-        tx.rollback().await.during(&self.green, &self.what())
+        tx.rollback().await.during(&self.green, &self.action())
     }
 
-    /// Reads the rows with these ids, of whatever workspace.
-    pub async fn by_id(&self, column: &str, ids: &[Digest128]) -> Result<()> {
+    /// Reads the rows with these ids, of any workspace.
+    pub(super) async fn by_id(&self, column: &str, ids: &[RowKey]) -> Result<()> {
         let list: Vec<String> = ids.iter().map(|id| format!("'{}'", Uuid::from_bytes(*id))).collect();
-        let wanted = format!("{} in ({})", quote(column), list.join(", "));
+        let has_id = format!("{} in ({})", quote(column), list.join(", "));
         let mut tx = self.green.begin_snapshot().await?;
-        self.rows(&mut tx, "", &wanted).await?;
-        tx.rollback().await.during(&self.green, &self.what())
+        self.rows(&mut tx, "", &has_id).await?;
+        tx.rollback().await.during(&self.green, &self.action())
     }
 
-    /// Reads the table of all workspaces, in one stream.
-    pub async fn everywhere(&self) -> Result<()> {
+    /// Reads the rows of all workspaces, in one stream.
+    pub(super) async fn all_workspaces(&self) -> Result<()> {
         let mut tx = self.green.begin_snapshot().await?;
         self.rows(&mut tx, "", "true").await?;
-        tx.rollback().await.during(&self.green, &self.what())
+        tx.rollback().await.during(&self.green, &self.action())
     }
 
-    /// Blocks on disk; none for what has no storage of its own, such as a partitioned table.
+    /// Blocks on disk; 0 for a table without storage of its own, such as a partitioned one.
     async fn blocks(&self, tx: &mut PgConnection) -> Result<i64> {
         let sql = "select pg_relation_size(to_regclass($1)) / current_setting('block_size')::bigint";
         let blocks: Option<i64> = query_scalar(sql)
             .bind(quote(&self.table.name))
             .fetch_one(tx)
             .await
-            .during(&self.green, &self.what())?;
+            .during(&self.green, &self.action())?;
         Ok(blocks.unwrap_or(0))
     }
 
-    /// Several streams that see the state that `tx` sees.
+    /// Reads in several streams that share the snapshot of `tx`.
     async fn in_parts(&self, tx: &mut PgConnection, blocks: i64, parts: i64) -> Result<()> {
         let snapshot: String = query_scalar("select pg_export_snapshot()")
             .fetch_one(tx)
             .await
-            .during(&self.green, &self.what())?;
+            .during(&self.green, &self.action())?;
         let each = blocks / parts;
         let range = |part: i64| {
             let from = format!("ctid >= '({},0)'::tid", part * each);
-            // Nothing bounds the last part: the table may have grown since its size was asked.
+            // The last part has no upper bound: the table may have grown since its size was read.
             if part + 1 < parts {
                 format!("{from} and ctid < '({},0)'::tid", (part + 1) * each)
             } else {
@@ -105,78 +102,78 @@ impl GreenScan {
         };
         let streams = (0..parts).map(|part| {
             let (scan, snapshot, range) = (self.clone(), literal(&snapshot), range(part));
-            spawned(async move {
-                let what = scan.what();
+            spawn_task(async move {
+                let action = scan.action();
                 let mut tx = scan.green.begin_snapshot().await?;
                 let sql = sqlx::AssertSqlSafe(format!("set transaction snapshot {snapshot}"));
-                sqlx::raw_sql(sql).execute(&mut *tx).await.during(&scan.green, &what)?;
+                sqlx::raw_sql(sql).execute(&mut *tx).await.during(&scan.green, &action)?;
                 scan.copy(&mut tx, "", &range).await?;
-                tx.rollback().await.during(&scan.green, &what)
+                tx.rollback().await.during(&scan.green, &action)
             })
         });
         let streams: Vec<_> = streams.collect();
         futures::stream::iter(streams)
-            .buffer_unordered(MOST_PARTS.unsigned_abs() as usize)
+            .buffer_unordered(MAX_PARTS.unsigned_abs() as usize)
             .try_collect::<Vec<()>>()
             .await?;
         Ok(())
     }
 
-    /// Rows that the comparison is about.
-    async fn copy(&self, tx: &mut PgConnection, sample: &str, which: &str) -> Result<()> {
-        let which = format!("{which} and {}", self.table.scope_on_green());
-        self.rows(tx, sample, &which).await
+    /// Reads the rows of the compared workspaces.
+    async fn copy(&self, tx: &mut PgConnection, sample: &str, condition: &str) -> Result<()> {
+        let condition = format!("{condition} and {}", self.table.workspace_condition());
+        self.rows(tx, sample, &condition).await
     }
 
-    async fn rows(&self, tx: &mut PgConnection, sample: &str, which: &str) -> Result<()> {
+    async fn rows(&self, tx: &mut PgConnection, sample: &str, condition: &str) -> Result<()> {
         let table = &self.table;
         let mut columns: Vec<String> = table.columns.iter().map(|column| quote(&column.name)).collect();
         columns.extend(table.expiry.as_deref().map(quote));
-        let alive = table.expiry.as_deref().map_or_else(
+        let not_expired = table.expiry.as_deref().map_or_else(
             || "true".to_owned(),
             |expiry| format!("({0} is null or {0} >= now())", quote(expiry)),
         );
         let sql = format!(
-            "copy (select {} from {} {sample} where {which} and {alive}) to stdout (format binary)",
+            "copy (select {} from {} {sample} where {condition} and {not_expired}) to stdout (format binary)",
             columns.join(", "),
             quote(&table.name)
         );
-        let mut stream = tx.copy_out_raw(&sql).await.during(&self.green, &self.what())?;
-        let mut copy = Copied::default();
-        while let Some(bytes) = stream.try_next().await.during(&self.green, &self.what())? {
-            let read = copy.read(bytes, |fields| (self.sink)(table.of_green(fields)));
+        let mut stream = tx.copy_out_raw(&sql).await.during(&self.green, &self.action())?;
+        let mut copy = CopyStream::default();
+        while let Some(bytes) = stream.try_next().await.during(&self.green, &self.action())? {
+            let read = copy.read(bytes, |fields| (self.sink)(table.read_green(fields)));
             read.ok_or_else(|| self.unreadable())??;
         }
         Ok(())
     }
 
-    fn what(&self) -> String {
+    fn action(&self) -> String {
         format!("cannot read green's table \"{}\"", self.table.name)
     }
 
     fn unreadable(&self) -> Error {
-        Error::new(Kind::Server, format!("{}: its rows are not in COPY's binary format", self.what()))
-            .remedy("Connect to PostgreSQL itself, not to something that only resembles it.")
+        Error::new(Kind::Server, format!("{}: its rows are not in COPY's binary format", self.action()))
+            .remedy("Connect to PostgreSQL itself, not to a server that imitates it.")
     }
 }
 
-/// A binary COPY, taken apart as it comes. Nothing trusts a length: every read is bounded by what is there.
+/// Decodes a binary COPY as it arrives. Every length is checked against the bytes that are there.
 #[derive(Debug, Default)]
-struct Copied {
-    /// What came of a row whose end has not come yet.
-    left: Vec<u8>,
+struct CopyStream {
+    /// The bytes of a row whose end has not arrived.
+    incomplete: Vec<u8>,
     begun: bool,
     ended: bool,
 }
 
-impl Copied {
-    /// Shows each whole row; nothing where the bytes are no COPY. The inner error is the row's receiver's.
+impl CopyStream {
+    /// Hands each complete row to `row`; `None` where the bytes are no COPY. The inner error is that of `row`.
     fn read(
         &mut self,
         bytes: Bytes,
         mut row: impl FnMut(&[Option<&[u8]>]) -> Result<()>,
     ) -> Option<Result<()>> {
-        let mut joined = std::mem::take(&mut self.left);
+        let mut joined = std::mem::take(&mut self.incomplete);
         let mut rest: &[u8] = if joined.is_empty() {
             bytes.chunk()
         } else {
@@ -185,7 +182,7 @@ impl Copied {
         };
         if !self.begun {
             let Some(behind) = header(rest)? else {
-                self.left = rest.to_vec();
+                self.incomplete = rest.to_vec();
                 return Some(Ok(()));
             };
             rest = behind;
@@ -208,7 +205,7 @@ impl Copied {
                     rest = behind;
                 }
                 Tuple::Cut => {
-                    self.left = rest.to_vec();
+                    self.incomplete = rest.to_vec();
                     break;
                 }
             }
@@ -223,7 +220,7 @@ enum Tuple<'a> {
     Cut,
 }
 
-/// What comes after the header, once all of it is there.
+/// The bytes after the header; `Some(None)` while the header is incomplete.
 fn header(bytes: &[u8]) -> Option<Option<&[u8]>> {
     let head = bytes.get(..SIGNATURE.len().min(bytes.len()))?;
     if !SIGNATURE.starts_with(head) {
@@ -278,7 +275,7 @@ mod tests {
     }
 
     fn read(pieces: &[&[u8]]) -> Option<Vec<Vec<Option<Vec<u8>>>>> {
-        let (mut copy, mut rows) = (Copied::default(), Vec::new());
+        let (mut copy, mut rows) = (CopyStream::default(), Vec::new());
         for piece in pieces {
             let read = copy.read(Bytes::copy_from_slice(piece), |fields| {
                 rows.push(fields.iter().map(|field| field.map(<[u8]>::to_vec)).collect());
@@ -302,7 +299,7 @@ mod tests {
 
         #[test]
         fn hostile_bytes_end(bytes in any::<Vec<u8>>(), begun in any::<bool>()) {
-            let mut copy = Copied { begun, ..Copied::default() };
+            let mut copy = CopyStream { begun, ..CopyStream::default() };
             let _ = copy.read(Bytes::from(bytes), |_| Ok(()));
         }
     }

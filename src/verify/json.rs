@@ -12,7 +12,7 @@ use crate::cql::CqlType;
 /// Nesting that is followed; Kong's own encoder stops at 1000.
 const DEEPEST: usize = 1000;
 
-/// What a JSON value stands for, where that says which of its arrays have no order.
+/// DifferenceKind a JSON value stands for, where that says which of its arrays have no order.
 #[derive(Debug, Clone, Copy)]
 enum Stands<'t> {
     /// Nothing but itself.

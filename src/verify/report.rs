@@ -1,96 +1,86 @@
-//! What a comparison found, table by table; its field names are a contract with scripts.
+//! The report of a comparison, table by table. Its field names are a contract with scripts.
 
 use serde::Serialize;
 
-use super::definitions::Definitions;
-use super::findings::Finding;
+use super::definitions::DefinitionsState;
+use super::differences::Difference;
+use super::options::{Coverage, VerifyOptions};
 use crate::database_info::DatabaseInfo;
 use crate::mapping::schema_map::Writer;
 
-/// A whole comparison.
 #[derive(Debug, Clone, Serialize)]
-pub struct Report {
+pub struct VerifyReport {
     /// Version of this structure, 1.
     pub format: u32,
-    /// Whether nothing was found that fails the comparison.
+    /// Whether no difference fails the comparison.
     pub clean: bool,
     /// The line of Kong versions.
     pub kong: String,
-    /// The version of this program.
     pub kongferry: &'static str,
     /// The run whose rejects were taken into account.
     pub run: Option<String>,
-    /// Blue.
     pub blue: DatabaseInfo,
-    /// Green.
     pub green: DatabaseInfo,
-    /// Sums over all tables; differences of tables that the data plane writes are in `traffic`.
-    pub summary: Counts,
-    /// Differences in tables that the data plane writes; they fail nothing.
-    pub traffic: Traffic,
-    /// Every table that was compared.
-    pub tables: Vec<TableReport>,
-    /// How many findings there are, those of `traffic` and those that are no row's among them.
+    /// Sums over all tables, without the differences of tables that the data plane writes: those are in `traffic`.
+    pub summary: RowCounts,
+    /// Differences of tables that the data plane writes; they do not fail the comparison.
+    pub traffic: TrafficDifferences,
+    pub tables: Vec<VerifyTableReport>,
+    /// The number of all differences, including those of `traffic` and `other_findings`.
     pub findings: u64,
-    /// Whether definitions of Kong's schema are as the run left them.
-    pub definitions: Definitions,
-    /// Findings that belong to no compared row: tags, orphans, workspaces, definitions.
+    pub definitions: DefinitionsState,
+    /// The number of differences that belong to no compared row: tags, orphans, workspaces, definitions.
     pub other_findings: u64,
-    /// Where they were written.
     pub findings_file: Option<String>,
-    /// The first of them.
-    pub first: Vec<Finding>,
-    /// Whether only a part was looked at: this is no proof then.
+    pub first: Vec<Difference>,
+    /// Whether some tables or rows were not compared, so that this is no proof.
     pub partial: bool,
-    /// Which part.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub part: Option<Part>,
-    /// What a repair did; the rest of the report is what was found after it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub repair: Option<crate::repair::Repair>,
+    pub part: Option<Restriction>,
     /// Wall time.
     pub seconds: f64,
 }
 
-/// The part that was looked at.
+/// The tables and rows to which a comparison was restricted.
 #[derive(Debug, Clone, Serialize)]
-pub struct Part {
-    /// These tables only; all where none is named.
+pub struct Restriction {
+    /// All tables where the list is empty.
     pub tables: Vec<String>,
-    /// This workspace only.
     pub workspace: Option<String>,
-    /// About so many of a hundred rows of each large table.
+    /// About this percentage of the rows of each large table.
     pub sample_percent: Option<f64>,
 }
 
-impl Part {
-    /// The part that was asked for; nothing where that is everything.
-    pub fn of(options: &super::Options) -> Option<Part> {
-        let part = Part {
-            tables: options.only.iter().cloned().collect(),
+impl Restriction {
+    /// `None` where everything is compared.
+    pub(super) fn from_options(options: &VerifyOptions) -> Option<Restriction> {
+        let restriction = Restriction {
+            tables: options.only_tables.iter().cloned().collect(),
             workspace: options.workspace.clone(),
-            sample_percent: match options.share {
-                super::Share::Whole => None,
-                super::Share::Sample(percent) => Some(percent),
+            sample_percent: match options.coverage {
+                Coverage::Full => None,
+                Coverage::Sample(percent) => Some(percent),
             },
         };
-        let is_all = part.tables.is_empty() && part.workspace.is_none() && part.sample_percent.is_none();
-        (!is_all).then_some(part)
+        let is_everything = restriction.tables.is_empty()
+            && restriction.workspace.is_none()
+            && restriction.sample_percent.is_none();
+        (!is_everything).then_some(restriction)
     }
 }
 
-/// Where every row is: all but `extra` add up to `source`.
+/// The class of each row. All classes but `extra` add up to `source`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
+pub struct RowCounts {
     /// Rows on blue.
     pub source: u64,
-    /// Read alike on both sides.
+    /// Kong reads the same on both sides.
     pub equal: u64,
-    /// Read alike once a value was mended as the run mends it.
+    /// The same, once a value is repaired as `migrate` repairs it.
     pub repaired: u64,
-    /// Gone by their time to live.
+    /// Past their time to live.
     pub expired: u64,
-    /// Left behind by the run, and accepted.
+    /// Rejected by the run, and accepted as such.
     pub rejected: u64,
     /// A field differs.
     pub different: u64,
@@ -98,39 +88,31 @@ pub struct Counts {
     pub missing: u64,
     /// On green only.
     pub extra: u64,
-    /// Of a partition that Kong does not read.
+    /// In a partition that Kong does not read.
     pub not_copied: u64,
 }
 
-/// Differences that fail nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Traffic {
-    /// A field differs.
+pub struct TrafficDifferences {
     pub different: u64,
-    /// On blue only.
     pub missing: u64,
-    /// On green only.
     pub extra: u64,
 }
 
-/// One table.
 #[derive(Debug, Clone, Serialize)]
-pub struct TableReport {
-    /// Its name.
+pub struct VerifyTableReport {
     pub table: String,
-    /// Who writes it.
     pub writer: Writer,
-    /// Where its rows are.
     #[serde(flatten)]
-    pub counts: Counts,
+    pub counts: RowCounts,
     /// Columns of a type that is not compared.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_compared: Vec<String>,
 }
 
-impl Counts {
+impl RowCounts {
     /// Whether every row of blue is in exactly one class.
-    pub fn add_up(&self) -> bool {
+    pub(super) fn add_up(&self) -> bool {
         let classes = [
             self.equal,
             self.repaired,
@@ -143,12 +125,11 @@ impl Counts {
         self.source == classes.iter().sum::<u64>()
     }
 
-    /// Whether both sides hold the same.
-    pub fn clean(&self) -> bool {
+    pub(crate) fn is_clean(&self) -> bool {
         self.different + self.missing + self.extra == 0
     }
 
-    fn add(&mut self, other: &Counts) {
+    fn add(&mut self, other: &RowCounts) {
         self.source += other.source;
         self.equal += other.equal;
         self.repaired += other.repaired;
@@ -162,8 +143,8 @@ impl Counts {
 }
 
 /// The sums over all tables, and the differences of those that the data plane writes.
-pub fn sums(tables: &[TableReport]) -> (Counts, Traffic) {
-    let (mut sum, mut traffic) = (Counts::default(), Traffic::default());
+pub(crate) fn sum(tables: &[VerifyTableReport]) -> (RowCounts, TrafficDifferences) {
+    let (mut summary, mut traffic) = (RowCounts::default(), TrafficDifferences::default());
     for table in tables {
         let mut counts = table.counts;
         if table.writer == Writer::Traffic {
@@ -171,14 +152,13 @@ pub fn sums(tables: &[TableReport]) -> (Counts, Traffic) {
             traffic.missing += std::mem::take(&mut counts.missing);
             traffic.extra += std::mem::take(&mut counts.extra);
         }
-        sum.add(&counts);
+        summary.add(&counts);
     }
-    (sum, traffic)
+    (summary, traffic)
 }
 
-impl Report {
-    /// The exit code that scripts see.
-    pub fn exit_code(&self) -> u8 {
+impl VerifyReport {
+    pub(crate) fn exit_code(&self) -> u8 {
         if self.clean { 0 } else { 3 }
     }
 }

@@ -1,7 +1,7 @@
 //! The canonical spelling of a JSON value, while it is written: members sorted by their names, the last of equal names,
 //! numbers by their worth, no blanks, and of every text the shortest spelling. Equal values have equal bytes.
 //!
-//! Everything goes straight to its place in one buffer. What has an order of its own – members that came unsorted,
+//! Everything goes straight to its place in one buffer. DifferenceKind has an order of its own – members that came unsorted,
 //! sets – is put into it afterwards, so that the usual, sorted case copies nothing.
 
 use std::borrow::Cow;
@@ -12,7 +12,7 @@ use std::ops::Range;
 #[derive(Debug, Default)]
 pub struct Spelling {
     out: Vec<u8>,
-    /// What is on its way into an order.
+    /// DifferenceKind is on its way into an order.
     sorted: Vec<u8>,
 }
 
@@ -29,12 +29,12 @@ impl Spelling {
         Spelling { out: Vec::with_capacity(bytes), sorted: Vec::new() }
     }
 
-    /// What was written.
+    /// DifferenceKind was written.
     pub fn into_bytes(self) -> Vec<u8> {
         self.out
     }
 
-    /// What was written from this place on.
+    /// DifferenceKind was written from this place on.
     pub fn since(&self, start: usize) -> &[u8] {
         self.out.get(start..).unwrap_or_default()
     }

@@ -1,85 +1,79 @@
-//! The canonical form of a value: what Kong reads, however either database spells it.
+//! A value as Kong reads it, the same from either database.
 
 use serde_json::json;
 use uuid::Uuid;
 
-/// One value as Kong reads it.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Value {
-    /// Null, also a cell that is not there.
+pub(crate) enum KongValue {
+    /// Also an absent cell.
     Null,
-    /// An id.
     Uuid([u8; 16]),
-    /// A truth value.
     Bool(bool),
-    /// A whole number of any width.
     Int(i64),
-    /// A floating-point number.
     Float(f64),
-    /// A text, as bytes: blue may hold what is no UTF-8.
+    /// Bytes, because blue may hold invalid UTF-8.
     Text(Vec<u8>),
     /// Microseconds since 1970.
     Instant(i64),
-    /// JSON in its canonical spelling.
+    /// Canonical JSON.
     Json(Vec<u8>),
-    /// Values whose order means something.
-    List(Vec<Value>),
-    /// Values whose order means nothing.
-    Set(Vec<Value>),
-    /// Bytes that are not what their type says; equal to nothing but themselves.
+    List(Vec<KongValue>),
+    Set(Vec<KongValue>),
+    /// Bytes that are invalid for their type; equal to the same bytes only.
     Opaque(Vec<u8>),
 }
 
-impl Value {
-    /// Appends the form that digests and comparisons are made of: equal values have equal bytes.
-    pub fn encode(&self, out: &mut Vec<u8>) {
+impl KongValue {
+    /// Appends the form that is digested and compared: equal values have equal bytes.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
         match self {
-            Value::Null => out.push(0),
-            Value::Uuid(bytes) => tagged(out, 1, bytes),
-            Value::Bool(value) => tagged(out, 2, &[u8::from(*value)]),
-            Value::Int(value) => tagged(out, 3, &value.to_be_bytes()),
-            // Both zeros are one number.
-            Value::Float(value) => tagged(out, 4, &(value + 0.0).to_be_bytes()),
-            Value::Text(bytes) => tagged(out, 5, bytes),
-            Value::Instant(micros) => tagged(out, 6, &micros.to_be_bytes()),
-            Value::Json(text) => tagged(out, 7, text),
-            Value::List(values) => several(out, 8, values.iter().map(Value::encoded).collect()),
-            Value::Set(values) => {
-                let mut encoded: Vec<Vec<u8>> = values.iter().map(Value::encoded).collect();
+            KongValue::Null => out.push(0),
+            KongValue::Uuid(bytes) => tagged(out, 1, bytes),
+            KongValue::Bool(value) => tagged(out, 2, &[u8::from(*value)]),
+            KongValue::Int(value) => tagged(out, 3, &value.to_be_bytes()),
+            // Zero and negative zero are equal.
+            KongValue::Float(value) => tagged(out, 4, &(value + 0.0).to_be_bytes()),
+            KongValue::Text(bytes) => tagged(out, 5, bytes),
+            KongValue::Instant(micros) => tagged(out, 6, &micros.to_be_bytes()),
+            KongValue::Json(text) => tagged(out, 7, text),
+            KongValue::List(values) => sequence(out, 8, values.iter().map(KongValue::encoded).collect()),
+            KongValue::Set(values) => {
+                let mut encoded: Vec<Vec<u8>> = values.iter().map(KongValue::encoded).collect();
                 encoded.sort();
-                several(out, 9, encoded);
+                sequence(out, 9, encoded);
             }
-            Value::Opaque(bytes) => tagged(out, 10, bytes),
+            KongValue::Opaque(bytes) => tagged(out, 10, bytes),
         }
     }
 
-    /// The same in a buffer of its own.
-    pub fn encoded(&self) -> Vec<u8> {
+    pub(super) fn encoded(&self) -> Vec<u8> {
         let mut out = Vec::new();
         self.encode(&mut out);
         out
     }
 
     /// Whether Kong reads the same from both.
-    pub fn same(&self, other: &Value) -> bool {
+    pub(super) fn same(&self, other: &KongValue) -> bool {
         self.encoded() == other.encoded()
     }
 
-    /// The value for people and for findings.
-    pub fn shown(&self) -> serde_json::Value {
+    /// The value for reports and the differences file.
+    pub(super) fn to_json(&self) -> serde_json::Value {
         match self {
-            Value::Null => serde_json::Value::Null,
-            Value::Uuid(bytes) => json!(Uuid::from_bytes(*bytes).to_string()),
-            Value::Bool(value) => json!(value),
-            Value::Int(value) => json!(value),
-            Value::Float(value) => json!(value),
-            Value::Text(bytes) => json!(String::from_utf8_lossy(bytes)),
-            Value::Instant(micros) => json!(instant(*micros)),
-            Value::Json(text) => {
+            KongValue::Null => serde_json::Value::Null,
+            KongValue::Uuid(bytes) => json!(Uuid::from_bytes(*bytes).to_string()),
+            KongValue::Bool(value) => json!(value),
+            KongValue::Int(value) => json!(value),
+            KongValue::Float(value) => json!(value),
+            KongValue::Text(bytes) => json!(String::from_utf8_lossy(bytes)),
+            KongValue::Instant(micros) => json!(rfc3339(*micros)),
+            KongValue::Json(text) => {
                 serde_json::from_slice(text).unwrap_or_else(|_| json!(String::from_utf8_lossy(text)))
             }
-            Value::List(values) | Value::Set(values) => values.iter().map(Value::shown).collect(),
-            Value::Opaque(bytes) => {
+            KongValue::List(values) | KongValue::Set(values) => {
+                values.iter().map(KongValue::to_json).collect()
+            }
+            KongValue::Opaque(bytes) => {
                 let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
                 json!({ "bytes": hex })
             }
@@ -87,8 +81,8 @@ impl Value {
     }
 }
 
-/// An instant as text, in UTC; the bare number where it is outside the calendar.
-pub fn instant(micros: i64) -> String {
+/// An instant in UTC; the number itself where chrono's calendar ends before it.
+pub(super) fn rfc3339(micros: i64) -> String {
     chrono::DateTime::from_timestamp_micros(micros)
         .map_or_else(|| micros.to_string(), |at| at.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true))
 }
@@ -99,7 +93,7 @@ fn tagged(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
     out.extend(bytes);
 }
 
-fn several(out: &mut Vec<u8>, tag: u8, values: Vec<Vec<u8>>) {
+fn sequence(out: &mut Vec<u8>, tag: u8, values: Vec<Vec<u8>>) {
     out.push(tag);
     out.extend((values.len() as u64).to_be_bytes());
     values.iter().for_each(|value| out.extend(value));
@@ -110,12 +104,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sets_have_no_order_and_lists_have() {
-        let text = |t: &str| Value::Text(t.into());
+    fn sets_are_unordered_and_lists_are_ordered() {
+        let text = |t: &str| KongValue::Text(t.into());
         let (ab, ba) = (vec![text("a"), text("b")], vec![text("b"), text("a")]);
-        assert!(Value::Set(ab.clone()).same(&Value::Set(ba.clone())));
-        assert!(!Value::List(ab).same(&Value::List(ba)));
-        assert!(!Value::Set(vec![]).same(&Value::Null));
-        assert!(!text("1").same(&Value::Int(1)));
+        assert!(KongValue::Set(ab.clone()).same(&KongValue::Set(ba.clone())));
+        assert!(!KongValue::List(ab).same(&KongValue::List(ba)));
+        assert!(!KongValue::Set(vec![]).same(&KongValue::Null));
+        assert!(!text("1").same(&KongValue::Int(1)));
     }
 }
