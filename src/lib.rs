@@ -15,6 +15,7 @@ pub mod cutover;
 mod cutover_databases;
 mod database_info;
 pub mod dns;
+pub mod duration;
 pub mod error;
 pub mod failpoints;
 pub mod finding;

@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tokio::io::AsyncWriteExt;
 
-use super::span::Span;
+use crate::duration::compact;
 use crate::error::{Error, Kind, Result};
 use crate::http;
 
@@ -31,7 +31,8 @@ pub struct Call {
     /// The program with its arguments, started without a shell; JSON on its input, exit code 0 means yes.
     pub run: Option<Vec<String>>,
     /// How long it may take.
-    pub timeout: Option<Span>,
+    #[serde(default, with = "humantime_serde")]
+    pub timeout: Option<Duration>,
 }
 
 /// How long a call may take where nothing is said.
@@ -86,7 +87,7 @@ impl Call {
 
     /// Calls it with `body`.
     pub async fn call(&self, body: &serde_json::Value) -> Reply {
-        let limit = self.timeout.map_or(TIMEOUT, Span::duration);
+        let limit = self.timeout.unwrap_or(TIMEOUT);
         let called = async {
             match &self.run {
                 Some(run) => run_program(run, body.to_string().as_bytes(), limit).await.map(Ran::reply),
@@ -188,7 +189,7 @@ pub async fn run_program(run: &[String], input: &[u8], limit: Duration) -> Resul
                 nix::sys::signal::Signal::SIGKILL,
             );
         }
-        return Err(Error::new(Kind::Io, format!("{program} was not done after {}", Span::from(limit))));
+        return Err(Error::new(Kind::Io, format!("{program} was not done after {}", compact(limit))));
     };
     let output = output.map_err(|e| cannot().source(e))?;
     let last = |bytes: &[u8]| {
@@ -224,7 +225,7 @@ mod tests {
     #[tokio::test]
     async fn a_program_that_hangs_is_killed() {
         let hangs =
-            Call { timeout: Some("100ms".parse().unwrap()), ..run(&["sh", "-c", "sleep 600 & sleep 600"]) };
+            Call { timeout: Some(Duration::from_millis(100)), ..run(&["sh", "-c", "sleep 600 & sleep 600"]) };
         let Reply::Silent(text) = hangs.call(&serde_json::Value::Null).await else { panic!("it answered") };
         assert!(text.contains("not done after 100ms"), "{text}");
     }

@@ -4,14 +4,17 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::call::Call;
-use super::gates::config::{Gate, Metrics};
-use super::located_toml::{Part, Reading, at_line, plainly};
+use super::gates::config::Gate;
+use super::gates::metrics::Metrics;
+use super::located_toml::{Part, Reading, at_line};
+use super::machine::Rules;
 use super::notify::Notification;
-use super::span::Span;
+use super::step::{Step, guide_steps};
 use crate::dns::query::QueryConfig;
 use crate::dns::{DomainName, ProviderConfig, Record, Share, Target};
 use crate::error::{Error, Result};
@@ -36,19 +39,6 @@ pub struct CutoverConfig {
     pub gates: Vec<Gate>,
 }
 
-/// One share, and how long it is watched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Step {
-    /// Green's share of new resolutions.
-    pub share: Share,
-    /// How long the gates must hold before the next step.
-    pub bake: Span,
-    /// Whether a person says when to leave it.
-    #[serde(default)]
-    pub approval: bool,
-}
-
 /// The keys of the file that stand alone or in small tables.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -58,15 +48,18 @@ pub struct Settings {
     /// Time to live that `finish` leaves; that from before the cutover where it is not given.
     pub final_ttl: Option<u32>,
     /// What resolvers may add to the time to live.
-    pub resolver_floor: Span,
+    #[serde(with = "humantime_serde")]
+    pub resolver_floor: Duration,
     /// Whether a person says when to leave each step.
     pub approval: bool,
     /// Which name servers are asked, and how often.
     pub query: QueryConfig,
     /// How often provider, name servers and counters are looked at.
-    pub look_every: Span,
+    #[serde(with = "humantime_serde")]
+    pub look_every: Duration,
     /// How long a step may wait for provider and name servers before it is paused.
-    pub settle_limit: Span,
+    #[serde(with = "humantime_serde")]
+    pub settle_limit: Duration,
     /// Where the journal is kept.
     pub state_dir: Option<PathBuf>,
     /// When blue may be taken down.
@@ -86,11 +79,11 @@ impl Default for Settings {
         Settings {
             ttl: 30,
             final_ttl: None,
-            resolver_floor: Span::seconds(30),
+            resolver_floor: Duration::from_secs(30),
             approval: false,
             query: QueryConfig::default(),
-            look_every: Span::seconds(10),
-            settle_limit: Span::seconds(600),
+            look_every: Duration::from_secs(10),
+            settle_limit: Duration::from_secs(600),
             state_dir: None,
             drain: Drain::default(),
             preflight: Preflight::default(),
@@ -106,16 +99,18 @@ impl Default for Settings {
 #[serde(deny_unknown_fields, default)]
 pub struct Drain {
     /// How long blue must have been still before it may be taken down.
-    pub time: Span,
+    #[serde(with = "humantime_serde")]
+    pub time: Duration,
     /// Requests a second below which a side is still: what probes make.
     pub still_below: f64,
     /// How often blue and green are looked at for drift while it drains, and from then until `finish`.
-    pub drift_every: Span,
+    #[serde(with = "humantime_serde")]
+    pub drift_every: Duration,
 }
 
 impl Default for Drain {
     fn default() -> Self {
-        Drain { time: Span::seconds(86_400), still_below: 0.0, drift_every: Span::seconds(3_600) }
+        Drain { time: Duration::from_secs(86_400), still_below: 0.0, drift_every: Duration::from_secs(3_600) }
     }
 }
 
@@ -231,17 +226,6 @@ impl Hooks {
     }
 }
 
-/// The steps of Kong's own guide.
-pub fn guide_steps() -> Vec<Step> {
-    [(1, 3_600), (5, 3_600), (10, 7_200), (50, 14_400), (100, 14_400)]
-        .into_iter()
-        .filter_map(|(percent, bake)| {
-            let share = Share::percent(percent)?;
-            Some(Step { share, bake: Span::seconds(bake), approval: false })
-        })
-        .collect()
-}
-
 impl CutoverConfig {
     /// Reads a file.
     pub fn read(file: &Path) -> Result<CutoverConfig> {
@@ -285,6 +269,24 @@ impl CutoverConfig {
         }
         let gates = read_gates(&gates, settings.prometheus.as_ref())?;
         Ok(CutoverConfig { file: file.to_owned(), target, provider, steps, settings, gates })
+    }
+
+    /// What the state machine needs of it.
+    pub fn rules(&self) -> Rules {
+        let settings = &self.settings;
+        Rules {
+            steps: self.steps.clone(),
+            gates: self.gates.iter().map(|gate| (gate.name.clone(), gate.policy)).collect(),
+            ttl: Duration::from_secs(u64::from(settings.ttl)),
+            settle: Duration::from_secs(u64::from(settings.ttl)),
+            resolver_floor: settings.resolver_floor,
+            look_every: settings.look_every,
+            settle_limit: settings.settle_limit,
+            drain: settings.drain.time,
+            still_below: settings.drain.still_below,
+            has_counters: settings.prometheus.is_some(),
+            drift_every: settings.drain.drift_every,
+        }
     }
 
     /// Where the journal of this cutover is kept.
@@ -346,16 +348,6 @@ fn read_gates(parts: &[Part<'_>], metrics: Option<&Metrics>) -> Result<Vec<Gate>
         gates.push(gate);
     }
     Ok(gates)
-}
-
-/// Reads a table whose keys are all known.
-pub(super) fn from_table<T: for<'a> Deserialize<'a>>(table: toml::Table, place: &str) -> Result<T> {
-    T::deserialize(toml::Value::Table(table)).map_err(|e| {
-        // The key is looked for by these words.
-        let message = e.message().trim().replace('\n', " ");
-        let message = if message.starts_with("unknown field") { message } else { plainly(&message) };
-        Error::usage(format!("{place}: {message}"))
-    })
 }
 
 /// Keys whose values are checked here, so that their lines are wanted.

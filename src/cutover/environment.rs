@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::call::Reply;
 use super::clock::Clock;
-use super::gates::Measure;
-use super::machine::Said;
+use super::gates::measurement::{Measurement, Traffic};
+use super::notice::Said;
 use crate::dns::{DnsProvider, Share};
 
 /// Everything that is not rules.
@@ -24,6 +24,14 @@ pub struct Environment {
     pub meters: Arc<dyn Measure>,
     /// Databases, hooks, notifications.
     pub outside: Arc<dyn Integrations>,
+}
+
+/// Where measurements come from. Calls never fail: what cannot be measured is inconclusive.
+pub trait Measure: Send + Sync {
+    /// Checks one gate once. `baseline` is blue's last good number, for when blue has none any more.
+    fn gate(&self, gate: usize, share: Share, baseline: Option<f64>) -> BoxFuture<'static, Measurement>;
+    /// Reads the counters of both sides; `None` where nothing says how.
+    fn traffic(&self) -> Option<BoxFuture<'static, Traffic>>;
 }
 
 /// The authoritative name servers.

@@ -10,7 +10,7 @@ use super::call::{Call, Reply};
 use super::config::Hooks;
 use super::databases::Databases;
 use super::environment::{Drift, Hook, Integrations};
-use super::machine::Said;
+use super::notice::Said;
 use super::notify::Notification;
 use crate::error::Result;
 

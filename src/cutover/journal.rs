@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::machine::Said;
+use super::notice::Said;
 use super::state::{Goal, Pause, Phase};
 use crate::dns::{Change, Marker, Share};
 use crate::error::{Error, Kind, Result};
@@ -163,7 +163,8 @@ pub fn last_phase(entries: &[Entry], run: Uuid) -> Option<&What> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cutover::state::{Level, Stage};
+    use crate::cutover::notice::Level;
+    use crate::cutover::state::Stage;
 
     fn entry(what: What) -> Entry {
         Entry { at: DateTime::from_timestamp(1_800_000_000, 0).unwrap(), run: Uuid::from_u128(1), what }

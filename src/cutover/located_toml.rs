@@ -97,6 +97,16 @@ pub(super) fn at_line(line: usize, error: &Error) -> Error {
     error.remedy_text().into_iter().fold(placed, |placed, remedy| placed.remedy(remedy.to_owned()))
 }
 
+/// Reads a table whose keys are all known.
+pub(super) fn from_table<T: for<'a> Deserialize<'a>>(table: toml::Table, place: &str) -> Result<T> {
+    T::deserialize(toml::Value::Table(table)).map_err(|e| {
+        // The key is looked for by these words.
+        let message = e.message().trim().replace('\n', " ");
+        let message = if message.starts_with("unknown field") { message } else { plainly(&message) };
+        Error::usage(format!("{place}: {message}"))
+    })
+}
+
 fn explained(text: &str, message: &str, span: Option<std::ops::Range<usize>>) -> Error {
     let error = Error::usage(plainly(message));
     match span {

@@ -4,8 +4,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::call::{Call, Reply};
-use super::machine::Said;
-use super::state::Level;
+use super::notice::{Level, Said};
 use crate::error::Result;
 
 /// One receiver.

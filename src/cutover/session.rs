@@ -8,12 +8,13 @@ use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use uuid::Uuid;
 
-use super::config::{CutoverConfig, Step};
+use super::config::CutoverConfig;
 use super::engine::Identity;
 use super::engine::write::{LOWERED, ROLLED_BACK, SKIPPED, STEP, stands};
 use super::journal::{Entry, What, last_phase};
-use super::machine::{LastLooks, Machine, Rules};
+use super::machine::{LastLooks, Machine, Rules, rollback_reason};
 use super::state::{Goal, Pause, Phase, Stage};
+use super::step::Step;
 use crate::dns::{Caps, Marker, Observed, ObservedRecord, OriginalTtl, RecordState, Share, Side};
 use crate::error::{Error, Result};
 
@@ -170,7 +171,7 @@ impl StartContext<'_> {
         let share = self.seen.share().unwrap_or(Share::GREEN);
         let phase = Phase::Moving { goal: Goal::Back, stage: Stage::Applying };
         let mut machine = Machine::new(rules, phase, share, self.now);
-        let why = asked_for(&self.who.owner, reason);
+        let why = rollback_reason(&self.who.owner, reason);
         // Rolled back before, or still on the way: the first reason is the one that explains what happened.
         match marker.filter(|marker| marker.state == ROLLED_BACK) {
             Some(marker) => {
@@ -287,7 +288,7 @@ impl StartContext<'_> {
     }
 
     fn rules(&self, originals: &[OriginalTtl]) -> Rules {
-        let mut rules = Rules::of(self.config);
+        let mut rules = self.config.rules();
         let old = max_ttl(originals);
         // A TTL is lowered, never raised.
         if !old.is_zero() {
@@ -334,11 +335,6 @@ impl StartContext<'_> {
             None => not_as_written(self.seen),
         }
     }
-}
-
-/// Why a person goes back.
-pub fn asked_for(by: &str, reason: &str) -> String {
-    if reason.is_empty() { format!("asked for by {by}") } else { format!("{by}: {reason}") }
 }
 
 /// Why a run was rolled back: in full from the journal, or the beginning of it from the marker, which knows who it was

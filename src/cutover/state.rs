@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::config::Step;
+use super::step::Step;
 
 /// What is going on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -213,17 +213,4 @@ impl Command {
             Command::Leave => "leave",
         }
     }
-}
-
-/// How much something that happened weighs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    /// It went as it should.
-    #[default]
-    Info,
-    /// Somebody should look.
-    Warn,
-    /// It went back, or cannot go on.
-    Error,
 }

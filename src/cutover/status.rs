@@ -6,10 +6,10 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::config::Step;
-use super::gates::{Measurement, Traffic, Verdict};
-use super::machine::Said;
+use super::gates::measurement::{Measurement, Traffic, Verdict};
+use super::notice::Said;
 use super::state::{Pause, Phase};
+use super::step::Step;
 use crate::dns::Share;
 
 /// One look at a cutover; its field names are a contract with scripts.

@@ -10,10 +10,12 @@ use kongferry::cutover::call::Reply;
 use kongferry::cutover::clock::{Clock, SimulatedClock};
 use kongferry::cutover::config::CutoverConfig;
 use kongferry::cutover::engine::{Ended, Engine, Order};
-use kongferry::cutover::environment::{Answers, Drift, Environment, Hook, Integrations, NameServers, Survey};
-use kongferry::cutover::gates::{Measure, Measurement, Traffic};
+use kongferry::cutover::environment::{
+    Answers, Drift, Environment, Hook, Integrations, Measure, NameServers, Survey,
+};
+use kongferry::cutover::gates::measurement::{Measurement, Traffic};
 use kongferry::cutover::journal::{Entry, Journal};
-use kongferry::cutover::machine::Said;
+use kongferry::cutover::notice::Said;
 use kongferry::cutover::session::{InitialState, Operator, StartContext};
 use kongferry::cutover::state::Command;
 use kongferry::cutover::status::Snapshot;

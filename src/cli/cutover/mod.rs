@@ -20,7 +20,7 @@ use crate::cutover::clock::RealClock;
 use crate::cutover::config::{CutoverConfig, FILE_NAME};
 use crate::cutover::databases::Databases;
 use crate::cutover::environment::Environment;
-use crate::cutover::gates::GateRunner;
+use crate::cutover::gates::runner::GateRunner;
 use crate::cutover::integrations::LiveIntegrations;
 use crate::cutover::journal::{self, Entry};
 use crate::cutover::servers::Authoritative;

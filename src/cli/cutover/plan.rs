@@ -9,10 +9,10 @@ use super::super::text::{self, BOLD, wrapped};
 use super::{DatabaseArgs, PlaceArgs, Site, word_of};
 use crate::cutover::engine::write::{LOWERED, ROLLED_BACK, STEP, stands};
 use crate::cutover::preflight::{Preflight, as_line, not_proven};
-use crate::cutover::span::Span;
 use crate::dns::{
     Change, Desired, Marker, Observed, OriginalTtl, Precondition, RecordForm, Share, Side, Ttl,
 };
+use crate::duration::compact;
 use crate::error::Result;
 use crate::finding::{Finding, Severity};
 
@@ -100,7 +100,8 @@ fn work_out(
         split(Share::BLUE, marker(1, LOWERED, 0, Share::BLUE), Precondition::Unchanged),
     )];
     for (at, step) in site.config.steps.iter().enumerate() {
-        let bake = if step.bake.is_zero() { String::new() } else { format!(", watched for {}", step.bake) };
+        let bake =
+            if step.bake.is_zero() { String::new() } else { format!(", watched for {}", compact(step.bake)) };
         let what = format!("step {}: {} to green{bake}", at + 1, step.share);
         let generation = u64::try_from(at).unwrap_or(0) + 2;
         wanted.push((
@@ -143,12 +144,12 @@ fn print(site: &Site, seen: &Observed, planned: &[Planned], findings: &[Finding]
         }
         anstream::println!();
     }
-    let total: std::time::Duration = site.config.steps.iter().map(|step| step.bake.duration()).sum();
-    let old = Span::seconds(u64::from(seen.max_ttl()));
+    let total: std::time::Duration = site.config.steps.iter().map(|step| step.bake).sum();
+    let old = compact(std::time::Duration::from_secs(u64::from(seen.max_ttl())));
     anstream::println!(
         "{BOLD}Time{BOLD:#}  {old} for the old TTL, {} of watching, {} of drain",
-        Span::from(total),
-        site.config.settings.drain.time
+        compact(total),
+        compact(site.config.settings.drain.time)
     );
     anstream::println!("\n{BOLD}To go back at any time{BOLD:#}\n    {}", site.who.rollback_command);
     anstream::println!("{BOLD}By hand, where nothing else works{BOLD:#}");

@@ -12,8 +12,9 @@ use super::super::connect::{CommonArgs, Format};
 use super::super::text::{BAD, BOLD, GOOD, WARN, spent};
 use super::run::somebody_is_there;
 use crate::cutover::engine::Order;
-use crate::cutover::gates::Verdict;
-use crate::cutover::state::{Command, Goal, Level, Phase};
+use crate::cutover::gates::measurement::Verdict;
+use crate::cutover::notice::Level;
+use crate::cutover::state::{Command, Goal, Phase};
 use crate::cutover::status::{GateStatus, Happened, Snapshot};
 use crate::dns::Share;
 
@@ -434,11 +435,11 @@ fn cut(line: &str, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cutover::config::guide_steps;
-    use crate::cutover::gates::{Measurement, Traffic};
-    use crate::cutover::machine::Said;
+    use crate::cutover::gates::measurement::{Measurement, Traffic};
+    use crate::cutover::notice::Said;
     use crate::cutover::state::{Pause, Stage};
     use crate::cutover::status::Shares;
+    use crate::cutover::step::guide_steps;
 
     fn snapshot() -> Snapshot {
         let at = chrono::DateTime::from_timestamp(1_800_000_000, 0).unwrap();

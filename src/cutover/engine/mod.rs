@@ -24,10 +24,11 @@ use uuid::Uuid;
 
 use super::clock::Time;
 use super::environment::{Drift, Environment, Survey};
-use super::gates::{Measurement, Traffic};
+use super::gates::measurement::{Measurement, Traffic};
 use super::journal::{Entry, Journal, What};
-use super::machine::{Event, Machine, Said, Task};
-use super::state::{Command, Goal, Level, Phase};
+use super::machine::{Event, Machine, Task};
+use super::notice::{Level, Said};
+use super::state::{Command, Goal, Phase};
 use super::status::{Happened, Snapshot};
 use crate::dns::{Change, DnsResult, Observed, OriginalTtl, Progress, Target, Ticket};
 
@@ -279,7 +280,7 @@ impl Engine {
             Some(done) = self.overtaken.next() => self.finish_overtaken(done),
             Some((gate, measured)) = self.checks.next() => {
                 let now = self.ports.clock.now();
-                let interval = self.machine.rules.gates.get(gate).map(|(_, policy)| policy.interval.duration());
+                let interval = self.machine.rules.gates.get(gate).map(|(_, policy)| policy.interval);
                 if let Some(due) = self.check_due.get_mut(gate) {
                     *due = Some(now + interval.unwrap_or_default());
                 }

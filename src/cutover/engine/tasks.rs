@@ -6,7 +6,7 @@ use super::{Done, Engine, write};
 use crate::cutover::call::Reply;
 use crate::cutover::clock::Time;
 use crate::cutover::environment::{Answers, Drift, Hook, Survey};
-use crate::cutover::gates::Traffic;
+use crate::cutover::gates::measurement::Traffic;
 use crate::cutover::journal::What;
 use crate::cutover::machine::{Event, LastLooks, Task};
 use crate::cutover::state::Goal;

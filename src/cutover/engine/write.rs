@@ -273,7 +273,7 @@ impl Engine {
             Goal::Step(index) => self.machine.rules.steps.get(index).map(|step| {
                 let drain =
                     if step.share == Share::GREEN { self.machine.rules.drain } else { Duration::ZERO };
-                step.bake.duration() + drain
+                step.bake + drain
             }),
             Goal::Lower => Some(self.machine.old_ttl),
             Goal::Back | Goal::Finish => None,

@@ -6,7 +6,8 @@
 
 use serde::Deserialize;
 
-use super::config::{KongLine, Metrics, Query, Unit};
+use super::metrics::Metrics;
+use super::query::{Query, Unit};
 use crate::error::{Error, Result};
 
 /// A ready-made gate.
@@ -47,63 +48,6 @@ pub struct Limits {
     around_share: Option<f64>,
     min_requests: Option<f64>,
     bound_ms: Option<u32>,
-}
-
-/// Names of a counter of requests by status, with the labels of one side.
-fn requests(line: KongLine, labels: &str, more: &str) -> String {
-    let name = match line {
-        KongLine::Two => "kong_http_status",
-        KongLine::Three => "kong_http_requests_total",
-    };
-    format!("{name}{{{}}}", joined(labels, more))
-}
-
-fn joined(labels: &str, more: &str) -> String {
-    match (labels.trim(), more) {
-        ("", more) => more.to_owned(),
-        (labels, "") => labels.to_owned(),
-        (labels, more) => format!("{labels},{more}"),
-    }
-}
-
-impl Metrics {
-    /// Requests a second on blue.
-    pub fn blue_rate(&self) -> String {
-        self.blue_requests.clone().unwrap_or_else(|| self.rate(self.kong_blue, &self.blue))
-    }
-
-    /// Requests a second on green.
-    pub fn green_rate(&self) -> String {
-        self.green_requests.clone().unwrap_or_else(|| self.rate(self.kong_green, &self.green))
-    }
-
-    fn rate(&self, line: KongLine, labels: &str) -> String {
-        format!("sum(rate({}[{}]))", requests(line, labels, ""), self.window)
-    }
-
-    /// The share of requests with these codes.
-    fn codes(&self, line: KongLine, labels: &str, more: &str) -> String {
-        let some = requests(line, labels, more);
-        let window = self.window;
-        format!("(sum(rate({some}[{window}])) or vector(0)) / {}", self.rate(line, labels))
-    }
-
-    /// The share of requests within a bound.
-    fn within(&self, line: KongLine, labels: &str, bound: u32) -> String {
-        let (bucket, count, kind) = match line {
-            KongLine::Two => ("kong_latency_bucket", "kong_latency_count", r#"type="request""#),
-            KongLine::Three => ("kong_request_latency_ms_bucket", "kong_request_latency_ms_count", ""),
-        };
-        let le = format!(r#"le=~"{bound}(\\.0)?""#);
-        let (within, all) = (joined(labels, &joined(kind, &le)), joined(labels, kind));
-        let window = self.window;
-        format!("sum(rate({bucket}{{{within}}}[{window}])) / sum(rate({count}{{{all}}}[{window}]))")
-    }
-
-    /// How many requests green has had in the window.
-    fn green_count(&self) -> String {
-        format!("sum(increase({}[{}]))", requests(self.kong_green, &self.green, ""), self.window)
-    }
 }
 
 impl Preset {

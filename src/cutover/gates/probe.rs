@@ -1,13 +1,63 @@
 //! A request to green itself, judged by status, headers, body and time.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::config::Probe;
-use super::{Measurement, Verdict};
-use crate::cutover::span::Span;
+use serde::Deserialize;
+
+use super::measurement::{Measurement, Verdict};
+use crate::duration::compact;
 use crate::error::{Error, Kind, Result};
 use crate::http;
+
+/// A request to green, and what its answer must be.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Probe {
+    /// The address, as clients would have it.
+    pub url: String,
+    /// The method.
+    pub method: Option<String>,
+    /// Headers of the request.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// Where to connect instead of what DNS says: green's `ADDRESS:PORT`.
+    pub connect_to: Option<String>,
+    /// Status codes that pass; 200 to 399 where none is given.
+    #[serde(default)]
+    pub status: Vec<u16>,
+    /// Headers of the answer: a regular expression for each.
+    #[serde(default)]
+    pub expect_headers: BTreeMap<String, String>,
+    /// A regular expression that the body must match.
+    pub body_match: Option<String>,
+    /// How long it may take to the end of the body.
+    #[serde(default, with = "humantime_serde")]
+    pub max_latency: Option<Duration>,
+    /// When it is given up.
+    #[serde(default, with = "humantime_serde")]
+    pub timeout: Option<Duration>,
+}
+
+impl Probe {
+    pub(super) fn check(&self, place: &str) -> Result<()> {
+        let address = url::Url::parse(&self.url).ok();
+        if address.is_none_or(|address| !matches!(address.scheme(), "http" | "https")) {
+            return Err(Error::usage(format!("{place}: url is no address of http:// or https://")));
+        }
+        for text in self.expect_headers.values().chain(&self.body_match) {
+            regex::Regex::new(text)
+                .map_err(|_| Error::usage(format!("{place}: \"{text}\" is no regular expression")))?;
+        }
+        if let Some(address) = &self.connect_to {
+            address.parse::<std::net::SocketAddr>().map_err(|_| {
+                Error::usage(format!("{place}: connect_to = \"{address}\" is not ADDRESS:PORT"))
+            })?;
+        }
+        Ok(())
+    }
+}
 
 /// When a probe is given up where nothing is said.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,7 +74,7 @@ pub async fn judge(probe: &Probe) -> Measurement {
     let method = probe.method.as_deref().unwrap_or("GET").parse::<reqwest::Method>();
     let Ok(method) = method else { return Measurement::inconclusive("its method is no method") };
     let began = Instant::now();
-    let limit = probe.timeout.map_or(TIMEOUT, Span::duration);
+    let limit = probe.timeout.unwrap_or(TIMEOUT);
     let mut request = client.request(method, &probe.url).timeout(limit);
     for (name, value) in &probe.headers {
         request = request.header(name, value);
@@ -32,7 +82,8 @@ pub async fn judge(probe: &Probe) -> Measurement {
     match answer(request).await {
         Ok(answer) => answer.judge(probe, began.elapsed()),
         Err(error) => {
-            let cause = Error::new(Kind::Connection, "no answer").source(error.without_url()).one_line();
+            let cause =
+                Error::new(Kind::Connection, "no answer").source(error.without_url()).one_line();
             Measurement { why: cause, ..Measurement::judged(false, "no answer", "an answer") }
         }
     }
@@ -70,7 +121,7 @@ impl Answer {
     fn judge(&self, probe: &Probe, took: Duration) -> Measurement {
         let value = format!("HTTP {} in {} ms", self.status, took.as_millis());
         let mut limits = vec![status_limit(&probe.status)];
-        limits.extend(probe.max_latency.map(|latency| format!("within {latency}")));
+        limits.extend(probe.max_latency.map(|latency| format!("within {}", compact(latency))));
         let wrong = self.wrong(probe, took);
         Measurement {
             why: wrong.clone().unwrap_or_default(),
@@ -103,8 +154,8 @@ impl Answer {
         }
         probe
             .max_latency
-            .filter(|limit| took > limit.duration())
-            .map(|limit| format!("it took longer than {limit}"))
+            .filter(|limit| took > *limit)
+            .map(|limit| format!("it took longer than {}", compact(limit)))
     }
 }
 

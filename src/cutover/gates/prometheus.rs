@@ -5,8 +5,9 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use super::config::{Metrics, Query, Unit};
-use super::{Measurement, Verdict};
+use super::measurement::{Measurement, Verdict};
+use super::metrics::Metrics;
+use super::query::{Query, Unit};
 use crate::dns::Share;
 use crate::error::{Error, Kind, Result};
 use crate::http;
@@ -51,7 +52,7 @@ impl Prometheus {
     pub fn new(metrics: &Metrics) -> Result<Prometheus> {
         let base = metrics.url.trim_end_matches('/');
         url::Url::parse(base).map_err(|e| Error::usage("[prometheus]: url is no address").source(e))?;
-        let timeout = metrics.timeout.map_or(TIMEOUT, |limit| limit.duration());
+        let timeout = metrics.timeout.unwrap_or(TIMEOUT);
         let token = match &metrics.token_env {
             Some(name) => Some(std::env::var(name).map(SecretString::from).map_err(|_| {
                 Error::usage(format!("[prometheus]: the variable {name} is not set"))

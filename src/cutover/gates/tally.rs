@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::config::{OnFail, Policy};
-use super::{Measurement, Verdict};
+use super::measurement::{Measurement, Verdict};
+use super::policy::{OnFail, Policy};
 use crate::cutover::clock::Time;
 
 /// What has been seen of one gate since the share was last changed.
@@ -34,7 +34,7 @@ pub enum Breach {
 impl Tally {
     /// Adds a check made `after` the share was changed.
     pub fn add(&mut self, policy: &Policy, measured: Measurement, after: Time) -> Option<Breach> {
-        let warming_up = after < policy.initial_delay.duration();
+        let warming_up = after < policy.initial_delay;
         self.baseline = measured.baseline.or(self.baseline);
         let verdict = measured.verdict;
         self.last = Some(measured);
@@ -74,7 +74,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::cutover::span::Span;
 
     fn measured(verdict: Verdict) -> Measurement {
         Measurement { verdict, ..Measurement::inconclusive("") }
@@ -113,7 +112,8 @@ mod tests {
     #[test]
     fn a_new_share_is_given_time_for_everything_but_failures() {
         use Verdict::{Fail, Inconclusive, Pass};
-        let policy = Policy { initial_delay: Span::seconds(60), inconclusive_limit: 0, ..Policy::default() };
+        let policy =
+            Policy { initial_delay: Duration::from_secs(60), inconclusive_limit: 0, ..Policy::default() };
         assert_eq!(row(&policy, &[Inconclusive, Inconclusive], 59).1, None);
         assert_eq!(row(&policy, &[Inconclusive], 60).1, Some(Breach::Unclear));
         assert_eq!(row(&policy, &[Fail], 0).1, Some(Breach::Failed(OnFail::Rollback)));

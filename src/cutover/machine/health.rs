@@ -1,11 +1,12 @@
 //! What is seen of gates, name servers and counters, and when that means the way back.
 
-use super::{Machine, Said, say};
+use super::{Machine, say};
 use crate::cutover::clock::Time;
-use crate::cutover::gates::config::OnFail;
+use crate::cutover::gates::measurement::{Measurement, Traffic};
+use crate::cutover::gates::policy::OnFail;
 use crate::cutover::gates::tally::Breach;
-use crate::cutover::gates::{Measurement, Traffic};
-use crate::cutover::state::{Goal, Level, Phase, Stage};
+use crate::cutover::notice::{Level, Said};
+use crate::cutover::state::{Goal, Phase, Stage};
 use crate::dns::Share;
 
 impl Machine {

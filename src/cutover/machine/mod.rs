@@ -8,74 +8,18 @@
 
 mod health;
 mod operator_commands;
+mod rules;
 mod transitions;
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use crate::cutover::clock::Time;
-use crate::cutover::config::{CutoverConfig, Step};
-use crate::cutover::gates::config::Policy;
+use crate::cutover::gates::measurement::{Measurement, Traffic};
 use crate::cutover::gates::tally::Tally;
-use crate::cutover::gates::{Measurement, Traffic};
-use crate::cutover::state::{Command, Goal, Level, Pause, Phase, Stage};
+use crate::cutover::notice::{Level, Said};
+use crate::cutover::state::{Command, Goal, Pause, Phase, Stage};
 use crate::dns::Share;
-
-/// What the rules need to know of the configuration.
-#[derive(Debug, Clone)]
-pub struct Rules {
-    /// The steps.
-    pub steps: Vec<Step>,
-    /// Names and policies of the gates.
-    pub gates: Vec<(String, Policy)>,
-    /// The short time to live.
-    pub ttl: Duration,
-    /// How long resolvers may go on with an answer after the last name server gave it.
-    pub settle: Duration,
-    /// What resolvers may add to that.
-    pub resolver_floor: Duration,
-    /// From one question to the next.
-    pub look_every: Duration,
-    /// How long a move may wait for provider and name servers.
-    pub settle_limit: Duration,
-    /// How long blue must be still.
-    pub drain: Duration,
-    /// Requests a second below which a side is still.
-    pub still_below: f64,
-    /// Whether counters are read at all.
-    pub has_counters: bool,
-    /// From one look for drift to the next, from the last step to `finish`.
-    pub drift_every: Duration,
-}
-
-impl Rules {
-    /// Of a configuration.
-    pub fn of(config: &CutoverConfig) -> Rules {
-        let settings = &config.settings;
-        Rules {
-            steps: config.steps.clone(),
-            gates: config.gates.iter().map(|gate| (gate.name.clone(), gate.policy)).collect(),
-            ttl: Duration::from_secs(u64::from(settings.ttl)),
-            settle: Duration::from_secs(u64::from(settings.ttl)),
-            resolver_floor: settings.resolver_floor.duration(),
-            look_every: settings.look_every.duration(),
-            settle_limit: settings.settle_limit.duration(),
-            drain: settings.drain.time.duration(),
-            still_below: settings.drain.still_below,
-            has_counters: settings.prometheus.is_some(),
-            drift_every: settings.drain.drift_every.duration(),
-        }
-    }
-
-    /// The share that a goal asks for; none for `Finish`, which asks for one side.
-    pub fn share_of(&self, goal: Goal) -> Share {
-        match goal {
-            Goal::Step(index) => self.steps.get(index).map(|step| step.share).unwrap_or_default(),
-            Goal::Lower | Goal::Back | Goal::Finish => Share::BLUE,
-        }
-    }
-}
+pub use rules::Rules;
 
 /// What should be done now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -154,17 +98,6 @@ pub enum Event {
     NotBack(String),
     /// A person said something.
     Told(Command, String),
-}
-
-/// Something worth telling.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Said {
-    /// How much it weighs.
-    pub level: Level,
-    /// A stable word.
-    pub code: String,
-    /// A sentence without a full stop.
-    pub text: String,
 }
 
 /// The state and its rules.
@@ -304,7 +237,7 @@ impl Machine {
                 Some(self.since + self.rules.resolver_floor)
             }
             Phase::Moving { goal: Goal::Step(index), stage: Stage::Baking } => {
-                Some(self.since + self.rules.steps.get(index)?.bake.duration())
+                Some(self.since + self.rules.steps.get(index)?.bake)
             }
             Phase::Moving { goal: Goal::Finish, stage: Stage::Settling } => self.verified,
             Phase::Moving { stage: Stage::Settling, .. } => self.verified.map(|at| at + self.rules.settle),
@@ -461,4 +394,9 @@ impl Machine {
 
 fn say(said: &mut Vec<Said>, level: Level, code: &str, text: impl Into<String>) {
     said.push(Said { level, code: code.to_owned(), text: text.into() });
+}
+
+/// Why a person goes back.
+pub fn rollback_reason(by: &str, reason: &str) -> String {
+    if reason.is_empty() { format!("asked for by {by}") } else { format!("{by}: {reason}") }
 }

@@ -1,17 +1,17 @@
 //! What people say, and what follows from it.
 
-use super::{FinishFrom, LastLooks, Machine, Said, say};
+use super::{FinishFrom, LastLooks, Machine, rollback_reason, say};
 use crate::cutover::clock::Time;
 use crate::cutover::gates::tally::Tally;
-use crate::cutover::session::asked_for;
-use crate::cutover::state::{Command, Goal, Level, Phase, Stage};
+use crate::cutover::notice::{Level, Said};
+use crate::cutover::state::{Command, Goal, Phase, Stage};
 
 impl Machine {
     pub(super) fn on_told(&mut self, command: Command, by: &str, now: Time, said: &mut Vec<Said>) {
         say(said, Level::Info, "told", format!("{by}: {}", command.word()));
         match command {
             Command::Rollback { reason } => {
-                let why = asked_for(by, &reason);
+                let why = rollback_reason(by, &reason);
                 match self.phase {
                     // The first reason stays: it is the one that explains what happened.
                     phase if phase.is_going_back() => {

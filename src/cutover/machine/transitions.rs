@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
-use super::{FinishFrom, Machine, Said, say};
+use super::{FinishFrom, Machine, say};
 use crate::cutover::clock::Time;
+use crate::cutover::gates::measurement::{Measurement, Traffic, Verdict};
 use crate::cutover::gates::tally::Tally;
-use crate::cutover::gates::{Measurement, Traffic, Verdict};
-use crate::cutover::span::Span;
-use crate::cutover::state::{Goal, Level, Phase, Stage};
+use crate::cutover::notice::{Level, Said};
+use crate::cutover::state::{Goal, Phase, Stage};
 use crate::dns::Share;
+use crate::duration::compact;
 
 /// The first wait before something is tried again; each further one is twice as long.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
@@ -107,7 +108,7 @@ impl Machine {
         self.asked = share;
         match goal {
             Goal::Back => {
-                let ttl = Span::from(self.rules.ttl);
+                let ttl = compact(self.rules.ttl);
                 let text = format!(
                     "The provider has blue again; resolvers follow within {ttl}, and those that keep answers longer when they let go"
                 );
@@ -176,7 +177,7 @@ impl Machine {
         self.go(Phase::Moving { goal, stage: Stage::Baking }, now, said);
         match goal {
             Goal::Step(index) => {
-                let bake = self.rules.steps.get(index).map(|step| step.bake).unwrap_or_default();
+                let bake = self.rules.steps.get(index).map(|step| compact(step.bake)).unwrap_or_default();
                 let share = self.rules.share_of(goal);
                 say(
                     said,
@@ -186,7 +187,7 @@ impl Machine {
                 );
             }
             Goal::Lower if !self.old_ttl.is_zero() => {
-                let wait = Span::from(self.old_ttl);
+                let wait = compact(self.old_ttl);
                 say(
                     said,
                     Level::Info,

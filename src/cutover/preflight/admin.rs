@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{Preflight, ok, stop, unproven, warn};
 use crate::cutover::config::Unproven;
 use crate::cutover::databases::{Databases, GreenRuns};
-use crate::cutover::gates::config::{KongLine, Metrics};
+use crate::cutover::gates::metrics::{KongLine, Metrics};
 use crate::error::{Error, Result};
 use crate::finding::Finding;
 use crate::http;

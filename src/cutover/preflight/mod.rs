@@ -8,9 +8,12 @@ mod databases;
 
 use super::config::{CutoverConfig, Unproven};
 use super::databases::Databases;
-use super::gates::config::{Check, KongLine, Metrics};
+use super::environment::Measure;
+use super::gates::config::Check;
+use super::gates::measurement::Verdict;
+use super::gates::metrics::{KongLine, Metrics};
 use super::gates::prometheus::Prometheus;
-use super::gates::{GateRunner, Measure, Verdict};
+use super::gates::runner::GateRunner;
 use crate::dns::query::{self, NameServer};
 use crate::dns::{Desired, DnsProvider, Observed, Precondition, RecordForm, RecordType, Share, Ttl};
 use crate::error::Error;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use kongferry::cutover::clock::Clock;
 use kongferry::cutover::engine::Ended;
 use kongferry::cutover::environment::{Answers, Drift};
-use kongferry::cutover::gates::{Measurement, Traffic};
+use kongferry::cutover::gates::measurement::{Measurement, Traffic};
 use kongferry::cutover::state::{Command, Phase, Stage};
 use kongferry::dns::{RecordState, Share, Side};
 

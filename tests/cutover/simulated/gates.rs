@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kongferry::cutover::clock::Clock;
 use kongferry::cutover::engine::Ended;
-use kongferry::cutover::gates::{Measurement, Traffic};
+use kongferry::cutover::gates::measurement::{Measurement, Traffic};
 use kongferry::cutover::state::{Command, Phase, Stage};
 use kongferry::dns::Share;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use kongferry::cutover::call::Reply;
 use kongferry::cutover::engine::Ended;
 use kongferry::cutover::environment::{Drift, Hook};
-use kongferry::cutover::gates::Traffic;
+use kongferry::cutover::gates::measurement::Traffic;
 use kongferry::cutover::state::{Command, Phase, Stage};
 use kongferry::dns::{RecordState, Share, Side};
 

@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use super::asking::Asked;
 use super::section::{Section, list, quoted};
-use crate::cutover::config::{Step, guide_steps};
+use crate::cutover::step::{Step, guide_steps};
 use crate::dns::{DomainName, Listed, RecordType};
+use crate::duration::compact;
 
 /// What is put in where a person has to.
 pub(super) const TODO: &str = "TODO";
@@ -132,7 +133,7 @@ impl Draft<'_> {
         };
         for step in possible {
             let percent = f64::from(step.share.as_basis_points()) / 100.0;
-            let _ = write!(text, "[[step]]\nshare = {percent}\nbake = \"{}\"\n\n", step.bake);
+            let _ = write!(text, "[[step]]\nshare = {percent}\nbake = \"{}\"\n\n", compact(step.bake));
         }
         text
     }

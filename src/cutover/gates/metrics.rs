@@ -1,0 +1,124 @@
+//! Prometheus as `cutover.toml` describes it, and the names of Kong's metrics there.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::duration::compact;
+
+/// Prometheus, and how it names blue and green.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    /// Its address.
+    pub url: String,
+    /// Variable that holds a bearer token.
+    pub token_env: Option<String>,
+    /// Labels of blue's series.
+    #[serde(default = "blue_labels")]
+    pub blue: String,
+    /// Labels of green's series.
+    #[serde(default = "green_labels")]
+    pub green: String,
+    /// Kong's version on blue.
+    #[serde(default = "kong_2_8")]
+    pub kong_blue: KongLine,
+    /// Kong's version on green.
+    #[serde(default)]
+    pub kong_green: KongLine,
+    /// How far back rates look.
+    #[serde(default = "five_minutes", with = "humantime_serde")]
+    pub window: Duration,
+    /// A query for blue's requests a second, in the place of the ready-made one.
+    pub blue_requests: Option<String>,
+    /// A query for green's requests a second.
+    pub green_requests: Option<String>,
+    /// How long a query may take.
+    #[serde(default, with = "humantime_serde")]
+    pub timeout: Option<Duration>,
+}
+
+fn blue_labels() -> String {
+    r#"job="blue""#.to_owned()
+}
+
+fn green_labels() -> String {
+    r#"job="green""#.to_owned()
+}
+
+fn kong_2_8() -> KongLine {
+    KongLine::Two
+}
+
+fn five_minutes() -> Duration {
+    Duration::from_secs(300)
+}
+
+/// Versions of Kong whose metrics have the same names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+pub enum KongLine {
+    /// 2.x.
+    #[serde(rename = "2.8", alias = "2.x", alias = "2")]
+    Two,
+    /// 3.x.
+    #[default]
+    #[serde(rename = "3.x", alias = "3.0", alias = "3.1", alias = "3.2", alias = "3.3", alias = "3")]
+    Three,
+}
+
+/// Names of a counter of requests by status, with the labels of one side.
+fn requests(line: KongLine, labels: &str, more: &str) -> String {
+    let name = match line {
+        KongLine::Two => "kong_http_status",
+        KongLine::Three => "kong_http_requests_total",
+    };
+    format!("{name}{{{}}}", joined(labels, more))
+}
+
+fn joined(labels: &str, more: &str) -> String {
+    match (labels.trim(), more) {
+        ("", more) => more.to_owned(),
+        (labels, "") => labels.to_owned(),
+        (labels, more) => format!("{labels},{more}"),
+    }
+}
+
+impl Metrics {
+    /// Requests a second on blue.
+    pub fn blue_rate(&self) -> String {
+        self.blue_requests.clone().unwrap_or_else(|| self.rate(self.kong_blue, &self.blue))
+    }
+
+    /// Requests a second on green.
+    pub fn green_rate(&self) -> String {
+        self.green_requests.clone().unwrap_or_else(|| self.rate(self.kong_green, &self.green))
+    }
+
+    fn rate(&self, line: KongLine, labels: &str) -> String {
+        format!("sum(rate({}[{}]))", requests(line, labels, ""), compact(self.window))
+    }
+
+    /// The share of requests with these codes.
+    pub(super) fn codes(&self, line: KongLine, labels: &str, more: &str) -> String {
+        let some = requests(line, labels, more);
+        let window = compact(self.window);
+        format!("(sum(rate({some}[{window}])) or vector(0)) / {}", self.rate(line, labels))
+    }
+
+    /// The share of requests within a bound.
+    pub(super) fn within(&self, line: KongLine, labels: &str, bound: u32) -> String {
+        let (bucket, count, kind) = match line {
+            KongLine::Two => ("kong_latency_bucket", "kong_latency_count", r#"type="request""#),
+            KongLine::Three => ("kong_request_latency_ms_bucket", "kong_request_latency_ms_count", ""),
+        };
+        let le = format!(r#"le=~"{bound}(\\.0)?""#);
+        let (within, all) = (joined(labels, &joined(kind, &le)), joined(labels, kind));
+        let window = compact(self.window);
+        format!("sum(rate({bucket}{{{within}}}[{window}])) / sum(rate({count}{{{all}}}[{window}]))")
+    }
+
+    /// How many requests green has had in the window.
+    pub(super) fn green_count(&self) -> String {
+        format!("sum(increase({}[{}]))", requests(self.kong_green, &self.green, ""), compact(self.window))
+    }
+}

@@ -1,0 +1,91 @@
+//! A PromQL query and its limits.
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+
+/// A PromQL query and its limits.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Query {
+    /// The query about green; it comes to one number.
+    pub green: String,
+    /// The same about blue, to compare with.
+    pub blue: Option<String>,
+    /// A query that counts the requests which the number rests on.
+    pub requests: Option<String>,
+    /// How many of them make the number worth a judgement.
+    #[serde(default)]
+    pub min_requests: f64,
+    /// The largest number that passes.
+    pub max: Option<f64>,
+    /// The smallest number that passes.
+    pub min: Option<f64>,
+    /// How much larger than blue's it may be.
+    pub max_increase: Option<f64>,
+    /// How much smaller than blue's it may be.
+    pub max_decrease: Option<f64>,
+    /// How many times blue's it may be.
+    pub max_ratio: Option<f64>,
+    /// The number is green's share of the traffic, and may be so far from the share that was asked for.
+    pub around_share: Option<f64>,
+    /// How the number is shown.
+    #[serde(default)]
+    pub unit: Unit,
+}
+
+/// How a number is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unit {
+    /// As it is.
+    #[default]
+    Number,
+    /// A fraction of 1, as per cent.
+    Percent,
+    /// Seconds.
+    Seconds,
+    /// Milliseconds.
+    Milliseconds,
+}
+
+impl Unit {
+    /// The number with its unit.
+    pub fn show(self, value: f64) -> String {
+        let short = |value: f64| {
+            let text = format!("{value:.2}");
+            text.trim_end_matches('0').trim_end_matches('.').to_owned()
+        };
+        match self {
+            Unit::Number => short(value),
+            Unit::Percent => format!("{} %", short(value * 100.0)),
+            Unit::Seconds => format!("{} s", short(value)),
+            Unit::Milliseconds => format!("{} ms", short(value)),
+        }
+    }
+}
+
+impl Query {
+    pub(super) fn check(&self, place: &str) -> Result<()> {
+        let compares = self.max_increase.or(self.max_decrease).or(self.max_ratio).is_some();
+        if compares && self.blue.is_none() {
+            return Err(Error::usage(format!("{place} compares with blue, and has no query about blue"))
+                .remedy("Add blue = \"…\"."));
+        }
+        let limits =
+            [self.max, self.min, self.max_increase, self.max_decrease, self.max_ratio, self.around_share];
+        if limits.iter().all(Option::is_none) {
+            return Err(Error::usage(format!("{place} has no limit")).remedy(
+                "Give one or more of max, min, max_increase, max_decrease, max_ratio and around_share.",
+            ));
+        }
+        if limits.iter().flatten().any(|limit| !limit.is_finite()) {
+            return Err(Error::usage(format!("{place}: a limit is a finite number")));
+        }
+        if self.min_requests > 0.0 && self.requests.is_none() {
+            return Err(Error::usage(format!("{place} has min_requests, and no query that counts requests"))
+                .remedy("Add requests = \"sum(increase(…))\"."));
+        }
+        Ok(())
+    }
+}
