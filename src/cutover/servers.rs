@@ -5,8 +5,8 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 
 use super::environment::{Answers, NameServers, Survey};
-use crate::dns::query::{self, NameServer, QueryConfig, Verdict};
-use crate::dns::{Caps, Share, Target};
+use crate::dns::query::{self, NameServer, QueryConfig, ShareVerdict};
+use crate::dns::{Capabilities, Share, Target};
 
 /// Every authoritative name server of the records, asked directly.
 #[derive(Debug, Clone)]
@@ -23,7 +23,12 @@ struct Inner {
 
 impl Authoritative {
     /// `caps` say what answers can show of the share.
-    pub fn new(servers: Vec<NameServer>, target: Target, config: QueryConfig, caps: &Caps) -> Authoritative {
+    pub fn new(
+        servers: Vec<NameServer>,
+        target: Target,
+        config: QueryConfig,
+        caps: &Capabilities,
+    ) -> Authoritative {
         let (sticky, hidden) = (caps.sticky, caps.hidden);
         Authoritative(Arc::new(Inner { servers, target, config, sticky, hidden }))
     }
@@ -39,8 +44,8 @@ impl NameServers for Authoritative {
 impl Inner {
     async fn survey(&self, share: Share, queries: u32) -> Survey {
         let config = QueryConfig { count: queries, ..self.config.clone() };
-        let all = self.target.records().iter().map(|record| query::survey(&self.servers, record, &config));
-        let surveys: Vec<query::Survey> =
+        let all = self.target.records().iter().map(|record| query::measure(&self.servers, record, &config));
+        let surveys: Vec<query::ShareMeasurement> =
             futures::future::join_all(all).await.into_iter().flatten().collect();
         let (blue, green) = surveys.iter().fold((0, 0), |(b, g), one| (b + one.blue, g + one.green));
         let share_of_green =
@@ -49,17 +54,20 @@ impl Inner {
     }
 
     /// What is wrong goes before what is late, whoever is asked first.
-    fn judge(&self, share: Share, surveys: &[query::Survey]) -> Answers {
+    fn judge(&self, share: Share, surveys: &[query::ShareMeasurement]) -> Answers {
         let mut late = None;
         for survey in surveys {
             let about = |what: &str| format!("{}: {what}; {survey}", survey.key);
-            let verdict =
-                if self.hidden { survey.judge_any() } else { survey.judge(share, self.sticky, None) };
+            let verdict = if self.hidden {
+                survey.judge_without_sides()
+            } else {
+                survey.judge(share, self.sticky, None)
+            };
             match verdict {
-                Verdict::Good => {}
-                Verdict::Wrong => return Answers::Wrong(about("a wrong answer")),
-                Verdict::Silent => late = late.or_else(|| Some(about("too few answers"))),
-                Verdict::ShareDiffers { .. } | Verdict::TtlDiffers => {
+                ShareVerdict::Good => {}
+                ShareVerdict::Faulty => return Answers::Wrong(about("a wrong answer")),
+                ShareVerdict::TooFewAnswers => late = late.or_else(|| Some(about("too few answers"))),
+                ShareVerdict::ShareDiffers { .. } | ShareVerdict::TtlDiffers => {
                     late = late.or_else(|| Some(about(&format!("not yet {share} to green"))));
                 }
             }

@@ -15,7 +15,7 @@ use super::journal::{Entry, What, last_phase};
 use super::machine::{LastLooks, Machine, Rules, rollback_reason};
 use super::state::{Goal, Pause, Phase, Stage};
 use super::step::Step;
-use crate::dns::{Caps, Marker, Observed, ObservedRecord, OriginalTtl, RecordState, Share, Side};
+use crate::dns::{Capabilities, Marker, Observed, ObservedRecord, OriginalTtl, RecordState, Share, Side};
 use crate::error::{Error, Result};
 
 /// Who is at work, and when.
@@ -58,7 +58,7 @@ pub struct StartContext<'a> {
     /// The configuration.
     pub config: &'a CutoverConfig,
     /// What the provider can do.
-    pub caps: &'a Caps,
+    pub caps: &'a Capabilities,
     /// What it holds.
     pub seen: &'a Observed,
     /// The journal, as far as there is one.
@@ -384,9 +384,9 @@ fn not_as_written(seen: &Observed) -> Error {
     let mut error = Error::refused("the records at the provider are not what cutover.toml says");
     for record in &seen.records {
         let text = match &record.state {
-            RecordState::Absent if record.neighbours.is_empty() => format!("{}: does not exist", record.key),
+            RecordState::Absent if record.siblings.is_empty() => format!("{}: does not exist", record.key),
             RecordState::Absent => {
-                let there = record.neighbours.iter().map(|one| format!("{} ({})", one.rtype, one.text));
+                let there = record.siblings.iter().map(|one| format!("{} ({})", one.rtype, one.text));
                 let there: Vec<String> = there.collect();
                 format!("{}: does not exist; there is {}", record.key, there.join(", "))
             }

@@ -73,27 +73,26 @@ impl fmt::Display for Request {
     }
 }
 
-/// What became of a change, judged by what is read afterwards.
+/// Whether a change was carried out, judged by what is read afterwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriteOutcome {
-    /// It was carried out.
-    Yes,
-    /// Everything is as before.
-    No,
-    /// Neither: somebody else wrote.
-    Neither,
+    Applied,
+    /// Records and marker are as before.
+    NotApplied,
+    /// Neither the one nor the other: another writer changed them.
+    Conflicting,
 }
 
 impl Change {
     /// Judges, from what is read now, whether this change was carried out: after a time-out, or a crash between
     /// intent and result.
-    pub fn landed(&self, now: &Observed) -> WriteOutcome {
-        if now.says_the_same_as(&self.after) {
-            WriteOutcome::Yes
-        } else if now.says_the_same_as(&self.before) {
-            WriteOutcome::No
+    pub fn outcome(&self, now: &Observed) -> WriteOutcome {
+        if now.matches(&self.after) {
+            WriteOutcome::Applied
+        } else if now.matches(&self.before) {
+            WriteOutcome::NotApplied
         } else {
-            WriteOutcome::Neither
+            WriteOutcome::Conflicting
         }
     }
 }
@@ -133,7 +132,7 @@ pub(super) fn wanted<'a>(
         }
         let state = match desired.form {
             RecordForm::AsFound => found.state.clone(),
-            RecordForm::Plain(arm) => RecordState::Plain(arm),
+            RecordForm::Plain(side) => RecordState::Plain(side),
             RecordForm::Split(share) => split(weights, share).ok_or_else(|| {
                 unsupported(format!("{key} cannot be split {share} to green: {}", weights.limits()))
             })?,
@@ -146,7 +145,7 @@ pub(super) fn wanted<'a>(
 
 fn check_generation(provider: &'static str, before: &Observed, desired: &Desired) -> DnsResult<()> {
     let Some(new) = &desired.marker else { return Ok(()) };
-    if desired.guard == Precondition::Unchanged && new.generation <= before.generation() {
+    if desired.precondition == Precondition::Unchanged && new.generation <= before.generation() {
         let message = format!(
             "generation {} is already written; a new change needs a higher one than {}",
             before.generation(),
@@ -170,10 +169,10 @@ fn refuse_what_is_not_ours(
         (_, RecordState::Foreign(text)) => {
             conflict(format!("{key} is not what cutover.toml says: at the provider stands {text}"))
         }
-        (RecordState::Foreign(text), _) if desired.guard == Precondition::Unchanged => {
+        (RecordState::Foreign(text), _) if desired.precondition == Precondition::Unchanged => {
             conflict(format!("{key} is not what cutover.toml says: at the provider stands {text}"))
         }
-        (RecordState::Absent, _) if desired.guard == Precondition::Unchanged => {
+        (RecordState::Absent, _) if desired.precondition == Precondition::Unchanged => {
             conflict(format!("{key} does not exist at the provider"))
         }
         _ => Ok(()),
@@ -205,7 +204,7 @@ fn after(wanted: &[Wanted<'_>], desired: &Desired) -> Observed {
         key: one.record.key.clone(),
         state: one.state.clone(),
         ttl: Some(one.ttl),
-        neighbours: one.before.neighbours.clone(),
+        siblings: one.before.siblings.clone(),
         raw: one.before.raw.clone(),
     });
     Observed::new(records.collect(), desired.marker.as_ref().map(super::Marker::to_text))
@@ -235,7 +234,7 @@ pub(super) fn unread(target: &Target) -> Observed {
         key: record.key.clone(),
         state: RecordState::Absent,
         ttl: None,
-        neighbours: Vec::new(),
+        siblings: Vec::new(),
         raw: serde_json::Value::Null,
     });
     Observed::new(records.collect(), None)
@@ -243,7 +242,7 @@ pub(super) fn unread(target: &Target) -> Observed {
 
 /// Blue's records over whatever stands there.
 pub(super) fn blue_again(form: RecordForm, ttl: u32) -> Desired {
-    Desired { form, ttl: Ttl::All(ttl), marker: None, guard: Precondition::Overwrite }
+    Desired { form, ttl: Ttl::All(ttl), marker: None, precondition: Precondition::Overwrite }
 }
 
 /// For providers without aliases.
@@ -286,7 +285,7 @@ mod tests {
 
     fn observed(state: RecordState, ttl: Option<u32>, marker: Option<&Marker>) -> Observed {
         let raw = serde_json::Value::Null;
-        let record = ObservedRecord { key: key(), state, ttl, neighbours: Vec::new(), raw };
+        let record = ObservedRecord { key: key(), state, ttl, siblings: Vec::new(), raw };
         Observed::new(vec![record], marker.map(Marker::to_text))
     }
 
@@ -307,8 +306,8 @@ mod tests {
         }
     }
 
-    fn desired(form: RecordForm, ttl: Ttl, generation: u64, guard: Precondition) -> Desired {
-        Desired { form, ttl, marker: Some(marker(generation)), guard }
+    fn desired(form: RecordForm, ttl: Ttl, generation: u64, precondition: Precondition) -> Desired {
+        Desired { form, ttl, marker: Some(marker(generation)), precondition }
     }
 
     fn result(weights: &Weights, before: &Observed, desired: &Desired) -> DnsResult<(RecordState, u32)> {
@@ -338,7 +337,8 @@ mod tests {
     #[test]
     fn a_generation_is_written_once_save_by_a_rollback() {
         let before = observed(RecordState::Plain(Side::Blue), Some(300), Some(&marker(4)));
-        let write = |generation, guard| desired(RecordForm::AsFound, Ttl::AsFound, generation, guard);
+        let write =
+            |generation, precondition| desired(RecordForm::AsFound, Ttl::AsFound, generation, precondition);
         assert_eq!(kind(&WHOLE, &before, &write(4, Precondition::Unchanged)), DnsErrorKind::Conflict);
         assert!(result(&WHOLE, &before, &write(5, Precondition::Unchanged)).is_ok());
         assert!(result(&WHOLE, &before, &write(2, Precondition::Overwrite)).is_ok());
@@ -348,7 +348,7 @@ mod tests {
     fn what_is_not_ours_is_overwritten_by_a_rollback_only() {
         for state in [RecordState::Absent, RecordState::Foreign("192.0.2.9".to_owned())] {
             let before = observed(state, None, None);
-            let write = |form, guard| desired(form, Ttl::All(30), 1, guard);
+            let write = |form, precondition| desired(form, Ttl::All(30), 1, precondition);
             let split = RecordForm::Split(Share::BLUE);
             assert_eq!(kind(&WHOLE, &before, &write(split, Precondition::Unchanged)), DnsErrorKind::Conflict);
             assert!(result(&WHOLE, &before, &write(split, Precondition::Overwrite)).is_ok());
@@ -378,11 +378,25 @@ mod tests {
         let wanted = wanted("test", &WHOLE, 0, &target, &before, &desired).unwrap();
         let request = Request::Program { command: Vec::new(), input: serde_json::Value::Null };
         let change = planned(&target, &before, &desired, &wanted, request);
-        assert_eq!(change.landed(&before), WriteOutcome::No);
+        assert_eq!(change.outcome(&before), WriteOutcome::NotApplied);
         // As it is stored, with other weights of the same proportion.
         let stored = observed(RecordState::Split { blue: 0, green: 100 }, Some(30), Some(&marker(1)));
-        assert_eq!(change.landed(&stored), WriteOutcome::Yes);
+        assert_eq!(change.outcome(&stored), WriteOutcome::Applied);
         let others = observed(RecordState::Split { blue: 0, green: 100 }, Some(30), Some(&marker(2)));
-        assert_eq!(change.landed(&others), WriteOutcome::Neither);
+        assert_eq!(change.outcome(&others), WriteOutcome::Conflicting);
+    }
+
+    #[test]
+    fn a_change_of_an_older_journal_is_read() {
+        let (target, before) = (target(), observed(RecordState::Plain(Side::Blue), Some(300), None));
+        let desired = desired(RecordForm::AsFound, Ttl::AsFound, 1, Precondition::Unchanged);
+        let wanted = wanted("test", &WHOLE, 0, &target, &before, &desired).unwrap();
+        let request = Request::Program { command: Vec::new(), input: serde_json::Value::Null };
+        let change = planned(&target, &before, &desired, &wanted, request);
+        let written = serde_json::to_string(&change).unwrap();
+        let older =
+            written.replace("\"precondition\"", "\"guard\"").replace("\"siblings\"", "\"neighbours\"");
+        assert_ne!(written, older);
+        assert_eq!(serde_json::from_str::<Change>(&older).unwrap(), change);
     }
 }

@@ -50,12 +50,12 @@ impl ProviderConfig {
     /// shell, worked out from the configuration alone, that write blue's values over whatever stands there.
     ///
     /// The marker stays where it can, so that `status` and `finish` still know the old TTLs afterwards.
-    pub fn way_back_by_hand(&self, target: &Target, ttl: u32) -> DnsResult<String> {
+    pub fn manual_rollback(&self, target: &Target, ttl: u32) -> DnsResult<String> {
         match self {
-            ProviderConfig::PowerDns(config) => powerdns::way_back_by_hand(config, target, ttl),
-            ProviderConfig::Rfc2136(config) => rfc2136::way_back_by_hand(config, target, ttl),
-            ProviderConfig::Route53(config) => route53::way_back_by_hand(config, target, ttl),
-            ProviderConfig::Exec(config) => exec::way_back_by_hand(config, target, ttl),
+            ProviderConfig::PowerDns(config) => powerdns::manual_rollback(config, target, ttl),
+            ProviderConfig::Rfc2136(config) => rfc2136::manual_rollback(config, target, ttl),
+            ProviderConfig::Route53(config) => route53::manual_rollback(config, target, ttl),
+            ProviderConfig::Exec(config) => exec::manual_rollback(config, target, ttl),
         }
     }
 }

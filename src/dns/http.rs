@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 /// message, since people put credentials there.
 pub(super) fn no_answer(provider: &'static str, writes: bool, error: reqwest::Error) -> DnsError {
     // Nothing was sent when there was no connection.
-    let may_have_landed = writes && !error.is_connect() && !error.is_builder();
+    let may_be_applied = writes && !error.is_connect() && !error.is_builder();
     let (connect, timeout) = (error.is_connect(), error.is_timeout());
     let error = error.without_url();
     let mut message = match (connect, timeout) {
@@ -24,7 +24,7 @@ pub(super) fn no_answer(provider: &'static str, writes: bool, error: reqwest::Er
             message = format!("{message} ({inner})");
         }
     }
-    DnsError::new(provider, DnsErrorKind::Transient { may_have_landed }, message)
+    DnsError::new(provider, DnsErrorKind::Transient { may_be_applied }, message)
 }
 
 /// `Retry-After` in seconds, if the server sent one.

@@ -8,12 +8,12 @@ pub struct Listing {
     /// The zone that they are in.
     pub zone: DomainName,
     /// Their records, of the types that decide where clients go.
-    pub records: Vec<Listed>,
+    pub records: Vec<ListedRecord>,
 }
 
 /// One record, in the provider's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
+pub struct ListedRecord {
     /// Its name.
     pub name: DomainName,
     /// Its type, as in a zone file; also those that cannot be moved, such as HTTPS.
@@ -26,7 +26,7 @@ pub struct Listed {
     pub obstacle: Option<String>,
 }
 
-impl Listed {
+impl ListedRecord {
     /// Its type, where that can be moved.
     pub fn movable(&self) -> Option<RecordType> {
         RecordType::named(&self.rtype).filter(|_| self.obstacle.is_none())

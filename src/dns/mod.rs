@@ -6,15 +6,17 @@
 //! which is the same for all providers.
 //!
 //! The order of calls: [`read`](DnsProvider::read) → [`plan`](DnsProvider::plan) → journal the [`Change`] →
-//! [`apply`](DnsProvider::apply) → [`confirm`](DnsProvider::confirm) until [`Progress::InSync`] → query. When `apply`
-//! fails with [`may_have_landed`](DnsError::may_have_landed), or the process died in between: `read`, and ask
-//! [`Change::landed`].
+//! [`apply`](DnsProvider::apply) → [`confirm`](DnsProvider::confirm) until [`Propagation::InSync`] → query. When `apply`
+//! fails with [`may_be_applied`](DnsError::may_be_applied), or the process died in between: `read`, and ask
+//! [`Change::outcome`].
 
-mod caps;
+#![allow(missing_docs, reason = "public for the tests of this crate; a comment says what the name does not")]
+
+mod capabilities;
 mod change;
 mod config;
+mod error;
 pub mod exec;
-mod failure;
 pub mod http;
 mod listing;
 mod marker;
@@ -35,11 +37,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::finding::Finding;
 
-pub use caps::{Caps, Confirmation, Exclusion, Weights};
+pub use capabilities::{Capabilities, Confirmation, Exclusion, Weights};
 pub use change::{Change, Request, WriteOutcome};
 pub use config::{ProviderConfig, connect};
-pub use failure::{DnsError, DnsErrorKind, DnsResult};
-pub use listing::{Listed, Listing};
+pub use error::{DnsError, DnsErrorKind, DnsResult};
+pub use listing::{ListedRecord, Listing};
 pub use marker::{Marker, OriginalTtl};
 pub use name::DomainName;
 pub use secret::SecretSource;
@@ -59,7 +61,7 @@ pub struct Ticket {
 /// How far an accepted write has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Progress {
+pub enum Propagation {
     /// Not all of the provider's name servers have it.
     Pending,
     /// The provider says that they have.
@@ -81,7 +83,7 @@ pub trait DnsProvider: Send + Sync + std::fmt::Debug {
     fn name(&self) -> &'static str;
 
     /// What it can do as it is configured.
-    fn caps(&self) -> &Caps;
+    fn capabilities(&self) -> &Capabilities;
 
     /// What stands in the way of a cutover of this target, as far as the provider can tell without a write.
     async fn preflight(&self, target: &Target) -> DnsResult<Vec<Finding>>;
@@ -108,7 +110,7 @@ pub trait DnsProvider: Send + Sync + std::fmt::Debug {
     async fn apply(&self, change: &Change) -> DnsResult<Ticket>;
 
     /// Whether the write has arrived at all of the provider's name servers. Providers that confirm at once say so.
-    async fn confirm(&self, ticket: &Ticket) -> DnsResult<Progress>;
+    async fn confirm(&self, ticket: &Ticket) -> DnsResult<Propagation>;
 
     /// How a person does the same without kongferry: commands for a shell, credentials as variables.
     fn manual_command(&self, change: &Change) -> String;

@@ -52,7 +52,7 @@ impl Share {
     }
 
     /// The share of two weights, if it is a whole number of hundredths of a per cent; `None` for 0 and 0.
-    pub fn of_weights(blue: u64, green: u64) -> Option<Share> {
+    pub fn from_weights(blue: u64, green: u64) -> Option<Share> {
         let sum = blue.checked_add(green)?;
         let scaled = green.checked_mul(10_000)?;
         if sum == 0 || scaled % sum != 0 {
@@ -143,11 +143,11 @@ mod tests {
         for points in 0..=10_000 {
             let share = Share::basis_points(points).unwrap();
             let (blue, green) = share.weights();
-            assert_eq!(Share::of_weights(blue.into(), green.into()), Some(share));
+            assert_eq!(Share::from_weights(blue.into(), green.into()), Some(share));
             assert_eq!(share.to_string().parse::<Share>().unwrap(), share);
         }
-        assert_eq!(Share::of_weights(0, 0), None);
-        assert_eq!(Share::of_weights(2, 1), None);
+        assert_eq!(Share::from_weights(0, 0), None);
+        assert_eq!(Share::from_weights(2, 1), None);
     }
 
     #[test]

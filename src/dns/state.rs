@@ -30,7 +30,7 @@ impl RecordState {
         match self {
             RecordState::Plain(Side::Blue) => Some(Share::BLUE),
             RecordState::Plain(Side::Green) => Some(Share::GREEN),
-            RecordState::Split { blue, green } => Share::of_weights(u64::from(*blue), u64::from(*green)),
+            RecordState::Split { blue, green } => Share::from_weights(u64::from(*blue), u64::from(*green)),
             RecordState::Absent | RecordState::Foreign(_) => None,
         }
     }
@@ -69,7 +69,8 @@ pub struct ObservedRecord {
     /// Its TTL in seconds; `None` when absent.
     pub ttl: Option<u32>,
     /// What else has this name and is not part of the target. Empty where a provider cannot tell; queries can.
-    pub neighbours: Vec<SiblingRecord>,
+    #[serde(alias = "neighbours")]
+    pub siblings: Vec<SiblingRecord>,
     /// What the provider needs to write the record back as it was or to replace it. No business of anybody else.
     #[serde(default)]
     pub raw: serde_json::Value,
@@ -131,12 +132,12 @@ impl Observed {
     }
 
     /// Whether records (weights in lowest terms, TTLs) and marker are the same, whatever the version says.
-    pub fn says_the_same_as(&self, other: &Observed) -> bool {
-        self.marker_text == other.marker_text && self.has_records_of(other)
+    pub fn matches(&self, other: &Observed) -> bool {
+        self.marker_text == other.marker_text && self.has_same_records(other)
     }
 
     /// Whether the records alone are the same.
-    pub fn has_records_of(&self, other: &Observed) -> bool {
+    pub fn has_same_records(&self, other: &Observed) -> bool {
         self.records.len() == other.records.len()
             && self.records.iter().zip(&other.records).all(|(one, two)| {
                 one.key == two.key && one.ttl == two.ttl && one.state.reduced() == two.state.reduced()
@@ -191,5 +192,6 @@ pub struct Desired {
     /// The new marker; `None` removes it, which ends the run.
     pub marker: Option<Marker>,
     /// Whether to compare first.
-    pub guard: Precondition,
+    #[serde(alias = "guard")]
+    pub precondition: Precondition,
 }

@@ -166,23 +166,23 @@ impl Record {
     /// Checks that both sides have values of the type and share none.
     pub fn new(name: DomainName, rtype: RecordType, blue: &[String], green: &[String]) -> Result<Record> {
         let key = RecordKey { name, rtype };
-        let values = |arm: Side, texts: &[String]| -> Result<Vec<Value>> {
+        let values = |side: Side, texts: &[String]| -> Result<Vec<Value>> {
             let of = |e: Error| {
                 let todo = if texts.iter().any(|text| text == "TODO") { "; fill in what it is" } else { "" };
-                Error::usage(format!("{key}, {arm}: {}{todo}", e.message()))
+                Error::usage(format!("{key}, {side}: {}{todo}", e.message()))
             };
             let parsed = texts.iter().map(|text| Value::parse(rtype, text)).collect::<Result<Vec<_>>>();
             let mut values = parsed.map_err(of)?;
             values.sort();
             values.dedup();
             if values.len() != texts.len() {
-                return Err(Error::usage(format!("{key}, {arm}: a value is given twice")));
+                return Err(Error::usage(format!("{key}, {side}: a value is given twice")));
             }
             let alias = values.iter().any(|value| matches!(value, Value::Alias(_)));
             let single = alias || rtype == RecordType::Cname;
             if values.is_empty() || (single && values.len() > 1) {
                 let wanted = if single { "exactly one value" } else { "at least one value" };
-                return Err(Error::usage(format!("{key} needs {wanted} for {arm}")));
+                return Err(Error::usage(format!("{key} needs {wanted} for {side}")));
             }
             Ok(values)
         };
@@ -194,9 +194,14 @@ impl Record {
         Ok(Record { key, blue, green })
     }
 
+    /// Whether a value of either side is an alias.
+    pub(super) fn has_alias(&self) -> bool {
+        self.blue.iter().chain(&self.green).any(|value| matches!(value, Value::Alias(_)))
+    }
+
     /// The values of one side.
-    pub fn values(&self, arm: Side) -> &[Value] {
-        match arm {
+    pub fn values(&self, side: Side) -> &[Value] {
+        match side {
             Side::Blue => &self.blue,
             Side::Green => &self.green,
         }

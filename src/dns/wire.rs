@@ -1,4 +1,4 @@
-//! Questions and updates on the wire, to one server at a time: hickory's messages over UDP and TCP.
+//! Queries and updates to one server at a time: hickory's messages over UDP and TCP.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -11,53 +11,59 @@ use hickory_net::tcp::TcpClientStream;
 use hickory_net::udp::UdpClientStream;
 use hickory_net::xfer::{DnsExchange, DnsHandle, DnsMultiplexer};
 use hickory_proto::op::{DnsRequest, DnsRequestOptions, Message, Query};
-use hickory_proto::rr::{Name, RData, RecordType, TSigner};
+use hickory_proto::rr::{Name, RData, Record, RecordType, TSigner};
 
 use super::{DomainName, Value};
 
-/// Why there was no answer.
+/// The types that decide where clients connect.
+pub(super) const ROUTING_TYPES: [RecordType; 4] =
+    [RecordType::A, RecordType::AAAA, RecordType::CNAME, RecordType::HTTPS];
+
+/// Why a query or an update has no answer.
 #[derive(Debug)]
-pub(super) enum NoAnswer {
+pub(super) enum QueryError {
     /// There was no connection; nothing was sent.
     Unreachable(String),
-    /// It was sent, and nothing that can be used came back.
-    Silent(String),
-    /// What came back is not signed by the key.
+    /// The message was sent, and no usable answer came back.
+    NoAnswer(String),
+    /// The answer is not signed by the TSIG key.
     BadSignature(String),
 }
 
-impl NoAnswer {
+impl QueryError {
     pub(super) fn text(&self) -> &str {
         match self {
-            NoAnswer::Unreachable(text) | NoAnswer::Silent(text) | NoAnswer::BadSignature(text) => text,
+            QueryError::Unreachable(text) | QueryError::NoAnswer(text) | QueryError::BadSignature(text) => {
+                text
+            }
         }
     }
 }
 
-/// A server that is asked many questions.
+/// A client for many queries to one server.
 #[derive(Clone)]
-pub(super) struct Asker {
+pub(super) struct ServerClient {
     server: SocketAddr,
     timeout: Duration,
     udp: DnsExchange<TokioRuntimeProvider>,
 }
 
-impl Asker {
+impl ServerClient {
     /// Opens nothing yet. Must be called, and used, inside one runtime.
     pub(super) fn new(server: SocketAddr, source: Option<IpAddr>, timeout: Duration) -> Self {
         let udp = UdpClientStream::builder(server, TokioRuntimeProvider::new())
             .with_timeout(Some(timeout))
             .with_bind_addr(source.map(|address| SocketAddr::new(address, 0)))
             .exchange();
-        Asker { server, timeout, udp }
+        ServerClient { server, timeout, udp }
     }
 
-    /// Asks over UDP, and over TCP when the answer does not fit. Recursion is asked for, as by `dig`: authoritative
-    /// servers do not mind, and a private zone may be reached through a resolver only.
-    pub(super) async fn ask(&self, name: &DomainName, rtype: RecordType) -> Result<Message, NoAnswer> {
+    /// Queries over UDP, and over TCP when the answer is truncated. Recursion is desired, as by `dig`: authoritative
+    /// servers ignore it, and a private zone may be reached through a resolver only.
+    pub(super) async fn query(&self, name: &DomainName, rtype: RecordType) -> Result<Message, QueryError> {
         let query = Query::query(wire_name(name), rtype);
         let request = DnsRequest::from_query(query, DnsRequestOptions::default());
-        let answer = first(self.udp.send(request.clone())).await.map_err(|e| silent(&e))?;
+        let answer = first_answer(self.udp.send(request.clone())).await.map_err(|e| query_error(&e))?;
         if !answer.metadata.truncation {
             return Ok(answer);
         }
@@ -71,20 +77,20 @@ pub(super) async fn over_tcp(
     timeout: Duration,
     signer: Option<TSigner>,
     request: DnsRequest,
-) -> Result<Message, NoAnswer> {
+) -> Result<Message, QueryError> {
     let provider = TokioRuntimeProvider::new();
     let (connecting, handle) = TcpClientStream::new(server, None, Some(timeout), provider.clone());
-    let stream = connecting.await.map_err(|e| NoAnswer::Unreachable(e.to_string()))?;
+    let stream = connecting.await.map_err(|e| QueryError::Unreachable(e.to_string()))?;
     let mut multiplexer = DnsMultiplexer::new(stream, handle).with_timeout(timeout);
     if let Some(signer) = signer {
         multiplexer = multiplexer.with_signer(signer);
     }
     let (client, background) = Client::<TokioRuntimeProvider>::from_sender(multiplexer);
     provider.create_handle().spawn_bg(background);
-    first(client.send(request)).await.map_err(|e| silent(&e))
+    first_answer(client.send(request)).await.map_err(|e| query_error(&e))
 }
 
-async fn first<S>(mut answers: S) -> Result<Message, NetError>
+async fn first_answer<S>(mut answers: S) -> Result<Message, NetError>
 where
     S: futures::Stream<Item = Result<hickory_proto::op::DnsResponse, NetError>> + Unpin,
 {
@@ -94,27 +100,28 @@ where
     }
 }
 
-fn silent(error: &NetError) -> NoAnswer {
+fn query_error(error: &NetError) -> QueryError {
     let text = error.to_string();
     let lower = text.to_ascii_lowercase();
     // A server that does not accept the key answers without a signature, which hickory takes for a short one.
     if lower.contains("hmac") || lower.contains("tsig") || lower.contains("signature") {
-        return NoAnswer::BadSignature(text);
+        return QueryError::BadSignature(text);
     }
     match error {
-        NetError::Io(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => NoAnswer::Unreachable(text),
-        _ => NoAnswer::Silent(text),
+        NetError::Io(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => QueryError::Unreachable(text),
+        _ => QueryError::NoAnswer(text),
     }
 }
 
-/// A name that was checked before is a name for hickory too.
+/// hickory's form of the name.
 pub(super) fn wire_name(name: &DomainName) -> Name {
+    // A DomainName is always valid for hickory.
     let mut parsed = Name::from_ascii(name.as_str()).unwrap_or_else(|_| Name::root());
     parsed.set_fqdn(true);
     parsed
 }
 
-/// hickory's type of one of ours.
+/// hickory's form of the type.
 pub(super) fn wire_type(rtype: super::RecordType) -> RecordType {
     match rtype {
         super::RecordType::A => RecordType::A,
@@ -123,7 +130,7 @@ pub(super) fn wire_type(rtype: super::RecordType) -> RecordType {
     }
 }
 
-/// The value in an answer's record, if it is one that a target can have.
+/// The value of an answer's record, if a target can have such a value.
 pub(super) fn value(data: &RData) -> Option<Value> {
     match data {
         RData::A(address) => Some(Value::V4(address.0)),
@@ -131,4 +138,18 @@ pub(super) fn value(data: &RData) -> Option<Value> {
         RData::CNAME(name) => name.0.to_ascii().parse().ok().map(Value::Name),
         _ => None,
     }
+}
+
+/// The answer's records with this name and type, without those that a CNAME leads to.
+pub(super) fn records_of<'a>(message: &'a Message, name: &DomainName, rtype: RecordType) -> Vec<&'a Record> {
+    let owner = wire_name(name);
+    message.answers.iter().filter(|record| record.record_type() == rtype && record.name == owner).collect()
+}
+
+/// The serial of the SOA record in the answer.
+pub(super) fn soa_serial(message: &Message) -> Option<u32> {
+    message.answers.iter().find_map(|record| match &record.data {
+        RData::SOA(soa) => Some(soa.serial),
+        _ => None,
+    })
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use kongferry::cutover::clock::{Clock, SimulatedClock};
 use kongferry::dns::{
-    Caps, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, Exclusion, Observed,
-    ObservedRecord, Precondition, Progress, RecordForm, RecordState, Request, Share, Side, Target, Ticket,
-    Ttl, Weights,
+    Capabilities, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, Exclusion,
+    Observed, ObservedRecord, Precondition, Propagation, RecordForm, RecordState, Request, Share, Side,
+    Target, Ticket, Ttl, Weights,
 };
 use kongferry::finding::Finding;
 
@@ -62,7 +62,7 @@ struct Store {
 pub struct Memory {
     store: Arc<Mutex<Store>>,
     clock: SimulatedClock,
-    caps: Caps,
+    caps: Capabilities,
 }
 
 impl Memory {
@@ -77,7 +77,7 @@ impl Memory {
             late: Vec::new(),
             pending_confirms: 0,
         };
-        let caps = Caps {
+        let caps = Capabilities {
             weights: Weights::Whole { max_sum: 10_000 },
             exclusion: Exclusion::ReadBack,
             confirmation: Confirmation::Immediate,
@@ -149,7 +149,7 @@ impl Memory {
             key: record.key.clone(),
             state: held.state.clone(),
             ttl: Some(held.ttl),
-            neighbours: Vec::new(),
+            siblings: Vec::new(),
             raw: serde_json::Value::Null,
         });
         Observed::new(records.collect(), held.marker_text.clone())
@@ -159,7 +159,7 @@ impl Memory {
         let mut store = self.lock();
         self.land(&mut store);
         let now = Memory::observed(&change.target, &store.held);
-        if change.desired.guard == Precondition::Unchanged && now.version != change.before.version {
+        if change.desired.precondition == Precondition::Unchanged && now.version != change.before.version {
             return Err(DnsError::new("memory", DnsErrorKind::Conflict, "somebody else wrote"));
         }
         hold(&mut store, wanted(change));
@@ -181,8 +181,8 @@ fn wanted(change: &Change) -> Held {
     }
 }
 
-fn transient(may_have_landed: bool, what: &str) -> DnsError {
-    DnsError::new("memory", DnsErrorKind::Transient { may_have_landed }, what)
+fn transient(may_be_applied: bool, what: &str) -> DnsError {
+    DnsError::new("memory", DnsErrorKind::Transient { may_be_applied }, what)
 }
 
 #[async_trait]
@@ -191,7 +191,7 @@ impl DnsProvider for Memory {
         "memory"
     }
 
-    fn caps(&self) -> &Caps {
+    fn capabilities(&self) -> &Capabilities {
         &self.caps
     }
 
@@ -274,13 +274,13 @@ impl DnsProvider for Memory {
         }
     }
 
-    async fn confirm(&self, _: &Ticket) -> DnsResult<Progress> {
+    async fn confirm(&self, _: &Ticket) -> DnsResult<Propagation> {
         let mut store = self.lock();
         if store.pending_confirms > 0 {
             store.pending_confirms -= 1;
-            return Ok(Progress::Pending);
+            return Ok(Propagation::Pending);
         }
-        Ok(Progress::InSync)
+        Ok(Propagation::InSync)
     }
 
     fn manual_command(&self, _: &Change) -> String {

@@ -209,7 +209,7 @@ impl World {
         let entries = lock(&self.entries).clone();
         let scene = StartContext {
             config: &self.config,
-            caps: self.provider.caps(),
+            caps: self.provider.capabilities(),
             seen: &seen,
             entries: &entries,
             who: &who,

@@ -1,6 +1,6 @@
 //! A real BIND: signed updates whose conditions are a compare-and-swap.
 
-use kongferry::dns::query::{self, Verdict};
+use kongferry::dns::query::{self, ShareVerdict};
 use kongferry::dns::rfc2136::{Algorithm, Rfc2136 as Provider, Rfc2136Config, TsigConfig};
 use kongferry::dns::{
     Desired, DnsErrorKind, DnsProvider, Precondition, ProviderConfig, RecordForm, RecordState, RecordType,
@@ -54,7 +54,7 @@ async fn traffic_goes_over_and_back_and_the_record_is_as_before() {
 
     let restore = Desired { ttl: Ttl::Each(marker.originals), ..plain(Side::Blue, 0) };
     carry_out(&provider, &target, &restore).await;
-    assert!(provider.read(&target).await.unwrap().says_the_same_as(&before));
+    assert!(provider.read(&target).await.unwrap().matches(&before));
 }
 
 #[tokio::test]
@@ -69,14 +69,14 @@ async fn several_names_and_types_go_in_one_message() {
     let target = Target::new("example.test".parse().unwrap(), moved).unwrap();
     let provider = provider(&server);
     let found = provider.read(&target).await.unwrap();
-    assert_eq!(found.records[0].neighbours[0].rtype, "HTTPS");
+    assert_eq!(found.records[0].siblings[0].rtype, "HTTPS");
     carry_out(&provider, &target, &split(1, Share::GREEN, 20)).await;
     for record in target.records() {
-        let answers = query::survey(&[self::server(server.address())], record, &queries(50)).await;
-        assert_eq!(answers[0].judge(Share::GREEN, false, Some(20)), Verdict::Good, "{}", answers[0]);
+        let answers = query::measure(&[self::server(server.address())], record, &queries(50)).await;
+        assert_eq!(answers[0].judge(Share::GREEN, false, Some(20)), ShareVerdict::Good, "{}", answers[0]);
     }
     let name = &target.records()[0].key.name;
-    let beside = query::neighbours(&self::server(server.address()), name, &queries(1)).await.unwrap();
+    let beside = query::siblings(&self::server(server.address()), name, &queries(1)).await.unwrap();
     let types: Vec<&str> = beside.iter().map(|one| &*one.rtype).collect();
     assert_eq!(types, ["A", "AAAA", "HTTPS"]);
 }
@@ -85,7 +85,7 @@ async fn several_names_and_types_go_in_one_message() {
 async fn what_needs_weights_is_refused_when_it_is_planned() {
     let server = Bind::primary("example.test", RECORDS).await.unwrap();
     let provider = provider(&server);
-    assert!(!provider.caps().can_split(percent(1)));
+    assert!(!provider.capabilities().can_split(percent(1)));
     let refused = plan(&provider, &target(), &split(1, percent(1), 2)).await.unwrap_err();
     assert_eq!(refused.kind, DnsErrorKind::Unsupported);
     assert!(refused.message.contains("1 %"), "{refused}");
@@ -103,14 +103,21 @@ async fn of_two_writers_the_second_changes_nothing() {
     let refused = provider.apply(&second).await.unwrap_err();
     assert_eq!(refused.kind, DnsErrorKind::Conflict, "{refused}");
     let now = provider.read(&target).await.unwrap();
-    assert_eq!((first.landed(&now), second.landed(&now)), (WriteOutcome::Yes, WriteOutcome::Neither));
+    assert_eq!(
+        (first.outcome(&now), second.outcome(&now)),
+        (WriteOutcome::Applied, WriteOutcome::Conflicting)
+    );
     // The same once more, as after a time-out.
     provider.apply(&first).await.unwrap();
 
     // A stale generation.
     let stale = plan(&provider, &target, &split(2, Share::BLUE, 2)).await.unwrap();
-    carry_out(&provider, &target, &Desired { guard: Precondition::Overwrite, ..split(2, Share::GREEN, 7) })
-        .await;
+    carry_out(
+        &provider,
+        &target,
+        &Desired { precondition: Precondition::Overwrite, ..split(2, Share::GREEN, 7) },
+    )
+    .await;
     assert_eq!(provider.apply(&stale).await.unwrap_err().kind, DnsErrorKind::Conflict);
     assert_served(server.address(), &target, Share::GREEN, 20, 7).await;
 }
@@ -166,7 +173,7 @@ async fn a_secondary_that_lags_is_seen_by_its_serial_and_its_answers() {
     assert_ne!(after[0], after[1]);
     assert_eq!(after[1], before[1]);
     let lagging = ask(secondary.address(), &target, 20).await;
-    assert_eq!(lagging.judge(Share::GREEN, false, None), Verdict::ShareDiffers { z: f64::INFINITY });
+    assert_eq!(lagging.judge(Share::GREEN, false, None), ShareVerdict::ShareDiffers { z: f64::INFINITY });
 }
 
 #[tokio::test]
@@ -180,7 +187,7 @@ async fn the_manual_command_does_what_it_says() {
     let output = in_bash(&command, &[]);
     assert!(output.status.success(), "{command}\n{}", String::from_utf8_lossy(&output.stderr));
     let now = provider.read(&target).await.unwrap();
-    assert!(now.says_the_same_as(&change.after));
+    assert!(now.matches(&change.after));
     assert_eq!(now.records[0].state, RecordState::Plain(Side::Blue));
 }
 
@@ -195,7 +202,7 @@ async fn blue_comes_back_by_hand_from_the_configuration_alone_whatever_stands_th
     ];
     let target = Target::new("example.test".parse().unwrap(), many).unwrap();
     let config = ProviderConfig::Rfc2136(config(&server));
-    let command = config.way_back_by_hand(&target, 7).unwrap();
+    let command = config.manual_rollback(&target, 7).unwrap();
     kongferry_harness::tools::nsupdate().unwrap();
     let provider = provider(&server);
     // Somebody's own address, green's, and after that blue's already.

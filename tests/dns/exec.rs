@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kongferry::dns::exec::{Exec as Provider, ExecConfig};
 use kongferry::dns::{
-    DnsErrorKind, DnsProvider, Exclusion, Progress, ProviderConfig, RecordState, Share, Side, Weights,
+    DnsErrorKind, DnsProvider, Exclusion, Propagation, ProviderConfig, RecordState, Share, Side, Weights,
     WriteOutcome, connect,
 };
 use serde_json::json;
@@ -42,20 +42,20 @@ fn turn(directory: &Path, knob: &str) {
 async fn a_cutover_and_its_way_back() {
     let directory = zone();
     let provider = provider(directory.path()).await;
-    assert_eq!(provider.caps().weights, Weights::Whole { max_sum: 10_000 });
-    assert_eq!(provider.caps().exclusion, Exclusion::CompareAndSwap);
+    assert_eq!(provider.capabilities().weights, Weights::Whole { max_sum: 10_000 });
+    assert_eq!(provider.capabilities().exclusion, Exclusion::CompareAndSwap);
     let target = target();
     provider.preflight(&target).await.unwrap();
     let before = provider.read(&target).await.unwrap();
     let change = plan(&provider, &target, &split(1, percent(1), 30)).await.unwrap();
     let ticket = provider.apply(&change).await.unwrap();
     assert_eq!(ticket.change_id.as_deref(), Some("c2"));
-    assert_eq!(provider.confirm(&ticket).await.unwrap(), Progress::Pending);
-    assert_eq!(provider.confirm(&ticket).await.unwrap(), Progress::InSync);
-    assert_eq!(change.landed(&provider.read(&target).await.unwrap()), WriteOutcome::Yes);
+    assert_eq!(provider.confirm(&ticket).await.unwrap(), Propagation::Pending);
+    assert_eq!(provider.confirm(&ticket).await.unwrap(), Propagation::InSync);
+    assert_eq!(change.outcome(&provider.read(&target).await.unwrap()), WriteOutcome::Applied);
     carry_out(&provider, &target, &rollback(2, 30)).await;
     carry_out(&provider, &target, &plain(Side::Blue, 300)).await;
-    assert!(provider.read(&target).await.unwrap().says_the_same_as(&before));
+    assert!(provider.read(&target).await.unwrap().matches(&before));
     let too_low = plan(&provider, &target, &split(3, percent(1), 1)).await.unwrap_err();
     assert_eq!(too_low.kind, DnsErrorKind::Unsupported);
 }
@@ -81,12 +81,16 @@ async fn failures_are_what_the_program_says_they_are() {
         ("fail-auth", DnsErrorKind::Auth),
         ("fail-throttled", DnsErrorKind::Throttled { retry_after: Some(Duration::from_secs(7)) }),
         ("fail-invalid", DnsErrorKind::Invalid),
-        ("nonsense", DnsErrorKind::Transient { may_have_landed: true }),
-        ("crash", DnsErrorKind::Transient { may_have_landed: true }),
+        ("nonsense", DnsErrorKind::Transient { may_be_applied: true }),
+        ("crash", DnsErrorKind::Transient { may_be_applied: true }),
     ] {
         turn(directory.path(), knob);
         assert_eq!(provider.apply(&change).await.unwrap_err().kind, kind, "{knob}");
-        assert_eq!(change.landed(&provider.read(&target).await.unwrap()), WriteOutcome::No, "{knob}");
+        assert_eq!(
+            change.outcome(&provider.read(&target).await.unwrap()),
+            WriteOutcome::NotApplied,
+            "{knob}"
+        );
     }
 }
 
@@ -100,8 +104,8 @@ async fn a_program_that_hangs_is_killed_and_what_it_did_is_found_out() {
     // Long enough for Python to start on a busy machine, since what is written must have been written.
     let hasty = Provider::new(config(directory.path(), 10)).await.unwrap();
     let silent = hasty.apply(&change).await.unwrap_err();
-    assert!(silent.may_have_landed() && silent.message.contains("10 s"), "{silent}");
-    assert_eq!(change.landed(&patient.read(&target).await.unwrap()), WriteOutcome::Yes);
+    assert!(silent.may_be_applied() && silent.message.contains("10 s"), "{silent}");
+    assert_eq!(change.outcome(&patient.read(&target).await.unwrap()), WriteOutcome::Applied);
 }
 
 #[tokio::test]
@@ -135,7 +139,7 @@ async fn blue_comes_back_by_hand_from_the_configuration_alone() {
     let directory = zone();
     let (provider, target) = (provider(directory.path()).await, target());
     carry_out(&provider, &target, &split(1, percent(10), 30)).await;
-    let command = ProviderConfig::Exec(config(directory.path(), 60)).way_back_by_hand(&target, 30).unwrap();
+    let command = ProviderConfig::Exec(config(directory.path(), 60)).manual_rollback(&target, 30).unwrap();
     let output = in_bash(&command, &[]);
     assert!(output.status.success(), "{command}\n{}", String::from_utf8_lossy(&output.stderr));
     let now = provider.read(&target).await.unwrap();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kongferry::dns::{
-    DnsErrorKind, DnsProvider, Progress, ProviderConfig, RecordState, Share, Side, WriteOutcome,
+    DnsErrorKind, DnsProvider, Propagation, ProviderConfig, RecordState, Share, Side, WriteOutcome,
 };
 use kongferry_harness::dns::Moto;
 use kongferry_harness::route53::{FakeRoute53, Fault};
@@ -38,7 +38,7 @@ async fn a_write_is_followed_until_it_is_in_sync() {
     for _ in 0..3 {
         seen.push(provider.confirm(&ticket).await.unwrap());
     }
-    assert_eq!(seen, [Progress::Pending, Progress::Pending, Progress::InSync]);
+    assert_eq!(seen, [Propagation::Pending, Propagation::Pending, Propagation::InSync]);
 }
 
 #[tokio::test]
@@ -84,19 +84,19 @@ async fn each_fault_is_what_it_is_and_none_leaves_half_a_write() {
         (Fault::Throttle, DnsErrorKind::Throttled { retry_after: None }),
         (Fault::PriorRequest, DnsErrorKind::Throttled { retry_after: None }),
         (Fault::Denied, DnsErrorKind::Auth),
-        (Fault::Broken, DnsErrorKind::Transient { may_have_landed: true }),
+        (Fault::Broken, DnsErrorKind::Transient { may_be_applied: true }),
     ] {
         fake.next(fault);
         let refused = provider.apply(&change).await.unwrap_err();
         assert_eq!(refused.kind, kind, "{fault:?}: {refused}");
         assert!(!refused.to_string().contains("s3cr3t-of-aws"));
         assert_eq!(fake.sets(), before);
-        assert_eq!(change.landed(&provider.read(&target).await.unwrap()), WriteOutcome::No);
+        assert_eq!(change.outcome(&provider.read(&target).await.unwrap()), WriteOutcome::NotApplied);
     }
     fake.next(Fault::LostAnswer);
     let lost = provider.apply(&change).await.unwrap_err();
-    assert!(lost.may_have_landed(), "{lost}");
-    assert_eq!(change.landed(&provider.read(&target).await.unwrap()), WriteOutcome::Yes);
+    assert!(lost.may_be_applied(), "{lost}");
+    assert_eq!(change.outcome(&provider.read(&target).await.unwrap()), WriteOutcome::Applied);
     assert_eq!(provider.read(&target).await.unwrap().share(), Some(percent(1)));
     let writes = fake.writes();
     provider.apply(&change).await.unwrap();
@@ -142,7 +142,7 @@ async fn blue_comes_back_by_hand_from_the_configuration_alone_split_or_ordinary(
     let target = target();
     let section = format!("kind = \"route53\"\nhosted_zone_id = \"Z1\"\nendpoint = \"{}\"", fake.url());
     let config: ProviderConfig = toml::from_str(&section).unwrap();
-    let command = config.way_back_by_hand(&target, 30).unwrap();
+    let command = config.manual_rollback(&target, 30).unwrap();
     let python = Moto::python_with_boto3().unwrap();
     let paste = || async {
         let variables = [

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use kongferry::dns::powerdns::{Policy, PowerDns as Provider, PowerDnsConfig};
-use kongferry::dns::query::{self, Verdict, Wrong};
+use kongferry::dns::query::{self, AnswerFault, ShareVerdict};
 use kongferry::dns::{
     Desired, DnsErrorKind, DnsProvider, Precondition, ProviderConfig, RecordForm, RecordState, RecordType,
     SecretSource, Share, Side, Target, Ttl,
@@ -98,10 +98,10 @@ async fn several_records_of_all_types_move_in_one_request() {
     for (generation, share) in [(1, percent(50)), (2, Share::GREEN)] {
         carry_out(&provider, &target, &split(generation, share, 20)).await;
         for record in target.records() {
-            let answers = query::survey(&[server_of(&server)], record, &queries(1000)).await;
+            let answers = query::measure(&[server_of(&server)], record, &queries(1000)).await;
             assert_eq!(
                 answers[0].judge(share, false, Some(20)),
-                Verdict::Good,
+                ShareVerdict::Good,
                 "{}: {}",
                 record.key,
                 answers[0]
@@ -123,18 +123,18 @@ fn server_of(server: &PowerDns) -> query::NameServer {
 async fn sticky_answers_stay_with_a_client_and_have_the_share_over_many_clients() {
     let server = with_zone().await;
     let provider = Provider::new(PowerDnsConfig { policy: Policy::Hashed, ..config(&server) }).unwrap();
-    assert!(provider.caps().sticky);
+    assert!(provider.capabilities().sticky);
     let target = target();
     carry_out(&provider, &target, &split(1, percent(10), 2)).await;
     let answers = ask(server.dns(), &target, 200).await;
     assert!(answers.blue == 200 || answers.green == 200, "{answers}");
-    assert_eq!(answers.judge(percent(10), true, Some(2)), Verdict::Good);
+    assert_eq!(answers.judge(percent(10), true, Some(2)), ShareVerdict::Good);
 
     let clients =
         (0..1000_u16).map(|n| IpAddr::V4(Ipv4Addr::new(127, 1, (n / 250) as u8, (n % 250) as u8 + 1)));
     let many = query::QueryConfig { sources: clients.collect(), ..queries(1000) };
-    let answers = query::survey(&[server_of(&server)], &target.records()[0], &many).await;
-    assert_eq!(answers[0].judge(percent(10), false, Some(2)), Verdict::Good, "{}", answers[0]);
+    let answers = query::measure(&[server_of(&server)], &target.records()[0], &many).await;
+    assert_eq!(answers[0].judge(percent(10), false, Some(2)), ShareVerdict::Good, "{}", answers[0]);
 }
 
 #[tokio::test]
@@ -146,8 +146,8 @@ async fn broken_lua_is_noticed_by_query_and_rolled_back() {
     server.call("PATCH", "/zones/example.test.", Some(json!({ "rrsets": [broken] }))).await.unwrap();
 
     let answers = ask(server.dns(), &target, 50).await;
-    assert_eq!(answers.judge(percent(10), false, None), Verdict::Wrong);
-    assert_eq!((answers.wrong[0].what, answers.wrong[0].count), (Wrong::ServFail, 50));
+    assert_eq!(answers.judge(percent(10), false, None), ShareVerdict::Faulty);
+    assert_eq!((answers.faulty[0].fault, answers.faulty[0].count), (AnswerFault::ServFail, 50));
     let now = provider.read(&target).await.unwrap();
     assert!(matches!(now.records[0].state, RecordState::Foreign(_)), "{now:?}");
     let refused = provider.plan(&target, &now, &split(2, percent(50), 2)).unwrap_err();
@@ -184,7 +184,7 @@ async fn a_rehearsal_changes_nothing_but_the_marker() {
     let (provider, target) = (provider(&server), target());
     let rehearsal = Desired { form: RecordForm::AsFound, ttl: Ttl::AsFound, ..split(1, Share::BLUE, 2) };
     let change = carry_out(&provider, &target, &rehearsal).await;
-    assert!(change.after.has_records_of(&change.before));
+    assert!(change.after.has_same_records(&change.before));
     assert_served(server.dns(), &target, Share::BLUE, 100, 300).await;
 }
 
@@ -208,7 +208,7 @@ async fn refusals_say_what_to_do_about_them() {
     let cname =
         record("api.example.test", RecordType::Cname, &["blue.example.test"], &["green.example.test"]);
     let cname = Target::new("example.test".parse().unwrap(), vec![cname]).unwrap();
-    let desired = Desired { guard: Precondition::Overwrite, ..plain(Side::Blue, 60) };
+    let desired = Desired { precondition: Precondition::Overwrite, ..plain(Side::Blue, 60) };
     let change = plan(&provider(&server), &cname, &desired).await.unwrap();
     let refused = provider(&server).apply(&change).await.unwrap_err();
     assert_eq!(refused.kind, DnsErrorKind::Invalid, "{refused}");
@@ -216,7 +216,7 @@ async fn refusals_say_what_to_do_about_them() {
 
     let unreachable = PowerDnsConfig { url: "http://127.0.0.1:9".to_owned(), ..config(&server) };
     let refused = Provider::new(unreachable).unwrap().read(&target).await.unwrap_err();
-    assert_eq!(refused.kind, DnsErrorKind::Transient { may_have_landed: false }, "{refused}");
+    assert_eq!(refused.kind, DnsErrorKind::Transient { may_be_applied: false }, "{refused}");
 }
 
 #[tokio::test]
@@ -240,13 +240,13 @@ async fn a_rollback_is_seen_at_once_and_behind_a_resolver_after_the_ttl() {
     let resolver = Forwarder::start(server.dns(), 0).await.unwrap();
     carry_out(&provider, &target, &split(1, Share::GREEN, 2)).await;
     let answers = ask(resolver.address(), &target, 20).await;
-    assert_eq!((answers.green, answers.wrong.len()), (20, 0), "{answers}");
+    assert_eq!((answers.green, answers.faulty.len()), (20, 0), "{answers}");
 
     carry_out(&provider, &target, &rollback(2, 2)).await;
     assert_served(server.dns(), &target, Share::BLUE, 200, 2).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     let answers = ask(resolver.address(), &target, 20).await;
-    assert_eq!(answers.judge(Share::BLUE, false, None), Verdict::Good, "{answers}");
+    assert_eq!(answers.judge(Share::BLUE, false, None), ShareVerdict::Good, "{answers}");
 }
 
 #[tokio::test]
@@ -262,7 +262,7 @@ async fn the_manual_command_does_what_it_says() {
     kongferry_harness::tools::curl().unwrap();
     let output = in_bash(&command, &[]);
     assert!(output.status.success(), "{command}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert!(provider.read(&target).await.unwrap().says_the_same_as(&change.after));
+    assert!(provider.read(&target).await.unwrap().matches(&change.after));
 }
 
 #[tokio::test]
@@ -283,7 +283,7 @@ async fn blue_comes_back_by_hand_from_the_configuration_alone_whatever_stands_th
         record("*.apps.example.test", RecordType::A, &[BLUE], &[GREEN]),
     ];
     let target = Target::new("example.test".parse().unwrap(), records).unwrap();
-    let command = ProviderConfig::PowerDns(config(&server)).way_back_by_hand(&target, 7).unwrap();
+    let command = ProviderConfig::PowerDns(config(&server)).manual_rollback(&target, 7).unwrap();
     kongferry_harness::tools::curl().unwrap();
     for _ in 0..2 {
         let output = in_bash(&command, &[]);

@@ -68,7 +68,7 @@ fn ordinary(target: &Target) -> Observed {
             key: record.key.clone(),
             state: RecordState::Plain(Side::Blue),
             ttl: Some(ttl),
-            neighbours: Vec::new(),
+            siblings: Vec::new(),
             raw,
         }
     });
@@ -150,8 +150,8 @@ fn what_route_53_cannot_do_is_refused_when_it_is_planned() {
     let mut health = before;
     health.records[0].state = RecordState::Foreign("127.0.0.1 (with a health check)".to_owned());
     health.records[0].raw[0]["unknown"] = json!(["a health check"]);
-    for guard in [Precondition::Unchanged, Precondition::Overwrite] {
-        let desired = Desired { guard, ..split(1, percent(1), 30) };
+    for precondition in [Precondition::Unchanged, Precondition::Overwrite] {
+        let desired = Desired { precondition, ..split(1, percent(1), 30) };
         let refused = provider.plan(&target, &health, &desired).unwrap_err();
         assert_eq!(refused.kind, DnsErrorKind::Conflict);
         assert!(refused.message.contains("health check"), "{refused}");

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use kongferry::dns::query::{NameServer, QueryConfig, Survey, Verdict, survey};
+use kongferry::dns::query::{NameServer, QueryConfig, ShareMeasurement, ShareVerdict, measure};
 use kongferry::dns::{
-    Change, Desired, DnsProvider, DnsResult, Marker, OriginalTtl, Precondition, Progress, Record, RecordForm,
-    RecordType, Share, Target, Ttl,
+    Change, Desired, DnsProvider, DnsResult, Marker, OriginalTtl, Precondition, Propagation, Record,
+    RecordForm, RecordType, Share, Target, Ttl,
 };
 
 pub const BLUE: &str = "127.0.0.1";
@@ -50,18 +50,23 @@ pub fn split(generation: u64, share: Share, ttl: u32) -> Desired {
         form: RecordForm::Split(share),
         ttl: Ttl::All(ttl),
         marker: Some(marker(generation, share)),
-        guard: Precondition::Unchanged,
+        precondition: Precondition::Unchanged,
     }
 }
 
 /// All traffic back to blue, whatever stands there.
 pub fn rollback(generation: u64, ttl: u32) -> Desired {
-    Desired { guard: Precondition::Overwrite, ..split(generation, Share::BLUE, ttl) }
+    Desired { precondition: Precondition::Overwrite, ..split(generation, Share::BLUE, ttl) }
 }
 
 /// An ordinary record again, with its old TTL, and no marker.
-pub fn plain(arm: kongferry::dns::Side, ttl: u32) -> Desired {
-    Desired { form: RecordForm::Plain(arm), ttl: Ttl::All(ttl), marker: None, guard: Precondition::Unchanged }
+pub fn plain(side: kongferry::dns::Side, ttl: u32) -> Desired {
+    Desired {
+        form: RecordForm::Plain(side),
+        ttl: Ttl::All(ttl),
+        marker: None,
+        precondition: Precondition::Unchanged,
+    }
 }
 
 pub async fn plan(provider: &dyn DnsProvider, target: &Target, desired: &Desired) -> DnsResult<Change> {
@@ -73,11 +78,11 @@ pub async fn plan(provider: &dyn DnsProvider, target: &Target, desired: &Desired
 pub async fn carry_out(provider: &dyn DnsProvider, target: &Target, desired: &Desired) -> Change {
     let change = plan(provider, target, desired).await.unwrap();
     let ticket = provider.apply(&change).await.unwrap();
-    while provider.confirm(&ticket).await.unwrap() == Progress::Pending {
+    while provider.confirm(&ticket).await.unwrap() == Propagation::Pending {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let now = provider.read(target).await.unwrap();
-    assert!(now.says_the_same_as(&change.after), "{:#?}\nis not\n{:#?}", now, change.after);
+    assert!(now.matches(&change.after), "{:#?}\nis not\n{:#?}", now, change.after);
     change
 }
 
@@ -90,15 +95,15 @@ pub fn queries(count: u32) -> QueryConfig {
 }
 
 /// The answers about the target's first record.
-pub async fn ask(address: SocketAddr, target: &Target, count: u32) -> Survey {
-    let mut surveys = survey(&[server(address)], &target.records()[0], &queries(count)).await;
-    surveys.pop().unwrap()
+pub async fn ask(address: SocketAddr, target: &Target, count: u32) -> ShareMeasurement {
+    let mut measurements = measure(&[server(address)], &target.records()[0], &queries(count)).await;
+    measurements.pop().unwrap()
 }
 
 /// Asserts that the share is served.
 pub async fn assert_served(address: SocketAddr, target: &Target, share: Share, count: u32, ttl: u32) {
     let answers = ask(address, target, count).await;
-    assert_eq!(answers.judge(share, false, Some(ttl)), Verdict::Good, "{share}: {answers}\n{answers:?}");
+    assert_eq!(answers.judge(share, false, Some(ttl)), ShareVerdict::Good, "{share}: {answers}\n{answers:?}");
     assert_eq!(answers.blue + answers.green, count, "{answers}");
 }
 

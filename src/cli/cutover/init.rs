@@ -159,7 +159,7 @@ mod tests {
 
     use super::*;
     use crate::cutover::config::CutoverConfig;
-    use crate::dns::Listed;
+    use crate::dns::ListedRecord;
 
     #[derive(Debug, Parser)]
     struct Line {
@@ -171,7 +171,7 @@ mod tests {
         Line::try_parse_from(std::iter::once(&"init").chain(words)).unwrap().provider
     }
 
-    fn asked(records: Vec<Listed>) -> Asked {
+    fn asked(records: Vec<ListedRecord>) -> Asked {
         Asked {
             zone: "example.com".parse().unwrap(),
             records,
@@ -182,8 +182,8 @@ mod tests {
         }
     }
 
-    fn listed(rtype: &str, values: &[&str]) -> Listed {
-        Listed {
+    fn listed(rtype: &str, values: &[&str]) -> ListedRecord {
+        ListedRecord {
             name: "api.example.com".parse().unwrap(),
             rtype: rtype.to_owned(),
             ttl: 300,

@@ -25,7 +25,7 @@ pub(super) fn by_hand(site: &Site, entries: &[Entry]) -> Option<String> {
                 state: ROLLED_BACK.to_owned(),
                 ..marker
             }),
-            guard: Precondition::Overwrite,
+            precondition: Precondition::Overwrite,
         };
         site.provider.plan(&site.config.target, seen, &desired).ok()
     });
@@ -36,7 +36,7 @@ pub(super) fn by_hand(site: &Site, entries: &[Entry]) -> Option<String> {
 }
 
 pub(super) fn from_the_file_alone(config: &CutoverConfig) -> Option<String> {
-    config.provider.way_back_by_hand(&config.target, config.settings.ttl).ok()
+    config.provider.manual_rollback(&config.target, config.settings.ttl).ok()
 }
 
 pub(super) fn print_by_hand(command: Option<String>) {

@@ -209,7 +209,14 @@ impl Site {
     pub fn scene<'a>(&'a self, seen: &'a Observed, entries: &'a [Entry]) -> StartContext<'a> {
         use crate::cutover::clock::Clock;
         let now = self.clock.now();
-        StartContext { config: &self.config, caps: self.provider.caps(), seen, entries, who: &self.who, now }
+        StartContext {
+            config: &self.config,
+            caps: self.provider.capabilities(),
+            seen,
+            entries,
+            who: &self.who,
+            now,
+        }
     }
 
     /// The world for the engine.
@@ -222,7 +229,7 @@ impl Site {
         let settings = &self.config.settings;
         let databases = databases.filter(|_| settings.preflight.drift);
         let (target, query) = (self.config.target.clone(), settings.query.clone());
-        let servers = Authoritative::new(servers, target, query, self.provider.caps());
+        let servers = Authoritative::new(servers, target, query, self.provider.capabilities());
         Ok(Environment {
             clock: self.clock.clone(),
             provider: self.provider.clone(),

@@ -89,11 +89,11 @@ fn work_out(
         originals: originals.to_vec(),
         note: String::new(),
     };
-    let split = |share, marker, guard| Desired {
+    let split = |share, marker, precondition| Desired {
         form: RecordForm::Split(share),
         ttl: Ttl::All(ttl),
         marker: Some(marker),
-        guard,
+        precondition,
     };
     let mut wanted = vec![(
         format!("TTL {ttl} s, still all to blue"),
@@ -117,7 +117,7 @@ fn work_out(
         form: RecordForm::Plain(Side::Green),
         ttl: last,
         marker: None,
-        guard: Precondition::Unchanged,
+        precondition: Precondition::Unchanged,
     };
     wanted.push(("finish: ordinary records of green".to_owned(), finish));
     let (mut planned, mut before, mut middle) = (Vec::new(), seen.clone(), seen.clone());

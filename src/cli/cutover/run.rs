@@ -347,7 +347,7 @@ pub async fn unlock(args: &UnlockArgs) -> Result<u8> {
         form: RecordForm::AsFound,
         ttl: Ttl::AsFound,
         marker: Some(freed),
-        guard: Precondition::Unchanged,
+        precondition: Precondition::Unchanged,
     };
     let change = site.provider.plan(&site.config.target, &seen, &desired)?;
     site.provider.apply(&change).await?;

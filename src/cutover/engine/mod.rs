@@ -30,7 +30,7 @@ use super::machine::{Event, Machine, Task};
 use super::notice::{Level, Said};
 use super::state::{Command, Goal, Phase};
 use super::status::{Happened, Snapshot};
-use crate::dns::{Change, DnsResult, Observed, OriginalTtl, Progress, Target, Ticket};
+use crate::dns::{Change, DnsResult, Observed, OriginalTtl, Propagation, Target, Ticket};
 
 /// A command with its sender, and the place for the answer.
 pub type Order = (Command, String, Answer);
@@ -77,7 +77,7 @@ enum Done {
     Read(DnsResult<Observed>),
     Applied(Box<Change>, DnsResult<Ticket>),
     Reread(Box<Change>, String, DnsResult<Observed>),
-    Confirmed(DnsResult<Progress>),
+    Confirmed(DnsResult<Propagation>),
     Surveyed(Survey),
     Answered(Event),
 }

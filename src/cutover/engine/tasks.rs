@@ -10,7 +10,7 @@ use crate::cutover::gates::measurement::Traffic;
 use crate::cutover::journal::What;
 use crate::cutover::machine::{Event, LastLooks, Task};
 use crate::cutover::state::Goal;
-use crate::dns::{DnsResult, Progress, Share};
+use crate::dns::{DnsResult, Propagation, Share};
 
 impl Engine {
     pub(super) fn begin(&mut self, task: Task) -> (bool, BoxFuture<'static, Done>) {
@@ -22,7 +22,7 @@ impl Engine {
                 let confirm = async move {
                     match ticket {
                         Some(ticket) => provider.confirm(&ticket).await,
-                        None => Ok(Progress::InSync),
+                        None => Ok(Propagation::InSync),
                     }
                 };
                 (false, Box::pin(async move { Done::Confirmed(confirm.await) }))
@@ -121,10 +121,10 @@ impl Engine {
         self.look_due = self.ports.clock.now();
     }
 
-    fn confirmed(&mut self, progress: DnsResult<Progress>, now: Time) {
+    fn confirmed(&mut self, progress: DnsResult<Propagation>, now: Time) {
         let event = match progress {
-            Ok(Progress::InSync) => Event::InSync,
-            Ok(Progress::Pending) => {
+            Ok(Propagation::InSync) => Event::InSync,
+            Ok(Propagation::Pending) => {
                 Event::Later("The provider has not yet told all of its servers".to_owned())
             }
             Err(error) => write::later(&error),

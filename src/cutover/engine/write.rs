@@ -96,7 +96,7 @@ impl Engine {
     /// Whether the write of which nobody knew has been carried out; then it need not be repeated.
     fn adopted(&mut self, seen: &Observed, goal: Goal, now: Time) -> bool {
         let Some(pending) = self.pending.take() else { return false };
-        if pending.landed(seen) != WriteOutcome::Yes {
+        if pending.outcome(seen) != WriteOutcome::Applied {
             return false;
         }
         self.identity.generation = pending.after.generation();
@@ -123,7 +123,7 @@ impl Engine {
                     self.written(goal, Some(ticket), now);
                 }
             }
-            Err(error) if error.may_have_landed() || error.kind == DnsErrorKind::Conflict => {
+            Err(error) if error.may_be_applied() || error.kind == DnsErrorKind::Conflict => {
                 self.note(What::Result { written: false, text: error.to_string() });
                 let (provider, target) = (self.ports.provider.clone(), self.target.clone());
                 let why = error.to_string();
@@ -152,8 +152,8 @@ impl Engine {
         let Task::Write(goal) = task else { return };
         let current = self.machine.task(now) == task;
         match seen {
-            Ok(seen) => match change.landed(&seen) {
-                WriteOutcome::Yes => {
+            Ok(seen) => match change.outcome(&seen) {
+                WriteOutcome::Applied => {
                     self.note(What::Result { written: true, text: "found at the provider".to_owned() });
                     self.pending = None;
                     self.identity.generation = change.after.generation();
@@ -164,9 +164,11 @@ impl Engine {
                     }
                 }
                 // It may still be on its way: the next try reads first.
-                WriteOutcome::No if current => self.feed(Event::Later(why), now),
-                WriteOutcome::Neither if current && goal == Goal::Back => self.feed(Event::Later(why), now),
-                WriteOutcome::Neither if current => {
+                WriteOutcome::NotApplied if current => self.feed(Event::Later(why), now),
+                WriteOutcome::Conflicting if current && goal == Goal::Back => {
+                    self.feed(Event::Later(why), now)
+                }
+                WriteOutcome::Conflicting if current => {
                     self.pending = None;
                     match self.strange(&seen) {
                         Some(Unexpected::TakenOver(by)) => self.taken_over = Some(by),
@@ -175,7 +177,7 @@ impl Engine {
                         None => self.feed(Event::Later(why), now),
                     }
                 }
-                WriteOutcome::No | WriteOutcome::Neither => {}
+                WriteOutcome::NotApplied | WriteOutcome::Conflicting => {}
             },
             Err(error) if current => self.feed(later(&error), now),
             Err(_) => {}
@@ -264,7 +266,7 @@ impl Engine {
                 form: RecordForm::Plain(arm),
                 ttl,
                 marker: None,
-                guard: Precondition::Unchanged,
+                precondition: Precondition::Unchanged,
             };
         }
         let (share, wall) = (self.machine.rules.share_of(goal), self.ports.clock.wall());
@@ -312,7 +314,7 @@ impl Engine {
             form: RecordForm::Split(share),
             ttl: Ttl::All(ttl),
             marker: Some(marker),
-            guard: if goal == Goal::Back { Precondition::Overwrite } else { Precondition::Unchanged },
+            precondition: if goal == Goal::Back { Precondition::Overwrite } else { Precondition::Unchanged },
         }
     }
 

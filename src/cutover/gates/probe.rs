@@ -82,8 +82,7 @@ pub async fn judge(probe: &Probe) -> Measurement {
     match answer(request).await {
         Ok(answer) => answer.judge(probe, began.elapsed()),
         Err(error) => {
-            let cause =
-                Error::new(Kind::Connection, "no answer").source(error.without_url()).one_line();
+            let cause = Error::new(Kind::Connection, "no answer").source(error.without_url()).one_line();
             Measurement { why: cause, ..Measurement::judged(false, "no answer", "an answer") }
         }
     }

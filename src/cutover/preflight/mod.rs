@@ -102,7 +102,7 @@ impl Preflight<'_> {
     }
 
     fn records(&self) -> Vec<Finding> {
-        let wanted = self.config.settings.ttl.max(self.provider.caps().min_ttl);
+        let wanted = self.config.settings.ttl.max(self.provider.capabilities().min_ttl);
         let longest = self.seen.max_ttl();
         let ttl = if longest == 0 { wanted } else { wanted.min(longest) };
         let records = self.seen.records.iter().map(|record| {
@@ -118,13 +118,13 @@ impl Preflight<'_> {
             };
             ok(format!("{}: TTL {now} s{becomes}", record.key))
         });
-        let neighbours = self.seen.records.iter().flat_map(|record| {
+        let siblings = self.seen.records.iter().flat_map(|record| {
             record
-                .neighbours
+                .siblings
                 .iter()
                 .map(|beside| stays_behind(&record.key.to_string(), &beside.rtype, &beside.text))
         });
-        records.chain(neighbours).collect()
+        records.chain(siblings).collect()
     }
 
     async fn name_servers(&self) -> Vec<Finding> {
@@ -152,7 +152,7 @@ impl Preflight<'_> {
                 "Wait until all have the same, or find out why one lags. Providers whose servers count each for itself have no common serial.",
             )),
         }
-        if self.provider.caps().hidden {
+        if self.provider.capabilities().hidden {
             found.push(warn(
                 "what name servers answer does not show the side: the share is the provider's word, until counters show it",
                 "See to it that [prometheus] has both sides, and add a gate kong-share.",
@@ -160,13 +160,13 @@ impl Preflight<'_> {
         }
         let few = query::QueryConfig { count: 20, ..settings.query.clone() };
         for record in self.config.target.records() {
-            for survey in query::survey(self.servers, record, &few).await {
-                let hidden = self.provider.caps().hidden;
-                match if hidden { survey.judge_any() } else { survey.judge(Share::BLUE, false, None) } {
-                    query::Verdict::Good => {}
+            for survey in query::measure(self.servers, record, &few).await {
+                let hidden = self.provider.capabilities().hidden;
+                match if hidden { survey.judge_without_sides() } else { survey.judge(Share::BLUE, false, None) } {
+                    query::ShareVerdict::Good => {}
                     // Whoever is not there at all was named above.
-                    query::Verdict::Silent if survey.unanswered == survey.asked => {}
-                    query::Verdict::Silent => found.push(stop(
+                    query::ShareVerdict::TooFewAnswers if survey.unanswered == survey.queries => {}
+                    query::ShareVerdict::TooFewAnswers => found.push(stop(
                         format!("{}: too few answers to say whose they are: {survey}", record.key),
                         "Every authoritative server must answer; look at it, or name those that do with [query] name_servers.",
                     )),
@@ -186,7 +186,7 @@ impl Preflight<'_> {
     /// What else has a moved record's name, asked of a name server: not every provider can tell.
     async fn beside(&self, server: &NameServer, record: &crate::dns::Record) -> Vec<Finding> {
         let config = &self.config.settings.query;
-        let Ok(found) = query::neighbours(server, &record.key.name, config).await else { return Vec::new() };
+        let Ok(found) = query::siblings(server, &record.key.name, config).await else { return Vec::new() };
         let moved = |rtype: &str| {
             self.config
                 .target
@@ -194,7 +194,7 @@ impl Preflight<'_> {
                 .iter()
                 .any(|other| other.key.name == record.key.name && other.key.rtype.as_str() == rtype)
         };
-        let known = self.seen.record(&record.key).map(|seen| seen.neighbours.as_slice()).unwrap_or_default();
+        let known = self.seen.record(&record.key).map(|seen| seen.siblings.as_slice()).unwrap_or_default();
         let new =
             found.iter().filter(|one| !moved(&one.rtype) && !known.iter().any(|k| k.rtype == one.rtype));
         // An alias of a CNAME answers with addresses too.
@@ -210,7 +210,7 @@ impl Preflight<'_> {
             form: RecordForm::AsFound,
             ttl: Ttl::AsFound,
             marker: self.seen.marker.clone(),
-            guard: Precondition::Overwrite,
+            precondition: Precondition::Overwrite,
         };
         let written = match self.provider.plan(&self.config.target, self.seen, &same) {
             Ok(change) => self.provider.apply(&change).await,

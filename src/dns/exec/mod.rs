@@ -18,13 +18,13 @@ use tokio::process::{Child, Command};
 
 use super::change;
 use super::{
-    Caps, Change, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName, Exclusion, Listing,
-    Marker, Observed, Precondition, Progress, RecordForm, Request, Side, Target, Ticket, Weights,
+    Capabilities, Change, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName, Exclusion,
+    Listing, Marker, Observed, Precondition, Propagation, RecordForm, Request, Side, Target, Ticket, Weights,
     WriteOutcome,
 };
 use crate::error::{Error, Result};
 use crate::finding::Finding;
-use protocol::{ApplyAnswer, Arrival, CapsAnswer, ConfirmAnswer, ListAnswer, ReadAnswer};
+use protocol::{ApplyAnswer, Arrival, CapabilitiesResponse, ConfirmAnswer, ListAnswer, ReadAnswer};
 
 const NAME: &str = "exec";
 
@@ -57,7 +57,7 @@ fn thirty_seconds() -> u64 {
 #[derive(Debug)]
 pub struct Exec {
     config: ExecConfig,
-    caps: Caps,
+    caps: Capabilities,
 }
 
 impl Exec {
@@ -67,7 +67,7 @@ impl Exec {
             return Err(Error::usage("the provider's command must name a program"));
         }
         let answer = run(&config, &protocol::capabilities(), false).await?;
-        let caps = protocol::parse::<CapsAnswer>(NAME, false, &answer)?.caps();
+        let caps = protocol::parse::<CapabilitiesResponse>(NAME, false, &answer)?.capabilities();
         Ok(Exec { config, caps })
     }
 
@@ -78,15 +78,15 @@ impl Exec {
     /// For programs that do not compare and swap.
     async fn check_before(&self, change: &Change) -> DnsResult<WriteOutcome> {
         let now = self.read(&change.target).await?;
-        match change.landed(&now) {
-            WriteOutcome::Yes => Ok(WriteOutcome::Yes),
-            WriteOutcome::No if now.version == change.before.version => Ok(WriteOutcome::No),
+        match change.outcome(&now) {
+            WriteOutcome::Applied => Ok(WriteOutcome::Applied),
+            WriteOutcome::NotApplied if now.version == change.before.version => Ok(WriteOutcome::NotApplied),
             _ => Err(self.error(DnsErrorKind::Conflict, "the records were changed since they were read")),
         }
     }
 }
 
-/// One call. `writes` decides what a silence means.
+/// One call. `writes` decides what a last_error means.
 async fn run(config: &ExecConfig, input: &Json, writes: bool) -> DnsResult<String> {
     let [program, arguments @ ..] = &*config.command else {
         return Err(DnsError::new(NAME, DnsErrorKind::Unsupported, "no program is named"));
@@ -102,7 +102,7 @@ async fn run(config: &ExecConfig, input: &Json, writes: bool) -> DnsResult<Strin
     let mut child = command.spawn().map_err(not_started)?;
     let group = child.id().map(|id| Pid::from_raw(id.cast_signed()));
     let limit = Duration::from_secs(config.timeout_seconds);
-    let transient = DnsErrorKind::Transient { may_have_landed: writes };
+    let transient = DnsErrorKind::Transient { may_be_applied: writes };
     let finished = tokio::time::timeout(limit, talk(&mut child, input.to_string())).await;
     if let Some(group) = group {
         // Also after a good end: whatever it left running would otherwise outlive us.
@@ -161,7 +161,7 @@ impl DnsProvider for Exec {
         NAME
     }
 
-    fn caps(&self) -> &Caps {
+    fn capabilities(&self) -> &Capabilities {
         &self.caps
     }
 
@@ -185,7 +185,7 @@ impl DnsProvider for Exec {
         let wanted = change::wanted(NAME, &self.caps.weights, self.caps.min_ttl, target, before, desired)?;
         let id = change::id(before, desired);
         let marker = desired.marker.as_ref().map(Marker::to_text);
-        let expect = (desired.guard == Precondition::Unchanged).then_some(&before.version);
+        let expect = (desired.precondition == Precondition::Unchanged).then_some(&before.version);
         let input = protocol::apply(&id, target, &wanted, marker.as_deref(), expect);
         let request = Request::Program { command: self.config.command.clone(), input };
         Ok(change::planned(target, before, desired, &wanted, request))
@@ -195,9 +195,9 @@ impl DnsProvider for Exec {
         let Request::Program { input, .. } = &change.request else {
             return Err(self.error(DnsErrorKind::Unsupported, "this change was planned for another provider"));
         };
-        let guarded = change.desired.guard == Precondition::Unchanged;
+        let guarded = change.desired.precondition == Precondition::Unchanged;
         let alone = guarded && self.caps.exclusion == Exclusion::ReadBack;
-        if alone && self.check_before(change).await? == WriteOutcome::Yes {
+        if alone && self.check_before(change).await? == WriteOutcome::Applied {
             return Ok(Ticket { change_id: None });
         }
         let answered = run(&self.config, input, true).await;
@@ -205,7 +205,7 @@ impl DnsProvider for Exec {
         let answer = match answered {
             Err(refused) if guarded && refused.kind == DnsErrorKind::Conflict => {
                 let now = self.read(&change.target).await?;
-                if change.landed(&now) != WriteOutcome::Yes {
+                if change.outcome(&now) != WriteOutcome::Applied {
                     return Err(refused);
                 }
                 ApplyAnswer { change_id: None }
@@ -214,23 +214,23 @@ impl DnsProvider for Exec {
         };
         if alone {
             let after = self.read(&change.target).await.map_err(|mut error| {
-                error.kind = DnsErrorKind::Transient { may_have_landed: true };
+                error.kind = DnsErrorKind::Transient { may_be_applied: true };
                 error
             })?;
-            if change.landed(&after) != WriteOutcome::Yes {
+            if change.outcome(&after) != WriteOutcome::Applied {
                 return Err(self.error(DnsErrorKind::Conflict, "something else stands there after the write"));
             }
         }
         Ok(Ticket { change_id: answer.change_id })
     }
 
-    async fn confirm(&self, ticket: &Ticket) -> DnsResult<Progress> {
+    async fn confirm(&self, ticket: &Ticket) -> DnsResult<Propagation> {
         if self.caps.confirmation == super::Confirmation::Immediate {
-            return Ok(Progress::InSync);
+            return Ok(Propagation::InSync);
         }
         let answer = run(&self.config, &protocol::confirm(ticket.change_id.as_deref()), false).await?;
         let answer = protocol::parse::<ConfirmAnswer>(NAME, false, &answer)?;
-        Ok(if answer.state == Arrival::Insync { Progress::InSync } else { Progress::Pending })
+        Ok(if answer.state == Arrival::Insync { Propagation::InSync } else { Propagation::Pending })
     }
 
     fn manual_command(&self, change: &Change) -> String {
@@ -246,7 +246,7 @@ fn by_hand(command: &[String], input: &Json) -> String {
 
 /// Ordinary records of blue, which every program can write. The program is told to forget the marker: what it says is
 /// not known here.
-pub(super) fn way_back_by_hand(config: &ExecConfig, target: &Target, ttl: u32) -> DnsResult<String> {
+pub(super) fn manual_rollback(config: &ExecConfig, target: &Target, ttl: u32) -> DnsResult<String> {
     let desired = change::blue_again(RecordForm::Plain(Side::Blue), ttl);
     let before = change::unread(target);
     let wanted = change::wanted(NAME, &Weights::SwitchOnly, 0, target, &before, &desired)?;

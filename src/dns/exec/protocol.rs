@@ -7,8 +7,9 @@ use serde_json::{Value as Json, json};
 
 use crate::dns::change::Wanted;
 use crate::dns::{
-    Caps, Confirmation, DnsError, DnsErrorKind, DnsResult, DomainName, Exclusion, Listed, Listing, Observed,
-    ObservedRecord, RecordKey, RecordState, RecordType, SiblingRecord, Side, Target, Version, Weights,
+    Capabilities, Confirmation, DnsError, DnsErrorKind, DnsResult, DomainName, Exclusion, ListedRecord,
+    Listing, Observed, ObservedRecord, RecordKey, RecordState, RecordType, SiblingRecord, Side, Target,
+    Version, Weights,
 };
 
 /// The version of the protocol.
@@ -16,7 +17,7 @@ const V: u32 = 1;
 
 /// The answer to `capabilities`.
 #[derive(Debug, Deserialize)]
-pub(super) struct CapsAnswer {
+pub(super) struct CapabilitiesResponse {
     /// The largest sum of both weights; without, the program can only switch.
     max_sum: Option<u32>,
     /// Whether `apply` compares `expect` and the write in one step.
@@ -34,10 +35,10 @@ pub(super) struct CapsAnswer {
     settle_seconds: u64,
 }
 
-impl CapsAnswer {
-    pub(super) fn caps(&self) -> Caps {
+impl CapabilitiesResponse {
+    pub(super) fn capabilities(&self) -> Capabilities {
         let poll = self.poll_seconds.map(|seconds| Duration::from_secs(seconds.max(1)));
-        Caps {
+        Capabilities {
             weights: self.max_sum.map_or(Weights::SwitchOnly, |max_sum| Weights::Whole { max_sum }),
             exclusion: if self.compare_and_swap { Exclusion::CompareAndSwap } else { Exclusion::ReadBack },
             confirmation: poll.map_or(Confirmation::Immediate, |interval| Confirmation::Poll { interval }),
@@ -65,8 +66,8 @@ struct RecordAnswer {
     #[serde(flatten)]
     state: StateAnswer,
     ttl: Option<u32>,
-    #[serde(default)]
-    neighbours: Vec<SiblingRecord>,
+    #[serde(default, alias = "neighbours")]
+    siblings: Vec<SiblingRecord>,
 }
 
 /// The answer to `list`.
@@ -89,7 +90,7 @@ struct ListedAnswer {
 
 impl ListAnswer {
     pub(super) fn listing(self) -> Listing {
-        let records = self.records.into_iter().map(|one| Listed {
+        let records = self.records.into_iter().map(|one| ListedRecord {
             name: one.name,
             rtype: one.rtype.to_ascii_uppercase(),
             ttl: one.ttl,
@@ -212,7 +213,7 @@ pub(super) fn parse<T: for<'de> Deserialize<'de>>(
     writes: bool,
     text: &str,
 ) -> DnsResult<T> {
-    let transient = DnsErrorKind::Transient { may_have_landed: writes };
+    let transient = DnsErrorKind::Transient { may_be_applied: writes };
     let unreadable = |why: String| {
         DnsError::new(provider, transient, format!("the program's answer cannot be read ({why})"))
     };
@@ -253,7 +254,7 @@ impl ReadAnswer {
             let key = &record.key;
             let found = self.records.iter().find(|one| one.name == key.name && one.rtype == key.rtype);
             let found = found.ok_or_else(|| {
-                let kind = DnsErrorKind::Transient { may_have_landed: false };
+                let kind = DnsErrorKind::Transient { may_be_applied: false };
                 DnsError::new(provider, kind, format!("the program's answer says nothing about {key}"))
             })?;
             records.push(found.observed(key));
@@ -284,7 +285,7 @@ impl RecordAnswer {
             key: key.clone(),
             state,
             ttl: self.ttl,
-            neighbours: self.neighbours.clone(),
+            siblings: self.siblings.clone(),
             raw: Json::Null,
         }
     }

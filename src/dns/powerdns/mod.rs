@@ -18,8 +18,8 @@ use serde_json::Value as Json;
 use super::change::{self, Wanted};
 use super::listing::{self, Listing};
 use super::{
-    Caps, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName,
-    Exclusion, Observed, Precondition, Progress, RecordForm, Request, SecretSource, Share, Target, Ticket,
+    Capabilities, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName,
+    Exclusion, Observed, Precondition, Propagation, RecordForm, Request, SecretSource, Share, Target, Ticket,
     Weights, WriteOutcome, http,
 };
 use crate::error::Result;
@@ -68,7 +68,7 @@ fn localhost() -> String {
 pub struct PowerDns {
     config: PowerDnsConfig,
     key: SecretString,
-    caps: Caps,
+    caps: Capabilities,
     client: reqwest::Client,
 }
 
@@ -82,7 +82,7 @@ impl PowerDns {
         }
         let key = config.api_key.read("PowerDNS's API key")?;
         let client = crate::http::client(config.ca_file.as_deref(), crate::http::TIMEOUT)?;
-        let caps = Caps {
+        let caps = Capabilities {
             weights: WEIGHTS,
             exclusion: Exclusion::ReadBack,
             confirmation: Confirmation::Immediate,
@@ -107,7 +107,7 @@ impl PowerDns {
         serde_json::from_str(&answer).map_err(|e| {
             let message =
                 format!("its answer is not JSON ({e}); is {} really PowerDNS's API?", self.config.url);
-            self.error(DnsErrorKind::Transient { may_have_landed: false }, message)
+            self.error(DnsErrorKind::Transient { may_be_applied: false }, message)
         })
     }
 
@@ -139,7 +139,7 @@ impl PowerDns {
             .filter(|set| text_of(set, "name").is_some_and(|n| n.eq_ignore_ascii_case(name.as_str())));
         let read = |set: &Json| {
             serde_json::from_value(set.clone()).map_err(|e| {
-                let kind = DnsErrorKind::Transient { may_have_landed: false };
+                let kind = DnsErrorKind::Transient { may_be_applied: false };
                 self.error(kind, format!("an RRset of {name} cannot be read ({e})"))
             })
         };
@@ -176,9 +176,9 @@ impl PowerDns {
 
     async fn check_before(&self, change: &Change) -> DnsResult<WriteOutcome> {
         let now = self.read(&change.target).await?;
-        match change.landed(&now) {
-            WriteOutcome::No if now.version != change.before.version => Err(changed(&now)),
-            WriteOutcome::Neither => Err(changed(&now)),
+        match change.outcome(&now) {
+            WriteOutcome::NotApplied if now.version != change.before.version => Err(changed(&now)),
+            WriteOutcome::Conflicting => Err(changed(&now)),
             landed => Ok(landed),
         }
     }
@@ -214,7 +214,7 @@ fn refusal(status: StatusCode, retry_after: Option<Duration>, writes: bool, text
         }
         429 => (DnsErrorKind::Throttled { retry_after }, "it is asked too often".to_owned()),
         code if code >= 500 => {
-            (DnsErrorKind::Transient { may_have_landed: writes }, format!("it failed with HTTP {code}"))
+            (DnsErrorKind::Transient { may_be_applied: writes }, format!("it failed with HTTP {code}"))
         }
         code => (DnsErrorKind::Invalid, format!("it refuses the request with HTTP {code}")),
     };
@@ -227,7 +227,7 @@ impl DnsProvider for PowerDns {
         NAME
     }
 
-    fn caps(&self) -> &Caps {
+    fn capabilities(&self) -> &Capabilities {
         &self.caps
     }
 
@@ -304,25 +304,25 @@ impl DnsProvider for PowerDns {
             return Err(self.error(DnsErrorKind::Unsupported, "this change was planned for another provider"));
         };
         let done = Ticket { change_id: None };
-        let guarded = change.desired.guard == Precondition::Unchanged;
-        if guarded && self.check_before(change).await? == WriteOutcome::Yes {
+        let guarded = change.desired.precondition == Precondition::Unchanged;
+        if guarded && self.check_before(change).await? == WriteOutcome::Applied {
             return Ok(done);
         }
         self.send(Method::PATCH, url, Some(body.clone())).await?;
         if guarded {
             let after = self.read(&change.target).await.map_err(|mut error| {
-                error.kind = DnsErrorKind::Transient { may_have_landed: true };
+                error.kind = DnsErrorKind::Transient { may_be_applied: true };
                 error
             })?;
-            if change.landed(&after) != WriteOutcome::Yes {
+            if change.outcome(&after) != WriteOutcome::Applied {
                 return Err(changed(&after));
             }
         }
         Ok(done)
     }
 
-    async fn confirm(&self, _ticket: &Ticket) -> DnsResult<Progress> {
-        Ok(Progress::InSync)
+    async fn confirm(&self, _ticket: &Ticket) -> DnsResult<Propagation> {
+        Ok(Propagation::InSync)
     }
 
     fn manual_command(&self, change: &Change) -> String {
@@ -346,7 +346,7 @@ fn curl(config: &PowerDnsConfig, url: &str, body: &str) -> String {
 
 /// All to blue, as a rollback writes it. Without a list of comments PowerDNS leaves those that are there, the marker
 /// among them.
-pub(super) fn way_back_by_hand(config: &PowerDnsConfig, target: &Target, ttl: u32) -> DnsResult<String> {
+pub(super) fn manual_rollback(config: &PowerDnsConfig, target: &Target, ttl: u32) -> DnsResult<String> {
     refuse_aliases(target)?;
     let desired = change::blue_again(RecordForm::Split(Share::BLUE), ttl);
     let before = change::unread(target);

@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 
 use super::lua::{self, Policy};
 use crate::dns::change::Wanted;
-use crate::dns::listing::{self, Listed};
+use crate::dns::listing::{self, ListedRecord};
 use crate::dns::{
     DnsError, DnsErrorKind, DnsResult, DomainName, Marker, Observed, ObservedRecord, Record, RecordState,
     SiblingRecord, Side, Target,
@@ -46,7 +46,7 @@ pub(super) struct Comment {
 }
 
 /// An RRset for a first draft; none where clients do not go by it.
-pub(super) fn listed(set: &RrSet) -> Option<Listed> {
+pub(super) fn listed(set: &RrSet) -> Option<ListedRecord> {
     if !listing::is_decisive(&set.rtype) || set.records.is_empty() {
         return None;
     }
@@ -59,7 +59,7 @@ pub(super) fn listed(set: &RrSet) -> Option<Listed> {
         _ => None,
     };
     let values = set.records.iter().map(|content| content.content.trim_end_matches('.').to_owned());
-    Some(Listed {
+    Some(ListedRecord {
         name: set.name.clone(),
         rtype: set.rtype.clone(),
         ttl: set.ttl,
@@ -96,7 +96,7 @@ fn observe_record(target: &Target, record: &Record, sets: &[RrSet]) -> ObservedR
     let is_target = |set: &RrSet| {
         target.records().iter().any(|r| r.key.name == set.name && r.key.rtype.as_str() == set.rtype)
     };
-    let neighbours = named().filter(|set| !is_target(set) && set.rtype != "LUA" && !set.records.is_empty());
+    let siblings = named().filter(|set| !is_target(set) && set.rtype != "LUA" && !set.records.is_empty());
     let others =
         |set: &RrSet| set.comments.iter().filter(|c| c.account != ACCOUNT).cloned().collect::<Vec<_>>();
     let comments = plain.or(split).map(others).unwrap_or_default();
@@ -104,12 +104,12 @@ fn observe_record(target: &Target, record: &Record, sets: &[RrSet]) -> ObservedR
         key: key.clone(),
         state,
         ttl: plain.or(split).map(|set| set.ttl),
-        neighbours: neighbours.map(neighbour).collect(),
+        siblings: siblings.map(sibling).collect(),
         raw: if comments.is_empty() { Json::Null } else { json!({ "comments": comments }) },
     }
 }
 
-fn neighbour(set: &RrSet) -> SiblingRecord {
+fn sibling(set: &RrSet) -> SiblingRecord {
     SiblingRecord { rtype: set.rtype.clone(), ttl: set.ttl, text: texts(set) }
 }
 
@@ -124,10 +124,10 @@ fn plain_state(record: &Record, set: &RrSet) -> RecordState {
     let parsed = parsed.map(|content| crate::dns::Value::parse(record.key.rtype, &content.content).ok());
     let mut values = parsed.collect::<Option<Vec<_>>>().unwrap_or_default();
     values.sort();
-    let arm = [Side::Blue, Side::Green].into_iter().find(|&arm| record.values(arm) == values);
+    let side = [Side::Blue, Side::Green].into_iter().find(|&side| record.values(side) == values);
     // A disabled value would be lost when the record is written.
     let whole = set.records.iter().all(|content| !content.disabled);
-    arm.filter(|_| whole).map_or_else(|| RecordState::Foreign(texts(set)), RecordState::Plain)
+    side.filter(|_| whole).map_or_else(|| RecordState::Foreign(texts(set)), RecordState::Plain)
 }
 
 fn lua_state(target: &Target, record: &Record, set: &RrSet) -> RecordState {
@@ -208,9 +208,9 @@ fn of_name(
                 lua_comments.append(&mut comments);
                 deletes.push(delete(record.key.rtype.as_str()));
             }
-            RecordState::Plain(arm) => {
+            RecordState::Plain(side) => {
                 comments.extend(marker.take());
-                let contents = record.values(arm).iter().map(ToString::to_string).collect();
+                let contents = record.values(side).iter().map(ToString::to_string).collect();
                 replaces.push(replace(record.key.rtype.as_str(), one.ttl, contents, comments));
             }
             RecordState::Absent | RecordState::Foreign(_) => {

@@ -16,11 +16,11 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 
 use super::change::{self, Wanted};
-use super::listing::{self, Listed, Listing};
-use super::wire::{self, Asker, NoAnswer};
+use super::listing::{self, ListedRecord, Listing};
+use super::wire::{self, QueryError, ServerClient};
 use super::{
-    Caps, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName,
-    Exclusion, Observed, ObservedRecord, Precondition, Progress, Record, RecordForm, RecordState, Request,
+    Capabilities, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName,
+    Exclusion, Observed, ObservedRecord, Precondition, Propagation, Record, RecordForm, RecordState, Request,
     SecretSource, SiblingRecord, Side, Target, Ticket, Value, Weights, WriteOutcome,
 };
 use crate::error::{Error, Result};
@@ -111,7 +111,7 @@ pub struct Rfc2136 {
     /// `host:port`.
     server: String,
     signer: TSigner,
-    caps: Caps,
+    caps: Capabilities,
 }
 
 impl std::fmt::Debug for Rfc2136 {
@@ -136,7 +136,7 @@ impl Rfc2136 {
         let name = wire::wire_name(&config.tsig.name);
         let signer = TSigner::new(key, config.tsig.algorithm.wire(), name, FUDGE)
             .map_err(|e| Error::usage("the TSIG key cannot be used").source(e))?;
-        let caps = Caps {
+        let caps = Capabilities {
             weights: Weights::SwitchOnly,
             exclusion: Exclusion::CompareAndSwap,
             confirmation: Confirmation::Immediate,
@@ -154,16 +154,16 @@ impl Rfc2136 {
 
     async fn address(&self) -> DnsResult<SocketAddr> {
         let unknown = |why: String| {
-            let kind = DnsErrorKind::Transient { may_have_landed: false };
+            let kind = DnsErrorKind::Transient { may_be_applied: false };
             error(kind, format!("{} has no address here ({why})", self.server))
         };
         let mut found = tokio::net::lookup_host(&self.server).await.map_err(|e| unknown(e.to_string()))?;
         found.next().ok_or_else(|| unknown("no answer".to_owned()))
     }
 
-    async fn ask(&self, asker: &Asker, name: &DomainName, rtype: WireType) -> DnsResult<Message> {
-        let answer = asker.ask(name, rtype).await.map_err(|why| {
-            let kind = DnsErrorKind::Transient { may_have_landed: false };
+    async fn ask(&self, client: &ServerClient, name: &DomainName, rtype: WireType) -> DnsResult<Message> {
+        let answer = client.query(name, rtype).await.map_err(|why| {
+            let kind = DnsErrorKind::Transient { may_be_applied: false };
             error(kind, format!("{} does not answer ({})", self.server, why.text()))
         })?;
         match answer.metadata.response_code {
@@ -172,7 +172,7 @@ impl Rfc2136 {
                 Err(error(DnsErrorKind::Auth, format!("{} refuses to answer about {name}", self.server)))
             }
             code => {
-                let kind = DnsErrorKind::Transient { may_have_landed: false };
+                let kind = DnsErrorKind::Transient { may_be_applied: false };
                 Err(error(kind, format!("{} answers {code} to {name}", self.server)))
             }
         }
@@ -180,7 +180,7 @@ impl Rfc2136 {
 
     async fn observe_record(
         &self,
-        asker: &Asker,
+        client: &ServerClient,
         target: &Target,
         record: &Record,
     ) -> DnsResult<ObservedRecord> {
@@ -188,9 +188,9 @@ impl Rfc2136 {
         let name = wire::wire_name(&key.name);
         let mut state = RecordState::Absent;
         let mut ttl = None;
-        let mut neighbours = Vec::new();
+        let mut siblings = Vec::new();
         for rtype in DECISIVE {
-            let answer = self.ask(asker, &key.name, rtype).await?;
+            let answer = self.ask(client, &key.name, rtype).await?;
             let here: Vec<_> =
                 answer.answers.iter().filter(|one| one.record_type() == rtype && one.name == name).collect();
             let Some(first) = here.first() else { continue };
@@ -200,21 +200,21 @@ impl Rfc2136 {
                 state = plain_state(record, values.unwrap_or_default(), text);
                 ttl = Some(first.ttl);
             } else if !is_in_target(target, &key.name, rtype) {
-                neighbours.push(SiblingRecord { rtype: rtype.to_string(), ttl: first.ttl, text });
+                siblings.push(SiblingRecord { rtype: rtype.to_string(), ttl: first.ttl, text });
             }
         }
-        Ok(ObservedRecord { key: key.clone(), state, ttl, neighbours, raw: serde_json::Value::Null })
+        Ok(ObservedRecord { key: key.clone(), state, ttl, siblings, raw: serde_json::Value::Null })
     }
 
     /// The smallest zone of this server that holds the names.
     async fn zone_of(
         &self,
-        asker: &Asker,
+        client: &ServerClient,
         zone: Option<&DomainName>,
         names: &[DomainName],
     ) -> DnsResult<DomainName> {
         for zone in listing::zones_of(zone, names) {
-            let Ok(answer) = self.ask(asker, &zone, WireType::SOA).await else { continue };
+            let Ok(answer) = self.ask(client, &zone, WireType::SOA).await else { continue };
             let owner = wire::wire_name(&zone);
             let soa =
                 |one: &hickory_proto::rr::Record| one.record_type() == WireType::SOA && one.name == owner;
@@ -224,7 +224,7 @@ impl Rfc2136 {
         }
         // A server that does not answer at all says why here.
         if let Some(name) = names.first() {
-            self.ask(asker, name, WireType::SOA).await?;
+            self.ask(client, name, WireType::SOA).await?;
         }
         Err(error(DnsErrorKind::NotFound, format!("{} serves no such zone", self.server)))
     }
@@ -235,18 +235,18 @@ impl Rfc2136 {
         let answer = wire::over_tcp(address, self.timeout(), Some(self.signer.clone()), request).await;
         let code = match answer {
             Ok(message) => message.metadata.response_code,
-            Err(NoAnswer::BadSignature(_)) => {
+            Err(QueryError::BadSignature(_)) => {
                 let message =
                     format!("{} does not accept the TSIG key {}", self.server, self.config.tsig.name);
                 return Err(error(DnsErrorKind::Auth, message)
                     .answered("the name, the algorithm or the secret differs, or a clock is wrong"));
             }
-            Err(NoAnswer::Unreachable(why)) => {
-                let kind = DnsErrorKind::Transient { may_have_landed: false };
+            Err(QueryError::Unreachable(why)) => {
+                let kind = DnsErrorKind::Transient { may_be_applied: false };
                 return Err(error(kind, format!("{} cannot be reached ({why})", self.server)));
             }
-            Err(NoAnswer::Silent(why)) => {
-                let kind = DnsErrorKind::Transient { may_have_landed: true };
+            Err(QueryError::NoAnswer(why)) => {
+                let kind = DnsErrorKind::Transient { may_be_applied: true };
                 return Err(error(kind, format!("{} did not answer the update ({why})", self.server)));
             }
         };
@@ -257,13 +257,13 @@ impl Rfc2136 {
     }
 }
 
-fn listed(name: &DomainName, rtype: WireType, answer: &Message) -> Option<Listed> {
+fn listed(name: &DomainName, rtype: WireType, answer: &Message) -> Option<ListedRecord> {
     let owner = wire::wire_name(name);
     let here: Vec<_> =
         answer.answers.iter().filter(|one| one.record_type() == rtype && one.name == owner).collect();
     let first = here.first()?;
     let values = here.iter().map(|one| one.data.to_string().trim_end_matches('.').to_owned());
-    Some(Listed {
+    Some(ListedRecord {
         name: name.clone(),
         rtype: rtype.to_string(),
         ttl: first.ttl,
@@ -288,10 +288,9 @@ fn refusal(code: ResponseCode, zone: &DomainName) -> DnsError {
             (DnsErrorKind::Auth, format!("it does not accept the key, or is not the primary of {zone}"))
         }
         ResponseCode::NotZone => (DnsErrorKind::NotFound, format!("a name does not lie in {zone}")),
-        ResponseCode::ServFail => (
-            DnsErrorKind::Transient { may_have_landed: true },
-            "it failed to carry out the update".to_owned(),
-        ),
+        ResponseCode::ServFail => {
+            (DnsErrorKind::Transient { may_be_applied: true }, "it failed to carry out the update".to_owned())
+        }
         _ => (DnsErrorKind::Invalid, "it refuses the update".to_owned()),
     };
     error(kind, message).answered(code.to_string())
@@ -314,8 +313,8 @@ fn with_port(server: &str) -> Result<String> {
 
 fn plain_state(record: &Record, mut values: Vec<Value>, text: String) -> RecordState {
     values.sort();
-    let arm = [Side::Blue, Side::Green].into_iter().find(|&arm| record.values(arm) == values);
-    arm.map_or(RecordState::Foreign(text), RecordState::Plain)
+    let side = [Side::Blue, Side::Green].into_iter().find(|&side| record.values(side) == values);
+    side.map_or(RecordState::Foreign(text), RecordState::Plain)
 }
 
 fn is_in_target(target: &Target, name: &DomainName, rtype: WireType) -> bool {
@@ -334,9 +333,9 @@ fn steps(
 ) -> DnsResult<Vec<Step>> {
     let marker = Set::Text(target.marker_name());
     let values =
-        |record: &Record, arm| record.values(arm).iter().cloned().map(Data::Value).collect::<Vec<_>>();
+        |record: &Record, side| record.values(side).iter().cloned().map(Data::Value).collect::<Vec<_>>();
     let mut steps = Vec::new();
-    if desired.guard == Precondition::Unchanged {
+    if desired.precondition == Precondition::Unchanged {
         steps.push(match &before.marker_text {
             Some(text) => Step::Require(marker.clone(), vec![Data::Text(text.clone())]),
             None => Step::RequireAbsent(marker.clone()),
@@ -344,18 +343,18 @@ fn steps(
         for one in wanted {
             let set = Set::Record(one.record.key.clone());
             steps.push(match one.before.state {
-                RecordState::Plain(arm) => Step::Require(set, values(one.record, arm)),
+                RecordState::Plain(side) => Step::Require(set, values(one.record, side)),
                 _ => Step::RequireAbsent(set),
             });
         }
     }
     for one in wanted {
-        let RecordState::Plain(arm) = one.state else {
+        let RecordState::Plain(side) = one.state else {
             return Err(error(DnsErrorKind::Unsupported, format!("{} cannot be split", one.record.key)));
         };
         let set = Set::Record(one.record.key.clone());
         steps.push(Step::Delete(set.clone()));
-        steps.extend(values(one.record, arm).into_iter().map(|data| Step::Add(set.clone(), one.ttl, data)));
+        steps.extend(values(one.record, side).into_iter().map(|data| Step::Add(set.clone(), one.ttl, data)));
     }
     steps.push(Step::Delete(marker.clone()));
     if let Some(new) = &desired.marker {
@@ -370,13 +369,13 @@ impl DnsProvider for Rfc2136 {
         NAME
     }
 
-    fn caps(&self) -> &Caps {
+    fn capabilities(&self) -> &Capabilities {
         &self.caps
     }
 
     async fn preflight(&self, target: &Target) -> DnsResult<Vec<Finding>> {
-        let asker = Asker::new(self.address().await?, None, self.timeout());
-        let answer = self.ask(&asker, target.zone(), WireType::SOA).await?;
+        let client = ServerClient::new(self.address().await?, None, self.timeout());
+        let answer = self.ask(&client, target.zone(), WireType::SOA).await?;
         let soa = answer.answers.iter().find_map(|record| match &record.data {
             RData::SOA(soa) => Some(soa.serial),
             _ => None,
@@ -393,12 +392,12 @@ impl DnsProvider for Rfc2136 {
     }
 
     async fn list(&self, zone: Option<&DomainName>, names: &[DomainName]) -> DnsResult<Listing> {
-        let asker = Asker::new(self.address().await?, None, self.timeout());
-        let zone = self.zone_of(&asker, zone, names).await?;
+        let client = ServerClient::new(self.address().await?, None, self.timeout());
+        let zone = self.zone_of(&client, zone, names).await?;
         let mut records = Vec::new();
         for name in names {
             for rtype in DECISIVE {
-                let answer = self.ask(&asker, name, rtype).await?;
+                let answer = self.ask(&client, name, rtype).await?;
                 records.extend(listed(name, rtype, &answer));
             }
         }
@@ -406,12 +405,12 @@ impl DnsProvider for Rfc2136 {
     }
 
     async fn read(&self, target: &Target) -> DnsResult<Observed> {
-        let asker = Asker::new(self.address().await?, None, self.timeout());
+        let client = ServerClient::new(self.address().await?, None, self.timeout());
         let mut records = Vec::new();
         for record in target.records() {
-            records.push(self.observe_record(&asker, target, record).await?);
+            records.push(self.observe_record(&client, target, record).await?);
         }
-        let answer = self.ask(&asker, &target.marker_name(), WireType::TXT).await?;
+        let answer = self.ask(&client, &target.marker_name(), WireType::TXT).await?;
         let marker = answer.answers.iter().find_map(|record| match &record.data {
             RData::TXT(txt) => Some(txt.txt_data.concat()),
             _ => None,
@@ -438,14 +437,14 @@ impl DnsProvider for Rfc2136 {
             // The conditions fail as well when this very change was carried out before.
             Err(refused) if refused.kind == DnsErrorKind::Conflict => {
                 let now = self.read(&change.target).await?;
-                if change.landed(&now) == WriteOutcome::Yes { Ok(done) } else { Err(refused) }
+                if change.outcome(&now) == WriteOutcome::Applied { Ok(done) } else { Err(refused) }
             }
             Err(other) => Err(other),
         }
     }
 
-    async fn confirm(&self, _ticket: &Ticket) -> DnsResult<Progress> {
-        Ok(Progress::InSync)
+    async fn confirm(&self, _ticket: &Ticket) -> DnsResult<Propagation> {
+        Ok(Propagation::InSync)
     }
 
     fn manual_command(&self, change: &Change) -> String {
@@ -466,7 +465,7 @@ fn nsupdate(config: &Rfc2136Config, update: &Update) -> String {
 }
 
 /// Blue's values in place of those that stand there, without a condition. The marker is not touched.
-pub(super) fn way_back_by_hand(config: &Rfc2136Config, target: &Target, ttl: u32) -> DnsResult<String> {
+pub(super) fn manual_rollback(config: &Rfc2136Config, target: &Target, ttl: u32) -> DnsResult<String> {
     change::refuse_aliases(NAME, target)?;
     let server =
         with_port(&config.server).map_err(|e| error(DnsErrorKind::Unsupported, e.message().to_owned()))?;

@@ -39,7 +39,7 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// Works out the changes. The order is that of the guard: first what must be there, then what shall be there.
+    /// Works out the changes. The order is that of the precondition: first what must be there, then what shall be there.
     pub(super) fn plan(
         provider: &'static str,
         target: &Target,
@@ -50,7 +50,7 @@ impl Batch {
         let mut changes = Vec::new();
         let old = before.marker_text.as_deref().map(|text| sets::marker(target, text));
         let new = desired.marker.as_ref().map(|marker| sets::marker(target, &marker.to_text()));
-        match (desired.guard, old, new) {
+        match (desired.precondition, old, new) {
             (Precondition::Overwrite, _, Some(new)) => changes.push((Action::Upsert, new)),
             (_, old, new) => {
                 changes.extend(old.map(|old| (Action::Delete, old)));
@@ -64,7 +64,7 @@ impl Batch {
                     format!("{}: weights for so many values do not fit into 0 to 255", one.record.key);
                 DnsError::new(provider, DnsErrorKind::Unsupported, message)
             })?;
-            replace(provider, desired.guard, found, written, &mut changes)?;
+            replace(provider, desired.precondition, found, written, &mut changes)?;
         }
         let comment = desired.marker.as_ref().map_or_else(
             || "kongferry: end of the cutover".to_owned(),
@@ -100,14 +100,14 @@ impl Batch {
 
 fn replace(
     provider: &'static str,
-    guard: Precondition,
+    precondition: Precondition,
     found: Vec<Set>,
     written: Vec<Set>,
     changes: &mut Vec<(Action, Set)>,
 ) -> DnsResult<()> {
     let same_kind = |one: &Set, other: &Set| one.identifier() == other.identifier();
     // What an UPSERT replaces need not be deleted; the rest is in the way (weighted beside simple is refused).
-    let upserts = guard == Precondition::Overwrite;
+    let upserts = precondition == Precondition::Overwrite;
     for old in found {
         let replaced = written.iter().any(|new| same_kind(&old, new));
         if upserts && replaced {

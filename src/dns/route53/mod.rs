@@ -4,8 +4,8 @@
 //! and CREATE is a compare-and-swap (`batch`); the rollback uses UPSERT and asks for nothing. A change is followed by
 //! GetChange until it is INSYNC. Throttling is HTTP 400 here.
 
-mod answer;
 mod batch;
+mod response;
 mod sets;
 mod sigv4;
 
@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 use super::change::{self, Wanted};
 use super::listing::Listing;
 use super::{
-    Caps, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName,
-    Exclusion, Observed, Precondition, Progress, RecordForm, Request, SecretSource, Share, Side, Target,
+    Capabilities, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName,
+    Exclusion, Observed, Precondition, Propagation, RecordForm, Request, SecretSource, Share, Side, Target,
     Ticket, Weights, WriteOutcome, http,
 };
 use crate::error::{Error, Result};
@@ -85,7 +85,7 @@ pub struct Route53 {
     config: Route53Config,
     /// As the `Host` header has it.
     host: String,
-    caps: Caps,
+    caps: Capabilities,
     client: reqwest::Client,
 }
 
@@ -102,7 +102,7 @@ impl Route53 {
             .map_err(|e| Error::usage("the endpoint is no URL").source(e))?;
         let host = url.host_str().unwrap_or_default();
         let host = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-        let caps = Caps {
+        let caps = Capabilities {
             weights: WEIGHTS,
             exclusion: Exclusion::CompareAndSwap,
             confirmation: Confirmation::Poll { interval: POLL },
@@ -144,7 +144,7 @@ impl Route53 {
             .collect();
         pairs.sort();
         let text = self.send("GET", path, &pairs.join("&"), None).await?;
-        answer::parse(NAME, &text)
+        response::parse(NAME, &text)
     }
 
     async fn send(
@@ -182,7 +182,7 @@ impl Route53 {
         // The answer to a wrong signature repeats what was signed, the session token too.
         let token = credentials.session_token.as_ref().map(|token| token.expose_secret().to_owned());
         let text = token.map_or(text.clone(), |token| text.replace(&token, "(session token)"));
-        Err(answer::refusal(NAME, status.as_u16(), retry_after, writes, &text))
+        Err(response::refusal(NAME, status.as_u16(), retry_after, writes, &text))
     }
 
     fn error(&self, kind: DnsErrorKind, message: impl Into<String>) -> DnsError {
@@ -198,13 +198,13 @@ impl Route53 {
             let mut query = vec![("name", name.as_str()), ("maxitems", "100")];
             query.extend(next_type.as_deref().map(|value| ("type", value)));
             query.extend(next_identifier.as_deref().map(|value| ("identifier", value)));
-            let list: answer::ListAnswer = self.get(&path, &query).await?;
+            let list: response::ListAnswer = self.get(&path, &query).await?;
             for set in list.resource_record_sets.sets {
                 let ours =
-                    answer::name(&set.name).as_ref() == Some(name) && rtype.is_none_or(|t| t == set.rtype);
+                    response::name(&set.name).as_ref() == Some(name) && rtype.is_none_or(|t| t == set.rtype);
                 sets.extend(set.into_set().filter(|_| ours));
             }
-            let same_name = list.next_record_name.as_deref().and_then(answer::name).as_ref() == Some(name);
+            let same_name = list.next_record_name.as_deref().and_then(response::name).as_ref() == Some(name);
             if !list.is_truncated || !same_name {
                 return Ok(sets);
             }
@@ -235,7 +235,7 @@ impl Route53 {
     /// has something against it.
     async fn explain(&self, change: &Change, refused: DnsError) -> DnsResult<Ticket> {
         let now = self.read(&change.target).await?;
-        if change.landed(&now) == WriteOutcome::Yes {
+        if change.outcome(&now) == WriteOutcome::Applied {
             return Ok(Ticket { change_id: None });
         }
         if now.version == change.before.version {
@@ -248,7 +248,7 @@ impl Route53 {
 
     async fn protections(&self, target: &Target) -> DnsResult<Vec<Finding>> {
         let path = format!("{}/rrsetprotection", self.zone_path());
-        let answer: answer::ProtectionsAnswer = match self.get(&path, &[]).await {
+        let answer: response::ProtectionsAnswer = match self.get(&path, &[]).await {
             Ok(answer) => answer,
             Err(error) if error.is_temporary() => return Err(error),
             Err(error) => {
@@ -260,7 +260,7 @@ impl Route53 {
         };
         let list = answer.resource_record_set_protections.list.into_iter();
         let ours = list.filter(|protection| {
-            let name = answer::name(&protection.record_name);
+            let name = response::name(&protection.record_name);
             let moved = target.records().iter().any(|record| {
                 Some(&record.key.name) == name.as_ref() && record.key.rtype.as_str() == protection.record_type
             });
@@ -290,16 +290,16 @@ impl DnsProvider for Route53 {
         NAME
     }
 
-    fn caps(&self) -> &Caps {
+    fn capabilities(&self) -> &Capabilities {
         &self.caps
     }
 
     async fn preflight(&self, target: &Target) -> DnsResult<Vec<Finding>> {
-        let zone: answer::ZoneAnswer = self.get(&self.zone_path(), &[]).await?;
+        let zone: response::ZoneAnswer = self.get(&self.zone_path(), &[]).await?;
         let zone = zone.hosted_zone;
         let id = &self.config.hosted_zone_id;
         let mut findings = Vec::new();
-        if answer::name(&zone.name).as_ref() == Some(target.zone()) {
+        if response::name(&zone.name).as_ref() == Some(target.zone()) {
             findings.push(Finding::ok(format!("the hosted zone {id} is {}", target.zone())));
         } else {
             findings.push(Finding::blocker(
@@ -318,11 +318,11 @@ impl DnsProvider for Route53 {
     }
 
     async fn list(&self, zone: Option<&DomainName>, names: &[DomainName]) -> DnsResult<Listing> {
-        let answer: answer::ZoneAnswer = self.get(&self.zone_path(), &[]).await?;
+        let answer: response::ZoneAnswer = self.get(&self.zone_path(), &[]).await?;
         let id = &self.config.hosted_zone_id;
         let not_found = |message: String| self.error(DnsErrorKind::NotFound, message);
         let hosted = answer.hosted_zone.name;
-        let hosted = answer::name(&hosted)
+        let hosted = response::name(&hosted)
             .ok_or_else(|| not_found(format!("the hosted zone {id} is {hosted}, which is no name here")))?;
         let outside = names.iter().find(|name| !name.is_in(&hosted));
         if let Some(wrong) = zone.filter(|zone| **zone != hosted).or(outside) {
@@ -372,11 +372,11 @@ impl DnsProvider for Route53 {
         match self.send("POST", &path, "", Some(body)).await {
             Ok(text) => {
                 // It was carried out; an answer that cannot be read does not change that.
-                let answer = answer::parse::<answer::ChangeAnswer>(NAME, &text).ok();
+                let answer = response::parse::<response::ChangeAnswer>(NAME, &text).ok();
                 Ok(Ticket { change_id: answer.map(|answer| answer.change_info.id.replace("/change/", "")) })
             }
             Err(refused) if refused.kind == DnsErrorKind::Invalid => {
-                if change.desired.guard == Precondition::Overwrite {
+                if change.desired.precondition == Precondition::Overwrite {
                     return Err(refused);
                 }
                 self.explain(change, refused).await
@@ -385,12 +385,12 @@ impl DnsProvider for Route53 {
         }
     }
 
-    async fn confirm(&self, ticket: &Ticket) -> DnsResult<Progress> {
+    async fn confirm(&self, ticket: &Ticket) -> DnsResult<Propagation> {
         // Without an id (the answer was lost) the name servers are the only ones to ask.
-        let Some(id) = &ticket.change_id else { return Ok(Progress::InSync) };
+        let Some(id) = &ticket.change_id else { return Ok(Propagation::InSync) };
         let id = utf8_percent_encode(id, UNRESERVED).to_string();
-        let answer: answer::ChangeAnswer = self.get(&format!("{VERSION}/change/{id}"), &[]).await?;
-        Ok(if answer.change_info.status == "INSYNC" { Progress::InSync } else { Progress::Pending })
+        let answer: response::ChangeAnswer = self.get(&format!("{VERSION}/change/{id}"), &[]).await?;
+        Ok(if answer.change_info.status == "INSYNC" { Propagation::InSync } else { Propagation::Pending })
     }
 
     fn manual_command(&self, change: &Change) -> String {
@@ -417,7 +417,7 @@ fn aws(config: &Route53Config, batch: &Batch, then: &str) -> String {
 /// to 0. Route 53 refuses it where an ordinary record stands, and then the second one makes that blue's. Sets of
 /// somebody else's beside them would have to be deleted first, and a DELETE needs their exact values: nobody can write
 /// that down beforehand.
-pub(super) fn way_back_by_hand(config: &Route53Config, target: &Target, ttl: u32) -> DnsResult<String> {
+pub(super) fn manual_rollback(config: &Route53Config, target: &Target, ttl: u32) -> DnsResult<String> {
     let before = change::unread(target);
     let batch = |form| {
         let desired = change::blue_again(form, ttl);

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::dns::listing::{self, Listed};
+use crate::dns::listing::{self, ListedRecord};
 use crate::dns::{
     Alias, DomainName, Observed, ObservedRecord, Record, RecordKey, RecordState, RecordType, SiblingRecord,
     Side, Target, Value, share,
@@ -68,7 +68,7 @@ impl Set {
 }
 
 /// A set for a first draft; none where clients do not go by it.
-pub(super) fn listed(set: &Set) -> Option<Listed> {
+pub(super) fn listed(set: &Set) -> Option<ListedRecord> {
     if !listing::is_decisive(&set.rtype) {
         return None;
     }
@@ -79,7 +79,7 @@ pub(super) fn listed(set: &Set) -> Option<Listed> {
         Some(alias) => vec![Value::Alias(alias.clone()).to_string()],
         None => set.values.iter().map(|value| value.trim_end_matches('.').to_owned()).collect(),
     };
-    Some(Listed {
+    Some(ListedRecord {
         name: set.name.clone(),
         rtype: set.rtype.clone(),
         ttl: set.ttl.unwrap_or(ALIAS_TTL),
@@ -128,13 +128,13 @@ pub(super) fn of_state(record: &Record, state: &RecordState, ttl: u32) -> Option
         }
     };
     match state {
-        RecordState::Plain(arm) => Some(vec![set(record.values(*arm), None)]),
+        RecordState::Plain(side) => Some(vec![set(record.values(*side), None)]),
         RecordState::Split { blue, green } => {
             let (blue, green) = per_value(record, *blue, *green)?;
             // A weighted set holds one value.
-            let sets = [(Side::Blue, blue), (Side::Green, green)].into_iter().flat_map(|(arm, weight)| {
-                let values = record.values(arm).iter().enumerate();
-                values.map(move |(number, value)| (value, format!("{PREFIX}{arm}-{}", number + 1), weight))
+            let sets = [(Side::Blue, blue), (Side::Green, green)].into_iter().flat_map(|(side, weight)| {
+                let values = record.values(side).iter().enumerate();
+                values.map(move |(number, value)| (value, format!("{PREFIX}{side}-{}", number + 1), weight))
             });
             Some(
                 sets.map(|(value, id, weight)| set(std::slice::from_ref(value), Some((id, weight))))
@@ -147,7 +147,7 @@ pub(super) fn of_state(record: &Record, state: &RecordState, ttl: u32) -> Option
 
 /// The weight of each of blue's and of green's values, so that the sides have the shares of `blue` and `green`.
 fn per_value(record: &Record, blue: u32, green: u32) -> Option<(u32, u32)> {
-    let count = |arm| u32::try_from(record.values(arm).len()).ok();
+    let count = |side| u32::try_from(record.values(side).len()).ok();
     let (blue, green) = (blue.checked_mul(count(Side::Green)?)?, green.checked_mul(count(Side::Blue)?)?);
     let divisor = share::gcd(blue, green).max(1);
     let (blue, green) = (blue / divisor, green / divisor);
@@ -159,9 +159,9 @@ fn per_value(record: &Record, blue: u32, green: u32) -> Option<(u32, u32)> {
 
 /// The TTL that will be read back: a record of aliases only has none of its own.
 pub(super) fn effective_ttl(record: &Record, state: &RecordState, wanted: u32) -> u32 {
-    let is_alias = |arm| matches!(record.values(arm), [Value::Alias(_)]);
+    let is_alias = |side| matches!(record.values(side), [Value::Alias(_)]);
     let aliases = match state {
-        RecordState::Plain(arm) => is_alias(*arm),
+        RecordState::Plain(side) => is_alias(*side),
         _ => is_alias(Side::Blue) && is_alias(Side::Green),
     };
     if aliases { ALIAS_TTL } else { wanted }
@@ -182,7 +182,7 @@ fn observe_record(target: &Target, record: &Record, sets: &[Set]) -> ObservedRec
         .iter()
         .filter(|set| set.name == key.name && !target.records().iter().any(|r| is_of(set, &r.key)));
     let decisive = others.filter(|set| matches!(&*set.rtype, "A" | "AAAA" | "CNAME" | "HTTPS"));
-    let neighbours = decisive.map(|set| SiblingRecord {
+    let siblings = decisive.map(|set| SiblingRecord {
         rtype: set.rtype.clone(),
         ttl: set.ttl.unwrap_or(ALIAS_TTL),
         text: set.text(),
@@ -192,7 +192,7 @@ fn observe_record(target: &Target, record: &Record, sets: &[Set]) -> ObservedRec
         key: key.clone(),
         state: state(record, &here),
         ttl: if here.is_empty() { None } else { Some(ttl.unwrap_or(ALIAS_TTL)) },
-        neighbours: neighbours.collect(),
+        siblings: siblings.collect(),
         raw: serde_json::to_value(&here).unwrap_or_default(),
     }
 }
@@ -216,9 +216,10 @@ fn state(record: &Record, here: &[&Set]) -> RecordState {
         && only.weighted.is_none()
     {
         let values = only.parsed(record.key.rtype);
-        let arm =
-            [Side::Blue, Side::Green].into_iter().find(|&arm| Some(record.values(arm)) == values.as_deref());
-        return arm.map_or_else(foreign, RecordState::Plain);
+        let side = [Side::Blue, Side::Green]
+            .into_iter()
+            .find(|&side| Some(record.values(side)) == values.as_deref());
+        return side.map_or_else(foreign, RecordState::Plain);
     }
     split(record, here).unwrap_or_else(foreign)
 }
@@ -226,15 +227,15 @@ fn state(record: &Record, here: &[&Set]) -> RecordState {
 /// The weights of both sides, if these are the very sets that we write for some weights.
 fn split(record: &Record, here: &[&Set]) -> Option<RecordState> {
     let ttl = here.iter().filter_map(|set| set.ttl).max().unwrap_or(ALIAS_TTL);
-    let weight = |arm: Side| {
-        let identifier = format!("{PREFIX}{arm}-1");
+    let weight = |side: Side| {
+        let identifier = format!("{PREFIX}{side}-1");
         here.iter()
             .find(|set| set.identifier() == Some(&identifier))?
             .weighted
             .as_ref()
             .map(|(_, weight)| *weight)
     };
-    let count = |arm| u32::try_from(record.values(arm).len()).ok();
+    let count = |side| u32::try_from(record.values(side).len()).ok();
     let blue = weight(Side::Blue)?.checked_mul(count(Side::Blue)?)?;
     let green = weight(Side::Green)?.checked_mul(count(Side::Green)?)?;
     let divisor = share::gcd(blue, green);

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kongferry::dns::query::{self, NameServer, QueryConfig, Survey};
+use kongferry::dns::query::{self, NameServer, QueryConfig, ShareMeasurement};
 use kongferry::dns::{Marker, Record, Share};
 use kongferry_harness::dns::PowerDns;
 use serde_json::{Value, json};
@@ -185,7 +185,7 @@ green = ["192.0.2.2"]
     }
 
     /// Asks the name server itself, past everything of ours but the wire.
-    pub async fn survey(&self, queries: u32) -> Survey {
+    pub async fn survey(&self, queries: u32) -> ShareMeasurement {
         let server = NameServer { name: "ns1".to_owned(), address: self.dns.dns() };
         let record = Record::new(
             NAME.parse().expect("a name"),
@@ -194,7 +194,7 @@ green = ["192.0.2.2"]
             &["192.0.2.2".to_owned()],
         );
         let config = QueryConfig { count: queries, ..QueryConfig::default() };
-        let surveys = query::survey(&[server], &record.expect("a record"), &config).await;
+        let surveys = query::measure(&[server], &record.expect("a record"), &config).await;
         surveys.into_iter().next().expect("one server")
     }
 

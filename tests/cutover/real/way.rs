@@ -25,7 +25,7 @@ async fn it_goes_through_drains_and_finishes_and_each_step_is_what_clients_get()
     for percent in GUIDE {
         site.until(&format!("{percent} %"), baking(percent)).await;
         let survey = site.survey(10_000).await;
-        assert!(survey.wrong.is_empty(), "{survey}");
+        assert!(survey.faulty.is_empty(), "{survey}");
         assert_share(survey.fraction().expect("answers"), Share::percent(percent).unwrap(), 10_000);
         site.run(&["promote"]).await.ends_with(0);
     }

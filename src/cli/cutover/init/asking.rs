@@ -2,7 +2,9 @@
 
 use super::section::Section;
 use crate::dns::query::{self, QueryConfig};
-use crate::dns::{self, Caps, DomainName, Listed, Listing, ProviderConfig, Record, RecordType, Target};
+use crate::dns::{
+    self, Capabilities, DomainName, ListedRecord, Listing, ProviderConfig, Record, RecordType, Target,
+};
 use crate::error::{Error, Result};
 use crate::finding::{Finding, Severity};
 
@@ -11,9 +13,9 @@ pub(super) struct Asked {
     /// The zone.
     pub zone: DomainName,
     /// What stands under the names.
-    pub records: Vec<Listed>,
+    pub records: Vec<ListedRecord>,
     /// What the provider can do, as far as that is known without it.
-    pub caps: Option<Caps>,
+    pub caps: Option<Capabilities>,
     /// Why the provider could not be asked.
     pub silent: Option<String>,
     /// The name server that was asked in its stead, or why that was not possible either.
@@ -54,9 +56,9 @@ async fn at_provider(
     config: &ProviderConfig,
     zone: Option<&DomainName>,
     names: &[DomainName],
-) -> std::result::Result<Asked, (String, Option<Caps>)> {
+) -> std::result::Result<Asked, (String, Option<Capabilities>)> {
     let provider = dns::connect(config).await.map_err(|e| (e.one_line(), None))?;
-    let caps = provider.caps().clone();
+    let caps = provider.capabilities().clone();
     let listed = provider.list(zone, names).await;
     let Listing { zone, records } = listed.map_err(|e| (Error::from(e).one_line(), Some(caps.clone())))?;
     let findings = match stand_in(&zone, &records) {
@@ -71,8 +73,8 @@ async fn at_provider(
 }
 
 /// The records with some other values as green's: enough for the provider to say what stands in the way of them.
-fn stand_in(zone: &DomainName, records: &[Listed]) -> Option<Target> {
-    let with_green = |one: &Listed| {
+fn stand_in(zone: &DomainName, records: &[ListedRecord]) -> Option<Target> {
+    let with_green = |one: &ListedRecord| {
         let rtype = one.movable()?;
         let green = match rtype {
             RecordType::A => "203.0.113.254",
@@ -88,7 +90,7 @@ async fn at_name_servers(
     zone: &DomainName,
     names: &[DomainName],
     servers: &[String],
-) -> (Vec<Listed>, std::result::Result<String, String>) {
+) -> (Vec<ListedRecord>, std::result::Result<String, String>) {
     let config = QueryConfig { name_servers: servers.to_vec(), ..QueryConfig::default() };
     let server = match query::name_servers(zone, &config).await {
         Ok(found) => found.into_iter().next(),
@@ -97,8 +99,8 @@ async fn at_name_servers(
     let Some(server) = server else { return (Vec::new(), Err(format!("{zone} has no name server"))) };
     let mut records = Vec::new();
     for name in names {
-        match query::neighbours(&server, name, &config).await {
-            Ok(found) => records.extend(found.into_iter().map(|one| Listed {
+        match query::siblings(&server, name, &config).await {
+            Ok(found) => records.extend(found.into_iter().map(|one| ListedRecord {
                 name: name.clone(),
                 rtype: one.rtype,
                 ttl: one.ttl,

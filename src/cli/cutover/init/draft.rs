@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::asking::Asked;
 use super::section::{Section, list, quoted};
 use crate::cutover::step::{Step, guide_steps};
-use crate::dns::{DomainName, Listed, RecordType};
+use crate::dns::{DomainName, ListedRecord, RecordType};
 use crate::duration::compact;
 
 /// What is put in where a person has to.
@@ -94,14 +94,14 @@ impl Draft<'_> {
         remarks
     }
 
-    fn of<'a>(&'a self, name: &'a DomainName) -> impl Iterator<Item = &'a Listed> {
+    fn of<'a>(&'a self, name: &'a DomainName) -> impl Iterator<Item = &'a ListedRecord> {
         self.asked.records.iter().filter(move |one| one.name == *name)
     }
 
     fn records(&self) -> String {
         let mut text = comment(&self.remarks());
         for name in self.names {
-            let moved: Vec<(&Listed, RecordType)> =
+            let moved: Vec<(&ListedRecord, RecordType)> =
                 self.of(name).filter_map(|one| Some((one, one.movable()?))).collect();
             if moved.is_empty() {
                 text.push_str(&record(name, RecordType::A, &[TODO.to_owned()], None));
@@ -145,7 +145,7 @@ fn record(name: &DomainName, rtype: RecordType, values: &[String], ttl: Option<u
     format!("[[record]]{ttl}\nname = \"{name}\"\ntype = \"{rtype}\"\nblue = {blue}\ngreen = [{green}]\n\n")
 }
 
-fn remark(one: &Listed) -> String {
+fn remark(one: &ListedRecord) -> String {
     let what = format!("{}/{} ({}, TTL {} s)", one.name, one.rtype, one.values.join(", "), one.ttl);
     match &one.obstacle {
         Some(why) => format!("{what} cannot be moved as it stands: {why}. Make it an ordinary record first."),

@@ -169,7 +169,7 @@ impl WireSet {
 /// Reads an answer that is expected to be of type `T`.
 pub(super) fn parse<T: for<'de> Deserialize<'de>>(provider: &'static str, text: &str) -> DnsResult<T> {
     quick_xml::de::from_str(text).map_err(|e| {
-        let kind = DnsErrorKind::Transient { may_have_landed: false };
+        let kind = DnsErrorKind::Transient { may_be_applied: false };
         DnsError::new(provider, kind, format!("its answer cannot be read ({e})")).answered(text)
     })
 }
@@ -206,7 +206,7 @@ pub(super) fn refusal(
         ("NoSuchHostedZone", _) => (DnsErrorKind::NotFound, "it has no such hosted zone".to_owned()),
         ("NoSuchChange", _) | (_, 404) => (DnsErrorKind::NotFound, "it knows nothing of that".to_owned()),
         (_, 500..) => {
-            (DnsErrorKind::Transient { may_have_landed: writes }, format!("it failed with HTTP {status}"))
+            (DnsErrorKind::Transient { may_be_applied: writes }, format!("it failed with HTTP {status}"))
         }
         _ => (DnsErrorKind::Invalid, format!("it refuses the request with HTTP {status}")),
     };

@@ -54,7 +54,7 @@ pub enum Confirmation {
 
 /// What a provider, as it is configured, can do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Caps {
+pub struct Capabilities {
     /// How traffic is split.
     pub weights: Weights,
     /// What protects from a second writer.
@@ -78,7 +78,7 @@ fn as_seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S:
     serializer.serialize_u64(time.as_secs())
 }
 
-impl Caps {
+impl Capabilities {
     /// All of it in one sentence for people, without a full stop.
     pub fn in_words(&self) -> String {
         let mut words = vec![match self.weights {

@@ -42,8 +42,8 @@ pub enum DnsErrorKind {
     /// A connection or a server failed.
     Transient {
         /// Whether the request may have been carried out all the same. Then read, and compare with
-        /// [`Change::landed`](super::Change::landed) before trying again.
-        may_have_landed: bool,
+        /// [`Change::outcome`](super::Change::outcome) before trying again.
+        may_be_applied: bool,
     },
 }
 
@@ -72,8 +72,8 @@ impl DnsError {
     }
 
     /// Whether the request may have been carried out.
-    pub fn may_have_landed(&self) -> bool {
-        matches!(self.kind, DnsErrorKind::Transient { may_have_landed: true })
+    pub fn may_be_applied(&self) -> bool {
+        matches!(self.kind, DnsErrorKind::Transient { may_be_applied: true })
     }
 
     /// The stable word for the kind in `--format json` and the journal.

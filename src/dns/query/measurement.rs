@@ -1,0 +1,262 @@
+//! The share that one server's answers show, judged by the binomial distribution.
+
+use std::fmt;
+
+use super::NameServer;
+use crate::dns::{RecordKey, Share};
+
+/// How far the measured share may be from the expected one, in standard deviations.
+const Z_LIMIT: f64 = 4.0;
+
+/// Why clients cannot use an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AnswerFault {
+    /// What clients see of broken Lua.
+    ServFail,
+    NxDomain,
+    /// The name exists, without a record of this type.
+    NoData,
+    /// Another error code.
+    Refused,
+    BothSides,
+    OtherValue,
+}
+
+impl fmt::Display for AnswerFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            AnswerFault::ServFail => "SERVFAIL",
+            AnswerFault::NxDomain => "NXDOMAIN",
+            AnswerFault::NoData => "no record of this type",
+            AnswerFault::Refused => "an error code",
+            AnswerFault::BothSides => "values of both sides",
+            AnswerFault::OtherValue => "a value of neither side",
+        })
+    }
+}
+
+/// Answers with the same fault, and one of them as an example.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FaultyAnswers {
+    pub fault: AnswerFault,
+    pub count: u32,
+    pub example: String,
+}
+
+/// The answers of one server about one record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShareMeasurement {
+    pub server: NameServer,
+    pub key: RecordKey,
+    /// Queries that were to be sent.
+    pub queries: u32,
+    /// Answers with blue's values.
+    pub blue: u32,
+    /// Answers with green's values.
+    pub green: u32,
+    /// Answers with values of neither side where a side is an alias, whose addresses may have changed.
+    pub ambiguous: u32,
+    pub faulty: Vec<FaultyAnswers>,
+    pub unanswered: u32,
+    /// Why the last unanswered query has no answer.
+    pub last_error: Option<String>,
+    /// Least and largest TTL of good answers, in seconds.
+    pub ttl: Option<(u32, u32)>,
+}
+
+/// What a measurement means for an expected share.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ShareVerdict {
+    Good,
+    /// Another share is served; right after a change this means: not yet.
+    ShareDiffers {
+        /// Standard deviations between measured and expected; infinite when a side is answered that must not be.
+        z: f64,
+    },
+    /// Another TTL is served: old data.
+    TtlDiffers,
+    /// Clients get answers that they cannot use.
+    Faulty,
+    TooFewAnswers,
+}
+
+impl ShareMeasurement {
+    /// Before the first query.
+    pub(super) fn new(server: &NameServer, key: &RecordKey, queries: u32) -> Self {
+        ShareMeasurement {
+            server: server.clone(),
+            key: key.clone(),
+            queries,
+            blue: 0,
+            green: 0,
+            ambiguous: 0,
+            faulty: Vec::new(),
+            unanswered: 0,
+            last_error: None,
+            ttl: None,
+        }
+    }
+
+    /// Green's share of the good answers, between 0 and 1.
+    pub fn fraction(&self) -> Option<f64> {
+        let good = self.blue + self.green;
+        (good > 0).then(|| f64::from(self.green) / f64::from(good))
+    }
+
+    /// Distance of the measured share from `share`, in standard deviations of the binomial distribution.
+    fn z(&self, share: Share) -> Option<f64> {
+        let n = f64::from(self.blue + self.green);
+        if n == 0.0 {
+            return None;
+        }
+        let (p, green) = (share.fraction(), f64::from(self.green));
+        if share.is_whole() {
+            // The expected variance is 0: one answer of the other side is enough.
+            let unexpected = if share == Share::BLUE { self.green } else { self.blue };
+            return Some(if unexpected == 0 { 0.0 } else { f64::INFINITY });
+        }
+        Some((green - n * p) / (n * p * (1.0 - p)).sqrt())
+    }
+
+    /// Judges where answers do not show the side: clients must get some answer, whatever its values.
+    pub fn judge_without_sides(&self) -> ShareVerdict {
+        let has_values =
+            |faulty: &FaultyAnswers| matches!(faulty.fault, AnswerFault::OtherValue | AnswerFault::BothSides);
+        if !self.faulty.iter().all(has_values) {
+            return ShareVerdict::Faulty;
+        }
+        if self.unanswered > self.queries / 2 { ShareVerdict::TooFewAnswers } else { ShareVerdict::Good }
+    }
+
+    /// Judges against the expected share. With `sticky` (one address always gets the same answer) only 0 % and 100 %
+    /// are checked, unless the answers differ. `ttl` is the TTL that must be served, if that is known.
+    pub fn judge(&self, share: Share, sticky: bool, ttl: Option<u32>) -> ShareVerdict {
+        if !self.faulty.is_empty() {
+            return ShareVerdict::Faulty;
+        }
+        let good = self.blue + self.green;
+        if good == 0 || self.unanswered + self.ambiguous > self.queries / 2 {
+            return ShareVerdict::TooFewAnswers;
+        }
+        // An authoritative server answers the TTL as it is stored, never the rest of it.
+        if ttl.is_some_and(|expected| self.ttl != Some((expected, expected))) {
+            return ShareVerdict::TtlDiffers;
+        }
+        let is_one_sided = self.blue == 0 || self.green == 0;
+        if sticky && is_one_sided && !share.is_whole() {
+            return ShareVerdict::Good;
+        }
+        match self.z(share) {
+            Some(z) if z.abs() < Z_LIMIT => ShareVerdict::Good,
+            Some(z) => ShareVerdict::ShareDiffers { z },
+            None => ShareVerdict::TooFewAnswers,
+        }
+    }
+}
+
+impl fmt::Display for ShareMeasurement {
+    /// `ns1.example.com (192.0.2.53): 18 of 2000 answers are green (0.90 %)`, and whatever is wrong.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} of {} answers are green", self.server, self.green, self.blue + self.green)?;
+        if let Some(fraction) = self.fraction() {
+            write!(f, " ({:.2} %)", fraction * 100.0)?;
+        }
+        for FaultyAnswers { fault, count, example } in &self.faulty {
+            write!(f, ", {count} with {fault} ({example})")?;
+        }
+        if self.unanswered > 0 {
+            let reason = self.last_error.as_deref().unwrap_or("no reason given");
+            write!(f, ", {} without an answer ({reason})", self.unanswered)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::RecordType;
+
+    fn measured(blue: u32, green: u32) -> ShareMeasurement {
+        let server = NameServer { name: "ns1".to_owned(), address: "192.0.2.53:53".parse().unwrap() };
+        let key = RecordKey { name: "api.example.com".parse().unwrap(), rtype: RecordType::A };
+        let empty = ShareMeasurement::new(&server, &key, blue + green);
+        ShareMeasurement { blue, green, ttl: Some((30, 30)), ..empty }
+    }
+
+    fn percent(percent: u16) -> Share {
+        Share::percent(percent).unwrap()
+    }
+
+    #[test]
+    fn deviations_by_chance_pass_and_another_share_does_not() {
+        assert_eq!(measured(1980, 20).judge(percent(1), false, None), ShareVerdict::Good);
+        assert_eq!(measured(1965, 35).judge(percent(1), false, None), ShareVerdict::Good);
+        assert!(
+            matches!(measured(1900, 100).judge(percent(1), false, None), ShareVerdict::ShareDiffers { z } if z > 15.0)
+        );
+        assert!(matches!(
+            measured(2000, 0).judge(percent(1), false, None),
+            ShareVerdict::ShareDiffers { .. }
+        ));
+    }
+
+    #[test]
+    fn at_0_and_100_percent_one_answer_of_the_other_side_fails() {
+        assert_eq!(measured(2000, 0).judge(Share::BLUE, false, None), ShareVerdict::Good);
+        assert_eq!(
+            measured(1999, 1).judge(Share::BLUE, false, None),
+            ShareVerdict::ShareDiffers { z: f64::INFINITY }
+        );
+        assert_eq!(
+            measured(1, 1999).judge(Share::GREEN, true, None),
+            ShareVerdict::ShareDiffers { z: f64::INFINITY }
+        );
+    }
+
+    #[test]
+    fn a_sticky_server_shows_one_side_from_one_address() {
+        assert_eq!(measured(2000, 0).judge(percent(10), true, None), ShareVerdict::Good);
+        assert!(matches!(
+            measured(1000, 1000).judge(percent(10), true, None),
+            ShareVerdict::ShareDiffers { .. }
+        ));
+    }
+
+    #[test]
+    fn behind_a_proxy_any_answer_is_good_and_none_is_not() {
+        let mut proxied = measured(0, 0);
+        proxied.queries = 10;
+        proxied.faulty.push(FaultyAnswers {
+            fault: AnswerFault::OtherValue,
+            count: 10,
+            example: "192.0.2.77".to_owned(),
+        });
+        assert_eq!(proxied.judge_without_sides(), ShareVerdict::Good);
+        proxied.faulty.push(FaultyAnswers {
+            fault: AnswerFault::ServFail,
+            count: 1,
+            example: "SERVFAIL".to_owned(),
+        });
+        assert_eq!(proxied.judge_without_sides(), ShareVerdict::Faulty);
+        let mut silent = measured(0, 0);
+        (silent.queries, silent.unanswered) = (10, 9);
+        assert_eq!(silent.judge_without_sides(), ShareVerdict::TooFewAnswers);
+    }
+
+    #[test]
+    fn wrong_answers_silence_and_old_ttls_are_never_good() {
+        let mut broken = measured(1999, 0);
+        broken.faulty.push(FaultyAnswers {
+            fault: AnswerFault::ServFail,
+            count: 1,
+            example: "SERVFAIL".to_owned(),
+        });
+        assert_eq!(broken.judge(Share::BLUE, false, None), ShareVerdict::Faulty);
+        let mut silent = measured(10, 0);
+        (silent.queries, silent.unanswered) = (100, 90);
+        assert_eq!(silent.judge(Share::BLUE, false, None), ShareVerdict::TooFewAnswers);
+        assert_eq!(measured(0, 0).judge(Share::BLUE, false, None), ShareVerdict::TooFewAnswers);
+        assert_eq!(measured(10, 0).judge(Share::BLUE, false, Some(60)), ShareVerdict::TtlDiffers);
+    }
+}
