@@ -551,7 +551,7 @@ mod tests {
         let lines: Vec<Option<String>> = SchemaMap::built_in()
             .expect("maps")
             .into_iter()
-            .filter(|map| map.extends.is_none())
+            .filter(|map| !map.is_enterprise())
             .map(|map| map.line)
             .collect();
         let schemas: Vec<Option<String>> =

@@ -185,6 +185,76 @@ fn every_map_and_the_example_follow_the_json_schema() {
     check(&serde_json::from_str(example).unwrap(), "the example of schema-maps/README.md");
 }
 
+/// A map as it is serialised, without what is absent and without how it came about.
+fn resolved(map: &SchemaMap) -> Value {
+    fn compact(value: &mut Value) {
+        match value {
+            Value::Object(members) => {
+                members.retain(|name, _| !matches!(name.as_str(), "replace" | "extends" | "$schema"));
+                members.values_mut().for_each(compact);
+                members.retain(|name, value| {
+                    let is_empty = value.as_object().is_some_and(|members| members.is_empty())
+                        || value.as_array().is_some_and(Vec::is_empty);
+                    !(value.is_null() || is_empty || name == "observed" && *value == false)
+                });
+            }
+            Value::Array(elements) => elements.iter_mut().for_each(compact),
+            _ => {}
+        }
+    }
+    let mut value = serde_json::to_value(map).unwrap();
+    compact(&mut value);
+    value
+}
+
+/// `resolved.json` was made of maps that each stated every rule of their line.
+#[test]
+fn a_map_that_extends_another_is_the_whole_map_of_its_line() {
+    let expected = json("tests/fixtures/schema-maps/resolved.json");
+    let maps = SchemaMap::built_in().unwrap();
+    assert_eq!(maps.len(), expected.as_object().unwrap().len());
+    for (map, (name, expected)) in maps.iter().zip(expected.as_object().unwrap()) {
+        assert_eq!(resolved(map), *expected, "{name}");
+    }
+}
+
+#[test]
+fn rules_can_be_replaced_instead_of_merged() {
+    let rules = |over: &str| {
+        let mut map = SchemaMap::parse(
+            r#"{"format": 1, "tables": {
+                "t": {"required": ["a"], "columns": {"a": {"prefix": "never", "json": "any"}}},
+                "p*": {"writer": "traffic"}}}"#,
+            "base",
+        )
+        .unwrap();
+        map.overlay(SchemaMap::parse(over, "over").unwrap());
+        (map.rules("t"), map.rules("pt"))
+    };
+    let (merged, _) = rules(r#"{"format": 1, "tables": {"t": {"columns": {"a": {"json": "object"}}}}}"#);
+    assert!(merged.required.is_some() && merged.columns["a"].prefix.is_some());
+    let (column, _) =
+        rules(r#"{"format": 1, "tables": {"t": {"columns": {"a": {"replace": true, "json": "object"}}}}}"#);
+    assert!(column.required.is_some() && column.columns["a"].prefix.is_none());
+    let (table, of_pattern) = rules(
+        r#"{"format": 1, "tables": {"t": {"replace": true}, "pt": {"replace": true, "required": ["a"]}}}"#,
+    );
+    assert!(table.required.is_none() && table.columns.is_empty());
+    assert!(of_pattern.writer.is_none() && of_pattern.required.is_some());
+}
+
+#[test]
+fn the_fingerprint_is_of_what_a_map_says() {
+    let maps = SchemaMap::built_in().unwrap();
+    let fingerprints: BTreeSet<String> = maps.iter().map(SchemaMap::fingerprint).collect();
+    assert_eq!(fingerprints.len(), maps.len());
+    assert_eq!(maps, SchemaMap::built_in().unwrap());
+    let mut changed = maps[0].clone();
+    changed.tables.get_mut("routes").unwrap().required = None;
+    assert_ne!(changed, maps[0]);
+    assert_ne!(changed.fingerprint(), maps[0].fingerprint());
+}
+
 #[test]
 fn the_json_schema_refuses_what_the_program_refuses() {
     let validator = jsonschema::validator_for(&json("schema-maps/schema-map.schema.json")).unwrap();
@@ -195,6 +265,8 @@ fn the_json_schema_refuses_what_the_program_refuses() {
         r#"{"format": 1, "tables": {"t": {"copies": "never"}}}"#,
         r#"{"format": 1, "tables": {"t": {"copy": "sometimes"}}}"#,
         r#"{"format": 1, "tables": {"t": {"writer": "me"}}}"#,
+        r#"{"format": 1, "tables": {"t": {"replace": "columns"}}}"#,
+        r#"{"format": 1, "tables": {"t": {"observed": true}}}"#,
         r#"{"format": 1, "tables": {"t": {"partition": {"column": "p"}}}}"#,
         r#"{"format": 1, "tables": {"t": {"columns": {"c": {"prefix": true}}}}}"#,
         r#"{"format": 1, "tables": {"t": {"columns": {"c": {"when_null": {"text": "x"}}}}}}"#,
@@ -319,7 +391,7 @@ fn every_open_source_table_with_prefixed_columns_has_an_entry() {
 #[test]
 fn the_map_of_enterprise_is_laid_over_the_one_that_it_extends_and_names_what_there_is() {
     let maps = SchemaMap::built_in().unwrap();
-    let map = maps.iter().find(|map| map.extends.is_some()).unwrap();
+    let map = maps.iter().find(|map| map.is_enterprise()).unwrap();
     let (blue, green) = (
         json("tests/fixtures/catalog/enterprise-2.8/cassandra.json"),
         json("tests/fixtures/catalog/enterprise-2.8/postgres.json"),
@@ -357,7 +429,7 @@ fn the_map_of_enterprise_is_laid_over_the_one_that_it_extends_and_names_what_the
 #[test]
 fn what_is_off_by_default_on_enterprise_has_its_sentence() {
     let maps = SchemaMap::built_in().unwrap();
-    let map = maps.iter().find(|map| map.extends.is_some()).unwrap();
+    let map = maps.iter().find(|map| map.is_enterprise()).unwrap();
     let expected = json("tests/fixtures/enterprise-2.8/expected.json");
     for (table, class) in expected["classes"].as_object().unwrap() {
         let rules = map.rules(table);

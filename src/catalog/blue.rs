@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use crate::cql::CqlType;
 
 /// The tables of the keyspace.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BlueCatalog {
     /// By name.
     pub tables: BTreeMap<String, BlueTable>,
 }
 
 /// One table of the keyspace.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlueTable {
     /// Its name.
     pub name: String,
@@ -21,7 +21,7 @@ pub struct BlueTable {
 }
 
 /// One column of a table.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlueColumn {
     /// Its name.
     pub name: String,

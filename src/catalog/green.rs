@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 /// The tables of Kong's schema.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GreenCatalog {
     /// By name.
     pub tables: BTreeMap<String, GreenTable>,
 }
 
 /// One table of Kong's schema.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GreenTable {
     /// Its name.
     pub name: String,
@@ -31,7 +31,7 @@ pub struct GreenTable {
 }
 
 /// One column of a table.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GreenColumn {
     /// Its name.
     pub name: String,
@@ -46,7 +46,7 @@ pub struct GreenColumn {
 }
 
 /// One index.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Index {
     /// Its name.
     pub name: String,
@@ -73,7 +73,7 @@ pub struct Index {
 }
 
 /// One reference to another table.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ForeignKey {
     /// Its name.
     pub name: String,
@@ -88,7 +88,7 @@ pub struct ForeignKey {
 }
 
 /// One trigger.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trigger {
     /// Its name.
     pub name: String,
@@ -99,7 +99,7 @@ pub struct Trigger {
 }
 
 /// One CHECK constraint.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
     /// Its name.
     pub name: String,

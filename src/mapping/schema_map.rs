@@ -7,12 +7,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Kind, Result};
 
 /// The only map format there is so far.
 const FORMAT: u32 = 1;
+
+/// The subsystem in `schema_meta` that only Enterprise has.
+pub const ENTERPRISE: &str = "enterprise";
 
 /// The maps that come with the program, oldest line first.
 const BUILT_IN: &[(&str, &str)] = &[
@@ -25,7 +29,7 @@ const BUILT_IN: &[(&str, &str)] = &[
 ];
 
 /// One schema map, as it stands in a file.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SchemaMap {
     /// Where the JSON Schema of the format is; for editors only.
@@ -35,7 +39,7 @@ pub struct SchemaMap {
     pub format: u32,
     /// The line of Kong versions, such as `3.3`; in a user's map: which line it is for, or absent for any.
     pub line: Option<String>,
-    /// The line of open-source Kong that this map is laid over. Built-in maps only.
+    /// The line of open-source Kong whose map this one is applied over. Built-in maps only.
     pub extends: Option<String>,
     /// How `schema_meta` says that a database is of this line. Absent in a user's map.
     pub detect: Option<Detect>,
@@ -51,7 +55,7 @@ pub struct SchemaMap {
 }
 
 /// A migration whose whole name tells the line (facts, section 5: never compare ordinals).
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Detect {
     /// The subsystem in `schema_meta`.
@@ -61,7 +65,7 @@ pub struct Detect {
 }
 
 /// Tables and columns with a meaning of their own in every table of the line.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Names {
     /// Table of workspaces.
@@ -81,7 +85,7 @@ pub struct Names {
 }
 
 /// Where the workspaces are and which one is the default.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct WorkspaceNames {
     /// The table.
@@ -95,7 +99,7 @@ pub struct WorkspaceNames {
 }
 
 /// The table that Kong's `sync_tags` trigger keeps on green.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct DerivedTags {
     /// The table.
@@ -111,7 +115,7 @@ pub struct DerivedTags {
 }
 
 /// What is special about one table.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TableRules {
     /// Who writes it: people (default) or the data plane.
@@ -123,9 +127,11 @@ pub struct TableRules {
     pub only_if_missing: Option<bool>,
     /// Why it is not moved, or only on request: one sentence, shown to the user.
     pub reason: Option<String>,
-    /// Open-source Kong has this table, so it was seen which of its columns carry a workspace in front. Of any other
-    /// table only its rows can tell.
-    #[serde(skip)]
+    /// These rules replace those of the base map and of patterns; otherwise they are merged into them.
+    pub replace: bool,
+    /// Open-source Kong has this table, so it is known which of its columns have the workspace as a prefix. Of any other
+    /// table only the rows can tell.
+    #[serde(skip_deserializing)]
     pub observed: bool,
     /// Only rows of this partition are Kong's.
     pub partition: Option<Partition>,
@@ -138,7 +144,7 @@ pub struct TableRules {
 }
 
 /// Who writes a table (DESIGN, "The words").
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Writer {
     /// People, through the Admin API.
@@ -148,7 +154,7 @@ pub enum Writer {
 }
 
 /// Whether a table's rows are moved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Copy {
     /// Moved.
@@ -160,7 +166,7 @@ pub enum Copy {
 }
 
 /// The partition that Kong reads (facts, section 1 "partition").
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Partition {
     /// The partition column.
@@ -170,7 +176,7 @@ pub struct Partition {
 }
 
 /// A required column, or a group of which one is enough.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(untagged)]
 pub enum Required {
     /// This column must have a value.
@@ -180,7 +186,7 @@ pub enum Required {
 }
 
 /// An expiry that is computed from columns: the start of a window plus the seconds of its period.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expiry {
     /// Timestamp column with the start of the window.
@@ -192,9 +198,11 @@ pub struct Expiry {
 }
 
 /// What is special about one column.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ColumnRules {
+    /// These rules replace those of the base map; otherwise they are merged into them.
+    pub replace: bool,
     /// Whether the value carries `<ws_id>:` on blue; inferred from green's unique constraints where nothing is said.
     pub prefix: Option<Prefix>,
     /// Blue's column is left behind, for this reason.
@@ -210,7 +218,7 @@ pub struct ColumnRules {
 }
 
 /// Whether a text carries its row's workspace id in front.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Prefix {
     /// Blue holds `<ws_id>:<value>`.
@@ -220,7 +228,7 @@ pub enum Prefix {
 }
 
 /// The value that takes the place of null.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum WhenNull {
     /// This boolean.
@@ -232,7 +240,7 @@ pub enum WhenNull {
 }
 
 /// One part of a composite key.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum KeyPart {
     /// A fixed text, often empty.
@@ -242,7 +250,7 @@ pub enum KeyPart {
 }
 
 /// What the top level of a JSON text must be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JsonShape {
     /// An object, as Kong writes for every record and map.
@@ -252,7 +260,7 @@ pub enum JsonShape {
 }
 
 /// What is worth a note without being touched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Remark {
     /// Elements that look like a regular expression but lack the `~` that Kong 3.x asks for (facts, 4.18).
@@ -260,7 +268,7 @@ pub enum Remark {
 }
 
 /// Rows on green that its bootstrap made.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct BootstrapRow {
     /// The table.
@@ -278,7 +286,7 @@ pub struct BootstrapRow {
 }
 
 /// What becomes of a row of green's bootstrap where blue has no row of the same meaning.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IfMissing {
     /// It stays: Kong on green needs one.
@@ -318,25 +326,38 @@ impl SchemaMap {
         let mut maps: Vec<SchemaMap> = Vec::with_capacity(BUILT_IN.len());
         for (line, text) in BUILT_IN {
             let map = SchemaMap::parse(text, &format!("of Kong {line}"))?;
-            let base =
-                map.extends.as_ref().and_then(|line| maps.iter().find(|own| own.line.as_ref() == Some(line)));
-            let whole = match base {
+            let base = map
+                .extends
+                .as_ref()
+                .and_then(|line| maps.iter().find(|base| base.line.as_ref() == Some(line)));
+            let resolved = match base {
                 Some(base) => map.over(base),
-                None => map.observed(),
+                None => map,
             };
-            maps.push(whole);
+            maps.push(if resolved.is_enterprise() { resolved } else { resolved.observed() });
         }
         Ok(maps)
     }
 
-    /// This map as a whole: what it says, over what the map that it extends says.
+    /// This map resolved: its entries over those of the map that it extends.
     fn over(self, base: &SchemaMap) -> SchemaMap {
-        let mut whole = base.clone();
-        whole.line.clone_from(&self.line);
-        whole.extends.clone_from(&self.extends);
-        whole.detect.clone_from(&self.detect);
-        whole.overlay(self);
-        whole
+        let mut resolved = base.clone();
+        resolved.line.clone_from(&self.line);
+        resolved.extends.clone_from(&self.extends);
+        resolved.detect.clone_from(&self.detect);
+        resolved.overlay(self);
+        resolved
+    }
+
+    /// Whether the map is for a line of Kong Enterprise.
+    pub fn is_enterprise(&self) -> bool {
+        self.detect.as_ref().is_some_and(|detect| detect.subsystem == ENTERPRISE)
+    }
+
+    /// SHA-256 of the map in its serialised form, in hex.
+    pub fn fingerprint(&self) -> String {
+        // A map of strings and numbers always has a serialised form.
+        format!("{:x}", Sha256::digest(serde_json::to_vec(self).unwrap_or_default()))
     }
 
     fn observed(mut self) -> SchemaMap {
@@ -351,7 +372,7 @@ impl SchemaMap {
         let digits =
             |map: &&SchemaMap| map.line.as_ref().map(|line| line.replace('.', "")).unwrap_or_default();
         let (enterprise, open): (Vec<&SchemaMap>, Vec<&SchemaMap>) =
-            maps.iter().partition(|map| map.extends.is_some());
+            maps.iter().partition(|map| map.is_enterprise());
         let same = open.iter().find(|map| core.ends_with(&format!("_to_{}0", digits(map))));
         let mut whole = same.or(open.last()).copied().cloned().unwrap_or_default();
         for map in enterprise {
@@ -408,6 +429,9 @@ impl Names {
 
 impl TableRules {
     fn overlay(&mut self, over: TableRules) {
+        if over.replace {
+            *self = TableRules { replace: true, observed: self.observed, ..TableRules::default() };
+        }
         replace(&mut self.writer, over.writer);
         replace(&mut self.copy, over.copy);
         replace(&mut self.only_if_missing, over.only_if_missing);
@@ -424,6 +448,9 @@ impl TableRules {
 
 impl ColumnRules {
     fn overlay(&mut self, over: ColumnRules) {
+        if over.replace {
+            *self = ColumnRules { replace: true, ..ColumnRules::default() };
+        }
         replace(&mut self.prefix, over.prefix);
         replace(&mut self.drop, over.drop);
         replace(&mut self.when_null, over.when_null);

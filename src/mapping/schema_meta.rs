@@ -5,14 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::schema_map::SchemaMap;
+use super::schema_map::{ENTERPRISE, SchemaMap};
 
 /// The table of the record. Its name and shape are the same in every version and edition, and it is what tells them
 /// apart, so no schema map can name it.
 pub const TABLE: &str = "schema_meta";
-
-/// The subsystem that only Enterprise has.
-const ENTERPRISE: &str = "enterprise";
 
 /// The subsystem of Kong itself.
 pub const CORE: &str = "core";
@@ -66,7 +63,7 @@ impl SchemaMeta {
     pub fn line<'m>(&self, maps: &'m [SchemaMap]) -> Option<&'m SchemaMap> {
         maps.iter().rev().find(|map| {
             map.detect.as_ref().is_some_and(|detect| {
-                if self.is_enterprise() && map.extends.is_none() && detect.subsystem == CORE {
+                if self.is_enterprise() && detect.subsystem == CORE {
                     return false;
                 }
                 let own = self.subsystems.get(&detect.subsystem);
@@ -140,9 +137,9 @@ mod tests {
         let maps = SchemaMap::built_in().unwrap();
         let found = |core: &str, enterprise: &str| {
             let meta = meta(&[("core", &["000_base", core]), ("enterprise", &["000_base", enterprise])]);
-            meta.line(&maps).map(|map| (map.line.clone(), map.extends.clone()))
+            meta.line(&maps).map(|map| (map.line.clone(), map.is_enterprise()))
         };
-        let known = (Some("2.8".to_owned()), Some("2.8".to_owned()));
+        let known = (Some("2.8".to_owned()), true);
         assert_eq!(found("016_270_to_280", "013_2700_to_2800"), Some(known));
         assert_eq!(
             found("017_300_to_310", "015_3000_to_3100"),

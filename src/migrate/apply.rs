@@ -100,7 +100,7 @@ impl Run<'_> {
             return Ok(());
         }
         let now = self.green.catalog().await?;
-        if format!("{:?}", now.tables) == format!("{:?}", self.inspection.green.catalog.tables) {
+        if now == self.inspection.green.catalog {
             return Ok(());
         }
         Err(Error::refused(

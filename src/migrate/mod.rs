@@ -23,7 +23,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures::future::BoxFuture;
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::blue::session::Blue;
@@ -151,7 +150,7 @@ impl Run<'_> {
             run: self.id,
             cluster: self.blue.cluster_name().to_owned(),
             keyspace: self.blue.keyspace().to_owned(),
-            map_digest: format!("{:x}", Sha256::digest(format!("{:?}", self.inspection.blue.map))),
+            map_digest: self.inspection.blue.map.fingerprint(),
         };
         let mut journal = Journal::open(self.green, &entry).await?;
         let result = self.journaled(&mut journal, file, confirm).await;
@@ -289,7 +288,7 @@ impl Run<'_> {
     /// A column that came while rows were read would have been left behind without a word.
     async fn blue_stands_still(&self) -> Result<()> {
         let now = self.blue.catalog().await?;
-        if format!("{:?}", now.tables) == format!("{:?}", self.inspection.blue.catalog.tables) {
+        if now == self.inspection.blue.catalog {
             return Ok(());
         }
         Err(Error::refused("blue's tables were changed while they were read; green is as it was").remedy(

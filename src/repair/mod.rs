@@ -12,7 +12,6 @@ use std::time::Instant;
 use futures::future::BoxFuture;
 use serde::Serialize;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::blue::session::Blue;
@@ -209,7 +208,7 @@ impl RepairRun<'_> {
             run: self.options.run,
             cluster: self.blue.cluster_name().to_owned(),
             keyspace: self.blue.keyspace().to_owned(),
-            map_digest: format!("{:x}", Sha256::digest(format!("{:?}", self.inspection.blue.map))),
+            map_digest: self.inspection.blue.map.fingerprint(),
         };
         let mut journal = Journal::open(self.green, &entry).await?;
         let result = self.staged(&mut journal, first, before, confirm).await;
