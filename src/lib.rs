@@ -29,4 +29,5 @@ mod progress;
 mod rehearsal;
 pub mod repair;
 pub mod settings;
+mod spill;
 pub mod verify;

@@ -1,24 +1,14 @@
-//! What is kept of each row of blue while it is compared with the ledger: fifty bytes, in partitions that go to disk
-//! when they grow. Memory stays flat however many rows there are; what is kept in memory are the keys that differ.
+//! Comparing blue with the ledger: a fingerprint of each row goes to a spill file, and only the keys of rows that differ
+//! are kept in memory.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::io::{Read, Seek, Write};
 use std::sync::Arc;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::green::ledger::{LocalChange, LocalChanges};
 use crate::mapping::digest::{Digest128, Mark};
-
-/// Parts that a table is cut into.
-const PARTITIONS: usize = 64;
-
-/// Bytes that a partition holds in memory before they are written.
-const IN_MEMORY: usize = 32 << 10;
-
-/// Bytes of one entry.
-const ENTRY: usize = 49;
+use crate::spill::{Record, SpillFile};
 
 /// The expiry of a row without one.
 const NEVER: i64 = i64::MIN;
@@ -39,87 +29,35 @@ pub struct Fingerprint {
     pub rejected: bool,
 }
 
-/// Entries of one table, of blue or of the ledger.
-#[derive(Debug)]
-pub struct SpillFile {
-    parts: Vec<Part>,
-}
+impl Record for Fingerprint {
+    const SIZE: usize = 49;
 
-/// Entries that wait to be written, and the file with those that are.
-#[derive(Debug, Default)]
-struct Part {
-    waiting: Vec<u8>,
-    file: Option<File>,
-}
-
-impl Default for SpillFile {
-    fn default() -> Self {
-        SpillFile { parts: (0..PARTITIONS).map(|_| Part::default()).collect() }
-    }
-}
-
-impl SpillFile {
-    /// Keeps a row.
-    pub fn push(&mut self, row: &Fingerprint) -> Result<()> {
-        let part = row.mark.key.first().map_or(0, |byte| usize::from(*byte) % PARTITIONS);
-        let Some(part) = self.parts.get_mut(part) else { return Ok(()) };
-        part.waiting.extend_from_slice(&row.mark.key);
-        part.waiting.extend_from_slice(&row.mark.digest);
-        part.waiting.extend(row.mark.expiry.unwrap_or(NEVER).to_be_bytes());
-        part.waiting.extend(row.token.to_be_bytes());
-        part.waiting.push(u8::from(row.repaired) | u8::from(row.rejected) << 1);
-        if part.waiting.len() < IN_MEMORY { Ok(()) } else { part.write().map_err(full) }
+    fn key(&self) -> Digest128 {
+        self.mark.key
     }
 
-    fn partitions(self) -> impl Iterator<Item = Result<Vec<Fingerprint>>> {
-        self.parts.into_iter().map(|part| {
-            let bytes = part.bytes().map_err(full)?;
-            Ok(bytes.chunks_exact(ENTRY).filter_map(read).collect())
+    fn encode(&self, to: &mut Vec<u8>) {
+        to.extend_from_slice(&self.mark.key);
+        to.extend_from_slice(&self.mark.digest);
+        to.extend(self.mark.expiry.unwrap_or(NEVER).to_be_bytes());
+        to.extend(self.token.to_be_bytes());
+        to.push(u8::from(self.repaired) | u8::from(self.rejected) << 1);
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Fingerprint> {
+        let number = |at: usize| Some(i64::from_be_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+        let (expiry, flags) = (number(32)?, *bytes.get(48)?);
+        Some(Fingerprint {
+            mark: Mark {
+                key: bytes.get(..16)?.try_into().ok()?,
+                digest: bytes.get(16..32)?.try_into().ok()?,
+                expiry: (expiry != NEVER).then_some(expiry),
+            },
+            token: number(40)?,
+            repaired: flags & 1 != 0,
+            rejected: flags & 2 != 0,
         })
     }
-}
-
-impl Part {
-    fn write(&mut self) -> std::io::Result<()> {
-        let mut file = match self.file.take() {
-            Some(file) => file,
-            None => tempfile::tempfile()?,
-        };
-        file.write_all(&self.waiting)?;
-        self.waiting.clear();
-        self.file = Some(file);
-        Ok(())
-    }
-
-    fn bytes(mut self) -> std::io::Result<Vec<u8>> {
-        let Some(mut file) = self.file.take() else { return Ok(self.waiting) };
-        let mut bytes = Vec::new();
-        file.rewind()?;
-        file.read_to_end(&mut bytes)?;
-        bytes.append(&mut self.waiting);
-        Ok(bytes)
-    }
-}
-
-fn read(bytes: &[u8]) -> Option<Fingerprint> {
-    let number = |at: usize| Some(i64::from_be_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
-    let (expiry, flags) = (number(32)?, *bytes.get(48)?);
-    Some(Fingerprint {
-        mark: Mark {
-            key: bytes.get(..16)?.try_into().ok()?,
-            digest: bytes.get(16..32)?.try_into().ok()?,
-            expiry: (expiry != NEVER).then_some(expiry),
-        },
-        token: number(40)?,
-        repaired: flags & 1 != 0,
-        rejected: flags & 2 != 0,
-    })
-}
-
-fn full(error: std::io::Error) -> Error {
-    Error::new(Kind::Io, "cannot keep digests in the directory for temporary files")
-        .source(error)
-        .remedy("Set TMPDIR to a directory with more room: a run compares with about 100 bytes per row.")
 }
 
 /// Why a row leaves green.
@@ -201,8 +139,8 @@ impl Hasher for LastBytes {
 
 /// Compares what blue has with what was written, partition by partition.
 pub fn compare(
-    blue: SpillFile,
-    ledger: SpillFile,
+    blue: SpillFile<Fingerprint>,
+    ledger: SpillFile<Fingerprint>,
     touched: &LocalChanges,
     rules: Rules<'_>,
 ) -> Result<Difference> {
@@ -300,7 +238,7 @@ mod tests {
         Fingerprint { mark, token: i64::from(key), repaired: digest == 9, rejected: false }
     }
 
-    fn spool(rows: &[Fingerprint]) -> SpillFile {
+    fn spool(rows: &[Fingerprint]) -> SpillFile<Fingerprint> {
         let mut spool = SpillFile::default();
         rows.iter().for_each(|row| spool.push(row).expect("room"));
         spool

@@ -20,8 +20,9 @@ use crate::mapping::schema_map::Writer;
 use crate::mapping::table_plan::{KeyspacePlan, TablePlan};
 use crate::mapping::transcode::RowContext;
 use crate::progress::{Observer, Phase};
+use crate::spill::SpillFile;
 
-use super::fingerprints::{self, DeleteReason, Difference, Fingerprint, Rules, SpillFile};
+use super::fingerprints::{self, DeleteReason, Difference, Fingerprint, Rules};
 use super::load::{Loaded, Loader, Spare, Target, Wanted};
 
 /// Both sides as they differ from what earlier runs wrote.
@@ -90,7 +91,7 @@ impl Comparing<'_> {
     }
 
     /// What earlier runs wrote, in the plan's order.
-    async fn ledgers(&self) -> Result<Vec<SpillFile>> {
+    async fn ledgers(&self) -> Result<Vec<SpillFile<Fingerprint>>> {
         let mut all = Vec::with_capacity(self.plan.moved.len());
         for table in &self.plan.moved {
             let mut known = SpillFile::default();
@@ -107,7 +108,7 @@ impl Comparing<'_> {
         Ok(all)
     }
 
-    async fn mark(&self, stage: Option<&Stage>) -> Result<(Vec<Loaded>, Vec<SpillFile>)> {
+    async fn mark(&self, stage: Option<&Stage>) -> Result<(Vec<Loaded>, Vec<SpillFile<Fingerprint>>)> {
         let spools = self.plan.moved.iter().map(|_| Mutex::new(SpillFile::default())).collect();
         let loader = Arc::new(Loader {
             blue: self.blue.clone(),
@@ -133,7 +134,7 @@ impl Comparing<'_> {
     /// Compares all tables, each on a thread of its own: most are over at once, and large ones keep all cores busy.
     fn differences(
         &self,
-        both: Vec<((&TablePlan, SpillFile), SpillFile)>,
+        both: Vec<((&TablePlan, SpillFile<Fingerprint>), SpillFile<Fingerprint>)>,
         touched: &BTreeMap<String, LocalChanges>,
         now: i64,
     ) -> Result<Vec<Difference>> {
@@ -152,8 +153,8 @@ impl Comparing<'_> {
     fn difference(
         &self,
         table: &TablePlan,
-        spool: SpillFile,
-        known: SpillFile,
+        spool: SpillFile<Fingerprint>,
+        known: SpillFile<Fingerprint>,
         touched: &BTreeMap<String, LocalChanges>,
         now: i64,
     ) -> Result<Difference> {

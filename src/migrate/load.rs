@@ -22,10 +22,11 @@ use crate::mapping::row_json;
 use crate::mapping::table_plan::{Cell, KeyspacePlan, TablePlan};
 use crate::mapping::transcode::RowContext;
 use crate::progress::Observer;
+use crate::spill::SpillFile;
 
 use super::batch::{Batch, Converted, Kept};
 use super::convert::{Converting, Stop};
-use super::fingerprints::SpillFile;
+use super::fingerprints::Fingerprint;
 
 /// Keys shown as examples of one note.
 pub(super) const EXAMPLES: usize = 100;
@@ -85,7 +86,7 @@ pub enum Target {
     /// Nowhere: `plan --quick` only wants to know which rows cannot be converted.
     Nowhere(Mutex<Tally>),
     /// Not at all: of each row a mark is kept, table by table; rows set aside go to the stage where there is one.
-    Marks(Option<Box<Stage>>, Vec<Mutex<SpillFile>>),
+    Marks(Option<Box<Stage>>, Vec<Mutex<SpillFile<Fingerprint>>>),
 }
 
 /// Which rows of a table are staged.

@@ -81,11 +81,16 @@ impl TableComparer<'_> {
         let hasher = RowHasher::new();
         let scanned = self.scan(&table, &hasher).await?;
         let not_copied = scanned.other_partitions;
-        let source = scanned.on_blue.rows + not_copied;
+        let source = scanned.on_blue.rows() + not_copied;
         let mut counts = RowCounts { source, not_copied, ..RowCounts::default() };
         let mut candidates = Vec::new();
         for (blue, green) in scanned.on_blue.partitions().zip(scanned.on_green.partitions()) {
-            match_digests(blue?, green?, &mut counts, &mut candidates);
+            match_digests(
+                blue?.into_iter().collect(),
+                green?.into_iter().collect(),
+                &mut counts,
+                &mut candidates,
+            );
         }
         // Every call reports the same differences in the same order.
         candidates.sort_unstable();
@@ -110,13 +115,13 @@ impl TableComparer<'_> {
     }
 
     async fn scan(&self, table: &Arc<ReadingRules>, hasher: &RowHasher) -> Result<Scanned> {
-        let spill = || Arc::new(Mutex::new(DigestSpill::new()));
+        let spill = || Arc::new(Mutex::new(DigestSpill::default()));
         let (on_blue, on_green) = (spill(), spill());
         let into = |spill: &Arc<Mutex<DigestSpill>>| -> RowSink {
             let (spill, table, hasher) = (spill.clone(), table.clone(), hasher.clone());
             Arc::new(move |row| {
-                let (key, digest) = hasher.digest(&table, &row);
-                spill.lock().unwrap_or_else(PoisonError::into_inner).push(key, digest)
+                let digest = hasher.digest(&table, &row);
+                spill.lock().unwrap_or_else(PoisonError::into_inner).push(&digest)
             })
         };
         let green_scan = self.green_scan(table, into(&on_green));
