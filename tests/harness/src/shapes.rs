@@ -122,7 +122,7 @@ pub async fn change_routes(
     each(keyspace, cql, numbers, |n| (vec![format!("/changed/{round}/{n}")], id("route", n))).await
 }
 
-/// Writes oauth2 tokens 0 to `ring_tokens` − 1, a hundred to a consumer's application. They live a week.
+/// Writes oauth2 tokens 0 to `tokens` − 1, a hundred to a consumer's application. They live a week.
 pub async fn tokens(keyspace: &Keyspace, workspace: Uuid, tokens: u64) -> Result<()> {
     let applications = tokens.div_ceil(TOKENS_EACH);
     let consumers = "INSERT INTO consumers (id, ws_id, created_at, username) VALUES (?, ?, ?, ?)";
