@@ -7,7 +7,7 @@ export INSTA_UPDATE ?= no
 export RUST_TEST_THREADS ?= $(shell n=$$(nproc 2>/dev/null || echo 4); [ "$$n" -gt 4 ] && echo "$$n" || echo 4)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint build bench soak clean
+.PHONY: help demo test lint build man bench soak clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -28,6 +28,9 @@ lint: ## formatting, clippy, links in the documentation of the code
 
 build: ## the program, optimised: target/release/kongferry
 	cargo build --release
+
+man: ## manual pages of every command: target/man
+	cargo run --quiet -- man --out $${CARGO_TARGET_DIR:-target}/man
 
 bench: ## how fast it is, beside the physical floor: a table, and target/bench.json
 	cargo build --release --workspace

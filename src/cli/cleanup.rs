@@ -1,12 +1,11 @@
 //! `cleanup`: takes our own schema off green when all is done.
 
-use std::io::IsTerminal;
-
 use clap::Args;
 use serde::Serialize;
 
-use super::connect::{CommonArgs, Format, GreenArgs};
-use super::migrate::{answered_yes, application_name};
+use super::args::{CommonArgs, Format, GreenArgs};
+use super::confirm;
+use super::connect::application_name;
 use super::text::{self, GOOD, WARN, counted, grouped, wrapped};
 use crate::error::{Error, Kind, Result};
 use crate::green::history::{self, Belonging};
@@ -18,7 +17,7 @@ pub struct CleanupArgs {
     #[command(flatten)]
     green: GreenArgs,
 
-    /// Do not ask before removing
+    /// Drop the schema without asking for confirmation
     #[arg(long)]
     yes: bool,
 
@@ -37,19 +36,17 @@ struct Answer {
 /// Runs the command.
 pub async fn run(args: &CleanupArgs) -> Result<u8> {
     let config = args.green.resolve(&args.common)?;
-    if !args.yes && !std::io::stdin().is_terminal() {
-        return Err(
-            Error::usage("cleanup asks before it removes, and here is nobody to ask").remedy("Add --yes.")
-        );
-    }
+    confirm::require_terminal(args.yes)?;
     let green = Green::connect(&config, &application_name()).await?;
     let found = history::belongings(&green).await?;
     let schema = green.work_schema().to_owned();
     if !args.yes && !found.is_empty() {
         describe(&schema, &found);
-        anstream::eprint!("\nRemove it from green ({})? [y/N] ", green.config().address());
-        if !answered_yes().await? {
-            return Err(Error::new(Kind::Interrupted, "not removed: the question was not answered with yes"));
+        if !confirm::ask(&format!("Remove it from green ({})?", green.config().address())).await? {
+            return Err(Error::new(
+                Kind::Interrupted,
+                "nothing was removed: the question was not answered with yes",
+            ));
         }
     }
     history::remove(&green, &found).await?;

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use secrecy::ExposeSecret;
 
-use super::connect::{BlueArgs, CommonArgs, Format, GreenArgs};
-use super::migrate::application_name;
+use super::args::{BlueArgs, CommonArgs, Format, GreenArgs, SchemaMapArgs};
+use super::connect::application_name;
 use super::progress;
 use super::text::{self, BAD, BOLD, GOOD, WARN, counted, grouped, print_json};
 use crate::blue::session::Blue;
@@ -17,7 +17,6 @@ use crate::credentials::verdict::Verdict;
 use crate::credentials::{self, Answer, Check};
 use crate::error::{self, Error, Result};
 use crate::green::session::Green;
-use crate::mapping::schema_map::SchemaMap;
 use crate::settings::password;
 
 /// Arguments of `credentials`.
@@ -29,9 +28,9 @@ pub struct CredentialsArgs {
 
 #[derive(Debug, Clone, Subcommand)]
 enum Command {
-    /// Say whether green would accept a secret; with --blue, whether blue does
+    /// Check whether green accepts a secret; with --blue, whether blue does
     Check(CheckArgs),
-    /// Say what was carried of each kind, which admins are whole, and what is left to do
+    /// Count the credentials of each kind, and list incomplete admins
     Report(ReportArgs),
 }
 
@@ -48,26 +47,32 @@ impl CredentialsArgs {
 /// Arguments of `credentials check`.
 #[derive(Debug, Clone, Args)]
 pub struct CheckArgs {
-    /// Many checks: a JSON list of {"kind", "workspace", "user", "secret"}; - is stdin
+    /// File with many checks; - is standard input
+    ///
+    /// A JSON list of {"kind", "workspace", "user", "secret"}.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["kind", "workspace", "user", "secret_file"])]
     file: Option<PathBuf>,
 
-    /// What the secret is for
+    /// Kind of the credential
     #[arg(long, value_enum, value_name = "KIND", required_unless_present = "file")]
     kind: Option<Kind>,
 
-    /// Name or id of the workspace [default: default; for admins their own]
+    /// Name or id of the workspace
+    ///
+    /// Default: the workspace "default"; for admins their own.
     #[arg(long, value_name = "NAME")]
     workspace: Option<String>,
 
-    /// Whose it is; may be left out for keys and plain tokens
+    /// Owner of the credential; not required for keys and plain tokens
     ///
-    /// The username of a basic-auth or hmac-auth credential, the key of a jwt one, a client_id, the name of an RBAC user or
-    /// admin, else the consumer's username.
+    /// The username of a basic-auth or hmac-auth credential, the key of a jwt credential, a client_id, the name of an RBAC
+    /// user or admin, else the consumer's username.
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
 
-    /// File with the secret; without it a prompt, or stdin
+    /// File with the secret
+    ///
+    /// Default: a prompt, or standard input if that is not a terminal.
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
 
@@ -76,7 +81,7 @@ pub struct CheckArgs {
     #[command(flatten)]
     blue: BlueArgs,
     #[command(flatten)]
-    maps: MapArgs,
+    maps: SchemaMapArgs,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -89,23 +94,9 @@ pub struct ReportArgs {
     #[command(flatten)]
     blue: BlueArgs,
     #[command(flatten)]
-    maps: MapArgs,
+    maps: SchemaMapArgs,
     #[command(flatten)]
     common: CommonArgs,
-}
-
-/// The rules by which blue is read.
-#[derive(Debug, Clone, Args)]
-struct MapArgs {
-    /// A schema map of your own; later ones override (repeatable)
-    #[arg(long, value_name = "FILE")]
-    schema_map: Vec<PathBuf>,
-}
-
-impl MapArgs {
-    fn read(&self) -> Result<Vec<SchemaMap>> {
-        self.schema_map.iter().map(|path| SchemaMap::from_file(path)).collect()
-    }
 }
 
 /// Runs the command.

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::connect::{BlueArgs, CommonArgs, Format, GreenArgs};
-use super::migrate::{TableArgs, application_name};
+use super::args::{BlueArgs, CommonArgs, Format, GreenArgs, TableArgs};
+use super::connect::application_name;
 use super::progress;
 use super::text::{self, BAD, Class, GOOD, WARN, grouped, spent, wrapped};
 use crate::blue::session::Blue;

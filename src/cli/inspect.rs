@@ -6,8 +6,8 @@ use std::sync::Arc;
 use clap::Args;
 use serde::Serialize;
 
-use super::connect::{BlueArgs, CommonArgs, Format, GreenArgs};
-use super::migrate::{TableArgs, application_name};
+use super::args::{BlueArgs, CommonArgs, Format, GreenArgs, TableArgs};
+use super::connect::application_name;
 use super::progress;
 use super::text::{self, BAD, BOLD, GOOD, WARN, grouped, wrapped};
 use crate::blue::session::Blue;
@@ -20,10 +20,6 @@ use crate::green::session::Green;
 use crate::inspect::{Inspection, Survey, writer_word};
 use crate::mapping::schema_meta::SchemaMeta;
 
-/// Where the help lists what only this command has.
-const THE_LOOK: &str = "The look";
-
-/// Arguments of `inspect`.
 #[derive(Debug, Clone, Args)]
 pub struct InspectArgs {
     #[command(flatten)]
@@ -33,14 +29,17 @@ pub struct InspectArgs {
     #[command(flatten)]
     tables: TableArgs,
 
-    /// Take it as agreed that other sessions use green
-    #[arg(long, help_heading = THE_LOOK)]
+    /// Accept that other sessions use green's database
+    ///
+    /// Without it they are a finding.
+    #[arg(long)]
     green_online: bool,
 
-    /// Keep what green holds, right after its bootstrap
+    /// Write a baseline of green: key and digest of each row
     ///
-    /// Each row's key and a digest, for --baseline of plan and migrate. Take it before anybody has written to green.
-    #[arg(long, help_heading = THE_LOOK, value_name = "FILE")]
+    /// For --baseline of plan and migrate. Take it right after Kong's bootstrap, before any Admin API client writes to
+    /// green.
+    #[arg(long, value_name = "FILE")]
     save_baseline: Option<PathBuf>,
 
     #[command(flatten)]

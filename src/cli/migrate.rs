@@ -1,34 +1,26 @@
 //! `migrate`: its flags, the one question it asks, and its summary.
 
-use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
 use futures::future::{BoxFuture, ready};
-use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::connect::{BlueArgs, CommonArgs, Format, GreenArgs};
-use super::{progress, summary, text};
+use super::args::{BlueArgs, CommonArgs, Format, GreenArgs, TableArgs};
+use super::connect::application_name;
+use super::{confirm, progress, summary, text};
 use crate::blue::session::Blue;
-use crate::error::{Error, Kind, Result};
-use crate::green::baseline::Baseline;
+use crate::error::{Error, Result};
 use crate::green::ledger;
 use crate::green::session::Green;
-use crate::inspect::{Choices, Inspection};
-use crate::mapping::schema_map::SchemaMap;
-use crate::mapping::table_plan::TableChoices;
+use crate::inspect::Inspection;
 use crate::migrate::interrupted::{self, Interrupted};
 use crate::migrate::rejects::{Accept, Reviewed};
 use crate::migrate::report::Report;
 use crate::migrate::{self, Options};
 use crate::progress::Phase;
 
-/// Where the help lists what only this command has.
-const THE_RUN: &str = "The run";
-
-/// Arguments of `migrate`.
 #[derive(Debug, Clone, Args)]
 pub struct MigrateArgs {
     #[command(flatten)]
@@ -38,96 +30,48 @@ pub struct MigrateArgs {
     #[command(flatten)]
     pub(super) tables: TableArgs,
 
-    /// Do not ask before applying
-    #[arg(long, help_heading = THE_RUN)]
+    /// Apply without asking for confirmation
+    #[arg(long)]
     yes: bool,
 
     /// Leave rejected rows behind; with FILE only the reviewed ones
     ///
-    /// FILE is a rejects file of an earlier plan or migrate. A line with "decision": "keep" lets one member of a group of
-    /// duplicates go.
-    #[arg(long, help_heading = THE_RUN, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    /// FILE is the rejects file of an earlier plan or migrate. A line with "decision": "keep" applies that member of a
+    /// group of duplicates and leaves the others behind.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
     accept_rejects: Option<Option<PathBuf>>,
 
-    /// Where rejected rows are written, one JSON object per line
+    /// File for rejected rows, one JSON object per line
     ///
-    /// Default: kongferry-rejects-RUN.jsonl in the working directory, removed when nothing was rejected. The file holds
-    /// whole rows, credentials too; its mode is 0600.
-    #[arg(long, help_heading = THE_RUN, value_name = "FILE")]
+    /// It holds whole rows, credentials included; mode 0600. Default: kongferry-rejects-RUN.jsonl in the working
+    /// directory, which is removed if no row was rejected.
+    #[arg(long, value_name = "FILE")]
     rejects_file: Option<PathBuf>,
 
     /// Apply although other sessions use green's database
-    #[arg(long, help_heading = THE_RUN)]
+    #[arg(long)]
     green_online: bool,
 
-    /// Undo what somebody changed on green by hand since the last run
+    /// Undo changes that Admin API clients made on green since the last run
     ///
-    /// Rows that blue does not have are deleted, edited ones are written anew, deleted ones come back: the counts are
-    /// shown before. Only tables that people write; what the data plane wrote on green stays.
-    #[arg(long, help_heading = THE_RUN)]
+    /// Rows that blue does not have are deleted, edited rows are overwritten, deleted rows are inserted again. The counts
+    /// are shown before. Tables that the data plane writes are not affected.
+    #[arg(long)]
     replace: bool,
 
     #[command(flatten)]
     pub(super) common: CommonArgs,
 
-    /// The run's id, known before it begins so that an interrupted one can be tidied up after.
+    /// The run's id, chosen here so that an interrupted run can be cleaned up.
     #[arg(skip = Uuid::new_v4())]
     run: Uuid,
-}
-
-/// Which tables move, and by which rules.
-#[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Tables")]
-pub struct TableArgs {
-    /// Leave this table behind (repeatable)
-    #[arg(long, value_name = "TABLE")]
-    pub skip_table: Vec<String>,
-
-    /// Move a table that moves only on request, such as sessions
-    #[arg(long, value_name = "TABLE")]
-    pub include_table: Vec<String>,
-
-    /// A schema map of your own; later ones override (repeatable)
-    #[arg(long, value_name = "FILE")]
-    pub schema_map: Vec<PathBuf>,
-
-    /// What inspect --save-baseline kept of green's bootstrap
-    ///
-    /// Rows on green that stand in it, unchanged, were made by the bootstrap and give way to blue's.
-    #[arg(long, value_name = "FILE")]
-    pub baseline: Option<PathBuf>,
-}
-
-impl TableArgs {
-    /// What they come to; reads the maps.
-    pub fn choices(&self, green_online: bool) -> Result<Choices> {
-        Ok(Choices {
-            tables: TableChoices {
-                include: self.include_table.iter().cloned().collect(),
-                skip: self.skip_table.iter().cloned().collect(),
-            },
-            maps: self.schema_map.iter().map(|path| SchemaMap::from_file(path)).collect::<Result<_>>()?,
-            green_online,
-            only_reading: false,
-            baseline: self.baseline.as_deref().map(Baseline::from_file).transpose()?,
-        })
-    }
-}
-
-/// What our connections to green call themselves: one name per process.
-pub fn application_name() -> String {
-    format!("kongferry {}", std::process::id())
 }
 
 /// Runs the command.
 pub async fn run(args: &MigrateArgs) -> Result<u8> {
     let mut options = options(args)?;
     let (blue_config, green_config) = (args.blue.resolve(&args.common)?, args.green.resolve(&args.common)?);
-    if !args.yes && !std::io::stdin().is_terminal() {
-        return Err(
-            Error::usage("migrate asks before it applies, and here is nobody to ask").remedy("Add --yes.")
-        );
-    }
+    confirm::require_terminal(args.yes)?;
     let observer = progress::observer(&args.common, "looking at both sides", Phase::word);
     let green = Green::connect(&green_config, &application_name()).await?;
     let blue = Arc::new(Blue::connect(&blue_config).await?);
@@ -176,32 +120,10 @@ fn not_over_the_reviewed_one(reviewed: &Path, file: &Path) -> Result<()> {
     .remedy("Give another file with --rejects-file."))
 }
 
-/// Asks once, with the counts. The answer is read on a thread that nobody waits for: reading cannot be taken back, and
-/// Ctrl-C must not wait for Enter.
-fn ask(report: &Report, all: bool) -> BoxFuture<'static, Result<bool>> {
-    summary::print_counts(report, all);
-    anstream::eprint!(
-        "\nApply this to green ({}, database {})? [y/N] ",
-        report.green.server,
-        report.green.name
-    );
-    answered_yes()
-}
-
-/// Reads the answer to a question that was just asked.
-pub fn answered_yes() -> BoxFuture<'static, Result<bool>> {
-    let (sender, answer) = oneshot::channel();
-    std::thread::spawn(move || {
-        let mut line = String::new();
-        let read = std::io::stderr().flush().and_then(|()| std::io::stdin().lock().read_line(&mut line));
-        // Nobody waits any more after an interruption.
-        let _ = sender.send(read.map(|_| line));
-    });
-    Box::pin(async move {
-        let read = answer.await.unwrap_or_else(|e| Err(std::io::Error::other(e)));
-        let line = read.map_err(|e| Error::new(Kind::Io, "cannot ask on this terminal").source(e))?;
-        Ok(matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
-    })
+/// Shows the counts and asks whether to apply them.
+fn ask(report: &Report, verbose: bool) -> BoxFuture<'static, Result<bool>> {
+    summary::print_counts(report, verbose);
+    confirm::ask(&format!("Apply this to green ({}, database {})?", report.green.server, report.green.name))
 }
 
 /// After an interruption: removes the stage where that is possible, and says how green stands.

@@ -1,11 +1,15 @@
 //! Arguments and what is printed; no logic.
 
+pub(crate) mod args;
 mod cleanup;
-pub mod connect;
+mod completions;
+mod confirm;
+mod connect;
 mod credentials;
 mod cutover;
 mod drift;
 mod inspect;
+mod man;
 mod migrate;
 mod plan;
 mod progress;
@@ -14,19 +18,22 @@ mod summary;
 mod text;
 mod verify;
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::error::{Error, Kind, Result};
 use crate::migrate::interrupted::Interrupted;
-use connect::{CommonArgs, Format, Stop};
+use crate::settings::file::File;
+use args::{CommonArgs, Format};
 
 /// Moves Kong Gateway's database from Cassandra to PostgreSQL
 ///
-/// With every id and every credential, and a proof that nothing was lost. Blue is Kong on Cassandra, only read; green
-/// is Kong on PostgreSQL, bootstrapped by the same version of Kong.
+/// Rehearses the migration, applies it in a single PostgreSQL transaction, and accounts for every row. Blue is Kong on
+/// Cassandra, which is only read; green is Kong on PostgreSQL, bootstrapped by the same version of Kong.
 #[derive(Debug, Parser)]
 #[command(name = "kongferry", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Cli {
@@ -41,22 +48,27 @@ const EXIT_CODES: &str = "Exit codes: 0 done and clean · 1 error · 2 usage · 
 /// The phases of a migration, in order.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Look at both sides: versions, tables, rights, and what must be done first
+    /// Check both databases: versions, tables, privileges, prerequisites
     Inspect(inspect::InspectArgs),
-    /// Rehearse the whole migration in a scratch PostgreSQL; green is not written
+    /// Rehearse the migration in a scratch PostgreSQL, without writing to green
     Plan(plan::PlanArgs),
-    /// Move the keyspace: stage, check, apply in one transaction
+    /// Copy the keyspace to green: stage, check, apply in one transaction
     Migrate(migrate::MigrateArgs),
-    /// Prove it: compare both sides, row by row, as Kong would read them
+    /// Compare every row on both sides as Kong would read it
     Verify(verify::VerifyArgs),
-    /// Prove that a known password, key or token still opens the door, offline
+    /// Check offline that a password, key or token is still valid
     Credentials(credentials::CredentialsArgs),
-    /// List the runs so far, from the journal on green
+    /// List the runs recorded in the journal on green
     Status(status::StatusArgs),
-    /// Remove our own schema from green when all is done
+    /// Drop kongferry's own schema on green after the migration
     Cleanup(cleanup::CleanupArgs),
-    /// Move the traffic by DNS in steps, watched, stoppable, and back at once
+    /// Shift traffic by DNS in monitored steps, with instant rollback
     Cutover(Box<cutover::CutoverArgs>),
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArgs),
+    /// Write a manual page for each command
+    #[command(hide = true)]
+    Man(man::ManArgs),
 }
 
 impl Command {
@@ -65,38 +77,71 @@ impl Command {
         matches!(self, Command::Cutover(args) if args.minds_interrupts())
     }
 
-    fn common(&self) -> &CommonArgs {
+    /// Defaults for the commands that connect to nothing.
+    fn common(&self) -> CommonArgs {
         match self {
-            Command::Inspect(args) => &args.common,
-            Command::Plan(args) => &args.common,
-            Command::Migrate(args) => &args.common,
-            Command::Verify(args) => &args.common,
-            Command::Credentials(args) => args.common(),
-            Command::Status(args) => &args.common,
-            Command::Cleanup(args) => &args.common,
-            Command::Cutover(args) => args.common(),
+            Command::Inspect(args) => args.common.clone(),
+            Command::Plan(args) => args.common.clone(),
+            Command::Migrate(args) => args.common.clone(),
+            Command::Verify(args) => args.common.clone(),
+            Command::Credentials(args) => args.common().clone(),
+            Command::Status(args) => args.common.clone(),
+            Command::Cleanup(args) => args.common.clone(),
+            Command::Cutover(args) => args.common().clone(),
+            Command::Completions(_) | Command::Man(_) => CommonArgs::default(),
         }
     }
 }
 
-/// Reads the command line; an `Err` is the exit code of a program that has said all it has to say.
+/// Why there is no command to run.
+enum ParseFailure {
+    /// An error of the command line, or the help that was asked for.
+    Clap(clap::Error),
+    /// The configuration file cannot be used.
+    File(Error),
+}
+
+impl From<clap::Error> for ParseFailure {
+    fn from(error: clap::Error) -> Self {
+        ParseFailure::Clap(error)
+    }
+}
+
+impl From<Error> for ParseFailure {
+    fn from(error: Error) -> Self {
+        ParseFailure::File(error)
+    }
+}
+
+/// Reads the command line; an `Err` is the exit code of a program that has printed all it has to print.
 pub fn parse() -> std::result::Result<Cli, ExitCode> {
-    connect::parse::<Cli>(std::env::args_os().collect()).map_err(|stop| match stop {
-        Stop::Clap(error) => {
-            // A closed pipe while printing help is nobody's error.
+    parse_from(&std::env::args_os().collect::<Vec<_>>()).map_err(|failure| match failure {
+        ParseFailure::Clap(error) => {
+            // A pipe that was closed while the help was printed is not an error.
             let _ = error.print();
             ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
         }
-        Stop::File(error) => {
+        ParseFailure::File(error) => {
             text::print_error(&error);
             ExitCode::from(error.kind().exit_code())
         }
     })
 }
 
+/// Parses the command line, with the environment below it and the configuration file below that.
+fn parse_from(arguments: &[OsString]) -> std::result::Result<Cli, ParseFailure> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let file = File::find(arguments, &variable, Path::new(""))?;
+    let command = file.apply(Cli::command(), arguments, &variable)?;
+    let matches = command.try_get_matches_from(arguments).map_err(|error| {
+        file.blame(&error, arguments).map_or(ParseFailure::Clap(error), ParseFailure::File)
+    })?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()).into())
+}
+
 /// Runs the command until it ends or is interrupted.
 pub async fn run(cli: Cli) -> ExitCode {
-    let common = cli.command.common().clone();
+    let common = cli.command.common();
     common.color.apply();
     start_log(&common);
     let result = tokio::select! {
@@ -130,6 +175,8 @@ async fn dispatch(command: &Command) -> Result<u8> {
         Command::Status(args) => status::run(args).await,
         Command::Cleanup(args) => cleanup::run(args).await,
         Command::Cutover(args) => Box::pin(cutover::run(args)).await,
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
     }
 }
 
@@ -141,7 +188,9 @@ async fn tidy_up(command: &Command) -> Interrupted {
         | Command::Credentials(_)
         | Command::Status(_)
         | Command::Cleanup(_)
-        | Command::Cutover(_) => Interrupted::AsItWas,
+        | Command::Cutover(_)
+        | Command::Completions(_)
+        | Command::Man(_) => Interrupted::AsItWas,
         Command::Verify(args) => verify::tidy_up(args).await,
         Command::Migrate(args) => migrate::tidy_up(args).await,
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::connect::{BlueArgs, CommonArgs, Format, GreenArgs};
-use super::migrate::{TableArgs, application_name};
+use super::args::{BlueArgs, CommonArgs, Format, GreenArgs, TableArgs};
+use super::connect::application_name;
 use super::{progress, summary, text};
 use crate::blue::session::Blue;
 use crate::error::{Error, Result};
@@ -16,10 +16,6 @@ use crate::inspect::Choices;
 use crate::progress::Phase;
 use crate::rehearsal::{self, PlanReport, Rehearsal, Scratch};
 
-/// Where the help lists what only this command has.
-const THE_REHEARSAL: &str = "The rehearsal";
-
-/// Arguments of `plan`.
 #[derive(Debug, Clone, Args)]
 pub struct PlanArgs {
     #[command(flatten)]
@@ -29,28 +25,34 @@ pub struct PlanArgs {
     #[command(flatten)]
     tables: TableArgs,
 
-    /// Convert every row, but rehearse nothing in PostgreSQL
+    /// Convert every row without a scratch PostgreSQL
     ///
-    /// Finds what a row shows by itself; duplicates, references and whatever only PostgreSQL knows are not looked at.
-    #[arg(long, help_heading = THE_REHEARSAL, conflicts_with = "scratch")]
+    /// Finds what is wrong with a row by itself. Duplicates, references and everything else that only PostgreSQL can
+    /// check are not checked.
+    #[arg(long, conflicts_with = "scratch")]
     quick: bool,
 
-    /// Show each column: blue's type, the rule, green's type
-    #[arg(long, help_heading = THE_REHEARSAL)]
+    /// List each column: blue's type, the rule, green's type
+    #[arg(long)]
     columns: bool,
 
-    /// Rehearse in this empty PostgreSQL database instead
-    #[arg(long, help_heading = THE_REHEARSAL, value_name = "URL")]
+    /// Empty PostgreSQL database to rehearse in
+    ///
+    /// postgres:// address. Default: a server of kongferry's own, which is started for the rehearsal and removed after it.
+    #[arg(long, value_name = "URL")]
     scratch: Option<String>,
 
-    /// Where the rows that would be rejected are written
+    /// File for the rows that would be rejected, one JSON object per line
     ///
-    /// One JSON object per line, credentials included; mode 0600. After review, for migrate --accept-rejects=FILE.
-    #[arg(long, help_heading = THE_REHEARSAL, value_name = "FILE")]
+    /// It holds whole rows, credentials included; mode 0600. After review it is the FILE of migrate --accept-rejects.
+    /// Default: rejected rows are counted, not written.
+    #[arg(long, value_name = "FILE")]
     rejects_file: Option<PathBuf>,
 
-    /// Take it as agreed that other sessions use green
-    #[arg(long, help_heading = THE_REHEARSAL)]
+    /// Accept that other sessions use green's database
+    ///
+    /// Without it they are a finding.
+    #[arg(long)]
     green_online: bool,
 
     #[command(flatten)]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
-use super::connect::CommonArgs;
+use super::args::CommonArgs;
 use super::text::{grouped, spent};
 use crate::progress::{Observer, Phase, Unwatched};
 

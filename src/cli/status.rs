@@ -3,8 +3,8 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::connect::{CommonArgs, Format, GreenArgs};
-use super::migrate::application_name;
+use super::args::{CommonArgs, Format, GreenArgs};
+use super::connect::application_name;
 use super::text::{self, BAD, GOOD, WARN, spent, wrapped};
 use crate::database_info::DatabaseInfo;
 use crate::error::Result;
@@ -17,7 +17,7 @@ pub struct StatusArgs {
     #[command(flatten)]
     green: GreenArgs,
 
-    /// How many runs are listed at most
+    /// Maximum number of runs to list
     #[arg(long, value_name = "N", default_value_t = 20)]
     limit: u32,
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::future::ready;
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,12 +9,12 @@ use clap::Args;
 use futures::future::BoxFuture;
 use uuid::Uuid;
 
-use super::connect::{BlueArgs, CommonArgs, Format, GreenArgs};
-use super::migrate::{TableArgs, application_name};
-use super::progress;
+use super::args::{BlueArgs, CommonArgs, Format, GreenArgs, TableArgs};
+use super::connect::application_name;
 use super::text::{self, BAD, BOLD, Class, GOOD, WARN, counted, grouped, print_json};
+use super::{confirm, progress};
 use crate::blue::session::Blue;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::green::session::Green;
 use crate::mapping::schema_map::Writer;
 use crate::migrate::interrupted::Interrupted;
@@ -26,10 +25,9 @@ use crate::verify::definitions::DefinitionsState;
 use crate::verify::options::{Coverage, VerifyOptions};
 use crate::verify::report::{Restriction, RowCounts, VerifyReport, VerifyTableReport};
 
-/// Where the help lists what only this command has.
-const THE_COMPARISON: &str = "The comparison";
+const PARTIAL: &str = "Partial comparison (not a proof)";
+const REPAIR: &str = "Repair";
 
-/// Arguments of `verify`.
 #[derive(Debug, Clone, Args)]
 pub struct VerifyArgs {
     #[command(flatten)]
@@ -39,25 +37,25 @@ pub struct VerifyArgs {
     #[command(flatten)]
     tables: TableArgs,
 
-    /// Where differences are written, one JSON object per line
+    /// File for the differences, one JSON object per line
     ///
-    /// Each has table, key, kind, column, blue and green. The file's mode is 0600; secrets stand in it as a short
-    /// digest.
-    #[arg(long, help_heading = THE_COMPARISON, value_name = "FILE")]
+    /// Each has table, key, kind, column, blue and green. Secrets are written as a short digest; mode 0600.
+    #[arg(long, value_name = "FILE")]
     findings: Option<PathBuf>,
 
-    /// Write secrets out in the findings
-    #[arg(long, help_heading = THE_COMPARISON)]
+    /// Write secrets to the findings in clear text
+    #[arg(long)]
     show_secrets: bool,
 
-    /// Only say what changed on blue since the last run, by the ledger on green
+    /// List only what changed since the last run, by the ledger on green
     ///
-    /// Quicker than a comparison, and no proof: it looks at blue only, and at whether somebody changed green.
-    #[arg(long, help_heading = THE_COMPARISON, conflicts_with_all = ["findings", "show_secrets", "table", "workspace", "sample", "repair"])]
+    /// Faster than a comparison, but not a proof: it reads blue, and checks which rows of green were changed by other
+    /// sessions.
+    #[arg(long, conflicts_with_all = ["findings", "show_secrets", "table", "workspace", "sample", "repair"])]
     since_run: bool,
 
     #[command(flatten)]
-    part: PartArgs,
+    partial: PartialArgs,
 
     #[command(flatten)]
     repair: RepairArgs,
@@ -65,57 +63,57 @@ pub struct VerifyArgs {
     #[command(flatten)]
     pub(super) common: CommonArgs,
 
-    /// A repair's id, known before it begins so that an interrupted one can be tidied up after.
+    /// The repair's id, chosen here so that an interrupted repair can be cleaned up.
     #[arg(skip = Uuid::new_v4())]
     run: Uuid,
 }
 
-/// A part of everything: quick, and no proof.
+/// Which part of the rows is compared.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "A quick look, which is no proof")]
-struct PartArgs {
-    /// Compare this table only (repeatable)
-    #[arg(long, value_name = "TABLE")]
+struct PartialArgs {
+    /// Table to compare (repeatable)
+    #[arg(long, help_heading = PARTIAL, value_name = "TABLE")]
     table: Vec<String>,
 
-    /// Compare rows of this workspace only
-    #[arg(long, value_name = "NAME")]
+    /// Workspace whose rows are compared
+    #[arg(long, help_heading = PARTIAL, value_name = "NAME")]
     workspace: Option<String>,
 
-    /// Compare about so many of a hundred rows of each large table
-    #[arg(long, value_name = "N%", value_parser = percent)]
+    /// Compare a sample of about N % of each large table
+    ///
+    /// A number above 0, up to 100. Tables of few rows are compared whole.
+    #[arg(long, help_heading = PARTIAL, value_name = "N%", value_parser = parse_percent)]
     sample: Option<f64>,
 }
 
-/// Mending what was found.
+/// Repair of what was found.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Repair")]
 struct RepairArgs {
-    /// Write to green the rows that differ or are missing, and look again
+    /// Write rows that differ or are missing to green, then compare again
     ///
-    /// Through stage, check and apply, in one transaction. Tables that the data plane writes are left alone unless
+    /// Stages, checks and applies them in one transaction. Tables that the data plane writes are not repaired unless
     /// named with --table.
-    #[arg(long, conflicts_with = "sample")]
+    #[arg(long, help_heading = REPAIR, conflicts_with = "sample")]
     repair: bool,
 
-    /// Remove rows that blue lacks, too
-    #[arg(long, requires = "repair")]
+    /// Delete rows on green that blue does not have
+    #[arg(long, help_heading = REPAIR, requires = "repair")]
     delete_extra: bool,
 
-    /// Do not ask before the repair
-    #[arg(long, requires = "repair")]
+    /// Repair without asking for confirmation
+    #[arg(long, help_heading = REPAIR, requires = "repair")]
     yes: bool,
 
     /// Repair although other sessions use green's database
-    #[arg(long, requires = "repair")]
+    #[arg(long, help_heading = REPAIR, requires = "repair")]
     green_online: bool,
 }
 
-fn percent(text: &str) -> std::result::Result<f64, String> {
+fn parse_percent(text: &str) -> std::result::Result<f64, String> {
     let number: Option<f64> = text.trim_end_matches('%').trim().parse().ok();
     number
         .filter(|number| *number > 0.0 && *number <= 100.0)
-        .ok_or_else(|| "give a percentage above 0 and up to 100, such as 5%".to_owned())
+        .ok_or_else(|| "expected a percentage above 0 and up to 100, such as 5%".to_owned())
 }
 
 /// Runs the command.
@@ -127,18 +125,13 @@ pub async fn run(args: &VerifyArgs) -> Result<u8> {
         choices: args.tables.choices(!args.repair.repair || args.repair.green_online)?,
         findings: args.findings.clone(),
         show_secrets: args.show_secrets,
-        only_tables: args.part.table.iter().cloned().collect(),
-        workspace: args.part.workspace.clone(),
-        coverage: args.part.sample.map_or(Coverage::Full, Coverage::Sample),
+        only_tables: args.partial.table.iter().cloned().collect(),
+        workspace: args.partial.workspace.clone(),
+        coverage: args.partial.sample.map_or(Coverage::Full, Coverage::Sample),
         recheck_tables: None,
     };
     let (blue_config, green_config) = (args.blue.resolve(&args.common)?, args.green.resolve(&args.common)?);
-    if args.repair.repair && !args.repair.yes && !std::io::stdin().is_terminal() {
-        return Err(Error::usage(
-            "verify --repair asks before it writes to green, and here is nobody to ask",
-        )
-        .remedy("Add --yes."));
-    }
+    confirm::require_terminal(args.repair.yes || !args.repair.repair)?;
     let observer = progress::observer(&args.common, "looking at both sides", Phase::word);
     let green = Green::connect(&green_config, &application_name()).await?;
     let blue = Arc::new(Blue::connect(&blue_config).await?);
@@ -179,8 +172,7 @@ fn ask(report: &VerifyReport, repair: &RepairReport, verbose: bool) -> BoxFuture
     if repair.not_repaired > 0 {
         anstream::eprintln!("  {} cannot be repaired", counted(repair.not_repaired, "row"));
     }
-    anstream::eprint!("\nRepair green ({}, database {}) so? [y/N] ", report.green.server, report.green.name);
-    super::migrate::answered_yes()
+    confirm::ask(&format!("Repair green ({}, database {})?", report.green.server, report.green.name))
 }
 
 fn about(tables: &BTreeMap<String, u64>, what: &str) -> Vec<String> {

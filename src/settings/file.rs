@@ -257,7 +257,7 @@ mod tests {
     use clap::{Args, Parser, Subcommand};
 
     use super::*;
-    use crate::cli::connect::{BlueArgs, CommonArgs, Format, GreenArgs};
+    use crate::cli::args::{BlueArgs, CommonArgs, Format, GreenArgs};
     use crate::error::Kind;
 
     #[derive(Debug, Parser)]

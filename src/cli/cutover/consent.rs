@@ -2,8 +2,8 @@
 
 use std::io::IsTerminal;
 
-use super::super::connect::Format;
-use super::super::migrate::answered_yes;
+use super::super::args::Format;
+use super::super::confirm::read_reply;
 use super::super::text::{WARN, wrapped};
 use super::{Site, word_of};
 use crate::cutover::config::Unproven;
@@ -48,7 +48,7 @@ pub(super) async fn consent(yes_given: bool, findings: &[Finding]) -> Result<()>
     }
     let lower = if open.is_empty() { "Lower" } else { "Take that on trust, lower" };
     anstream::eprint!("\nPreflight is through{notes}. {lower} the TTL and begin? [y/N] ");
-    if answered_yes().await? {
+    if read_reply().await? {
         return Ok(());
     }
     Err(Error::refused("not begun; nothing was changed"))
@@ -80,7 +80,7 @@ pub(super) async fn consent_unwatched(site: &Site, has_databases: bool, looks: b
         ));
     }
     anstream::eprint!("{what}.\nTake that on trust and go on? [y/N] ");
-    if answered_yes().await? {
+    if read_reply().await? {
         return Ok(());
     }
     Err(Error::refused("not gone on; nothing was changed"))

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-use super::super::connect::Format;
+use super::super::args::Format;
 use super::super::text::{self, BOLD, WARN, wrapped};
 use super::view::{self, Screen};
 use super::{PlaceArgs, Site, run};

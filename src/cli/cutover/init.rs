@@ -10,7 +10,7 @@ use std::path::Path;
 use clap::Args;
 use serde_json::json;
 
-use super::super::connect::Format;
+use super::super::args::Format;
 use super::super::text::{self, BOLD, GOOD, WARN, wrapped};
 use super::PlaceArgs;
 use crate::dns::DomainName;

@@ -13,8 +13,7 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 
-use super::connect::{BlueArgs, CommonArgs, GreenArgs};
-use super::migrate::TableArgs;
+use super::args::{BlueArgs, CommonArgs, GreenArgs, TableArgs};
 use super::text::{BAD, GOOD, WARN};
 use crate::cutover::clock::RealClock;
 use crate::cutover::config::{CutoverConfig, FILE_NAME};

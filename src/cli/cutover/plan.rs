@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::super::connect::Format;
+use super::super::args::Format;
 use super::super::text::{self, BOLD, wrapped};
 use super::{DatabaseArgs, PlaceArgs, Site, word_of};
 use crate::cutover::engine::write::{LOWERED, ROLLED_BACK, STEP, stands};

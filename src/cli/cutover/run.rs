@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::super::connect::Format;
+use super::super::args::Format;
 use super::super::text::{self, BAD, BOLD, GOOD, WARN, wrapped};
 use super::consent::{consent, consent_unwatched, print_finding};
 use super::manual_rollback::{by_hand, from_the_file_alone, print_by_hand};

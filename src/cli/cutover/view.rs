@@ -8,7 +8,7 @@ use anstyle::{AnsiColor, Style};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::super::connect::{CommonArgs, Format};
+use super::super::args::{CommonArgs, Format};
 use super::super::text::{BAD, BOLD, GOOD, WARN, spent};
 use super::run::somebody_is_there;
 use crate::cutover::engine::Order;
