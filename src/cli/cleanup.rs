@@ -1,4 +1,4 @@
-//! `cleanup`: takes our own schema off green when all is done.
+//! `cleanup`: drops kongferry's own schema on green.
 
 use clap::Args;
 use serde::Serialize;
@@ -27,7 +27,7 @@ pub struct CleanupArgs {
 
 /// What `--format json` prints (docs/incremental.md).
 #[derive(Debug, Serialize)]
-struct Answer {
+struct CleanupOutput {
     format: u32,
     schema: String,
     removed: Vec<Belonging>,
@@ -51,12 +51,12 @@ pub async fn run(args: &CleanupArgs) -> Result<u8> {
     }
     history::remove(&green, &found).await?;
     match args.common.format {
-        Format::Json => text::print_json(&Answer { format: 1, schema, removed: found }),
+        Format::Json => text::print_json(&CleanupOutput { format: 1, schema, removed: found }),
         Format::Text if found.is_empty() => {
-            anstream::println!("There is nothing of ours on green: no schema \"{schema}\".");
+            anstream::println!("Nothing to remove: green has no schema \"{schema}\".");
         }
         Format::Text => anstream::println!(
-            "{GOOD}Removed.{GOOD:#} The schema \"{schema}\" is gone, with {}; Kong's own tables were not touched.",
+            "{GOOD}Removed.{GOOD:#} The schema \"{schema}\" and {} in it are dropped; Kong's own tables are unchanged.",
             counted(found.len() as u64, "table")
         ),
     }
@@ -64,21 +64,25 @@ pub async fn run(args: &CleanupArgs) -> Result<u8> {
 }
 
 fn describe(schema: &str, found: &[Belonging]) {
-    let bytes: i64 = found.iter().map(|one| one.bytes).sum();
+    let bytes: i64 = found.iter().map(|relation| relation.bytes).sum();
     let rows = |test: fn(&str) -> bool| -> u64 {
-        found.iter().filter(|one| test(&one.name)).map(|one| one.about_rows.max(0).cast_unsigned()).sum()
+        found
+            .iter()
+            .filter(|relation| test(&relation.name))
+            .map(|relation| relation.about_rows.max(0).cast_unsigned())
+            .sum()
     };
     let megabytes = grouped(bytes.max(0).cast_unsigned().div_ceil(1 << 20));
     anstream::eprintln!("The schema \"{schema}\" holds, in about {megabytes} MB:");
     let item = |text: &str| anstream::eprintln!("  {}", wrapped(text, 2, 4));
-    item("the journal of runs: when, from where, how many rows, and the keys of what was rejected");
+    item("the journal of runs: time, host, row counts, and the keys of rejected rows");
     item(&format!(
-        "the ledger: key and digest of about {} that runs wrote – without it a later run cannot tell what changed",
+        "the ledger: key and digest of about {} that runs wrote; without it a later run cannot detect changes",
         counted(rows(|name| name.starts_with("ledger_")), "row")
     ));
-    if found.iter().any(|one| one.name.starts_with("stage_")) {
-        let staged = "rows of Kong's, credentials too, that a run has staged and not removed";
+    if found.iter().any(|relation| relation.name.starts_with("stage_")) {
+        let staged = "staged rows of Kong's tables, credentials included, that a run did not remove";
         anstream::eprintln!("  {WARN}{}{WARN:#}", wrapped(staged, 2, 4));
     }
-    anstream::eprintln!("pg_dump of this database carries it along as long as it is there.");
+    anstream::eprintln!("pg_dump of this database includes the schema until it is dropped.");
 }

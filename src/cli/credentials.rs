@@ -1,4 +1,4 @@
-//! `credentials`: its flags, where a secret comes from, and what is printed. A secret never stands in argv.
+//! `credentials`: its flags, the source of secrets, and the output. A secret is never passed on the command line.
 
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
@@ -35,7 +35,6 @@ enum Command {
 }
 
 impl CredentialsArgs {
-    /// What every command understands.
     pub(super) fn common(&self) -> &CommonArgs {
         match &self.command {
             Command::Check(args) => &args.common,
@@ -136,18 +135,20 @@ async fn check(args: &CheckArgs) -> Result<u8> {
 
 fn checks(args: &CheckArgs) -> Result<Vec<Check>> {
     if let Some(file) = &args.file {
-        return Check::list(&content(file)?);
+        return Check::list(&read_checks(file)?);
     }
-    let Some(kind) = args.kind else { return Err(Error::usage("it is not said what to check")) };
+    let Some(kind) = args.kind else {
+        return Err(Error::usage("no credential to check").remedy("Pass --kind, or --file with a list."));
+    };
     if kind.needs_user() && args.user.is_none() {
         return Err(Error::usage(format!("{} needs a user", kind.name()))
-            .remedy(format!("Give --user with {}.", kind.user_is())));
+            .remedy(format!("Pass --user with {}.", kind.user_is())));
     }
-    let secret = secret(args)?;
+    let secret = read_secret(args)?;
     Ok(vec![Check::new(kind, args.workspace.clone(), args.user.clone(), secret)?])
 }
 
-fn content(file: &Path) -> Result<String> {
+fn read_checks(file: &Path) -> Result<String> {
     let unreadable = |e| Error::usage(format!("cannot read the checks from {}", file.display())).source(e);
     if file == Path::new("-") {
         return std::io::read_to_string(std::io::stdin()).map_err(unreadable);
@@ -155,11 +156,11 @@ fn content(file: &Path) -> Result<String> {
     std::fs::read_to_string(file).map_err(unreadable)
 }
 
-/// The secret: from a file, typed, or all of stdin without the line end after it. A key in PEM has many lines.
-fn secret(args: &CheckArgs) -> Result<String> {
+/// The secret: from a file, a prompt, or standard input without the final line end. A key in PEM has several lines.
+fn read_secret(args: &CheckArgs) -> Result<String> {
     if let Some(file) = &args.secret_file {
         let text = std::fs::read_to_string(file)
-            .map_err(|e| Error::usage(format!("cannot read a secret from {}", file.display())).source(e))?;
+            .map_err(|e| Error::usage(format!("cannot read the secret from {}", file.display())).source(e))?;
         if text.trim_end().contains('\n') {
             return Ok(text);
         }
@@ -181,8 +182,8 @@ fn secret(args: &CheckArgs) -> Result<String> {
     Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
 }
 
-/// A verdict as one word; padded, because the colours around it have no width.
-fn word(verdict: &Verdict) -> String {
+/// A verdict in a padded column: the color codes around it have no width.
+fn verdict_column(verdict: &Verdict) -> String {
     match verdict.accepted {
         Some(true) => format!("{GOOD}{:<5}{GOOD:#}", "yes"),
         Some(false) => format!("{BAD}{:<5}{BAD:#}", "no"),
@@ -190,13 +191,13 @@ fn word(verdict: &Verdict) -> String {
     }
 }
 
-/// The code that stands in JSON too.
-fn code(verdict: &Verdict) -> String {
+/// The reason code, as in JSON.
+fn reason_code(verdict: &Verdict) -> String {
     let reason = serde_json::to_value(verdict.reason).unwrap_or_default();
     reason.as_str().unwrap_or_default().to_owned()
 }
 
-/// The widest name that a column makes room for; longer ones push the rest aside.
+/// Widest column of names; a longer name moves the rest of its line to the right.
 const WIDEST: usize = 36;
 
 fn padded(text: &str, width: usize) -> String {
@@ -206,14 +207,14 @@ fn padded(text: &str, width: usize) -> String {
 
 /// A line of the table: kind, workspace, user.
 fn names(answer: &Answer) -> [String; 3] {
-    let of_admin = matches!(answer.kind, Kind::AdminToken | Kind::AdminPassword);
-    let meant = if of_admin { "–" } else { credentials::judge::DEFAULT };
-    let workspace = answer.workspace.clone().unwrap_or_else(|| meant.to_owned());
+    let is_of_admin = matches!(answer.kind, Kind::AdminToken | Kind::AdminPassword);
+    let default = if is_of_admin { "–" } else { credentials::judge::DEFAULT };
+    let workspace = answer.workspace.clone().unwrap_or_else(|| default.to_owned());
     let user = answer.user.clone().unwrap_or_else(|| "(by the secret)".to_owned());
     [answer.kind.name().to_owned(), workspace, user]
 }
 
-/// A table of all checks, what is wrong first; then what the reasons mean.
+/// A table of all checks, failed ones first; then the reasons as sentences.
 fn print(answers: &[Answer]) {
     let mut sorted: Vec<&Answer> = answers.iter().collect();
     sorted.sort_by_key(|answer| (answer.green.is_accepted(), !answer.is_broken()));
@@ -232,16 +233,16 @@ fn print(answers: &[Answer]) {
     let blue = if with_blue { "blue   " } else { "" };
     anstream::println!("  green  {blue}{}  reason", line(&header));
     for answer in &sorted {
-        let blue = answer.blue.as_ref().map(|blue| format!("{}  ", word(blue))).unwrap_or_default();
-        let mut reason = code(&answer.green);
+        let blue = answer.blue.as_ref().map(|blue| format!("{}  ", verdict_column(blue))).unwrap_or_default();
+        let mut reason = reason_code(&answer.green);
         match &answer.blue {
             Some(_) if answer.is_broken() => reason = format!("{BAD}{reason}: blue accepts it{BAD:#}"),
             Some(blue) if blue.reason != answer.green.reason => {
-                reason = format!("{reason} {WARN}(blue: {}){WARN:#}", code(blue));
+                reason = format!("{reason} {WARN}(blue: {}){WARN:#}", reason_code(blue));
             }
             _ => {}
         }
-        anstream::println!("  {}  {blue}{}  {reason}", word(&answer.green), line(&names(answer)));
+        anstream::println!("  {}  {blue}{}  {reason}", verdict_column(&answer.green), line(&names(answer)));
     }
     print_reasons(&sorted);
     let accepted = answers.iter().filter(|answer| answer.green.is_accepted()).count();
@@ -249,31 +250,31 @@ fn print(answers: &[Answer]) {
     if accepted == answers.len() {
         anstream::println!("\n{GOOD}Accepted.{GOOD:#} Green accepts {all}.");
     } else {
-        anstream::println!("\n{BAD}Not all.{BAD:#} Green accepts {accepted} of {all}.");
+        anstream::println!("\n{BAD}Not accepted.{BAD:#} Green accepts {accepted} of {all}.");
     }
     let broken = answers.iter().filter(|answer| answer.is_broken()).count();
     if broken > 0 {
         anstream::println!(
-            "{BAD}{} of those it refuses blue accepts.{BAD:#} Run verify.",
+            "{BAD}Blue accepts {} of those that green refuses.{BAD:#} Run verify.",
             grouped(broken as u64)
         );
     }
 }
 
-/// Each sentence about what is not accepted, once.
+/// The reasons of secrets that are not accepted, each once.
 fn print_reasons(answers: &[&Answer]) {
-    let mut told: Vec<&Verdict> = Vec::new();
+    let mut verdicts: Vec<&Verdict> = Vec::new();
     for answer in answers.iter().filter(|answer| !answer.green.is_accepted()) {
-        if !told.contains(&&answer.green) {
-            told.push(&answer.green);
+        if !verdicts.contains(&&answer.green) {
+            verdicts.push(&answer.green);
         }
     }
-    if told.is_empty() {
+    if verdicts.is_empty() {
         return;
     }
     anstream::println!();
-    for verdict in told {
-        let line = format!("{}: {}", code(verdict), verdict.message);
+    for verdict in verdicts {
+        let line = format!("{}: {}", reason_code(verdict), verdict.message);
         anstream::println!("  {}", text::wrapped(&line, 2, 4));
     }
 }
@@ -293,7 +294,7 @@ async fn report(args: &ReportArgs) -> Result<u8> {
 
 type Column = (&'static str, fn(&KindReport) -> u64);
 
-/// What is shown of each kind where any has it.
+/// Columns of the table; one without a count is left out.
 const COLUMNS: &[Column] = &[
     ("on green", |kind| kind.carried),
     ("on blue", |kind| kind.on_blue.unwrap_or(0)),
@@ -310,14 +311,14 @@ const COLUMNS: &[Column] = &[
 
 fn print_report(report: &Report) {
     anstream::println!("{BOLD}Credentials{BOLD:#}");
-    let shown: Vec<&Column> = COLUMNS
+    let columns: Vec<&Column> = COLUMNS
         .iter()
         .enumerate()
-        .filter(|(at, (_, of))| *at == 0 || report.kinds.iter().any(|kind| of(kind) > 0))
+        .filter(|(at, (_, count))| *at == 0 || report.kinds.iter().any(|kind| count(kind) > 0))
         .map(|(_, column)| column)
         .collect();
     let header: Vec<&str> =
-        ["kind", "workspace"].into_iter().chain(shown.iter().map(|(name, _)| *name)).collect();
+        ["kind", "workspace"].into_iter().chain(columns.iter().map(|(name, _)| *name)).collect();
     let mut table = text::table(&header);
     if let Some(column) = table.column_mut(1) {
         column.set_cell_alignment(comfy_table::CellAlignment::Left);
@@ -325,7 +326,7 @@ fn print_report(report: &Report) {
     for kind in &report.kinds {
         let workspace = kind.workspace.clone().unwrap_or_else(|| "–".to_owned());
         let number = |count: u64| if count == 0 { "·".to_owned() } else { grouped(count) };
-        let numbers = shown.iter().map(|(_, of)| number(of(kind)));
+        let numbers = columns.iter().map(|(_, count)| number(count(kind)));
         table.add_row([kind.kind.to_owned(), workspace].into_iter().chain(numbers));
     }
     anstream::println!("{}", table.trim_fmt());
@@ -335,11 +336,11 @@ fn print_report(report: &Report) {
         report.admins_left.iter().take(ADMINS_NAMED).for_each(print_left);
         let more = report.admins_left.len().saturating_sub(ADMINS_NAMED);
         if more > 0 {
-            anstream::println!("  {BAD}left{BAD:#}   and {more} more stayed behind");
+            anstream::println!("  {BAD}left{BAD:#}   and {more} more were not copied");
         }
     }
     if report.to_do.is_empty() {
-        anstream::println!("\n{GOOD}Nothing is left to do.{GOOD:#}");
+        anstream::println!("\n{GOOD}Complete.{GOOD:#} There is nothing to do.");
         return;
     }
     anstream::println!("\n{WARN}To do{WARN:#}");
@@ -348,13 +349,13 @@ fn print_report(report: &Report) {
     }
 }
 
-/// Admins that stayed behind and are named on a screen; JSON has all.
+/// Admins left behind that are listed on a screen; JSON has all.
 const ADMINS_NAMED: usize = 20;
 
 fn print_left(admin: &AdminLeft) {
     let why = match admin.gaps.join(", ") {
-        gaps if gaps.is_empty() => "stayed behind".to_owned(),
-        gaps => format!("stayed behind: {gaps}"),
+        gaps if gaps.is_empty() => "not copied".to_owned(),
+        gaps => format!("not copied: {gaps}"),
     };
     let line = format!("{:<20} {why}", admin.called());
     anstream::println!("  {BAD}left{BAD:#}   {}", text::wrapped(&line, 9, 9));
@@ -364,7 +365,7 @@ fn print_admin(admin: &AdminReport) {
     let state = if admin.whole { format!("{GOOD}whole{GOOD:#} ") } else { format!("{BAD}broken{BAD:#}") };
     let mut notes = Vec::new();
     if !admin.enabled {
-        notes.push("switched off".to_owned());
+        notes.push("disabled".to_owned());
     }
     if !admin.token_enabled {
         notes.push("no token".to_owned());

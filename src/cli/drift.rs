@@ -1,22 +1,21 @@
-//! `verify --since-run`: what changed on blue since the last run.
+//! `verify --since-run`: what changed since the last run.
 
 use std::sync::Arc;
 
 use super::args::{BlueArgs, CommonArgs, Format, GreenArgs, TableArgs};
 use super::connect::application_name;
 use super::progress;
-use super::text::{self, BAD, Class, GOOD, WARN, grouped, spent, wrapped};
+use super::text::{self, BAD, Class, GOOD, WARN, counted, spent, wrapped};
 use crate::blue::session::Blue;
 use crate::error::Result;
 use crate::green::session::Green;
 use crate::migrate::drift::{self, Counts, Drift};
 use crate::progress::Phase;
 
-/// Looks and prints.
 pub async fn run(blue: &BlueArgs, green: &GreenArgs, tables: &TableArgs, common: &CommonArgs) -> Result<u8> {
     let choices = tables.choices(true)?;
     let (blue_config, green_config) = (blue.resolve(common)?, green.resolve(common)?);
-    let observer = progress::observer(common, "looking at both sides", Phase::word);
+    let observer = progress::observer(common, "checking both databases", Phase::word);
     let green = Green::connect(&green_config, &application_name()).await?;
     let blue = Arc::new(Blue::connect(&blue_config).await?);
     let drift = Box::pin(drift::look(blue, &green, &choices, observer)).await?;
@@ -27,7 +26,6 @@ pub async fn run(blue: &BlueArgs, green: &GreenArgs, tables: &TableArgs, common:
     Ok(drift.exit_code())
 }
 
-/// The classes, in the order in which they are shown.
 const CLASSES: [Class<Counts>; 6] = [
     ("unchanged", |counts| counts.unchanged),
     ("new", |counts| counts.added),
@@ -38,9 +36,9 @@ const CLASSES: [Class<Counts>; 6] = [
 ];
 
 fn print(drift: &Drift) {
-    let (style, word) = if drift.clean { (GOOD, "No drift.") } else { (BAD, "Drift.") };
+    let (style, title) = if drift.clean { (GOOD, "No drift.") } else { (BAD, "Drift.") };
     let sentence = format!("{} ({})", drift.sentence(), spent(drift.seconds));
-    anstream::println!("{style}{word}{style:#} {}", wrapped(&sentence, word.len() + 1, 2));
+    anstream::println!("{style}{title}{style:#} {}", wrapped(&sentence, title.len() + 1, 2));
     anstream::println!("  blue   {}", text::side(&drift.blue, "keyspace"));
     anstream::println!("  green  {}", text::side(&drift.green, "database"));
     if drift.tables.is_empty() {
@@ -56,8 +54,8 @@ fn print(drift: &Drift) {
             table.deleted_keys.iter().map(crate::mapping::row_json::display_key).collect();
         let more = if table.counts.deleted > keys.len() as u64 { " …" } else { "" };
         let line = format!(
-            "{} of {} deleted on blue still stand on green: {}{more}",
-            grouped(table.counts.deleted),
+            "{} of {} were deleted on blue and are not deleted on green yet: {}{more}",
+            counted(table.counts.deleted, "row"),
             table.table,
             keys.join(", ")
         );
@@ -73,9 +71,9 @@ fn print(drift: &Drift) {
     }
     if !drift.clean {
         let remedy = match drift.admin.on_green {
-            0 => "Run migrate again: it applies only these.",
+            0 => "Run migrate again: it applies only these changes.",
             _ => {
-                "Make the changes of green on blue as well or undo them, then run migrate again; it names them."
+                "Make the changes of green on blue too, or undo them. Then run migrate again; it lists them."
             }
         };
         anstream::println!("\n{WARN}to do:{WARN:#} {}", wrapped(remedy, 7, 7));

@@ -1,4 +1,4 @@
-//! `inspect`: what stands on either side, and what must be done first.
+//! `inspect`: its flags, and the state of both databases.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -48,17 +48,17 @@ pub struct InspectArgs {
 
 /// What `--format json` prints (docs/inspect.md).
 #[derive(Debug, Serialize)]
-struct Answer {
+struct InspectOutput {
     format: u32,
     kong: String,
     edition: &'static str,
     blue: DatabaseInfo,
     green: DatabaseInfo,
     consistency: String,
-    nodes: Vec<NodeAnswer>,
-    workspaces: Vec<WorkspaceAnswer>,
-    migrations: MigrationsAnswer,
-    tables: Vec<TableAnswer>,
+    nodes: Vec<NodeOutput>,
+    workspaces: Vec<WorkspaceOutput>,
+    migrations: MigrationsOutput,
+    tables: Vec<TableOutput>,
     sessions: Vec<Session>,
     green_bytes: i64,
     green_free_bytes: Option<u64>,
@@ -66,20 +66,20 @@ struct Answer {
 }
 
 #[derive(Debug, Serialize)]
-struct NodeAnswer {
+struct NodeOutput {
     address: String,
     datacenter: Option<String>,
     up: bool,
 }
 
 #[derive(Debug, Serialize)]
-struct WorkspaceAnswer {
+struct WorkspaceOutput {
     id: String,
     name: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
-struct MigrationsAnswer {
+struct MigrationsOutput {
     blue: String,
     green: String,
     blue_pending: Vec<String>,
@@ -87,7 +87,7 @@ struct MigrationsAnswer {
 }
 
 #[derive(Debug, Serialize)]
-struct TableAnswer {
+struct TableOutput {
     table: String,
     writer: &'static str,
     on_blue: Option<u64>,
@@ -100,7 +100,7 @@ struct TableAnswer {
 pub async fn run(args: &InspectArgs) -> Result<u8> {
     let choices = args.tables.choices(args.green_online)?;
     let (blue_config, green_config) = (args.blue.resolve(&args.common)?, args.green.resolve(&args.common)?);
-    let waiting = progress::waiting(&args.common, "looking at both sides, counting rows");
+    let waiting = progress::waiting(&args.common, "checking both databases, counting rows");
     let green = Green::connect(&green_config, &application_name()).await?;
     let blue = Arc::new(Blue::connect(&blue_config).await?);
     let inspection = Inspection::take(&blue, &green, &choices).await?;
@@ -114,21 +114,21 @@ pub async fn run(args: &InspectArgs) -> Result<u8> {
         None => None,
     };
     drop(waiting);
-    let answer = answer(&blue, &green, inspection, survey);
+    let output = to_output(&blue, &green, inspection, survey);
     match args.common.format {
-        Format::Json => text::print_json(&answer),
-        Format::Text => print(&answer, &blue, args.common.verbose > 0),
+        Format::Json => text::print_json(&output),
+        Format::Text => print(&output, &blue, args.common.verbose > 0),
     }
     if let (Some(kept), Format::Text) = (&baseline, args.common.format) {
-        anstream::println!("\n{BOLD}Baseline{BOLD:#}  {kept}; give it to plan and migrate with --baseline.");
+        anstream::println!("\n{BOLD}Baseline{BOLD:#}  {kept}. Pass it to plan and migrate with --baseline.");
     }
-    let stops = answer.findings.iter().any(|finding| finding.severity == Severity::Blocker);
+    let stops = output.findings.iter().any(|finding| finding.severity == Severity::Blocker);
     Ok(if stops { 4 } else { 0 })
 }
 
-fn answer(blue: &Blue, green: &Green, inspection: Inspection, survey: Survey) -> Answer {
+fn to_output(blue: &Blue, green: &Green, inspection: Inspection, survey: Survey) -> InspectOutput {
     let enterprise = inspection.blue.meta.is_enterprise();
-    Answer {
+    InspectOutput {
         format: 1,
         kong: inspection.blue.map.line.clone().unwrap_or_default(),
         edition: if enterprise { "enterprise" } else { "open source" },
@@ -140,9 +140,9 @@ fn answer(blue: &Blue, green: &Green, inspection: Inspection, survey: Survey) ->
             .blue
             .workspaces
             .iter()
-            .map(|(id, name)| WorkspaceAnswer { id: id.to_string(), name: name.clone() })
+            .map(|(id, name)| WorkspaceOutput { id: id.to_string(), name: name.clone() })
             .collect(),
-        migrations: MigrationsAnswer {
+        migrations: MigrationsOutput {
             blue: inspection.blue.meta.core().to_owned(),
             green: inspection.green.meta.core().to_owned(),
             blue_pending: pending(&inspection.blue.meta),
@@ -156,26 +156,26 @@ fn answer(blue: &Blue, green: &Green, inspection: Inspection, survey: Survey) ->
     }
 }
 
-fn nodes(blue: &Blue) -> Vec<NodeAnswer> {
-    let one = |node: crate::blue::session::Node| NodeAnswer {
+fn nodes(blue: &Blue) -> Vec<NodeOutput> {
+    let to_node = |node: crate::blue::session::Node| NodeOutput {
         address: node.address,
         datacenter: node.datacenter,
         up: node.up,
     };
-    blue.nodes().into_iter().map(one).collect()
+    blue.nodes().into_iter().map(to_node).collect()
 }
 
 fn pending(meta: &SchemaMeta) -> Vec<String> {
     meta.pending().iter().map(|(subsystem, name)| format!("{subsystem} {name}")).collect()
 }
 
-fn tables(inspection: &Inspection, survey: &Survey) -> Vec<TableAnswer> {
+fn tables(inspection: &Inspection, survey: &Survey) -> Vec<TableOutput> {
     let moved = inspection.plan.moved.iter().map(|plan| (plan.table.clone(), plan.writer, None));
     let left =
         inspection.plan.left.iter().map(|left| (left.table.clone(), left.writer, Some(left.reason.clone())));
     moved
         .chain(left)
-        .map(|(table, writer, reason)| TableAnswer {
+        .map(|(table, writer, reason)| TableOutput {
             writer: writer_word(writer),
             on_blue: survey.on_blue.get(&table).or_else(|| inspection.left_rows.get(&table)).copied(),
             on_green: survey.on_green.get(&table).copied(),
@@ -186,50 +186,50 @@ fn tables(inspection: &Inspection, survey: &Survey) -> Vec<TableAnswer> {
         .collect()
 }
 
-fn print(answer: &Answer, blue: &Blue, verbose: bool) {
-    anstream::println!("{BOLD}Kong {} ({}){BOLD:#}", answer.kong, answer.edition);
-    anstream::println!("  blue   {}", text::side(&answer.blue, "keyspace"));
-    anstream::println!("  green  {}\n", text::side(&answer.green, "database"));
-    let up = answer.nodes.iter().filter(|node| node.up).count();
-    let style = if up == answer.nodes.len() { GOOD } else { BAD };
-    anstream::println!("  nodes        {style}{up} of {} up{style:#}", answer.nodes.len());
-    for node in answer.nodes.iter().filter(|node| !node.up) {
+fn print(output: &InspectOutput, blue: &Blue, verbose: bool) {
+    anstream::println!("{BOLD}Kong {} ({}){BOLD:#}", output.kong, output.edition);
+    anstream::println!("  blue   {}", text::side(&output.blue, "keyspace"));
+    anstream::println!("  green  {}\n", text::side(&output.green, "database"));
+    let up = output.nodes.iter().filter(|node| node.up).count();
+    let style = if up == output.nodes.len() { GOOD } else { BAD };
+    anstream::println!("  nodes        {style}{up} of {} up{style:#}", output.nodes.len());
+    for node in output.nodes.iter().filter(|node| !node.up) {
         anstream::println!("               {BAD}{} is down{BAD:#}", node.address);
     }
     let line = |name: &str, text: &str| anstream::println!("  {name:<11}  {}", wrapped(text, 15, 15));
-    line("consistency", &format!("{}: {}", answer.consistency, blue.config().consistency.risk()));
-    let migrations = &answer.migrations;
+    line("consistency", &format!("{}: {}", output.consistency, blue.config().consistency.risk()));
+    let migrations = &output.migrations;
     if migrations.blue == migrations.green {
         line("migrations", &format!("{} on both sides", migrations.blue));
     } else {
         line("migrations", &format!("blue {} · green {}", migrations.blue, migrations.green));
     }
-    let name = |one: &WorkspaceAnswer| one.name.clone().unwrap_or_else(|| format!("(no name: {})", one.id));
-    line("workspaces", &answer.workspaces.iter().map(name).collect::<Vec<String>>().join(", "));
-    let free = answer
+    let name = |workspace: &WorkspaceOutput| {
+        workspace.name.clone().unwrap_or_else(|| format!("(no name: {})", workspace.id))
+    };
+    line("workspaces", &output.workspaces.iter().map(name).collect::<Vec<String>>().join(", "));
+    let free = output
         .green_free_bytes
-        .map_or("free space not known from here".to_owned(), |bytes| format!("{} free", size(bytes)));
-    line("green", &format!("{} used, {free}", size(u64::try_from(answer.green_bytes).unwrap_or(0))));
-    anstream::println!("\n{}", table_of(answer, verbose).trim_fmt());
-    print_left(answer, verbose);
-    text::print_findings(&answer.findings);
-    if answer.findings.iter().all(|finding| finding.severity != Severity::Blocker) {
+        .map_or("free space unknown".to_owned(), |bytes| format!("{} free", size(bytes)));
+    line("green", &format!("{} used, {free}", size(u64::try_from(output.green_bytes).unwrap_or(0))));
+    anstream::println!("\n{}", table_of(output, verbose).trim_fmt());
+    print_excluded(output, verbose);
+    text::print_findings(&output.findings);
+    if output.findings.iter().all(|finding| finding.severity != Severity::Blocker) {
         anstream::println!("\n{GOOD}Ready.{GOOD:#} Next: kongferry plan, with the same addresses.");
     } else {
-        anstream::println!(
-            "\n{WARN}Not ready:{WARN:#} what is marked \"first\" must be done before migrate."
-        );
+        anstream::println!("\n{WARN}Not ready:{WARN:#} do what is marked \"first\" before migrate.");
     }
 }
 
-fn table_of(answer: &Answer, verbose: bool) -> comfy_table::Table {
-    let mut shown = text::table(&["table", "on blue", "on green", "written by"]);
+fn table_of(output: &InspectOutput, verbose: bool) -> comfy_table::Table {
+    let mut rendered = text::table(&["table", "on blue", "on green", "written by"]);
     let number = |rows: Option<u64>| rows.map_or_else(|| "–".to_owned(), grouped);
     let mut row = |name: String, on_blue, on_green, writer: &str| {
-        shown.add_row(vec![name, number(on_blue), number(on_green), writer.to_owned()]);
+        rendered.add_row(vec![name, number(on_blue), number(on_green), writer.to_owned()]);
     };
-    let rows = |table: &TableAnswer| table.on_blue.unwrap_or(0).max(table.on_green.unwrap_or(0));
-    let moved: Vec<&TableAnswer> = answer.tables.iter().filter(|table| table.moved).collect();
+    let rows = |table: &TableOutput| table.on_blue.unwrap_or(0).max(table.on_green.unwrap_or(0));
+    let moved: Vec<&TableOutput> = output.tables.iter().filter(|table| table.moved).collect();
     let (listed, small) =
         if verbose { (moved, Vec::new()) } else { text::without_small(moved, |table| Some(rows(table))) };
     for table in listed {
@@ -237,22 +237,22 @@ fn table_of(answer: &Answer, verbose: bool) -> comfy_table::Table {
     }
     if !small.is_empty() {
         let sum =
-            |of: fn(&TableAnswer) -> Option<u64>| Some(small.iter().filter_map(|table| of(table)).sum());
+            |of: fn(&TableOutput) -> Option<u64>| Some(small.iter().filter_map(|table| of(table)).sum());
         let name = format!("{} more that move", small.len());
         row(name, sum(|table| table.on_blue), sum(|table| table.on_green), "");
     }
-    shown
+    rendered
 }
 
-/// What stays behind: by name in one line, or each with its reason.
-fn print_left(answer: &Answer, verbose: bool) {
-    let left = answer.tables.iter().filter(|table| !table.moved && table.on_blue.unwrap_or(0) > 0);
-    let left: Vec<(&str, u64, &str)> = left
+/// Tables that do not move: by name in one line, or each with its reason.
+fn print_excluded(output: &InspectOutput, verbose: bool) {
+    let excluded = output.tables.iter().filter(|table| !table.moved && table.on_blue.unwrap_or(0) > 0);
+    let excluded: Vec<(&str, u64, &str)> = excluded
         .map(|table| {
             (table.table.as_str(), table.on_blue.unwrap_or(0), table.reason.as_deref().unwrap_or_default())
         })
         .collect();
-    text::print_left("Does not move", &left, verbose);
+    text::print_excluded("Does not move", &excluded, verbose);
 }
 
 fn size(bytes: u64) -> String {

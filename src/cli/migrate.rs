@@ -1,4 +1,4 @@
-//! `migrate`: its flags, the one question it asks, and its summary.
+//! `migrate`: its flags, its question and its summary.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -72,10 +72,10 @@ pub async fn run(args: &MigrateArgs) -> Result<u8> {
     let mut options = options(args)?;
     let (blue_config, green_config) = (args.blue.resolve(&args.common)?, args.green.resolve(&args.common)?);
     confirm::require_terminal(args.yes)?;
-    let observer = progress::observer(&args.common, "looking at both sides", Phase::word);
+    let observer = progress::observer(&args.common, "checking both databases", Phase::word);
     let green = Green::connect(&green_config, &application_name()).await?;
     let blue = Arc::new(Blue::connect(&blue_config).await?);
-    // What an earlier run moved on request stays up to date without being asked for again.
+    // A table that an earlier run moved on request is kept up to date without --include-table.
     options.choices.tables.include.extend(ledger::tables(&green).await?);
     let inspection = Inspection::take(&blue, &green, &options.choices).await?;
     let confirm = |report: &Report| {
@@ -91,7 +91,7 @@ pub async fn run(args: &MigrateArgs) -> Result<u8> {
 
 fn options(args: &MigrateArgs) -> Result<Options> {
     if let (Some(Some(reviewed)), Some(file)) = (&args.accept_rejects, &args.rejects_file) {
-        not_over_the_reviewed_one(reviewed, file)?;
+        refuse_to_overwrite(reviewed, file)?;
     }
     Ok(Options {
         run: args.run,
@@ -107,17 +107,20 @@ fn options(args: &MigrateArgs) -> Result<Options> {
     })
 }
 
-/// What a person decided in a reviewed file must not be lost.
-fn not_over_the_reviewed_one(reviewed: &Path, file: &Path) -> Result<()> {
-    let same = reviewed.canonicalize().is_ok_and(|one| file.canonicalize().is_ok_and(|other| one == other));
-    if !same {
+/// The decisions in a reviewed file must not be overwritten.
+fn refuse_to_overwrite(reviewed: &Path, file: &Path) -> Result<()> {
+    let is_same = match (reviewed.canonicalize(), file.canonicalize()) {
+        (Ok(reviewed), Ok(file)) => reviewed == file,
+        _ => false,
+    };
+    if !is_same {
         return Ok(());
     }
     Err(Error::usage(format!(
-        "the rejects file {} is the reviewed one, and would be written over",
+        "the rejects file {} is the reviewed one and would be overwritten",
         file.display()
     ))
-    .remedy("Give another file with --rejects-file."))
+    .remedy("Pass another file with --rejects-file."))
 }
 
 /// Shows the counts and asks whether to apply them.
@@ -126,22 +129,22 @@ fn ask(report: &Report, verbose: bool) -> BoxFuture<'static, Result<bool>> {
     confirm::ask(&format!("Apply this to green ({}, database {})?", report.green.server, report.green.name))
 }
 
-/// After an interruption: removes the stage where that is possible, and says how green stands.
+/// After an interruption: removes the staging tables if possible, and tells the state of green.
 pub async fn tidy_up(args: &MigrateArgs) -> Interrupted {
-    tidied(&args.green, &args.common, args.run).await
+    tidy_up_run(&args.green, &args.common, args.run).await
 }
 
-/// The same for whatever writes under a run's id.
-pub async fn tidied(green: &GreenArgs, common: &CommonArgs, run: Uuid) -> Interrupted {
+/// The same for any command that writes under a run's id.
+pub async fn tidy_up_run(green: &GreenArgs, common: &CommonArgs, run: Uuid) -> Interrupted {
     let Ok(config) = green.resolve(common) else { return Interrupted::Unknown };
     let tidied = tokio::time::timeout(std::time::Duration::from_secs(10), async {
         let green = Green::connect(&config, &application_name()).await?;
         interrupted::tidy_up(&green, run).await
     });
     match tidied.await {
-        Ok(Ok(left)) => left,
+        Ok(Ok(state)) => state,
         Ok(Err(error)) => {
-            tracing::debug!(%error, "Green could not be tidied up.");
+            tracing::debug!(%error, "Green could not be cleaned up.");
             Interrupted::Unknown
         }
         Err(_) => Interrupted::Unknown,

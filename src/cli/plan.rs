@@ -1,4 +1,4 @@
-//! `plan`: its flags, and what the rehearsal showed.
+//! `plan`: its flags, and the result of the rehearsal.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -70,13 +70,17 @@ pub async fn run(args: &PlanArgs) -> Result<u8> {
         scratch: scratch(args)?,
     };
     if green_config.is_none() && args.quick {
-        return Err(Error::usage("plan --quick needs green, whose tables say what the rows are converted to")
-            .remedy("Give --green as well, or leave out --quick: then plan builds the tables of blue's version itself."));
+        return Err(Error::usage(
+            "plan --quick requires an address of green, whose tables determine the conversions",
+        )
+        .remedy(
+            "Pass --green, or leave out --quick: plan then creates the tables of blue's version itself.",
+        ));
     }
     let before = if args.quick {
-        "looking at both sides"
+        "checking both databases"
     } else {
-        "looking at both sides, starting a scratch PostgreSQL"
+        "checking both databases, starting a scratch PostgreSQL"
     };
     let observer = progress::observer(&args.common, before, phase_name);
     let green = match &green_config {
@@ -89,7 +93,7 @@ pub async fn run(args: &PlanArgs) -> Result<u8> {
     Ok(report.exit_code())
 }
 
-/// Nobody who reads "apply" shall think of green.
+/// "apply" alone would read as if green were written.
 fn phase_name(phase: Phase) -> &'static str {
     match phase {
         Phase::Applying => "apply to the scratch server",
@@ -121,13 +125,13 @@ fn print(args: &PlanArgs, report: &PlanReport) {
 fn print_columns(report: &PlanReport) {
     for table in &report.columns {
         anstream::println!("{}{}{:#}", text::BOLD, table.table, text::BOLD);
-        let mut shown = text::table(&["column", "on blue", "rule", "on green"]);
-        shown.column_iter_mut().for_each(|column| {
+        let mut rendered = text::table(&["column", "on blue", "rule", "on green"]);
+        rendered.column_iter_mut().for_each(|column| {
             column.set_cell_alignment(comfy_table::CellAlignment::Left);
         });
         for column in &table.columns {
-            shown.add_row([&column.column, &column.blue, &column.rule, &column.green]);
+            rendered.add_row([&column.column, &column.blue, &column.rule, &column.green]);
         }
-        anstream::println!("{}\n", shown.trim_fmt());
+        anstream::println!("{}\n", rendered.trim_fmt());
     }
 }

@@ -1,6 +1,4 @@
-//! What is drawn while long work goes on: bars on a terminal, plain lines elsewhere, nothing with `--quiet`.
-//!
-//! All of it goes to stderr; stdout belongs to the result.
+//! Progress on stderr: bars on a terminal, plain lines elsewhere, nothing with `--quiet`.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
@@ -14,38 +12,38 @@ use super::args::CommonArgs;
 use super::text::{grouped, spent};
 use crate::progress::{Observer, Phase, Unwatched};
 
-/// How often a plain line may be written about one table.
+/// Least time between two plain lines about one table.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
-/// How often a line with a running clock is drawn.
+/// Interval at which a line with a running clock is redrawn.
 const TICK: Duration = Duration::from_millis(200);
 
-/// A table with fewer rows than this is done before anybody could read a bar about it.
-const WORTH_A_BAR: u64 = 2_000;
+/// Rows from which on a table has a bar of its own; smaller ones are read in an instant.
+const ROWS_FOR_A_BAR: u64 = 2_000;
 
-/// The bars that are on the screen, if any: the log is written above them.
+/// The bars on the screen, if any; the log is written above them.
 static BARS: OnceLock<MultiProgress> = OnceLock::new();
 
-/// What a command calls its phases.
+/// A command's name for a phase.
 pub type PhaseName = fn(Phase) -> &'static str;
 
-/// The observer that fits the terminal and the flags. Until the first phase it says what goes on before it.
-pub fn observer(common: &CommonArgs, before: &'static str, name: PhaseName) -> Arc<dyn Observer> {
+/// The observer for this terminal and these flags. `preparation` is shown until the first phase.
+pub fn observer(common: &CommonArgs, preparation: &'static str, name: PhaseName) -> Arc<dyn Observer> {
     if common.quiet {
         Arc::new(Unwatched)
     } else if std::io::stderr().is_terminal() {
-        Arc::new(Bars::new(BARS.get_or_init(MultiProgress::new).clone(), waiting(common, before), name))
+        Arc::new(Bars::new(BARS.get_or_init(MultiProgress::new).clone(), waiting(common, preparation), name))
     } else {
         Arc::new(Lines::new(name))
     }
 }
 
-/// Where the log goes: above the bars, or straight to stderr.
+/// Writes log lines to stderr, above the bars.
 pub fn log_writer() -> LogWriter {
     LogWriter(Vec::new())
 }
 
-/// One log line in the making.
+/// One log line, written when it is dropped.
 pub struct LogWriter(Vec<u8>);
 
 impl Write for LogWriter {
@@ -62,7 +60,7 @@ impl Write for LogWriter {
 impl Drop for LogWriter {
     fn drop(&mut self) {
         let write = || std::io::stderr().write_all(&self.0);
-        // A log line that cannot be written has nowhere else to go.
+        // A log line that cannot be written cannot be reported either.
         let _ = match BARS.get() {
             Some(bars) => bars.suspend(write),
             None => write(),
@@ -74,17 +72,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Something that goes on before there is anything to count; it is gone from the screen when it is dropped.
+/// A line about work without anything to count; dropping it clears the line.
 pub struct Waiting(Option<ProgressBar>);
 
-/// Says on a terminal what is going on.
-pub fn waiting(common: &CommonArgs, what: &'static str) -> Waiting {
+/// Shows on a terminal what is being done.
+pub fn waiting(common: &CommonArgs, action: &'static str) -> Waiting {
     if common.quiet || !std::io::stderr().is_terminal() {
         return Waiting(None);
     }
     let line = BARS.get_or_init(MultiProgress::new).add(ProgressBar::new_spinner());
     line.set_style(style("  {msg} … {elapsed}"));
-    line.set_message(what);
+    line.set_message(action);
     line.enable_steady_tick(TICK);
     Waiting(Some(line))
 }
@@ -97,14 +95,14 @@ impl Drop for Waiting {
     }
 }
 
-/// A bar over so many things of one kind, with rate and time left; nothing is drawn without a terminal.
-pub fn counting(common: &CommonArgs, what: &'static str, total: usize) -> ProgressBar {
+/// A bar over `total` items, with rate and time left; hidden without a terminal.
+pub fn counting(common: &CommonArgs, action: &'static str, total: usize) -> ProgressBar {
     if common.quiet || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
     let bar = BARS.get_or_init(MultiProgress::new).add(ProgressBar::new(total as u64));
     bar.set_style(style("  {msg}  {bar:30} {pos} of {len}, {rate}, {eta} left"));
-    bar.set_message(what);
+    bar.set_message(action);
     bar.enable_steady_tick(TICK);
     bar
 }
@@ -113,12 +111,12 @@ pub fn counting(common: &CommonArgs, what: &'static str, total: usize) -> Progre
 struct Bars {
     screen: MultiProgress,
     name: PhaseName,
-    before: Mutex<Option<Waiting>>,
+    preparation: Mutex<Option<Waiting>>,
     phase: Mutex<Option<Current>>,
     tables: Mutex<BTreeMap<String, Table>>,
 }
 
-/// The phase that goes on.
+/// The current phase.
 struct Current {
     phase: Phase,
     line: ProgressBar,
@@ -136,11 +134,11 @@ struct Table {
 }
 
 impl Current {
-    /// What is known of it now, after its name.
-    fn shown(&self) -> String {
+    /// Its state, after its name.
+    fn state(&self) -> String {
         let tables = format!("{} of {} tables", self.done.min(self.tables), self.tables);
         match self.phase {
-            // References are checked until nothing more falls, so nobody knows how often a table's turn comes.
+            // References are checked until no more rows are rejected, so a table is checked an unknown number of times.
             Phase::Checking => format!("{} tables", self.tables),
             _ if self.rows > 0 => format!("{tables} · {} rows", grouped(self.rows)),
             _ => tables,
@@ -156,11 +154,11 @@ impl Current {
 }
 
 impl Bars {
-    fn new(screen: MultiProgress, before: Waiting, name: PhaseName) -> Bars {
+    fn new(screen: MultiProgress, preparation: Waiting, name: PhaseName) -> Bars {
         Bars {
             screen,
             name,
-            before: Mutex::new(Some(before)),
+            preparation: Mutex::new(Some(preparation)),
             phase: Mutex::new(None),
             tables: Mutex::new(BTreeMap::new()),
         }
@@ -178,18 +176,18 @@ impl Bars {
     }
 }
 
-/// An estimate: nobody wants its tenths.
+/// An estimate, in whole seconds.
 fn remaining(seconds: f64) -> String {
     if seconds < 59.0 { format!("{} s", seconds.ceil() as u64) } else { spent(seconds) }
 }
 
-/// Whether there is room for more than 80 columns.
+/// Whether the screen is wider than 80 columns.
 fn is_wide() -> bool {
     console::Term::stderr().size_checked().is_some_and(|(_, columns)| columns >= 100)
 }
 
 fn style(template: &str) -> ProgressStyle {
-    // One choice for all output: bars know NO_COLOR by themselves, but not --color.
+    // Bars follow NO_COLOR by themselves, but not --color.
     if anstream::AutoStream::choice(&std::io::stderr()) == anstream::ColorChoice::Never {
         console::set_colors_enabled_stderr(false);
     }
@@ -197,7 +195,7 @@ fn style(template: &str) -> ProgressStyle {
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("━━─")
         .with_key("rate", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
-            // Nothing can be done about an output that does not take it.
+            // Writing to a string does not fail.
             let _ = write!(out, "{:.1}/s", state.per_sec());
         })
 }
@@ -224,7 +222,7 @@ impl Observer for Bars {
         line.set_style(style("  {prefix:.bold}  {msg} · {elapsed}"));
         line.set_prefix((self.name)(phase));
         let current = Current { phase, line, began: Instant::now(), tables, done: 0, rows: 0 };
-        current.line.set_message(current.shown());
+        current.line.set_message(current.state());
         current.line.enable_steady_tick(TICK);
         *lock(&self.phase) = Some(current);
     }
@@ -233,8 +231,8 @@ impl Observer for Bars {
         let mut phase = lock(&self.phase);
         let Some(current) = &mut *phase else { return };
         current.rows += rows;
-        current.line.set_message(current.shown());
-        // The other phases know a table's rows only when they are done with it.
+        current.line.set_message(current.state());
+        // The other phases report a table's rows only at its end.
         if !matches!(current.phase, Phase::Marking | Phase::Staging | Phase::Comparing) {
             return;
         }
@@ -246,7 +244,7 @@ impl Observer for Bars {
             parts: (0, 0),
         });
         table.rows += rows;
-        if table.bar.is_none() && table.rows >= WORTH_A_BAR {
+        if table.bar.is_none() && table.rows >= ROWS_FOR_A_BAR {
             table.bar = Some(self.bar(name));
         }
         if let Some(bar) = &table.bar {
@@ -254,17 +252,17 @@ impl Observer for Bars {
         }
     }
 
-    fn parts(&self, name: &str, done: usize, of: usize) {
+    fn parts(&self, name: &str, done: usize, total: usize) {
         let mut tables = lock(&self.tables);
         let Some(table) = tables.get_mut(name) else { return };
-        table.parts = (table.parts.0.max(done), of);
+        table.parts = (table.parts.0.max(done), total);
         let Some(bar) = &table.bar else { return };
-        // Nobody counts millions of rows beforehand; the ring's parts are of one size, so they tell the length.
+        // Rows are not counted beforehand. The parts of the ring are of one size, so the length can be estimated.
         let length = u128::from(table.rows) * table.parts.1 as u128 / (table.parts.0 as u128).max(1);
         let length = u64::try_from(length).unwrap_or(u64::MAX);
         bar.set_length(length);
-        let left = length.saturating_sub(table.rows) as f64 / table.rate();
-        bar.set_message(format!("{}/s, {} left", grouped(table.rate() as u64), remaining(left)));
+        let seconds = length.saturating_sub(table.rows) as f64 / table.rate();
+        bar.set_message(format!("{}/s, {} left", grouped(table.rate() as u64), remaining(seconds)));
     }
 
     fn done(&self, name: &str) {
@@ -273,12 +271,12 @@ impl Observer for Bars {
         }
         if let Some(current) = &mut *lock(&self.phase) {
             current.done += 1;
-            current.line.set_message(current.shown());
+            current.line.set_message(current.state());
         }
     }
 
     fn finish(&self) {
-        drop(lock(&self.before).take());
+        drop(lock(&self.preparation).take());
         for table in std::mem::take(&mut *lock(&self.tables)).into_values() {
             if let Some(bar) = table.bar {
                 bar.finish_and_clear();
@@ -290,7 +288,7 @@ impl Observer for Bars {
     }
 }
 
-/// A line now and then.
+/// Plain lines, for a log or a pipe.
 struct Lines {
     name: PhaseName,
     tables: Mutex<BTreeMap<String, (u64, Option<Instant>)>>,
@@ -331,7 +329,7 @@ impl Observer for Lines {
 
     fn done(&self, name: &str) {
         if let Some((count, _)) = lock(&self.tables).get(name)
-            && *count >= WORTH_A_BAR
+            && *count >= ROWS_FOR_A_BAR
         {
             eprintln!("  {name}: {} rows", grouped(*count));
         }

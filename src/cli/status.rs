@@ -1,4 +1,4 @@
-//! `status`: the runs so far.
+//! `status`: the runs in green's journal.
 
 use clap::Args;
 use serde::Serialize;
@@ -27,10 +27,10 @@ pub struct StatusArgs {
 
 /// What `--format json` prints (docs/incremental.md).
 #[derive(Debug, Serialize)]
-struct Answer {
+struct StatusOutput {
     format: u32,
     green: DatabaseInfo,
-    /// The last run that is applied and about this very database.
+    /// The last applied run on this very database.
     applied: Option<String>,
     runs: Vec<Run>,
 }
@@ -41,38 +41,41 @@ pub async fn run(args: &StatusArgs) -> Result<u8> {
     let green = Green::connect(&config, &application_name()).await?;
     let runs = history::runs(&green, i64::from(args.limit)).await?;
     let last = runs.iter().find(|run| run.state == "applied" && run.is_current);
-    let answer = Answer { format: 1, green: (&green).into(), applied: last.map(|run| run.run.clone()), runs };
+    let output =
+        StatusOutput { format: 1, green: (&green).into(), applied: last.map(|run| run.run.clone()), runs };
     match args.common.format {
-        Format::Json => text::print_json(&answer),
-        Format::Text => print(&answer),
+        Format::Json => text::print_json(&output),
+        Format::Text => print(&output),
     }
     Ok(0)
 }
 
-fn print(answer: &Answer) {
-    anstream::println!("  green  {}", text::side(&answer.green, "database"));
-    if let Some(run) = answer.runs.first() {
+fn print(output: &StatusOutput) {
+    anstream::println!("  green  {}", text::side(&output.green, "database"));
+    if let Some(run) = output.runs.first() {
         anstream::println!("  blue   {}, keyspace {}", run.blue_cluster, run.blue_keyspace);
     }
     anstream::println!();
-    if answer.runs.is_empty() {
-        anstream::println!("No run has been made on this database.");
+    if output.runs.is_empty() {
+        anstream::println!("The journal of this database has no run.");
         return;
     }
-    anstream::println!("{}\n", table(&answer.runs));
-    let latest = answer.runs.first();
-    match (&answer.applied, latest) {
+    anstream::println!("{}\n", table(&output.runs));
+    let latest = output.runs.first();
+    match (&output.applied, latest) {
         (Some(run), Some(latest)) if latest.run == *run => {
             anstream::println!("{GOOD}The last run is applied.{GOOD:#}");
         }
         (Some(run), _) => anstream::println!("{WARN}Applied last: run {run}.{WARN:#}"),
-        (None, _) => anstream::println!("{BAD}No run is applied to this database as it stands now.{BAD:#}"),
+        (None, _) => {
+            anstream::println!("{BAD}No run is applied to this database in its present state.{BAD:#}")
+        }
     }
-    if answer.runs.iter().any(|run| !run.is_current) {
+    if output.runs.iter().any(|run| !run.is_current) {
         anstream::println!(
             "{}",
             wrapped(
-                "* History: made on tables that have been dropped or restored since, or on another database.",
+                "* History: the tables of this run were dropped or restored since, or it ran on another database.",
                 0,
                 2
             )
@@ -80,10 +83,10 @@ fn print(answer: &Answer) {
     }
 }
 
-/// A column's name, and what it says of a run.
+/// A column's name and its value for a run.
 type Column = (&'static str, fn(&Run) -> String);
 
-/// The runs, the latest first. What all have in common, or does not fit on the screen, is left out: JSON has all of it.
+/// The runs, the latest first, without columns that are the same for all or do not fit on the screen.
 fn table(runs: &[Run]) -> String {
     let blue = |run: &Run| format!("{}/{}", run.blue_cluster, run.blue_keyspace);
     let one_blue = runs.iter().all(|run| blue(run) == runs.first().map(blue).unwrap_or_default());
@@ -97,12 +100,13 @@ fn table(runs: &[Run]) -> String {
         ("rejected", |run| text::grouped(run.rejects.max(0).cast_unsigned())),
         ("time", time),
     ];
-    let with = |shown: usize, with_blue: bool| {
-        let mut names: Vec<&str> = columns.iter().take(shown).map(|(name, _)| *name).collect();
+    let with = |columns_shown: usize, with_blue: bool| {
+        let mut names: Vec<&str> = columns.iter().take(columns_shown).map(|(name, _)| *name).collect();
         names.extend(with_blue.then_some("blue"));
         let mut table = text::table(&names);
         for run in runs {
-            let mut cells: Vec<String> = columns.iter().take(shown).map(|(_, of)| of(run)).collect();
+            let mut cells: Vec<String> =
+                columns.iter().take(columns_shown).map(|(_, cell)| cell(run)).collect();
             cells.extend(with_blue.then(|| blue(run)));
             table.add_row(cells);
         }
@@ -112,13 +116,13 @@ fn table(runs: &[Run]) -> String {
     if text::fits(&wide) { wide } else { with(columns.len() - 1, false) }
 }
 
-/// How long a run took, without what a person took to answer its question.
+/// Duration of a run, without the wait for confirmation.
 fn time(run: &Run) -> String {
     let total = run.phases.as_ref().and_then(|phases| phases.get("total")?.as_f64());
     if run.state == "cut off" { "·".to_owned() } else { spent(total.unwrap_or(run.seconds)) }
 }
 
-/// What a run wrote of one kind. A first run inserts what it applies.
+/// Rows that a run wrote, by kind of change. A first run inserts what it applies.
 fn written(run: &Run, kind: &str) -> String {
     let Some(tables) = run.tables.as_ref().and_then(serde_json::Value::as_array) else {
         return "·".to_owned();

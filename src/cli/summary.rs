@@ -1,39 +1,39 @@
-//! The summary of `plan` and `migrate`: one screen that says where every row went; all of it with `-v` or as JSON.
+//! The summary of `plan` and `migrate`: what happened to every row, on one screen. `-v` and JSON have all of it.
 
 use super::text::{self, BAD, BOLD, Class, GOOD, WARN, counted, grouped, spent, wrapped};
 use crate::migrate::report::{Counts, Group, Outcome, Report, TableReport};
 
-/// Groups of one kind that are listed before the rest is only counted.
+/// Groups that are listed; the rest is only counted.
 const LISTED: usize = 6;
 
-/// The counts of every table that has rows, to stderr: what a person is asked about.
+/// Prints the counts of every table that has rows to stderr, before the question whether to apply them.
 pub fn print_counts(report: &Report, verbose: bool) {
-    anstream::eprintln!("\n{}", shown(report, false, verbose));
-    if let Some(line) = by_hand(report) {
+    anstream::eprintln!("\n{}", rows_by_table(report, false, verbose));
+    if let Some(line) = undone_changes(report) {
         anstream::eprintln!("\n{WARN}{}{WARN:#}", wrapped(&line, 0, 2));
     }
 }
 
 /// What `--replace` would undo, in one line.
-fn by_hand(report: &Report) -> Option<String> {
-    let of = |touch: &str| -> u64 {
-        report.by_hand.iter().filter(|group| group.reason == touch).map(|group| group.rows).sum()
+fn undone_changes(report: &Report) -> Option<String> {
+    let rows = |reason: &str| -> u64 {
+        report.by_hand.iter().filter(|group| group.reason == reason).map(|group| group.rows).sum()
     };
     (!report.by_hand.is_empty()).then(|| {
         format!(
-            "What was done by hand on green is undone: {} deleted, {} written anew, {} brought back.",
-            counted(of("made"), "row"),
-            grouped(of("edited")),
-            grouped(of("removed"))
+            "Changes made on green outside kongferry are undone: {} deleted, {} overwritten, {} inserted again.",
+            counted(rows("made"), "row"),
+            grouped(rows("edited")),
+            grouped(rows("removed"))
         )
     })
 }
 
-fn shown(report: &Report, done: bool, verbose: bool) -> String {
+fn rows_by_table(report: &Report, done: bool, verbose: bool) -> String {
     if report.incremental { changes(report, verbose) } else { counts(report, done, verbose) }
 }
 
-/// The classes of an incremental run, in the order in which they are shown.
+/// The classes of an incremental run.
 const CHANGES: [Class<TableReport>; 8] = [
     ("on blue", |table| table.counts.source),
     ("unchanged", |table| table.changes.unchanged),
@@ -45,21 +45,21 @@ const CHANGES: [Class<TableReport>; 8] = [
     ("not copied", |table| table.counts.not_copied),
 ];
 
-/// Tables to which something happened, and the rest in one line.
+/// Tables with changes, and the others in one line.
 fn changes(report: &Report, verbose: bool) -> String {
     let with_rows = report.tables.iter().filter(|table| table.counts.source > 0 || !table.changes.is_none());
-    let (still, moving): (Vec<&TableReport>, Vec<&TableReport>) = with_rows.partition(|table| {
+    let (unchanged, changed): (Vec<&TableReport>, Vec<&TableReport>) = with_rows.partition(|table| {
         !verbose && table.changes.is_none() && table.counts.rejected + table.counts.expired == 0
     });
     let mut rows: Vec<(String, TableReport)> =
-        moving.into_iter().map(|table| (table.table.clone(), table.clone())).collect();
-    if let Some(first) = still.first() {
+        changed.into_iter().map(|table| (table.table.clone(), table.clone())).collect();
+    if let Some(first) = unchanged.first() {
         let mut sum = (*first).clone();
-        for table in still.iter().skip(1) {
+        for table in unchanged.iter().skip(1) {
             sum.counts.add(&table.counts);
             sum.changes.add(&table.changes);
         }
-        rows.push((plural(still.len(), "table unchanged"), sum));
+        rows.push((plural(unchanged.len(), "table unchanged"), sum));
     }
     let total = TableReport {
         table: String::new(),
@@ -71,21 +71,23 @@ fn changes(report: &Report, verbose: bool) -> String {
     text::by_class(&CHANGES, &rows, &total)
 }
 
-/// The summary of `plan` and `migrate`, to stdout.
 pub fn print(report: &Report, verbose: bool) {
     anstream::println!("{}", wrapped(&headline(report), 0, 2));
     anstream::println!("  blue   {}", text::side(&report.blue, "keyspace"));
     if report.green.server.is_empty() {
-        anstream::println!("  green  not given; the tables of Kong {} stood in for it\n", report.kong);
+        anstream::println!(
+            "  green  not given; the tables of Kong {} were created in its place\n",
+            report.kong
+        );
     } else {
         anstream::println!("  green  {}\n", text::side(&report.green, "database"));
     }
-    anstream::println!("{}", shown(report, report.outcome == Outcome::Applied, verbose));
-    print_left(report, verbose);
-    print_groups("Changed by hand on green", WARN, &report.by_hand, verbose);
+    anstream::println!("{}", rows_by_table(report, report.outcome == Outcome::Applied, verbose));
+    print_not_copied(report, verbose);
+    print_groups("Changed on green outside kongferry", WARN, &report.by_hand, verbose);
     print_groups("Rejected", BAD, &report.rejects, verbose);
     print_groups("Repaired", WARN, &report.repairs, verbose);
-    print_groups("Worth a look", WARN, &report.notes, verbose);
+    print_groups("Copied with a note", WARN, &report.notes, verbose);
     text::print_findings(&report.warnings);
     if let Some(file) = &report.rejects_file {
         anstream::println!("\n  Rejects file: {file}");
@@ -100,7 +102,7 @@ fn headline(report: &Report) -> String {
     let kong = format!("Kong {}", report.kong);
     match report.outcome {
         Outcome::Applied if report.incremental && report.changes.is_none() => format!(
-            "{GOOD}Unchanged.{GOOD:#} {kong}: {} on blue; nothing had to be written ({time}).",
+            "{GOOD}Unchanged.{GOOD:#} {kong}: {} on blue, none to write ({time}).",
             counted(report.totals.source, "row")
         ),
         Outcome::Applied if report.incremental => format!(
@@ -120,11 +122,11 @@ fn headline(report: &Report) -> String {
             grouped(on_green),
             counted(report.totals.source, "row")
         ),
-        Outcome::Refused => format!("{BAD}Refused; green is as it was.{BAD:#} {kong}, after {time}."),
+        Outcome::Refused => format!("{BAD}Refused; green is unchanged.{BAD:#} {kong}, after {time}."),
     }
 }
 
-/// Said only where there is enough to measure.
+/// Empty if there is not enough to measure.
 fn rate(rows: u64, seconds: f64) -> String {
     if seconds < 1.0 || rows < 10_000 {
         return String::new();
@@ -132,7 +134,7 @@ fn rate(rows: u64, seconds: f64) -> String {
     format!(" ({} rows/s)", grouped((rows as f64 / seconds) as u64))
 }
 
-/// The classes, in the order in which they are shown; what has not happened is not called done.
+/// The classes of a first run.
 fn classes(done: bool) -> [Class<Counts>; 6] {
     [
         ("on blue", |counts| counts.source),
@@ -147,10 +149,10 @@ fn classes(done: bool) -> [Class<Counts>; 6] {
 fn counts(report: &Report, done: bool, verbose: bool) -> String {
     let folded = folded(&report.tables, verbose);
     let mut rows: Vec<(String, Counts)> =
-        folded.listed.iter().map(|one| (one.table.clone(), one.counts)).collect();
-    for (tables, what) in [(&folded.small, "smaller table"), (&folded.left, "table that does not move")] {
+        folded.listed.iter().map(|table| (table.table.clone(), table.counts)).collect();
+    for (tables, noun) in [(&folded.small, "smaller table"), (&folded.excluded, "table that does not move")] {
         if let Some(sum) = sum(tables) {
-            rows.push((plural(tables.len(), what), sum));
+            rows.push((plural(tables.len(), noun), sum));
         }
     }
     let table = text::by_class(&classes(done), &rows, &report.totals);
@@ -161,35 +163,35 @@ fn counts(report: &Report, done: bool, verbose: bool) -> String {
     }
 }
 
-fn plural(tables: usize, what: &str) -> String {
-    match (tables, what) {
+fn plural(tables: usize, noun: &str) -> String {
+    match (tables, noun) {
         (1, "table unchanged") => "1 without a change".to_owned(),
-        (1, _) => format!("1 {what}"),
+        (1, _) => format!("1 {noun}"),
         (many, "table unchanged") => format!("{many} without a change"),
         (many, "table that does not move") => format!("{many} that do not move"),
-        (many, _) => format!("{many} {what}s"),
+        (many, _) => format!("{many} {noun}s"),
     }
 }
 
-/// Tables with rows: those that get a line, and those that are added up.
+/// Tables with rows: those with a line each, and those that are added up.
 struct Folded<'a> {
     listed: Vec<&'a TableReport>,
     small: Vec<&'a TableReport>,
-    left: Vec<&'a TableReport>,
+    excluded: Vec<&'a TableReport>,
 }
 
-/// A table is listed when something happened to it that wants a look, or when it is one of the largest.
+/// A table is listed if rows of it were not applied as they are, or if it is one of the largest.
 fn folded(tables: &[TableReport], verbose: bool) -> Folded<'_> {
     let with_rows = tables.iter().filter(|table| table.counts.source > 0);
-    let (left, moved): (Vec<&TableReport>, Vec<&TableReport>) =
+    let (excluded, moved): (Vec<&TableReport>, Vec<&TableReport>) =
         with_rows.partition(|table| !verbose && table.counts.not_copied == table.counts.source);
     if verbose {
-        return Folded { listed: moved, small: Vec::new(), left };
+        return Folded { listed: moved, small: Vec::new(), excluded };
     }
     let (listed, small) = text::without_small(moved, |table| {
         (table.counts.applied == table.counts.source).then_some(table.counts.source)
     });
-    Folded { listed, small, left }
+    Folded { listed, small, excluded }
 }
 
 fn sum(tables: &[&TableReport]) -> Option<Counts> {
@@ -198,14 +200,14 @@ fn sum(tables: &[&TableReport]) -> Option<Counts> {
     (!tables.is_empty()).then_some(sum)
 }
 
-fn print_left(report: &Report, verbose: bool) {
-    let left: Vec<(&str, u64, &str)> = report
+fn print_not_copied(report: &Report, verbose: bool) {
+    let excluded: Vec<(&str, u64, &str)> = report
         .tables
         .iter()
         .filter(|table| table.counts.not_copied > 0)
         .filter_map(|table| Some((table.table.as_str(), table.counts.not_copied, table.reason.as_deref()?)))
         .collect();
-    text::print_left("Not copied", &left, verbose);
+    text::print_excluded("Not copied", &excluded, verbose);
 }
 
 fn print_groups(title: &str, style: anstyle::Style, groups: &[Group], verbose: bool) {
@@ -281,14 +283,14 @@ mod tests {
     }
 
     #[test]
-    fn small_tables_are_added_up_unless_something_happened_to_them() {
+    fn small_tables_are_added_up_unless_rows_were_rejected() {
         let mut tables: Vec<TableReport> = (0..10).map(|n| moved(&format!("t{n}"), 100 - n)).collect();
-        tables.push(table("odd", Counts { source: 2, applied: 1, rejected: 1, ..Counts::default() }));
+        tables.push(table("partly", Counts { source: 2, applied: 1, rejected: 1, ..Counts::default() }));
         tables.push(table("tags", Counts { source: 60, not_copied: 60, ..Counts::default() }));
         tables.push(moved("empty", 0));
         let folded = folded(&tables, false);
-        assert_eq!(names(&folded.listed), "t0 t1 t2 t3 t4 t5 t6 t7 odd");
-        assert_eq!((names(&folded.small), names(&folded.left)), ("t8 t9".to_owned(), "tags".to_owned()));
+        assert_eq!(names(&folded.listed), "t0 t1 t2 t3 t4 t5 t6 t7 partly");
+        assert_eq!((names(&folded.small), names(&folded.excluded)), ("t8 t9".to_owned(), "tags".to_owned()));
         assert_eq!(super::folded(&tables, true).listed.len(), 12);
     }
 }

@@ -1,6 +1,6 @@
-//! How results and errors look: colours that mean something, lines that fit the screen, JSON for programs.
+//! Output: colors, lines that fit the screen, and JSON.
 //!
-//! Red is what stopped or was left behind, yellow what wants a look, green what is done.
+//! Red: stopped or left behind. Yellow: to be reviewed. Green: done.
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
@@ -10,35 +10,31 @@ use crate::database_info::DatabaseInfo;
 use crate::error::Error;
 use crate::finding::{Finding, Severity};
 
-/// Something done.
 pub const GOOD: Style = AnsiColor::Green.on_default().bold();
-/// Something that wants a look.
 pub const WARN: Style = AnsiColor::Yellow.on_default();
-/// Something that stopped, or was left behind.
 pub const BAD: Style = AnsiColor::Red.on_default().bold();
-/// A heading.
 pub const BOLD: Style = Style::new().bold();
 
-/// A number with its thousands apart.
+/// `1234567` as "1,234,567".
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
-    let mut shown = String::with_capacity(digits.len() + digits.len() / 3);
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
         if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            shown.push(',');
+            text.push(',');
         }
-        shown.push(digit);
+        text.push(digit);
     }
-    shown
+    text
 }
 
-/// So many things: "1 row", "2 rows".
-pub fn counted(number: u64, one: &str) -> String {
+/// A number with its noun: "1 row", "2 rows".
+pub fn counted(number: u64, singular: &str) -> String {
     let ending = if number == 1 { "" } else { "s" };
-    format!("{} {one}{ending}", grouped(number))
+    format!("{} {singular}{ending}", grouped(number))
 }
 
-/// Time in a few letters: "4.2 s", "1 min 20 s", "2 h 05 min".
+/// A duration in seconds as "4.2 s", "1 min 20 s" or "2 h 05 min".
 pub fn spent(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     match whole {
@@ -48,13 +44,13 @@ pub fn spent(seconds: f64) -> String {
     }
 }
 
-/// Breaks a text between words where the screen ends; the lines after the first begin with `indent` blanks, and
-/// `used` columns of the first are taken already. Text for a pipe stays on one line.
+/// Breaks a text between words at the width of the screen; `used` columns of the first line are occupied already, and
+/// the other lines are indented by `indent`. Text for a pipe stays on one line.
 pub fn wrapped(text: &str, used: usize, indent: usize) -> String {
     screen().map_or_else(|| text.to_owned(), |columns| wrapped_at(columns, text, used, indent))
 }
 
-/// How many columns the screen has, where there is one.
+/// The columns of the screen, if there is one.
 fn screen() -> Option<usize> {
     console::Term::stdout().size_checked().map(|(_, columns)| usize::from(columns))
 }
@@ -87,16 +83,15 @@ fn wrapped_at(columns: usize, text: &str, used: usize, indent: usize) -> String 
     shown
 }
 
-/// Items of a list that get a line of their own before the small ones are added up.
+/// Items of a list that get a line of their own; the smaller ones are added up.
 const LARGE: usize = 8;
 
-/// Parts a list, whose order stays, into what is listed and what is small. `size` is none for an item that is listed
-/// in any case.
+/// Splits a list, in its order, into listed and small items. `size` is `None` for an item that is always listed.
 pub fn without_small<T>(items: Vec<&T>, size: impl Fn(&T) -> Option<u64>) -> (Vec<&T>, Vec<&T>) {
     let mut plain: Vec<(u64, usize)> =
         items.iter().enumerate().filter_map(|(at, item)| Some((size(item)?, at))).collect();
     plain.sort_by_key(|(size, at)| (std::cmp::Reverse(*size), *at));
-    // One item takes no more room than the line that says there is one.
+    // A single small item needs one line, as its sum would.
     let enough = if plain.len() == LARGE + 1 { plain.len() } else { LARGE };
     let small: Vec<usize> = plain.into_iter().skip(enough).map(|(_, at)| at).collect();
     let is_small = |at: usize| small.contains(&at);
@@ -104,7 +99,7 @@ pub fn without_small<T>(items: Vec<&T>, size: impl Fn(&T) -> Option<u64>) -> (Ve
     (listed, items.iter().enumerate().filter(|(at, _)| is_small(*at)).map(|(_, item)| *item).collect())
 }
 
-/// One side in one line, without what distributors add to their version.
+/// One side in one line, without the suffix that distributors add to the version.
 pub fn side(side: &DatabaseInfo, container: &str) -> String {
     let version = side.version.split(" (").next().unwrap_or(&side.version);
     format!("{} · {version} · {container} {}", side.server, side.name)
@@ -124,11 +119,11 @@ pub fn table(header: &[&str]) -> Table {
     table
 }
 
-/// A class of rows: its name, and how many a table's counts have of it.
+/// A class of rows: its name and its count for a table.
 pub type Class<C> = (&'static str, fn(&C) -> u64);
 
-/// Rows by table and class, the sum below them. After the first two, a class is shown where some table has rows in it;
-/// the last ones are only summed up where the screen is too narrow for all.
+/// Rows by table and class, with the totals below. Classes without rows are left out, except the first two. The last
+/// classes are only summed up if the screen is too narrow.
 pub fn by_class<C>(classes: &[Class<C>], rows: &[(String, C)], total: &C) -> String {
     by_class_within(screen().unwrap_or(usize::MAX), classes, rows, total)
 }
@@ -164,15 +159,13 @@ fn with_classes<C>(shown: &[&Class<C>], rows: &[(String, C)], total: &C) -> Stri
     table.trim_fmt()
 }
 
-/// Prints a result for programs.
 pub fn print_json<T: Serialize>(value: &T) {
     match serde_json::to_string_pretty(value) {
         Ok(text) => anstream::println!("{text}"),
-        Err(error) => anstream::eprintln!("error: the result cannot be written as JSON: {error}"),
+        Err(error) => anstream::eprintln!("error: cannot write the result as JSON: {error}"),
     }
 }
 
-/// Prints an error to stderr: what failed, why, what to do.
 pub fn print_error(error: &Error) {
     let columns = console::Term::stderr().size_checked().map(|(_, columns)| usize::from(columns));
     for line in error_lines(error, columns) {
@@ -180,14 +173,14 @@ pub fn print_error(error: &Error) {
     }
 }
 
-/// The paragraphs of an error, broken where a screen of so many columns ends; whole for a pipe.
+/// The paragraphs of an error, wrapped at `columns`; not wrapped for a pipe.
 fn error_lines(error: &Error, columns: Option<usize>) -> Vec<String> {
     let fit = |text: &str, used, indent| {
         columns.map_or_else(|| text.to_owned(), |columns| wrapped_at(columns, text, used, indent))
     };
     let mut lines = vec![format!("{BAD}error:{BAD:#} {}", fit(error.message(), 7, 2))];
     lines.extend(error.details().iter().map(|detail| {
-        // What has lines of its own, such as a command or a statement, is shown as it is.
+        // A detail with line breaks, such as a command or a statement, is printed as it is.
         if detail.contains('\n') { format!("  {detail}") } else { format!("  {}", fit(detail, 2, 4)) }
     }));
     lines.extend(error.causes().iter().map(|cause| format!("  because: {}", fit(cause, 11, 4))));
@@ -195,7 +188,7 @@ fn error_lines(error: &Error, columns: Option<usize>) -> Vec<String> {
     lines
 }
 
-/// Prints an error to stdout for programs.
+/// Prints an error to stdout (docs/schemas/error.schema.json).
 pub fn print_error_json(error: &Error) {
     print_json(&serde_json::json!({
         "outcome": "error",
@@ -207,26 +200,25 @@ pub fn print_error_json(error: &Error) {
     }));
 }
 
-/// Tables that stay behind, each with its rows and the reason: by name in one line, or one by one.
-pub fn print_left(title: &str, left: &[(&str, u64, &str)], verbose: bool) {
-    if left.is_empty() {
+/// Tables that are not copied, with their rows and the reason: by name in one line, or one by one.
+pub fn print_excluded(title: &str, tables: &[(&str, u64, &str)], verbose: bool) {
+    if tables.is_empty() {
         return;
     }
     if verbose {
         anstream::println!("\n{BOLD}{title}{BOLD:#}");
-        for (table, _, reason) in left {
+        for (table, _, reason) in tables {
             anstream::println!("  {table:<30} {}", wrapped(reason, 33, 33));
         }
         return;
     }
     let names: Vec<String> =
-        left.iter().map(|(table, rows, _)| format!("{table} {}", grouped(*rows))).collect();
+        tables.iter().map(|(table, rows, _)| format!("{table} {}", grouped(*rows))).collect();
     let used = title.len() + 2;
-    let line = wrapped(&format!("{} (-v says why)", names.join(", ")), used, used);
+    let line = wrapped(&format!("{} (-v lists the reasons)", names.join(", ")), used, used);
     anstream::println!("\n{BOLD}{title}{BOLD:#}  {line}");
 }
 
-/// What was found and weighs, one sentence each with its remedy.
 pub fn print_findings(findings: &[Finding]) {
     for finding in findings {
         let (word, style) = match finding.severity {

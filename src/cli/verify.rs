@@ -132,7 +132,7 @@ pub async fn run(args: &VerifyArgs) -> Result<u8> {
     };
     let (blue_config, green_config) = (args.blue.resolve(&args.common)?, args.green.resolve(&args.common)?);
     confirm::require_terminal(args.repair.yes || !args.repair.repair)?;
-    let observer = progress::observer(&args.common, "looking at both sides", Phase::word);
+    let observer = progress::observer(&args.common, "checking both databases", Phase::word);
     let green = Green::connect(&green_config, &application_name()).await?;
     let blue = Arc::new(Blue::connect(&blue_config).await?);
     let (report, repair) = if args.repair.repair {
@@ -160,13 +160,13 @@ pub async fn run(args: &VerifyArgs) -> Result<u8> {
     Ok(report.exit_code())
 }
 
-/// Shows what was found and asks once whether it shall be repaired.
+/// Shows the findings and asks whether to repair them.
 fn ask(report: &VerifyReport, repair: &RepairReport, verbose: bool) -> BoxFuture<'static, Result<bool>> {
     anstream::eprintln!("\n{}\n\n{}", headline(report), counts(report, verbose));
-    for line in about(&repair.write, "write") {
+    for line in rows_by_table(&repair.write, "write") {
         anstream::eprintln!("{line}");
     }
-    for line in about(&repair.remove, "remove") {
+    for line in rows_by_table(&repair.remove, "delete") {
         anstream::eprintln!("{line}");
     }
     if repair.not_repaired > 0 {
@@ -175,16 +175,16 @@ fn ask(report: &VerifyReport, repair: &RepairReport, verbose: bool) -> BoxFuture
     confirm::ask(&format!("Repair green ({}, database {})?", report.green.server, report.green.name))
 }
 
-fn about(tables: &BTreeMap<String, u64>, what: &str) -> Vec<String> {
-    tables.iter().map(|(table, rows)| format!("  {what} {} of {table}", counted(*rows, "row"))).collect()
+fn rows_by_table(tables: &BTreeMap<String, u64>, action: &str) -> Vec<String> {
+    tables.iter().map(|(table, rows)| format!("  {action} {} of {table}", counted(*rows, "row"))).collect()
 }
 
-/// After an interruption of a repair: removes its stage where that is possible, and says how green stands.
+/// After an interruption of a repair: removes its staging tables if possible, and tells the state of green.
 pub async fn tidy_up(args: &VerifyArgs) -> Interrupted {
     if !args.repair.repair {
         return Interrupted::AsItWas;
     }
-    super::migrate::tidied(&args.green, &args.common, args.run).await
+    super::migrate::tidy_up_run(&args.green, &args.common, args.run).await
 }
 
 fn print(report: &VerifyReport, repair: Option<&RepairReport>, verbose: bool) {
@@ -195,36 +195,36 @@ fn print(report: &VerifyReport, repair: Option<&RepairReport>, verbose: bool) {
     let traffic = report.traffic;
     if traffic.different + traffic.missing + traffic.extra > 0 {
         anstream::println!(
-            "\n{WARN}note:{WARN:#} of the tables that the data plane writes while requests flow, {} differ; they fail nothing.",
+            "\n{WARN}note:{WARN:#} {} of tables that the data plane writes differ; that is not a failure.",
             counted(traffic.different + traffic.missing + traffic.extra, "row")
         );
     }
     if report.run.is_none() {
         anstream::println!(
-            "\n{WARN}note:{WARN:#} green's journal knows no applied run: nothing counts as rejected."
+            "\n{WARN}note:{WARN:#} green's journal has no applied run, so no row counts as rejected."
         );
     }
     if report.definitions == DefinitionsState::NotRecorded && report.run.is_some() {
         anstream::println!(
-            "\n{WARN}note:{WARN:#} the run did not record Kong's definitions (indexes, triggers …); whether somebody changed them is not known."
+            "\n{WARN}note:{WARN:#} the run did not record Kong's definitions (indexes, triggers …), so they are not compared."
         );
     }
     if let Some(repair) = repair {
         print_repair(repair);
     }
-    print_first(report);
+    print_findings(report);
     if let Some(part) = &report.part {
-        anstream::println!("\n{BAD}NO PROOF.{BAD:#} Only a part was compared: {}.", part_in_words(part));
+        anstream::println!("\n{BAD}NOT A PROOF.{BAD:#} Only a part was compared: {}.", describe_part(part));
     }
 }
 
 fn print_repair(repair: &RepairReport) {
     let tags = match repair.tags {
         0 => String::new(),
-        rows => format!(", {} of tags put right", counted(rows, "row")),
+        rows => format!(", {} of tags repaired", counted(rows, "row")),
     };
     anstream::println!(
-        "\n{BOLD}Repaired{BOLD:#}  {} written, {} removed{tags}; before: {} different, {} missing, {} extra.",
+        "\n{BOLD}Repaired{BOLD:#}  {} written, {} deleted{tags}; before: {} different, {} missing, {} extra.",
         counted(repair.written, "row"),
         grouped(repair.removed),
         grouped(repair.before.different),
@@ -232,49 +232,49 @@ fn print_repair(repair: &RepairReport) {
         grouped(repair.before.extra)
     );
     if repair.written + repair.removed > 0 {
-        anstream::println!("  Restart every Kong node on green: it holds what it read in memory.");
+        anstream::println!("  Restart every Kong node on green: it caches rows in memory.");
     }
-    for left in &repair.left {
+    for row in &repair.left {
         anstream::println!(
             "  {BAD}not repaired:{BAD:#} {} {} ({})",
-            left.table,
-            crate::mapping::row_json::display_key(&left.key),
-            left.reason
+            row.table,
+            crate::mapping::row_json::display_key(&row.key),
+            row.reason
         );
     }
 }
 
-fn part_in_words(part: &Restriction) -> String {
-    let mut words = Vec::new();
+fn describe_part(part: &Restriction) -> String {
+    let mut parts = Vec::new();
     if !part.tables.is_empty() {
-        words.push(format!("of the tables {}", part.tables.join(", ")));
+        parts.push(format!("the tables {}", part.tables.join(", ")));
     }
     if let Some(workspace) = &part.workspace {
-        words.push(format!("rows of the workspace \"{workspace}\""));
+        parts.push(format!("rows of the workspace \"{workspace}\""));
     }
     if let Some(percent) = part.sample_percent {
-        words.push(format!("a sample of {percent} % of each large table"));
+        parts.push(format!("a sample of {percent} % of each large table"));
     }
-    words.join(", ")
+    parts.join(", ")
 }
 
 fn headline(report: &VerifyReport) -> String {
     let (time, rows) = (format!("{:.1} s", report.seconds), grouped(report.summary.source));
     if report.clean && report.partial {
         return format!(
-            "{WARN}The same, as far as it was looked at.{WARN:#} Kong {}: {rows} rows of blue in {time}.",
+            "{WARN}No difference in the compared part.{WARN:#} Kong {}: {rows} rows of blue in {time}.",
             report.kong
         );
     }
     if report.clean {
         return format!(
-            "{GOOD}The same.{GOOD:#} Kong {}: {rows} rows of blue accounted for in {time}.",
+            "{GOOD}No difference.{GOOD:#} Kong {}: {rows} rows of blue accounted for in {time}.",
             report.kong
         );
     }
     let sum = &report.summary;
     format!(
-        "{BAD}Not the same.{BAD:#} Kong {}: {} different, {} missing, {} extra, {} other findings ({rows} rows, {time}).",
+        "{BAD}Differences.{BAD:#} Kong {}: {} different, {} missing, {} extra, {} other findings ({rows} rows, {time}).",
         report.kong,
         grouped(sum.different),
         grouped(sum.missing),
@@ -283,7 +283,6 @@ fn headline(report: &VerifyReport) -> String {
     )
 }
 
-/// The classes, in the order in which they are shown.
 const CLASSES: [Class<RowCounts>; 9] = [
     ("on blue", |counts| counts.source),
     ("equal", |counts| counts.equal),
@@ -305,20 +304,21 @@ fn counts(report: &VerifyReport, verbose: bool) -> String {
     } else {
         text::without_small(with_rows, |table| is_plain(&table.counts).then_some(table.counts.source))
     };
-    let name = |one: &VerifyTableReport| match one.writer {
-        Writer::Traffic => format!("{} (traffic)", one.table),
-        Writer::Admin => one.table.clone(),
+    let name = |table: &TableReport| match table.writer {
+        Writer::Traffic => format!("{} (traffic)", table.table),
+        Writer::Admin => table.table.clone(),
     };
-    let mut rows: Vec<(String, RowCounts)> = listed.into_iter().map(|one| (name(one), one.counts)).collect();
+    let mut rows: Vec<(String, Counts)> =
+        listed.into_iter().map(|table| (name(table), table.counts)).collect();
     if !small.is_empty() {
-        let source = small.iter().map(|one| one.counts.source).sum();
-        let sum = RowCounts { source, equal: source, ..RowCounts::default() };
+        let source = small.iter().map(|table| table.counts.source).sum();
+        let sum = Counts { source, equal: source, ..Counts::default() };
         rows.push((format!("{} smaller tables", small.len()), sum));
     }
     text::by_class(&CLASSES, &rows, &report.summary)
 }
 
-fn print_first(report: &VerifyReport) {
+fn print_findings(report: &Report) {
     if report.first.is_empty() {
         return;
     }

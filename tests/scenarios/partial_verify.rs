@@ -93,7 +93,7 @@ async fn a_sample_is_reported_as_no_proof() {
     ])
     .await;
     assert!(
-        ran.code == 0 && ran.stdout.contains("NO PROOF.") && ran.stdout.contains("a sample of 1 %"),
+        ran.code == 0 && ran.stdout.contains("NOT A PROOF.") && ran.stdout.contains("a sample of 1 %"),
         "{ran:#?}"
     );
     for wrong in ["0", "101%", "some"] {
