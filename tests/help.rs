@@ -96,7 +96,9 @@ fn options(page: &str) -> Vec<Listed> {
         } else if is_flag {
             let long = line.split("--").nth(1).expect("a long name");
             let long = long.split([' ', '[', '=', '.']).next().expect("a name").to_owned();
-            options.push(Listed { heading: heading.to_owned(), long, description: String::new() });
+            // A page without long help has the description on the same line.
+            let description = line.trim().split_once("  ").map_or("", |(_, text)| text.trim());
+            options.push(Listed { heading: heading.to_owned(), long, description: description.to_owned() });
             in_first_paragraph = true;
         } else if line.trim().is_empty() {
             in_first_paragraph = false;

@@ -117,7 +117,7 @@ pub async fn run(args: &InspectArgs) -> Result<u8> {
     let output = to_output(&blue, &green, inspection, survey);
     match args.common.format {
         Format::Json => text::print_json(&output),
-        Format::Text => print(&output, &blue, args.common.verbose > 0),
+        Format::Text => print(&output, &blue, args.common.is_verbose()),
     }
     if let (Some(kept), Format::Text) = (&baseline, args.common.format) {
         anstream::println!("\n{BOLD}Baseline{BOLD:#}  {kept}. Pass it to plan and migrate with --baseline.");

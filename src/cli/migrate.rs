@@ -79,12 +79,12 @@ pub async fn run(args: &MigrateArgs) -> Result<u8> {
     options.choices.tables.include.extend(ledger::tables(&green).await?);
     let inspection = Inspection::take(&blue, &green, &options.choices).await?;
     let confirm = |report: &Report| {
-        if args.yes { Box::pin(ready(Ok(true))) } else { ask(report, args.common.verbose > 0) }
+        if args.yes { Box::pin(ready(Ok(true))) } else { ask(report, args.common.is_verbose()) }
     };
     let report = Box::pin(migrate::run(blue, &green, inspection, &options, observer, &confirm)).await?;
     match args.common.format {
         Format::Json => text::print_json(&report),
-        Format::Text => summary::print(&report, args.common.verbose > 0),
+        Format::Text => summary::print(&report, args.common.is_verbose()),
     }
     Ok(report.exit_code())
 }

@@ -116,7 +116,7 @@ fn print(args: &PlanArgs, report: &PlanReport) {
     if args.columns {
         print_columns(report);
     }
-    summary::print(&report.report, args.common.verbose > 0);
+    summary::print(&report.report, args.common.is_verbose());
     for line in &report.not_checked {
         anstream::println!("\n{}not checked:{:#} {}", text::WARN, text::WARN, text::wrapped(line, 13, 7));
     }

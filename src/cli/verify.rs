@@ -138,7 +138,7 @@ pub async fn run(args: &VerifyArgs) -> Result<u8> {
     let (report, repair) = if args.repair.repair {
         let options =
             RepairOptions { verify: options, delete_extra: args.repair.delete_extra, run: args.run };
-        let verbose = args.common.verbose > 0;
+        let verbose = args.common.is_verbose();
         let confirm = |report: &VerifyReport, repair: &RepairReport| {
             if args.repair.yes { Box::pin(ready(Ok(true))) } else { ask(report, repair, verbose) }
         };
@@ -155,7 +155,7 @@ pub async fn run(args: &VerifyArgs) -> Result<u8> {
         (report, None)
     };
     if args.common.format == Format::Text {
-        print(&report, repair.as_ref(), args.common.verbose > 0);
+        print(&report, repair.as_ref(), args.common.is_verbose());
     }
     Ok(report.exit_code())
 }
@@ -304,21 +304,21 @@ fn counts(report: &VerifyReport, verbose: bool) -> String {
     } else {
         text::without_small(with_rows, |table| is_plain(&table.counts).then_some(table.counts.source))
     };
-    let name = |table: &TableReport| match table.writer {
+    let name = |table: &VerifyTableReport| match table.writer {
         Writer::Traffic => format!("{} (traffic)", table.table),
         Writer::Admin => table.table.clone(),
     };
-    let mut rows: Vec<(String, Counts)> =
+    let mut rows: Vec<(String, RowCounts)> =
         listed.into_iter().map(|table| (name(table), table.counts)).collect();
     if !small.is_empty() {
         let source = small.iter().map(|table| table.counts.source).sum();
-        let sum = Counts { source, equal: source, ..Counts::default() };
+        let sum = RowCounts { source, equal: source, ..RowCounts::default() };
         rows.push((format!("{} smaller tables", small.len()), sum));
     }
     text::by_class(&CLASSES, &rows, &report.summary)
 }
 
-fn print_findings(report: &Report) {
+fn print_findings(report: &VerifyReport) {
     if report.first.is_empty() {
         return;
     }

@@ -31,6 +31,7 @@ mod ring_tokens;
 mod roundtrip;
 mod row_builder;
 mod running;
+mod schemas;
 mod screens;
 mod shared_ids;
 mod support;

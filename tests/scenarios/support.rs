@@ -8,6 +8,8 @@ use kongferry_harness::keyspace::Keyspace;
 use kongferry_harness::postgres::Database;
 use serde_json::Value;
 
+use super::schemas;
+
 /// What one call of the program came to.
 #[derive(Debug)]
 pub struct Ran {
@@ -22,9 +24,12 @@ pub struct Ran {
 }
 
 impl Ran {
-    /// The result for programs.
+    /// The result of `--format json`, which matches its schema.
+    #[track_caller]
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e} in {self:#?}"))
+        let result = serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e} in {self:#?}"));
+        schemas::check(&result);
+        result
     }
 
     /// Fails with everything that was said unless the exit code is this one.
