@@ -43,7 +43,20 @@ const ALLOWED: &[(&str, &str)] =
     &[("is still valid", "the help of credentials: valid before and after the migration")];
 
 /// Directories and files whose messages are not rewritten yet.
-const NOT_YET: &[&str] = &["src", "sql", "schema-maps", "help"];
+const NOT_YET: &[&str] = &[
+    "src/blue",
+    "src/cli/cutover",
+    "src/credentials",
+    "src/cutover",
+    "src/dns",
+    "src/green",
+    "src/inspect",
+    "src/migrate",
+    "src/rehearsal",
+    "src/verify",
+    "schema-maps",
+    "help cutover",
+];
 
 /// A text that may end up in front of a user.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
