@@ -55,7 +55,7 @@ impl Measured {
 impl Servers {
     /// Starts both and writes the rows.
     pub async fn start(shape: &Shape) -> Result<Servers> {
-        let options = Options { heap_mb: 2048, ..Options::default() };
+        let options = Options { heap_mb: 2048, optimised: true, ..Options::default() };
         let (cassandra, postgres) =
             tokio::try_join!(Cassandra::start(options), LocalPostgres::start(as_in_production()))?;
         let endpoint = cassandra.endpoint();

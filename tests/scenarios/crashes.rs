@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use sqlx::{Connection, Executor};
 
-use super::databases::{Contents, WORKSPACE, filled_blue_on, small_blue_on};
+use super::databases::{Contents, WORKSPACE, filled_blue, filled_blue_on, small_blue};
 use super::row_builder::{KongKeyspace, id};
 use super::running::{Running, until};
 use super::support::{kongferry, migrate_arguments};
@@ -68,7 +68,7 @@ async fn an_incremental_run_killed_at_any_failpoint_leaves_green_unchanged_or_co
 /// At moments that no place of ours chose, spread over a whole run.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_run_killed_at_any_moment_leaves_green_unchanged_or_complete() {
-    let blue = filled_blue_on(lab().cassandra().await.expect("a Cassandra"), 6_000).await;
+    let blue = filled_blue(6_000).await;
     let whole = json!(6_000 * 4 + 1);
     let first = lab().fresh_green("3.3").await.expect("green");
     let began = std::time::Instant::now();
@@ -234,7 +234,7 @@ async fn the_scan_retries_when_cassandra_restarts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_column_added_on_blue_during_the_scan_stops_the_run() {
-    let blue = small_blue_on(lab().cassandra().await.expect("a Cassandra"), "3.3").await;
+    let blue = small_blue("3.3").await;
     let green = lab().fresh_green("3.3").await.expect("green");
     let before = Contents::read(&green).await;
     let running = Running::start(&migrate_arguments(&blue, &green, &[]), Some("loading")).held().await;
@@ -344,7 +344,7 @@ async fn status_lists_the_runs_and_cleanup_removes_the_kongferry_schema() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unchanged_rows_are_not_rewritten() {
-    let blue = filled_blue_on(lab().cassandra().await.expect("a Cassandra"), 25_000).await;
+    let blue = filled_blue(25_000).await;
     let green = lab().fresh_green("3.3").await.expect("green");
     let arguments = migrate_arguments(&blue, &green, &[]);
     kongferry(&arguments).await.expect_code(0);

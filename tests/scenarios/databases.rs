@@ -1,4 +1,4 @@
-//! Small blues, and everything that a green holds, so that a test can say that nothing was changed.
+//! Small keyspaces for blue, and the contents of a green, so that a test can check that nothing was changed.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ pub const CONSUMER: &str = "00000000-0000-4000-8000-0000000000c1";
 const SMALL: &[&str] =
     &["schema_meta", "workspaces", "parameters", "locks", "consumers", "keyauth_credentials"];
 
-/// Tables that [`filled_blue_on`] needs: with each one more, making them takes longer.
+/// Tables that [`filled_blue`] needs: with each one more, making them takes longer.
 const FILLED: &[&str] = &[
     "schema_meta",
     "workspaces",
@@ -34,12 +34,15 @@ const FILLED: &[&str] = &[
 
 /// A keyspace of its own with Kong's record of migrations, a default workspace and one consumer with a key.
 pub async fn small_blue(line: &str) -> Keyspace {
-    small_blue_on(lab().cassandra().await.expect("a Cassandra"), line).await
+    with_consumer(bare_blue(line, SMALL).await).await
 }
 
-/// The same on another server.
+/// The same on another server than the shared one.
 pub async fn small_blue_on(endpoint: &Endpoint, line: &str) -> Keyspace {
-    let blue = bare_blue(endpoint, line, SMALL).await;
+    with_consumer(bare_blue_on(endpoint, line, SMALL).await).await
+}
+
+async fn with_consumer(blue: Keyspace) -> Keyspace {
     let consumer = json!({ "id": CONSUMER, "ws_id": WORKSPACE, "username": format!("{WORKSPACE}:anna") });
     blue.write_row("consumers", &consumer).await.expect("a consumer");
     let key = json!({
@@ -51,26 +54,45 @@ pub async fn small_blue_on(endpoint: &Endpoint, line: &str) -> Keyspace {
 }
 
 /// A keyspace with so many consumers, each with basic-auth, key-auth and an acl, and nothing else.
+pub async fn filled_blue(consumers: u64) -> Keyspace {
+    with_consumers(bare_blue("3.3", FILLED).await, consumers).await
+}
+
+/// The same on another server than the shared one.
 pub async fn filled_blue_on(endpoint: &Endpoint, consumers: u64) -> Keyspace {
-    let blue = bare_blue(endpoint, "3.3", FILLED).await;
+    with_consumers(bare_blue_on(endpoint, "3.3", FILLED).await, consumers).await
+}
+
+async fn with_consumers(blue: Keyspace, consumers: u64) -> Keyspace {
     fill::fill(&blue, Uuid::parse_str(WORKSPACE).expect("an id"), consumers).await.expect("rows");
     blue
 }
 
 /// A keyspace of its own with these tables, Kong's record of migrations and a default workspace.
-pub async fn bare_blue(endpoint: &Endpoint, line: &str, tables: &[&str]) -> Keyspace {
-    let name = format!("small_{}", &Uuid::new_v4().simple().to_string()[..12]);
+pub async fn bare_blue(line: &str, tables: &[&str]) -> Keyspace {
+    let blue = lab().keyspace_with_tables(line, tables).await.expect("a keyspace");
+    add_workspace(&blue, line).await;
+    blue
+}
+
+/// The same on another server than the shared one.
+async fn bare_blue_on(endpoint: &Endpoint, line: &str, tables: &[&str]) -> Keyspace {
     let mut catalog = Catalog::of(line).expect("a catalog");
     catalog.tables.retain(|table, _| tables.contains(&table.as_str()));
     let session = endpoint.session().await.expect("a session");
+    let name = format!("small_{}", &Uuid::new_v4().simple().to_string()[..12]);
     catalog.create(&session, &name, KeyspaceOptions::default()).await.expect("tables");
     let blue = Keyspace::open(endpoint, &name).await.expect("a keyspace");
+    add_workspace(&blue, line).await;
+    blue
+}
+
+async fn add_workspace(blue: &Keyspace, line: &str) {
     let fixture = Fixture::shipped(line).expect("a fixture");
     for row in &fixture.blue["schema_meta"] {
         blue.write_recorded("schema_meta", row, LoadOptions::default()).await.expect("a row");
     }
     blue.write_row("workspaces", &json!({ "id": WORKSPACE, "name": "default" })).await.expect("a workspace");
-    blue
 }
 
 /// The rows of a line that cannot expire while a test runs, in a keyspace of their own.

@@ -12,7 +12,7 @@ use kongferry_harness::{green as bootstrap, lab, postgres};
 use nix::sys::signal::Signal;
 use tokio::sync::OnceCell;
 
-use super::databases::{Contents, filled_blue_on, small_blue};
+use super::databases::{Contents, filled_blue, small_blue};
 use super::running::{Running, until};
 use super::support::{kongferry, migrate_arguments, program};
 
@@ -20,12 +20,13 @@ use super::support::{kongferry, migrate_arguments, program};
 const CONSUMERS: u64 = 5_500;
 
 /// A keyspace that these tests share, because writing its rows takes longest.
-async fn filled_blue() -> Keyspace {
+async fn shared_blue() -> Keyspace {
     static NAME: OnceCell<String> = OnceCell::const_new();
     let endpoint = lab().cassandra().await.expect("a Cassandra");
     let name = NAME
         .get_or_init(|| async {
-            let blue = filled_blue_on(endpoint, CONSUMERS).await;
+            let mut blue = filled_blue(CONSUMERS).await;
+            blue.keep();
             blue.name().to_owned()
         })
         .await;
@@ -61,7 +62,7 @@ async fn cut_connections(green: &Database) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_interrupted_at_any_failpoint_leaves_green_unchanged() {
-    let (blue, green) = (filled_blue().await, fresh_green().await);
+    let (blue, green) = (shared_blue().await, fresh_green().await);
     let before = Contents::read(&green).await;
     let arguments = migrate_arguments(&blue, &green, &[]);
     for place in ["inspected", "loading", "staged", "applying"] {
@@ -139,7 +140,7 @@ async fn a_postgres_crash_between_stage_and_apply_is_detected() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_connection_ends_the_run_and_leaves_green_unchanged() {
-    let (blue, green) = (filled_blue().await, fresh_green().await);
+    let (blue, green) = (shared_blue().await, fresh_green().await);
     let before = Contents::read(&green).await;
     let arguments = migrate_arguments(&blue, &green, &[]);
     for place in ["loading", "staged", "applying"] {

@@ -13,17 +13,13 @@ use serde_json::{Value, json};
 use sqlx::{Connection, Executor, PgConnection};
 
 use super::cql_proxy;
-use super::databases::{Contents, WORKSPACE, filled_blue_on, small_blue};
+use super::databases::{Contents, WORKSPACE, filled_blue, small_blue};
 use super::row_builder::{KongKeyspace, id};
 use super::running::{Running, until};
 use super::support::{Ran, kongferry, migrate_arguments};
 
 /// Four rows each.
 const CONSUMERS: u64 = 1_500;
-
-async fn filled_blue() -> Keyspace {
-    filled_blue_on(lab().cassandra().await.expect("a Cassandra"), CONSUMERS).await
-}
 
 async fn fresh_green() -> Database {
     lab().fresh_green("3.3").await.expect("green")
@@ -55,7 +51,7 @@ async fn complete(blue: &Keyspace, green: &Database) {
 /// Overloaded, bootstrapping, a server error, a read time-out: each of them is waited out.
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_that_blue_fails_temporarily_are_retried() {
-    let (blue, green) = (filled_blue().await, fresh_green().await);
+    let (blue, green) = (filled_blue(CONSUMERS).await, fresh_green().await);
     let (endpoint, faults) = cql_proxy::before(blue.endpoint()).await;
     let through = Keyspace::open(&endpoint, blue.name()).await.expect("a keyspace");
     for place in ["loading", "marking"] {
@@ -76,7 +72,7 @@ async fn requests_that_blue_fails_temporarily_are_retried() {
 /// A replica that is missing is for a person to decide about.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_goes_down_stops_the_run_with_the_choices() {
-    let (blue, green) = (filled_blue().await, fresh_green().await);
+    let (blue, green) = (filled_blue(CONSUMERS).await, fresh_green().await);
     let arguments = migrate_arguments(&blue, &green, &[]);
     let running = Running::start(&arguments, Some("inspected")).held().await;
     let before = Contents::read(&green).await.without_ours();
@@ -98,7 +94,7 @@ async fn a_replica_that_goes_down_stops_the_run_with_the_choices() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_dropped_on_blue_during_a_run_stops_it() {
-    let blue = filled_blue().await;
+    let blue = filled_blue(CONSUMERS).await;
     for place in ["loading", "inspected"] {
         let green = fresh_green().await;
         let before = Contents::read(&green).await.without_ours();
@@ -114,7 +110,7 @@ async fn a_table_dropped_on_blue_during_a_run_stops_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn timeouts_set_on_the_role_or_the_database_do_not_end_a_run() {
     let (_server, green) = own_green().await;
-    let blue = filled_blue().await;
+    let blue = filled_blue(CONSUMERS).await;
     green
         .execute(
             "alter database kong set statement_timeout = '150ms';
@@ -195,7 +191,7 @@ async fn a_cancelled_statement_or_a_held_lock_stops_the_run() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_postgres_restart_while_rows_are_copied_ends_the_run() {
     let (mut server, green) = own_green().await;
-    let blue = filled_blue().await;
+    let blue = filled_blue(CONSUMERS).await;
     let before = Contents::read(&green).await;
     let arguments = migrate_arguments(&blue, &green, &[]);
     for how in ["restart", "crash"] {
@@ -252,7 +248,7 @@ const ROOM: &str = "Make room (inspect says how much is needed) and run again";
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_stops_the_run_and_the_next_one_succeeds_with_free_space() {
     let (_server, green) = own_green().await;
-    let blue = filled_blue().await;
+    let blue = filled_blue(CONSUMERS).await;
     let arguments = migrate_arguments(&blue, &green, &[]);
     let before = Contents::read(&green).await;
     // While Kong's tables are filled.

@@ -144,7 +144,7 @@ async fn a_keyspace_that_is_empty_or_not_kongs_is_refused() {
     refuses(&empty, &green, &[], 4, &[&format!("keyspace \"{name}\" is empty"), "cassandra_keyspace"]).await;
     empty.execute("CREATE TABLE consumers (id uuid PRIMARY KEY)").await.expect("a table");
     refuses(&empty, &green, &[], 4, &["is not Kong's", "no table \"schema_meta\""]).await;
-    let half = bare_blue(endpoint, "3.3", &["schema_meta", "workspaces"]).await;
+    let half = bare_blue("3.3", &["schema_meta", "workspaces"]).await;
     half.execute("TRUNCATE schema_meta").await.expect("emptied");
     refuses(&half, &green, &[], 4, &["no record of migrations", "half bootstrapped"]).await;
 }

@@ -519,8 +519,7 @@ fn nan_is_nan(pair: &Pair, texts: Option<Vec<String>>) -> Option<Vec<String>> {
 }
 
 async fn sides() -> (Keyspace, Database) {
-    let endpoint = lab().cassandra().await.expect("a Cassandra");
-    let blue = bare_blue(endpoint, "3.3", &["schema_meta", "workspaces", "parameters"]).await;
+    let blue = bare_blue("3.3", &["schema_meta", "workspaces", "parameters"]).await;
     (blue, lab().fresh_green("3.3").await.expect("green"))
 }
 

@@ -14,25 +14,26 @@ use crate::cassandra::Endpoint;
 use crate::catalog::quote;
 use crate::context::Context;
 use crate::fixture::{BlueRow, Fixture};
-use crate::keyspace_cleanup;
+use crate::keyspace_pool::{self, Lease};
 
 /// Rows that are written at once when a fixture is loaded.
 const CONCURRENCY: usize = 64;
 
-/// A keyspace and a session of the caller's runtime. Do not carry it into another test. One that the lab made for the
-/// caller alone ends with this value.
+/// A keyspace and a session of the caller's runtime. Do not carry it into another test. One that the lab gave to
+/// the caller alone is emptied or dropped with this value.
 pub struct Keyspace {
     session: CachingSession,
     endpoint: Endpoint,
     name: String,
     tables: BTreeMap<String, BTreeMap<String, Column>>,
-    goes: bool,
+    /// Set for a keyspace that goes back to the pool.
+    lease: Option<Lease>,
 }
 
 impl Drop for Keyspace {
     fn drop(&mut self) {
-        if self.goes {
-            keyspace_cleanup::drop_keyspace(self.endpoint.clone(), std::mem::take(&mut self.name));
+        if let Some(lease) = self.lease.take() {
+            keyspace_pool::give_back(lease);
         }
     }
 }
@@ -68,20 +69,20 @@ impl Keyspace {
             endpoint: endpoint.clone(),
             name: name.to_owned(),
             tables,
-            goes: false,
+            lease: None,
         })
     }
 
-    /// The same, for one that is dropped when the caller is done with it.
-    pub(crate) async fn open_own(endpoint: &Endpoint, name: &str) -> Result<Self> {
-        let mut keyspace = Keyspace::open(endpoint, name).await?;
-        keyspace.goes = true;
+    /// The same, for one that goes back to the pool when the caller is done with it.
+    pub(crate) async fn open_leased(endpoint: &Endpoint, lease: Lease) -> Result<Self> {
+        let mut keyspace = Keyspace::open(endpoint, &lease.keyspace).await?;
+        keyspace.lease = Some(lease);
         Ok(keyspace)
     }
 
-    /// Leaves it on its server.
-    pub(crate) fn keep(&mut self) {
-        self.goes = false;
+    /// Leaves it as it is on its server until the end of the process.
+    pub fn keep(&mut self) {
+        self.lease = None;
     }
 
     /// Reads again which tables and columns there are.
@@ -251,7 +252,7 @@ impl Keyspace {
         result.map(|_| ()).context(|| format!("cannot add to a counter of {table}"))
     }
 
-    /// `"id" = from_json(?) AND …` for the primary key, and the values as JSON.
+    /// `"id" = fromJson(?) AND …` for the primary key, and the values as JSON.
     fn condition(&self, table: &str, row: &Map<String, Value>) -> Result<(String, Vec<String>)> {
         let columns = self.columns(table)?;
         let (mut terms, mut values) = (Vec::new(), Vec::new());
@@ -259,7 +260,7 @@ impl Keyspace {
             let value = row
                 .get(name)
                 .ok_or_else(|| Error::usage(format!("a row of {table} is given without its {name}")))?;
-            terms.push(format!("{} = from_json(?)", quote(name)));
+            terms.push(format!("{} = fromJson(?)", quote(name)));
             values.push(value.to_string());
         }
         Ok((terms.join(" AND "), values))

@@ -18,6 +18,7 @@ use crate::certs::Certificates;
 use crate::fixture::Fixture;
 use crate::green;
 use crate::keyspace::{Keyspace, LoadOptions};
+use crate::keyspace_pool;
 use crate::postgres::{self, Database, PgServer};
 
 /// The shared servers. It holds addresses, not connections: those are made anew for each test, because they belong
@@ -142,9 +143,25 @@ impl Lab {
 
     /// The same with options.
     pub async fn fresh_keyspace_with(&self, line: &str, options: KeyspaceOptions) -> Result<Keyspace> {
-        let (endpoint, name) = (self.cassandra().await?, unique_name(line));
-        Catalog::of(line)?.create(&endpoint.session().await?, &name, options).await?;
-        Keyspace::open_own(endpoint, &name).await
+        self.create_keyspace(line, &Catalog::of(line)?, options).await
+    }
+
+    /// A keyspace of one's own with some of the tables of `line`, without rows and indexes.
+    pub async fn keyspace_with_tables(&self, line: &str, tables: &[&str]) -> Result<Keyspace> {
+        let mut catalog = Catalog::of(line)?;
+        catalog.tables.retain(|table, _| tables.contains(&table.as_str()));
+        self.create_keyspace(line, &catalog, KeyspaceOptions::default()).await
+    }
+
+    async fn create_keyspace(
+        &self,
+        line: &str,
+        catalog: &Catalog,
+        options: KeyspaceOptions,
+    ) -> Result<Keyspace> {
+        let endpoint = self.cassandra().await?;
+        let lease = keyspace_pool::take(endpoint, &unique_name(line), line, catalog, options).await?;
+        Keyspace::open_leased(endpoint, lease).await
     }
 
     /// A keyspace of one's own with the shipped rows of `line`.

@@ -14,7 +14,7 @@ pub mod fill;
 pub mod fixture;
 pub mod green;
 pub mod keyspace;
-mod keyspace_cleanup;
+mod keyspace_pool;
 mod lab;
 pub mod metrics;
 pub mod ports;

@@ -248,7 +248,9 @@ async fn dns(config_file: Option<PathBuf>) -> Result<()> {
 /// Never ends by itself; the servers end when it is dropped.
 async fn run(arguments: Arguments) -> Result<()> {
     eprintln!("starting Cassandra and PostgreSQL");
-    let (cassandra, local) = tokio::try_join!(Cassandra::start(Options::default()), postgres::start())?;
+    // Filling it takes long enough for the optimising compiler to pay.
+    let options = Options { optimised: arguments.fill > 0, ..Options::default() };
+    let (cassandra, local) = tokio::try_join!(Cassandra::start(options), postgres::start())?;
     let (endpoint, server) = (cassandra.endpoint(), PgServer::from(&local));
     let blue = prepare_blue(&endpoint, &arguments).await?;
     let green = green::fresh_green(&server, NAME, &arguments.line).await?;

@@ -29,6 +29,9 @@ const LOGBACK: &str = "<configuration><appender name=\"OUT\" class=\"ch.qos.logb
 /// not known any more.
 const UNFLUSHED_SCHEMA: &str = "-Dcassandra.test.flush_local_schema_changes=false";
 
+/// The compiler that optimises most takes half of the CPU of a server that lives for a minute.
+const QUICK_COMPILER: &str = "-XX:TieredStopAtLevel=1";
+
 /// Beside what every Cassandra needs: start at once.
 const PROPERTIES: &[&str] = &[
     "-Djava.security.manager=allow",
@@ -39,6 +42,8 @@ const PROPERTIES: &[&str] = &[
     "-Dcassandra.skip_wait_for_gossip_to_settle=0",
     "-Dcassandra.ring_delay_ms=100",
     "-Dcassandra.superuser_setup_delay_ms=0",
+    // A hundred metrics of each table would be registered for JMX, which no test reads.
+    "-Dorg.apache.cassandra.disable_mbean_registration=true",
     "-Dcassandra.auth_bcrypt_gensalt_log2_rounds=4",
     "-XX:+UseSerialGC",
     "-XX:-UsePerfData",
@@ -140,6 +145,9 @@ pub(super) fn arguments(home: &Path, jars: &Path, options: &Options) -> Vec<Stri
         format!("-XX:ErrorFile={home}/hs_err.log"),
     ];
     arguments.extend(PROPERTIES.iter().map(|&property| property.to_owned()));
+    if !options.optimised {
+        arguments.push(QUICK_COMPILER.to_owned());
+    }
     if !options.survives_kill {
         arguments.push(UNFLUSHED_SCHEMA.to_owned());
     }
