@@ -1,46 +1,46 @@
-# Everything that is done with this repository. `make help` lists it.
+# The commands of this repository. `make help` lists them.
 
-# A snapshot that differs is a failure; it is reviewed by a person, never accepted on the way.
+# A snapshot that differs is a failure. A reviewer accepts it, the tests never do.
 export INSTA_UPDATE ?= no
 
-# Tests wait for servers more than they compute: on a small machine four at a time take less time than two.
+# Tests wait for servers more than they compute: on two cores, four at a time take less time than two.
 export RUST_TEST_THREADS ?= $(shell n=$$(nproc 2>/dev/null || echo 4); [ "$$n" -gt 4 ] && echo "$$n" || echo 4)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint build man bench soak clean
 
-help: ## this list
+help: ## List the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
-demo: ## Kong's rows from a real Cassandra to a real PostgreSQL, in front of your eyes
+demo: ## Migrate Kong's rows from a real Cassandra to a real PostgreSQL, step by step
 	cargo build --workspace
 	tests/demo/demo.sh
 
-# Hundreds of keyspaces and databases come and go, and their files with them: a third of the time where they are on a disk.
+# The tests create hundreds of keyspaces and databases: in memory they take a third of the time that they take on a disk.
 test: export TMPDIR := $(or $(TMPDIR),$(shell tests/harness/roomy-memory),/tmp)
-test: ## every test, real servers included
+test: ## Run every test, with real servers (12 minutes on two cores)
 	cargo test --workspace --no-fail-fast
 
-lint: ## formatting, clippy, links in the documentation of the code
+lint: ## Check formatting, clippy and the links in the code's documentation
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
 
-build: ## the program, optimised: target/release/kongferry
+build: ## Build the program with optimisation: target/release/kongferry
 	cargo build --release
 
-man: ## manual pages of every command: target/man
+man: ## Write the manual page of every command: target/man
 	cargo run --quiet -- man --out $${CARGO_TARGET_DIR:-target}/man
 
-bench: ## how fast it is, beside the physical floor: a table, and target/bench.json
+bench: ## Measure the speed beside that of the machine: a table and target/bench.json
 	cargo build --release --workspace
 	$${CARGO_TARGET_DIR:-target}/release/kongferry-bench
 
-soak: ## what takes longer: a million rows, property tests at length, sixty kills, other shapes
+soak: ## Run the long tests: a million rows, long property tests, sixty kills, other shapes
 	tests/soak/million.sh
 	tests/soak/properties.sh
 	tests/soak/kills.sh
 	tests/soak/shapes.sh
 
-clean: ## all that was built and downloaded
+clean: ## Delete everything that was built and downloaded
 	cargo clean
