@@ -17,7 +17,7 @@ mod database_info;
 pub mod dns;
 pub mod duration;
 pub mod error;
-pub mod failpoints;
+mod failpoints;
 pub mod finding;
 pub mod green;
 pub mod http;
@@ -30,4 +30,6 @@ mod rehearsal;
 pub mod repair;
 pub mod settings;
 mod spill;
+#[cfg(test)]
+mod type_pairs;
 pub mod verify;

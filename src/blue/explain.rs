@@ -5,126 +5,18 @@ use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
 
 use scylla::errors::{
-    ConnectionError, ConnectionPoolError, ConnectionSetupRequestErrorKind, DbError, ExecutionError,
-    MetadataError, NewSessionError, NextPageError, NextRowError, PagerExecutionError, PrepareError,
-    RequestAttemptError, RequestError,
+    ConnectionError, ConnectionPoolError, ConnectionSetupRequestErrorKind, DbError, MetadataError,
+    NewSessionError, RequestAttemptError,
 };
 
 use super::config::{BlueConfig, ContactPoint, PASSWORD_VARIABLE, ReadConsistency, TlsMode};
-use super::session::Node;
+use super::failure::{Cause, Failure};
+use super::node::Node;
 use super::tls;
 use crate::error::{Error, Kind};
 
 /// Where an option can be set.
 pub(super) const WHERE: &str = "in the address of blue or with --blue-options";
-
-/// Why a request to blue failed, taken out of the driver's many wrappers.
-#[derive(Debug)]
-pub struct Failure(Cause);
-
-#[derive(Debug)]
-enum Cause {
-    /// The last attempt was answered with an error, or its connection broke.
-    Attempt(RequestAttemptError),
-    /// We waited no longer.
-    Timeout(Duration),
-    /// There was no connection to send it on.
-    NoConnection(ConnectionPoolError),
-    /// Anything else.
-    Other(Box<dyn StdError + Send + Sync>),
-}
-
-impl Failure {
-    /// A failure that has no meaning of its own to us, such as an answer that cannot be decoded.
-    pub fn other(error: impl StdError + Send + Sync + 'static) -> Self {
-        Failure(Cause::Other(Box::new(error)))
-    }
-
-    /// Whether the same request may go through a little later. A missing replica is not waited for: the operator has
-    /// to choose between bringing it back and a lower consistency.
-    pub fn may_pass(&self) -> bool {
-        match &self.0 {
-            Cause::Timeout(_) | Cause::NoConnection(_) => true,
-            Cause::Attempt(RequestAttemptError::DbError(error, _)) => matches!(
-                error,
-                DbError::Overloaded
-                    | DbError::IsBootstrapping
-                    | DbError::ReadTimeout { .. }
-                    | DbError::ServerError
-            ),
-            Cause::Attempt(error) => matches!(error, RequestAttemptError::BrokenConnectionError(_)),
-            Cause::Other(_) => false,
-        }
-    }
-}
-
-impl From<RequestAttemptError> for Failure {
-    fn from(error: RequestAttemptError) -> Self {
-        Failure(Cause::Attempt(error))
-    }
-}
-
-impl From<ConnectionPoolError> for Failure {
-    fn from(error: ConnectionPoolError) -> Self {
-        Failure(Cause::NoConnection(error))
-    }
-}
-
-impl From<PrepareError> for Failure {
-    fn from(error: PrepareError) -> Self {
-        match error {
-            PrepareError::ConnectionPoolError(e) => e.into(),
-            PrepareError::AllAttemptsFailed { first_attempt } => first_attempt.into(),
-            other => Failure::other(other),
-        }
-    }
-}
-
-impl From<RequestError> for Failure {
-    fn from(error: RequestError) -> Self {
-        error.into_execution_error().into()
-    }
-}
-
-impl From<ExecutionError> for Failure {
-    fn from(error: ExecutionError) -> Self {
-        match error {
-            ExecutionError::LastAttemptError(e) => e.into(),
-            ExecutionError::PrepareError(e) => e.into(),
-            ExecutionError::ConnectionPoolError(e) => e.into(),
-            ExecutionError::RequestTimeout(waited) => Failure(Cause::Timeout(waited)),
-            other => Failure::other(other),
-        }
-    }
-}
-
-impl From<NextPageError> for Failure {
-    fn from(error: NextPageError) -> Self {
-        match error {
-            NextPageError::RequestFailure(e) => e.into(),
-            other => Failure::other(other),
-        }
-    }
-}
-
-impl From<NextRowError> for Failure {
-    fn from(error: NextRowError) -> Self {
-        match error {
-            NextRowError::NextPageError(e) => e.into(),
-            other => Failure::other(other),
-        }
-    }
-}
-
-impl From<PagerExecutionError> for Failure {
-    fn from(error: PagerExecutionError) -> Self {
-        match error {
-            PagerExecutionError::PrepareError(e) => e.into(),
-            PagerExecutionError::NextPageError(e) => e.into(),
-            other => Failure::other(other),
-        }
-    }
-}
 
 /// Explains why a request failed; `nodes` are those of the cluster as we see them now.
 pub(super) fn request(failure: Failure, config: &BlueConfig, nodes: &[Node], what: &str) -> Error {
@@ -432,6 +324,8 @@ fn greet(point: &ContactPoint, timeout: Duration) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
+    use scylla::errors::ExecutionError;
+
     use super::*;
 
     fn config() -> BlueConfig {

@@ -4,7 +4,9 @@ pub mod catalog;
 pub mod config;
 mod consistency;
 mod explain;
+mod failure;
 pub mod kong;
+pub mod node;
 pub mod scan;
 pub mod session;
 pub mod slices;
@@ -14,4 +16,4 @@ pub mod token;
 mod token_routing;
 mod write_times;
 
-pub use explain::Failure;
+pub use failure::Failure;

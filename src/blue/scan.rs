@@ -15,7 +15,7 @@ use scylla::serialize::row::SerializeRow;
 use scylla::statement::prepared::PreparedStatement;
 use scylla::value::CqlValue;
 
-use super::explain::Failure;
+use super::failure::Failure;
 use super::session::{Blue, quote};
 use super::token_routing::RangeOwner;
 use crate::error::Result;
@@ -106,7 +106,7 @@ impl Blue {
                 }
                 Err(error) => {
                     let failure = Failure::from(error);
-                    if attempt >= ATTEMPTS || !failure.may_pass() {
+                    if attempt >= ATTEMPTS || !failure.is_transient() {
                         return Err(self.explain(failure, &format!("cannot read the table \"{table}\"")));
                     }
                     tracing::warn!(table, attempt, "Blue did not answer; asking again.");
@@ -200,7 +200,7 @@ impl Blue {
                     if let Some(request) = under_way {
                         request.failed();
                     }
-                    if attempt >= ATTEMPTS || !failure.may_pass() {
+                    if attempt >= ATTEMPTS || !failure.is_transient() {
                         return Err(self.explain(failure, &what()));
                     }
                     tracing::warn!(table = reader.table, attempt, "Blue did not answer; asking again.");

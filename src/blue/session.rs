@@ -15,7 +15,9 @@ use scylla::policies::load_balancing::{DefaultPolicy, LoadBalancingPolicy};
 use secrecy::ExposeSecret;
 
 use super::config::BlueConfig;
-use super::explain::{self, Failure};
+use super::explain;
+use super::failure::Failure;
+use super::node::Node;
 use super::throttle::Throttle;
 use super::tls;
 use super::token;
@@ -29,28 +31,6 @@ pub struct Blue {
     release_version: String,
     load_balancing: Arc<dyn LoadBalancingPolicy>,
     pace: Throttle,
-}
-
-/// A node of blue as the driver sees it now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Node {
-    /// Address and port.
-    pub address: String,
-    /// Datacenter, where the node says so.
-    pub datacenter: Option<String>,
-    /// Rack, where the node says so.
-    pub rack: Option<String>,
-    /// Whether we have a connection to it. A node that only its peers cannot reach counts as up.
-    pub up: bool,
-}
-
-impl fmt::Display for Node {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.datacenter {
-            Some(datacenter) => write!(f, "{} (datacenter {datacenter})", self.address),
-            None => f.write_str(&self.address),
-        }
-    }
 }
 
 impl fmt::Debug for Blue {

@@ -157,7 +157,7 @@ fn to_output(blue: &Blue, green: &Green, inspection: Inspection, survey: Survey)
 }
 
 fn nodes(blue: &Blue) -> Vec<NodeOutput> {
-    let to_node = |node: crate::blue::session::Node| NodeOutput {
+    let to_node = |node: crate::blue::node::Node| NodeOutput {
         address: node.address,
         datacenter: node.datacenter,
         up: node.up,

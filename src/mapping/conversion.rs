@@ -12,7 +12,7 @@ use super::{json, pg_binary, text};
 /// How one scalar cell becomes a field.
 #[derive(Debug, Clone, Copy)]
 pub struct Scalar {
-    write: Writer,
+    write: WriteScalar,
     /// Characters that the column takes. PostgreSQL itself cuts off blanks beyond them without a word.
     longest: Option<usize>,
 }
@@ -130,36 +130,46 @@ fn json_type_of(green_type: &str) -> Option<JsonType> {
 /// The pairs of scalar types. `green` may carry a length, as in `character(32)`.
 fn scalar(blue: &str, green: &str) -> Option<(Scalar, &'static str)> {
     let (green, length) = green.split_once('(').unwrap_or((green, ""));
-    let (write, rule) = writer(blue, green)?;
+    let &(_, _, write, rule) =
+        SCALAR_PAIRS.iter().find(|(blue_type, green_type, ..)| *blue_type == blue && *green_type == green)?;
     let longest =
         if green.starts_with("character") { length.trim_end_matches(')').parse().ok() } else { None };
     Some((Scalar { write, longest }, rule))
 }
 
-type Writer = fn(&[u8], &mut Vec<u8>) -> Result<(), Reason>;
+type WriteScalar = fn(&[u8], &mut Vec<u8>) -> Result<(), Reason>;
 
-fn writer(blue: &str, green: &str) -> Option<(Writer, &'static str)> {
-    Some(match (blue, green) {
-        ("uuid" | "timeuuid", "uuid") => (uuid, "same 16 bytes"),
-        ("text" | "ascii", "text" | "character varying" | "character") => (write_text, "same bytes"),
-        ("int", "integer") => (int_as_int4, "same number"),
-        ("int", "bigint") => (int_as_int8, "widened"),
-        ("int", "smallint") => (int_as_int2, "range checked"),
-        ("smallint", "smallint") => (smallint_as_int2, "same number"),
-        ("smallint", "integer") => (smallint_as_int4, "widened"),
-        ("tinyint", "smallint") => (tinyint_as_int2, "widened"),
-        ("bigint" | "counter", "bigint") => (bigint_as_int8, "same number"),
-        ("bigint" | "counter", "integer") => (bigint_as_int4, "range checked"),
-        ("boolean", "boolean") => (boolean, "same"),
-        ("timestamp", "timestamp with time zone") => (timestamp, "same instant, to the millisecond"),
-        ("timestamp", "timestamp without time zone") => (timestamp, "same instant, in UTC"),
-        ("float", "double precision") => (float_as_float8, "widened"),
-        ("float", "real") => (four_bytes, "same number"),
-        ("double", "double precision") => (eight_bytes, "same number"),
-        ("blob", "bytea") => (blob, "same bytes"),
-        _ => return None,
-    })
-}
+/// A pair of scalar types: blue's, green's without a length, how the bytes are converted, and the rule in a few words.
+type ScalarPair = (&'static str, &'static str, WriteScalar, &'static str);
+
+/// All pairs of scalar types. `src/type_pairs.rs` tests that everything that reads them knows each.
+pub(crate) const SCALAR_PAIRS: &[ScalarPair] = &[
+    ("uuid", "uuid", uuid, "same 16 bytes"),
+    ("timeuuid", "uuid", uuid, "same 16 bytes"),
+    ("text", "text", write_text, "same bytes"),
+    ("text", "character varying", write_text, "same bytes"),
+    ("text", "character", write_text, "same bytes"),
+    ("ascii", "text", write_text, "same bytes"),
+    ("ascii", "character varying", write_text, "same bytes"),
+    ("ascii", "character", write_text, "same bytes"),
+    ("int", "integer", int_as_int4, "same number"),
+    ("int", "bigint", int_as_int8, "widened"),
+    ("int", "smallint", int_as_int2, "range checked"),
+    ("smallint", "smallint", smallint_as_int2, "same number"),
+    ("smallint", "integer", smallint_as_int4, "widened"),
+    ("tinyint", "smallint", tinyint_as_int2, "widened"),
+    ("bigint", "bigint", bigint_as_int8, "same number"),
+    ("counter", "bigint", bigint_as_int8, "same number"),
+    ("bigint", "integer", bigint_as_int4, "range checked"),
+    ("counter", "integer", bigint_as_int4, "range checked"),
+    ("boolean", "boolean", boolean, "same"),
+    ("timestamp", "timestamp with time zone", timestamp, "same instant, to the millisecond"),
+    ("timestamp", "timestamp without time zone", timestamp, "same instant, in UTC"),
+    ("float", "double precision", float_as_float8, "widened"),
+    ("float", "real", four_bytes, "same number"),
+    ("double", "double precision", eight_bytes, "same number"),
+    ("blob", "bytea", blob, "same bytes"),
+];
 
 fn exactly<const N: usize>(cell: &[u8], out: &mut Vec<u8>) -> Result<(), Reason> {
     let bytes: &[u8; N] = cell.try_into().map_err(|_| Reason::Undecodable)?;

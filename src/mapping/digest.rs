@@ -35,8 +35,9 @@ pub struct Digester {
     json: CanonicalJson,
 }
 
+/// How the values of a column are digested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ColumnDigest {
+pub(crate) enum ColumnDigest {
     Plain,
     /// `character(n)` comes back with blanks at its end.
     Padded,
@@ -51,10 +52,7 @@ impl Digester {
         let place = |name: &String| plan.columns.iter().position(|column| column.name == *name);
         let shape = |name: &String, green_type: &str| match green_type {
             _ if plan.expiry.as_ref() == Some(name) => ColumnDigest::Expiry,
-            "jsonb" => ColumnDigest::Jsonb,
-            "jsonb[]" => ColumnDigest::JsonbArray,
-            padded if padded.starts_with("character(") => ColumnDigest::Padded,
-            _ => ColumnDigest::Plain,
+            other => ColumnDigest::from_type(other),
         };
         Digester {
             key: plan.key.iter().filter_map(place).collect(),
@@ -115,6 +113,16 @@ impl Digester {
 }
 
 impl ColumnDigest {
+    /// For a type as `format_type()` spells it. Most types come back from PostgreSQL as the bytes that were written.
+    pub(crate) fn from_type(green_type: &str) -> Self {
+        match green_type {
+            "jsonb" => ColumnDigest::Jsonb,
+            "jsonb[]" => ColumnDigest::JsonbArray,
+            padded if padded.starts_with("character(") => ColumnDigest::Padded,
+            _ => ColumnDigest::Plain,
+        }
+    }
+
     /// Digests a field of this shape: like binary COPY, its length and its bytes.
     fn add(self, hasher: &mut Sha256, field: Option<&[u8]>, json: &mut CanonicalJson) {
         match (self, field) {

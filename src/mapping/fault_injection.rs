@@ -1,43 +1,40 @@
-//! A fault that a test puts into one converter, to see that `verify` finds it. Debug builds only.
+//! A fault that a test injects into one converter, to prove that `verify` finds it. With the feature `test-hooks` only.
 //!
-//! With `KONGFERRY_FAULT=TABLE.COLUMN` in the environment every value of that column is altered on its way to green: to
-//! another one of the same type, as a mistake in the code of its converter would. The program says so on stderr.
+//! With `KONGFERRY_FAULT=TABLE.COLUMN` in the environment every value of that column is altered on its way to green, to
+//! another one of the same type, as a defect of its converter would. The program logs an error that says so.
 
 use std::sync::OnceLock;
 
 use super::table_plan::ColumnPlan;
 
-/// Where the fault is: table and column.
-fn asked() -> Option<&'static (String, String)> {
-    static ASKED: OnceLock<Option<(String, String)>> = OnceLock::new();
+/// Table and column of the fault.
+fn requested() -> Option<&'static (String, String)> {
+    static REQUESTED: OnceLock<Option<(String, String)>> = OnceLock::new();
     let read = || {
-        let asked = std::env::var("KONGFERRY_FAULT").ok()?;
-        tracing::error!("KONGFERRY_FAULT is set: {asked} is written wrongly, on purpose.");
-        asked.split_once('.').map(|(table, column)| (table.to_owned(), column.to_owned()))
+        let fault = std::env::var("KONGFERRY_FAULT").ok()?;
+        tracing::error!("KONGFERRY_FAULT is set: wrong values are written to {fault} on purpose.");
+        fault.split_once('.').map(|(table, column)| (table.to_owned(), column.to_owned()))
     };
-    ASKED.get_or_init(read).as_ref()
+    REQUESTED.get_or_init(read).as_ref()
 }
 
-/// Alters the field that begins at `start`, if a test asked for it.
-pub fn alter(table: &str, column: &ColumnPlan, start: usize, out: &mut Vec<u8>) {
-    if !cfg!(debug_assertions) {
-        return;
-    }
-    let Some((faulty_table, faulty_column)) = asked() else { return };
+/// Alters the field that begins at `start`, if a test requested it.
+pub(super) fn alter(table: &str, column: &ColumnPlan, start: usize, out: &mut Vec<u8>) {
+    let Some((faulty_table, faulty_column)) = requested() else { return };
     if faulty_table != table || *faulty_column != column.name {
         return;
     }
     let Some((length, value)) = out.get(start..).and_then(|field| field.split_at_checked(4)) else { return };
     let value = if length == [0xff; 4] { None } else { Some(value.to_vec()) };
-    let Some(altered) = other(&column.green_type, value) else { return };
+    let Some(altered) = other_value(&column.green_type, value) else { return };
     out.truncate(start);
     let length = altered.as_ref().map_or(-1, |bytes| i32::try_from(bytes.len()).unwrap_or(-1));
     out.extend(length.to_be_bytes());
     out.extend(altered.iter().flatten());
 }
 
-/// Another value of this type; null becomes a value where that is easily made. Nothing where it stays as it is.
-fn other(green_type: &str, value: Option<Vec<u8>>) -> Option<Option<Vec<u8>>> {
+/// Another value of this type; null becomes a value where that is easy. `None` where it stays as it is.
+pub(crate) fn other_value(green_type: &str, value: Option<Vec<u8>>) -> Option<Option<Vec<u8>>> {
     let (name, _) = green_type.split_once('(').unwrap_or((green_type, ""));
     let Some(mut bytes) = value else {
         return ["text", "character varying"].contains(&name).then(|| Some(b"fault".to_vec()));
@@ -97,7 +94,7 @@ mod tests {
         ];
         for (name, value) in values {
             let altered =
-                other(name, Some(value.to_vec())).unwrap_or_else(|| panic!("{name} stays as it is"));
+                other_value(name, Some(value.to_vec())).unwrap_or_else(|| panic!("{name} stays as it is"));
             assert_ne!(altered.as_deref(), Some(value), "{name}");
             if name.contains("text") || name.contains("varying") {
                 assert!(altered.is_none_or(|bytes| String::from_utf8(bytes).is_ok()), "{name}");

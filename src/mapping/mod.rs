@@ -3,9 +3,11 @@
 mod canonical_json;
 pub mod conversion;
 pub mod digest;
-mod fault_injection;
+#[cfg(feature = "test-hooks")]
+pub(crate) mod fault_injection;
 pub mod json;
 pub mod pg_binary;
+mod planner;
 pub mod prefix;
 pub mod reason;
 mod resolver;

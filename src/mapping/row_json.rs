@@ -87,7 +87,8 @@ fn readable(cql_type: &CqlType, bytes: &[u8]) -> Result<Value, Malformed> {
     }
 }
 
-fn native(name: &str, bytes: &[u8]) -> Result<Value, Malformed> {
+/// A type without an arm here is shown by its bytes.
+pub(crate) fn native(name: &str, bytes: &[u8]) -> Result<Value, Malformed> {
     Ok(match name {
         "text" | "ascii" => json!(std::str::from_utf8(bytes).map_err(|_| Malformed)?),
         "uuid" | "timeuuid" => json!(uuid::Uuid::from_slice(bytes).map_err(|_| Malformed)?.to_string()),
@@ -99,6 +100,7 @@ fn native(name: &str, bytes: &[u8]) -> Result<Value, Malformed> {
         "timestamp" => timestamp(cell::bigint(bytes)?),
         "float" => number(f64::from(f32::from_be_bytes(bytes.try_into().map_err(|_| Malformed)?)))?,
         "double" => number(f64::from_be_bytes(bytes.try_into().map_err(|_| Malformed)?))?,
+        "blob" => raw(bytes),
         _ => return Err(Malformed),
     })
 }

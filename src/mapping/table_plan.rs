@@ -7,13 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::catalog::blue::OnePartition;
-use crate::catalog::blue::{BlueCatalog, BlueTable};
-use crate::catalog::green::{ForeignKey, GreenCatalog, GreenColumn, GreenTable};
+use crate::catalog::green::GreenColumn;
 
 use super::conversion::Conversion;
 use super::prefix::PrefixPolicy;
-use super::schema_map::{Copy, Remark, SchemaMap, TableRules, Writer};
-use super::{resolver, validate_names};
+use super::schema_map::{Remark, Writer};
 
 /// What the user said about single tables.
 #[derive(Debug, Clone, Default)]
@@ -210,50 +208,6 @@ pub enum PartKind {
 }
 
 impl KeyspacePlan {
-    /// Resolves the plan of every table of blue.
-    pub fn resolve(
-        map: &SchemaMap,
-        blue: &BlueCatalog,
-        green: &GreenCatalog,
-        choices: &TableChoices,
-    ) -> KeyspacePlan {
-        let mut plan = KeyspacePlan {
-            moved: Vec::new(),
-            left: Vec::new(),
-            only_green: Vec::new(),
-            obstacles: Vec::new(),
-        };
-        for table in blue.tables.values() {
-            let rules = map.rules(&table.name);
-            match decide(&rules, table, green, choices) {
-                Decision::Leave { reason, must_be_empty } => plan.left.push(LeftTable {
-                    table: table.name.clone(),
-                    writer: rules.writer.unwrap_or(Writer::Admin),
-                    reason,
-                    must_be_empty,
-                }),
-                Decision::Move(green_table) => {
-                    let (table_plan, obstacles) = resolver::resolve(map, &rules, table, green_table);
-                    plan.obstacles.extend(obstacles);
-                    plan.moved.push(table_plan);
-                }
-            }
-        }
-        // What the data plane writes is no reason to stop, and what is never moved is none either.
-        let without_rows = |name: &&String| {
-            let rules = map.rules(name);
-            rules.copy != Some(Copy::Never)
-                && rules.writer != Some(Writer::Traffic)
-                && !choices.skip.contains(*name)
-        };
-        let only_green = green.tables.keys().filter(|name| !blue.tables.contains_key(*name));
-        plan.only_green = only_green.filter(without_rows).cloned().collect();
-        plan.obstacles.extend(validate_names::unknown_choices(choices, blue, green));
-        plan.obstacles.extend(validate_names::never_moved(choices, map, &plan));
-        plan.moved = parents_first(plan.moved, green);
-        plan
-    }
-
     /// The plan of a table that is moved.
     pub fn table(&self, name: &str) -> Option<&TablePlan> {
         self.moved.iter().find(|plan| plan.table == name)
@@ -270,39 +224,6 @@ impl TablePlan {
     }
 }
 
-enum Decision<'a> {
-    Move(&'a GreenTable),
-    Leave { reason: String, must_be_empty: bool },
-}
-
-fn decide<'a>(
-    rules: &TableRules,
-    blue: &BlueTable,
-    green: &'a GreenCatalog,
-    choices: &TableChoices,
-) -> Decision<'a> {
-    let name = &blue.name;
-    let on_green = green.tables.get(name);
-    let leave = |reason: &str, must_be_empty| Decision::Leave { reason: reason.to_owned(), must_be_empty };
-    if choices.skip.contains(name) {
-        return leave("Left behind by --skip-table.", false);
-    }
-    let reason = rules.reason.as_deref().unwrap_or("Left behind by the schema map.");
-    let copy = match rules.copy {
-        Some(Copy::Never) if rules.only_if_missing == Some(true) && on_green.is_some() => Copy::Always,
-        copy => copy.unwrap_or(Copy::Always),
-    };
-    match (copy, on_green) {
-        (Copy::Never, _) => leave(reason, false),
-        (Copy::OnRequest, Some(_)) if !choices.include.contains(name) => {
-            leave(&format!("{reason} --include-table {name} moves it."), false)
-        }
-        (Copy::OnRequest, None) if !choices.include.contains(name) => leave(reason, false),
-        (_, Some(table)) => Decision::Move(table),
-        (_, None) => leave("Green has no table of this name.", true),
-    }
-}
-
 /// The schema map that leaves a table behind for good.
 pub fn leave_behind(table: &str) -> String {
     snippet(table, "\"copy\": \"never\", \"reason\": \"Why its rows may stay behind.\"")
@@ -314,19 +235,4 @@ pub(super) fn snippet(table: &str, rules: &str) -> String {
 
 pub(super) fn quoted(name: &str) -> String {
     serde_json::Value::from(name).to_string()
-}
-
-/// Orders tables so that every foreign key points backwards, as far as there are no cycles.
-fn parents_first(mut plans: Vec<TablePlan>, green: &GreenCatalog) -> Vec<TablePlan> {
-    let mut ordered: Vec<TablePlan> = Vec::with_capacity(plans.len());
-    while !plans.is_empty() {
-        let waits = |plan: &TablePlan| {
-            let keys: &[ForeignKey] = green.tables.get(&plan.table).map_or(&[], |table| &table.foreign_keys);
-            keys.iter()
-                .any(|key| key.parent != plan.table && plans.iter().any(|other| other.table == key.parent))
-        };
-        let next = plans.iter().position(|plan| !waits(plan)).unwrap_or(0);
-        ordered.push(plans.remove(next));
-    }
-    ordered
 }

@@ -12,11 +12,13 @@ use uuid::Uuid;
 use crate::cql::cell;
 
 use super::digest::{Digest128, key_of};
+#[cfg(feature = "test-hooks")]
+use super::fault_injection;
 use super::prefix::{self, PrefixPolicy, Stripped};
 use super::reason::{Note, Reason, Repair};
 use super::schema_map::Remark;
 use super::table_plan::{ColumnPlan, Part, PartKind, Source, Substitute, TablePlan};
-use super::{conversion, fault_injection, pg_binary};
+use super::{conversion, pg_binary};
 
 /// A timestamp before this (2010-01-01) is older than Kong.
 const BEFORE_KONG_MS: i64 = 1_262_304_000_000;
@@ -139,9 +141,11 @@ impl<'a> Transcoder<'a> {
         let workspace = self.workspace(cells)?;
         pg_binary::row(out, i16::try_from(self.plan.columns.len()).unwrap_or(i16::MAX));
         for (at, column) in self.plan.columns.iter().enumerate() {
+            #[cfg(feature = "test-hooks")]
             let start = out.len();
             let mut field = Field { at, cells, workspace, surroundings: self.surroundings, out, remarks };
             field.write(column).map_err(|blame| self.rejection(column, blame))?;
+            #[cfg(feature = "test-hooks")]
             fault_injection::alter(&self.plan.table, column, start, out);
         }
         Ok(())

@@ -12,7 +12,7 @@ const EPOCH_2000: i64 = 946_684_800_000_000;
 
 /// The type of a column as Kong sees it, common to both databases.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum FieldType {
+pub(crate) enum FieldType {
     Uuid,
     Text,
     Bool,
@@ -31,7 +31,7 @@ pub(super) enum FieldType {
 
 impl FieldType {
     /// The type of a pair of columns; `is_ordered` where blue's set is a list to Kong. `None` for an unknown pair.
-    pub(super) fn from_pair(blue: &CqlType, green: &str, is_ordered: bool) -> Option<FieldType> {
+    pub(crate) fn from_pair(blue: &CqlType, green: &str, is_ordered: bool) -> Option<FieldType> {
         match blue {
             CqlType::Native(name) => FieldType::from_native(name, green),
             CqlType::List(element) | CqlType::Set(element) => {
@@ -69,7 +69,7 @@ impl FieldType {
 }
 
 /// Decodes a cell of blue.
-pub(super) fn blue(field_type: &FieldType, cell: Option<&[u8]>) -> KongValue {
+pub(crate) fn blue(field_type: &FieldType, cell: Option<&[u8]>) -> KongValue {
     let Some(bytes) = cell else { return KongValue::Null };
     let value = match field_type {
         FieldType::Instant => number(bytes).and_then(|ms| ms.checked_mul(1000)).map(KongValue::Instant),
@@ -87,7 +87,7 @@ pub(super) fn blue(field_type: &FieldType, cell: Option<&[u8]>) -> KongValue {
 }
 
 /// Decodes a field of green in PostgreSQL's binary form.
-pub(super) fn green(field_type: &FieldType, field: Option<&[u8]>) -> KongValue {
+pub(crate) fn green(field_type: &FieldType, field: Option<&[u8]>) -> KongValue {
     let Some(bytes) = field else { return KongValue::Null };
     let value = match field_type {
         FieldType::Instant => number(bytes).and_then(|us| us.checked_add(EPOCH_2000)).map(KongValue::Instant),

@@ -3,7 +3,7 @@
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 bin=${BIN:-${CARGO_TARGET_DIR:-$root/target}/release}
-[ -n "${BIN:-}" ] || (cd "$root" && cargo build --release --workspace)
+[ -n "${BIN:-}" ] || (cd "$root" && cargo build --release --workspace --features kongferry/test-hooks)
 home=$(mktemp -d "${TMPDIR:-/tmp}/kongferry-soak.XXXXXX")
 lab=
 

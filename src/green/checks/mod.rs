@@ -5,7 +5,7 @@
 //! `sql/checks/`; everything they need to know of Kong comes from green's catalog.
 
 mod check_sql;
-mod prescan;
+pub(crate) mod prescan;
 mod references;
 mod single_table;
 

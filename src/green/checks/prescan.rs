@@ -15,11 +15,11 @@ use crate::green::statement::query_scalar;
 pub(super) const CANDIDATES: &str = "1600";
 
 /// Types with a hash in which equal values are equal. Others are grouped by themselves.
-const HASHED_TYPES: &[&str] =
+pub(crate) const HASHED_TYPES: &[&str] =
     &["uuid", "text", "boolean", "smallint", "integer", "bigint", "timestamp with time zone", "date"];
 
 /// Types whose values are too short to matter in an index.
-const SHORT_TYPES: &[&str] = &[
+pub(crate) const SHORT_TYPES: &[&str] = &[
     "uuid",
     "boolean",
     "smallint",

@@ -37,7 +37,7 @@ impl Options {
 
     /// Nothing is synced to disk: fast, and a crash of the machine may leave nothing readable.
     #[must_use]
-    pub fn unsafe_writes(self) -> Self {
+    fn unsafe_writes(self) -> Self {
         self.line("fsync = off").line("synchronous_commit = off").line("full_page_writes = off")
     }
 

@@ -33,7 +33,12 @@ pub async fn start_secured(certificates: &Certificates) -> Result<LocalPostgres>
 /// Room for many tests at once, and a time zone west of UTC: in it Kong's triggers take live rows for expired ones,
 /// so whoever leaves the zone of a session to chance is found out.
 fn base() -> Options {
-    Options::default().unsafe_writes().line("max_connections = 300").line("timezone = 'America/St_Johns'")
+    Options::default()
+        .line("fsync = off")
+        .line("synchronous_commit = off")
+        .line("full_page_writes = off")
+        .line("max_connections = 300")
+        .line("timezone = 'America/St_Johns'")
 }
 
 /// A PostgreSQL server and how its superuser comes in. It can be shared between threads and runtimes, which a
