@@ -54,7 +54,7 @@ impl Floor {
         self.tables
     }
 
-    /// Reads every column of every row and drops it, with so many requests under way at once.
+    /// Reads every column of every row and drops it, with `parallel` requests under way at once.
     pub async fn scan(&self, parallel: usize) -> Result<()> {
         let parts = self.statements.iter().flat_map(|statement| {
             ranges().map(|range| tokio::spawn(scan_part(self.session.clone(), statement.clone(), range)))

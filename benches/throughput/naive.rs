@@ -1,4 +1,4 @@
-//! What somebody would do by hand: `INSERT … SELECT` into Kong's tables, with everything that hangs on them alive.
+//! The naive way: `INSERT … SELECT` into Kong's tables, with all triggers, indexes and foreign keys.
 
 use kongferry::error::Result;
 use kongferry_harness::postgres::Database;

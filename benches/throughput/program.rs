@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::servers::{Measured, Servers, cpu_of, failed};
 
-/// How often the program is looked at.
+/// How often the program's memory and CPU are read.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// The program and a folder to run it in.

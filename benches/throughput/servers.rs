@@ -111,7 +111,7 @@ impl Servers {
         self.shape.change(&self.blue, self.workspace, round).await
     }
 
-    /// Waits until Cassandra has done what it does by itself after so many writes.
+    /// Waits until Cassandra has finished its own work after the writes.
     pub async fn settle(&self, at_once: bool) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(if at_once { 0 } else { 120 });
         let mut before = self.cpu_of_cassandra();
@@ -154,7 +154,7 @@ impl Servers {
     }
 }
 
-/// A server as people run it, not as tests do: synced to disk, its WAL complete, memory for a small machine.
+/// A server as in production, not as in tests: synced to disk, its WAL complete, memory for a small machine.
 fn as_in_production() -> local::Options {
     [
         "shared_buffers = 512MB",

@@ -39,7 +39,7 @@ impl Shape {
         Ok(Shape { kind, n: n.max(100) })
     }
 
-    /// How many there are of a shape unless somebody says otherwise.
+    /// The number of rows of a shape by default.
     pub fn usual(name: &str) -> u64 {
         match name {
             "plugins" => 20_000,

@@ -1,4 +1,4 @@
-//! The result: a table for people, `bench.json` for programs.
+//! The result: a table to read, `bench.json` for programs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -62,7 +62,7 @@ impl From<Ran> for Step {
 }
 
 impl Table {
-    /// Nothing measured yet, of so many rows.
+    /// Nothing measured yet, of this many rows.
     pub fn new(rows: u64) -> Table {
         Table { rows, lines: BTreeMap::new(), peak: BTreeMap::new(), load: vec![load_average()] }
     }

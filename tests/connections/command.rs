@@ -34,7 +34,7 @@ async fn greens_password_is_read_from_libpqs_places_and_kongferrys_own() {
     let pgpass = file(&format!("127.0.0.1:{port}:postgres:postgres:{escaped}\n"));
     let (password_file, pgpass) =
         (password_file.path().display().to_string(), pgpass.path().display().to_string());
-    // Green is asked for before or after blue; what matters is that nobody complains about the login.
+    // Green is asked for before or after blue; what matters is that neither complains about the login.
     let blue = format!("cassandra://127.0.0.1:{}/kong", closed_port());
     let ways: &[Way<'_>] = &[
         (&[], &[("KONGFERRY_GREEN_PASSWORD", PASSWORD)]),

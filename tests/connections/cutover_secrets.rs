@@ -17,7 +17,7 @@ use super::closed_port;
 use super::secrets::{BLUE_PASSWORD, assert_silent, files, watch};
 
 const NAME: &str = "api.example.test";
-const WRONG_KEY: &str = "wrong-key-of-nobody";
+const WRONG_KEY: &str = "wrong-key-of-no-zone";
 const AWS_SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 const AWS_TOKEN: &str = "session-token-FwoGZXIvYXdzEBYaD";
 const PROMETHEUS_TOKEN: &str = "prometheus-token-8c1f2a";
@@ -139,7 +139,7 @@ url_env = "CHAT"
 
 const STEPS: &str = "[[step]]\nshare = 50\nbake = \"200ms\"\n[[step]]\nshare = 100\nbake = \"200ms\"\n";
 
-/// Looks at command lines while `work` is done.
+/// Reads command lines while `work` is done.
 async fn unseen(secrets: BTreeSet<String>, work: impl Future<Output = ()>) {
     let stop = Arc::new(AtomicBool::new(false));
     let watching = watch(secrets, stop.clone());
@@ -243,7 +243,7 @@ async fn cutover_prints_no_tsig_key() {
 async fn cutover_prints_no_aws_key_and_no_exec_token() {
     for json in [false, true] {
         let fake = FakeRoute53::start(NAME, 2, "192.0.2.1").await;
-        // Nobody answers there: it pauses in settling, which is said as well.
+        // Nothing answers there: it pauses in settling, which is reported as well.
         let scene = StartContext::new(format!("127.0.0.1:{}", closed_port()), json, &[]);
         let route53 = format!(
             "kind = \"route53\", hosted_zone_id = \"Z1\", endpoint = \"{}\", session_token = {{ env = \"AWS_SESSION_TOKEN\" }}",
@@ -277,7 +277,7 @@ async fn cutover_prints_no_database_password() {
             STEPS,
             "",
         );
-        // The passwords are right for nobody there, or the keyspace is not: either way it is said why.
+        // Either the passwords are wrong there, or the keyspace is missing: the reason is reported.
         let blue = format!("cassandra://cassandra@{}/nowhere?tls=require", blue.contact_point);
         let green = format!("{}?sslmode=require", database.database("postgres").url());
         unseen(scene.secrets.clone(), async {

@@ -1,4 +1,4 @@
-//! The same server under another address: 127.0.0.2, which stands in no certificate.
+//! The same server under another address: 127.0.0.2, which no certificate names.
 
 use tokio::net::{TcpListener, TcpStream};
 

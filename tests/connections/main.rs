@@ -1,4 +1,4 @@
-//! Connecting to real servers, as they should be and as they should not: each bad input is told by what it is, with
+//! Connecting to real servers, correctly and incorrectly: each bad input is reported by its cause, with
 //! a remedy, the right exit code, and no secret.
 
 mod blue;

@@ -22,7 +22,7 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// Starts it with this `pool_mode` and so many server connections for all clients together.
+    /// Starts it with this `pool_mode` and this many server connections for all clients together.
     pub async fn start(database: &Database, pool_mode: &str, connections: u32) -> Self {
         let port = closed_port();
         let home = WorkDir::create("kongferry-pgbouncer", true).expect("a directory");

@@ -25,7 +25,7 @@ async fn many_clients_share_few_pooled_sessions() {
     database.execute("create table t (client int, n int, note text)").await.expect("a table");
     let bouncer = PgBouncer::start(&database, "transaction", 2).await;
     // Each client has several connections, and all of them share two sessions of the server: a statement that
-    // stayed prepared under a name would soon be found under it by somebody else.
+    // stayed prepared under a name would soon be found under it by another client.
     let mut work = Vec::new();
     for client in 0..4_i32 {
         let green = connect(&bouncer.url()).await;
@@ -72,7 +72,7 @@ async fn no_setting_and_no_prepared_statement_remains_in_the_session() {
         statement::query_scalar("select $1::int4").bind(1_i32).fetch_one(&mut *transaction).await.expect("1");
     assert_eq!(one, 1);
     transaction.commit().await.expect("committed");
-    // Somebody else, in the very same session of the server.
+    // Another client, in the very same session of the server.
     let options = PgConnectOptions::from_str(&bouncer.url()).expect("an address").extra_float_digits(None);
     let mut other = PgConnection::connect_with(&options).await.expect("connected");
     let left: (i64, String, String) = sqlx::query_as(

@@ -1,6 +1,6 @@
-//! Passwords, keys and tokens reach nothing that anybody reads later: every command, at its most verbose, on both
+//! Passwords, keys and tokens reach no output and no file: every command, at its most verbose, on both
 //! fixtures, with passwords on both connections; then everything that it said, wrote and showed is searched for every
-//! secret there is. Only the rejects file may hold a row, and nobody but its owner may read it.
+//! secret there is. Only the rejects file may hold a row, and only its owner may read it.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -21,9 +21,9 @@ use serde_json::Value;
 pub const BLUE_PASSWORD: &str = "blue-Pa55word/with?odd&characters=";
 
 /// A wrong one, for the errors.
-const WRONG_PASSWORD: &str = "wrong-Pa55word-that-nobody-has";
+const WRONG_PASSWORD: &str = "wrong-Pa55word-of-no-role";
 
-/// Columns that hold what lets somebody in.
+/// Columns that hold secrets.
 const SECRET_COLUMNS: &[(&str, &[&str])] = &[
     ("acme_storage", &["value"]),
     ("basicauth_credentials", &["password"]),
@@ -102,7 +102,7 @@ fn members(json: &Value, found: &mut BTreeSet<String>) {
     }
 }
 
-/// Looks at the command line of every process until it is told to stop; gives what it saw.
+/// Reads the command line of every process until it is told to stop; returns them.
 pub fn watch(secrets: BTreeSet<String>, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<BTreeSet<String>> {
     std::thread::spawn(move || {
         let mut seen = BTreeSet::new();
@@ -191,7 +191,7 @@ async fn call(
     (output.status.code().unwrap_or(-1), [output.stdout, output.stderr].concat())
 }
 
-/// Nobody says any of the secrets there.
+/// No text there holds any of the secrets.
 #[track_caller]
 pub fn assert_silent(secrets: &BTreeSet<String>, what: &str, said: &[u8]) {
     let said = String::from_utf8_lossy(said);
@@ -222,7 +222,7 @@ async fn journal(database: &Database) -> Vec<u8> {
     all
 }
 
-/// Files that a call left, but for the rejects file, which is nobody else's to read.
+/// Files that a call left, but for the rejects file, which only its owner may read.
 pub fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     use std::os::unix::fs::PermissionsExt;
     let mut all = Vec::new();
@@ -302,7 +302,7 @@ async fn nothing_is_told(line: &str, json: bool) {
     assert_silent(&sides.secrets, "cleanup", &said);
 }
 
-/// A file that asks about every secret, as a key and as somebody's password.
+/// A file that asks about every secret, as a key and as a user's password.
 fn checks(sides: &Sides, folder: &Path) -> String {
     let one =
         |kind: &str, secret: &String| serde_json::json!({ "kind": kind, "user": "alice", "secret": secret });

@@ -1,4 +1,4 @@
-//! A load large enough for the quick way: indexes and triggers are off meanwhile, and nobody can tell afterwards.
+//! A load large enough for bulk load: indexes and triggers are dropped meanwhile and restored exactly.
 
 use kongferry::green::config::GreenConfig;
 use kongferry::green::definitions::Definitions;
@@ -50,7 +50,7 @@ async fn bulk_load_leaves_the_same_rows_tags_and_definitions_as_row_by_row_inser
     let green = lab().fresh_green("3.3").await.expect("green");
     let before = definitions(&green).await;
     let ran: Ran = migrate(&blue, &green).await.expect_code(3);
-    assert!(!ran.stderr.contains("takes longer"), "the quick way was open: {}", ran.stderr);
+    assert!(!ran.stderr.contains("takes longer"), "bulk load was used: {}", ran.stderr);
     assert!(ran.table("consumers")["applied"].as_u64() > Some(CONSUMERS));
     let changed = before.differences(&definitions(&green).await, &[].into());
     assert!(changed.is_empty(), "{changed:?}");
@@ -109,7 +109,7 @@ async fn bulk_load_keeps_keys_that_a_view_needs_and_indexes_with_a_comment() {
         .expect("a view and a comment");
     let before = definitions(&green).await;
     let ran: Ran = migrate(&blue, &green).await.expect_code(3);
-    assert!(!ran.stderr.contains("takes longer"), "the quick way was open: {}", ran.stderr);
+    assert!(!ran.stderr.contains("takes longer"), "bulk load was used: {}", ran.stderr);
     let changed = before.differences(&definitions(&green).await, &[].into());
     assert!(changed.is_empty(), "{changed:?}");
     let grouped = number(&green, "select to_jsonb(count(*)) from reporting.groups where groups > 0").await;

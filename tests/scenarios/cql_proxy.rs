@@ -1,5 +1,5 @@
-//! A man in the middle of CQL: what kongferry asks goes on to a real Cassandra, but some requests for rows are answered
-//! with an error instead, as a node in trouble would.
+//! A CQL proxy: requests are forwarded to a real Cassandra, but some requests for rows are answered
+//! with an error instead, as an overloaded node answers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -33,7 +33,7 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// The next so many requests for rows fail.
+    /// How many of the next requests for rows fail.
     pub fn next(&self, requests: u32) {
         self.to_come.store(requests, Ordering::SeqCst);
     }
@@ -89,7 +89,7 @@ pub async fn before(cassandra: &Endpoint) -> (Endpoint, Arc<Faults>) {
     (Endpoint::open(address), faults)
 }
 
-/// One frame of the server's goes on whole, so that an error of ours never stands in the middle of it.
+/// One frame of the server's goes on whole, so that an injected error never comes in the middle of it.
 async fn frame(from: &mut OwnedReadHalf, to: &Mutex<OwnedWriteHalf>) -> std::io::Result<()> {
     let (header, body) = read(from).await?;
     let mut to = to.lock().await;

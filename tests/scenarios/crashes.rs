@@ -152,7 +152,7 @@ async fn green_online_never_blocks_readers() {
         blue.put("consumers", &extra, json!({ "tags": [extra] })).await;
         kongferry(&migrate_arguments(&blue, &green, &online)).await.expect_code(0);
     }
-    // Somebody writes to a row that the run does not need, and somebody else to one that it waits for.
+    // One session locks a row that the run does not need, another one a row that it waits for.
     let mut idle = green.connect().await.expect("a session");
     idle.execute("begin; update upstreams set slots = slots").await.expect("a lock");
     let mut busy = green.connect().await.expect("a session");
@@ -180,7 +180,7 @@ async fn green_online_never_blocks_readers() {
     proven(&blue, &green).await;
 }
 
-/// While the run is at work somebody edits a row that it is about to write.
+/// During the run another session edits a row that the run is about to write.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_local_change_between_check_and_lock_is_not_overwritten() {
     for more in [&[][..], &["--green-online"]] {
@@ -188,13 +188,12 @@ async fn a_local_change_between_check_and_lock_is_not_overwritten() {
         let blue = migrated_blue(&green).await;
         change(&blue).await;
         let running = Running::start(&migrate_arguments(&blue, &green, more), Some("checked")).held().await;
-        let edit =
-            format!("update services set host = 'by.hand.example.com' where id = '{}'", id("services"));
+        let edit = format!("update services set host = 'local.example.com' where id = '{}'", id("services"));
         green.execute(&edit).await.expect("edited");
         let ran = running.release().end().await.expect_code(4);
         assert!(ran.stderr.contains("while the run was at work"), "{ran:#?}");
         let host = one(&green, "select to_jsonb(host) from services").await;
-        assert_eq!(host, "by.hand.example.com");
+        assert_eq!(host, "local.example.com");
     }
 }
 
@@ -209,7 +208,7 @@ async fn the_scan_retries_when_cassandra_restarts() {
     server.restart().await.expect("restarted");
     let ran = running.release().end().await.expect_code(0);
     assert_eq!(ran.json()["totals"]["applied"], 1_500 * 4 + 1);
-    // One that stands still for longer than a request may take: nothing is lost, and nothing counted twice.
+    // One that is paused for longer than a request may take: nothing is lost, and nothing counted twice.
     let impatient = format!("{}?request_timeout=1s", blue.url());
     let arguments: Vec<String> =
         arguments.into_iter().map(|one| if one == blue.url() { impatient.clone() } else { one }).collect();
@@ -222,7 +221,7 @@ async fn the_scan_retries_when_cassandra_restarts() {
     assert!(ran.stderr.contains("asking again"), "{ran:#?}");
     let unchanged = json!({ "unchanged": 1_500 * 4 + 1, "inserted": 0, "updated": 0, "deleted": 0 });
     assert_eq!(ran.json()["changes"], unchanged, "{ran:#?}");
-    // And one that is gone for good: a clear error, and green as it was.
+    // And one that does not come back: a clear error, and green as it was.
     let before = Contents::read(&green).await.without_journal();
     let running = Running::start(&arguments, Some("marking")).held().await;
     server.kill().await.expect("killed");
@@ -255,7 +254,7 @@ async fn drift_reports_what_an_incremental_run_would_change_and_writes_nothing()
     assert!(ran.stderr.contains("no run has been applied"), "{ran:#?}");
     blue.put("consumers", "old", json!({})).await;
     blue.put("keyauth_credentials", "of old", json!({ "consumer_id": id("old") })).await;
-    blue.put("acls", "orphan", json!({ "consumer_id": id("nobody") })).await;
+    blue.put("acls", "orphan", json!({ "consumer_id": id("missing") })).await;
     blue.put("consumers", "nul", json!({ "custom_id": "\0" })).await;
     kongferry(&migrate_arguments(&blue, &green, &["--accept-rejects"])).await.expect_code(3);
     let ran = kongferry(&arguments).await.expect_code(0);
@@ -278,7 +277,7 @@ async fn drift_reports_what_an_incremental_run_would_change_and_writes_nothing()
         json!({ "added": 2, "changed": 1, "deleted": 2, "on_green": 1, "rejected": 1, "unchanged": 8 });
     assert_eq!(drift["admin"], admin, "{ran:#?}");
     assert_eq!(drift["traffic"]["added"], 1);
-    // When, where Cassandra can tell: a row that was written, not one that is gone.
+    // When, where Cassandra can tell: a row that was written, not one that was deleted.
     let when = |table: &str| {
         let tables = drift["tables"].as_array().expect("tables");
         let table = tables.iter().find(|one| one["table"] == table).expect("the table");
@@ -290,7 +289,7 @@ async fn drift_reports_what_an_incremental_run_would_change_and_writes_nothing()
         let time = when(table).unwrap_or_else(|| panic!("no time of {table} in {drift:#}"));
         assert!(time > began && time < chrono::Utc::now(), "{table}: {time}");
     }
-    assert_eq!(when("upstreams"), None, "nobody wrote it on blue");
+    assert_eq!(when("upstreams"), None, "it was not written on blue");
     let keys =
         drift["tables"].as_array().expect("tables").iter().find(|one| one["table"] == "keyauth_credentials");
     assert_eq!(keys.expect("a table")["deleted_keys"], json!([id("of old")]));
@@ -313,7 +312,7 @@ async fn status_lists_the_runs_and_cleanup_removes_the_kongferry_schema() {
     assert_eq!(kongferry(&status).await.expect_code(0).json()["runs"], json!([]));
     let blue = migrated_blue(&green).await;
     green
-        .execute("insert into consumers (id, username) values (gen_random_uuid(), 'by hand')")
+        .execute("insert into consumers (id, username) values (gen_random_uuid(), 'local')")
         .await
         .expect("made");
     kongferry(&migrate_arguments(&blue, &green, &[])).await.expect_code(4);
@@ -330,7 +329,7 @@ async fn status_lists_the_runs_and_cleanup_removes_the_kongferry_schema() {
     assert_eq!(state().await, "staged");
     running.signal(Signal::SIGKILL).end().await;
     until("the killed run is seen to be cut off", async || state().await == "cut off").await;
-    // Somebody put a table of his own into our schema.
+    // The operator created a table in kongferry's schema.
     green.execute("create table kongferry.theirs (n int)").await.expect("a table");
     let cleanup = ["cleanup", "--yes", "--green", green.url(), "--format", "json"];
     let ran = kongferry(&cleanup).await.expect_code(4);

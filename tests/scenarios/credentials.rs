@@ -1,5 +1,5 @@
-//! `credentials` on greens that `migrate` filled: every known secret opens its door and no other does, and the report
-//! says what was carried.
+//! `credentials` on greens that `migrate` filled: each known secret is accepted and no other is, and the report
+//! says what was migrated.
 
 use std::io::Write;
 use std::process::Stdio;
@@ -165,7 +165,7 @@ async fn every_secret(line: &str) {
     checks.extend(right_and_wrong("basic-auth", SECOND, Some("alice"), "pw2", "wrong_secret"));
     let stored = hashed("pässwörd : €", &id);
     checks.push((one("basic-auth", "default", Some("own-1"), &stored), Some(false), "wrong_secret"));
-    checks.push((one("basic-auth", "default", Some("nobody"), "x"), Some(false), "unknown_user"));
+    checks.push((one("basic-auth", "default", Some("unknown"), "x"), Some(false), "unknown_user"));
     checks.push((one("basic-auth", &ws, Some("own-2"), ""), Some(true), "accepted"));
     for (workspace, row) in rows(&fixture, "keyauth_credentials", &["key"]) {
         checks.extend(right_and_wrong("key-auth", &workspace, None, text(&row, "key"), "unknown_secret"));
@@ -260,16 +260,16 @@ async fn every_secret(line: &str) {
         checks.push((one("acl", &workspace, Some(user), text(&row, "group")), Some(true), "accepted"));
         checks.push((one("acl", &workspace, Some(user), "no such group"), Some(false), "wrong_secret"));
     }
-    checks.push((one("acl", "default", Some("nobody"), "admins"), Some(false), "unknown_user"));
+    checks.push((one("acl", "default", Some("unknown"), "admins"), Some(false), "unknown_user"));
     checks.push((one("rbac-token", "default", Some("kong_admin"), "x"), Some(false), "no_table"));
     checks.push((one("admin-password", "default", Some("kong_admin"), "x"), Some(false), "no_table"));
     expect(&green, checks).await;
     expired_and_orphaned(&blue, &green).await;
 }
 
-/// What only happens after the migration: a key's time runs out; and blue has a credential whose consumer is gone.
+/// What only happens after the migration: a key's time runs out; and blue has a credential whose consumer was deleted.
 async fn expired_and_orphaned(blue: &Keyspace, green: &Database) {
-    // Later versions delete such a row when the next one comes; here it is still there.
+    // Later versions delete such a row when the next one comes; here it is present.
     green
         .execute("update keyauth_credentials set ttl = now() - interval '1 second' where key = 'alice-key'")
         .await
@@ -280,7 +280,7 @@ async fn expired_and_orphaned(blue: &Keyspace, green: &Database) {
     let ran = check(green, &keys, &["--blue", &from]).await.expect_code(3);
     let answers = ran.json();
     assert_eq!((&answers[0]["accepted"], &answers[0]["reason"]), (&json!(false), &json!("expired")));
-    assert_eq!(answers[0]["blue"]["accepted"], true, "blue still takes it: {answers:#}");
+    assert_eq!(answers[0]["blue"]["accepted"], true, "blue accepts it: {answers:#}");
     assert_eq!(answers[1]["blue"]["accepted"], false);
 
     let shown = kongferry(&["credentials", "report", "--green", green.url(), "--blue", &from]).await;
@@ -386,7 +386,7 @@ async fn each_enterprise_secret_is_accepted_for_its_own_credential_only() {
         ("admin-password", "disabled", "old-password", false, "disabled"),
         ("admin-password", "invited", "x", false, "no_secret"),
         ("admin-password", "broken", "broken-password", false, "broken_chain"),
-        ("admin-password", "nobody", "x", false, "unknown_user"),
+        ("admin-password", "unknown", "x", false, "unknown_user"),
     ] {
         checks.push((json!({ "kind": kind, "user": user, "secret": secret }), Some(accepted), reason));
     }
@@ -405,7 +405,7 @@ async fn each_enterprise_secret_is_accepted_for_its_own_credential_only() {
     checks.push((one("key-auth-enc", "team-a", None, "who knows"), None, "encrypted"));
     for row in green.json("select to_jsonb(m) || jsonb_build_object('ws', w.name) from mtls_auth_credentials m join workspaces w on w.id = m.ws_id").await.expect("rows") {
         checks.push((one("mtls", text(&row, "ws"), None, text(&row, "subject_name")), Some(true), "accepted"));
-        checks.push((one("mtls", text(&row, "ws"), None, "somebody.else"), Some(false), "unknown_secret"));
+        checks.push((one("mtls", text(&row, "ws"), None, "another.subject"), Some(false), "unknown_secret"));
     }
     expect(&green, checks).await;
 

@@ -136,12 +136,12 @@ async fn rows_of_a_custom_table_that_postgres_would_refuse_are_rejected_beforeha
     ));
     let row = json!({ "note": "not covered", "remark": long, "options": json!({ "a": long }).to_string() });
     let hashed = put("hashed", row).await;
-    // References by several columns with odd names, to the table itself.
+    // References by several columns with unusual names, to the table itself.
     let parent = put("parent", json!({ "length": 0 })).await;
     expected.push((parent.clone(), "check_failed", None));
     let child = put("child", json!({ "Parent": "parent" })).await;
     expected.push((
-        put("orphan", json!({ "Parent": "nobody" })).await,
+        put("orphan", json!({ "Parent": "missing" })).await,
         "dangling_reference",
         Some("Parent, Tenant Id"),
     ));
@@ -319,7 +319,7 @@ async fn tables_named_like_kongferrys_own_are_migrated() {
         put(name, "goes", "for now").await;
     }
     // One reject and one repair, so that our own tables hold something as well.
-    blue.put("acls", "orphan", json!({ "consumer_id": id("nobody") })).await;
+    blue.put("acls", "orphan", json!({ "consumer_id": id("missing") })).await;
     blue.put("plugins", "repaired", json!({ "enabled": null })).await;
     kongferry(&migrate_arguments(&blue, &green, &["--accept-rejects"])).await.expect_code(3);
     for name in names {
@@ -374,7 +374,7 @@ async fn a_table_without_a_primary_key_on_green_is_loaded_once_and_then_refused(
     let remedy = "ALTER TABLE \"public\".\"visits\" ADD PRIMARY KEY (\"place\",\"id\")";
     assert!(ran.stderr.contains("\"visits\" has no primary key") && ran.stderr.contains(remedy), "{ran:#?}");
     assert_eq!(Contents::read(&green).await.without_journal(), before);
-    // Left behind it is in nobody's way; nor is one that holds nothing.
+    // A table that is not copied blocks no run; nor does an empty one.
     kongferry(&migrate_arguments(&blue, &green, &["--skip-table", "visits"])).await.expect_code(0);
     // With the key that was asked for, the run goes on where the first one ended.
     green.execute(remedy).await.expect("a key");

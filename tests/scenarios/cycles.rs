@@ -1,4 +1,4 @@
-//! Tables that refer to themselves and to each other in circles: none of their references is deferrable, and the role
+//! Tables that refer to themselves and to each other in cycles: none of their references is deferrable, and the role
 //! that migrates is no superuser.
 
 use std::collections::BTreeMap;
@@ -140,7 +140,7 @@ async fn a_reference_cycle_with_a_dangling_reference_is_rejected_as_a_whole() {
         .blue
         .execute(&format!("DELETE FROM guild_badge WHERE id = {}", id("bad badge")))
         .await
-        .expect("gone");
+        .expect("deleted");
     let before = definitions(&guild.green).await;
     let ran = guild.migrate().await.expect_code(3);
     assert_eq!(ran.rejects.len(), 2, "{:#?}", ran.rejects);

@@ -53,7 +53,7 @@ async fn with_consumer(blue: Keyspace) -> Keyspace {
     blue
 }
 
-/// A keyspace with so many consumers, each with basic-auth, key-auth and an acl, and nothing else.
+/// A keyspace with this many consumers, each with basic-auth, key-auth and an acl, and nothing else.
 pub async fn filled_blue(consumers: u64) -> Keyspace {
     with_consumers(bare_blue("3.3", FILLED).await, consumers).await
 }

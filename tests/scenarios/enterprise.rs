@@ -1,5 +1,5 @@
-//! A keyspace of the shape of Kong Enterprise 2.8 (modelled, not observed: tests/fixtures/enterprise-2.8/README.md): it
-//! arrives whole, green's own first admin does not survive beside blue's, and what is broken is named.
+//! A keyspace of Kong Enterprise 2.8 (modelled, not observed: tests/fixtures/enterprise-2.8/README.md): every row
+//! is migrated, green's bootstrap admin is replaced by blue's, and what is broken is reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,7 +32,7 @@ pub async fn green() -> Database {
     lab().fresh_green(LINE).await.expect("green")
 }
 
-/// What stands beside the rows of the fixture.
+/// What is added to the rows of the fixture.
 pub fn about(file: &str) -> Value {
     let path = fixtures().join(LINE).join(file);
     serde_json::from_str(&std::fs::read_to_string(path).expect("a file")).expect("JSON")
@@ -96,7 +96,7 @@ async fn arrived(green: &Database, ran: &Ran, include: &[&str]) {
     }
 }
 
-/// The rejects that the fixture foretells: the admin whose RBAC user is gone, and that user's roles.
+/// The rejects that the fixture foretells: the admin whose RBAC user is missing, and that user's roles.
 fn only_the_broken_admin(ran: &Ran) {
     let expected = about("expected.json");
     let wanted = expected["rejects"].as_array().expect("rejects");
@@ -126,7 +126,7 @@ async fn every_enterprise_row_is_migrated_and_the_bootstrap_admin_is_replaced() 
             let same = |row: &&Value| {
                 key.as_object().expect("a key").iter().all(|(name, value)| row[name] == *value)
             };
-            assert_eq!(left.iter().find(same), None, "{table} {key} of green's bootstrap is still there");
+            assert_eq!(left.iter().find(same), None, "{table} {key} of green's bootstrap was not deleted");
         }
     }
     assert_eq!(
@@ -199,7 +199,7 @@ async fn rows_created_on_green_are_not_mistaken_for_bootstrap_rows() {
     let (blue, green) = (blue().await, green().await);
     let role = "11111111-2222-4333-8444-555555555501";
     green
-        .insert("rbac_roles", &json!({ "id": role, "name": "made-by-hand", "ws_id": GREENS }))
+        .insert("rbac_roles", &json!({ "id": role, "name": "made-locally", "ws_id": GREENS }))
         .await
         .expect("a role");
     let ran = kongferry(&migrate_arguments(&blue, &green, &["--accept-rejects"])).await.expect_code(4);
@@ -222,17 +222,17 @@ async fn a_baseline_identifies_the_rows_of_an_unknown_bootstrap() {
 
     let arguments = ["--accept-rejects", "--baseline", &path];
     let made =
-        json!({ "id": "11111111-2222-4333-8444-555555555503", "name": "made-by-hand", "ws_id": GREENS });
+        json!({ "id": "11111111-2222-4333-8444-555555555503", "name": "made-locally", "ws_id": GREENS });
     green.insert("rbac_roles", &made).await.expect("a role");
     let ran = kongferry(&migrate_arguments(&blue, &green, &arguments)).await.expect_code(4);
     assert!(ran.stdout.contains("555555555503") && !ran.stdout.contains(seeded), "{ran:#?}");
-    green.execute("delete from rbac_roles where name = 'made-by-hand'").await.expect("gone");
+    green.execute("delete from rbac_roles where name = 'made-locally'").await.expect("deleted");
     green
         .execute("update rbac_roles set comment = 'changed' where name = 'workspace-portal-admin'")
         .await
         .expect("changed");
     let ran = kongferry(&migrate_arguments(&blue, &green, &arguments)).await.expect_code(4);
-    assert!(ran.stdout.contains(seeded), "a seeded row that somebody changed is somebody's: {ran:#?}");
+    assert!(ran.stdout.contains(seeded), "a bootstrap row that was changed locally is a local row: {ran:#?}");
     green
         .execute("update rbac_roles set comment = null where name = 'workspace-portal-admin'")
         .await
@@ -248,13 +248,13 @@ async fn a_default_role_deleted_on_blue_is_deleted_on_green() {
     let read_only = roles.iter().find(|role| role["name"] == format!("{BLUES}:read-only")).expect("a role");
     let id = read_only["id"].as_str().expect("an id");
     for table in ["rbac_role_endpoints", "rbac_role_entities"] {
-        blue.execute(&format!("DELETE FROM {table} WHERE role_id = {id}")).await.expect("gone");
+        blue.execute(&format!("DELETE FROM {table} WHERE role_id = {id}")).await.expect("deleted");
     }
     for row in blue.rows("rbac_user_roles").await.expect("rows").iter().filter(|row| row["role_id"] == id) {
         let user = row["user_id"].as_str().expect("an id");
         blue.execute(&format!("DELETE FROM rbac_user_roles WHERE user_id = {user} AND role_id = {id}"))
             .await
-            .expect("gone");
+            .expect("deleted");
     }
     for row in
         blue.rows("group_rbac_roles").await.expect("rows").iter().filter(|row| row["rbac_role_id"] == id)
@@ -264,9 +264,9 @@ async fn a_default_role_deleted_on_blue_is_deleted_on_green() {
             "DELETE FROM group_rbac_roles WHERE group_id = {group} AND rbac_role_id = {id}"
         ))
         .await
-        .expect("gone");
+        .expect("deleted");
     }
-    blue.execute(&format!("DELETE FROM rbac_roles WHERE id = {id}")).await.expect("gone");
+    blue.execute(&format!("DELETE FROM rbac_roles WHERE id = {id}")).await.expect("deleted");
     migrate(&blue, &green).await.expect_code(3);
     let left = rows(&green, "rbac_roles").await;
     assert!(!left.iter().any(|role| role["name"] == "read-only"), "{left:#?}");
@@ -362,7 +362,7 @@ async fn blues_rows_decide_whether_an_unmapped_text_has_a_workspace_prefix() {
     put("acme_plain", 2, stranger).await;
     put("acme_mixed", 1, &format!("{BLUES}:gold")).await;
     put("acme_mixed", 2, &format!("{BLUES}:silver")).await;
-    put("acme_mixed", 3, "odd one").await;
+    put("acme_mixed", 3, "inconsistent").await;
     put("acme_mixed", 4, "$ke$1$-key-nonce-cipher").await;
 
     let ran = migrate(&blue, &green).await.expect_code(3);
@@ -373,8 +373,12 @@ async fn blues_rows_decide_whether_an_unmapped_text_has_a_workspace_prefix() {
     assert_eq!(names("acme_with").await, set(&["gold", "a:b", "$ke$1$-key-nonce-cipher"]));
     assert_eq!(names("acme_plain").await, set(&["gold", stranger]));
     assert_eq!(names("acme_mixed").await, set(&["gold", "silver", "$ke$1$-key-nonce-cipher"]));
-    let odd = ran.reject("acme_mixed", &id(3)).expect("the odd one is named");
-    assert_eq!((&odd["reason"], &odd["column"]), (&json!("prefix_odd"), &json!("name")), "{odd:#}");
+    let inconsistent = ran.reject("acme_mixed", &id(3)).expect("the inconsistent one is named");
+    assert_eq!(
+        (&inconsistent["reason"], &inconsistent["column"]),
+        (&json!("prefix_odd"), &json!("name")),
+        "{inconsistent:#}"
+    );
     let report = ran.json();
     assert!(report["warnings"].to_string().contains("acme_mixed.name"), "{report:#}");
     let notes = report["notes"].as_array().expect("notes");

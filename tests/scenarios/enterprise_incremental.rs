@@ -1,5 +1,5 @@
 //! Enterprise, run after run: what changed on blue's admins, roles and tokens arrives, blue's roles that are named like
-//! those of a bootstrap stay, and green's own first rows are gone whichever way a run goes.
+//! those of a bootstrap stay, and green's own bootstrap rows are deleted by every kind of run.
 
 use std::collections::BTreeSet;
 
@@ -43,7 +43,7 @@ async fn no_seed_is_left(green: &Database) {
             let same = |row: &&Value| {
                 key.as_object().expect("a key").iter().all(|(name, value)| row[name] == *value)
             };
-            assert_eq!(left.iter().find(same), None, "{table} {key} of green's bootstrap is still there");
+            assert_eq!(left.iter().find(same), None, "{table} {key} of green's bootstrap was not deleted");
         }
     }
     let of_greens = format!("select to_jsonb(count(*)) from rbac_roles where ws_id = '{GREENS}'");
@@ -117,13 +117,13 @@ async fn changed_admins_roles_and_tokens_are_migrated_by_the_second_run() {
     no_seed_is_left(&green).await;
     let before = (ids(&green, "rbac_roles").await, rows(&green, "rbac_role_endpoints").await.len());
 
-    // A role that is named like one of a bootstrap is edited; nobody touches the others.
+    // A role that is named like one of a bootstrap is edited; the others are unchanged.
     blue.execute(&format!("UPDATE rbac_roles SET comment = 'ours now' WHERE id = {SUPER_ADMIN}"))
         .await
         .expect("edited");
     new_admin(&blue, "Nora").await;
-    blue.execute(&format!("DELETE FROM rbac_user_roles WHERE user_id = {CI_BOT}")).await.expect("gone");
-    blue.execute(&format!("DELETE FROM rbac_users WHERE id = {CI_BOT}")).await.expect("gone");
+    blue.execute(&format!("DELETE FROM rbac_user_roles WHERE user_id = {CI_BOT}")).await.expect("deleted");
+    blue.execute(&format!("DELETE FROM rbac_users WHERE id = {CI_BOT}")).await.expect("deleted");
     blue.execute("UPDATE rbac_users SET enabled = false WHERE id = 359bb600-7b18-464f-8bd9-834937794e21")
         .await
         .expect("switched off");
@@ -134,7 +134,7 @@ async fn changed_admins_roles_and_tokens_are_migrated_by_the_second_run() {
     assert_eq!(second.rejects.len(), first.rejects.len(), "the broken admin stays behind: {second:#?}");
     no_seed_is_left(&green).await;
     let roles = rows(&green, "rbac_roles").await;
-    assert_eq!(ids(&green, "rbac_roles").await, before.0, "every role of blue is still there, under its id");
+    assert_eq!(ids(&green, "rbac_roles").await, before.0, "every role of blue is there, under its id");
     assert_eq!(rows(&green, "rbac_role_endpoints").await.len(), before.1);
     let super_admin = roles.iter().find(|role| role["id"] == SUPER_ADMIN).expect("the role");
     assert_eq!(super_admin["comment"], "ours now");
@@ -158,11 +158,11 @@ async fn changed_admins_roles_and_tokens_are_migrated_by_the_second_run() {
     assert_eq!(verified(&blue, &green).await["summary"]["rejected"], 3);
 }
 
-/// The other way into a green that was just bootstrapped: no ledger, and whatever stands there is replaced.
+/// The other way into a green that was just bootstrapped: no ledger, and its rows are replaced.
 #[tokio::test(flavor = "multi_thread")]
 async fn replace_without_a_ledger_deletes_every_bootstrap_row() {
     let (blue, green) = (blue().await, green().await);
-    // What somebody made by hand on green goes too, with what hangs on it.
+    // Local changes on green are deleted too, with their children.
     let (role, service) = (id(10), id(11));
     green
         .insert("rbac_roles", &json!({ "id": role, "name": "by-hand", "ws_id": GREENS }))
@@ -181,7 +181,7 @@ async fn replace_without_a_ledger_deletes_every_bootstrap_row() {
     let again = run(&blue, &green, &[]).await.expect_code(3);
     assert_eq!(changes(&again), (0, 0, 0), "{again:#?}");
 
-    // The same with a cleanup in between, after which nobody knows what was ours, and with a seed that came meanwhile.
+    // The same with a cleanup in between, which deletes the ledger, and with a bootstrap row that came meanwhile.
     kongferry(&["cleanup", "--yes", "--green", green.url()]).await.expect_code(0);
     green
         .execute(&format!("update rbac_roles set name = 'moved away' where id = '{SUPER_ADMIN}'"))
@@ -218,7 +218,7 @@ async fn an_excluded_table_with_bootstrap_rows_is_reported() {
     verified(&blue, &green).await;
 }
 
-/// After the first run nothing on green is the bootstrap's any more: what bears such a name was made by somebody.
+/// After the first run green has no bootstrap rows: a row with such a name is a local change.
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_created_on_green_later_are_local_changes_whatever_their_name() {
     let (blue, green) = (blue().await, green().await);

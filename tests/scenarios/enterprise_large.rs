@@ -341,7 +341,7 @@ async fn reports_about_a_large_enterprise_keyspace_are_correct() {
     assert!(none("inserted") && none("updated") && none("deleted"), "{again:#}");
 }
 
-/// Blue's rows, counted by hand, are what the classes add up to, and green has what is said to stand there.
+/// The classes add up to blue's rows, counted independently, and green has the rows that the report says it has.
 async fn every_row_is_accounted_for(blue: &Keyspace, green: &Database, ran: &Ran) {
     let report = ran.json();
     for table in report["tables"].as_array().expect("tables") {
@@ -426,7 +426,7 @@ async fn every_admin_opens_what_it_should(blue: &Keyspace, green: &Database) {
             ask("admin-token", &who, "another".to_owned(), ["wrong_secret"; 2]);
         }
     }
-    ask("admin-token", "nobody", "x".to_owned(), ["unknown_user"; 2]);
+    ask("admin-token", "unknown", "x".to_owned(), ["unknown_user"; 2]);
     for name in WORKSPACES {
         // One of them is called what another one's id is: an id is meant first.
         let ws = if *name == BLUES { workspace(name) } else { (*name).to_owned() };
@@ -449,9 +449,9 @@ async fn every_admin_opens_what_it_should(blue: &Keyspace, green: &Database) {
 }
 
 /// A row that green must refuse: its table, its name, its columns, the reason and the column at fault.
-type Odd = (&'static str, &'static str, Value, &'static str, &'static str);
+type RefusedRow = (&'static str, &'static str, Value, &'static str, &'static str);
 
-fn odd_rows() -> Vec<Odd> {
+fn refused_rows() -> Vec<RefusedRow> {
     let own = |text: &str| format!("{BLUES}:{text}");
     let hash = |name: &str| bcrypt::hash(name, 4).expect("a hash");
     let rbac =
@@ -478,17 +478,15 @@ fn odd_rows() -> Vec<Odd> {
             "half_row",
             "enabled",
         ),
+        ("rbac_users", "no workspace", but(rbac("nowhere"), "ws_id", Value::Null), "workspace_null", "ws_id"),
         (
             "rbac_users",
-            "at home nowhere",
-            but(rbac("nowhere"), "ws_id", Value::Null),
-            "workspace_null",
-            "ws_id",
-        ),
-        (
-            "rbac_users",
-            "at home in what is gone",
-            but(but(rbac("gone"), "ws_id", json!(id("gone"))), "name", json!(format!("{}:gone", id("gone")))),
+            "deleted workspace",
+            but(
+                but(rbac("deleted"), "ws_id", json!(id("deleted"))),
+                "name",
+                json!(format!("{}:deleted", id("deleted"))),
+            ),
             "workspace_unknown",
             "ws_id",
         ),
@@ -518,13 +516,7 @@ fn odd_rows() -> Vec<Odd> {
             "duplicate",
             "user_token",
         ),
-        (
-            "rbac_roles",
-            "at home nowhere",
-            json!({ "name": own("r"), "ws_id": null }),
-            "workspace_null",
-            "ws_id",
-        ),
+        ("rbac_roles", "no workspace", json!({ "name": own("r"), "ws_id": null }), "workspace_null", "ws_id"),
         (
             "developers",
             "of another workspace's consumer",
@@ -549,8 +541,8 @@ fn odd_rows() -> Vec<Odd> {
         ),
         (
             "credentials",
-            "index of nobody",
-            json!({ "consumer_id": id("nobody"), "plugin": "basic-auth" }),
+            "index of a missing consumer",
+            json!({ "consumer_id": id("missing"), "plugin": "basic-auth" }),
             "dangling_reference",
             "consumer_id",
         ),
@@ -577,7 +569,7 @@ fn odd_rows() -> Vec<Odd> {
         ),
         (
             "consumer_group_plugins",
-            "odd config",
+            "array config",
             json!({ "ws_id": BLUES, "name": own("p"), "config": "[1]" }),
             "json_not_object",
             "config",
@@ -602,19 +594,19 @@ fn odd_rows() -> Vec<Odd> {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_row_that_green_would_refuse_is_rejected_with_its_reason() {
     let blue = super::enterprise::blue().await;
-    let odd = odd_rows();
-    for (table, name, row, ..) in &odd {
+    let refused = refused_rows();
+    for (table, name, row, ..) in &refused {
         let mut row = row.clone();
         if !name.is_empty() {
             row["id"] = json!(id(name));
         }
         blue.write_row(table, &row).await.unwrap_or_else(|e| panic!("{e:?}: {row}"));
     }
-    // Good rows that look odd: numbers that are none, the ends of a range, an instant before 1970.
+    // Good rows with unusual values: NaN and infinities, the ends of a range, an instant before 1970.
     let cost = "graphql_ratelimiting_advanced_cost_decoration";
     for (at, value) in ["NaN", "Infinity", "-Infinity", "-0.0", "1e-40"].iter().enumerate() {
         let insert = format!(
-            "INSERT INTO {cost} (id, type_path, add_constant) VALUES ({}, 'odd', {value})",
+            "INSERT INTO {cost} (id, type_path, add_constant) VALUES ({}, 'unusual', {value})",
             id(&format!("cost {at}"))
         );
         blue.execute(&insert).await.expect("a row");
@@ -627,7 +619,7 @@ async fn every_row_that_green_would_refuse_is_rejected_with_its_reason() {
     let green = green().await;
     let ran = migrate(&blue, &green).await.expect_code(3);
     let mut missed = Vec::new();
-    for (table, name, row, reason, column) in &odd {
+    for (table, name, row, reason, column) in &refused {
         let same = |line: &&Value| {
             let key = &line["key"];
             line["table"] == *table
@@ -649,8 +641,8 @@ async fn every_row_that_green_would_refuse_is_rejected_with_its_reason() {
         }
     }
     assert!(missed.is_empty(), "{missed:#?}\n{:#?}", ran.rejects);
-    // Three belong to the broken admin of the fixture, and the token's other holder cannot be told from the odd one.
-    assert_eq!(ran.rejects.len(), odd.len() + 3 + also_rejected(&ran), "{:#?}", ran.rejects);
+    // Three belong to the broken admin of the fixture, and the token's other holder cannot be told from the inconsistent one.
+    assert_eq!(ran.rejects.len(), refused.len() + 3 + also_rejected(&ran), "{:#?}", ran.rejects);
     verified(&blue, &green).await;
     let kinds = report(&green, &blue).await.expect_code(3).json()["kinds"].clone();
     let of = |workspace: Value| {
@@ -661,7 +653,7 @@ async fn every_row_that_green_would_refuse_is_rejected_with_its_reason() {
             .find(|one| one["kind"] == "rbac-token" && one["workspace"] == workspace)
             .unwrap_or_else(|| panic!("{kinds:#}"))
     };
-    // Of the seven of the default workspace five are odd, and one shares its token; two are at home nowhere.
+    // Of the seven of the default workspace five are inconsistent, and one shares its token; two have no workspace.
     for (workspace, on_blue, rejected) in
         [(json!("default"), 7, 6), (json!("team-a"), 3, 0), (Value::Null, 2, 2)]
     {

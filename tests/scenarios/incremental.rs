@@ -1,5 +1,5 @@
 //! Runs after the first one: what changed on blue arrives and nothing else is touched, whatever order green's
-//! constraints ask for, and nobody's work on green is lost unseen.
+//! constraints ask for, and no local change on green is lost unreported.
 
 use kongferry_harness::keyspace::Keyspace;
 use kongferry_harness::lab;
@@ -193,8 +193,8 @@ async fn a_deleted_parent_with_a_locally_created_child_stops_the_run() {
     blue.put("consumers", "anna", json!({})).await;
     run(&blue, &green, &[]).await.expect_code(0);
     let by_hand = format!(
-        "insert into keyauth_credentials (id, consumer_id, ws_id, key) values ('{}', '{}', '{}', 'by hand')",
-        id("by hand"),
+        "insert into keyauth_credentials (id, consumer_id, ws_id, key) values ('{}', '{}', '{}', 'local')",
+        id("local"),
         id("anna"),
         blue.ws
     );
@@ -202,7 +202,7 @@ async fn a_deleted_parent_with_a_locally_created_child_stops_the_run() {
     delete(&blue, "consumers", "anna").await;
     let before = contents(&green).await;
     let ran = run(&blue, &green, &[]).await.expect_code(4);
-    assert!(ran.stdout.contains(&id("by hand")), "{ran:#?}");
+    assert!(ran.stdout.contains(&id("local")), "{ran:#?}");
     assert_eq!(contents(&green).await, before);
     let ran = run(&blue, &green, &["--replace"]).await.expect_code(0);
     assert_eq!(changes(&ran), (0, 0, 2), "{ran:#?}");
@@ -256,7 +256,7 @@ async fn rows_that_expired_between_runs_are_not_local_changes() {
     let first = run(&blue, &green, &[]).await.expect_code(0);
     assert_eq!(first.table("keyauth_credentials")["applied"], 3, "{first:#?}");
     tokio::time::sleep(std::time::Duration::from_secs(11)).await;
-    // One of them is purged on green, as Kong does; the other one still lies there with its key.
+    // One of them is purged on green, as Kong does; the other one is there with its key.
     green
         .execute(&format!("delete from keyauth_credentials where id = '{}'", id("short")))
         .await
@@ -278,7 +278,7 @@ async fn local_changes_on_green_are_reported_and_kept_unless_replaced() {
     }
     run(&blue, &green, &[]).await.expect_code(0);
     let by_hand = format!(
-        "update consumers set custom_id = 'by hand' where id = '{}';
+        "update consumers set custom_id = 'local' where id = '{}';
          update consumers set custom_id = custom_id where id = '{}';
          delete from consumers where id = '{}';
          insert into consumers (id, ws_id, username) values ('{}', '{}', 'made')",
@@ -319,15 +319,15 @@ async fn local_changes_on_green_are_reported_and_kept_unless_replaced() {
 async fn a_local_change_of_a_row_that_replaced_a_bootstrap_row_is_detected() {
     let (blue, green) = sides().await;
     run(&blue, &green, &[]).await.expect_code(0);
-    green.execute("update workspaces set comment = 'by hand' where name = 'default'").await.expect("edited");
-    green.execute("update parameters set value = 'by hand' where key = 'cluster_id'").await.expect("edited");
+    green.execute("update workspaces set comment = 'local' where name = 'default'").await.expect("edited");
+    green.execute("update parameters set value = 'local' where key = 'cluster_id'").await.expect("edited");
     let ran = run(&blue, &green, &[]).await.expect_code(4);
     assert_eq!(ran.json()["by_hand"].as_array().map(Vec::len), Some(2), "{ran:#?}");
     assert_eq!(changes(&run(&blue, &green, &["--replace"]).await.expect_code(0)), (0, 2, 0));
     proven(&blue, &green).await;
 }
 
-/// The same change on both sides is no conflict: a person made it on green, and then on blue.
+/// The same change on both sides is no conflict: an Admin API client made it on green, and then on blue.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_change_made_on_both_sides_is_accepted() {
     let (blue, green) = sides().await;
@@ -344,16 +344,16 @@ async fn the_same_change_made_on_both_sides_is_accepted() {
 async fn repaired_rejects_are_applied_and_accepted_ones_stay_accepted() {
     let (blue, green) = sides().await;
     let orphan = |consumer: &str| json!({ "consumer_id": id(consumer) });
-    blue.put("acls", "mended", orphan("nobody")).await;
-    blue.put("acls", "stays", orphan("nobody")).await;
+    blue.put("acls", "repaired", orphan("missing")).await;
+    blue.put("acls", "stays", orphan("missing")).await;
     blue.put("consumers", "nul", json!({ "custom_id": blue.own("a\0b") })).await;
     run(&blue, &green, &["--accept-rejects"]).await.expect_code(3);
-    blue.put("acls", "mended", orphan("consumers")).await;
+    blue.put("acls", "repaired", orphan("consumers")).await;
     let ran = run(&blue, &green, &[]).await.expect_code(3);
     assert_eq!(changes(&ran), (1, 0, 0), "{ran:#?}");
     assert_eq!(ran.json()["totals"]["rejected"], 2);
     // A new one is not accepted with the old ones.
-    blue.put("acls", "another", orphan("nobody")).await;
+    blue.put("acls", "another", orphan("missing")).await;
     let ran = run(&blue, &green, &[]).await.expect_code(4);
     assert!(ran.stdout.contains("1 of 3") || ran.stdout.contains("not accept"), "{ran:#?}");
 }
@@ -410,9 +410,9 @@ async fn tables_restored_without_the_kongferry_schema_are_adopted() {
         drop table kept";
     green.execute(restored).await.expect("restored");
     let ran = run(&blue, &green, &[]).await.expect_code(0);
-    assert_eq!(changes(&ran), (0, 0, 0), "the rows that stand there are blue's: {ran:#?}");
+    assert_eq!(changes(&ran), (0, 0, 0), "the rows on green are blue's: {ran:#?}");
     proven(&blue, &green).await;
-    green.execute(&format!("{restored}; update acls set \"group\" = 'by hand'")).await.expect("restored");
+    green.execute(&format!("{restored}; update acls set \"group\" = 'local'")).await.expect("restored");
     let before = contents(&green).await;
     let ran = run(&blue, &green, &[]).await.expect_code(4);
     assert!(ran.stdout.contains(&id("stays")), "{ran:#?}");
@@ -427,7 +427,7 @@ async fn a_copy_of_the_database_gets_a_first_run() {
     let name = format!("{}_copy", green.name());
     let copy =
         lab().postgres().await.expect("a server").copy_database(&name, green.name()).await.expect("a copy");
-    // A row of blue's is missing there: to the ledger that came along it would be one that somebody removed.
+    // A row of blue's is missing there: the restored ledger would count it as a local deletion.
     copy.execute(&format!("delete from consumers where id = '{}'", id("consumers"))).await.expect("deleted");
     let status =
         kongferry(&["status", "--green", copy.url(), "--format", "json"]).await.expect_code(0).json();
@@ -473,7 +473,7 @@ async fn rows_written_by_traffic_on_green_are_kept() {
     assert_eq!(tokens, json!(["issued on green", "new", "refreshed on green", "revoked here"]));
 }
 
-/// Without its ledger a run cannot tell what it wrote: what equals blue is taken over, and the rest is by hand.
+/// Without its ledger a run cannot tell what it wrote: rows equal to blue's are adopted, and the rest are local changes.
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_cleanup_a_run_adopts_equal_rows_and_reports_the_others() {
     let (blue, green) = sides().await;
@@ -484,7 +484,7 @@ async fn after_a_cleanup_a_run_adopts_equal_rows_and_reports_the_others() {
     proven(&blue, &green).await;
     assert_eq!(changes(&run(&blue, &green, &[]).await.expect_code(0)), (0, 0, 0));
     kongferry(&["cleanup", "--yes", "--green", green.url()]).await.expect_code(0);
-    let edit = format!("update services set host = 'by.hand.example.com' where id = '{}'", id("services"));
+    let edit = format!("update services set host = 'local.example.com' where id = '{}'", id("services"));
     green.execute(&edit).await.expect("edited");
     let ran = run(&blue, &green, &[]).await.expect_code(4);
     assert!(ran.stdout.contains(&id("services")), "{ran:#?}");

@@ -1,4 +1,4 @@
-//! Runs that are cut off: green is as it was or complete, nothing of ours is in the way of the next run, and the user is
+//! Runs that are cut off: green is as it was or complete, nothing that is left blocks the next run, and the operator is
 //! told which of the two it is.
 
 use std::fs::File;
@@ -16,7 +16,7 @@ use super::databases::{Contents, filled_blue, small_blue};
 use super::running::{Running, until};
 use super::support::{kongferry, migrate_arguments, program};
 
-/// Four rows each: enough for many pages, and for the quick way of a first load.
+/// Four rows each: enough for many pages, and for bulk load.
 const CONSUMERS: u64 = 5_500;
 
 /// A keyspace that these tests share, because writing its rows takes longest.
@@ -57,7 +57,7 @@ async fn cut_connections(green: &Database) {
     let sql = "select to_jsonb(count(pg_terminate_backend(pid))) from pg_stat_activity
                where datname = current_database() and application_name like 'kongferry%'";
     let cut = green.json(sql).await.expect("cut");
-    assert!(cut[0].as_u64() > Some(0), "there was nobody to cut off");
+    assert!(cut[0].as_u64() > Some(0), "there was no session to end");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -170,7 +170,7 @@ async fn a_connection_lost_after_the_commit_reports_green_as_complete() {
 async fn a_second_kongferry_process_is_refused_and_told_who_runs_the_first() {
     let (blue, green) = (small_blue("3.3").await, fresh_green().await);
     let arguments = migrate_arguments(&blue, &green, &[]);
-    // The second one has looked at both sides already when the first one begins.
+    // The second one has read both sides already when the first one begins.
     let third = Running::start(&arguments, Some("inspected")).held().await;
     let first = Running::start(&arguments, Some("staged")).held().await;
     let second = kongferry(&arguments).await.expect_code(4);

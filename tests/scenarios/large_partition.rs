@@ -13,7 +13,7 @@ use crate::support::{kongferry, migrate_arguments};
 /// Rows of a page: the table must be many of them.
 const PAGE: usize = 10;
 
-/// Ids of every version that somebody may have made, spread over all slices, and those on the bounds themselves.
+/// Ids of every UUID version, spread over all slices, and those on the bounds themselves.
 fn ids() -> BTreeSet<Uuid> {
     let mut ids = BTreeSet::from([Uuid::nil(), Uuid::max(), Uuid::from_u128(1)]);
     for n in 0..160_u128 {

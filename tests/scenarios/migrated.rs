@@ -1,4 +1,4 @@
-//! A migration that ended, with everything it left behind, and the sentences in which tests speak about it.
+//! A migration that ended, with its results, and the assertions about it that tests share.
 
 use std::collections::BTreeMap;
 

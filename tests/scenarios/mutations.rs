@@ -1,5 +1,5 @@
-//! A hundred and more different ways in which a row of green can go wrong, each in another row or column. What reads
-//! them: `verify.rs` wants each found under its name, `repair.rs` wants each mended.
+//! More than a hundred mutations of green's rows, each in another row or column.
+//! `verify.rs` requires each to be found under its name, `repair.rs` requires each to be repaired.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ struct Damage {
 /// What was done to one row.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mutation {
-    /// What a person would call it.
+    /// Its description.
     pub what: &'static str,
     /// The kind of finding that it must come to.
     pub kind: &'static str,

@@ -25,7 +25,7 @@ async fn fresh_green() -> Database {
     lab().fresh_green("3.3").await.expect("green")
 }
 
-/// A PostgreSQL that nobody shares, with a bootstrapped database.
+/// A PostgreSQL of the test's own, with a bootstrapped database.
 async fn own_green() -> (LocalPostgres, Database) {
     let server = postgres::start().await.expect("a PostgreSQL");
     let green = bootstrap::fresh_green(&PgServer::from(&server), "kong", "3.3").await.expect("green");
@@ -69,7 +69,7 @@ async fn requests_that_blue_fails_temporarily_are_retried() {
     }
 }
 
-/// A replica that is missing is for a person to decide about.
+/// The operator decides what to do about a missing replica.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_goes_down_stops_the_run_with_the_choices() {
     let (blue, green) = (filled_blue(CONSUMERS).await, fresh_green().await);
@@ -231,12 +231,12 @@ impl Full {
     fn make_room(self) {
         std::fs::remove_file(&self.file).expect("removed");
         let owner = std::fs::metadata(&self.kept).expect("its owner");
-        std::fs::rename(&self.kept, &self.file).expect("put back");
+        std::fs::rename(&self.kept, &self.file).expect("restored");
         chown(&self.file, Some(owner.uid()), Some(owner.gid())).expect("handed over");
     }
 }
 
-/// Sessions that have the file open already would write to it still.
+/// Sessions that have the file open already would go on writing to it.
 async fn forget_open_files(green: &Database) {
     let sql = "select count(pg_terminate_backend(pid)) from pg_stat_activity
                where datname = current_database() and application_name like 'kongferry%' and state = 'idle'";
@@ -272,7 +272,7 @@ async fn a_full_disk_stops_the_run_and_the_next_one_succeeds_with_free_space() {
     complete(&blue, &green).await;
 }
 
-/// Somebody migrates Kong's schema on green while the run is at work.
+/// Kong's migrations run on green during the run.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_column_dropped_or_added_on_green_during_a_run_stops_it() {
     for (place, change) in [

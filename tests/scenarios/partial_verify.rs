@@ -1,4 +1,4 @@
-//! `verify` of a part: quick, loud about being no proof, and still right about what it looks at.
+//! `verify` of a workspace or a sample: it says that it is no proof, and its findings are correct.
 
 use kongferry_harness::fill;
 use kongferry_harness::lab;
@@ -48,12 +48,11 @@ async fn verify_compares_a_single_workspace_on_request() {
     assert_eq!(
         found.number("different"),
         1,
-        "changes in other workspaces are not looked at: {:#?}",
+        "changes in other workspaces are not compared: {:#?}",
         found.findings
     );
     let ran =
-        kongferry(&["verify", "--blue", &blue.url(), "--green", green.url(), "--workspace", "nobody's"])
-            .await;
+        kongferry(&["verify", "--blue", &blue.url(), "--green", green.url(), "--workspace", "unknown"]).await;
     assert!(ran.code == 2 && ran.stderr.contains("Blue's workspaces are: "), "{ran:#?}");
 }
 

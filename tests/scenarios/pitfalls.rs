@@ -1,7 +1,7 @@
-//! Section 7 of the facts: the ways in which a naive copier corrupts a Kong database. Each has a test here that would
-//! catch it; the trap's number stands before its test. Most look at one migration of the rows that Kong itself wrote,
-//! with blue read by Cassandra's own JSON and green by PostgreSQL's, so that nothing of the program judges itself.
-//! Traps that need rows of their own have them here, or in `conditions` (18, 21, 23).
+//! The ways in which a naive copier corrupts a Kong database (docs/kong-data-model.md, 7). Each has a test here that would
+//! detect it; its number precedes the test. Most check one migration of the rows that Kong itself wrote,
+//! with blue read by Cassandra's own JSON and green by PostgreSQL's, so that no code of the program checks itself.
+//! Those that need rows of their own have them here, or in `conditions` (18, 21, 23).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,7 +24,7 @@ const REQUESTED: &[&str] = &[
     "response_ratelimiting_metrics",
 ];
 
-/// Tables that the tool must not touch, but `tags`, which green's triggers fill.
+/// Tables that kongferry must not write, except `tags`, which green's triggers fill.
 const UNTOUCHED: &[&str] = &["schema_meta", "locks", "cluster_events", "clustering_data_planes", "ttls"];
 
 /// The rows that Kong wrote, before and after.
@@ -34,7 +34,7 @@ struct Migration {
     migrated: Migrated,
 }
 
-/// One migration of Kong 3.3 and one of 2.8 for all tests that only look.
+/// One migration of Kong 3.3 and one of 2.8 for all tests that only read.
 async fn migrations() -> [&'static Migration; 2] {
     static NEW: OnceCell<Migration> = OnceCell::const_new();
     static OLD: OnceCell<Migration> = OnceCell::const_new();
@@ -98,7 +98,7 @@ async fn no_unique_text_keeps_its_workspace_prefix() {
                 seen += 1;
             }
         }
-        assert!(seen > 50, "only {seen} values were looked at");
+        assert!(seen > 50, "only {seen} values were checked");
     }
 }
 
@@ -311,7 +311,7 @@ async fn a_time_to_live_is_carried_within_two_seconds_and_never_invented() {
             // Zero is forever, whatever the table's own default.
             blue.put_with_ttl(table, &format!("{table} forever"), json!({}), 0).await;
         }
-        // A code for which nobody said anything lives as long as its table says: 300 seconds.
+        // A code without a time to live of its own takes its table's: 300 seconds.
         let row = blue.row("oauth2_authorization_codes", "by default", json!({}));
         blue.write_row("oauth2_authorization_codes", &row).await.expect("a row");
         let migrated = Migrated::with(
@@ -337,11 +337,8 @@ async fn a_time_to_live_is_carried_within_two_seconds_and_never_invented() {
                 "select to_jsonb(extract(epoch from ttl - now())) from {table} where id = '{}'",
                 id(name)
             );
-            let left = blue
-                .ttl(table, column, &json!({ "id": id(name) }))
-                .await
-                .expect("a ttl")
-                .expect("still alive");
+            let left =
+                blue.ttl(table, column, &json!({ "id": id(name) })).await.expect("a ttl").expect("alive");
             let found = migrated.green.json(&sql).await.expect("a row").first().and_then(Value::as_f64);
             let found = found.unwrap_or_else(|| panic!("{name} has no expiry on green"));
             assert!(
@@ -547,7 +544,7 @@ async fn runtime_tables_and_schema_meta_are_not_written() {
 async fn a_migration_changes_no_definition() {
     let blue = lab().keyspace("3.3").await.expect("blue");
     let green = lab().fresh_green("3.3").await.expect("green");
-    // What somebody may have added stays as well.
+    // Foreign objects are kept as well.
     green.execute("comment on table routes is 'ours'; alter table consumers set (fillfactor = 70); create index ours on routes (name); \
         grant select on plugins to public; create view open_routes as select id from routes").await.expect("more");
     let before = definitions(&green).await;
@@ -599,7 +596,7 @@ async fn a_failed_run_leaves_nothing_behind_and_the_next_one_is_complete() {
     let blue = lab().keyspace("3.3").await.expect("blue");
     let green = lab().fresh_green("3.3").await.expect("green");
     let before = texts(&green).await;
-    // Tokens come last; by then everything else stands in the transaction.
+    // Tokens come last; by then everything else is in the transaction.
     green.execute("create function fail() returns trigger language plpgsql as 'begin raise exception ''not today''; end'; \
         create trigger fail before insert on oauth2_tokens for each row execute function fail()").await.expect("a trigger");
     let ran = kongferry(&migrate_arguments(&blue, &green, &["--accept-rejects"])).await;
@@ -608,7 +605,7 @@ async fn a_failed_run_leaves_nothing_behind_and_the_next_one_is_complete() {
     let stages = "select to_jsonb(count(*)) from pg_class where relname like 'stage%' and relkind = 'r'";
     assert_eq!(green.json(stages).await.expect("a count"), [json!(0)], "no staging table is left");
 
-    green.execute("drop trigger fail on oauth2_tokens; drop function fail()").await.expect("mended");
+    green.execute("drop trigger fail on oauth2_tokens; drop function fail()").await.expect("repaired");
     let after_failure = Migrated::into_green(&blue, green, &[]).await;
     let at_once = Migrated::new(&blue, "3.3").await;
     let compared =

@@ -1,9 +1,9 @@
-//! `plan`: what it says is what `migrate` then does, both sides are only read, and nothing of it stays on the machine.
+//! `plan`: it reports what `migrate` then does, only reads both sides, and leaves nothing on the machine.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use kongferry_harness::keyspace::Keyspace;
 use kongferry_harness::lab;
@@ -245,22 +245,22 @@ async fn plan_exits_with_the_code_that_migrate_would_return() {
     assert_eq!(plan.json()["rejects"][0]["reason"], "dangling_reference");
 
     let by_hand = "00000000-0000-4000-8000-00000000bad1";
-    green.insert("consumers", &json!({ "id": by_hand, "username": "by hand" })).await.expect("a consumer");
+    green.insert("consumers", &json!({ "id": by_hand, "username": "local" })).await.expect("a consumer");
     let plan = kongferry(&plan_arguments(&blue, Some(&green), &[])).await.expect_code(4);
     assert_documented(&plan);
     assert!(plan.json()["refusal"].to_string().contains(by_hand), "{plan:#?}");
     let migration = kongferry(&migrate_arguments(&blue, &green, &["--accept-rejects"])).await.expect_code(4);
     assert_same(&plan, &migration, &["refusal"]);
-    green.execute("delete from consumers").await.expect("gone");
+    green.execute("delete from consumers").await.expect("deleted");
 
-    let options = green.options().clone().application_name("somebody-elses-kong");
+    let options = green.options().clone().application_name("another-kong");
     let session = sqlx::PgConnection::connect_with(&options).await.expect("a session");
     let plan = kongferry(&plan_arguments(&blue, Some(&green), &[])).await.expect_code(4);
     assert_documented(&plan);
     assert!(plan.json()["refusal"].to_string().contains("green is in use"), "{plan:#?}");
-    assert_eq!(plan.json()["totals"]["applied"], 3, "and still it says what would be moved");
+    assert_eq!(plan.json()["totals"]["applied"], 3, "it reports what would be applied");
     let plan = kongferry(&plan_arguments(&blue, Some(&green), &["--green-online"])).await.expect_code(3);
-    assert!(plan.json()["warnings"].to_string().contains("somebody-elses-kong"), "{plan:#?}");
+    assert!(plan.json()["warnings"].to_string().contains("another-kong"), "{plan:#?}");
     session.close().await.expect("closed");
 
     let other = lab().fresh_green("3.2").await.expect("green");
@@ -313,15 +313,16 @@ async fn the_scratch_server_is_removed_however_the_plan_ends() {
             assert!(ran.stderr.contains("green is as it was"), "{ran:#?}");
             assert_documented(&ran);
         }
-        let gone = format!("{} and {} are gone after {signal:?}", process.display(), directory.display());
-        until(&gone, async || !process.exists() && !directory.exists()).await;
+        let deleted =
+            format!("{} and {} are deleted after {signal:?}", process.display(), directory.display());
+        until(&deleted, async || !process.exists() && !directory.exists()).await;
         assert_eq!(Contents::read(&green).await, before);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn plan_runs_as_an_ordinary_user() {
-    let nobody = nix::unistd::User::from_name("nobody").expect("users").expect("a user called nobody");
+    let nobody = nix::unistd::User::from_name("nobody").expect("users").expect("the user nobody");
     if !nix::unistd::geteuid().is_root() {
         // Then every other test was run by an ordinary user.
         return;

@@ -1,6 +1,6 @@
 //! Bad input gets a clear error and changes nothing: each with its message, its exit code, and green as it was.
 //!
-//! `tests/connections` looks at the messages about connecting in detail; here they are only seen to end `migrate`.
+//! `tests/connections` checks the messages about connecting in detail; here they only have to end `migrate`.
 
 use std::fs;
 use std::process::Output;
@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::databases::{CONSUMER, Contents, WORKSPACE, bare_blue, small_blue};
 use super::support::{Ran, kongferry, migrate_arguments, program, ran};
 
-/// Everything that was said, as a person reads it.
+/// Everything that was printed, as text.
 fn said(ran: &Ran) -> String {
     format!("{}{}", ran.stdout, ran.stderr).replace("\\\"", "\"")
 }
@@ -208,7 +208,7 @@ async fn a_migration_lock_on_either_side_is_refused() {
         .await
         .expect("a lock");
     refuses(&blue, &green, &[], 4, &["a migration of Kong is running on green"]).await;
-    // What a crash left behind long ago stops nobody.
+    // What a crash left behind long ago stops no run.
     green.execute("update locks set ttl = now() - interval '1 second'").await.expect("expired");
     kongferry(&migrate_arguments(&blue, &green, &[])).await.expect_code(0);
 }
@@ -217,7 +217,7 @@ async fn a_migration_lock_on_either_side_is_refused() {
 async fn a_row_created_on_green_is_refused_by_its_key() {
     let (blue, green) = sides().await;
     let by_hand = "00000000-0000-4000-8000-00000000bad1";
-    green.insert("consumers", &json!({ "id": by_hand, "username": "by hand" })).await.expect("a consumer");
+    green.insert("consumers", &json!({ "id": by_hand, "username": "local" })).await.expect("a consumer");
     let ran = refuses(&blue, &green, &[], 4, &["green is not fresh", "\"consumers\"", by_hand]).await;
     assert_eq!(ran.json()["outcome"], "refused");
     assert!(!said(&ran).contains(CONSUMER), "blue's own consumer explains itself");
@@ -226,7 +226,7 @@ async fn a_row_created_on_green_is_refused_by_its_key() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_in_a_table_that_only_green_has_is_reported() {
     let (blue, green) = sides().await;
-    let by_hand = format!("insert into certificates (id, cert) values ('{CONSUMER}', 'by hand')");
+    let by_hand = format!("insert into certificates (id, cert) values ('{CONSUMER}', 'local')");
     green.execute(&by_hand).await.expect("a certificate");
     refuses(&blue, &green, &[], 4, &["green is not fresh", "certificates: has rows; blue has no such table"])
         .await;
@@ -236,16 +236,13 @@ async fn a_row_in_a_table_that_only_green_has_is_reported() {
 #[tokio::test(flavor = "multi_thread")]
 async fn other_sessions_on_green_are_refused_unless_allowed() {
     let (blue, green) = sides().await;
-    let options = green.options().clone().application_name("somebody-elses-kong");
+    let options = green.options().clone().application_name("another-kong");
     let session = sqlx::PgConnection::connect_with(&options).await.expect("a session");
-    let wanted = [
-        "green is in use: 1 other session",
-        "somebody-elses-kong (postgres, from 127.0.0.1)",
-        "--green-online",
-    ];
+    let wanted =
+        ["green is in use: 1 other session", "another-kong (postgres, from 127.0.0.1)", "--green-online"];
     refuses(&blue, &green, &[], 4, &wanted).await;
     let ran = kongferry(&migrate_arguments(&blue, &green, &["--green-online"])).await.expect_code(0);
-    assert!(ran.json()["warnings"].to_string().contains("somebody-elses-kong"), "{ran:#?}");
+    assert!(ran.json()["warnings"].to_string().contains("another-kong"), "{ran:#?}");
     assert_eq!(green.count("consumers").await.expect("a count"), 1);
     session.close().await.expect("closed");
 }

@@ -113,7 +113,7 @@ fn cases() -> usize {
 
 type Values = BoxedStrategy<CqlValue>;
 
-/// Texts that PostgreSQL takes, at most so many characters long.
+/// Texts that PostgreSQL accepts, at most `longest` characters long.
 fn text(longest: usize) -> BoxedStrategy<String> {
     let character = prop_oneof![
         4 => proptest::char::range('\u{1}', '\u{7f}'),
@@ -551,7 +551,7 @@ async fn values_of_every_type_pair_survive_the_migration() {
         create(&blue, &green, table, pairs).await;
         let mut rows = random_rows(&mut runner, pairs, cases());
         if *table == "rt_counter" {
-            // A counter that nobody ever counted is no row.
+            // A counter that was never incremented is no row.
             for value in rows.iter_mut().flat_map(|row| &mut row.values) {
                 value.get_or_insert(CqlValue::Counter(Counter(0)));
             }
@@ -737,6 +737,6 @@ async fn json_is_accepted_as_deep_as_postgres_accepts_it() {
         assert_eq!(reject["reason"], "refused_by_postgres");
         assert!(reject["message"].to_string().contains("54001"), "{}", reject["message"]);
     }
-    // And again, now that the deep ones have to be compared with what stands on green.
+    // And again: the deep ones are now compared with green's.
     kongferry(&arguments).await.expect_code(3);
 }

@@ -1,7 +1,7 @@
-//! A keyspace of one's own with as little in it as Kong can run on, and sensible rows to put into it.
+//! A keyspace with the rows that Kong needs at least, and a builder for realistic rows.
 //!
-//! `blue.put("plugins", "open", json!({ "service_id": id("nobody") }))` writes a row that Kong could have written, but
-//! for what is given. Its parents are those of [`KongKeyspace::parents`], and its id is `id("open")`.
+//! `blue.put("plugins", "open", json!({ "service_id": id("missing") }))` writes a row as Kong would, except
+//! for the given columns. Its parents are those of [`KongKeyspace::parents`], and its id is `id("open")`.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;

@@ -1,4 +1,4 @@
-//! A run of the program that goes on beside the test, held at a place of `src/failpoints.rs` or interrupted.
+//! A run of the program in the background, paused at a failpoint (`src/failpoints.rs`) or interrupted.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -87,7 +87,7 @@ impl Running {
 
     /// kill -9, wherever it is; it may have ended by itself.
     pub async fn kill(mut self) {
-        self.child.kill().await.expect("it is gone");
+        self.child.kill().await.expect("it has ended");
     }
 
     /// Waits for its end.

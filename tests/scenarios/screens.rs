@@ -1,5 +1,5 @@
-//! What a person sees, pinned: the text of each command on the rows that Kong 3.3 left, with what changes from run to
-//! run taken out.
+//! Snapshots of the text that each command prints on the rows of Kong 3.3, with what changes from run to
+//! run filtered out.
 
 use kongferry_harness::lab;
 

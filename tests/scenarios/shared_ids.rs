@@ -25,7 +25,7 @@ async fn write_them(blue: &Keyspace, workspace: &str) {
     blue.write_row("keyauth_credentials", &key).await.expect("a key");
 }
 
-/// Moves them, and looks at what the triggers' table says about the id.
+/// Migrates them, and checks what the triggers' table says about the id.
 async fn moves(blue: &Keyspace, green: &Database, code: i32) -> Vec<Value> {
     let arguments = migrate_arguments(blue, green, &["--accept-rejects"]);
     kongferry(&arguments).await.expect_code(code);

@@ -1,4 +1,4 @@
-//! Runs the program as a user does, and reads what it says.
+//! Runs the program as an operator does, and reads its output.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -10,14 +10,14 @@ use serde_json::Value;
 
 use super::schemas;
 
-/// What one call of the program came to.
+/// The result of one call of the program.
 #[derive(Debug)]
 pub struct Ran {
     /// Its exit code.
     pub code: i32,
     /// What it printed.
     pub stdout: String,
-    /// What it said beside.
+    /// Its standard error.
     pub stderr: String,
     /// The rejects file of a migration, line by line; empty where there is none.
     pub rejects: Vec<Value>,

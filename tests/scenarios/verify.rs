@@ -249,7 +249,7 @@ async fn every_damage_is_found(line: &str) {
     let sorts: BTreeSet<&str> = mutations.iter().map(|one| one.what).collect();
     println!("Kong {line}: {} mutations of {} sorts, all found", mutations.len(), sorts.len());
     let all = verified.findings.iter().map(Value::to_string).collect::<String>();
-    assert!(!all.contains("BEGIN"), "a certificate stands in the findings");
+    assert!(!all.contains("BEGIN"), "a certificate is in the findings");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -277,9 +277,9 @@ async fn verify_names_wrong_tags_a_second_default_workspace_and_an_orphan() {
             "delete from tags where entity_id = (select max(id::text)::uuid from consumers) returning entity_id::text as key",
         ),
         (
-            "gone",
+            "deleted",
             "tags_differ",
-            "insert into tags (entity_id, entity_name, tags) values (gen_random_uuid(), 'gone', '{a}') returning entity_id::text as key",
+            "insert into tags (entity_id, entity_name, tags) values (gen_random_uuid(), 'deleted', '{a}') returning entity_id::text as key",
         ),
         (
             "targets",
@@ -374,7 +374,7 @@ async fn values_that_kong_reads_alike_are_no_difference() {
 #[tokio::test(flavor = "multi_thread")]
 async fn data_plane_tables_do_not_fail_verify() {
     let (blue, green) = migrated("3.3").await;
-    green.execute("delete from oauth2_tokens").await.expect("gone");
+    green.execute("delete from oauth2_tokens").await.expect("deleted");
     let verified = verify(&blue, &green, &[]).await.expect_code(0);
     assert!(verified.ran.json()["traffic"]["missing"].as_u64().unwrap_or(0) > 0);
     assert!(verified.findings.iter().all(|line| line["table"] == "oauth2_tokens"));

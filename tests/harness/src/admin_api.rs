@@ -111,7 +111,7 @@ impl AdminApi {
         lock(&self.node).data_planes = Some(planes.collect());
     }
 
-    /// Answers nobody without this token, as Kong Enterprise with RBAC.
+    /// Refuses requests without this token, as Kong Enterprise with RBAC does.
     pub fn ask_for(&self, token: &str) {
         lock(&self.node).token = Some(token.to_owned());
     }

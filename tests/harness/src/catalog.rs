@@ -71,7 +71,7 @@ pub struct TableOptions {
     pub gc_grace_seconds: i32,
     /// Class and thresholds.
     pub compaction: BTreeMap<String, String>,
-    /// What somebody wrote about it.
+    /// The table's comment.
     pub comment: String,
 }
 

@@ -98,8 +98,8 @@ pub async fn change(
     Ok(())
 }
 
-/// What people do in a day to every fiftieth of these consumers: they change it and its credentials, give it one more
-/// key, and take away the one of the day before.
+/// A day's changes to every fiftieth of these consumers: change it and its credentials, give it one more
+/// key, and delete the one of the day before.
 pub async fn day(keyspace: &Keyspace, workspace: Uuid, consumers: u64, day: u32) -> Result<()> {
     let of = |day: u32| (0..consumers).filter(move |n| n % 50 == u64::from(day % 50));
     let key = |day: u32, n: u64| id(&format!("key of day {day}"), n);

@@ -65,7 +65,7 @@ impl<A, S> Shared<A, S> {
 pub fn lab() -> &'static Lab {
     static LAB: OnceLock<Lab> = OnceLock::new();
     LAB.get_or_init(|| {
-        // A static is never dropped. Without this the servers would still die with us, but their directories
+        // A static is never dropped. Without this the servers would end with this process, but their directories
         // would stay until the next run.
         // SAFETY: the function is an `extern "C" fn()` that lives as long as the program.
         unsafe { nix::libc::atexit(stop_at_exit) };
@@ -100,7 +100,7 @@ impl Lab {
         self.postgres.get(start).await
     }
 
-    /// A Cassandra that takes nobody without TLS and password; the endpoint is the superuser's. Its tables are those
+    /// A Cassandra that requires TLS and a password; the endpoint is the superuser's. Its tables are those
     /// that the tests make.
     pub async fn secured_cassandra(&self) -> Result<&Endpoint> {
         let certificates = self.certificates().await?;
@@ -108,7 +108,7 @@ impl Lab {
         self.secured_cassandra.get(async || start_cassandra(options).await).await
     }
 
-    /// A PostgreSQL that takes nobody without TLS and scram-sha-256.
+    /// A PostgreSQL that requires TLS and scram-sha-256.
     pub async fn secured_postgres(&self) -> Result<&PgServer> {
         let certificates = self.certificates().await?;
         let start = async || own_postgres(postgres::start_secured(certificates).await?);

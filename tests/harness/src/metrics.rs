@@ -38,7 +38,7 @@ struct Counters {
     unauthorized: u64,
     failed: u64,
     slow: u64,
-    /// Of a hundred requests, so many fail.
+    /// How many of a hundred requests fail.
     failing: u64,
     seen: u64,
 }
@@ -90,7 +90,7 @@ impl KongMetrics {
         }
     }
 
-    /// From now on, so many of a hundred requests end with 500.
+    /// From now on, this many of a hundred requests end with 500.
     pub fn fail(&self, of_a_hundred: u64) {
         lock(&self.counters).failing = of_a_hundred;
     }
@@ -165,7 +165,7 @@ fn exposition(line: Line, counters: &Counters) -> String {
 pub struct Clients(JoinHandle<()>);
 
 impl Clients {
-    /// About so many requests a second for `name`, answered by blue's or green's address.
+    /// About `a_second` requests per second for `name`, answered by blue's or green's address.
     pub fn start(
         name_server: SocketAddr,
         name: &str,

@@ -1,6 +1,6 @@
 //! Ports on loopback for servers that want to be told theirs.
 //!
-//! Between the moment a port is found free and the one its server listens, somebody else may take it: then a test talks
+//! Between the moment a port is found free and the one its server listens, another process may take it: then a test talks
 //! to a stranger. So no port is given twice by one process, and all are below those from which Linux serves whoever asks
 //! for any port (32768 and up).
 

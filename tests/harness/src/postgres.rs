@@ -20,7 +20,7 @@ pub async fn start() -> Result<LocalPostgres> {
     LocalPostgres::start(base()).await
 }
 
-/// A PostgreSQL that takes nobody without TLS and scram-sha-256, for the connection tests.
+/// A PostgreSQL that requires TLS and scram-sha-256, for the connection tests.
 pub async fn start_secured(certificates: &Certificates) -> Result<LocalPostgres> {
     let tls = ServerTls {
         certificate: certificates.server.certificate.clone(),
@@ -30,8 +30,8 @@ pub async fn start_secured(certificates: &Certificates) -> Result<LocalPostgres>
     LocalPostgres::start(base().password(PASSWORD).tls(tls)).await
 }
 
-/// Room for many tests at once, and a time zone west of UTC: in it Kong's triggers take live rows for expired ones,
-/// so whoever leaves the zone of a session to chance is found out.
+/// Connections for many tests at once, and a time zone west of UTC: in it Kong's triggers take live rows for expired ones,
+/// so a session that does not set its time zone fails a test.
 fn base() -> Options {
     Options::default()
         .line("fsync = off")
@@ -81,7 +81,7 @@ impl PgServer {
         Ok(self.database(name))
     }
 
-    /// Makes a database as a copy of another one that nobody is connected to.
+    /// Creates a database as a copy of another one without connections.
     pub async fn copy_database(&self, name: &str, template: &str) -> Result<Database> {
         self.maintain(&format!("create database {} template {}", quote(name), quote(template))).await?;
         Ok(self.database(name))

@@ -176,7 +176,7 @@ pub async fn change_tokens(
 }
 
 /// Writes RBAC users 0 to `users` − 1 of Enterprise. Their tokens have the shape of bcrypt hashes and are the hash of
-/// nothing that anybody knows: a hundred thousand real ones would take an hour to make.
+/// no known password: a hundred thousand real hashes would take an hour to compute.
 pub async fn rbac_users(keyspace: &Keyspace, workspace: Uuid, users: u64) -> Result<()> {
     let cql = "INSERT INTO rbac_users (id, ws_id, created_at, name, user_token, user_token_ident, enabled, comment) \
                VALUES (?, ?, ?, ?, ?, ?, true, 'one of very many')";

@@ -1,4 +1,4 @@
-//! Programs of other people that tests run: where they are, and how they get here.
+//! Third-party programs that tests run: finding and installing them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,7 +12,7 @@ use crate::context::Context;
 /// Cassandra 5.0 runs on 11 and 17; the options that we start it with are those of 17.
 const JAVA_MAJOR: &str = "17";
 
-/// How long we wait for somebody else's apt-get, in seconds.
+/// How long to wait for another apt-get process, in seconds.
 const APT_PATIENCE: &str = "DPkg::Lock::Timeout=600";
 
 /// The program `java` of a Java 17, installed with apt-get if there is none and we may.
@@ -56,12 +56,12 @@ pub(crate) fn prometheus() -> Result<PathBuf> {
     find_or_install("Prometheus", "prometheus", || on_path("prometheus"), may_install())
 }
 
-/// The program `nsupdate`, which people use for what we do ourselves.
+/// The program `nsupdate`, with which operators send signed updates.
 pub fn nsupdate() -> Result<PathBuf> {
     find_or_install("nsupdate", "bind9-dnsutils", || on_path("nsupdate"), may_install())
 }
 
-/// The program `curl`, for the same reason.
+/// The program `curl`, with which operators call APIs.
 pub fn curl() -> Result<PathBuf> {
     find_or_install("curl", "curl", || on_path("curl"), may_install())
 }

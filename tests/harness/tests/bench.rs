@@ -1,4 +1,4 @@
-//! `make bench` in small: it runs every step and leaves a result. What it measures is not looked at.
+//! `make bench` in small: every step runs and a result is written. The measurements are not checked.
 
 use std::process::Command;
 

@@ -45,7 +45,7 @@ fn command_of(pid: i32) -> String {
 }
 
 fn is_gone(pid: i32) -> bool {
-    // A process that nobody has waited for yet is a zombie, which is gone enough.
+    // A process that was not waited for yet is a zombie, which counts as ended.
     fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
 }
 

@@ -120,8 +120,8 @@ async fn a_row_without_a_given_time_to_live_takes_the_tables() -> Outcome {
     let row = json!({"id": FIRST_ID, "code": "c"});
     keyspace.write_row("oauth2_authorization_codes", &row).await?;
     assert!(keyspace.ttl("oauth2_authorization_codes", "code", &row).await? > Some(250));
-    let unknown = keyspace.write_row("consumers", &json!({"nobody": 1})).await.unwrap_err();
-    assert_eq!(unknown.message(), "the table consumers has no column nobody");
+    let unknown = keyspace.write_row("consumers", &json!({"unknown": 1})).await.unwrap_err();
+    assert_eq!(unknown.message(), "the table consumers has no column unknown");
     Ok(())
 }
 
@@ -252,7 +252,7 @@ async fn a_scratch_server_refuses_other_users_and_is_removed() -> Outcome {
     let mine = PgServer::from(&local);
     mine.create_database("x").await?;
     let stranger = PgServer::at(&local.url("postgres"))?;
-    assert!(stranger.connect().await.is_err(), "without the password nobody comes in");
+    assert!(stranger.connect().await.is_err(), "without the password a connection is refused");
 
     // PostgreSQL refuses to run as root; whoever we are, it does not.
     let owner = std::fs::read_to_string(format!("/proc/{}/status", local.id()))?;
@@ -280,14 +280,14 @@ async fn after_a_crash_of_postgres_unlogged_tables_are_empty() -> Outcome {
     Ok(())
 }
 
-/// Root runs the test of the scratch server again as `nobody`: he needs no other user.
+/// Root runs the test of the scratch server again as the user `nobody`, which needs no other user.
 #[test]
 fn a_scratch_server_of_an_ordinary_user_runs_as_that_user() -> Outcome {
     if !nix::unistd::geteuid().is_root() {
         // Then that test itself was run by an ordinary user.
         return Ok(());
     }
-    let nobody = nix::unistd::User::from_name("nobody")?.ok_or("there is no user nobody")?;
+    let nobody = nix::unistd::User::from_name("nobody")?.ok_or("the user nobody is missing")?;
     let directory = tempfile::tempdir_in("/tmp")?;
     std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755))?;
     let program = directory.path().join("servers");

@@ -46,7 +46,7 @@ async fn composite_keys_are_rebuilt_for_all_four_tables() {
             expected.push((*table, blue.put(table, &name, with(row, key.clone())).await, rebuilt));
         }
     }
-    // A key that holds: nothing to mend.
+    // A correct key: nothing to rebuild.
     let good = blue.put("acls", "good", json!({})).await;
     let migrated = Migrated::new(&blue, "3.3").await;
     for (table, row, key) in &expected {

@@ -1,5 +1,5 @@
-//! 4.6 and 4.6b: what green allows only once. No rule says who wins, so every member of a group stays behind, until a
-//! person keeps one in a reviewed rejects file.
+//! 4.6 and 4.6b: what green allows only once. No rule says which row wins, so every member of a group is rejected, until the
+//! operator keeps one in a reviewed rejects file.
 
 use std::io::Write;
 
@@ -18,7 +18,7 @@ async fn every_duplicate_is_rejected() {
     blue.parents().await;
     let other = blue.workspace("other").await;
     let same = |column: &str, value: &str| json!({ column: value });
-    // Found only after the prefix was taken off: one has it, the other has not.
+    // Found only after the prefix was removed: one has it, the other has not.
     let stripped = |column: &str, value: &str| [same(column, &blue.own(value)), same(column, value)];
     let twice = |row: Value| [row.clone(), row];
     let scope = json!({ "name": "cors", "service_id": id("services") });

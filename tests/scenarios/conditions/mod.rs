@@ -1,5 +1,5 @@
-//! Every condition of section 4 of the facts, put into a real Cassandra and migrated: the outcome is that of the
-//! design's table "What happens to which row". The numbers in the tests' comments are those of section 4.
+//! Every condition of docs/kong-data-model.md, 4, written to a real Cassandra and migrated: the outcome is that of
+//! "What happens to which row" in docs/architecture.md. The numbers in the tests' comments are those of section 4.
 
 mod composite_keys;
 mod duplicates;

@@ -1,4 +1,4 @@
-//! 4.4: what may stand in front of a unique text besides the row's own workspace id.
+//! 4.4: what may precede a unique text besides the row's own workspace id.
 
 use serde_json::json;
 
@@ -46,8 +46,7 @@ const REQUESTED: &[&str] = &["--include-table", "oauth2_authorization_codes", "-
 async fn a_prefix_of_another_workspace_is_rejected() {
     let blue = KongKeyspace::new("3.3").await;
     blue.parents().await;
-    let (own, other, stranger) =
-        (blue.ws.clone(), blue.workspace("other").await, id("a workspace that is gone"));
+    let (own, other, stranger) = (blue.ws.clone(), blue.workspace("other").await, id("a deleted workspace"));
     // Values must differ, or they would be duplicates of one another.
     let shapes = |name: &str| {
         [

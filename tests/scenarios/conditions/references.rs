@@ -63,12 +63,12 @@ async fn a_dangling_reference_is_rejected_in_every_column() {
     blue.parents().await;
     for (table, column, _) in REFERENCES {
         let name = format!("{table} {column}");
-        blue.put(table, &name, json!({ *column: id("nobody") })).await;
+        blue.put(table, &name, json!({ *column: id("missing") })).await;
     }
     let migrated = Migrated::with(&blue, "3.3", &["--include-table", "oauth2_authorization_codes"]).await;
     for (table, column, _) in REFERENCES {
         let line = migrated.rejected(table, &id(&format!("{table} {column}")), "dangling_reference", column);
-        assert_eq!(line["row"][column], id("nobody"), "the row is shown as blue holds it: {line:#}");
+        assert_eq!(line["row"][column], id("missing"), "the row is shown as blue holds it: {line:#}");
     }
     assert_eq!(migrated.ran.rejects.len(), REFERENCES.len(), "and nothing else: {:#?}", migrated.ran.rejects);
 }

@@ -120,7 +120,7 @@ async fn a_row_of_another_partition_is_not_migrated() {
     for table in ["ca_certificates", "certificates", "routes", "services", "snis"] {
         let name = format!("elsewhere {table}");
         expected.push((table, blue.put(table, &name, json!({ "partition": "elsewhere" })).await));
-        // What is broken there is nobody's concern either.
+        // Broken rows there are ignored as well.
         let broken = json!({ "partition": "elsewhere", "tags": ["nul\0"], "ws_id": null });
         if table != "ca_certificates" {
             expected.push((table, blue.put(table, &format!("broken {table}"), broken).await));

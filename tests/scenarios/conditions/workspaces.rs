@@ -38,7 +38,7 @@ async fn a_row_of_a_deleted_workspace_is_rejected_in_every_table() {
     let blue = KongKeyspace::new("3.3").await;
     blue.parents().await;
     for table in &tables {
-        blue.put(table, &format!("stray {table}"), json!({ "ws_id": id("gone") })).await;
+        blue.put(table, &format!("stray {table}"), json!({ "ws_id": id("deleted") })).await;
     }
     let migrated = Migrated::with(&blue, "3.3", REQUESTED).await;
     for table in &tables {

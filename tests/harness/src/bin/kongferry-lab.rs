@@ -1,5 +1,5 @@
-//! `kongferry-lab up`: a blue and a green to try kongferry on, until Ctrl-C. `kongferry-lab look`: one row of both.
-//! `kongferry-lab change`: what people do on blue in a day. `kongferry-lab dns`: a PowerDNS to try a cutover on.
+//! `kongferry-lab up`: a blue and a green to try kongferry on, until Ctrl-C. `kongferry-lab look`: show one row of both.
+//! `kongferry-lab change`: a day's changes on blue. `kongferry-lab dns`: a PowerDNS to try a cutover on.
 
 use std::fs;
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ Starts a real Cassandra with the rows that Kong left there (blue) and a real Pos
 look shows these columns of the first row of green with that value, beside the row of blue with the same id.
 ENV_FILE is what --env-file wrote; with * as the value, any that is not null will do.
 
-change does to every fiftieth of the first CONSUMERS that --fill wrote what people do in a day: change, add, delete. DAY
+change does to every fiftieth of the first CONSUMERS that --fill wrote a day's changes: change, add, delete. DAY
 is 1, then 2, and so on.
 
 dns starts a real PowerDNS with the zone example.test, in which api.example.test is 127.0.0.1, and prints the sections
@@ -49,7 +49,7 @@ struct Arguments {
     env_file: Option<PathBuf>,
 }
 
-/// One row to look at.
+/// The row to show.
 struct Row {
     env_file: PathBuf,
     table: String,
@@ -205,7 +205,7 @@ async fn up(arguments: Arguments) -> Result<()> {
     Box::pin(until_ended(run(arguments))).await
 }
 
-/// Until the work ends or somebody ends it.
+/// Until the work ends or a signal ends it.
 async fn until_ended(work: impl Future<Output = Result<()>>) -> Result<()> {
     // Before anything is started, so that Ctrl-C during the start does not leave anything either.
     let stopped = until_stopped()?;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::{Options, Ports};
 
-/// One node that keeps little in memory, waits for nobody and answers patiently: tests share two cores with it.
+/// One node with little memory, no waiting for other nodes and long timeouts: tests share two cores with it.
 const YAML: &str = include_str!("cassandra.yaml");
 
 /// Logins against PasswordAuthenticator, rights by CassandraAuthorizer, nothing of it cached: a test that grants or
@@ -114,7 +114,7 @@ pub(super) fn write(home: &Path, ports: Ports, options: &Options) -> io::Result<
     fs::write(home.join("cassandra.yaml"), yaml)
 }
 
-/// PEM files instead of Java key stores, so that nobody has to run keytool.
+/// PEM files instead of Java key stores, so that keytool is not needed.
 fn push_tls(yaml: &mut String, home: &Path, client_certificate_required: bool) {
     let home = home.display();
     // Writing to a String cannot fail.

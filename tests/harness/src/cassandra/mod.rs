@@ -27,7 +27,7 @@ const START_LIMIT: Duration = Duration::from_secs(180);
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 const START_ATTEMPTS: usize = 3;
 
-/// How to start a Cassandra. The default lets everybody in without TLS.
+/// How to start a Cassandra. The default has no logins and no TLS.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The largest heap of the JVM, in MB.
@@ -36,7 +36,7 @@ pub struct Options {
     pub login: bool,
     /// TLS for clients, and no connection without it.
     pub tls: Option<Tls>,
-    /// Whether tables are still known after [`Cassandra::restart`]. Without, they are made ten times as fast.
+    /// Whether tables survive [`Cassandra::restart`]. Without, they are created ten times as fast.
     pub survives_kill: bool,
     /// Whether the JVM optimises what runs often: for servers that work for minutes. Without, it spends half as much CPU
     /// on the short life of a test's server.
@@ -100,7 +100,7 @@ impl Cassandra {
             let options = options.clone();
             let cassandra = blocking(move || Cassandra::launch(options)).await?;
             match cassandra.wait_until_it_answers().await {
-                // Between finding a free port and binding it, somebody else may have taken it.
+                // Between finding a free port and binding it, another process may have taken it.
                 Err(_) if attempt < START_ATTEMPTS && cassandra.log().contains("in use") => attempt += 1,
                 Err(error) => return Err(error),
                 Ok(()) => return Ok(cassandra),
@@ -237,7 +237,7 @@ fn start_server(home: &Path, options: &Options) -> Result<BoundChild> {
 fn run(java: &Path, arguments: &[String], home: &Path) -> io::Result<BoundChild> {
     let log: File = OpenOptions::new().create(true).append(true).open(home.join("log"))?;
     let mut command = Command::new(java);
-    // A variable that somebody set for another Java must not reach this one.
+    // A variable that is set for another Java must not reach this one.
     command.args(arguments).current_dir(home).env_remove("JAVA_TOOL_OPTIONS").env_remove("JDK_JAVA_OPTIONS");
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     BoundChild::spawn(command, Signal::SIGKILL)
