@@ -94,7 +94,7 @@ impl LiveDatabases {
     async fn read_listed_collections(&self) -> Result<Vec<String>> {
         let green = self.connect_green().await?;
         let context = "cannot read Kong's tables on green";
-        let sql = include_str!("../sql/preflight/listed.sql");
+        let sql = include_str!("../sql/preflight/admin_api_collections.sql");
         let sql = fill(sql, &[("kong", &quote(green.kong_schema()))]);
         let mut tx = green.begin_snapshot().await?;
         let collections = query_scalar(sql).fetch_all(&mut *tx).await.during(&green, context)?;
@@ -109,7 +109,7 @@ impl LiveDatabases {
         let mut tx = green.begin_snapshot().await?;
         let mut runs = GreenRuns { count: 0, last_ended: String::new() };
         if green.has_own_table(&mut tx, "writer").await.during(&green, context)? {
-            let sql = include_str!("../sql/preflight/wrote.sql");
+            let sql = include_str!("../sql/preflight/applied_runs.sql");
             let sql = fill(sql, &[("work", &quote(green.work_schema()))]);
             let row: (i64, String) =
                 query_as(sql).bind(green.kong_schema()).fetch_one(&mut *tx).await.during(&green, context)?;

@@ -248,7 +248,7 @@ async fn must_be_empty(config: &GreenConfig) -> Result<Vec<i64>> {
         .fetch_one(&mut *tx)
         .await
         .during(&scratch, what)?;
-    let before = query_scalar(include_str!("../sql/scratch/made_before.sql"))
+    let before = query_scalar(include_str!("../sql/scratch/existing_objects.sql"))
         .fetch_one(&mut *tx)
         .await
         .during(&scratch, what)?;
@@ -267,7 +267,7 @@ async fn empty(config: &GreenConfig, before: &[i64]) -> Result<()> {
     let scratch = Green::connect(&config.clone().without_schema_check(), "kongferry scratch").await?;
     let what = "the scratch database could not be emptied";
     let mut tx = scratch.begin().await?;
-    let statements: Vec<String> = query_scalar(include_str!("../sql/scratch/remove.sql"))
+    let statements: Vec<String> = query_scalar(include_str!("../sql/scratch/drop_new_objects.sql"))
         .bind(before)
         .fetch_all(&mut *tx)
         .await

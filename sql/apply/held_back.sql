@@ -1,4 +1,4 @@
--- Living rows of a table written by traffic for which green, in use, holds another row with the same value.
+-- Unexpired rows of a table written by traffic for which green, in use, holds another row with the same unique value.
 select count(*)
 from {stage} s
 where {alive}

@@ -1,5 +1,5 @@
--- One table: every staged row that green does not hold yet; of a table that holds nothing, every one. A row whose time ran
--- out since the checks stays behind. An identity column of a plugin's own table takes blue's number, not the next one.
+-- One table: every staged row that green lacks; every staged row where the table is empty. A row that expired since the
+-- checks is not inserted. An identity column of a plugin's own table takes blue's number, not the next one.
 insert into {table_ref} ({columns})
 overriding system value
 select {staged}

@@ -1,6 +1,6 @@
--- What is wrong with the table that green's triggers keep: a row it lacks, has too many, or holds otherwise.
--- Sets in another order are the same tags; Kong's triggers keep an entity without tags as well. Entities of two tables
--- that have the same id share a row: it may bear the name of one and the tags of the other.
+-- Rows of the table of tags that green's triggers maintain which are missing, superfluous or different.
+-- Kong's triggers insert a row for an entity without tags as well. Entities of two tables that have the same id share a
+-- row: it may have the name of one and the tags of the other.
 with expected as not materialized (
   {entities}
 )

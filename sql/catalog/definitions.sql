@@ -219,7 +219,7 @@ definition (kind, table_name, name, aspects) as (
     and not exists (select from pg_type element where element.typarray = t.oid)
     and not exists (select from member m where m.classid = 'pg_type'::regclass and m.objid = t.oid)
 
-  -- Whatever else stands in the schema (operators, collations, text search configurations …), by its mere presence.
+  -- Everything else in the schema (operators, collations, text search configurations …): only that it exists.
   union all
   select 'object', '', pg_describe_object(d.classid, d.objid, 0), jsonb_build_object('exists', 'true')
   from pg_depend d

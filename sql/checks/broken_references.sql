@@ -1,6 +1,6 @@
--- How many rows the next statement, foreign_key.sql, will find. A reference of which only a part is there joins nothing,
--- so that both kinds are one anti-join, never a search of the parents row by row.
+-- How many rows the next statement, foreign_key.sql, will find. A partial reference joins no
+-- parent, so both kinds are one anti-join, never a search of the parents row by row.
 select count(*)
 from {stage} s
-where ({all_set} or {torn})
+where ({all_set} or {is_partial})
   and {lacks_parent}

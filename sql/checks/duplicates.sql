@@ -1,13 +1,13 @@
 -- Every member of a group of rows that hold what one unique index of green allows only once (4.6, 4.6b).
--- A member that a reviewed rejects file keeps is let go, unless the file keeps two of one group; so is one that green
--- holds with this value already. Where the index takes
--- nulls for equal, so do the windows; the condition that spares most rows the sorting cannot.
+-- A member that a reviewed rejects file keeps is not rejected, unless the file keeps two of one group; neither is one
+-- that green already holds with this value. Where the index treats nulls as equal, so do the windows; the
+-- condition that exempts most rows from sorting cannot.
 insert into {work}.stage_bad (table_name, row_id, column_name, reason, detail)
 with member as (
   select
     s.ctid as row_id,
     count(*) over same as members,
-    {standing} or exists (
+    {on_green} or exists (
       select from {work}.stage_keep k
       where k.table_name = {table} and k.key = {key}
     ) as kept,
@@ -15,13 +15,13 @@ with member as (
     max({key}::text) over same as last_key,
     {key}::text as own_key,
     count(*) filter (
-      where {standing} or exists (
+      where {on_green} or exists (
         select from {work}.stage_keep k
         where k.table_name = {table} and k.key = {key}
       )
     ) over same as keeps
   from {stage} s
-  where {repeated}
+  where {is_repeated}
   and {covered}
   window same as (partition by {parts})
 )

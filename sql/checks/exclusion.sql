@@ -1,4 +1,4 @@
--- Rows that an exclusion constraint of green would not take beside another one. As with duplicates both stay behind,
+-- Rows that violate an exclusion constraint of green together with another row. As with duplicates both are rejected,
 -- unless a reviewed rejects file keeps one of them.
 insert into {work}.stage_bad (table_name, row_id, column_name, reason, detail)
 with member as materialized (

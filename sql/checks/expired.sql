@@ -1,11 +1,11 @@
--- Rows whose time ran out between the reading of blue and now: blue has forgotten them too by now (4.11).
-with gone as (
+-- Rows that expired between the reading of blue and now: blue does not return them any more either (4.11).
+with expired as (
   delete from {stage} s
   where s.{expiry} <= now()
   returning {key} as key
-), unmended as (
+), deleted_repairs as (
   delete from {work}.stage_repair r
-  using gone
-  where r.table_name = {table} and r.key = gone.key
+  using expired
+  where r.table_name = {table} and r.key = expired.key
 )
-select count(*) from gone
+select count(*) from expired

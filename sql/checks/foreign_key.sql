@@ -1,5 +1,5 @@
--- Rows whose reference green would refuse, or that hang on a row that was itself set aside (4.1, 4.2, 4.3).
--- Nothing is ever set to null: a plugin without its consumer would be a global plugin.
+-- Rows whose reference green would refuse, or whose parent was rejected (4.1, 4.2, 4.3).
+-- No reference is ever set to null: a plugin without its consumer would be a global plugin.
 insert into {work}.stage_bad (table_name, row_id, column_name, reason, detail, cause)
 select
   {table},
@@ -14,5 +14,5 @@ select
   {constraint},
   {cause}
 from {stage} s
-where ({all_set} or {torn})
+where ({all_set} or {is_partial})
   and {lacks_parent}

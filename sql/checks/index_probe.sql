@@ -1,5 +1,5 @@
--- Asks PostgreSQL itself: each candidate is put into an empty table of the same storage with the same index, and taken
--- back out (4.13).
+-- PostgreSQL itself decides: each candidate is inserted into an empty table of the same storage with the same index, and
+-- deleted again (4.13).
 do $probe$
 declare
   candidate tid;

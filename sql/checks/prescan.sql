@@ -1,3 +1,3 @@
--- What one scan of a table's stage tells: for each unique index how many values come twice, for each index how many
--- rows may be too long for it.
+-- One scan of a table's stage: for each unique index the number of repeated values, for each index the number of rows
+-- that may be too long for it.
 select array[{counts}] from {stage} s

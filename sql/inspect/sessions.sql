@@ -1,5 +1,5 @@
--- Other clients of this database; $1 is our own application_name. Another kongferry is none of them: two that write are
--- kept apart by the guard, which knows who runs it, and the others only read.
+-- Other clients of this database; $1 is our own application_name. Other kongferry processes are excluded: the guard
+-- excludes a second one that writes, and the others only read.
 select
   pid,
   coalesce(usename::text, '?')                       as user_name,

@@ -1,6 +1,6 @@
--- Our own schema ($1): whether it is there, and whether it can be used – tables may be made in it, or it may be made.
+-- Our own schema ($1): whether it exists, and whether it is usable: tables may be created in it, or it may be created.
 select
-  n.oid is not null as is_there,
+  n.oid is not null as exists,
   coalesce(
     has_schema_privilege(n.oid, 'CREATE') and has_schema_privilege(n.oid, 'USAGE'),
     has_database_privilege(current_database(), 'CREATE')

@@ -1,5 +1,5 @@
--- The journal: one row per run of migrate, and what each run set aside. It stays when the staging tables go.
--- Rows of Kong's tables never stand here: of a reject only its key and a digest.
+-- The journal: one row per run of migrate, and the rows that each run rejected. It is kept when the staging tables are
+-- dropped. It contains no rows of Kong's tables: of a reject only its key and a digest.
 create table if not exists {work}.run (
   run_id            uuid primary key,
   started_at        timestamptz not null default clock_timestamp(),
@@ -12,8 +12,8 @@ create table if not exists {work}.run (
   blue_keyspace     text not null,
   kong_schema       text not null,
   map_digest        text not null,
-  database_oid      oid not null,            -- with the next one: the journal is about this very database,
-  bootstrap_marker  text not null,           -- or it is history only
+  database_oid      oid not null,            -- where this or the next one differs from the database,
+  bootstrap_marker  text not null,           -- the entry is history only
   tables            jsonb                    -- counts per table
 );
 
@@ -36,10 +36,10 @@ create table if not exists {work}.definitions (
   definitions  jsonb not null                -- [table, kind, name, {aspect: text}] each
 );
 
--- The digest that a run takes of each row: by it a look at blue knows a row again that was rejected before.
+-- The digest of the row: by it a later run recognizes a row of blue that was rejected before.
 alter table {work}.reject add column if not exists mark bytea;
 
--- Which ledgers there are, and which table of which database each is about: of another one it is history only.
+-- The ledgers, and which table of which database each describes: for another one it is history only.
 -- database_id is the server's own identifier and the database's oid.
 create table if not exists {work}.ledger (
   table_name    text primary key,
@@ -48,7 +48,7 @@ create table if not exists {work}.ledger (
   key_columns   text[] not null
 );
 
--- Numbers of the transactions by which our runs wrote, as rows carry them: a row with another one was touched since.
+-- Numbers of the transactions by which our runs wrote, as rows carry them: a row with another one was changed since.
 create table if not exists {work}.writer (
   xid           text not null,
   database_id   text not null,

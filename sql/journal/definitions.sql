@@ -1,5 +1,5 @@
--- The definitions of Kong's schema that the run $1 left: its own record or, where it had nothing to write, that of the last
--- run before it in the same database.
+-- The definitions of Kong's schema at the end of the run $1: its own record or, where it had nothing to write, that of the
+-- last run before it in the same database.
 select d.definitions
 from {work}.run own
 join {work}.run r on r.state = 'applied'

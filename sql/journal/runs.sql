@@ -1,6 +1,6 @@
--- Every run that the journal knows, the latest first, and whether it is about Kong's schema ($1) as it stands in this
--- very database, or history only. A run that neither ended nor is at work – it would hold the guard ($3), and be the
--- latest – was cut off.
+-- Every run in the journal, the latest first, and whether it applies to the current schema of Kong ($1) in this very
+-- database, or is history only. A run that has neither ended nor is running (it would hold the guard ($3), and be the
+-- latest) was cut off.
 select to_jsonb(t)
 from (
   select

@@ -1,5 +1,5 @@
 -- The ledger of one table: the key of each row that a run wrote, the digest of what was written, and its expiry. It
--- takes the place of one that is about another table or another key.
+-- replaces one that describes another table or another key.
 drop table if exists {ledger};
 
 create table {ledger} as

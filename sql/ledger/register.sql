@@ -1,4 +1,4 @@
--- Which table of which database a ledger is about.
+-- Which table of which database a ledger describes.
 insert into {work}.ledger (table_name, table_oid, database_id, key_columns)
 values ({table}, {table_ref_literal}::regclass, {database_id}, {key_columns})
 on conflict (table_name) do update

@@ -1,4 +1,4 @@
--- Rows that blue has otherwise now. An expiry that is the same within two seconds stays as it is.
+-- Rows that differ from blue. An expiry that is the same within two seconds is kept.
 update {table_ref} g
 set {assignments}
 from {stage} s

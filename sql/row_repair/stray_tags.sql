@@ -1,5 +1,5 @@
--- Rows of Kong's table of tags that do not say what an entity says. Entities of two tables that have the same id share a
--- row, which may bear the name of one and the tags of the other.
+-- Deletes rows of Kong's table of tags that agree with no entity. Entities of two tables that have the same id share a
+-- row, which may have the name of one and the tags of the other.
 delete from {tags_ref} t
 where not exists (
     select from ({entities}) e

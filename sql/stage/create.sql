@@ -1,10 +1,10 @@
--- The staging area beside the staged tables themselves. All of it is unlogged: a crash of PostgreSQL empties it
+-- The staging area beside the staging tables of Kong's tables. All of it is unlogged: a crash of PostgreSQL empties it
 -- whole, the epoch row included, and a stage without its epoch is never applied.
 create unlogged table {work}.stage_epoch (
   run_id uuid not null
 );
 
--- Rows set aside, as JSON text: written to the rejects file, then dropped with the stage.
+-- Rejected rows, as JSON text: written to the rejects file, then dropped with the stage.
 create unlogged table {work}.stage_reject (
   table_name   text not null,
   key          jsonb not null,
@@ -27,7 +27,7 @@ create unlogged table {work}.stage_bad (
   cause        jsonb
 );
 
--- What was mended on the way.
+-- Values that were repaired during conversion.
 create unlogged table {work}.stage_repair (
   table_name   text not null,
   key          jsonb not null,
@@ -35,7 +35,7 @@ create unlogged table {work}.stage_repair (
   repair       text not null
 );
 
--- Members of groups of duplicates that a reviewed rejects file lets go.
+-- Members of groups of duplicates that a reviewed rejects file keeps.
 create unlogged table {work}.stage_keep (
   table_name   text not null,
   key          jsonb not null

@@ -1,4 +1,4 @@
--- How many rows have at least one mended value, per table.
+-- How many rows have at least one repaired value, per table.
 select table_name, count(distinct key) as rows
 from {repairs}
 group by table_name

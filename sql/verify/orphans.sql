@@ -1,5 +1,5 @@
--- Rows of a table whose reference leads nowhere: Kong's constraints do not find those that were written while they
--- were switched off.
+-- Rows of a table whose parent does not exist: Kong's constraints do not find those that were written while the constraints
+-- were disabled.
 select {key} as key
 from {table} c
 where {all_set}

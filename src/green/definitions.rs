@@ -11,13 +11,16 @@ use uuid::Uuid;
 use super::catalog_settings::{self, failed};
 use super::sql::fill;
 use super::statement;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 
 const QUERY: &str = include_str!("../../sql/catalog/definitions.sql");
 const QUERY_SINCE_10: &str = include_str!("../../sql/catalog/definitions_since_10.sql");
 
 /// A definition longer than this is shown from the line on in which it changed, and cut.
 const SHOWN: usize = 160;
+
+/// How many differences a message names.
+const NAMED: usize = 5;
 
 /// What is defined: a table, or one of the things that belong to one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,6 +108,25 @@ impl Definitions {
         differences
     }
 
+    /// Fails where a definition differs, except for the new defaults of these columns (table, column).
+    pub(super) fn check_unchanged(
+        &self,
+        after: &Definitions,
+        new_default: &BTreeSet<(String, String)>,
+    ) -> Result<()> {
+        let differences = self.differences(after, new_default);
+        if differences.is_empty() {
+            return Ok(());
+        }
+        let message = "the run would change definitions of Kong's schema on green; nothing was applied";
+        let error = Error::new(Kind::Server, message).remedy(
+            "Another session changed the schema meanwhile, or this is a defect of kongferry: run the command again, and \
+             report it if it persists.",
+        );
+        let named = differences.iter().take(NAMED);
+        Err(named.fold(error, |error, difference| error.detail(difference.to_string())))
+    }
+
     /// SHA-256 of all of it, in hexadecimal digits; the same for two schemas that are defined alike.
     pub fn digest(&self) -> String {
         let mut hasher = Sha256::new();
@@ -129,7 +151,7 @@ impl Definitions {
     pub async fn record(&self, conn: &mut PgConnection, work: &str, run: Uuid) -> sqlx::Result<()> {
         let list: Vec<_> =
             self.0.iter().map(|(of, aspects)| (&of.table, &of.kind, &of.name, aspects)).collect();
-        let sql = fill(include_str!("../../sql/journal/keep_definitions.sql"), &[("work", work)]);
+        let sql = fill(include_str!("../../sql/journal/insert_definitions.sql"), &[("work", work)]);
         statement::query(sql).bind(run).bind(self.digest()).bind(Json(list)).execute(conn).await.map(|_| ())
     }
 

@@ -1,79 +1,59 @@
-//! The rows that leave green in an incremental run, and everything that hangs on them.
+//! The rows that an incremental run deletes from green, and everything that refers to them.
 //!
-//! What leaves is known whole before anything is written: what blue deleted, what it rejects now, what was made by hand
-//! and is replaced – and, over every reference between green's tables, what would go by a cascade or hold up the
-//! deletion. A row that nobody explains in that closure stops the run.
+//! They are known completely before anything is written: rows that blue deleted, rows that the run rejects, manual
+//! changes that are replaced and, over every foreign key between green's tables, rows that a cascade would delete or that
+//! would block the deletion. A row among the latter that was made on green stops the run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::PgConnection;
 
-use super::ledger::{self, Ledger, LocalChanges, named};
-use super::sql::{columns, fill, key, literal, quote};
-use super::stage::Stage;
-use super::statement::query_scalar;
-use crate::catalog::green::{ForeignKey, GreenCatalog, GreenTable};
+use super::apply_context::{ApplyContext, ROWS_NAMED};
+use super::conditions::{as_numbered_key, numbered_key, same_key, same_numbered_key};
+use super::ledger::{self, LocalChanges};
+use super::session::During;
+use super::sql::{columns, fill, key, own_table_name, quote};
+use super::statement::{query_as, query_scalar};
+use crate::catalog::green::{ForeignKey, GreenTable};
 use crate::error::{Error, Result};
-use crate::green::session::During;
 use crate::mapping::pg_binary;
-use crate::mapping::schema_map::{SchemaMap, Writer};
-use crate::mapping::table_plan::{KeyspacePlan, TablePlan};
+use crate::mapping::schema_map::Writer;
+use crate::mapping::table_plan::TablePlan;
 
-/// Rows named for one table.
-const NAMED: usize = 5;
-
-/// Everything that decides what leaves.
 #[derive(Debug, Clone, Copy)]
-pub struct Deletions<'a> {
-    /// The stage.
-    pub stage: &'a Stage,
-    /// What is moved.
-    pub plan: &'a KeyspacePlan,
-    /// Green's tables.
-    pub catalog: &'a GreenCatalog,
-    /// The line's schema map.
-    pub map: &'a SchemaMap,
-    /// What earlier runs wrote.
-    pub ledger: &'a Ledger,
-    /// Whether rows that were made by hand may go.
-    pub replace: bool,
-}
+pub struct Deletions<'a>(pub ApplyContext<'a>);
 
-/// Rows of one table that nobody explains.
+/// Rows of one table that block deletions.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InTheWay {
-    /// Their table.
+pub struct BlockingRows {
     pub table: String,
     /// Keys of some of them, as JSON text.
     pub keys: Vec<String>,
 }
 
 impl<'a> Deletions<'a> {
-    /// The table of the keys that leave one of Kong's tables, quoted.
+    /// The table of the keys that are deleted from one of Kong's tables, quoted.
     pub fn table(&self, table: &str) -> String {
-        self.stage.own(&named("stage_gone_", table))
+        self.0.stage.own(&own_table_name("stage_delete_", table))
     }
 
-    /// The table of the keys that somebody touched, quoted.
-    pub fn touched(&self, table: &str) -> String {
-        self.stage.own(&named("stage_touched_", table))
+    /// The table of the keys that were changed locally, quoted.
+    pub(super) fn local_changes(&self, table: &str) -> String {
+        self.0.stage.own(&own_table_name("stage_changed_", table))
     }
 
-    /// Makes the areas for every table that rows may leave.
+    /// Creates these two tables for every table with a primary key.
     pub async fn create(&self) -> Result<()> {
         let action = "cannot create the tables of rows to delete from green";
-        let create = self.stage.green().write(action, async |tx| {
+        let create = self.0.green().write(action, async |tx| {
             for table in self.tables() {
-                let keys = table.primary_key.iter().enumerate();
-                let keys: Vec<String> =
-                    keys.map(|(at, name)| format!("g.{} as key_{}", quote(name), at + 1)).collect();
                 let sql = fill(
-                    include_str!("../../sql/merge/areas.sql"),
+                    include_str!("../../sql/merge/create.sql"),
                     &[
-                        ("gone", &self.table(&table.name)),
-                        ("touched", &self.touched(&table.name)),
-                        ("keys", &keys.join(", ")),
-                        ("table_ref", &self.stage.kong_table(&table.name)),
+                        ("deletions", &self.table(&table.name)),
+                        ("local_changes", &self.local_changes(&table.name)),
+                        ("keys", &as_numbered_key(&table.primary_key, "g")),
+                        ("table_ref", &self.0.stage.kong_table(&table.name)),
                     ],
                 );
                 sqlx::raw_sql(sql).execute(&mut *tx).await?;
@@ -83,319 +63,306 @@ impl<'a> Deletions<'a> {
         create.await
     }
 
-    /// Tables whose rows can be told apart, parents before children as far as there are no cycles.
+    /// Tables with a primary key, parents before children as far as there are no cycles.
     fn tables(&self) -> Vec<&'a GreenTable> {
-        let mut left: Vec<&GreenTable> =
-            self.catalog.tables.values().filter(|table| !table.primary_key.is_empty()).collect();
-        let mut ordered = Vec::with_capacity(left.len());
-        while !left.is_empty() {
+        let mut remaining: Vec<&GreenTable> =
+            self.0.catalog.tables.values().filter(|table| !table.primary_key.is_empty()).collect();
+        let mut ordered = Vec::with_capacity(remaining.len());
+        while !remaining.is_empty() {
             let waits = |table: &&GreenTable| {
-                let is_left = |key: &ForeignKey| {
-                    key.parent != table.name && left.iter().any(|other| other.name == key.parent)
+                let is_remaining = |key: &ForeignKey| {
+                    key.parent != table.name && remaining.iter().any(|other| other.name == key.parent)
                 };
-                table.foreign_keys.iter().any(is_left)
+                table.foreign_keys.iter().any(is_remaining)
             };
-            let next = left.iter().position(|table| !waits(table)).unwrap_or(0);
-            ordered.push(left.remove(next));
+            let next = remaining.iter().position(|table| !waits(table)).unwrap_or(0);
+            ordered.push(remaining.remove(next));
         }
         ordered
     }
 
-    /// Copies keys into the area of rows that leave, or that were touched, with a word each.
+    /// Copies keys into the table of deletions or of local changes, with a reason or a kind of change each.
     pub async fn copy_keys<'k>(
         &self,
-        area: &str,
+        into: &str,
         plan: &TablePlan,
         rows: impl Iterator<Item = (&'static str, &'k [u8])>,
     ) -> Result<()> {
-        let green = self.stage.green();
         let action = format!("cannot record which rows of \"{}\" to delete from green", plan.table);
         let fields = i16::try_from(plan.key.len() + 1).unwrap_or(i16::MAX);
-        let copy = green.write(&action, async |tx| {
+        let copy = self.0.green().write(&action, async |tx| {
             let mut bytes = Vec::from(pg_binary::HEADER);
-            let mut copy = tx.copy_in_raw(&format!("copy {area} from stdin (format binary)")).await?;
-            for (word, row) in rows {
+            let mut copy = tx.copy_in_raw(&format!("copy {into} from stdin (format binary)")).await?;
+            for (code, row) in rows {
                 if bytes.len() > 1 << 20 {
                     copy.send(bytes.as_slice()).await?;
                     bytes.clear();
                 }
                 pg_binary::row(&mut bytes, fields);
                 bytes.extend_from_slice(row);
-                bytes.extend(i32::try_from(word.len()).unwrap_or(0).to_be_bytes());
-                bytes.extend_from_slice(word.as_bytes());
+                bytes.extend(i32::try_from(code.len()).unwrap_or(0).to_be_bytes());
+                bytes.extend_from_slice(code.as_bytes());
             }
             bytes.extend(pg_binary::TRAILER);
             copy.send(bytes.as_slice()).await?;
             copy.finish().await?;
-            sqlx::raw_sql(fill("analyze {area}", &[("area", area)])).execute(tx).await?;
+            sqlx::raw_sql(fill("analyze {table}", &[("table", into)])).execute(tx).await?;
             Ok(())
         });
         copy.await
     }
 
-    /// Notes the rows of a table that somebody touched.
-    pub async fn note_touched(&self, plan: &TablePlan, touched: &LocalChanges) -> Result<()> {
-        if touched.is_empty() {
+    pub async fn record_local_changes(&self, plan: &TablePlan, changes: &LocalChanges) -> Result<()> {
+        if changes.is_empty() {
             return Ok(());
         }
-        let rows = touched.values().map(|(touch, key)| (touch.word(), key.as_slice()));
-        self.copy_keys(&self.touched(&plan.table), plan, rows).await
+        let rows = changes.values().map(|(change, key)| (change.as_str(), key.as_slice()));
+        self.copy_keys(&self.local_changes(&plan.table), plan, rows).await
     }
 
-    /// Rows that no run of ours wrote leave under this condition: the bootstrap's, and by `--replace` all of them. Says
-    /// how many.
-    pub async fn replace_made(&self, plan: &TablePlan, leaves: &str) -> Result<u64> {
-        let green = self.stage.green();
+    /// Marks rows that none of our runs wrote for deletion under this condition; returns how many.
+    pub async fn replace(&self, plan: &TablePlan, is_replaced: &str) -> Result<u64> {
         let action = format!("cannot record which rows of \"{}\" are replaced", plan.table);
         let sql = fill(
-            include_str!("../../sql/merge/replaced.sql"),
+            include_str!("../../sql/merge/replace.sql"),
             &[
-                ("gone", &self.table(&plan.table)),
-                ("touched", &self.touched(&plan.table)),
-                ("touched_keys", &ledger::key_columns(plan, "t").join(", ")),
-                ("table_ref", &self.stage.kong_table(&plan.table)),
-                ("touched_row", &ledger::same_key(plan, "t", "g")),
-                ("touched_staged", &ledger::same_key(plan, "t", "s")),
-                ("leaves", leaves),
-                ("stage", &self.stage.table(&plan.table)),
+                ("deletions", &self.table(&plan.table)),
+                ("local_changes", &self.local_changes(&plan.table)),
+                ("changed_keys", &numbered_key(&plan.key, "t").join(", ")),
+                ("table_ref", &self.0.stage.kong_table(&plan.table)),
+                ("changed_row", &same_numbered_key(&plan.key, "t", "g")),
+                ("changed_staged", &same_numbered_key(&plan.key, "t", "s")),
+                ("is_replaced", is_replaced),
+                ("stage", &self.0.stage.table(&plan.table)),
             ],
         );
-        let insert =
-            green.write(&action, async |tx| Ok(sqlx::raw_sql(sql).execute(tx).await?.rows_affected()));
+        let insert = self
+            .0
+            .green()
+            .write(&action, async |tx| Ok(sqlx::raw_sql(sql).execute(tx).await?.rows_affected()));
         insert.await
     }
 
-    /// Stages rows of a table that are unchanged themselves but hang on rows that leave; says how many.
-    pub async fn pull_in(&self, tx: &mut PgConnection, plan: &TablePlan) -> sqlx::Result<u64> {
-        let Some(table) = self.catalog.tables.get(&plan.table) else { return Ok(0) };
-        let Some(referring) = self.referring(tx, table).await? else { return Ok(0) };
+    /// Stages rows of a table that are unchanged themselves but refer to rows that are deleted; returns how many.
+    pub(super) async fn stage_dependents(
+        &self,
+        tx: &mut PgConnection,
+        plan: &TablePlan,
+    ) -> sqlx::Result<u64> {
+        let Some(table) = self.0.table(&plan.table) else { return Ok(0) };
+        let Some(refers_to_deleted) = self.refers_to_deleted(tx, table).await? else { return Ok(0) };
         let names: Vec<&str> = plan.columns.iter().map(|column| column.name.as_str()).collect();
+        let (stage, ledger) =
+            (self.0.stage.table(&plan.table), ledger::relation(self.0.green(), &plan.table));
+        let (in_ledger, same_key) = (same_numbered_key(&plan.key, "l", "g"), same_key(&plan.key, "g", "s"));
+        let not_ours = format!(
+            "and not exists (select from {ledger} l where {in_ledger})\n  and not exists (select from {stage} s where {same_key})"
+        );
         let places = [
-            ("stage", self.stage.table(&plan.table)),
-            ("gone", self.table(&plan.table)),
-            ("ledger", ledger::relation(self.stage.green(), &plan.table)),
-            ("table_ref", self.stage.kong_table(&plan.table)),
-            ("columns", columns(&names, "")),
-            ("present", columns(&names, "g")),
-            ("known", ledger::same_key(plan, "l", "g")),
-            ("referring", referring),
-            ("same_key", super::apply::same_key(plan)),
-            ("leaving", self.leaving(table)),
-            ("present_keys", self.keys(table)),
-            (
-                "not_ours",
-                format!(
-                    "and not exists (select from {} l where {})\n  and not exists (select from {} s where {})",
-                    ledger::relation(self.stage.green(), &plan.table),
-                    ledger::same_key(plan, "l", "g"),
-                    self.stage.table(&plan.table),
-                    super::apply::same_key(plan)
-                ),
-            ),
+            ("stage", stage.as_str()),
+            ("deletions", &self.table(&plan.table)),
+            ("ledger", &ledger),
+            ("table_ref", &self.0.stage.kong_table(&plan.table)),
+            ("columns", &columns(&names, "")),
+            ("green_columns", &columns(&names, "g")),
+            ("in_ledger", &in_ledger),
+            ("refers_to_deleted", &refers_to_deleted),
+            ("same_key", &same_key),
+            ("is_deleted", &is_deleted(table)),
+            ("green_keys", &columns(&table.primary_key, "g")),
+            ("not_ours", &not_ours),
         ];
-        let places: Vec<(&str, &str)> = places.iter().map(|(name, value)| (*name, value.as_str())).collect();
         if plan.writer == Writer::Traffic {
-            sqlx::raw_sql(fill(include_str!("../../sql/merge/cascaded.sql"), &places))
-                .execute(&mut *tx)
-                .await?;
+            let sql = fill(include_str!("../../sql/merge/cascade.sql"), &places);
+            sqlx::raw_sql(sql).execute(&mut *tx).await?;
         }
-        let pulled =
-            sqlx::raw_sql(fill(include_str!("../../sql/merge/pull_in.sql"), &places)).execute(tx).await?;
-        Ok(pulled.rows_affected())
+        let sql = fill(include_str!("../../sql/merge/stage_dependents.sql"), &places);
+        Ok(sqlx::raw_sql(sql).execute(tx).await?.rows_affected())
     }
 
-    /// Follows the references into tables that are not moved, and names every row that nobody explains. `applying` is
-    /// the last look, when rows that were moved to another parent refer to it already.
-    pub async fn close(&self, tx: &mut PgConnection, applying: bool) -> Result<Vec<InTheWay>> {
+    /// Cascades into tables that are not moved, and finds the rows that block deletions. While `applying`, rows that
+    /// were moved to another parent refer to it already.
+    pub async fn cascade(&self, tx: &mut PgConnection, applying: bool) -> Result<Vec<BlockingRows>> {
         let mut found = Vec::new();
-        let what = |table: &GreenTable| {
-            format!("cannot look for rows of \"{}\" that hang on rows that leave", table.name)
-        };
         for table in self.tables() {
-            let referring = self.referring(tx, table).await;
-            let referring = referring.during(self.stage.green(), &what(table))?;
-            let Some(referring) = referring else { continue };
-            let plan = self.plan.table(&table.name);
-            let goes_along = plan.is_none() && (self.replace || self.writer(&table.name) == Writer::Traffic);
-            let late = applying && self.writer(&table.name) == Writer::Traffic;
-            if goes_along || late {
-                self.cascade(tx, table, &referring).await.during(self.stage.green(), &what(table))?;
+            let action = references_action(table);
+            let condition = self.refers_to_deleted(tx, table).await.during(self.0.green(), &action)?;
+            let Some(condition) = condition else { continue };
+            let is_moved = self.0.plan.table(&table.name).is_some();
+            let is_traffic = self.writer(&table.name) == Writer::Traffic;
+            if (!is_moved && (self.0.replace || is_traffic)) || (applying && is_traffic) {
+                self.cascade_into(tx, table, &condition).await.during(self.0.green(), &action)?;
             }
-            let keys = self
-                .unexplained(tx, table, &referring, applying)
-                .await
-                .during(self.stage.green(), &what(table))?;
+            let keys = self.blocking_keys(tx, table, &condition, applying).await;
+            let keys = keys.during(self.0.green(), &action)?;
             if !keys.is_empty() {
-                found.push(InTheWay { table: table.name.clone(), keys });
+                found.push(BlockingRows { table: table.name.clone(), keys });
             }
         }
-        for table in self.catalog.tables.values().filter(|table| table.primary_key.is_empty()) {
-            let referring = self.referring(tx, table).await;
-            let referring = referring.during(self.stage.green(), &what(table))?;
-            let Some(referring) = referring else { continue };
+        for table in self.0.catalog.tables.values().filter(|table| table.primary_key.is_empty()) {
+            let action = references_action(table);
+            let condition = self.refers_to_deleted(tx, table).await.during(self.0.green(), &action)?;
+            let Some(condition) = condition else { continue };
             let sql = fill(
-                "select exists (select from {table} g where {referring})",
-                &[("table", &self.stage.kong_table(&table.name)), ("referring", &referring)],
+                "select exists (select from {table} g where {condition})",
+                &[("table", &self.0.stage.kong_table(&table.name)), ("condition", &condition)],
             );
-            let there: bool =
-                query_scalar(sql).fetch_one(&mut *tx).await.during(self.stage.green(), &what(table))?;
-            if there {
-                found.push(InTheWay { table: table.name.clone(), keys: Vec::new() });
+            if query_scalar(sql).fetch_one(&mut *tx).await.during(self.0.green(), &action)? {
+                found.push(BlockingRows { table: table.name.clone(), keys: Vec::new() });
             }
         }
         Ok(found)
     }
 
-    async fn cascade(&self, tx: &mut PgConnection, table: &GreenTable, referring: &str) -> sqlx::Result<()> {
+    async fn cascade_into(
+        &self,
+        tx: &mut PgConnection,
+        table: &GreenTable,
+        refers_to_deleted: &str,
+    ) -> sqlx::Result<()> {
         let sql = fill(
-            include_str!("../../sql/merge/cascaded.sql"),
+            include_str!("../../sql/merge/cascade.sql"),
             &[
-                ("gone", &self.table(&table.name)),
-                ("present_keys", &self.keys(table)),
-                ("table_ref", &self.stage.kong_table(&table.name)),
-                ("referring", referring),
-                ("leaving", &self.leaving(table)),
+                ("deletions", &self.table(&table.name)),
+                ("green_keys", &columns(&table.primary_key, "g")),
+                ("table_ref", &self.0.stage.kong_table(&table.name)),
+                ("refers_to_deleted", refers_to_deleted),
+                ("is_deleted", &is_deleted(table)),
                 ("not_ours", ""),
             ],
         );
         sqlx::raw_sql(sql).execute(tx).await.map(|_| ())
     }
 
-    async fn unexplained(
+    async fn blocking_keys(
         &self,
         tx: &mut PgConnection,
         table: &GreenTable,
-        referring: &str,
+        refers_to_deleted: &str,
         applying: bool,
     ) -> sqlx::Result<Vec<String>> {
-        let mut stays = format!(
-            "and not exists (select from {} d where {})",
-            self.table(&table.name),
-            self.leaving(table)
-        );
-        if let (false, Some(plan)) = (applying, self.plan.table(&table.name)) {
-            stays.push_str(&format!(
+        let mut not_deleted =
+            format!("and not exists (select from {} d where {})", self.table(&table.name), is_deleted(table));
+        if let (false, Some(plan)) = (applying, self.0.plan.table(&table.name)) {
+            not_deleted.push_str(&format!(
                 "\n  and not exists (select from {} s where {})",
-                self.stage.table(&table.name),
-                super::apply::same_key(plan)
+                self.0.stage.table(&table.name),
+                same_key(&plan.key, "g", "s")
             ));
         }
         let sql = fill(
-            include_str!("../../sql/merge/in_the_way.sql"),
+            include_str!("../../sql/merge/blocking_rows.sql"),
             &[
                 ("key", &key(&table.primary_key, "g")),
-                ("table_ref", &self.stage.kong_table(&table.name)),
-                ("referring", referring),
-                ("stays", &stays),
-                ("limit", &(NAMED + 1).to_string()),
+                ("table_ref", &self.0.stage.kong_table(&table.name)),
+                ("refers_to_deleted", refers_to_deleted),
+                ("not_deleted", &not_deleted),
+                ("limit", &(ROWS_NAMED + 1).to_string()),
             ],
         );
         query_scalar(sql).fetch_all(tx).await
     }
 
-    /// Deletes what leaves, children first; per table and reason how many rows went.
-    pub async fn leave(&self, tx: &mut PgConnection) -> Result<BTreeMap<String, BTreeMap<String, u64>>> {
+    /// Deletes the rows, children first; returns how many per table and reason.
+    pub(super) async fn delete(
+        &self,
+        tx: &mut PgConnection,
+    ) -> Result<BTreeMap<String, BTreeMap<String, u64>>> {
         let mut counts = BTreeMap::new();
         for table in self.tables().into_iter().rev() {
             let sql = fill(
-                include_str!("../../sql/merge/leave.sql"),
+                include_str!("../../sql/merge/delete.sql"),
                 &[
-                    ("table_ref", &self.stage.kong_table(&table.name)),
-                    ("gone", &self.table(&table.name)),
-                    ("leaving", &self.leaving(table)),
+                    ("table_ref", &self.0.stage.kong_table(&table.name)),
+                    ("deletions", &self.table(&table.name)),
+                    ("is_deleted", &is_deleted(table)),
                 ],
             );
-            let what = format!("cannot delete rows of \"{}\"", table.name);
-            let rows: Vec<(String, i64)> = super::statement::query_as(sql)
-                .fetch_all(&mut *tx)
-                .await
-                .during(self.stage.green(), &what)?;
+            let action = format!("cannot delete rows of \"{}\"", table.name);
+            let rows: Vec<(String, i64)> =
+                query_as(sql).fetch_all(&mut *tx).await.during(self.0.green(), &action)?;
             if !rows.is_empty() {
-                let number = |(why, rows): (String, i64)| (why, u64::try_from(rows).unwrap_or(0));
+                let number = |(reason, rows): (String, i64)| (reason, u64::try_from(rows).unwrap_or(0));
                 counts.insert(table.name.clone(), rows.into_iter().map(number).collect());
             }
         }
         Ok(counts)
     }
 
-    /// Tables that rows leave.
-    pub async fn left_by(&self, tx: &mut PgConnection) -> Result<BTreeSet<String>> {
-        let mut left = BTreeSet::new();
+    pub(super) async fn tables_with_deletions(&self, tx: &mut PgConnection) -> Result<BTreeSet<String>> {
+        let mut tables = BTreeSet::new();
         for table in self.tables() {
-            let sql = fill("select exists (select from {gone})", &[("gone", &self.table(&table.name))]);
-            let what = "cannot look which rows leave green";
-            let some: bool = query_scalar(sql).fetch_one(&mut *tx).await.during(self.stage.green(), what)?;
-            if some {
-                left.insert(table.name.clone());
+            let has_deletions = self.has_deletions(tx, table).await;
+            if has_deletions.during(self.0.green(), "cannot read which rows to delete from green")? {
+                tables.insert(table.name.clone());
             }
         }
-        Ok(left)
+        Ok(tables)
+    }
+
+    async fn has_deletions(&self, tx: &mut PgConnection, table: &GreenTable) -> sqlx::Result<bool> {
+        let sql = fill("select exists (select from {deletions})", &[("deletions", &self.table(&table.name))]);
+        query_scalar(sql).fetch_one(tx).await
     }
 
     fn writer(&self, table: &str) -> Writer {
-        self.map.tables.get(table).and_then(|rules| rules.writer).unwrap_or(Writer::Admin)
+        self.0.map.tables.get(table).and_then(|rules| rules.writer).unwrap_or(Writer::Admin)
     }
 
-    /// That a row `g` of this table refers to a row that leaves; nothing where it refers to no table that rows leave.
-    async fn referring(&self, tx: &mut PgConnection, table: &GreenTable) -> sqlx::Result<Option<String>> {
-        let mut parts = Vec::new();
+    /// That a row `g` of this table refers to a row that is deleted; `None` where no parent table has deletions.
+    async fn refers_to_deleted(
+        &self,
+        tx: &mut PgConnection,
+        table: &GreenTable,
+    ) -> sqlx::Result<Option<String>> {
+        let mut conditions = Vec::new();
         for foreign in &table.foreign_keys {
-            let parent = self.catalog.tables.get(&foreign.parent).filter(|p| !p.primary_key.is_empty());
+            let parent = self.0.table(&foreign.parent).filter(|parent| !parent.primary_key.is_empty());
             let Some(parent) = parent else { continue };
-            let sql = fill("select exists (select from {gone})", &[("gone", &self.table(&parent.name))]);
-            if query_scalar(sql).fetch_one(&mut *tx).await? {
-                parts.push(self.referring_by(foreign, parent));
+            if self.has_deletions(tx, parent).await? {
+                conditions.push(self.refers_to_deleted_by(foreign, parent));
             }
         }
-        Ok((!parts.is_empty()).then(|| parts.join("\n   or ")))
+        Ok((!conditions.is_empty()).then(|| conditions.join("\n   or ")))
     }
 
-    fn referring_by(&self, foreign: &ForeignKey, parent: &GreenTable) -> String {
-        let pairs: Vec<String> = foreign
-            .columns
-            .iter()
-            .zip(&foreign.parent_columns)
-            .map(|(child, parent)| format!("p.{} = g.{}", quote(parent), quote(child)))
-            .collect();
-        let leaving: Vec<String> = parent
-            .primary_key
-            .iter()
-            .enumerate()
-            .map(|(at, name)| format!("x.key_{} = p.{}", at + 1, quote(name)))
-            .collect();
+    fn refers_to_deleted_by(&self, foreign: &ForeignKey, parent: &GreenTable) -> String {
+        let pairs = foreign.columns.iter().zip(&foreign.parent_columns);
+        let joined: Vec<String> =
+            pairs.map(|(child, parent)| format!("p.{} = g.{}", quote(parent), quote(child))).collect();
         format!(
             "exists (select from {} x join {} p on {} where {})",
             self.table(&parent.name),
-            self.stage.kong_table(&parent.name),
-            leaving.join(" and "),
-            pairs.join(" and ")
+            self.0.stage.kong_table(&parent.name),
+            same_numbered_key(&parent.primary_key, "x", "p"),
+            joined.join(" and ")
         )
-    }
-
-    /// That a row `g` of this table is the one that `d` says leaves.
-    pub fn leaving(&self, table: &GreenTable) -> String {
-        let pair = |(at, name): (usize, &String)| format!("d.key_{} = g.{}", at + 1, quote(name));
-        table.primary_key.iter().enumerate().map(pair).collect::<Vec<_>>().join(" and ")
-    }
-
-    fn keys(&self, table: &GreenTable) -> String {
-        columns(&table.primary_key, "g")
     }
 }
 
-/// The sentence about rows that would vanish unseen.
-pub fn in_the_way(found: &[InTheWay]) -> Error {
-    let tables: Vec<String> = found.iter().map(|one| literal(&one.table).replace('\'', "\"")).collect();
+/// That a row `d` of the deletions is about the row `g` of this table.
+pub(super) fn is_deleted(table: &GreenTable) -> String {
+    same_numbered_key(&table.primary_key, "d", "g")
+}
+
+fn references_action(table: &GreenTable) -> String {
+    format!("cannot read the rows of \"{}\" that refer to rows that are deleted", table.name)
+}
+
+/// The refusal that names the rows that block deletions.
+pub fn blocked(found: &[BlockingRows]) -> Error {
+    let tables: Vec<String> = found.iter().map(|rows| format!("\"{}\"", rows.table)).collect();
     let mut error = Error::refused(format!(
-        "rows that were made by hand on green hang on rows that blue has no longer, in {}",
+        "rows that were made on green refer to rows that were deleted on blue, in {}",
         tables.join(", ")
     ))
-    .remedy("Delete them on green or move them to another parent, and run the command again; or let them go with --replace.");
-    for one in found {
-        let mut keys = one.keys.clone();
-        let more = if keys.len() > NAMED { " and more" } else { "" };
-        keys.truncate(NAMED);
-        error = error.detail(format!("{}: {}{more}", one.table, keys.join(", ")));
+    .remedy(
+        "Delete them on green or move them to another parent, and run the command again; or let --replace delete them.",
+    );
+    for rows in found {
+        let more = if rows.keys.len() > ROWS_NAMED { " and more" } else { "" };
+        let keys: Vec<&str> = rows.keys.iter().take(ROWS_NAMED).map(String::as_str).collect();
+        error = error.detail(format!("{}: {}{more}", rows.table, keys.join(", ")));
     }
     error
 }

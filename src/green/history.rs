@@ -80,10 +80,11 @@ pub async fn runs(green: &Green, limit: i64) -> Result<Vec<Run>> {
 /// Everything in our own schema.
 pub async fn belongings(green: &Green) -> Result<Vec<Belonging>> {
     let listed = green.read("cannot list kongferry's own tables on green", async |tx| {
-        let relations: Vec<Json<Belonging>> = query_scalar(include_str!("../../sql/journal/belongings.sql"))
-            .bind(green.work_schema())
-            .fetch_all(tx)
-            .await?;
+        let relations: Vec<Json<Belonging>> =
+            query_scalar(include_str!("../../sql/journal/own_relations.sql"))
+                .bind(green.work_schema())
+                .fetch_all(tx)
+                .await?;
         Ok(relations.into_iter().map(|Json(relation)| relation).collect())
     });
     listed.await

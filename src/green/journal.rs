@@ -52,7 +52,7 @@ impl Journal {
         let insert = self.green.write(action, async |tx| {
             let sql = fill(include_str!("../../sql/journal/create.sql"), &[("work", &work)]);
             sqlx::raw_sql(sql).execute(&mut *tx).await?;
-            let sql = fill(include_str!("../../sql/journal/enter.sql"), &[("work", &work)]);
+            let sql = fill(include_str!("../../sql/journal/insert_run.sql"), &[("work", &work)]);
             query(sql)
                 .bind(entry.run)
                 .bind(env!("CARGO_PKG_VERSION"))
@@ -72,8 +72,10 @@ impl Journal {
     /// Enters a new state and, if given, the counts per table; inside the caller's transaction, so that the state
     /// `applied` is committed with the rows or not at all.
     pub async fn state(&self, tx: &mut PgConnection, state: &str, tables: Option<&Value>) -> Result<()> {
-        let sql =
-            fill(include_str!("../../sql/journal/state.sql"), &[("work", &quote(self.green.work_schema()))]);
+        let sql = fill(
+            include_str!("../../sql/journal/update_state.sql"),
+            &[("work", &quote(self.green.work_schema()))],
+        );
         let done = query(sql).bind(self.run).bind(state).bind(tables).execute(tx).await;
         done.map(|_| ()).during(&self.green, STATE)
     }
@@ -100,7 +102,7 @@ impl Journal {
     /// Keeps of each reject what may be kept: key, reason and a digest, never the row.
     pub async fn keep_rejects(&self, tx: &mut PgConnection) -> Result<()> {
         let sql = fill(
-            include_str!("../../sql/journal/keep_rejects.sql"),
+            include_str!("../../sql/journal/insert_rejects.sql"),
             &[("work", &quote(self.green.work_schema()))],
         );
         let done = query(sql).bind(self.run).execute(tx).await;
@@ -166,7 +168,8 @@ pub struct LeftBehind {
 
 /// What the last run that was applied to this very database left behind with somebody's consent.
 pub async fn left_behind(green: &Green) -> Result<Vec<LeftBehind>> {
-    let sql = fill(include_str!("../../sql/journal/accepted.sql"), &[("work", &quote(green.work_schema()))]);
+    let sql =
+        fill(include_str!("../../sql/journal/latest_rejects.sql"), &[("work", &quote(green.work_schema()))]);
     let rejects = green.read("cannot read the rejects of earlier runs from the journal", async |tx| {
         if !green.has_own_table(tx, "reject").await? {
             return Ok(Vec::new());
@@ -211,8 +214,7 @@ pub async fn wait_for_guard(green: &Green) -> Result<Transaction<'static, Postgr
 
 /// Enters that a run was cut off, and says its state; nothing where it had not come as far as the journal.
 pub async fn after_interruption(green: &Green, run: Uuid) -> Result<Option<String>> {
-    let sql =
-        fill(include_str!("../../sql/journal/interrupted.sql"), &[("work", &quote(green.work_schema()))]);
+    let sql = fill(include_str!("../../sql/journal/interrupt.sql"), &[("work", &quote(green.work_schema()))]);
     let update = green.write("cannot record the interruption of the run in the journal", async |tx| {
         if !green.has_own_table(tx, "run").await? {
             return Ok(None);
@@ -273,7 +275,8 @@ async fn other_run(green: &Green) -> Error {
     let error = Error::refused("another kongferry works on this database")
         .remedy("Wait until it has ended, or stop it; its work is undone by itself.");
     let Ok(mut tx) = green.begin().await else { return error };
-    let sql = fill(include_str!("../../sql/journal/latest.sql"), &[("work", &quote(green.work_schema()))]);
+    let sql =
+        fill(include_str!("../../sql/journal/latest_run.sql"), &[("work", &quote(green.work_schema()))]);
     match query_scalar::<String>(sql).fetch_optional(&mut *tx).await {
         Ok(Some(who)) => error.detail(who),
         _ => error,

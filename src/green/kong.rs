@@ -101,7 +101,7 @@ impl Green {
     /// What our role would lack for a migration into these tables.
     pub async fn missing_rights(&self, tables: &[String]) -> Result<MissingRights> {
         self.read("cannot read the privileges of our role on green", async |tx| {
-            let lacking = query_scalar(include_str!("../../sql/inspect/rights.sql"))
+            let lacking = query_scalar(include_str!("../../sql/inspect/missing_privileges.sql"))
                 .bind(self.kong_schema())
                 .bind(tables)
                 .fetch_all(&mut *tx)

@@ -1,54 +1,55 @@
 //! The ledger on green: for each row that a run wrote, its key and a digest of what was written.
 //!
 //! Every table has a ledger of its own with the columns of its key, so that green compares and deletes by sets. It is
-//! written in the applying transaction. That nobody else has changed a row since is seen without reading it: PostgreSQL
-//! keeps with each row the number of the transaction that wrote it last, and we know the numbers of our runs. Only a row
-//! with another number is read and digested; where the values are the same, it was touched and not edited.
+//! written in the applying transaction. Whether another session changed a row since is known without reading its values:
+//! PostgreSQL keeps with each row the number of the transaction that wrote it last, and the ledger has the numbers of our
+//! runs. Only a row with another number is read and digested; where the values are the same, it was not edited.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::PgConnection;
 
+use super::conditions::{alive, as_numbered_key, numbered_key, same_key, same_numbered_key, same_row};
 use super::copy_out;
-use super::session::Green;
-use super::sql::{fill, literal, quote};
+use super::session::{During, Green};
+use super::sql::{fill, literal, own_table_name, quote};
 use super::stage::Stage;
 use super::statement::{query, query_as, query_scalar};
 use crate::error::Result;
-use crate::green::session::During;
 use crate::mapping::digest::{Digest128, Digester, key_of};
+use crate::mapping::schema_map::Writer;
 use crate::mapping::table_plan::{KeyspacePlan, TablePlan};
 
 const READ: &str = "cannot read the ledger on green";
 
-/// The number of the transaction that is open, as rows carry it.
-const OWN_NUMBER: &str = "(txid_current() % 4294967296)::text";
+/// The number of the current transaction, as rows carry it.
+const CURRENT_XID: &str = "(txid_current() % 4294967296)::text";
 
-/// What earlier runs are known to have written into the tables of this very database.
+/// What earlier runs wrote into the tables of this very database.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
     /// Tables with a ledger.
-    tables: std::collections::BTreeSet<String>,
+    tables: BTreeSet<String>,
     /// Numbers of the transactions of our runs.
     writers: Vec<String>,
-    /// Which database of which server this is.
+    /// The server's system identifier and the database's oid.
     database_id: String,
 }
 
-/// What somebody did to a row of green.
+/// How a row of green differs from what our runs wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LocalChange {
-    /// It is not one that we wrote.
+    /// None of our runs wrote it.
     Made,
-    /// We wrote it otherwise.
+    /// A run wrote other values.
     Edited,
-    /// We wrote it, and it is gone.
+    /// A run wrote it, and it was deleted since.
     Removed,
 }
 
 impl LocalChange {
-    /// The word for it, in our own tables.
-    pub fn word(self) -> &'static str {
+    /// Its code in our own tables and in reports.
+    pub fn as_str(self) -> &'static str {
         match self {
             LocalChange::Made => "made",
             LocalChange::Edited => "edited",
@@ -57,49 +58,17 @@ impl LocalChange {
     }
 }
 
-/// Rows of one table that are not as we left them: by their key, and the key's fields as COPY takes them.
+/// Rows of one table that differ from what our runs wrote: by the digest of their key, with the key's fields as COPY
+/// takes them.
 pub type LocalChanges = BTreeMap<Digest128, (LocalChange, Vec<u8>)>;
-
-/// The name of a table of ours about one of Kong's; long ones are cut as PostgreSQL would, but stay apart.
-pub fn named(prefix: &str, table: &str) -> String {
-    use sha2::{Digest, Sha256};
-    if prefix.len() + table.len() <= 63 {
-        return format!("{prefix}{table}");
-    }
-    let digest = format!("{:x}", Sha256::digest(table));
-    format!("{prefix}x{}", digest.get(..40).unwrap_or_default())
-}
 
 /// The ledger of one of Kong's tables, quoted.
 pub fn relation(green: &Green, table: &str) -> String {
-    format!("{}.{}", quote(green.work_schema()), quote(&named("ledger_", table)))
-}
-
-/// Names of a key's columns in our own tables.
-pub fn key_columns(plan: &TablePlan, alias: &str) -> Vec<String> {
-    let dot = if alias.is_empty() { String::new() } else { format!("{alias}.") };
-    (1..=plan.key.len()).map(|at| format!("{dot}key_{at}")).collect()
-}
-
-/// That a row of ours (`own`) is about this row of Kong's table or of its stage.
-pub fn same_key(plan: &TablePlan, own: &str, other: &str) -> String {
-    let pair = |(at, name): (usize, &String)| format!("{own}.key_{} = {other}.{}", at + 1, quote(name));
-    if plan.key.is_empty() {
-        return "false".to_owned();
-    }
-    plan.key.iter().enumerate().map(pair).collect::<Vec<_>>().join(" and ")
-}
-
-/// Whether a row's time has not run out.
-pub fn alive(column: Option<&str>, alias: &str) -> String {
-    column.map_or_else(
-        || "true".to_owned(),
-        |column| format!("({alias}.{0} is null or {alias}.{0} > now())", quote(column)),
-    )
+    format!("{}.{}", quote(green.work_schema()), quote(&own_table_name("ledger_", table)))
 }
 
 impl Ledger {
-    /// Reads which tables have a ledger that is about them as they are now.
+    /// Reads which tables have a ledger that describes them as they are now.
     pub async fn read(green: &Green, plan: &KeyspacePlan) -> Result<Ledger> {
         let database_id = database_id(green).await?;
         let read = green.read(READ, async |tx| {
@@ -107,8 +76,8 @@ impl Ledger {
                 return Ok(Ledger { database_id, ..Ledger::default() });
             }
             let work = quote(green.work_schema());
-            let known: Vec<(String, Vec<String>)> =
-                query_as(fill(include_str!("../../sql/ledger/known.sql"), &[("work", &work)]))
+            let ledgers: Vec<(String, Vec<String>)> =
+                query_as(fill(include_str!("../../sql/ledger/read.sql"), &[("work", &work)]))
                     .bind(green.kong_schema())
                     .bind(&database_id)
                     .fetch_all(&mut *tx)
@@ -118,24 +87,24 @@ impl Ledger {
                 query_scalar(fill(sql, &[("work", &work)])).bind(&database_id).fetch_all(tx).await?;
             let with_this_key =
                 |(name, key): (String, Vec<String>)| (plan.table(&name)?.key == key).then_some(name);
-            let tables = known.into_iter().filter_map(with_this_key).collect();
+            let tables = ledgers.into_iter().filter_map(with_this_key).collect();
             Ok(Ledger { tables, writers, database_id })
         });
         read.await
     }
 
-    /// Whether no table has one: nothing was ever applied here.
+    /// Whether no table has one: no run was ever applied here.
     pub fn is_empty(&self) -> bool {
         self.tables.is_empty()
     }
 
-    /// Begins an empty ledger for every table that has none: all its rows on green were made by somebody else.
-    pub async fn complete(&mut self, green: &Green, plan: &KeyspacePlan) -> Result<()> {
+    /// Creates an empty ledger for every table that has none: none of its rows on green was written by our runs.
+    pub async fn create_missing(&mut self, green: &Green, plan: &KeyspacePlan) -> Result<()> {
         let create = green.write("cannot create a ledger on green", async |tx| {
             for table in plan.moved.iter().filter(|table| !table.key.is_empty()) {
                 if self.tables.insert(table.table.clone()) {
                     self.create(green, tx, table).await?;
-                    index(green, tx, table).await?;
+                    add_primary_key(green, tx, table).await?;
                 }
             }
             Ok(())
@@ -144,11 +113,12 @@ impl Ledger {
     }
 
     /// Whether this table has one.
-    pub fn knows(&self, table: &str) -> bool {
+    pub fn contains(&self, table: &str) -> bool {
         self.tables.contains(table)
     }
 
-    /// Shows every entry: the key and digest of what was written, and the expiry in microseconds since 2000.
+    /// Calls `each` with every entry: the digests of the key and of the values, the expiry in microseconds since 2000, and
+    /// the key's fields.
     pub async fn entries(
         &self,
         green: &Green,
@@ -158,7 +128,7 @@ impl Ledger {
         let action = format!("cannot read the ledger of \"{}\"", plan.table);
         let select = format!(
             "select {}, digest, expiry from {}",
-            key_columns(plan, "").join(", "),
+            numbered_key(&plan.key, "").join(", "),
             relation(green, &plan.table)
         );
         let mut read_entry = |fields: &[Option<&[u8]>]| {
@@ -173,14 +143,14 @@ impl Ledger {
         read.await
     }
 
-    /// The rows of one table that are not as we left them. Costs a count where nobody touched any.
-    pub async fn touched(
+    /// The rows of one table that differ from what our runs wrote. Costs only a count where there are none.
+    pub async fn local_changes(
         &self,
         green: &Green,
         tx: &mut PgConnection,
         plan: &TablePlan,
     ) -> Result<LocalChanges> {
-        let what = format!("cannot look for rows of \"{}\" that were changed on green", plan.table);
+        let action = format!("cannot read the rows of \"{}\" that were changed on green", plan.table);
         let table_ref = table_ref(green, plan);
         let (ledger, ours) = (relation(green, &plan.table), self.ours("g"));
         let columns: Vec<String> =
@@ -190,48 +160,48 @@ impl Ledger {
             ("ledger", &ledger),
             ("ours", &ours),
             ("alive", &alive(plan.expiry.as_deref(), "g")),
-            ("known_alive", &alive(plan.expiry.as_ref().map(|_| "expiry"), "l")),
-            ("same_key", &same_key(plan, "l", "g")),
+            ("ledger_alive", &alive(plan.expiry.as_ref().map(|_| "expiry"), "l")),
+            ("same_key", &same_numbered_key(&plan.key, "l", "g")),
             ("columns", &columns.join(", ")),
-            ("keys", &key_columns(plan, "l").join(", ")),
+            ("keys", &numbered_key(&plan.key, "l").join(", ")),
             ("expiry_differs", &expiry_differs(plan)),
         ];
-        let look = fill(include_str!("../../sql/ledger/look.sql"), &places);
-        let (rows, foreign, known): (i64, i64, i64) =
-            query_as(look).fetch_one(&mut *tx).await.during(green, &what)?;
-        let mut touched = LocalChanges::new();
-        if foreign == 0 && rows == known {
-            return Ok(touched);
+        let counts = fill(include_str!("../../sql/ledger/counts.sql"), &places);
+        let (rows, others, in_ledger): (i64, i64, i64) =
+            query_as(counts).fetch_one(&mut *tx).await.during(green, &action)?;
+        let mut changes = LocalChanges::new();
+        if others == 0 && rows == in_ledger {
+            return Ok(changes);
         }
         let mut digester = Digester::new(plan);
-        let places_of_key: Vec<usize> = plan
+        let key_positions: Vec<usize> = plan
             .key
             .iter()
             .filter_map(|name| plan.columns.iter().position(|column| column.name == *name))
             .collect();
-        let select = fill(include_str!("../../sql/ledger/foreign.sql"), &places).0;
-        copy_out::rows(green, tx, &select, &what, |fields| {
+        let select = fill(include_str!("../../sql/ledger/changed_rows.sql"), &places).0;
+        copy_out::rows(green, tx, &select, &action, |fields| {
             let mark = digester.mark_fields(fields);
             let written = fields.get(plan.columns.len()).copied().flatten();
             let other_expiry = fields.get(plan.columns.len() + 1).copied().flatten() == Some(&[1]);
-            let touch = match written {
+            let change = match written {
                 None => LocalChange::Made,
                 Some(digest) if digest == mark.digest && !other_expiry => return Ok(()),
                 Some(_) => LocalChange::Edited,
             };
             let key: Vec<Option<&[u8]>> =
-                places_of_key.iter().map(|at| fields.get(*at).copied().flatten()).collect();
-            touched.insert(mark.key, (touch, raw(&key)));
+                key_positions.iter().map(|at| fields.get(*at).copied().flatten()).collect();
+            changes.insert(mark.key, (change, copy_fields(&key)));
             Ok(())
         })
         .await?;
-        let select = fill(include_str!("../../sql/ledger/removed.sql"), &places).0;
-        copy_out::rows(green, tx, &select, &what, |key| {
-            touched.insert(key_of(key), (LocalChange::Removed, raw(key)));
+        let select = fill(include_str!("../../sql/ledger/removed_rows.sql"), &places).0;
+        copy_out::rows(green, tx, &select, &action, |key| {
+            changes.insert(key_of(key), (LocalChange::Removed, copy_fields(key)));
             Ok(())
         })
         .await?;
-        Ok(touched)
+        Ok(changes)
     }
 
     /// That a row was last written by one of our runs.
@@ -243,7 +213,7 @@ impl Ledger {
     }
 }
 
-/// Names of all tables that have a ledger here and still stand on green, whatever the ledger is worth.
+/// The names of all tables that have a ledger and exist on green, whether or not the ledger describes them.
 pub async fn tables(green: &Green) -> Result<Vec<String>> {
     // A missing privilege is reported by `inspect`, not here.
     let is_readable = "select exists (
@@ -263,13 +233,13 @@ pub async fn tables(green: &Green) -> Result<Vec<String>> {
     read.await
 }
 
-/// That a row was written by the transaction that is open.
-pub fn written_here(alias: &str) -> String {
-    format!("{alias}.xmin::text = {OWN_NUMBER}")
+/// That a row was written by the current transaction.
+fn written_here(alias: &str) -> String {
+    format!("{alias}.xmin::text = {CURRENT_XID}")
 }
 
-/// Which database of which server this is: a copy elsewhere must not take our ledger for its own. Where the server does
-/// not tell, the database alone must do.
+/// Identifies the database and its server: in a copy elsewhere the ledger does not apply. Where the role may not read the
+/// server's identifier, the database's oid alone has to do.
 async fn database_id(green: &Green) -> Result<String> {
     let oid = "select oid::text from pg_database where datname = current_database()";
     let server = "select system_identifier::text from pg_control_system()";
@@ -283,23 +253,33 @@ async fn database_id(green: &Green) -> Result<String> {
 }
 
 impl Ledger {
-    /// Enters the open transaction among those of our runs.
-    pub async fn enter_writer(&self, green: &Green, tx: &mut PgConnection, run: uuid::Uuid) -> Result<()> {
+    /// Records the current transaction as one of our runs.
+    pub(super) async fn insert_writer(
+        &self,
+        green: &Green,
+        tx: &mut PgConnection,
+        run: uuid::Uuid,
+    ) -> Result<()> {
         let sql = fill(
             "insert into {work}.writer (xid, database_id, run_id) values ({number}, $1, $2) on conflict do nothing",
-            &[("work", &quote(green.work_schema())), ("number", OWN_NUMBER)],
+            &[("work", &quote(green.work_schema())), ("number", CURRENT_XID)],
         );
-        let done = query(sql).bind(&self.database_id).bind(run).execute(tx).await;
-        done.map(|_| ()).during(green, "cannot enter the transaction into the ledger")
+        let inserted = query(sql).bind(&self.database_id).bind(run).execute(tx).await;
+        inserted.map(|_| ()).during(green, "cannot record the transaction in the ledger")
     }
 
-    /// Makes the ledger of a table that has none.
-    pub async fn create(&self, green: &Green, tx: &mut PgConnection, plan: &TablePlan) -> sqlx::Result<()> {
+    /// Creates the ledger of a table that has none.
+    pub(super) async fn create(
+        &self,
+        green: &Green,
+        tx: &mut PgConnection,
+        plan: &TablePlan,
+    ) -> sqlx::Result<()> {
         let sql = fill(
             include_str!("../../sql/ledger/create.sql"),
             &[
                 ("ledger", &relation(green, &plan.table)),
-                ("keys", &keys_of(plan, "g")),
+                ("keys", &as_numbered_key(&plan.key, "g")),
                 ("expiry", &expiry_of(plan, "g")),
                 ("table_ref", &table_ref(green, plan)),
             ],
@@ -323,16 +303,21 @@ impl Ledger {
         sqlx::raw_sql(sql).execute(tx).await.map(|_| ())
     }
 
-    /// Takes over the ledger that [`aside`] made.
-    pub async fn adopt(&self, green: &Green, tx: &mut PgConnection, plan: &TablePlan) -> sqlx::Result<()> {
+    /// Attaches the ledger that [`build_concurrently`] made.
+    pub(super) async fn attach(
+        &self,
+        green: &Green,
+        tx: &mut PgConnection,
+        plan: &TablePlan,
+    ) -> sqlx::Result<()> {
         let sql = fill(
-            include_str!("../../sql/ledger/adopt.sql"),
+            include_str!("../../sql/ledger/attach.sql"),
             &[
                 ("ledger", &relation(green, &plan.table)),
-                ("aside", &aside_of(green, plan)),
-                ("own_name", &quote(&named("ledger_", &plan.table))),
-                ("aside_key", &quote(&named(ASIDE_KEY, &plan.table))),
-                ("own_key", &quote(&named("key_of_ledger_", &plan.table))),
+                ("building", &building_relation(green, plan)),
+                ("ledger_name", &quote(&own_table_name("ledger_", &plan.table))),
+                ("building_key", &quote(&own_table_name(BUILDING_KEY, &plan.table))),
+                ("ledger_key", &quote(&own_table_name("key_of_ledger_", &plan.table))),
             ],
         );
         sqlx::raw_sql(sql).execute(&mut *tx).await?;
@@ -340,21 +325,21 @@ impl Ledger {
     }
 }
 
-/// Makes the ledgers of a first load from the stage, in a transaction of its own, while another one writes Kong's tables.
-pub async fn aside(stage: &Stage, plan: &KeyspacePlan) -> Result<()> {
+/// Builds the ledgers of a first load from the stage, in transactions of their own, while another one writes Kong's tables.
+pub(super) async fn build_concurrently(stage: &Stage, plan: &KeyspacePlan) -> Result<()> {
     let green = stage.green();
     for table in plan.moved.iter().filter(|table| !table.key.is_empty()) {
         let action = format!("cannot write the ledger of \"{}\"", table.table);
         let sql = fill(
-            include_str!("../../sql/ledger/aside.sql"),
+            include_str!("../../sql/ledger/build_concurrently.sql"),
             &[
-                ("aside", &aside_of(green, table)),
-                ("aside_key", &quote(&named(ASIDE_KEY, &table.table))),
-                ("keys", &keys_of(table, "s")),
+                ("building", &building_relation(green, table)),
+                ("building_key", &quote(&own_table_name(BUILDING_KEY, &table.table))),
+                ("keys", &as_numbered_key(&table.key, "s")),
                 ("expiry", &expiry_of(table, "s")),
                 ("stage", &stage.table(&table.table)),
                 ("alive", &alive(table.expiry.as_deref(), "s")),
-                ("key_columns", &key_columns(table, "").join(", ")),
+                ("key_columns", &numbered_key(&table.key, "").join(", ")),
             ],
         );
         let create = green.write(&action, async |tx| {
@@ -366,21 +351,15 @@ pub async fn aside(stage: &Stage, plan: &KeyspacePlan) -> Result<()> {
     Ok(())
 }
 
-/// What the key of a ledger made aside is called until that is taken over.
-const ASIDE_KEY: &str = "stage__key_";
+/// The prefix of the primary key's name until the ledger is attached.
+const BUILDING_KEY: &str = "stage__key_";
 
-fn aside_of(green: &Green, plan: &TablePlan) -> String {
-    format!("{}.{}", quote(green.work_schema()), quote(&named("stage__ledger_", &plan.table)))
+fn building_relation(green: &Green, plan: &TablePlan) -> String {
+    format!("{}.{}", quote(green.work_schema()), quote(&own_table_name("stage__ledger_", &plan.table)))
 }
 
 fn table_ref(green: &Green, plan: &TablePlan) -> String {
     format!("{}.{}", quote(green.kong_schema()), quote(&plan.table))
-}
-
-/// A row's key, under the names that its columns have in our own tables.
-fn keys_of(plan: &TablePlan, alias: &str) -> String {
-    let one = |(name, own): (&String, String)| format!("{alias}.{} as {own}", quote(name));
-    plan.key.iter().zip(key_columns(plan, "")).map(one).collect::<Vec<_>>().join(", ")
 }
 
 fn expiry_of(plan: &TablePlan, alias: &str) -> String {
@@ -389,11 +368,72 @@ fn expiry_of(plan: &TablePlan, alias: &str) -> String {
         .map_or_else(|| "null::timestamptz".to_owned(), |column| format!("{alias}.{}", quote(column)))
 }
 
-/// Gives a ledger that was just filled its key.
-pub async fn index(green: &Green, tx: &mut PgConnection, plan: &TablePlan) -> sqlx::Result<()> {
+/// Gives a ledger that was just filled its primary key.
+pub(super) async fn add_primary_key(
+    green: &Green,
+    tx: &mut PgConnection,
+    plan: &TablePlan,
+) -> sqlx::Result<()> {
     let sql = fill(
         "alter table {ledger} add primary key ({keys})",
-        &[("ledger", &relation(green, &plan.table)), ("keys", &key_columns(plan, "").join(", "))],
+        &[("ledger", &relation(green, &plan.table)), ("keys", &numbered_key(&plan.key, "").join(", "))],
+    );
+    sqlx::raw_sql(sql).execute(tx).await.map(|_| ())
+}
+
+/// Inserts the staged rows of a table that are on green. With `reads_green` only those that green has as this run would
+/// have written them: it may have a row of its own in their place.
+pub(super) async fn insert(
+    stage: &Stage,
+    tx: &mut PgConnection,
+    plan: &TablePlan,
+    reads_green: bool,
+) -> sqlx::Result<()> {
+    let staged: Vec<String> = plan.key.iter().map(|name| format!("s.{}", quote(name))).collect();
+    let column = plan.expiry.as_deref().map(quote);
+    let alias = if reads_green { "g" } else { "s" };
+    let mut joined = String::new();
+    if reads_green {
+        let table = stage.kong_table(&plan.table);
+        joined = format!("\njoin {table} g on {}", same_key(&plan.key, "g", "s"));
+    }
+    let mut alive = alive(plan.expiry.as_deref(), alias);
+    if reads_green && plan.writer == Writer::Traffic {
+        alive = format!("{alive} and ({} or ({}))", written_here("g"), same_row(plan));
+    }
+    let sql = fill(
+        include_str!("../../sql/ledger/insert.sql"),
+        &[
+            ("ledger", &relation(stage.green(), &plan.table)),
+            ("keys", &numbered_key(&plan.key, "").join(", ")),
+            ("staged_keys", &staged.join(", ")),
+            ("expiry", &column.map_or_else(|| "null".to_owned(), |column| format!("{alias}.{column}"))),
+            ("stage", &stage.table(&plan.table)),
+            ("joined", &joined),
+            ("alive", &alive),
+        ],
+    );
+    sqlx::raw_sql(sql).execute(tx).await.map(|_| ())
+}
+
+/// Deletes the entries of rows that are staged, and of those in this table of deletions.
+pub(super) async fn delete(
+    stage: &Stage,
+    tx: &mut PgConnection,
+    plan: &TablePlan,
+    deletions: &str,
+) -> sqlx::Result<()> {
+    let pairs = numbered_key(&plan.key, "l").into_iter().zip(numbered_key(&plan.key, "d"));
+    let same_deleted: Vec<String> = pairs.map(|(ledger, deleted)| format!("{ledger} = {deleted}")).collect();
+    let sql = fill(
+        include_str!("../../sql/ledger/delete.sql"),
+        &[
+            ("ledger", &relation(stage.green(), &plan.table)),
+            ("stage", &stage.table(&plan.table)),
+            ("deletions", deletions),
+            ("same_staged", &same_numbered_key(&plan.key, "l", "s")),
+            ("same_deleted", &same_deleted.join(" and ")),
+        ],
     );
     sqlx::raw_sql(sql).execute(tx).await.map(|_| ())
 }
@@ -402,16 +442,16 @@ fn expiry_differs(plan: &TablePlan) -> String {
     plan.expiry.as_ref().map_or_else(
         || "false".to_owned(),
         |column| {
-            let own = format!("g.{}", quote(column));
+            let expiry = format!("g.{}", quote(column));
             format!(
-                "l.digest is not null and coalesce(abs(extract(epoch from {own} - l.expiry)) > 2, ({own} is null) <> (l.expiry is null))"
+                "l.digest is not null and coalesce(abs(extract(epoch from {expiry} - l.expiry)) > 2, ({expiry} is null) <> (l.expiry is null))"
             )
         },
     )
 }
 
-/// Fields as COPY takes them.
-pub fn raw(fields: &[Option<&[u8]>]) -> Vec<u8> {
+/// Fields as binary COPY takes them.
+pub fn copy_fields(fields: &[Option<&[u8]>]) -> Vec<u8> {
     let mut out = Vec::new();
     for field in fields {
         match field {
@@ -423,17 +463,4 @@ pub fn raw(fields: &[Option<&[u8]>]) -> Vec<u8> {
         }
     }
     out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_ours_fit_and_stay_apart() {
-        let long = "a".repeat(60);
-        assert_eq!(named("ledger_", "routes"), "ledger_routes");
-        assert!(named("stage_touched_", &long).len() <= 63);
-        assert_ne!(named("ledger_", &long), named("ledger_", &"a".repeat(61)));
-    }
 }

@@ -1,40 +1,37 @@
-//! The merge of an incremental run: what changed is written, what left is deleted, and nothing else is touched.
+//! The merge of an incremental run: rows that differ are written, rows that blue lacks are deleted, all others are left
+//! alone.
 //!
-//! Unique values of rows that change or leave are freed first, so that names may be swapped; then rows go in, parents
-//! before children; what leaves goes last, children before parents, when nothing that stays refers to it any more. The
-//! same transaction brings the ledger up to date.
+//! Unique values of rows that change or are deleted are freed first, so that names can be swapped; then rows are
+//! inserted, parents before children; deletions come last, children before parents, when no remaining row refers to
+//! them. The ledger is updated in the same transaction.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::PgConnection;
 
-use super::apply::{AppliedTable, Apply, Holds, same_key, same_row};
-use super::deletions::{Deletions, in_the_way};
-use super::ledger::{self, Ledger, LocalChange, LocalChanges};
-use super::sql::{columns, fill, key, literal, quote};
+use super::apply_context::{ApplyContext, ROWS_NAMED};
+use super::bootstrap::BootstrapRows;
+use super::conditions::{alive, same_key, same_numbered_key, same_row};
+use super::deletions::{Deletions, blocked, is_deleted};
+use super::ledger::{self, LocalChange, LocalChanges};
+use super::rows::{AppliedTable, ExistingRows, insert_rows};
+use super::session::During;
+use super::sql::{columns, fill, key, quote};
 use super::statement::{query_as, query_scalar};
 use crate::catalog::green::{GreenTable, Index};
 use crate::error::{Error, Result};
-use crate::green::session::During;
 use crate::mapping::digest::Digest128;
 use crate::mapping::schema_map::Writer;
 use crate::mapping::table_plan::TablePlan;
 
-/// Rows named for one table.
-const NAMED: usize = 5;
-
-/// What an incremental run knows beyond its stage.
 #[derive(Clone, Copy)]
 pub struct Merge<'a> {
-    /// What leaves.
-    pub gone: Deletions<'a>,
-    /// What earlier runs wrote.
-    pub ledger: &'a Ledger,
-    /// What was touched on green when it was looked at first.
-    pub touched: &'a BTreeMap<String, LocalChanges>,
-    /// Whether this row of a table is one that the run changes.
-    pub at_work: &'a (dyn Fn(&str, &Digest128) -> bool + Sync),
-    /// Only rows that change are locked: Kong runs on green.
+    pub context: ApplyContext<'a>,
+    /// Rows of green that differed from the ledger when it was compared, by table.
+    pub local_changes: &'a BTreeMap<String, LocalChanges>,
+    /// Whether the run changes or deletes this row of a table.
+    pub changes_row: &'a (dyn Fn(&str, &Digest128) -> bool + Sync),
+    /// Kong uses green meanwhile: only rows that change are locked.
     pub online: bool,
 }
 
@@ -44,412 +41,353 @@ impl std::fmt::Debug for Merge<'_> {
     }
 }
 
-/// What would be written into one table.
+/// What a run would write into one table.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Forecast {
-    /// Rows that green has not yet.
+    /// Rows that green lacks.
     pub inserted: u64,
-    /// Rows that it has otherwise.
+    /// Rows that differ.
     pub updated: u64,
-    /// Rows that leave it.
     pub deleted: u64,
-    /// Rows that were read again, or are noted to leave.
-    pub at_work: u64,
+    /// Rows that were staged or are to be deleted, whether or not they differ.
+    pub affected: u64,
 }
 
-/// Rows of one table that somebody changed on green.
+/// Rows of one table that were changed manually on green.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ByHand {
-    /// The table.
+pub struct ManualChanges {
     pub table: String,
-    /// What was done: `made`, `edited` or `removed`.
-    pub touch: String,
-    /// How many rows.
+    /// `made`, `edited` or `removed`.
+    pub change: String,
     pub rows: u64,
     /// Keys of some rows, as JSON text.
     pub keys: Vec<String>,
 }
 
-impl Apply<'_> {
+impl Merge<'_> {
+    fn deletions(&self) -> Deletions<'_> {
+        Deletions(self.context)
+    }
+
     /// The holders that the statements about one table share.
-    pub(super) fn places(&self, merge: &Merge<'_>, table: &TablePlan) -> Vec<(&'static str, String)> {
-        let own = merge.gone.catalog.tables.get(&table.table);
+    fn places(&self, table: &TablePlan) -> Vec<(&'static str, String)> {
+        let (context, deletions) = (&self.context, self.deletions());
         let ours = match table.writer {
             Writer::Admin => String::new(),
-            // Green's own row stays: only what we wrote is written again.
+            // A row that green wrote itself is kept: only rows of our runs are updated.
             Writer::Traffic => format!(
                 "and exists (select from {} l where {})",
-                ledger::relation(self.stage.green(), &table.table),
-                ledger::same_key(table, "l", "g")
+                ledger::relation(context.green(), &table.table),
+                same_numbered_key(&table.key, "l", "g")
             ),
         };
         vec![
-            ("table_ref", self.stage.kong_table(&table.table)),
-            ("stage", self.stage.table(&table.table)),
-            ("gone", merge.gone.table(&table.table)),
-            ("touched", merge.gone.touched(&table.table)),
-            ("same_key", same_key(table)),
+            ("table_ref", context.stage.kong_table(&table.table)),
+            ("stage", context.stage.table(&table.table)),
+            ("deletions", deletions.table(&table.table)),
+            ("local_changes", deletions.local_changes(&table.table)),
+            ("same_key", same_key(&table.key, "g", "s")),
             ("same_row", same_row(table)),
-            ("alive", ledger::alive(table.expiry.as_deref(), "s")),
-            ("leaving", own.map_or_else(|| "false".to_owned(), |own| merge.gone.leaving(own))),
+            ("alive", alive(table.expiry.as_deref(), "s")),
+            ("is_deleted", context.table(&table.table).map_or_else(|| "false".to_owned(), is_deleted)),
             ("ours", ours),
             ("key", key(&table.key, "g")),
             ("own_key", columns(&table.key, "g")),
             ("staged_key", key(&table.key, "s")),
-            ("touched_row", ledger::same_key(table, "t", "g")),
-            ("touched_staged", ledger::same_key(table, "t", "s")),
-            ("bootstrap", self.made_by_bootstrap(table)),
-            ("limit", NAMED.to_string()),
+            ("changed_row", same_numbered_key(&table.key, "t", "g")),
+            ("changed_staged", same_numbered_key(&table.key, "t", "s")),
+            ("bootstrap", BootstrapRows(*context).is_bootstrap_row(table)),
+            ("limit", ROWS_NAMED.to_string()),
         ]
     }
 
-    /// Rows that somebody made, edited or removed on green, and that blue does not explain.
-    pub async fn by_hand(&self, tx: &mut PgConnection, merge: &Merge<'_>) -> Result<Vec<ByHand>> {
+    fn has_local_changes(&self, table: &TablePlan) -> bool {
+        self.local_changes.get(&table.table).is_some_and(|rows| !rows.is_empty())
+    }
+
+    /// Rows of `admin` tables that were made, edited or removed on green, and that blue does not explain.
+    pub async fn manual_changes(&self, tx: &mut PgConnection) -> Result<Vec<ManualChanges>> {
         let mut found = Vec::new();
-        let admin = self.plan.moved.iter().filter(|table| table.writer == Writer::Admin);
-        for table in
-            admin.filter(|table| merge.touched.get(&table.table).is_some_and(|rows| !rows.is_empty()))
-        {
-            let what = format!("cannot look for rows of \"{}\" that were changed on green", table.table);
-            let sql = filled(include_str!("../../sql/merge/by_hand.sql"), &self.places(merge, table));
+        let admin = self.context.plan.moved.iter().filter(|table| table.writer == Writer::Admin);
+        for table in admin.filter(|table| self.has_local_changes(table)) {
+            let action = format!("cannot read the rows of \"{}\" that were changed on green", table.table);
+            let sql = filled(include_str!("../../sql/merge/manual_changes.sql"), &self.places(table));
             let rows: Vec<(String, String, i64)> =
-                query_as(sql).fetch_all(&mut *tx).await.during(self.stage.green(), &what)?;
-            let mut by_touch: BTreeMap<String, ByHand> = BTreeMap::new();
-            for (touch, key, rows) in rows {
-                let one = by_touch.entry(touch.clone()).or_insert_with(|| ByHand {
+                query_as(sql).fetch_all(&mut *tx).await.during(self.context.green(), &action)?;
+            let mut by_change: BTreeMap<String, ManualChanges> = BTreeMap::new();
+            for (change, key, rows) in rows {
+                let changes = by_change.entry(change.clone()).or_insert_with(|| ManualChanges {
                     table: table.table.clone(),
-                    touch,
+                    change,
                     rows: number(rows),
                     keys: Vec::new(),
                 });
-                one.keys.push(key);
+                changes.keys.push(key);
             }
-            found.extend(by_touch.into_values());
+            found.extend(by_change.into_values());
         }
         Ok(found)
     }
 
-    /// Tables without a primary key on green that hold rows, or are about to. Two rows there may be the same in all they
-    /// have, so nobody could say which of them was made by hand: an incremental run leaves no doubt, and stops.
-    pub async fn without_key(&self, tx: &mut PgConnection) -> Result<Option<Error>> {
-        for table in self.plan.moved.iter().filter(|table| !self.has_key(table)) {
-            let what = format!("cannot look into green's table \"{}\"", table.table);
-            let mut places = vec![self.stage.kong_table(&table.table), self.stage.table(&table.table)];
-            if self.ledger.knows(&table.table) {
-                places.push(ledger::relation(self.stage.green(), &table.table));
-            }
-            for place in places {
-                let sql = fill("select exists (select from {table})", &[("table", &place)]);
-                let found: bool =
-                    query_scalar(sql).fetch_one(&mut *tx).await.during(self.stage.green(), &what)?;
-                if found {
-                    return Ok(Some(self.no_key(table)));
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    fn has_key(&self, table: &TablePlan) -> bool {
-        self.catalog.tables.get(&table.table).is_some_and(|own| !own.primary_key.is_empty())
-    }
-
-    fn no_key(&self, table: &TablePlan) -> Error {
-        let name = &table.table;
-        let key = if table.key.is_empty() {
-            "(…)".to_owned()
-        } else {
-            format!("({})", columns(&table.key, "").replace(", ", ","))
-        };
-        Error::refused(format!(
-            "green's table \"{name}\" has no primary key: which of its rows changed cannot be told in a run after the first one"
-        ))
-        .remedy(format!(
-            "Give it the key that blue has, on green: ALTER TABLE {} ADD PRIMARY KEY {key}; or leave it as it is with --skip-table {name}.",
-            self.stage.kong_table(name)
-        ))
-    }
-
     /// What applying would write, table by table.
-    pub async fn forecast(
-        &self,
-        tx: &mut PgConnection,
-        merge: &Merge<'_>,
-    ) -> Result<BTreeMap<String, Forecast>> {
+    pub async fn forecast(&self, tx: &mut PgConnection) -> Result<BTreeMap<String, Forecast>> {
         let mut forecasts = BTreeMap::new();
-        for table in self.plan.moved.iter().filter(|table| self.has_key(table)) {
-            let what = format!("cannot count what would be written into \"{}\"", table.table);
-            let sql = filled(include_str!("../../sql/merge/forecast.sql"), &self.places(merge, table));
-            let (inserted, updated, deleted, at_work): (i64, i64, i64, i64) =
-                query_as(sql).fetch_one(&mut *tx).await.during(self.stage.green(), &what)?;
-            forecasts.insert(
-                table.table.clone(),
-                Forecast {
-                    inserted: number(inserted),
-                    updated: number(updated),
-                    deleted: number(deleted),
-                    at_work: number(at_work),
-                },
-            );
+        for table in self.context.plan.moved.iter().filter(|table| has_primary_key(&self.context, table)) {
+            let action = format!("cannot count what would be written into \"{}\"", table.table);
+            let sql = filled(include_str!("../../sql/merge/forecast.sql"), &self.places(table));
+            let (inserted, updated, deleted, affected): (i64, i64, i64, i64) =
+                query_as(sql).fetch_one(&mut *tx).await.during(self.context.green(), &action)?;
+            let forecast = Forecast {
+                inserted: number(inserted),
+                updated: number(updated),
+                deleted: number(deleted),
+                affected: number(affected),
+            };
+            forecasts.insert(table.table.clone(), forecast);
         }
         Ok(forecasts)
     }
 
-    /// Locks what the run changes, and makes sure that it is still as it was when it was looked at.
-    pub(super) async fn lock_for_merge(
-        &self,
-        tx: &mut PgConnection,
-        merge: &Merge<'_>,
-    ) -> Result<BTreeSet<String>> {
-        let what = "cannot lock Kong's tables on green";
-        let mut at_work = merge.gone.left_by(tx).await?;
-        for table in &self.plan.moved {
-            let sql =
-                fill("select exists (select from {stage})", &[("stage", &self.stage.table(&table.table))]);
-            if query_scalar(sql).fetch_one(&mut *tx).await.during(self.stage.green(), what)? {
-                at_work.insert(table.table.clone());
+    /// Locks what the run changes, and fails if it was changed since it was compared. Returns the affected tables.
+    pub(super) async fn lock(&self, tx: &mut PgConnection) -> Result<BTreeSet<String>> {
+        let (context, green) = (&self.context, self.context.green());
+        let action = "cannot lock Kong's tables on green";
+        let mut affected = self.deletions().tables_with_deletions(tx).await?;
+        for table in &context.plan.moved {
+            if self.has_staged_rows(tx, table).await.during(green, action)? {
+                affected.insert(table.table.clone());
             }
         }
-        if merge.online {
-            // Who waits for us waits for what we wait for: better to let go soon, and to come again.
-            let patience = "set local lock_timeout = '2s'";
-            sqlx::raw_sql(patience).execute(&mut *tx).await.during(self.stage.green(), what)?;
-            for table in self.plan.moved.iter().filter(|table| at_work.contains(&table.table)) {
-                let sql = filled(include_str!("../../sql/merge/lock_rows.sql"), &self.places(merge, table));
-                sqlx::raw_sql(sql).execute(&mut *tx).await.during(self.stage.green(), what)?;
+        let tables: Vec<&TablePlan> =
+            context.plan.moved.iter().filter(|table| affected.contains(&table.table)).collect();
+        if self.online {
+            // A session that waits for us may block others: give up soon and try again.
+            sqlx::raw_sql("set local lock_timeout = '2s'").execute(&mut *tx).await.during(green, action)?;
+            for table in &tables {
+                let sql = filled(include_str!("../../sql/merge/lock_rows.sql"), &self.places(table));
+                sqlx::raw_sql(sql).execute(&mut *tx).await.during(green, action)?;
             }
-        } else if !at_work.is_empty() {
-            let tables: Vec<String> = at_work.iter().map(|table| self.stage.kong_table(table)).collect();
+        } else if !affected.is_empty() {
+            let tables: Vec<String> = affected.iter().map(|table| context.stage.kong_table(table)).collect();
             let sql =
                 fill("lock table {tables} in share row exclusive mode", &[("tables", &tables.join(", "))]);
-            sqlx::raw_sql(sql).execute(&mut *tx).await.during(self.stage.green(), what)?;
+            sqlx::raw_sql(sql).execute(&mut *tx).await.during(green, action)?;
         }
-        for table in self.plan.moved.iter().filter(|table| at_work.contains(&table.table)) {
-            if table.writer == Writer::Admin {
-                self.still_as_seen(tx, merge, table).await?;
-            }
+        for table in tables.into_iter().filter(|table| table.writer == Writer::Admin) {
+            self.check_unchanged(tx, table).await?;
         }
-        Ok(at_work)
+        Ok(affected)
     }
 
-    async fn still_as_seen(&self, tx: &mut PgConnection, merge: &Merge<'_>, table: &TablePlan) -> Result<()> {
-        let now = merge.ledger.touched(self.stage.green(), tx, table).await?;
+    async fn has_staged_rows(&self, tx: &mut PgConnection, table: &TablePlan) -> sqlx::Result<bool> {
+        let stage = self.context.stage.table(&table.table);
+        query_scalar(fill("select exists (select from {stage})", &[("stage", &stage)])).fetch_one(tx).await
+    }
+
+    async fn check_unchanged(&self, tx: &mut PgConnection, table: &TablePlan) -> Result<()> {
+        let now = self.context.ledger.local_changes(self.context.green(), tx, table).await?;
         let none = LocalChanges::new();
-        let before = merge.touched.get(&table.table).unwrap_or(&none);
-        let touch = |rows: &LocalChanges, key: &Digest128| rows.get(key).map(|(touch, _)| *touch);
+        let before = self.local_changes.get(&table.table).unwrap_or(&none);
+        let change = |rows: &LocalChanges, key: &Digest128| rows.get(key).map(|(change, _)| *change);
         let keys: BTreeSet<&Digest128> = now.keys().chain(before.keys()).collect();
-        let concerns = |key: &Digest128| !merge.online || (merge.at_work)(&table.table, key);
-        // A row whose time has run out meanwhile is nobody's doing.
-        let news = |key: &&Digest128| match (touch(before, key), touch(&now, key)) {
+        let is_affected = |key: &Digest128| !self.online || (self.changes_row)(&table.table, key);
+        // A row that expired meanwhile was not changed by a client.
+        let is_changed = |key: &&Digest128| match (change(before, key), change(&now, key)) {
             (before, now) if before == now => false,
             (Some(LocalChange::Edited | LocalChange::Made), None) if table.expiry.is_some() => false,
-            _ => concerns(key),
+            _ => is_affected(key),
         };
-        match keys.into_iter().filter(news).count() {
+        match keys.into_iter().filter(is_changed).count() {
             0 => Ok(()),
             rows => Err(Error::refused(format!(
-                "somebody changed {rows} rows of green's table \"{}\" while the run was at work; nothing was applied",
+                "another session changed {rows} rows of green's table \"{}\" during the run; nothing was applied",
                 table.table
             ))
-            .remedy("Run the command again: it looks at them anew.")),
+            .remedy("Run the command again: it compares these rows again.")),
         }
     }
 
-    /// Merges the stage and deletes what leaves.
-    pub(super) async fn merge(
+    /// Merges the stage and deletes the rows that blue lacks.
+    pub(super) async fn run(
         &self,
         tx: &mut PgConnection,
-        merge: &Merge<'_>,
-        at_work: &BTreeSet<String>,
+        affected: &BTreeSet<String>,
         forecast: &BTreeMap<String, Forecast>,
-        seen: &impl Fn(&str, u64),
+        progress: &impl Fn(&str, u64),
     ) -> Result<BTreeMap<String, AppliedTable>> {
+        let context = &self.context;
         let mut applied = BTreeMap::new();
         let tables: Vec<&TablePlan> =
-            self.plan.moved.iter().filter(|table| at_work.contains(&table.table)).collect();
+            context.plan.moved.iter().filter(|table| affected.contains(&table.table)).collect();
         for table in &tables {
-            self.free(tx, merge, table).await.map_err(|e| self.refused_by_green(e, table))?;
+            let freed = self.free_unique_values(tx, table).await;
+            freed.map_err(|e| context.refused_by_green(e, table))?;
         }
         for table in &tables {
-            self.update(tx, merge, table).await.map_err(|e| self.refused_by_green(e, table))?;
-            let updated = forecast.get(&table.table).map_or(0, |one| one.updated);
-            let mut counts =
-                self.table(tx, table, Holds::Rows).await.map_err(|e| self.refused_by_green(e, table))?;
+            self.update(tx, table).await.map_err(|e| context.refused_by_green(e, table))?;
+            let inserted = insert_rows(context, tx, table, ExistingRows::Possible).await;
+            let mut counts = inserted.map_err(|e| context.refused_by_green(e, table))?;
             counts.inserted = counts.written;
-            counts.updated = updated;
-            counts.written += updated;
-            seen(&table.table, counts.written);
+            counts.updated = forecast.get(&table.table).map_or(0, |forecast| forecast.updated);
+            counts.written += counts.updated;
+            progress(&table.table, counts.written);
             applied.insert(table.table.clone(), counts);
         }
-        let found = merge.gone.close(tx, true).await?;
-        if !found.is_empty() {
-            return Err(in_the_way(&found));
+        let blocking = self.deletions().cascade(tx, true).await?;
+        if !blocking.is_empty() {
+            return Err(blocked(&blocking));
         }
-        for (table, whys) in merge.gone.leave(tx).await? {
+        for (table, reasons) in self.deletions().delete(tx).await? {
             let counts: &mut AppliedTable = applied.entry(table).or_default();
-            counts.deleted = whys.iter().filter(|(why, _)| *why != "expired").map(|(_, rows)| rows).sum();
+            counts.deleted =
+                reasons.iter().filter(|(reason, _)| *reason != "expired").map(|(_, rows)| rows).sum();
         }
-        for table in &tables {
-            self.keep_ledger(tx, merge, table).await.map_err(|e| {
-                self.stage
-                    .green()
-                    .explain(e, &format!("cannot bring the ledger of \"{}\" up to date", table.table))
-            })?;
+        for table in tables.iter().filter(|table| !table.key.is_empty()) {
+            let action = format!("cannot update the ledger of \"{}\"", table.table);
+            let deletions = self.deletions().table(&table.table);
+            ledger::delete(context.stage, tx, table, &deletions).await.during(context.green(), &action)?;
+            ledger::insert(context.stage, tx, table, true).await.during(context.green(), &action)?;
         }
         Ok(applied)
     }
 
-    async fn free(&self, tx: &mut PgConnection, merge: &Merge<'_>, plan: &TablePlan) -> sqlx::Result<()> {
-        let Some(table) = self.catalog.tables.get(&plan.table) else { return Ok(()) };
-        let places = self.places(merge, plan);
-        let sql = fill("select exists (select from {stage})", &[("stage", &self.stage.table(&plan.table))]);
-        if plan.key.is_empty() || !query_scalar::<bool>(sql).fetch_one(&mut *tx).await? {
+    async fn free_unique_values(&self, tx: &mut PgConnection, plan: &TablePlan) -> sqlx::Result<()> {
+        let Some(table) = self.context.table(&plan.table) else { return Ok(()) };
+        if plan.key.is_empty() || !self.has_staged_rows(tx, plan).await? {
             return Ok(());
         }
-        let is_parent = self
-            .catalog
-            .tables
-            .values()
-            .any(|own| own.foreign_keys.iter().any(|key| key.parent == plan.table));
+        let refers_to_table =
+            |other: &GreenTable| other.foreign_keys.iter().any(|key| key.parent == plan.table);
+        let is_parent = self.context.catalog.tables.values().any(refers_to_table);
         if let (Some(expiry), false) = (&plan.expiry, is_parent) {
-            // Kong sees them no more, but their unique values are still taken.
-            let places = [("table", self.stage.kong_table(&plan.table)), ("expiry", quote(expiry))];
-            let places = places.each_ref().map(|(name, value)| (*name, value.as_str()));
-            sqlx::raw_sql(fill("delete from {table} where {expiry} <= now()", &places))
-                .execute(&mut *tx)
-                .await?;
+            // Kong ignores expired rows, but their unique values are still taken.
+            let sql = fill(
+                "delete from {table} where {expiry} <= now()",
+                &[("table", &self.context.stage.kong_table(&plan.table)), ("expiry", &quote(expiry))],
+            );
+            sqlx::raw_sql(sql).execute(&mut *tx).await?;
         }
-        for index in unique_values(table) {
-            let Some((column, value)) = self.freeable(plan, table, index) else { continue };
+        let places = self.places(plan);
+        for index in movable_unique_indexes(table) {
+            let Some((column, value)) = self.freed_column(plan, table, index) else { continue };
             let mut places = places.clone();
             places.push(("freed", format!("{} = {value}", quote(column))));
             places.push(("parts", columns(&index.named, "g")));
             places.push(("staged_parts", columns(&index.named, "s")));
-            sqlx::raw_sql(filled(include_str!("../../sql/merge/free.sql"), &places))
-                .execute(&mut *tx)
-                .await?;
+            let sql = filled(include_str!("../../sql/merge/free_unique_values.sql"), &places);
+            sqlx::raw_sql(sql).execute(&mut *tx).await?;
         }
         Ok(())
     }
 
-    /// The column by which a unique value can be freed, and what takes its place meanwhile.
-    fn freeable<'c>(
+    /// The column by which the values of a unique index can be freed, and the expression that replaces it meanwhile.
+    fn freed_column<'c>(
         &self,
         plan: &TablePlan,
         table: &'c GreenTable,
         index: &Index,
     ) -> Option<(&'c str, String)> {
-        let workspace = self.map.names.workspace_column.as_deref();
-        let refers =
-            |name: &str| table.foreign_keys.iter().any(|key| key.columns.iter().any(|own| own == name));
+        let workspace = self.context.map.names.workspace_column.as_deref();
+        let is_reference =
+            |name: &str| table.foreign_keys.iter().any(|key| key.columns.iter().any(|column| column == name));
         let mut candidates: Vec<_> = table
             .columns
             .iter()
             .filter(|column| index.named.contains(&column.name) && !plan.key.contains(&column.name))
             .filter(|column| Some(column.name.as_str()) != workspace)
             .collect();
-        candidates.sort_by_key(|column| (refers(&column.name), column.not_null));
+        candidates.sort_by_key(|column| (is_reference(&column.name), column.not_null));
         candidates.into_iter().find_map(|column| {
+            let name = column.name.as_str();
             if !column.not_null && index.nulls_distinct {
-                return Some((column.name.as_str(), "null".to_owned()));
+                return Some((name, "null".to_owned()));
             }
-            let is_text = column.column_type == "text" && !refers(&column.name);
-            is_text.then(|| {
-                (
-                    column.name.as_str(),
-                    "'kongferry ' || g.ctid::text || ' ' || txid_current()::text".to_owned(),
-                )
-            })
+            let unique_text = "'kongferry ' || g.ctid::text || ' ' || txid_current()::text";
+            (column.column_type == "text" && !is_reference(name)).then(|| (name, unique_text.to_owned()))
         })
     }
 
-    async fn update(&self, tx: &mut PgConnection, merge: &Merge<'_>, plan: &TablePlan) -> sqlx::Result<()> {
+    async fn update(&self, tx: &mut PgConnection, plan: &TablePlan) -> sqlx::Result<()> {
         let values = plan.columns.iter().filter(|column| !plan.key.contains(&column.name));
-        let assignments: Vec<String> = values
-            .map(|column| {
-                let name = quote(&column.name);
-                if plan.expiry.as_ref() == Some(&column.name) {
-                    format!("{name} = case when abs(extract(epoch from s.{name} - g.{name})) <= 2 then g.{name} else s.{name} end")
-                } else {
-                    format!("{name} = s.{name}")
-                }
-            })
-            .collect();
+        let assignment = |name: &String| {
+            let column = quote(name);
+            if plan.expiry.as_ref() == Some(name) {
+                format!(
+                    "{column} = case when abs(extract(epoch from s.{column} - g.{column})) <= 2 then g.{column} else s.{column} end"
+                )
+            } else {
+                format!("{column} = s.{column}")
+            }
+        };
+        let assignments: Vec<String> = values.map(|column| assignment(&column.name)).collect();
         if assignments.is_empty() || plan.key.is_empty() {
             return Ok(());
         }
-        let mut places = self.places(merge, plan);
+        let mut places = self.places(plan);
         places.push(("assignments", assignments.join(",\n    ")));
         let sql = filled(include_str!("../../sql/merge/update.sql"), &places);
         sqlx::raw_sql(sql).execute(tx).await.map(|_| ())
     }
 
-    async fn keep_ledger(
-        &self,
-        tx: &mut PgConnection,
-        merge: &Merge<'_>,
-        plan: &TablePlan,
-    ) -> sqlx::Result<()> {
-        if plan.key.is_empty() {
-            return Ok(());
+    /// A query for the ids in these tables that the run wrote or deleted; empty where there are none.
+    pub(super) fn written_ids(&self, tables: &[&GreenTable]) -> String {
+        let mut queries = Vec::new();
+        for table in tables {
+            let Some(primary) = table.primary_key.first() else { continue };
+            if self.context.plan.table(&table.name).is_some() {
+                let stage = self.context.stage.table(&table.name);
+                queries.push(format!("select {} from {stage}", quote(primary)));
+            }
+            queries.push(format!("select key_1 from {}", self.deletions().table(&table.name)));
         }
-        let sql = fill(
-            include_str!("../../sql/ledger/forget.sql"),
-            &[
-                ("ledger", &ledger::relation(self.stage.green(), &plan.table)),
-                ("stage", &self.stage.table(&plan.table)),
-                ("gone", &merge.gone.table(&plan.table)),
-                ("same_staged", &ledger::same_key(plan, "l", "s")),
-                ("same_gone", &gone_key(plan)),
-            ],
-        );
-        sqlx::raw_sql(sql).execute(&mut *tx).await?;
-        self.enter(tx, plan, true).await
-    }
-
-    /// Enters what stands on green of the stage. `careful` where green may hold a row of its own in its place.
-    pub(super) async fn enter(
-        &self,
-        tx: &mut PgConnection,
-        plan: &TablePlan,
-        careful: bool,
-    ) -> sqlx::Result<()> {
-        let staged: Vec<String> = plan.key.iter().map(|name| format!("s.{}", quote(name))).collect();
-        let column = plan.expiry.as_deref().map(quote);
-        let alias = if careful { "g" } else { "s" };
-        let mut joined = String::new();
-        if careful {
-            joined = format!("\njoin {} g on {}", self.stage.kong_table(&plan.table), same_key(plan));
-        }
-        let mut alive = ledger::alive(plan.expiry.as_deref(), alias);
-        if careful && plan.writer == Writer::Traffic {
-            alive = format!("{alive} and ({} or ({}))", ledger::written_here("g"), same_row(plan));
-        }
-        let sql = fill(
-            include_str!("../../sql/ledger/enter.sql"),
-            &[
-                ("ledger", &ledger::relation(self.stage.green(), &plan.table)),
-                ("keys", &ledger::key_columns(plan, "").join(", ")),
-                ("staged_keys", &staged.join(", ")),
-                ("expiry", &column.map_or_else(|| "null".to_owned(), |column| format!("{alias}.{column}"))),
-                ("stage", &self.stage.table(&plan.table)),
-                ("joined", &joined),
-                ("alive", &alive),
-            ],
-        );
-        sqlx::raw_sql(sql).execute(tx).await.map(|_| ())
+        queries.join(" union all ")
     }
 }
 
-/// Unique indexes whose values may move from row to row: not the key's own, and not one that holds the whole key.
-fn unique_values(table: &GreenTable) -> impl Iterator<Item = &Index> {
-    let holds_key = |index: &&Index| table.primary_key.iter().all(|column| index.columns.contains(column));
-    table.indexes.iter().filter(move |index| index.unique && !index.primary && !holds_key(index))
+/// The refusal of tables without a primary key on green that have rows, or are about to. Two of their rows may be equal
+/// in every column, so a run after the first one cannot tell which of them was made manually.
+pub async fn missing_primary_key(context: &ApplyContext<'_>, tx: &mut PgConnection) -> Result<Option<Error>> {
+    for table in context.plan.moved.iter().filter(|table| !has_primary_key(context, table)) {
+        let action = format!("cannot read green's table \"{}\"", table.table);
+        let mut relations = vec![context.stage.kong_table(&table.table), context.stage.table(&table.table)];
+        if context.ledger.contains(&table.table) {
+            relations.push(ledger::relation(context.green(), &table.table));
+        }
+        for relation in relations {
+            let sql = fill("select exists (select from {relation})", &[("relation", &relation)]);
+            if query_scalar(sql).fetch_one(&mut *tx).await.during(context.green(), &action)? {
+                return Ok(Some(no_primary_key(context, table)));
+            }
+        }
+    }
+    Ok(None)
 }
 
-fn gone_key(plan: &TablePlan) -> String {
-    let pair = |at: usize| format!("l.key_{at} = d.key_{at}");
-    (1..=plan.key.len()).map(pair).collect::<Vec<_>>().join(" and ")
+fn has_primary_key(context: &ApplyContext<'_>, table: &TablePlan) -> bool {
+    context.table(&table.table).is_some_and(|table| !table.primary_key.is_empty())
+}
+
+fn no_primary_key(context: &ApplyContext<'_>, table: &TablePlan) -> Error {
+    let name = &table.table;
+    let key = if table.key.is_empty() {
+        "(…)".to_owned()
+    } else {
+        format!("({})", columns(&table.key, "").replace(", ", ","))
+    };
+    Error::refused(format!(
+        "green's table \"{name}\" has no primary key: a run after the first one cannot tell which of its rows changed"
+    ))
+    .remedy(format!(
+        "Give it blue's primary key on green: ALTER TABLE {} ADD PRIMARY KEY {key}; or exclude it with --skip-table {name}.",
+        context.stage.kong_table(name)
+    ))
+}
+
+/// Unique indexes whose values may move from row to row: not the primary key, and none that contains it.
+fn movable_unique_indexes(table: &GreenTable) -> impl Iterator<Item = &Index> {
+    let has_primary_key =
+        |index: &&Index| table.primary_key.iter().all(|column| index.columns.contains(column));
+    table.indexes.iter().filter(move |index| index.unique && !index.primary && !has_primary_key(index))
 }
 
 fn number(count: i64) -> u64 {
@@ -461,23 +399,26 @@ fn filled(template: &str, places: &[(&'static str, String)]) -> sqlx::AssertSqlS
     fill(template, &places)
 }
 
-/// The sentence that names what somebody did on green.
-pub fn changed_by_hand(found: &[ByHand]) -> Error {
-    let tables: BTreeSet<String> = found.iter().map(|one| literal(&one.table).replace('\'', "\"")).collect();
+/// The refusal that names the manual changes.
+pub fn changed_manually(found: &[ManualChanges]) -> Error {
+    let tables: BTreeSet<String> = found.iter().map(|changes| format!("\"{}\"", changes.table)).collect();
     let mut error = Error::refused(format!(
-        "green was changed by hand: rows of {} are neither as we wrote them nor as blue has them",
+        "green was changed manually: rows of {} are neither as kongferry wrote them nor as blue has them",
         tables.into_iter().collect::<Vec<_>>().join(", ")
     ))
-    .remedy("Make the same change on blue, or undo it on green, and run the command again; --replace undoes all of them, after asking.");
-    for one in found {
-        let more = one.rows.saturating_sub(one.keys.len() as u64);
+    .remedy(
+        "Make the same change on blue, or undo it on green, and run the command again; --replace undoes all of them, \
+         after asking.",
+    );
+    for changes in found {
+        let more = changes.rows.saturating_sub(changes.keys.len() as u64);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let word = match one.touch.as_str() {
-            "made" => "made on green",
-            "edited" => "edited on green",
-            _ => "removed on green",
-        };
-        error = error.detail(format!("{}, {word}: {}{more}", one.table, one.keys.join(", ")));
+        error = error.detail(format!(
+            "{}, {} on green: {}{more}",
+            changes.table,
+            changes.change,
+            changes.keys.join(", ")
+        ));
     }
     error
 }

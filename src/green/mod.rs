@@ -1,29 +1,33 @@
-//! Writing Kong's database: connection, catalog, stage, checks, apply. Knows nothing of Cassandra.
+//! Kong's database on PostgreSQL: connection, catalog, staging, checks and apply. Independent of Cassandra.
 
-pub mod apply;
-pub mod baseline;
+pub(crate) mod apply;
+pub(crate) mod apply_context;
+pub(crate) mod baseline;
 pub mod blueprint;
-pub mod bootstrap;
+pub(crate) mod bootstrap;
+pub(crate) mod bulk_load;
 pub mod catalog;
 mod catalog_settings;
-pub mod checks;
+pub(crate) mod checks;
+mod conditions;
 pub mod config;
-pub mod copy_out;
-pub mod cycles;
+pub(crate) mod copy_out;
+mod cycles;
+mod default_workspace;
 pub mod definitions;
-pub mod deletions;
+pub(crate) mod deletions;
 mod explain;
-pub mod first_load;
-pub mod history;
-pub mod journal;
-pub mod kong;
-pub mod ledger;
+pub(crate) mod history;
+pub(crate) mod journal;
+pub(crate) mod kong;
+pub(crate) mod ledger;
 pub mod local;
-pub mod merge;
-pub mod row_repair;
+pub(crate) mod merge;
+pub(crate) mod row_repair;
+pub(crate) mod rows;
 pub mod session;
-pub mod sql;
-pub mod stage;
+pub(crate) mod sql;
+pub(crate) mod stage;
 pub mod statement;
-
-pub use explain::sqlstate;
+mod tags;
+pub(crate) mod unexplained;

@@ -1,9 +1,13 @@
-//! Statements from `sql/`: filled in with names, and names made safe.
+//! Statements from `sql/`: placeholders are filled with names, and names are quoted.
 //!
-//! The files hold `{place}` holders for what PostgreSQL cannot take as a parameter: tables, columns, expressions from
-//! its own catalog. Values go in as parameters, or as literals quoted here.
+//! The files contain placeholders such as `{table}` for what PostgreSQL does not take as a parameter: tables, columns,
+//! expressions from its own catalog. Values are bound as parameters, or quoted here as literals.
 
+use sha2::{Digest, Sha256};
 use sqlx::AssertSqlSafe;
+
+/// PostgreSQL cuts longer names.
+const MAX_NAME_BYTES: usize = 63;
 
 /// A name as SQL takes it literally.
 pub fn quote(name: &str) -> String {
@@ -20,19 +24,19 @@ pub fn literal(text: &str) -> String {
     }
 }
 
-/// Fills the holders of a statement. A holder without a value stays and fails in PostgreSQL, which tests would see.
-pub fn fill(template: &str, places: &[(&str, &str)]) -> AssertSqlSafe<String> {
+/// Fills the placeholders of a statement. One without a value is kept and fails in PostgreSQL, which tests show.
+pub fn fill(template: &str, values: &[(&str, &str)]) -> AssertSqlSafe<String> {
     let mut sql = String::with_capacity(template.len() * 2);
     let mut rest = template;
     while let Some((before, after)) = rest.split_once('{') {
         sql.push_str(before);
-        let value = after.split_once('}').and_then(|(name, behind)| {
-            places.iter().find(|(place, _)| *place == name).map(|(_, value)| (*value, behind))
+        let value = after.split_once('}').and_then(|(name, remainder)| {
+            values.iter().find(|(placeholder, _)| *placeholder == name).map(|(_, value)| (*value, remainder))
         });
         match value {
-            Some((value, behind)) => {
+            Some((value, remainder)) => {
                 sql.push_str(value);
-                rest = behind;
+                rest = remainder;
             }
             None => {
                 sql.push('{');
@@ -53,12 +57,22 @@ pub fn columns<S: AsRef<str>>(names: &[S], alias: &str) -> String {
 /// The expression that gives a row's key as jsonb: the value of a single column, an object of several.
 pub fn key<S: AsRef<str>>(names: &[S], alias: &str) -> String {
     match names {
-        [one] => format!("to_jsonb({alias}.{})", quote(one.as_ref())),
+        [name] => format!("to_jsonb({alias}.{})", quote(name.as_ref())),
         _ => {
-            let part = |name: &S| format!("{}, {alias}.{}", literal(name.as_ref()), quote(name.as_ref()));
-            format!("jsonb_build_object({})", names.iter().map(part).collect::<Vec<_>>().join(", "))
+            let member = |name: &S| format!("{}, {alias}.{}", literal(name.as_ref()), quote(name.as_ref()));
+            format!("jsonb_build_object({})", names.iter().map(member).collect::<Vec<_>>().join(", "))
         }
     }
+}
+
+/// The name of a table of our own about one of Kong's. A long one is replaced by its digest, so that names stay apart
+/// where PostgreSQL would cut them.
+pub(super) fn own_table_name(prefix: &str, table: &str) -> String {
+    if prefix.len() + table.len() <= MAX_NAME_BYTES {
+        return format!("{prefix}{table}");
+    }
+    let digest = format!("{:x}", Sha256::digest(table));
+    format!("{prefix}x{}", digest.get(..40).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -66,20 +80,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_texts_cannot_break_out() {
+    fn names_of_own_tables_fit_and_stay_apart() {
+        let long = "a".repeat(60);
+        assert_eq!(own_table_name("ledger_", "routes"), "ledger_routes");
+        assert!(own_table_name("stage_changed_", &long).len() <= MAX_NAME_BYTES);
+        assert_ne!(own_table_name("ledger_", &long), own_table_name("ledger_", &"a".repeat(61)));
+    }
+
+    #[test]
+    fn names_and_texts_are_quoted() {
         assert_eq!(quote("gr\"oup"), "\"gr\"\"oup\"");
         assert_eq!(literal("it's"), "'it''s'");
         assert_eq!(literal("a\\'b"), "E'a\\\\''b'");
     }
 
     #[test]
-    fn what_is_filled_in_is_not_filled_again() {
+    fn filled_values_are_not_filled_again() {
         let AssertSqlSafe(sql) = fill("select {a} from {b} where {c}", &[("a", "{b}"), ("b", "t")]);
         assert_eq!(sql, "select {b} from t where {c}");
     }
 
     #[test]
-    fn keys_have_the_shape_that_people_see() {
+    fn a_key_of_several_columns_is_an_object() {
         assert_eq!(key(&["id"], "s"), "to_jsonb(s.\"id\")");
         assert_eq!(key(&["a", "b"], "s"), "jsonb_build_object('a', s.\"a\", 'b', s.\"b\")");
     }

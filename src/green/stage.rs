@@ -1,23 +1,21 @@
 //! The staging area on green: unlogged tables of the same columns as Kong's, without constraints, filled by binary COPY.
 //!
-//! Some pages of rows are one COPY in one transaction. Where PostgreSQL refuses one for its data, each page is copied
-//! alone, and halved until the row is found; that row is set aside with PostgreSQL's own judgement and the others go
-//! through.
+//! Several pages of rows are one COPY in one transaction. Where PostgreSQL refuses one for its data, each page is copied
+//! alone, and halved until the row is found; that row is rejected with PostgreSQL's SQLSTATE as the reason, and the others
+//! are copied.
 
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::ledger::named;
-use super::session::Green;
-use super::sql::{columns, fill, literal, quote};
+use super::session::{During, Green};
+use super::sql::{columns, fill, literal, own_table_name, quote};
 use super::statement::{query, query_scalar};
 use crate::error::{Error, Result};
-use crate::green::session::During;
 use crate::mapping::pg_binary;
 use crate::mapping::table_plan::{KeyspacePlan, TablePlan};
 
-/// The column of each staging table with the digest of what a row holds: the ledger takes it over.
-pub const DIGEST: &str = "kongferry_digest";
+/// The column of each staging table with the digest of the row's values, for the ledger.
+const DIGEST: &str = "kongferry_digest";
 
 /// The staging area of one run.
 #[derive(Debug, Clone)]
@@ -26,49 +24,46 @@ pub struct Stage {
     run: Uuid,
 }
 
-/// Rows in COPY's binary format, with the place where each begins.
+/// Rows in COPY's binary format.
 #[derive(Debug, Default)]
 pub struct RowBuffer {
     /// The rows, one after another, without header and trailer.
     pub bytes: Vec<u8>,
-    /// Where each row begins.
+    /// The offset of each row.
     pub starts: Vec<usize>,
 }
 
-/// A row that PostgreSQL refused: its place in the buffer and PostgreSQL's code for the reason.
+/// A row that PostgreSQL refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
-    /// Which row of the buffer, from 0.
+    /// Its index in the buffer.
     pub row: usize,
-    /// The SQLSTATE.
     pub sqlstate: String,
 }
 
-/// A row set aside while reading.
+/// A row rejected while reading.
 #[derive(Debug, Clone)]
-pub struct SetAside {
-    /// Its key as JSON.
+pub struct RejectedRow {
     pub key: serde_json::Value,
-    /// The column to blame.
+    /// The column that caused the rejection.
     pub column: Option<String>,
-    /// The code of the reason.
+    /// A reason code.
     pub reason: &'static str,
-    /// What else is known; no values.
+    /// Contains no values.
     pub detail: Option<String>,
-    /// The row as blue holds it, as JSON.
+    /// The row as it is on blue.
     pub row: serde_json::Value,
     /// The digest of its values, where it could be converted.
     pub mark: Option<Vec<u8>>,
 }
 
-/// Something mended while reading.
+/// A value repaired while reading.
 #[derive(Debug, Clone)]
-pub struct Mended {
-    /// The row's key as JSON.
+pub struct RepairedValue {
+    /// The key of its row.
     pub key: serde_json::Value,
-    /// The column.
     pub column: String,
-    /// The code of what was done.
+    /// The code of the repair.
     pub repair: &'static str,
 }
 
@@ -79,7 +74,7 @@ impl RowBuffer {
         self.starts.clear();
     }
 
-    /// Adds a field to the row that began there and was the last one.
+    /// Adds a field to the last row, which begins at this offset.
     pub fn add_field(&mut self, start: usize, field: &[u8]) {
         if let Some([high, low]) = self.bytes.get_mut(start..start + 2) {
             let count = i16::from_be_bytes([*high, *low]).saturating_add(1);
@@ -89,7 +84,7 @@ impl RowBuffer {
         self.bytes.extend_from_slice(field);
     }
 
-    /// The field that was added to a row last, of so many bytes.
+    /// The last field of a row, of this length in bytes.
     pub fn last_field(&self, row: usize, length: usize) -> Option<&[u8]> {
         let bytes = self.rows(row..row + 1);
         bytes.get(bytes.len().checked_sub(length)?..)
@@ -103,9 +98,9 @@ impl RowBuffer {
 }
 
 impl Stage {
-    /// Makes the staging tables, after removing what an earlier run left behind.
+    /// Creates the staging tables, after dropping those that an interrupted run left.
     pub async fn create(green: &Green, run: Uuid, plan: &KeyspacePlan) -> Result<Stage> {
-        let stage = Stage::of(green, run);
+        let stage = Stage::new(green, run);
         stage.drop_tables().await?;
         let create = green.write("cannot create the staging tables on green", async |tx| {
             stage.create_tables(tx, plan).await?;
@@ -149,17 +144,15 @@ impl Stage {
         Ok(())
     }
 
-    /// The staging area of a run, whether or not its tables are there.
-    pub fn of(green: &Green, run: Uuid) -> Stage {
+    /// The staging area of a run, whether or not its tables exist.
+    pub fn new(green: &Green, run: Uuid) -> Stage {
         Stage { green: green.clone(), run }
     }
 
-    /// The run it belongs to.
     pub fn run(&self) -> Uuid {
         self.run
     }
 
-    /// The server it is on.
     pub fn green(&self) -> &Green {
         &self.green
     }
@@ -179,11 +172,11 @@ impl Stage {
         format!("{}.{}", quote(self.green.kong_schema()), quote(table))
     }
 
-    /// Copies the rows of several pages into a staging table by one COPY; for each page, the rows that PostgreSQL refuses
-    /// for their data come back.
+    /// Copies the rows of several pages into a staging table by one COPY; returns for each page the rows that PostgreSQL
+    /// refuses for their data.
     pub async fn copy(&self, plan: &TablePlan, pages: &[&RowBuffer]) -> Result<Vec<Vec<Refused>>> {
         let rows: Vec<&[u8]> = pages.iter().map(|page| page.rows(0..page.starts.len())).collect();
-        if rows.iter().all(|rows| rows.is_empty()) || self.goes_in(plan, &rows).await?.is_none() {
+        if rows.iter().all(|rows| rows.is_empty()) || self.try_copy(plan, &rows).await?.is_none() {
             return Ok(vec![Vec::new(); pages.len()]);
         }
         let mut refused = Vec::with_capacity(pages.len());
@@ -196,33 +189,33 @@ impl Stage {
     /// Halves a page until every row that is refused is found.
     async fn copy_page(&self, plan: &TablePlan, page: &RowBuffer) -> Result<Vec<Refused>> {
         let mut refused = Vec::new();
-        // Runs of rows that are still to be copied, the next one last.
-        let mut todo = Vec::from([(0, page.starts.len())]);
-        while let Some((start, end)) = todo.pop() {
+        // Ranges of rows that are not copied yet, the next one last.
+        let mut pending = Vec::from([(0, page.starts.len())]);
+        while let Some((start, end)) = pending.pop() {
             if start == end {
                 continue;
             }
-            let Some(sqlstate) = self.goes_in(plan, &[page.rows(start..end)]).await? else { continue };
+            let Some(sqlstate) = self.try_copy(plan, &[page.rows(start..end)]).await? else { continue };
             if end - start == 1 {
                 refused.push(Refused { row: start, sqlstate });
             } else {
                 let middle = start + (end - start) / 2;
-                todo.push((middle, end));
-                todo.push((start, middle));
+                pending.push((middle, end));
+                pending.push((start, middle));
             }
         }
         Ok(refused)
     }
 
-    /// Copies these rows in one transaction, all or none; says why PostgreSQL refuses some of them.
-    async fn goes_in(&self, plan: &TablePlan, rows: &[&[u8]]) -> Result<Option<String>> {
+    /// Copies these rows in one transaction, all or none; returns the SQLSTATE where PostgreSQL refuses one of them.
+    async fn try_copy(&self, plan: &TablePlan, rows: &[&[u8]]) -> Result<Option<String>> {
         let explain =
             |error| self.green.explain(error, &format!("cannot fill the stage of \"{}\"", plan.table));
         let mut tx = self.green.begin().await?;
         let Err(error) = self.copy_rows(&mut tx, plan, rows).await else {
             return tx.commit().await.map(|()| None).map_err(explain);
         };
-        let Some(sqlstate) = about_data(&error) else { return Err(explain(error)) };
+        let Some(sqlstate) = data_error(&error) else { return Err(explain(error)) };
         tx.rollback().await.map_err(explain)?;
         Ok(Some(sqlstate))
     }
@@ -239,31 +232,41 @@ impl Stage {
         Ok(())
     }
 
-    /// Records rows that were set aside and values that were mended while reading one page.
-    pub async fn record(&self, table: &str, aside: &[SetAside], mended: &[Mended]) -> Result<()> {
-        if aside.is_empty() && mended.is_empty() {
+    /// Records the rows that were rejected and the values that were repaired while reading one page.
+    pub async fn record(
+        &self,
+        table: &str,
+        rejected: &[RejectedRow],
+        repaired: &[RepairedValue],
+    ) -> Result<()> {
+        if rejected.is_empty() && repaired.is_empty() {
             return Ok(());
         }
         let action = format!("cannot record the rejected and repaired rows of \"{table}\"");
         let insert = self.green.write(&action, async |tx| {
-            self.insert_aside(tx, table, aside).await?;
-            self.insert_mended(tx, table, mended).await?;
+            self.insert_rejects(tx, table, rejected).await?;
+            self.insert_repairs(tx, table, repaired).await?;
             Ok(())
         });
         insert.await
     }
 
-    async fn insert_aside(&self, tx: &mut PgConnection, table: &str, aside: &[SetAside]) -> sqlx::Result<()> {
+    async fn insert_rejects(
+        &self,
+        tx: &mut PgConnection,
+        table: &str,
+        rejected: &[RejectedRow],
+    ) -> sqlx::Result<()> {
         let sql = fill(
-            include_str!("../../sql/stage/set_aside.sql"),
+            include_str!("../../sql/stage/insert_rejects.sql"),
             &[("rejects", &self.own("stage_reject")), ("table", &literal(table))],
         );
-        let keys: Vec<String> = aside.iter().map(|row| row.key.to_string()).collect();
-        let column: Vec<Option<&str>> = aside.iter().map(|row| row.column.as_deref()).collect();
-        let reason: Vec<&str> = aside.iter().map(|row| row.reason).collect();
-        let detail: Vec<Option<&str>> = aside.iter().map(|row| row.detail.as_deref()).collect();
-        let text: Vec<String> = aside.iter().map(|row| row.row.to_string()).collect();
-        let mark: Vec<Option<&[u8]>> = aside.iter().map(|row| row.mark.as_deref()).collect();
+        let keys: Vec<String> = rejected.iter().map(|row| row.key.to_string()).collect();
+        let column: Vec<Option<&str>> = rejected.iter().map(|row| row.column.as_deref()).collect();
+        let reason: Vec<&str> = rejected.iter().map(|row| row.reason).collect();
+        let detail: Vec<Option<&str>> = rejected.iter().map(|row| row.detail.as_deref()).collect();
+        let text: Vec<String> = rejected.iter().map(|row| row.row.to_string()).collect();
+        let mark: Vec<Option<&[u8]>> = rejected.iter().map(|row| row.mark.as_deref()).collect();
         query(sql)
             .bind(keys)
             .bind(column)
@@ -276,37 +279,44 @@ impl Stage {
         Ok(())
     }
 
-    async fn insert_mended(&self, tx: &mut PgConnection, table: &str, mended: &[Mended]) -> sqlx::Result<()> {
+    async fn insert_repairs(
+        &self,
+        tx: &mut PgConnection,
+        table: &str,
+        repaired: &[RepairedValue],
+    ) -> sqlx::Result<()> {
         let sql = fill(
-            include_str!("../../sql/stage/mended.sql"),
+            include_str!("../../sql/stage/insert_repairs.sql"),
             &[("repairs", &self.own("stage_repair")), ("table", &literal(table))],
         );
-        let keys: Vec<String> = mended.iter().map(|one| one.key.to_string()).collect();
-        let column: Vec<&str> = mended.iter().map(|one| one.column.as_str()).collect();
-        let repair: Vec<&str> = mended.iter().map(|one| one.repair).collect();
+        let keys: Vec<String> = repaired.iter().map(|value| value.key.to_string()).collect();
+        let column: Vec<&str> = repaired.iter().map(|value| value.column.as_str()).collect();
+        let repair: Vec<&str> = repaired.iter().map(|value| value.repair).collect();
         query(sql).bind(keys).bind(column).bind(repair).execute(tx).await?;
         Ok(())
     }
 
-    /// Whether the stage is still the one this run filled. A crash of PostgreSQL empties unlogged tables.
+    /// Fails unless the stage is the one that this run filled. A crash of PostgreSQL empties unlogged tables.
     pub async fn check_epoch(&self, tx: &mut PgConnection) -> Result<()> {
         let sql = fill("select run_id from {epoch}", &[("epoch", &self.own("stage_epoch"))]);
         let found: Option<Uuid> = query_scalar(sql)
             .fetch_optional(tx)
             .await
-            .during(&self.green, "cannot read the stage's epoch")?;
+            .during(&self.green, "cannot read the epoch of the staging tables")?;
         if found == Some(self.run) {
             return Ok(());
         }
-        Err(Error::refused("the staging tables are not those that this run filled, so nothing is applied")
-            .detail("PostgreSQL was restarted after a crash, or another kongferry works on this database.")
-            .remedy("Run the command again: it stages anew."))
+        Err(Error::refused("the staging tables are not those that this run filled; nothing was applied")
+            .detail(
+                "PostgreSQL was restarted after a crash, or another kongferry process uses this database.",
+            )
+            .remedy("Run the command again: it fills the staging tables again."))
     }
 
-    /// Removes all staging tables of our schema.
+    /// Drops all staging tables of our schema.
     pub async fn drop_tables(&self) -> Result<()> {
         let drop = self.green.write("cannot drop the staging tables on green", async |tx| {
-            let names: Vec<String> = query_scalar(include_str!("../../sql/stage/leftovers.sql"))
+            let names: Vec<String> = query_scalar(include_str!("../../sql/stage/leftover_tables.sql"))
                 .bind(self.green.work_schema())
                 .fetch_all(&mut *tx)
                 .await?;
@@ -320,7 +330,7 @@ impl Stage {
         drop.await
     }
 
-    /// Gives the planner the sizes of what was staged.
+    /// Updates the planner's statistics of the staging tables.
     pub async fn analyze(&self, plan: &KeyspacePlan) -> Result<()> {
         let analyze = self.green.write("cannot analyze the staging tables on green", async |tx| {
             // A tenth of the usual sample gives sizes precise enough for joins of whole tables.
@@ -336,14 +346,14 @@ impl Stage {
 }
 
 /// The staging table of one of Kong's. `stage_of_` keeps it apart from tables of our own, whatever a plugin calls its
-/// tables: `reject` is staged as `stage_of_reject`, and what is set aside is in `stage_reject`.
+/// tables: `reject` is staged as `stage_of_reject`, and rejected rows are in `stage_reject`.
 fn stage_name(table: &str) -> String {
-    named("stage_of_", table)
+    own_table_name("stage_of_", table)
 }
 
 /// The SQLSTATE, where PostgreSQL refused the data rather than the statement: class 22 (data exception), 54
 /// (a limit such as its stack), 23 (a domain's constraint).
-fn about_data(error: &sqlx::Error) -> Option<String> {
+fn data_error(error: &sqlx::Error) -> Option<String> {
     let code = super::explain::sqlstate(error)?;
     ["22", "23", "54"].iter().any(|class| code.starts_with(class)).then_some(code)
 }
@@ -361,13 +371,13 @@ mod tests {
         assert_eq!(stage_name("routes"), "stage_of_routes");
     }
 
-    /// Whatever a plugin calls its tables: none of ours may be taken for another.
+    /// Whatever a plugin calls its tables: none of ours is confused with another.
     #[test]
     fn names_of_our_own_tables_stay_apart() {
         let prefixes = [
             "stage_of_",
-            "stage_gone_",
-            "stage_touched_",
+            "stage_delete_",
+            "stage_changed_",
             "stage_probe_",
             "stage__ledger_",
             "stage__key_",
@@ -389,15 +399,18 @@ mod tests {
             );
         }
         assert!(seen >= 8, "{seen} names found");
-        for (at, one) in prefixes.iter().enumerate() {
+        for (at, prefix) in prefixes.iter().enumerate() {
             for other in prefixes.iter().skip(at + 1) {
-                assert!(!one.starts_with(other) && !other.starts_with(one), "{one} and {other} overlap");
+                assert!(
+                    !prefix.starts_with(other) && !other.starts_with(prefix),
+                    "{prefix} and {other} overlap"
+                );
             }
         }
     }
 
     #[test]
-    fn a_buffer_gives_out_any_run_of_rows() {
+    fn a_buffer_returns_any_range_of_rows() {
         let buffer = RowBuffer { bytes: b"aabbbc".to_vec(), starts: vec![0, 2, 5] };
         assert_eq!(buffer.rows(0..3), b"aabbbc");
         assert_eq!(buffer.rows(1..2), b"bbb");

@@ -8,7 +8,7 @@ use futures::{StreamExt, TryStreamExt};
 use crate::error::{Error, Kind, Result};
 use crate::failpoints;
 use crate::green::apply::Apply;
-use crate::green::first_load::WORTH_IT;
+use crate::green::bulk_load;
 use crate::green::journal::Journal;
 use crate::green::session::During;
 use crate::green::sql::fill;
@@ -63,12 +63,10 @@ impl Run<'_> {
         let at_work = |table: &str, key: &Digest128| {
             work.comparison.as_ref().is_some_and(|comparison| comparison.at_work(table, key))
         };
-        let merge = work.comparison.as_ref().map(|one| self.merging(stage, work, one, &at_work));
-        let apply = Apply {
-            first_load: merge.is_none() && alone && staged >= WORTH_IT,
-            merge,
-            ..self.applying(stage, work)
-        };
+        let context = self.apply_context(stage, &work.ledger);
+        let merge = work.comparison.as_ref().map(|comparison| self.merge(context, comparison, &at_work));
+        let bulk_load = merge.is_none() && alone && staged >= bulk_load::MIN_ROWS;
+        let apply = Apply { context, bulk_load, merge };
         let applied = apply
             .run(&mut tx, |table, rows| {
                 self.observer.rows(table, rows);
@@ -132,7 +130,10 @@ impl Run<'_> {
         let what =
             "everything was applied, but green's statistics could not be brought up to date; run ANALYZE";
         let at_work = |table: &&TablePlan| {
-            work.forecast.as_ref().and_then(|all| all.get(&table.table)).is_none_or(|one| one.at_work > 0)
+            work.forecast
+                .as_ref()
+                .and_then(|all| all.get(&table.table))
+                .is_none_or(|forecast| forecast.affected > 0)
         };
         let analyze = |table: &TablePlan| {
             let sql = fill("analyze {table}", &[("table", &crate::green::sql::quote(&table.table))]);

@@ -2,7 +2,7 @@
 //! COPY costs a transaction and a wait for the network, however few rows it brings.
 
 use crate::blue::scan::Page;
-use crate::green::stage::{Mended, RowBuffer, SetAside};
+use crate::green::stage::{RejectedRow, RepairedValue, RowBuffer};
 use crate::mapping::digest::Digest128;
 use crate::mapping::row_json;
 use crate::mapping::table_plan::TablePlan;
@@ -48,8 +48,8 @@ pub(super) struct Converted {
     pub(super) buffer: RowBuffer,
     /// For each row of the buffer its place in the page.
     pub(super) places: Vec<usize>,
-    pub(super) aside: Vec<SetAside>,
-    pub(super) mended: Vec<Mended>,
+    pub(super) aside: Vec<RejectedRow>,
+    pub(super) mended: Vec<RepairedValue>,
     pub(super) marks: Vec<Fingerprint>,
     /// For each row of the buffer its key, where only some rows are wanted.
     pub(super) keys: Vec<Digest128>,
@@ -70,7 +70,7 @@ impl Converted {
     pub(super) fn remark(&mut self, plan: &TablePlan, cells: &[Option<&[u8]>], remarks: &RowNotes) {
         for (at, repair) in &remarks.repairs {
             let Some(column) = plan.columns.get(*at) else { continue };
-            self.mended.push(Mended {
+            self.mended.push(RepairedValue {
                 key: row_json::key(plan, cells),
                 column: column.name.clone(),
                 repair: repair.code(),

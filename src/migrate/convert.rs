@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::blue::Failure;
 use crate::blue::scan::Page;
 use crate::blue::token;
-use crate::green::stage::SetAside;
+use crate::green::stage::RejectedRow;
 use crate::mapping::digest::{Digest128, Digester, Mark};
 use crate::mapping::row_json;
 use crate::mapping::table_plan::TablePlan;
@@ -138,7 +138,7 @@ impl Converting<'_> {
             let mark = Mark { key, digest: Digest128::default(), expiry: None };
             to.marks.push(Fingerprint { mark, token: 0, repaired: false, rejected: true });
         }
-        to.aside.push(SetAside {
+        to.aside.push(RejectedRow {
             key: row_json::key(self.plan, cells),
             column: rejection.column,
             reason: rejection.reason.code(),

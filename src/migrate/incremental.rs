@@ -10,7 +10,7 @@ use crate::blue::session::Blue;
 use crate::error::{Error, Kind, Result};
 use crate::green::deletions::Deletions;
 use crate::green::journal::LeftBehind;
-use crate::green::ledger::{Ledger, LocalChanges, raw};
+use crate::green::ledger::{Ledger, LocalChanges, copy_fields};
 use crate::green::session::During;
 use crate::green::session::Green;
 use crate::green::stage::Stage;
@@ -81,9 +81,9 @@ impl Comparing<'_> {
     /// What somebody did on green, table by table.
     async fn touched(&self) -> Result<BTreeMap<String, LocalChanges>> {
         let mut all = BTreeMap::new();
-        for table in self.plan.moved.iter().filter(|table| self.ledger.knows(&table.table)) {
+        for table in self.plan.moved.iter().filter(|table| self.ledger.contains(&table.table)) {
             let mut tx = self.green.begin().await?;
-            let touched = self.ledger.touched(self.green, &mut tx, table).await?;
+            let touched = self.ledger.local_changes(self.green, &mut tx, table).await?;
             tx.rollback().await.during(&self.green, "cannot look at green's rows")?;
             all.insert(table.table.clone(), touched);
         }
@@ -95,7 +95,7 @@ impl Comparing<'_> {
         let mut all = Vec::with_capacity(self.plan.moved.len());
         for table in &self.plan.moved {
             let mut known = SpillFile::default();
-            if self.ledger.knows(&table.table) {
+            if self.ledger.contains(&table.table) {
                 self.ledger
                     .entries(self.green, table, |key, digest, expiry, _| {
                         let mark = Mark { key, digest, expiry };
@@ -223,9 +223,9 @@ impl Comparison {
 
     /// Writes down which rows leave green, and which were touched there.
     pub async fn note(&self, gone: &Deletions<'_>, ledger: &Ledger, green: &Green) -> Result<()> {
-        for table in &gone.plan.moved {
+        for table in &gone.0.plan.moved {
             if let Some(touched) = self.touched.get(&table.table) {
-                gone.note_touched(table, touched).await?;
+                gone.record_local_changes(table, touched).await?;
             }
             let Some(difference) = self.differences.get(&table.table).filter(|one| !one.gone.is_empty())
             else {
@@ -235,7 +235,7 @@ impl Comparison {
             ledger
                 .entries(green, table, |key, _, _, fields| {
                     if let Some(why) = difference.gone.get(&key) {
-                        rows.push((why.word(), raw(fields)));
+                        rows.push((why.word(), copy_fields(fields)));
                     }
                     Ok(())
                 })

@@ -52,7 +52,7 @@ pub async fn tidy_up(green: &Green, run: Uuid) -> Result<Interrupted> {
     };
     let tidied = async {
         let guard = journal::wait_for_guard(green).await?;
-        Stage::of(green, run).drop_tables().await?;
+        Stage::new(green, run).drop_tables().await?;
         guard.rollback().await.during(green, "cannot release the guard on green")
     };
     if let Err(error) = tidied.await {

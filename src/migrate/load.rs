@@ -15,7 +15,7 @@ use scylla::response::PagingState;
 use crate::blue::scan::{Page, TableReader, TokenRange};
 use crate::blue::session::{Blue, quote};
 use crate::error::{Error, Result};
-use crate::green::stage::{Refused, RowBuffer, SetAside, Stage};
+use crate::green::stage::{Refused, RejectedRow, RowBuffer, Stage};
 use crate::mapping::digest::Digest128;
 use crate::mapping::reason::{Note, Reason};
 use crate::mapping::row_json;
@@ -122,7 +122,7 @@ impl Wanted {
 #[derive(Debug, Default)]
 pub struct Tally {
     /// Rows set aside, with their table.
-    pub aside: Vec<(String, SetAside)>,
+    pub aside: Vec<(String, RejectedRow)>,
     /// How many values were mended, per table, column and way, and in some of which rows.
     pub mended: BTreeMap<(String, String, &'static str), (u64, Vec<serde_json::Value>)>,
     /// How many rows have a mended value, per table.
@@ -400,14 +400,14 @@ impl Loader {
         page: &Page,
         places: &[usize],
         refused: &[Refused],
-    ) -> Result<Vec<SetAside>> {
+    ) -> Result<Vec<RejectedRow>> {
         let mut aside = Vec::with_capacity(refused.len());
         let states: BTreeMap<usize, &str> =
             refused.iter().filter_map(|one| Some((*places.get(one.row)?, one.sqlstate.as_str()))).collect();
         let mut place = 0;
         let read = page.for_each(|cells| {
             if let Some(state) = states.get(&place) {
-                aside.push(SetAside {
+                aside.push(RejectedRow {
                     key: row_json::key(plan, cells),
                     column: None,
                     reason: Reason::RefusedByPostgres.code(),

@@ -28,15 +28,18 @@ use uuid::Uuid;
 use crate::blue::session::Blue;
 use crate::error::{Error, Kind, Result};
 use crate::failpoints;
-use crate::green::apply::{AppliedTable, Apply, not_fresh};
-use crate::green::checks::{Checked, Checks};
-use crate::green::deletions::{Deletions, in_the_way};
+use crate::green::apply_context::ApplyContext;
+use crate::green::bootstrap::BootstrapRows;
+use crate::green::checks::{CheckCounts, Checks};
+use crate::green::deletions::{Deletions, blocked};
 use crate::green::journal::{self, Journal, LeftBehind, RunEntry};
 use crate::green::ledger::{Ledger, LocalChanges};
-use crate::green::merge::{ByHand, Forecast, Merge, changed_by_hand};
+use crate::green::merge::{self, Forecast, ManualChanges, Merge, changed_manually};
+use crate::green::rows::AppliedTable;
 use crate::green::session::During;
 use crate::green::session::Green;
 use crate::green::stage::Stage;
+use crate::green::unexplained;
 use crate::inspect::{Choices, Inspection};
 use crate::mapping::digest::Digest128;
 use crate::mapping::schema_map::Writer;
@@ -73,9 +76,9 @@ struct Work {
     /// What differs from what earlier runs wrote; nothing in a first run.
     comparison: Option<Comparison>,
     loaded: Vec<Loaded>,
-    checked: BTreeMap<String, Checked>,
+    checked: BTreeMap<String, CheckCounts>,
     forecast: Option<BTreeMap<String, Forecast>>,
-    by_hand: Vec<ByHand>,
+    by_hand: Vec<ManualChanges>,
     left_behind: Vec<LeftBehind>,
 }
 
@@ -166,7 +169,7 @@ impl Run<'_> {
             Ok(_) => None,
             Err(_) => Some("failed"),
         };
-        let dropped = Stage::of(self.green, self.id).drop_tables().await;
+        let dropped = Stage::new(self.green, self.id).drop_tables().await;
         let noted = match state {
             Some(state) => journal.note(state).await,
             None => Ok(()),
@@ -209,7 +212,7 @@ impl Run<'_> {
             report.next = next_steps::steps(&report);
             return Ok(report);
         }
-        let nothing = work.forecast.as_ref().is_some_and(|all| all.values().all(|one| one.at_work == 0));
+        let nothing = work.forecast.as_ref().is_some_and(|all| all.values().all(|one| one.affected == 0));
         if nothing {
             self.note_unchanged(&stage, journal, &mut report).await?;
         } else {
@@ -319,7 +322,7 @@ impl Run<'_> {
     /// Compares with what earlier runs wrote, and stages what differs.
     async fn compare(&self, stage: &Stage, plan: &Arc<KeyspacePlan>, work: &mut Work) -> Result<()> {
         self.keys_on_green(stage, work).await?;
-        work.ledger.complete(self.green, plan).await?;
+        work.ledger.create_missing(self.green, plan).await?;
         let comparing = Comparing {
             blue: self.blue.clone(),
             green: self.green,
@@ -340,16 +343,15 @@ impl Run<'_> {
             work.comparison = Some(comparison);
             return Ok(());
         }
-        let gone = self.gone(stage, &work.ledger);
+        let context = self.apply_context(stage, &work.ledger);
+        let gone = Deletions(context);
         gone.create().await?;
         comparison.note(&gone, &work.ledger, self.green).await?;
         for table in plan.moved.iter().filter(|table| table.writer == Writer::Admin && !table.key.is_empty())
         {
             let untouched = comparison.touched.get(&table.table).is_none_or(LocalChanges::is_empty);
-            if let (false, Some(leaves)) =
-                (untouched, self.applying(stage, work).leaves(table, self.options.replace))
-            {
-                gone.replace_made(table, &leaves).await?;
+            if let (false, Some(is_replaced)) = (untouched, BootstrapRows(context).is_deleted(table)) {
+                gone.replace(table, &is_replaced).await?;
             }
         }
         work.comparison = Some(comparison);
@@ -359,20 +361,9 @@ impl Run<'_> {
     /// Better said before blue is read than after.
     async fn keys_on_green(&self, stage: &Stage, work: &Work) -> Result<()> {
         let mut tx = self.green.begin().await?;
-        let found = self.applying(stage, work).without_key(&mut tx).await?;
+        let found = merge::missing_primary_key(&self.apply_context(stage, &work.ledger), &mut tx).await?;
         tx.rollback().await.during(&self.green, "cannot look into green's tables")?;
         found.map_or(Ok(()), Err)
-    }
-
-    fn gone<'s>(&'s self, stage: &'s Stage, ledger: &'s Ledger) -> Deletions<'s> {
-        Deletions {
-            stage,
-            plan: &self.inspection.plan,
-            catalog: &self.inspection.green.catalog,
-            map: &self.inspection.blue.map,
-            ledger,
-            replace: self.options.replace,
-        }
     }
 
     async fn check(&mut self, stage: &Stage, work: &mut Work) -> Result<()> {
@@ -383,11 +374,8 @@ impl Run<'_> {
         let plan = &self.inspection.plan;
         self.observer.phase(Phase::Checking, plan.moved.len());
         let checks = Checks {
-            stage,
-            plan,
-            catalog: &self.inspection.green.catalog,
-            names: &self.inspection.blue.map.names,
-            gone: work.comparison.as_ref().map(|_| self.gone(stage, &work.ledger)),
+            context: self.apply_context(stage, &work.ledger),
+            incremental: work.comparison.is_some(),
         };
         let checked = checks.run(self.options.accept.keep(), |table| self.observer.done(table)).await?;
         work.checked = checked;
@@ -428,58 +416,51 @@ impl Run<'_> {
         let at_work = |table: &str, key: &Digest128| {
             work.comparison.as_ref().is_some_and(|comparison| comparison.at_work(table, key))
         };
+        let context = self.apply_context(stage, &work.ledger);
         let Some(comparison) = &work.comparison else {
-            let found = self.applying(stage, work).unexplained(tx).await?;
-            return Ok((!found.is_empty()).then(|| not_fresh(&found)));
+            let found = unexplained::find(&context, tx).await?;
+            return Ok((!found.is_empty()).then(|| unexplained::not_empty(&found)));
         };
         if work.is_none() {
             let keyed = self.inspection.plan.moved.iter().filter(|table| !table.key.is_empty());
             work.forecast = Some(keyed.map(|table| (table.table.clone(), Forecast::default())).collect());
             return Ok(None);
         }
-        let merge = self.merging(stage, work, comparison, &at_work);
-        let apply = Apply { merge: Some(merge), ..self.applying(stage, work) };
-        let by_hand = apply.by_hand(tx, &merge).await?;
-        let in_the_way_found = merge.gone.close(tx, false).await?;
-        let without_key = apply.without_key(tx).await?;
-        let forecast = apply.forecast(tx, &merge).await?;
+        let merge = self.merge(context, comparison, &at_work);
+        let by_hand = merge.manual_changes(tx).await?;
+        let blocking = Deletions(context).cascade(tx, false).await?;
+        let without_key = merge::missing_primary_key(&context, tx).await?;
+        let forecast = merge.forecast(tx).await?;
         work.forecast = Some(forecast);
         work.by_hand = by_hand;
         if let Some(error) = without_key {
             return Ok(Some(error));
         }
         if !self.options.replace && !work.by_hand.is_empty() {
-            return Ok(Some(changed_by_hand(&work.by_hand)));
+            return Ok(Some(changed_manually(&work.by_hand)));
         }
-        Ok((!in_the_way_found.is_empty()).then(|| in_the_way(&in_the_way_found)))
+        Ok((!blocking.is_empty()).then(|| blocked(&blocking)))
     }
 
-    fn merging<'s>(
-        &'s self,
-        stage: &'s Stage,
-        work: &'s Work,
+    fn merge<'s>(
+        &self,
+        context: ApplyContext<'s>,
         comparison: &'s Comparison,
-        at_work: &'s (dyn Fn(&str, &Digest128) -> bool + Sync),
+        changes_row: &'s (dyn Fn(&str, &Digest128) -> bool + Sync),
     ) -> Merge<'s> {
-        Merge {
-            gone: self.gone(stage, &work.ledger),
-            ledger: &work.ledger,
-            touched: &comparison.touched,
-            at_work,
-            online: self.options.choices.green_online,
-        }
+        let online = self.options.choices.green_online;
+        Merge { context, local_changes: &comparison.touched, changes_row, online }
     }
 
-    fn applying<'s>(&'s self, stage: &'s Stage, work: &'s Work) -> Apply<'s> {
-        Apply {
+    fn apply_context<'s>(&'s self, stage: &'s Stage, ledger: &'s Ledger) -> ApplyContext<'s> {
+        ApplyContext {
             stage,
             plan: &self.inspection.plan,
             catalog: &self.inspection.green.catalog,
             map: &self.inspection.blue.map,
             baseline: self.options.choices.baseline.as_ref(),
-            first_load: false,
-            ledger: &work.ledger,
-            merge: None,
+            ledger,
+            replace: self.options.replace,
         }
     }
 
@@ -508,11 +489,11 @@ impl Run<'_> {
     }
 }
 
-fn group_by_hand(found: &ByHand) -> Group {
+fn group_by_hand(found: &ManualChanges) -> Group {
     Group {
         table: found.table.clone(),
         column: None,
-        reason: found.touch.clone(),
+        reason: found.change.clone(),
         rows: found.rows,
         examples: found.keys.iter().map(|key| serde_json::from_str(key).unwrap_or_default()).collect(),
     }

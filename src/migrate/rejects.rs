@@ -13,10 +13,10 @@ use serde_json::value::RawValue;
 use sqlx::{PgConnection, Row};
 
 use crate::error::{Error, Kind, Result};
-use crate::green::checks::Kept;
+use crate::green::checks::KeptDuplicate;
 use crate::green::session::During;
 use crate::green::sql::fill;
-use crate::green::stage::{SetAside, Stage};
+use crate::green::stage::{RejectedRow, Stage};
 use crate::green::statement::query;
 use crate::mapping::reason::Reason;
 
@@ -69,7 +69,7 @@ pub enum Accept {
 #[derive(Debug, Clone, Default)]
 pub struct Reviewed {
     accepted: BTreeSet<(String, String, String)>,
-    keep: Vec<Kept>,
+    keep: Vec<KeptDuplicate>,
 }
 
 impl Reviewed {
@@ -122,7 +122,7 @@ pub fn spelled(key: &str) -> String {
 
 impl Accept {
     /// The duplicates that may go through.
-    pub fn keep(&self) -> &[Kept] {
+    pub fn keep(&self) -> &[KeptDuplicate] {
         match self {
             Accept::Reviewed(reviewed) => &reviewed.keep,
             Accept::None | Accept::All => &[],
@@ -267,7 +267,7 @@ impl RejectsFile {
     }
 
     /// Writes one row that was set aside without ever being staged.
-    pub fn write_unstaged(&mut self, table: &str, row: &SetAside) -> Result<()> {
+    pub fn write_unstaged(&mut self, table: &str, row: &RejectedRow) -> Result<()> {
         let cannot = |path: &Path, e: std::io::Error| {
             Error::new(Kind::Io, format!("cannot write the rejects file {}", path.display())).source(e)
         };

@@ -9,9 +9,9 @@ use uuid::Uuid;
 use crate::blue::session::Blue;
 use crate::error::Result;
 use crate::finding::Severity;
-use crate::green::apply::AppliedTable;
-use crate::green::checks::Checked;
+use crate::green::checks::CheckCounts;
 use crate::green::merge::Forecast;
+use crate::green::rows::AppliedTable;
 use crate::green::session::During;
 use crate::green::session::Green;
 use crate::green::sql::fill;
@@ -47,7 +47,7 @@ impl Summary<'_> {
     pub fn report(
         &self,
         loaded: &[Loaded],
-        checked: &BTreeMap<String, Checked>,
+        checked: &BTreeMap<String, CheckCounts>,
         applied: Option<&BTreeMap<String, AppliedTable>>,
         found: Found,
     ) -> Report {
@@ -115,13 +115,13 @@ impl Summary<'_> {
 fn moved_table(
     plan: &TablePlan,
     loaded: &Loaded,
-    checked: Checked,
+    checked: CheckCounts,
     done: Option<AppliedTable>,
     forecast: Option<Forecast>,
     found: &Found,
 ) -> TableReport {
     let rejected = found.rejected(&plan.table);
-    let unchanged = loaded.unchanged.saturating_sub(checked.pulled_in);
+    let unchanged = loaded.unchanged.saturating_sub(checked.dependents);
     let on_green = match done {
         Some(done) => done.applied + unchanged,
         None => loaded

@@ -17,11 +17,11 @@ use uuid::Uuid;
 use crate::blue::session::Blue;
 use crate::error::{Error, Kind, Result};
 use crate::failpoints;
-use crate::green::apply::Apply;
+use crate::green::apply_context::ApplyContext;
 use crate::green::checks::Checks;
 use crate::green::journal::{Journal, RunEntry};
 use crate::green::ledger::Ledger;
-use crate::green::row_repair::{Keys, Left, Mended, RowRepair};
+use crate::green::row_repair::{RepairedRows, RowRepair, SelectedKeys, UnrepairableRow};
 use crate::green::session::During;
 use crate::green::session::Green;
 use crate::green::stage::Stage;
@@ -65,7 +65,7 @@ pub(crate) struct RepairReport {
     /// Rows that the checks reject, or that blue no longer has.
     pub(crate) not_repaired: u64,
     /// The first of those.
-    pub(crate) left: Vec<Left>,
+    pub(crate) left: Vec<UnrepairableRow>,
     /// The sums before the repair.
     pub(crate) before: RowCounts,
     /// The same of tables that the data plane writes.
@@ -212,7 +212,7 @@ impl RepairRun<'_> {
         };
         let mut journal = Journal::open(self.green, &entry).await?;
         let result = self.staged(&mut journal, first, before, confirm).await;
-        let dropped = Stage::of(self.green, self.options.run).drop_tables().await;
+        let dropped = Stage::new(self.green, self.options.run).drop_tables().await;
         let noted = if result.is_err() { journal.note("failed").await } else { Ok(()) };
         let closed = journal.close().await;
         for error in [dropped, noted, closed].into_iter().filter_map(Result::err) {
@@ -230,10 +230,11 @@ impl RepairRun<'_> {
     ) -> Result<RepairReport> {
         // All of blue is staged: whether a row may be written depends on others, its parents above all.
         let stage = Stage::create(self.green, self.options.run, &self.inspection.plan).await?;
-        self.load(&stage).await?;
-        journal.note("staged").await?;
         let ledger = Ledger::read(self.green, &self.inspection.plan).await?;
-        let row_repair = RowRepair { apply: self.apply(&stage, &ledger) };
+        let context = self.apply_context(&stage, &ledger);
+        self.load(context).await?;
+        journal.note("staged").await?;
+        let row_repair = RowRepair(context);
         let mut repair = self.select(&row_repair, before).await?;
         self.observer.finish();
         if !confirm(first, &repair).await? {
@@ -248,7 +249,8 @@ impl RepairRun<'_> {
         Ok(repair)
     }
 
-    async fn load(&self, stage: &Stage) -> Result<()> {
+    async fn load(&self, context: ApplyContext<'_>) -> Result<()> {
+        let stage = context.stage;
         let plan = Arc::new(self.inspection.plan.clone());
         self.observer.phase(Phase::Staging, plan.moved.len());
         let loader = Arc::new(Loader {
@@ -264,13 +266,7 @@ impl RepairRun<'_> {
         loader.run().await?;
         stage.analyze(&plan).await?;
         self.observer.phase(Phase::Checking, plan.moved.len());
-        let checks = Checks {
-            stage,
-            plan: &plan,
-            catalog: &self.inspection.green.catalog,
-            names: &self.inspection.blue.map.names,
-            gone: None,
-        };
+        let checks = Checks { context, incremental: false };
         checks.run(&self.keys_on_green(), |table| self.observer.done(table)).await.map(|_| ())
     }
 
@@ -281,16 +277,15 @@ impl RepairRun<'_> {
         keys.filter(|(_, key)| key.is_on_green).map(|(table, key)| (table.clone(), key.key.clone())).collect()
     }
 
-    fn apply<'s>(&'s self, stage: &'s Stage, ledger: &'s Ledger) -> Apply<'s> {
-        Apply {
+    fn apply_context<'s>(&'s self, stage: &'s Stage, ledger: &'s Ledger) -> ApplyContext<'s> {
+        ApplyContext {
             stage,
             plan: &self.inspection.plan,
             catalog: &self.inspection.green.catalog,
             map: &self.inspection.blue.map,
             baseline: self.options.verify.choices.baseline.as_ref(),
-            first_load: false,
             ledger,
-            merge: None,
+            replace: false,
         }
     }
 
@@ -301,11 +296,11 @@ impl RepairRun<'_> {
         for (selected, remove) in [(&self.selection.write, false), (&self.selection.delete, true)] {
             for (table, keys) in selected {
                 let keys: Vec<&Value> = keys.values().map(|key| &key.key).collect();
-                row_repair.select(&mut tx, Keys { table, keys: &keys, remove }).await?;
+                row_repair.select(&mut tx, SelectedKeys { table, keys: &keys, remove }).await?;
             }
         }
         for table in self.tables() {
-            let left = row_repair.left(&mut tx, table).await?;
+            let left = row_repair.not_repairable(&mut tx, table).await?;
             let selected = self.selection.write.get(&table.table).map_or(0, |keys| keys.len() as u64);
             let repairable = selected.saturating_sub(left.len() as u64);
             if repairable > 0 {
@@ -327,7 +322,7 @@ impl RepairRun<'_> {
         self.inspection.plan.moved.iter().filter(|table| selected.contains(&table.table)).collect()
     }
 
-    async fn write(&self, row_repair: &RowRepair<'_>, journal: &mut Journal) -> Result<Mended> {
+    async fn write(&self, row_repair: &RowRepair<'_>, journal: &mut Journal) -> Result<RepairedRows> {
         let tables = self.tables();
         self.observer.phase(Phase::Applying, tables.len());
         let mut tx = self.green.begin().await?;

@@ -191,7 +191,7 @@ async fn a_local_change_between_check_and_lock_is_not_overwritten() {
         let edit = format!("update services set host = 'local.example.com' where id = '{}'", id("services"));
         green.execute(&edit).await.expect("edited");
         let ran = running.release().end().await.expect_code(4);
-        assert!(ran.stderr.contains("while the run was at work"), "{ran:#?}");
+        assert!(ran.stderr.contains("during the run; nothing was applied"), "{ran:#?}");
         let host = one(&green, "select to_jsonb(host) from services").await;
         assert_eq!(host, "local.example.com");
     }

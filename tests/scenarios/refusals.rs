@@ -218,7 +218,7 @@ async fn a_row_created_on_green_is_refused_by_its_key() {
     let (blue, green) = sides().await;
     let by_hand = "00000000-0000-4000-8000-00000000bad1";
     green.insert("consumers", &json!({ "id": by_hand, "username": "local" })).await.expect("a consumer");
-    let ran = refuses(&blue, &green, &[], 4, &["green is not fresh", "\"consumers\"", by_hand]).await;
+    let ran = refuses(&blue, &green, &[], 4, &["green is not empty", "\"consumers\"", by_hand]).await;
     assert_eq!(ran.json()["outcome"], "refused");
     assert!(!said(&ran).contains(CONSUMER), "blue's own consumer explains itself");
 }
@@ -228,8 +228,14 @@ async fn a_row_in_a_table_that_only_green_has_is_reported() {
     let (blue, green) = sides().await;
     let by_hand = format!("insert into certificates (id, cert) values ('{CONSUMER}', 'local')");
     green.execute(&by_hand).await.expect("a certificate");
-    refuses(&blue, &green, &[], 4, &["green is not fresh", "certificates: has rows; blue has no such table"])
-        .await;
+    refuses(
+        &blue,
+        &green,
+        &[],
+        4,
+        &["green is not empty", "certificates: has rows, and blue has no such table"],
+    )
+    .await;
     kongferry(&migrate_arguments(&blue, &green, &["--skip-table", "certificates"])).await.expect_code(0);
 }
 

@@ -15,7 +15,7 @@ where n.nspname = $1
   -- Those of partitions come with their parent's.
   and coalesce(to_jsonb(k) ->> 'conparentid', '0') = '0'
 
--- Somebody may have disabled the internal triggers that enforce one ("alter table … disable trigger all"). Their names
+-- An administrator may have disabled the internal triggers that enforce one ("alter table … disable trigger all"). Their names
 -- are made of object ids, so the statement finds them by the constraint.
 union all
 select 'class ' || c.oid, 'state of constraint', c.relname::text, k.conname::text,

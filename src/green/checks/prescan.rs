@@ -1,17 +1,17 @@
-//! One scan of a table's stage that tells which checks have anything to find in it: mostly none has.
+//! One scan of a table's stage that decides which checks can find anything in it; mostly none can.
 //!
-//! Values are not compared for this but their 64-bit hashes, by sorting numbers: equal values have equal hashes, so where
-//! no hash comes twice no value does. Where one does, the check itself looks.
+//! Instead of values their 64-bit hashes are compared, by sorting numbers: equal values have equal hashes, so where no
+//! hash is repeated no value is. Where one is, the check itself runs.
 
 use sqlx::PgConnection;
 
-use super::check_sql::Place;
+use super::check_sql::CheckSql;
 use crate::catalog::green::{GreenTable, Index};
 use crate::green::sql::quote;
 use crate::green::statement::query_scalar;
 
-/// Rows with more bytes than this in one index may be too long for it (facts, 4.13): the limit is about 2700 bytes after
-/// compression.
+/// Rows with more bytes than this in one index may be too long for it (docs/kong-data-model.md, 4.13): the limit is about
+/// 2700 bytes after compression.
 pub(super) const CANDIDATES: &str = "1600";
 
 /// Types with a hash in which equal values are equal. Others are grouped by themselves.
@@ -31,40 +31,40 @@ pub(crate) const SHORT_TYPES: &[&str] = &[
     "timestamp without time zone",
 ];
 
-/// What the scan found.
-pub(super) struct Glance<'t> {
-    /// Unique indexes of which a value may come twice.
+pub(super) struct Prescan<'t> {
+    /// Unique indexes of which a value may be repeated.
     pub repeated: Vec<&'t Index>,
-    /// Indexes for which rows may be too long: the index, the length of its entry as an expression, how many.
+    /// Indexes for which rows may be too long: the index, the expression for the length of its entry, how many rows.
     pub long: Vec<(&'t Index, String, u64)>,
 }
 
-impl<'t> Glance<'t> {
-    /// Scans the stage for these unique indexes, and for the length of what all indexes of the table would hold.
-    pub(super) async fn take(
+impl<'t> Prescan<'t> {
+    /// Scans the stage for these unique indexes, and for the length of the entries of all indexes of the table.
+    pub(super) async fn run(
         tx: &mut PgConnection,
-        place: &Place,
+        check: &CheckSql,
         table: &'t GreenTable,
         unique: &[&'t Index],
         hashes_rows: bool,
-    ) -> sqlx::Result<Glance<'t>> {
+    ) -> sqlx::Result<Prescan<'t>> {
         let lengths = table.indexes.iter().filter(|index| !always_short(index, table));
         let lengths: Vec<(&Index, String)> = lengths.map(|index| (index, length(index, table))).collect();
         let by_hash = |index: &Index| hashes_rows && is_hashed(index, table);
-        let repeats =
-            unique.iter().map(|index| if by_hash(index) { hashes(index) } else { groups(place, index) });
+        let repeats = unique
+            .iter()
+            .map(|index| if by_hash(index) { hashes(index) } else { duplicate_groups(check, index) });
         let long =
             lengths.iter().map(|(_, length)| format!("count(*) filter (where {length} > {CANDIDATES})"));
         let counts: Vec<String> = repeats.chain(long).collect();
         if counts.is_empty() {
-            return Ok(Glance { repeated: Vec::new(), long: Vec::new() });
+            return Ok(Prescan { repeated: Vec::new(), long: Vec::new() });
         }
         let sql =
-            place.fill(include_str!("../../../sql/checks/prescan.sql"), &[("counts", &counts.join(", "))]);
+            check.fill(include_str!("../../../sql/checks/prescan.sql"), &[("counts", &counts.join(", "))]);
         let counts: Vec<i64> = query_scalar(sql).fetch_one(tx).await?;
         let (repeats, long) = counts.split_at_checked(unique.len()).unwrap_or_default();
         let number = |count: &i64| u64::try_from(*count).unwrap_or(0);
-        Ok(Glance {
+        Ok(Prescan {
             repeated: unique
                 .iter()
                 .zip(repeats)
@@ -79,7 +79,7 @@ impl<'t> Glance<'t> {
     }
 }
 
-/// The rows that an index compares at all: nulls differ from each other, and a partial index sees only its part.
+/// The rows that an index compares: nulls differ from each other, and a partial index has only its rows.
 pub(super) fn covered(index: &Index) -> String {
     let mut conditions: Vec<String> =
         index.predicate.iter().map(|predicate| format!("({predicate})")).collect();
@@ -89,7 +89,7 @@ pub(super) fn covered(index: &Index) -> String {
     if conditions.is_empty() { "true".to_owned() } else { conditions.join(" and ") }
 }
 
-/// How many rows more there are than hashes.
+/// The number of rows minus the number of different hashes.
 fn hashes(index: &Index) -> String {
     let (parts, covered) = (index.expressions.join(", "), covered(index));
     format!(
@@ -97,38 +97,42 @@ fn hashes(index: &Index) -> String {
     )
 }
 
-/// How many values come more than once.
-fn groups(place: &Place, index: &Index) -> String {
+/// The number of values that occur more than once.
+fn duplicate_groups(check: &CheckSql, index: &Index) -> String {
     let places = [("parts", index.expressions.join(", ")), ("covered", covered(index))];
     let places = places.each_ref().map(|(name, value)| (*name, value.as_str()));
-    place.fill(include_str!("../../../sql/checks/groups.sql"), &places).0
+    check.fill(include_str!("../../../sql/checks/count_duplicates.sql"), &places).0
 }
 
 fn is_hashed(index: &Index, table: &GreenTable) -> bool {
     index.columns.len() == index.expressions.len() && has_only(index, table, HASHED_TYPES)
 }
 
-/// Whether no row can be too long for this index: it holds nothing but plain columns of fixed length.
+/// Whether no row can be too long for this index: it has only plain columns of fixed length.
 fn always_short(index: &Index, table: &GreenTable) -> bool {
     index.columns.len() == index.expressions.len() && has_only(index, table, SHORT_TYPES)
 }
 
 fn has_only(index: &Index, table: &GreenTable, types: &[&str]) -> bool {
-    let named =
-        |column: &str| table.column(column).is_some_and(|own| types.contains(&own.column_type.as_str()));
+    let named = |column: &str| {
+        table.column(column).is_some_and(|column| types.contains(&column.column_type.as_str()))
+    };
     index.columns.iter().chain(&index.included).all(|column| named(column))
 }
 
-/// Bytes of everything an index holds of one row, before compression.
+/// The size of a row's index entry in bytes, before compression.
 fn length(index: &Index, table: &GreenTable) -> String {
     let included: Vec<String> = index.included.iter().map(|name| quote(name)).collect();
-    let plain = index.columns.len() == index.expressions.len();
-    let one = |(at, part): (usize, &String)| match index.columns.get(at) {
-        // As long as its text, which need not be made to know that.
-        Some(column) if plain && table.column(column).is_some_and(|own| own.column_type == "uuid") => {
+    let has_plain_columns = index.columns.len() == index.expressions.len();
+    let bytes = |(at, part): (usize, &String)| match index.columns.get(at) {
+        // The length of its text, which need not be produced.
+        Some(column)
+            if has_plain_columns
+                && table.column(column).is_some_and(|column| column.column_type == "uuid") =>
+        {
             "36".to_owned()
         }
         _ => format!("coalesce(octet_length(({part})::text), 0)"),
     };
-    index.expressions.iter().chain(&included).enumerate().map(one).collect::<Vec<_>>().join(" + ")
+    index.expressions.iter().chain(&included).enumerate().map(bytes).collect::<Vec<_>>().join(" + ")
 }

@@ -1,65 +1,69 @@
-//! What a table's rows show by themselves: expiry, duplicates, CHECK constraints, index rows too large.
+//! Checks of a single table: expiry, duplicates, exclusion and CHECK constraints, index rows that are too large.
 
 use sqlx::PgConnection;
 
 use super::Checks;
-use super::check_sql::{Place, shown};
-use super::prescan::{CANDIDATES, Glance, covered};
+use super::check_sql::{CheckSql, column_list};
+use super::prescan::{CANDIDATES, Prescan, covered};
 use crate::catalog::green::{GreenTable, Index};
-use crate::green::ledger;
-use crate::green::sql::{columns, key, literal, quote};
+use crate::green::conditions::alive;
+use crate::green::deletions::Deletions;
+use crate::green::sql::{columns, key, literal, own_table_name, quote};
 use crate::mapping::schema_map::Writer;
 use crate::mapping::table_plan::TablePlan;
 
 impl Checks<'_> {
-    /// Runs these checks; says how many rows had expired.
-    pub(super) async fn alone(
+    /// Runs these checks; returns how many rows had expired.
+    pub(super) async fn check_rows(
         &self,
         tx: &mut PgConnection,
         plan: &TablePlan,
         table: &GreenTable,
     ) -> sqlx::Result<u64> {
-        let place = Place::new(self.stage, plan, self.gone);
-        let gone = match &plan.expiry {
+        let check = CheckSql::new(self.context.stage, plan, self.deletions());
+        let expired = match &plan.expiry {
             Some(column) => {
-                place
+                check
                     .count(tx, include_str!("../../../sql/checks/expired.sql"), &[("expiry", &quote(column))])
                     .await?
             }
             None => 0,
         };
-        let unique: Vec<&Index> =
-            unique_indexes(table).filter(|index| self.gone.is_some() || !told_apart(plan, index)).collect();
-        let glance = Glance::take(tx, &place, table, &unique, self.stage.green().hashes_rows()).await?;
+        let unique: Vec<&Index> = unique_indexes(table)
+            .filter(|index| self.incremental || !is_unique_on_blue(plan, index))
+            .collect();
+        let prescan =
+            Prescan::run(tx, &check, table, &unique, self.context.stage.green().hashes_rows()).await?;
         let mut found = 0;
         for index in unique {
-            let repeated = glance.repeated.iter().any(|one| one.name == index.name);
-            found += self.duplicates(tx, &place, plan, index, repeated).await?;
+            let repeated = prescan.repeated.iter().any(|candidate| candidate.name == index.name);
+            found += self.check_unique(tx, &check, plan, index, repeated).await?;
         }
         for index in table.indexes.iter().filter(|index| !index.exclusion.is_empty()) {
-            found += excluded(tx, &place, index).await?;
+            found += check_exclusion(tx, &check, index).await?;
         }
-        for check in &table.checks {
-            let places = [("constraint", literal(&check.name)), ("expression", check.expression.clone())];
+        for constraint in &table.checks {
+            let places =
+                [("constraint", literal(&constraint.name)), ("expression", constraint.expression.clone())];
             let places = places.each_ref().map(|(name, value)| (*name, value.as_str()));
             found +=
-                place.execute(tx, include_str!("../../../sql/checks/check_constraint.sql"), &places).await?;
+                check.execute(tx, include_str!("../../../sql/checks/check_constraint.sql"), &places).await?;
         }
-        for (index, length, candidates) in &glance.long {
-            self.probe_index(tx, &place, plan, index, length).await?;
+        for (index, length, candidates) in &prescan.long {
+            self.probe_index(tx, &check, plan, index, length).await?;
             found += candidates;
         }
         if found > 0 {
-            place.set_aside(tx).await?;
+            check.reject(tx).await?;
         }
-        Ok(gone)
+        Ok(expired)
     }
 
-    /// Asks PostgreSQL itself about rows that may be too long for an index.
+    /// Lets PostgreSQL itself decide about rows that may be too long for an index.
     async fn probe_index(
         &self,
         tx: &mut PgConnection,
-        place: &Place,
+        check: &CheckSql,
         plan: &TablePlan,
         index: &Index,
         length: &str,
@@ -69,104 +73,125 @@ impl Checks<'_> {
             ("length", length),
             ("candidates", CANDIDATES),
             ("definition", &index.definition),
-            ("columns", &shown(&index.named)),
+            ("columns", &column_list(&index.named)),
             ("index", &literal(&index.name)),
-            ("probe", &self.stage.own(&ledger::named("stage_probe_", &plan.table))),
-            ("table_ref", &self.stage.kong_table(&plan.table)),
+            ("probe", &self.context.stage.own(&own_table_name("stage_probe_", &plan.table))),
+            ("table_ref", &self.context.stage.kong_table(&plan.table)),
             ("all_columns", &columns(&names, "")),
         ];
-        place.execute(tx, include_str!("../../../sql/checks/index_probe.sql"), &places).await
+        check.execute(tx, include_str!("../../../sql/checks/index_probe.sql"), &places).await
     }
 
-    /// Rows that hold what one unique index of green allows only once: several staged ones, or one beside a row of green
-    /// that stays. One that green holds with this very value already was there first.
-    async fn duplicates(
+    /// Rows that violate one unique index of green: several staged ones, or one beside a row that remains on green. A row
+    /// that green already has with this value was there first.
+    async fn check_unique(
         &self,
         tx: &mut PgConnection,
-        place: &Place,
+        check: &CheckSql,
         plan: &TablePlan,
         index: &Index,
         repeated: bool,
     ) -> sqlx::Result<u64> {
-        let Some(gone) = &self.gone else {
-            return if repeated { duplicates(tx, place, index, "false").await } else { Ok(0) };
+        let Some(deletions) = self.deletions() else {
+            return if repeated { find_duplicates(tx, check, index, "false").await } else { Ok(0) };
         };
-        let named: Vec<String> =
-            index.expressions.iter().enumerate().map(|(at, part)| format!("({part}) as part_{at}")).collect();
-        let present = |alias: &str| {
-            plan.key
-                .iter()
-                .enumerate()
-                .map(|(at, name)| format!("{alias}{} as own_{at}", quote(name)))
+        let parts = index.expressions.iter().enumerate();
+        let named: Vec<String> = parts.map(|(at, part)| format!("({part}) as part_{at}")).collect();
+        let keys = |alias: &str| {
+            let keys = plan.key.iter().enumerate();
+            keys.map(|(at, name)| format!("{alias}{} as own_{at}", quote(name)))
                 .collect::<Vec<_>>()
                 .join(", ")
         };
-        let pair = |one: &str, other: &str, operator: &str| {
-            let pairs = (0..plan.key.len()).map(|at| format!("{one}.own_{at} {operator} {other}.own_{at}"));
-            pairs.collect::<Vec<_>>()
+        let parts_of = |alias: &str| {
+            (0..index.expressions.len()).map(|at| format!("{alias}.part_{at}")).collect::<Vec<_>>()
         };
-        let own_parts = (0..index.expressions.len()).map(|at| format!("o.part_{at}")).collect::<Vec<_>>();
-        let same_row =
-            plan.key.iter().enumerate().map(|(at, name)| format!("o.own_{at} = s.{}", quote(name)));
-        let standing = format!(
+        let key_is = |alias: &str| {
+            let keys = plan.key.iter().enumerate();
+            let pairs = keys.map(|(at, name)| format!("{alias}.own_{at} = s.{}", quote(name)));
+            pairs.collect::<Vec<_>>().join(" and ")
+        };
+        let on_green = format!(
             "exists (select from (select {}, {} from {} where {}) o where {} and ({}) is not distinct from ({}))",
-            present(""),
+            keys(""),
             named.join(", "),
-            self.stage.kong_table(&plan.table),
+            self.context.stage.kong_table(&plan.table),
             covered(index),
-            same_row.collect::<Vec<_>>().join(" and "),
-            own_parts.join(", "),
+            key_is("o"),
+            parts_of("o").join(", "),
             index.expressions.join(", ")
         );
-        let found = if repeated { duplicates(tx, place, index, &standing).await? } else { 0 };
+        let found = if repeated { find_duplicates(tx, check, index, &on_green).await? } else { 0 };
         if plan.writer == Writer::Traffic {
-            // Merged by key: what green holds stays, and the apply holds the staged row back.
+            // Merged by key: green's row is kept, and the staged row is held back when applying.
             return Ok(found);
         }
+        Ok(found + self.find_conflicts(tx, check, plan, index, &deletions).await?)
+    }
+
+    /// Rows whose unique value belongs to another row that remains on green.
+    async fn find_conflicts(
+        &self,
+        tx: &mut PgConnection,
+        check: &CheckSql,
+        plan: &TablePlan,
+        index: &Index,
+        deletions: &Deletions<'_>,
+    ) -> sqlx::Result<u64> {
+        let parts = index.expressions.iter().enumerate();
+        let named: Vec<String> = parts.map(|(at, part)| format!("({part}) as part_{at}")).collect();
+        let keys = |alias: &str| {
+            let keys = plan.key.iter().enumerate();
+            keys.map(|(at, name)| format!("{alias}{} as own_{at}", quote(name)))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
         let equal = if index.nulls_distinct { "=" } else { "is not distinct from" };
-        let equal_parts = (0..index.expressions.len())
-            .map(|at| format!("m.part_{at} {equal} g.part_{at}"))
-            .collect::<Vec<_>>();
-        let restaged =
-            plan.key.iter().enumerate().map(|(at, name)| format!("s.{} = g.own_{at}", quote(name)));
-        let leaving = (0..plan.key.len()).map(|at| format!("d.key_{} = g.own_{at}", at + 1));
+        let equal_parts: Vec<String> =
+            (0..index.expressions.len()).map(|at| format!("m.part_{at} {equal} g.part_{at}")).collect();
+        let other_key: Vec<String> =
+            (0..plan.key.len()).map(|at| format!("m.own_{at} is distinct from g.own_{at}")).collect();
+        let restaged: Vec<String> =
+            plan.key.iter().enumerate().map(|(at, name)| format!("s.{} = g.own_{at}", quote(name))).collect();
+        let is_deleted: Vec<String> =
+            (0..plan.key.len()).map(|at| format!("d.key_{} = g.own_{at}", at + 1)).collect();
         let places = [
-            ("staged_keys", present("s.")),
-            ("present_keys", present("")),
-            ("present_shown", key(&plan.key, "k").replace("k.", "")),
-            ("present_alive", ledger::alive(plan.expiry.as_deref(), "k").replace("k.", "")),
+            ("staged_keys", keys("s.")),
+            ("green_keys", keys("")),
+            ("green_key_json", key(&plan.key, "k").replace("k.", "")),
+            ("alive", alive(plan.expiry.as_deref(), "k").replace("k.", "")),
             ("named_parts", named.join(", ")),
             ("covered", covered(index)),
-            ("table_ref", self.stage.kong_table(&plan.table)),
+            ("table_ref", self.context.stage.kong_table(&plan.table)),
             ("equal_parts", equal_parts.join(" and ")),
-            ("other_key", pair("m", "g", "is distinct from").join(" or ")),
-            ("restaged", restaged.collect::<Vec<_>>().join(" and ")),
-            ("leaving", leaving.collect::<Vec<_>>().join(" and ")),
-            ("gone", gone.table(&plan.table)),
-            ("columns", shown(&index.named)),
+            ("other_key", other_key.join(" or ")),
+            ("restaged", restaged.join(" and ")),
+            ("is_deleted", is_deleted.join(" and ")),
+            ("deletions", deletions.table(&plan.table)),
+            ("columns", column_list(&index.named)),
         ];
         let places: Vec<(&str, &str)> = places.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        Ok(found + place.execute(tx, include_str!("../../../sql/checks/taken.sql"), &places).await?)
+        check.execute(tx, include_str!("../../../sql/checks/conflicts_on_green.sql"), &places).await
     }
 }
 
-/// What tells rows apart on blue cannot be the same in two of them; most tables have such a primary key.
-fn told_apart(plan: &TablePlan, index: &Index) -> bool {
+/// Whether blue's primary key already makes these values unique, as in most tables.
+fn is_unique_on_blue(plan: &TablePlan, index: &Index) -> bool {
     plan.identity
         .as_ref()
         .is_some_and(|identity| identity.iter().all(|column| index.columns.contains(column)))
 }
 
-async fn duplicates(
+async fn find_duplicates(
     tx: &mut PgConnection,
-    place: &Place,
+    check: &CheckSql,
     index: &Index,
-    standing: &str,
+    on_green: &str,
 ) -> sqlx::Result<u64> {
     let (parts, covered) = (index.expressions.join(", "), covered(index));
-    let repeated = if index.nulls_distinct {
-        place.fill(
-            include_str!("../../../sql/checks/repeated.sql"),
+    let is_repeated = if index.nulls_distinct {
+        check.fill(
+            include_str!("../../../sql/checks/duplicate_values.sql"),
             &[("parts", &parts), ("covered", &covered)],
         )
     } else {
@@ -175,14 +200,14 @@ async fn duplicates(
     let places = [
         ("parts", parts.as_str()),
         ("covered", &covered),
-        ("repeated", &repeated.0),
-        ("standing", standing),
-        ("columns", &shown(&index.named)),
+        ("is_repeated", &is_repeated.0),
+        ("on_green", on_green),
+        ("columns", &column_list(&index.named)),
     ];
-    place.execute(tx, include_str!("../../../sql/checks/duplicates.sql"), &places).await
+    check.execute(tx, include_str!("../../../sql/checks/duplicates.sql"), &places).await
 }
 
-async fn excluded(tx: &mut PgConnection, place: &Place, index: &Index) -> sqlx::Result<u64> {
+async fn check_exclusion(tx: &mut PgConnection, check: &CheckSql, index: &Index) -> sqlx::Result<u64> {
     let parts = index.expressions.iter().enumerate();
     let named: Vec<String> = parts.map(|(at, part)| format!("({part}) as part_{at}")).collect();
     let pairs = index.exclusion.iter().enumerate();
@@ -192,10 +217,10 @@ async fn excluded(tx: &mut PgConnection, place: &Place, index: &Index) -> sqlx::
         ("named_parts", named.join(", ")),
         ("excluded", excluded.join(" and ")),
         ("covered", covered(index)),
-        ("columns", shown(&index.named)),
+        ("columns", column_list(&index.named)),
     ];
     let places = places.each_ref().map(|(name, value)| (*name, value.as_str()));
-    place.execute(tx, include_str!("../../../sql/checks/exclusion.sql"), &places).await
+    check.execute(tx, include_str!("../../../sql/checks/exclusion.sql"), &places).await
 }
 
 /// Unique indexes that can refuse something: one that covers the primary key and more refuses nothing of its own.

@@ -1,8 +1,0 @@
--- The rows whose value stands in more than one row; nulls are never equal here.
-({parts}) in (
-  select {parts}
-  from {stage}
-  where {covered}
-  group by {parts}
-  having count(*) > 1
-)

@@ -1,3 +1,0 @@
--- Every definition of Kong's schema as the run $1 leaves it, so that verify can name what was changed afterwards.
-insert into {work}.definitions (run_id, digest, definitions)
-values ($1, $2, $3)

@@ -1,8 +1,0 @@
--- Staging tables that a run which did not end left behind in our own schema ($1).
-select c.relname::text
-from pg_class c
-join pg_namespace n on n.oid = c.relnamespace
-where n.nspname = $1
-  and c.relkind = 'r'
-  and c.relname like 'stage\_%'
-order by c.relname

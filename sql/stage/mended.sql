@@ -1,4 +1,0 @@
--- Values mended while reading one page: keys, columns and what was done, side by side.
-insert into {repairs} (table_name, key, column_name, repair)
-select {table}, r.key::jsonb, r.column_name, r.repair
-from unnest($1::text[], $2::text[], $3::text[]) as r(key, column_name, repair)

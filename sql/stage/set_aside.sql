@@ -1,5 +1,0 @@
--- Rows set aside while reading one page: keys, columns, reasons, details and rows, side by side.
-insert into {rejects} (table_name, key, column_name, reason, detail, row_text, mark)
-select {table}, r.key::jsonb, r.column_name, r.reason, r.detail, r.row_text, r.mark
-from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[])
-  as r(key, column_name, reason, detail, row_text, mark)
