@@ -73,8 +73,8 @@ enum Command {
 
 impl Command {
     /// Whether the command itself sees to Ctrl-C: a cutover asks.
-    fn minds_interrupts(&self) -> bool {
-        matches!(self, Command::Cutover(args) if args.minds_interrupts())
+    fn handles_interrupts(&self) -> bool {
+        matches!(self, Command::Cutover(args) if args.handles_interrupts())
     }
 
     /// Defaults for the commands that connect to nothing.
@@ -148,7 +148,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         // The work first: until it waits for something, as for a typed password, Ctrl-C ends the program at once.
         biased;
         result = Box::pin(dispatch(&cli.command)) => result,
-        signal = interrupted(), if !cli.command.minds_interrupts() => {
+        signal = interrupted(), if !cli.command.handles_interrupts() => {
             let left = Box::pin(tidy_up(&cli.command)).await;
             Err(Error::new(Kind::Interrupted, format!("interrupted by {signal}; {left}")).remedy(left.remedy()))
         }

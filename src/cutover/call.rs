@@ -18,7 +18,7 @@ use crate::http;
 /// A web address or a program, and how long it may take.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Call {
+pub struct ExternalCall {
     /// The address; the body is JSON, any 2xx means yes.
     pub url: Option<String>,
     /// Variable that holds the address.
@@ -40,16 +40,16 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What came of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reply {
+pub enum CallReply {
     /// 2xx or exit code 0.
-    Yes(String),
+    Success(String),
     /// It answered otherwise.
-    No(String),
+    Failure(String),
     /// It did not answer.
-    Silent(String),
+    NoReply(String),
 }
 
-impl Call {
+impl ExternalCall {
     /// Exactly one of the ways to call must be given.
     pub fn check(&self, place: &str) -> Result<()> {
         let ways = [self.url.is_some(), self.url_env.is_some(), self.url_file.is_some(), self.run.is_some()];
@@ -82,15 +82,17 @@ impl Call {
             let path = std::env::var_os("PATH").unwrap_or_default();
             std::env::split_paths(&path).any(|folder| is_there(&folder.join(program)))
         };
-        if found { Ok(()) } else { Err(Error::usage(format!("{program} is no program that can be run"))) }
+        if found { Ok(()) } else { Err(Error::usage(format!("{program} is not an executable program"))) }
     }
 
     /// Calls it with `body`.
-    pub async fn call(&self, body: &serde_json::Value) -> Reply {
+    pub async fn call(&self, body: &serde_json::Value) -> CallReply {
         let limit = self.timeout.unwrap_or(TIMEOUT);
         let called = async {
             match &self.run {
-                Some(run) => run_program(run, body.to_string().as_bytes(), limit).await.map(Ran::reply),
+                Some(run) => {
+                    run_program(run, body.to_string().as_bytes(), limit).await.map(ProgramExit::reply)
+                }
                 None => self.post(body, limit).await,
             }
         };
@@ -99,7 +101,7 @@ impl Call {
             Err(error) => {
                 let causes = error.causes();
                 let because = causes.first().map(|cause| format!(": {cause}")).unwrap_or_default();
-                Reply::Silent(format!("{}{because}", error.message()))
+                CallReply::NoReply(format!("{}{because}", error.message()))
             }
         }
     }
@@ -121,7 +123,7 @@ impl Call {
         Ok(SecretString::from(text.trim().to_owned()))
     }
 
-    async fn post(&self, body: &serde_json::Value, limit: Duration) -> Result<Reply> {
+    async fn post(&self, body: &serde_json::Value, limit: Duration) -> Result<CallReply> {
         let address = self.address()?;
         let mut request = http::client(None, limit)?.post(address.expose_secret()).json(body);
         for (name, value) in &self.headers {
@@ -133,9 +135,9 @@ impl Call {
         let text = answer.text().await.unwrap_or_default();
         let text: String = text.trim().chars().take(200).collect();
         Ok(if status.is_success() {
-            Reply::Yes(text)
+            CallReply::Success(text)
         } else {
-            Reply::No(format!("HTTP {status} {text}").trim().to_owned())
+            CallReply::Failure(format!("HTTP {status} {text}").trim().to_owned())
         })
     }
 }
@@ -147,25 +149,25 @@ fn no_answer(error: reqwest::Error) -> Error {
 
 /// How a program ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ran {
+pub struct ProgramExit {
     /// Its exit code; none when a signal ended it.
     pub code: Option<i32>,
     /// The last line that it said.
     pub said: String,
 }
 
-impl Ran {
-    fn reply(self) -> Reply {
+impl ProgramExit {
+    fn reply(self) -> CallReply {
         match self.code {
-            Some(0) => Reply::Yes(self.said),
-            Some(code) => Reply::No(format!("exit code {code} {}", self.said).trim().to_owned()),
-            None => Reply::No("ended by a signal".to_owned()),
+            Some(0) => CallReply::Success(self.said),
+            Some(code) => CallReply::Failure(format!("exit code {code} {}", self.said).trim().to_owned()),
+            None => CallReply::Failure("ended by a signal".to_owned()),
         }
     }
 }
 
 /// Runs a program to its end without a shell; it is killed with its children when it takes too long.
-pub async fn run_program(run: &[String], input: &[u8], limit: Duration) -> Result<Ran> {
+pub async fn run_program(run: &[String], input: &[u8], limit: Duration) -> Result<ProgramExit> {
     let (program, arguments) = run.split_first().ok_or_else(|| Error::usage("no program is named"))?;
     let cannot = || Error::new(Kind::Io, format!("cannot run {program}"));
     let mut child = tokio::process::Command::new(program)
@@ -189,7 +191,7 @@ pub async fn run_program(run: &[String], input: &[u8], limit: Duration) -> Resul
                 nix::sys::signal::Signal::SIGKILL,
             );
         }
-        return Err(Error::new(Kind::Io, format!("{program} was not done after {}", compact(limit))));
+        return Err(Error::new(Kind::Io, format!("{program} did not finish within {}", compact(limit))));
     };
     let output = output.map_err(|e| cannot().source(e))?;
     let last = |bytes: &[u8]| {
@@ -200,56 +202,63 @@ pub async fn run_program(run: &[String], input: &[u8], limit: Duration) -> Resul
             .map(|line| line.chars().take(200).collect::<String>())
     };
     let said = last(&output.stdout).or_else(|| last(&output.stderr)).unwrap_or_default();
-    Ok(Ran { code: output.status.code(), said })
+    Ok(ProgramExit { code: output.status.code(), said })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn run(argv: &[&str]) -> Call {
-        Call { run: Some(argv.iter().map(|&one| one.to_owned()).collect()), ..Call::default() }
+    fn run(argv: &[&str]) -> ExternalCall {
+        ExternalCall {
+            run: Some(argv.iter().map(|&one| one.to_owned()).collect()),
+            ..ExternalCall::default()
+        }
     }
 
     #[tokio::test]
     async fn a_program_says_yes_or_no_by_its_exit_code() {
         let body = serde_json::json!({ "event": "test" });
-        assert_eq!(run(&["cat"]).call(&body).await, Reply::Yes(r#"{"event":"test"}"#.to_owned()));
+        assert_eq!(run(&["cat"]).call(&body).await, CallReply::Success(r#"{"event":"test"}"#.to_owned()));
         assert_eq!(
             run(&["sh", "-c", "echo busy; exit 7"]).call(&body).await,
-            Reply::No("exit code 7 busy".to_owned())
+            CallReply::Failure("exit code 7 busy".to_owned())
         );
-        assert!(matches!(run(&["/no/such/program"]).call(&body).await, Reply::Silent(_)));
+        assert!(matches!(run(&["/no/such/program"]).call(&body).await, CallReply::NoReply(_)));
     }
 
     #[tokio::test]
     async fn a_program_that_hangs_is_killed() {
-        let hangs =
-            Call { timeout: Some(Duration::from_millis(100)), ..run(&["sh", "-c", "sleep 600 & sleep 600"]) };
-        let Reply::Silent(text) = hangs.call(&serde_json::Value::Null).await else { panic!("it answered") };
-        assert!(text.contains("not done after 100ms"), "{text}");
+        let hangs = ExternalCall {
+            timeout: Some(Duration::from_millis(100)),
+            ..run(&["sh", "-c", "sleep 600 & sleep 600"])
+        };
+        let CallReply::NoReply(text) = hangs.call(&serde_json::Value::Null).await else {
+            panic!("it answered")
+        };
+        assert!(text.contains("did not finish within 100ms"), "{text}");
     }
 
     #[test]
     fn what_is_not_there_is_known_without_calling() {
-        let look = |call: Call| call.look().map_err(|error| error.message().to_owned());
+        let look = |call: ExternalCall| call.look().map_err(|error| error.message().to_owned());
         assert_eq!(look(run(&["sh", "-c", "true"])), Ok(()));
-        assert_eq!(
-            look(run(&["./no-such.sh"])),
-            Err("./no-such.sh is no program that can be run".to_owned())
-        );
-        let to = |url: &str| Call { url: Some(url.to_owned()), ..Call::default() };
+        assert_eq!(look(run(&["./no-such.sh"])), Err("./no-such.sh is not an executable program".to_owned()));
+        let to = |url: &str| ExternalCall { url: Some(url.to_owned()), ..ExternalCall::default() };
         assert_eq!(look(to("https://chat.example.com/T0/secret")), Ok(()));
         let wrong = look(to("chat.example.com/T0/secret")).unwrap_err();
         assert!(!wrong.contains("secret"), "{wrong}");
-        let unset = Call { url_env: Some("KONGFERRY_NO_SUCH_VARIABLE".to_owned()), ..Call::default() };
+        let unset = ExternalCall {
+            url_env: Some("KONGFERRY_NO_SUCH_VARIABLE".to_owned()),
+            ..ExternalCall::default()
+        };
         assert_eq!(look(unset), Err("the variable KONGFERRY_NO_SUCH_VARIABLE is not set".to_owned()));
     }
 
     #[test]
     fn one_way_to_call_is_given() {
-        assert!(Call::default().check("hooks.event").is_err());
-        let both = Call { url: Some("http://127.0.0.1/".to_owned()), ..run(&["true"]) };
+        assert!(ExternalCall::default().check("hooks.event").is_err());
+        let both = ExternalCall { url: Some("http://127.0.0.1/".to_owned()), ..run(&["true"]) };
         assert!(both.check("hooks.event").is_err());
         assert!(run(&["true"]).check("hooks.event").is_ok());
     }

@@ -1,36 +1,26 @@
-//! The engine's time: the real one, or one that a test winds on.
-//!
-//! Everything that waits does so through [`Clock`]. The simulated clock stands still while there is work and jumps to
-//! the next alarm when there is none, so that days pass in milliseconds and always in the same order.
+//! The engine's time. Everything that waits does so through [`Clock`], so that tests can simulate it.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 
-/// A point in the life of one process, counted from its start. It stands still while the machine sleeps, so time that
-/// nobody watched never counts as baked.
+/// The time since this process started. It does not advance while the machine sleeps, so time without gate checks never
+/// counts as bake time.
 pub type Time = Duration;
 
-/// Tells the time and wakes.
 pub trait Clock: Send + Sync {
-    /// How long this process has been awake.
     fn now(&self) -> Time;
-    /// What a clock on the wall shows, for people and for the marker.
+    /// The date and time, for messages and the marker.
     fn wall(&self) -> DateTime<Utc>;
-    /// Ends at `time`, or at once when that has passed.
+    /// Ends at `time`, or immediately when that has passed.
     fn until(&self, time: Time) -> BoxFuture<'static, ()>;
 }
 
-/// The time of the system.
 #[derive(Debug)]
 pub struct RealClock(Instant);
 
 impl RealClock {
-    /// Counts from now on.
     pub fn start() -> RealClock {
         RealClock(Instant::now())
     }
@@ -48,121 +38,5 @@ impl Clock for RealClock {
     fn until(&self, time: Time) -> BoxFuture<'static, ()> {
         let alarm = tokio::time::Instant::from_std(self.0) + time;
         Box::pin(tokio::time::sleep_until(alarm))
-    }
-}
-
-/// A clock that moves only when it is told to.
-#[derive(Debug, Clone, Default)]
-pub struct SimulatedClock(Arc<Mutex<Simulated>>);
-
-#[derive(Debug, Default)]
-struct Simulated {
-    now: Time,
-    alarms: BTreeMap<(Time, u64), Waker>,
-    next: u64,
-}
-
-impl SimulatedClock {
-    /// Jumps to the next alarm and wakes whoever waits for it; false when nobody waits for anything.
-    pub fn wind(&self) -> bool {
-        let woken = {
-            let mut inner = self.lock();
-            let Some(((time, _), waker)) = inner.alarms.pop_first() else { return false };
-            inner.now = inner.now.max(time);
-            waker
-        };
-        woken.wake();
-        true
-    }
-
-    /// Runs `future` to its end, with time passing whenever it waits; `None` when it waits for what never comes, or
-    /// when it was not done at `limit`.
-    pub fn run<F: Future>(&self, future: F, limit: Time) -> Option<F::Output> {
-        self.run_polls(future, limit, u64::MAX)
-    }
-
-    /// The same, but drops the future after so many polls: a process that is killed there.
-    pub fn run_polls<F: Future>(&self, future: F, limit: Time, polls: u64) -> Option<F::Output> {
-        let mut future = Box::pin(future);
-        let flag = Arc::new(Flag::default());
-        let waker = Waker::from(flag.clone());
-        let mut context = std::task::Context::from_waker(&waker);
-        for _ in 0..polls {
-            if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
-                return Some(output);
-            }
-            while !flag.0.swap(false, std::sync::atomic::Ordering::SeqCst) {
-                if !self.wind() || self.now() > limit {
-                    return None;
-                }
-            }
-        }
-        None
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Simulated> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Whether the future asked to be polled again.
-#[derive(Default)]
-struct Flag(std::sync::atomic::AtomicBool);
-
-impl std::task::Wake for Flag {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, std::sync::atomic::Ordering::SeqCst);
-    }
-}
-
-impl Clock for SimulatedClock {
-    fn now(&self) -> Time {
-        self.lock().now
-    }
-
-    fn wall(&self) -> DateTime<Utc> {
-        // The night of the mission; any fixed moment will do.
-        let start = DateTime::from_timestamp(1_800_000_000, 0).unwrap_or_default();
-        start + TimeDelta::from_std(self.now()).unwrap_or_default()
-    }
-
-    fn until(&self, time: Time) -> BoxFuture<'static, ()> {
-        let (clock, mut alarm) = (self.clone(), None);
-        Box::pin(std::future::poll_fn(move |context| {
-            let mut inner = clock.lock();
-            if let Some(key) = alarm.take() {
-                inner.alarms.remove(&key);
-            }
-            if inner.now >= time {
-                return Poll::Ready(());
-            }
-            let key = (time, inner.next);
-            inner.next += 1;
-            inner.alarms.insert(key, context.waker().clone());
-            alarm = Some(key);
-            Poll::Pending
-        }))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn days_pass_at_once_and_in_order() {
-        let clock = SimulatedClock::default();
-        let day = Duration::from_secs(86_400);
-        let waits = async {
-            tokio::join!(clock.until(day * 2), clock.until(day));
-            clock.now()
-        };
-        assert_eq!(clock.run(waits, day * 10), Some(day * 2));
-    }
-
-    #[test]
-    fn waiting_for_what_never_comes_ends() {
-        let clock = SimulatedClock::default();
-        assert_eq!(clock.run(std::future::pending::<()>(), Duration::from_secs(1)), None);
     }
 }

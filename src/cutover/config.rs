@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::call::Call;
+use super::call::ExternalCall;
 use super::gates::config::Gate;
-use super::gates::metrics::Metrics;
-use super::located_toml::{Part, Reading, at_line};
-use super::machine::Rules;
+use super::gates::metrics::PrometheusConfig;
+use super::located_toml::{LocatedValue, TomlDocument, at_line};
+use super::machine::CutoverRules;
 use super::notify::Notification;
 use super::step::{Step, guide_steps};
 use crate::dns::query::QueryConfig;
@@ -34,7 +34,7 @@ pub struct CutoverConfig {
     /// Shares and how long each is watched, the last one 100 %.
     pub steps: Vec<Step>,
     /// Everything else.
-    pub settings: Settings,
+    pub settings: CutoverSettings,
     /// What must hold.
     pub gates: Vec<Gate>,
 }
@@ -42,7 +42,7 @@ pub struct CutoverConfig {
 /// The keys of the file that stand alone or in small tables.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Settings {
+pub struct CutoverSettings {
     /// Time to live of the records while the cutover lasts, in seconds.
     pub ttl: u32,
     /// Time to live that `finish` leaves; that from before the cutover where it is not given.
@@ -56,37 +56,38 @@ pub struct Settings {
     pub query: QueryConfig,
     /// How often provider, name servers and counters are looked at.
     #[serde(with = "humantime_serde")]
-    pub look_every: Duration,
+    #[serde(alias = "look_every")]
+    pub check_every: Duration,
     /// How long a step may wait for provider and name servers before it is paused.
     #[serde(with = "humantime_serde")]
     pub settle_limit: Duration,
     /// Where the journal is kept.
     pub state_dir: Option<PathBuf>,
     /// When blue may be taken down.
-    pub drain: Drain,
+    pub drain: DrainSettings,
     /// What is looked at before the first step.
-    pub preflight: Preflight,
+    pub preflight: PreflightSettings,
     /// Prometheus.
-    pub prometheus: Option<Metrics>,
+    pub prometheus: Option<PrometheusConfig>,
     /// What is asked and told on the way.
     pub hooks: Hooks,
     /// Who is told.
     pub notify: Vec<Notification>,
 }
 
-impl Default for Settings {
+impl Default for CutoverSettings {
     fn default() -> Self {
-        Settings {
+        CutoverSettings {
             ttl: 30,
             final_ttl: None,
             resolver_floor: Duration::from_secs(30),
             approval: false,
             query: QueryConfig::default(),
-            look_every: Duration::from_secs(10),
+            check_every: Duration::from_secs(10),
             settle_limit: Duration::from_secs(600),
             state_dir: None,
-            drain: Drain::default(),
-            preflight: Preflight::default(),
+            drain: DrainSettings::default(),
+            preflight: PreflightSettings::default(),
             prometheus: None,
             hooks: Hooks::default(),
             notify: Vec::new(),
@@ -97,27 +98,32 @@ impl Default for Settings {
 /// When a side counts as still.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Drain {
+pub struct DrainSettings {
     /// How long blue must have been still before it may be taken down.
     #[serde(with = "humantime_serde")]
     pub time: Duration,
     /// Requests a second below which a side is still: what probes make.
-    pub still_below: f64,
+    #[serde(alias = "still_below")]
+    pub idle_below: f64,
     /// How often blue and green are looked at for drift while it drains, and from then until `finish`.
     #[serde(with = "humantime_serde")]
     pub drift_every: Duration,
 }
 
-impl Default for Drain {
+impl Default for DrainSettings {
     fn default() -> Self {
-        Drain { time: Duration::from_secs(86_400), still_below: 0.0, drift_every: Duration::from_secs(3_600) }
+        DrainSettings {
+            time: Duration::from_secs(86_400),
+            idle_below: 0.0,
+            drift_every: Duration::from_secs(3_600),
+        }
     }
 }
 
 /// What is looked at before the first step.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Preflight {
+pub struct PreflightSettings {
     /// Whether `verify` must have found nothing.
     pub verify: bool,
     /// Whether rows changed since the last run stop a step.
@@ -133,9 +139,9 @@ pub struct Preflight {
     pub green_admin_token_env: Option<String>,
 }
 
-impl Default for Preflight {
+impl Default for PreflightSettings {
     fn default() -> Self {
-        Preflight {
+        PreflightSettings {
             verify: true,
             drift: true,
             acknowledge: BTreeSet::new(),
@@ -166,7 +172,7 @@ pub enum Unproven {
 
 impl Unproven {
     /// The word in the file.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Unproven::Databases => "databases",
             Unproven::Metrics => "metrics",
@@ -197,22 +203,22 @@ fn one_or_more<'a, D: serde::Deserializer<'a>>(given: D) -> std::result::Result<
 #[serde(deny_unknown_fields, default)]
 pub struct Hooks {
     /// Asked before the first step, again and again until it says yes.
-    pub confirm_rollout: Option<Call>,
+    pub confirm_rollout: Option<ExternalCall>,
     /// Called before each step; a no pauses.
-    pub pre_step: Option<Call>,
+    pub pre_step: Option<ExternalCall>,
     /// Called after each step has baked; a no pauses.
-    pub post_step: Option<Call>,
+    pub post_step: Option<ExternalCall>,
     /// Asked before everything goes to green, again and again until it says yes.
-    pub confirm_promotion: Option<Call>,
+    pub confirm_promotion: Option<ExternalCall>,
     /// Told once new resolutions are on their way back; a good place to close green's connections.
-    pub rollback: Option<Call>,
+    pub rollback: Option<ExternalCall>,
     /// Told of everything.
-    pub event: Option<Call>,
+    pub event: Option<ExternalCall>,
 }
 
 impl Hooks {
     /// All of them by their names in the file.
-    pub fn named(&self) -> impl Iterator<Item = (&'static str, &Call)> {
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, &ExternalCall)> {
         [
             ("hooks.confirm_rollout", &self.confirm_rollout),
             ("hooks.pre_step", &self.pre_step),
@@ -243,17 +249,17 @@ impl CutoverConfig {
     }
 
     fn build(text: &str, file: &Path) -> Result<CutoverConfig> {
-        let mut reading = Reading::of(text)?;
+        let mut reading = TomlDocument::parse(text)?;
         let zone: DomainName = needed(&mut reading, "zone", "zone = \"example.com\"")?.read()?;
         let provider: ProviderConfig = needed(&mut reading, "provider", "[provider]")?.read()?;
         let records = needed(&mut reading, "record", "[[record]]")?.items();
-        let records: Vec<Record> = records.iter().map(Part::read).collect::<Result<_>>()?;
+        let records: Vec<Record> = records.iter().map(LocatedValue::read).collect::<Result<_>>()?;
         let target = Target::new(zone, records)?;
-        let steps = reading.take("step").map(Part::items);
-        let gates = reading.take("gate").map(Part::items).unwrap_or_default();
+        let steps = reading.take("step").map(LocatedValue::items);
+        let gates = reading.take("gate").map(LocatedValue::items).unwrap_or_default();
         let lines: Vec<(&str, usize)> =
             CHECKED.iter().filter_map(|key| Some((*key, reading.line(key)?))).collect();
-        let settings: Settings = reading.rest().read()?;
+        let settings: CutoverSettings = reading.rest().read()?;
         check_settings(&settings).map_err(|(key, error)| {
             match lines.iter().find(|(name, _)| *name == key) {
                 Some((_, line)) => at_line(*line, &error),
@@ -272,18 +278,18 @@ impl CutoverConfig {
     }
 
     /// What the state machine needs of it.
-    pub fn rules(&self) -> Rules {
+    pub fn rules(&self) -> CutoverRules {
         let settings = &self.settings;
-        Rules {
+        CutoverRules {
             steps: self.steps.clone(),
             gates: self.gates.iter().map(|gate| (gate.name.clone(), gate.policy)).collect(),
             ttl: Duration::from_secs(u64::from(settings.ttl)),
             settle: Duration::from_secs(u64::from(settings.ttl)),
             resolver_floor: settings.resolver_floor,
-            look_every: settings.look_every,
+            check_every: settings.check_every,
             settle_limit: settings.settle_limit,
             drain: settings.drain.time,
-            still_below: settings.drain.still_below,
+            idle_below: settings.drain.idle_below,
             has_counters: settings.prometheus.is_some(),
             drift_every: settings.drain.drift_every,
         }
@@ -308,15 +314,15 @@ impl CutoverConfig {
     }
 }
 
-fn needed<'t>(reading: &mut Reading<'t>, key: &str, example: &str) -> Result<Part<'t>> {
+fn needed<'t>(reading: &mut TomlDocument<'t>, key: &str, example: &str) -> Result<LocatedValue<'t>> {
     reading.take(key).ok_or_else(|| {
         Error::usage(format!("{key} is missing"))
             .remedy(format!("Add {example}; \"kongferry cutover init\" writes a whole file to begin with."))
     })
 }
 
-fn read_steps(parts: &[Part<'_>]) -> Result<Vec<Step>> {
-    let steps: Vec<Step> = parts.iter().map(Part::read).collect::<Result<_>>()?;
+fn read_steps(parts: &[LocatedValue<'_>]) -> Result<Vec<Step>> {
+    let steps: Vec<Step> = parts.iter().map(LocatedValue::read).collect::<Result<_>>()?;
     for ((one, next), part) in steps.iter().zip(steps.iter().skip(1)).zip(parts.iter().skip(1)) {
         if one.share >= next.share {
             let falls = format!("the shares of the steps do not rise: {} after {}", next.share, one.share);
@@ -337,7 +343,7 @@ fn read_steps(parts: &[Part<'_>]) -> Result<Vec<Step>> {
     }
 }
 
-fn read_gates(parts: &[Part<'_>], metrics: Option<&Metrics>) -> Result<Vec<Gate>> {
+fn read_gates(parts: &[LocatedValue<'_>], metrics: Option<&PrometheusConfig>) -> Result<Vec<Gate>> {
     let mut gates: Vec<Gate> = Vec::new();
     for (at, part) in parts.iter().enumerate() {
         let gate = Gate::from_table(part.read()?, at, metrics).map_err(|error| part.explain(&error))?;
@@ -354,7 +360,7 @@ fn read_gates(parts: &[Part<'_>], metrics: Option<&Metrics>) -> Result<Vec<Gate>
 const CHECKED: &[&str] = &["ttl", "query", "look_every", "settle_limit", "drain", "hooks", "notify"];
 
 /// What is wrong, and with which key.
-fn check_settings(settings: &Settings) -> std::result::Result<(), (&'static str, Error)> {
+fn check_settings(settings: &CutoverSettings) -> std::result::Result<(), (&'static str, Error)> {
     if !(1..=604_800).contains(&settings.ttl) {
         let error = Error::usage(format!("ttl = {} is out of range", settings.ttl));
         return Err((
@@ -364,7 +370,7 @@ fn check_settings(settings: &Settings) -> std::result::Result<(), (&'static str,
     }
     let zero = [
         ("query", settings.query.count == 0, "query.count"),
-        ("look_every", settings.look_every.is_zero(), "look_every"),
+        ("look_every", settings.check_every.is_zero(), "look_every"),
         ("settle_limit", settings.settle_limit.is_zero(), "settle_limit"),
     ];
     if let Some((key, _, name)) = zero.iter().find(|(_, is_zero, _)| *is_zero) {
@@ -373,7 +379,7 @@ fn check_settings(settings: &Settings) -> std::result::Result<(), (&'static str,
             Error::usage(format!("{name} cannot be zero")).remedy("Leave it out for the default."),
         ));
     }
-    if !settings.drain.still_below.is_finite() || settings.drain.still_below < 0.0 {
+    if !settings.drain.idle_below.is_finite() || settings.drain.idle_below < 0.0 {
         let error = Error::usage("drain.still_below must be a number of requests a second, 0 or more");
         return Err(("drain", error));
     }
@@ -443,20 +449,24 @@ mod tests {
     fn what_is_wrong_is_said_with_its_line() {
         let step = |share: &str, bake: &str| format!("[[step]]\nshare = {share}\nbake = {bake}\n");
         let behind = [
-            ("[drain]\ntime = \"soon\"", 9, "\"soon\" is not a length of time"),
-            ("[preflight]\nverfy = true", 9, "there is no key `verfy`"),
-            ("[preflight]\nunproven = [\"metrix\"]", 9, "there is no `metrix`"),
-            ("[hooks]\npre_stp = { run = [\"x\"] }", 9, "there is no key `pre_stp`"),
+            ("[drain]\ntime = \"soon\"", 9, "\"soon\" is not a duration"),
+            ("[preflight]\nverfy = true", 9, "unknown key `verfy`"),
+            ("[preflight]\nunproven = [\"metrix\"]", 9, "unknown value `metrix`"),
+            ("[hooks]\npre_stp = { run = [\"x\"] }", 9, "unknown key `pre_stp`"),
             ("[[notify]]\nformat = \"slack\"", 8, "needs exactly one of url"),
-            ("[[gates]]\nkind = \"http\"", 8, "there is no key `gates`"),
-            ("[[gate]]\nkind = \"kong-error\"", 8, "there is no kind \"kong-error\""),
+            ("[[gates]]\nkind = \"http\"", 8, "unknown key `gates`"),
+            ("[[gate]]\nkind = \"kong-error\"", 8, "unknown kind \"kong-error\""),
             ("[[gate]]\nname = \"x\"", 8, "gate \"x\": kind is missing"),
             ("[[gate]]\nkind = \"command\"\nrun = [\"x\"]\nlimit = 1", 11, "unknown field `limit`"),
-            ("[[gate]]\nkind = \"http\"\nurl = \"htp://x\"", 8, "no address of http:// or https://"),
+            ("[[gate]]\nkind = \"http\"\nurl = \"htp://x\"", 8, "must begin with http:// or https://"),
             ("[[gate]]\nkind = \"kong-errors\"", 8, "Add [prometheus]"),
             ("[[step]]\nshare = 101\nbake = \"1h\"", 9, "is not a share"),
-            ("[[step]]\nshare = 100\nbake = 5", 10, "here stands a number, and it must be a text, in quotes"),
-            ("[[step]]\nshare = 100\nbake = \"1h\"\naproval = true", 11, "there is no key `aproval`"),
+            (
+                "[[step]]\nshare = 100\nbake = 5",
+                10,
+                "expected a duration such as \"30s\" or \"1h30m\", found an integer",
+            ),
+            ("[[step]]\nshare = 100\nbake = \"1h\"\naproval = true", 11, "unknown key `aproval`"),
             ("[[step]]\nshare = 100", 8, "missing field `bake`"),
         ];
         for (text, line, words) in behind {
@@ -470,10 +480,10 @@ mod tests {
         assert!(refused(&short).contains("line 8: the last step is not 100 % but 10 %"));
         for (before, line, words) in [
             ("ttl = 0", 1, "ttl = 0 is out of range"),
-            ("ttl = \"30\"", 1, "here stands a text, and it must be a whole number"),
-            ("tttl = 5", 1, "there is no key `tttl`"),
+            ("ttl = \"30\"", 1, "expected an integer, found a string"),
+            ("tttl = 5", 1, "unknown key `tttl`"),
             ("look_every = \"0s\"", 1, "look_every cannot be zero"),
-            ("step = []\nx = 1", 2, "there is no key `x`"),
+            ("step = []\nx = 1", 2, "unknown key `x`"),
         ] {
             let said = refused(&format!("{before}\n{HEAD}"));
             assert!(
@@ -513,6 +523,6 @@ mod tests {
             assert!(said.starts_with("cutover.toml: line 2: ") && !said.contains("s3cr3t"), "{said}");
         }
         let said = refused(&HEAD.replace("url =", "ur ="));
-        assert!(said.contains("line 2: there is no key `ur`"), "{said}");
+        assert!(said.contains("line 2: unknown key `ur`"), "{said}");
     }
 }

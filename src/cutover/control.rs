@@ -13,33 +13,33 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::engine::Order;
-use super::state::Command;
-use super::status::Snapshot;
+use super::engine::CommandRequest;
+use super::state::OperatorCommand;
+use super::status::StatusSnapshot;
 use crate::error::{Error, Kind, Result};
 
 /// How long an engine may take to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Longest path of a unix socket, less a margin.
 const PATH_LIMIT: usize = 100;
 
 /// What is said to an engine.
 #[derive(Debug, Serialize, Deserialize)]
-struct Question {
+struct ControlRequest {
     /// Who speaks.
     by: String,
     /// What shall be done; without it the engine only shows itself.
-    command: Option<Command>,
+    command: Option<OperatorCommand>,
 }
 
 /// What an engine answers.
 #[derive(Debug, Serialize, Deserialize)]
-struct Answer {
+struct ControlResponse {
     /// What came of the command.
     said: Option<std::result::Result<String, String>>,
     /// Where it stands.
-    shown: Option<Snapshot>,
+    status: Option<StatusSnapshot>,
 }
 
 /// Where the socket of a state directory is.
@@ -66,17 +66,16 @@ impl Control {
     /// Listens; refuses where another engine does.
     pub async fn listen(
         dir: &Path,
-        speaker: mpsc::Sender<Order>,
-        shown: watch::Receiver<Option<Snapshot>>,
+        command_sender: mpsc::Sender<CommandRequest>,
+        status: watch::Receiver<Option<StatusSnapshot>>,
     ) -> Result<Control> {
         let path = socket_path(dir);
-        if let Ok(Some(running)) = look(dir).await {
-            return Err(Error::refused(format!(
-                "{} is at work on this cutover, on this machine",
-                running.owner
-            ))
-            .detail(running.sentence)
-            .remedy("Speak to it: kongferry cutover status --watch, pause, resume, promote, rollback."));
+        if let Ok(Some(running)) = query_status(dir).await {
+            return Err(Error::refused(format!("{} is running this cutover on this machine", running.owner))
+                .detail(running.sentence)
+                .remedy(
+                    "Control it with kongferry cutover status --watch, pause, resume, promote or rollback.",
+                ));
         }
         // Left by a process that was killed.
         let _ = std::fs::remove_file(&path);
@@ -85,20 +84,20 @@ impl Control {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(cannot)?;
         let (stop, mut stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
-            let mut talks = JoinSet::new();
+            let mut connections = JoinSet::new();
             loop {
                 tokio::select! {
                     accepted = listener.accept() => match accepted {
-                        Ok((stream, _)) => drop(talks.spawn(serve(stream, speaker.clone(), shown.clone()))),
+                        Ok((stream, _)) => drop(connections.spawn(serve(stream, command_sender.clone(), status.clone()))),
                         Err(_) => break,
                     },
-                    Some(_) = talks.join_next() => {}
+                    Some(_) = connections.join_next() => {}
                     _ = &mut stopped => break,
                 }
             }
             // Whoever is listening hears the end of the sentence.
-            drop(speaker);
-            while talks.join_next().await.is_some() {}
+            drop(command_sender);
+            while connections.join_next().await.is_some() {}
         });
         Ok(Control { path, stop: Some(stop), task })
     }
@@ -119,25 +118,29 @@ impl Drop for Control {
     }
 }
 
-async fn serve(stream: UnixStream, speaker: mpsc::Sender<Order>, shown: watch::Receiver<Option<Snapshot>>) {
+async fn serve(
+    stream: UnixStream,
+    command_sender: mpsc::Sender<CommandRequest>,
+    status: watch::Receiver<Option<StatusSnapshot>>,
+) {
     let (reader, mut writer) = stream.into_split();
     let mut line = String::new();
     // Nobody has so much to say.
     if BufReader::new(reader).take(65_536).read_line(&mut line).await.is_err() {
         return;
     }
-    let Ok(question) = serde_json::from_str::<Question>(&line) else { return };
+    let Ok(question) = serde_json::from_str::<ControlRequest>(&line) else { return };
     let said = match question.command {
         None => None,
         Some(command) => {
             let (answer, answered) = oneshot::channel();
-            if speaker.send((command, question.by, answer)).await.is_err() {
+            if command_sender.send((command, question.by, answer)).await.is_err() {
                 return;
             }
             answered.await.ok()
         }
     };
-    let answer = Answer { said, shown: shown.borrow().clone() };
+    let answer = ControlResponse { said, status: status.borrow().clone() };
     if let Ok(mut text) = serde_json::to_vec(&answer) {
         text.push(b'\n');
         let _ = writer.write_all(&text).await;
@@ -145,36 +148,36 @@ async fn serve(stream: UnixStream, speaker: mpsc::Sender<Order>, shown: watch::R
 }
 
 /// Where the engine of this directory stands; `None` where none runs.
-pub async fn look(dir: &Path) -> Result<Option<Snapshot>> {
-    Ok(ask(dir, &Question { by: String::new(), command: None }).await?.and_then(|answer| answer.shown))
+pub async fn query_status(dir: &Path) -> Result<Option<StatusSnapshot>> {
+    Ok(ask(dir, &ControlRequest { by: String::new(), command: None }).await?.and_then(|answer| answer.status))
 }
 
 /// Tells the engine of this directory something; `None` where none runs.
-pub async fn tell(
+pub async fn send_command(
     dir: &Path,
     by: &str,
-    command: Command,
+    command: OperatorCommand,
 ) -> Result<Option<std::result::Result<String, String>>> {
-    Ok(ask(dir, &Question { by: by.to_owned(), command: Some(command) })
+    Ok(ask(dir, &ControlRequest { by: by.to_owned(), command: Some(command) })
         .await?
         .and_then(|answer| answer.said))
 }
 
-async fn ask(dir: &Path, question: &Question) -> Result<Option<Answer>> {
+async fn ask(dir: &Path, question: &ControlRequest) -> Result<Option<ControlResponse>> {
     let Ok(mut stream) = UnixStream::connect(socket_path(dir)).await else { return Ok(None) };
-    let talk = async {
+    let exchange = async {
         let mut text = serde_json::to_vec(question)?;
         text.push(b'\n');
         stream.write_all(&text).await?;
         let mut line = String::new();
         BufReader::new(stream).read_line(&mut line).await?;
-        Ok::<Answer, std::io::Error>(serde_json::from_str(&line)?)
+        Ok::<ControlResponse, std::io::Error>(serde_json::from_str(&line)?)
     };
     // Before it is finished blue and green may be compared, which takes what it takes.
-    let patient = matches!(question.command, Some(Command::Finish { .. }));
-    let silent = || Error::new(Kind::Io, "a cutover runs here, but does not answer");
-    let patience = if patient { Duration::from_secs(86_400) } else { PATIENCE };
-    match tokio::time::timeout(patience, talk).await {
+    let patient = matches!(question.command, Some(OperatorCommand::Finish { .. }));
+    let silent = || Error::new(Kind::Io, "the cutover process on this machine does not answer");
+    let patience = if patient { Duration::from_secs(86_400) } else { REPLY_TIMEOUT };
+    match tokio::time::timeout(patience, exchange).await {
         Ok(Ok(answer)) => Ok(Some(answer)),
         Ok(Err(e)) => Err(silent().source(e)),
         Err(_) => Err(silent()),

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use super::call::Reply;
+use super::call::CallReply;
 use super::clock::Clock;
 use super::gates::measurement::{Measurement, Traffic};
-use super::notice::Said;
+use super::notice::Notice;
 use crate::dns::{DnsProvider, Share};
 
 /// Everything that is not rules.
@@ -19,50 +19,51 @@ pub struct Environment {
     /// Where the records are kept.
     pub provider: Arc<dyn DnsProvider>,
     /// Who answers with them.
-    pub servers: Arc<dyn NameServers>,
+    pub name_servers: Arc<dyn NameServers>,
     /// Gates and counters.
-    pub meters: Arc<dyn Measure>,
+    pub health: Arc<dyn HealthChecks>,
     /// Databases, hooks, notifications.
-    pub outside: Arc<dyn Integrations>,
+    pub integrations: Arc<dyn Integrations>,
 }
 
 /// Where measurements come from. Calls never fail: what cannot be measured is inconclusive.
-pub trait Measure: Send + Sync {
+pub trait HealthChecks: Send + Sync {
     /// Checks one gate once. `baseline` is blue's last good number, for when blue has none any more.
-    fn gate(&self, gate: usize, share: Share, baseline: Option<f64>) -> BoxFuture<'static, Measurement>;
+    fn check_gate(&self, gate: usize, share: Share, baseline: Option<f64>)
+    -> BoxFuture<'static, Measurement>;
     /// Reads the counters of both sides; `None` where nothing says how.
-    fn traffic(&self) -> Option<BoxFuture<'static, Traffic>>;
+    fn read_traffic(&self) -> Option<BoxFuture<'static, Traffic>>;
 }
 
 /// The authoritative name servers.
 pub trait NameServers: Send + Sync {
-    /// Asks every one of them so many times. An error of a network is [`Answers::NotYet`].
-    fn survey(&self, share: Share, queries: u32) -> BoxFuture<'static, Survey>;
+    /// Asks every one of them so many times. An error of a network is [`NameServerState::Pending`].
+    fn query(&self, share: Share, queries: u32) -> BoxFuture<'static, NameServerReport>;
 }
 
 /// What name servers answered.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Survey {
+pub struct NameServerReport {
     /// The judgement.
-    pub answers: Answers,
+    pub answers: NameServerState,
     /// Green's share of the answers of all servers.
     pub green: Option<f64>,
 }
 
 /// The judgement on what name servers answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answers {
+pub enum NameServerState {
     /// Every one of them answers with the share.
-    Right,
+    Agree,
     /// One answers with another share, or not at all: it may lag behind.
-    NotYet(String),
+    Pending(String),
     /// One answers with an error, or with what is neither blue nor green.
     Wrong(String),
 }
 
 /// Whether rows were changed since they were moved.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Drift {
+pub enum DriftStatus {
     /// None were.
     None,
     /// Some were; the text says which.
@@ -70,7 +71,7 @@ pub enum Drift {
     /// It cannot be said.
     Unknown(String),
     /// Nobody looks.
-    Unwatched,
+    NotChecked,
 }
 
 /// The places where the user's own programs and services are asked or told.
@@ -91,7 +92,7 @@ pub enum Hook {
 
 impl Hook {
     /// The word of `cutover.toml`.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Hook::ConfirmRollout => "confirm_rollout",
             Hook::PreStep => "pre_step",
@@ -105,9 +106,9 @@ impl Hook {
 /// Databases, hooks, notifications.
 pub trait Integrations: Send + Sync {
     /// Whether rows were changed since they were moved.
-    fn drift(&self) -> BoxFuture<'static, Drift>;
+    fn drift(&self) -> BoxFuture<'static, DriftStatus>;
     /// Calls a hook; `None` where there is none.
-    fn hook(&self, hook: Hook, body: serde_json::Value) -> BoxFuture<'static, Option<Reply>>;
+    fn hook(&self, hook: Hook, body: serde_json::Value) -> BoxFuture<'static, Option<CallReply>>;
     /// Tells everybody who wants to know.
-    fn tell(&self, said: Said, body: serde_json::Value) -> BoxFuture<'static, ()>;
+    fn notify(&self, notice: Notice, body: serde_json::Value) -> BoxFuture<'static, ()>;
 }

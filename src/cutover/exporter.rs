@@ -6,7 +6,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use super::status::{Snapshot, exposition};
+use super::status::{StatusSnapshot, exposition};
 use crate::error::{Error, Kind, Result};
 
 /// Answers `GET /metrics` until it is dropped.
@@ -18,14 +18,14 @@ pub struct Exporter {
 
 impl Exporter {
     /// Listens at `address`.
-    pub async fn listen(address: &str, shown: watch::Receiver<Option<Snapshot>>) -> Result<Exporter> {
+    pub async fn listen(address: &str, status: watch::Receiver<Option<StatusSnapshot>>) -> Result<Exporter> {
         let cannot =
             |e| Error::new(Kind::Io, format!("cannot listen at {address} for --metrics-listen")).source(e);
         let listener = TcpListener::bind(address).await.map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(answer(stream, shown.clone()));
+                tokio::spawn(answer(stream, status.clone()));
             }
         });
         Ok(Exporter { address, task })
@@ -43,12 +43,12 @@ impl Drop for Exporter {
     }
 }
 
-async fn answer(stream: TcpStream, shown: watch::Receiver<Option<Snapshot>>) {
+async fn answer(stream: TcpStream, status: watch::Receiver<Option<StatusSnapshot>>) {
     let (reader, mut writer) = stream.into_split();
     let mut lines = BufReader::new(reader).lines();
     let Ok(Some(request)) = lines.next_line().await else { return };
     while lines.next_line().await.is_ok_and(|line| line.is_some_and(|line| !line.is_empty())) {}
-    let snapshot = shown.borrow().clone();
+    let snapshot = status.borrow().clone();
     let mut words = request.split_ascii_whitespace();
     let method = words.next().unwrap_or_default();
     let path = words.next().unwrap_or_default().split('?').next().unwrap_or_default();

@@ -6,17 +6,17 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use serde_json::Value;
 
-use super::call::{Call, Reply};
+use super::call::{CallReply, ExternalCall};
 use super::config::Hooks;
 use super::databases::Databases;
-use super::environment::{Drift, Hook, Integrations};
-use super::notice::Said;
+use super::environment::{DriftStatus, Hook, Integrations};
+use super::notice::Notice;
 use super::notify::Notification;
 use crate::error::Result;
 
 /// The changes since the last run, in one sentence.
 pub(super) fn changed(tables: &str) -> String {
-    format!("since the last run people have changed {tables}")
+    format!("Admin API clients have changed rows since the last run: {tables}")
 }
 
 /// The real world.
@@ -44,7 +44,7 @@ impl LiveIntegrations {
 }
 
 impl Inner {
-    fn call_of(&self, hook: Hook) -> Option<&Call> {
+    fn call_of(&self, hook: Hook) -> Option<&ExternalCall> {
         match hook {
             Hook::ConfirmRollout => self.hooks.confirm_rollout.as_ref(),
             Hook::PreStep => self.hooks.pre_step.as_ref(),
@@ -54,31 +54,31 @@ impl Inner {
         }
     }
 
-    async fn drift(&self) -> Drift {
-        let Some(databases) = &self.databases else { return Drift::Unwatched };
+    async fn drift(&self) -> DriftStatus {
+        let Some(databases) = &self.databases else { return DriftStatus::NotChecked };
         match databases.drift().await {
-            Ok(None) => Drift::None,
-            Ok(Some(tables)) => Drift::Changed(changed(&tables)),
-            Err(error) => Drift::Unknown(format!(
-                "it cannot be seen what changed since the last run: {}",
+            Ok(None) => DriftStatus::None,
+            Ok(Some(tables)) => DriftStatus::Changed(changed(&tables)),
+            Err(error) => DriftStatus::Unknown(format!(
+                "cannot detect changes since the last run: {}",
                 error.one_line()
             )),
         }
     }
 
-    async fn tell(&self, said: &Said, body: &Value) {
-        let told: futures::stream::FuturesUnordered<_> =
-            self.notify.iter().map(|receiver| receiver.tell(said, body)).collect();
-        for failed in told.filter_map(async |failed| failed).collect::<Vec<String>>().await {
+    async fn notify(&self, notice: &Notice, body: &Value) {
+        let sent: futures::stream::FuturesUnordered<_> =
+            self.notify.iter().map(|receiver| receiver.send(notice, body)).collect();
+        for failed in sent.filter_map(async |failed| failed).collect::<Vec<String>>().await {
             tracing::warn!("A notification was not taken: {failed}.");
         }
         if let Some(hook) = &self.hooks.event {
             let mut body = body.clone();
             if let Some(body) = body.as_object_mut() {
-                body.insert("text".to_owned(), said.text.clone().into());
-                body.insert("level".to_owned(), serde_json::json!(said.level));
+                body.insert("text".to_owned(), notice.text.clone().into());
+                body.insert("level".to_owned(), serde_json::json!(notice.level));
             }
-            if let Reply::No(text) | Reply::Silent(text) = hook.call(&body).await {
+            if let CallReply::Failure(text) | CallReply::NoReply(text) = hook.call(&body).await {
                 tracing::warn!("The event hook did not take it: {text}.");
             }
         }
@@ -86,19 +86,19 @@ impl Inner {
 }
 
 impl Integrations for LiveIntegrations {
-    fn drift(&self) -> BoxFuture<'static, Drift> {
+    fn drift(&self) -> BoxFuture<'static, DriftStatus> {
         let inner = self.0.clone();
         Box::pin(async move { inner.drift().await })
     }
 
-    fn hook(&self, hook: Hook, body: Value) -> BoxFuture<'static, Option<Reply>> {
+    fn hook(&self, hook: Hook, body: Value) -> BoxFuture<'static, Option<CallReply>> {
         let inner = self.0.clone();
         Box::pin(async move {
             match inner.call_of(hook) {
                 Some(call) => {
                     let mut body = body;
                     if let Some(body) = body.as_object_mut() {
-                        body.insert("hook".to_owned(), hook.word().into());
+                        body.insert("hook".to_owned(), hook.as_str().into());
                     }
                     Some(call.call(&body).await)
                 }
@@ -107,8 +107,8 @@ impl Integrations for LiveIntegrations {
         })
     }
 
-    fn tell(&self, said: Said, body: Value) -> BoxFuture<'static, ()> {
+    fn notify(&self, notice: Notice, body: Value) -> BoxFuture<'static, ()> {
         let inner = self.0.clone();
-        Box::pin(async move { inner.tell(&said, &body).await })
+        Box::pin(async move { inner.notify(&notice, &body).await })
     }
 }

@@ -11,8 +11,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::notice::Said;
-use super::state::{Goal, Pause, Phase};
+use super::notice::Notice;
+use super::state::{CutoverPhase, Goal, Pause};
 use crate::dns::{Change, Marker, Share};
 use crate::error::{Error, Kind, Result};
 
@@ -21,20 +21,20 @@ pub const FILE_NAME: &str = "journal.jsonl";
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct JournalEntry {
     /// When.
     pub at: DateTime<Utc>,
     /// The run.
     pub run: Uuid,
     /// What.
     #[serde(flatten)]
-    pub what: What,
+    pub what: JournalEvent,
 }
 
 /// What an entry says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "entry")]
-pub enum What {
+pub enum JournalEvent {
     /// A process took the run over.
     Opened {
         /// Who.
@@ -45,12 +45,13 @@ pub enum What {
     /// It stands somewhere else than before.
     Phase {
         /// Where.
-        now: Phase,
+        now: CutoverPhase,
         /// Why nothing goes on, if nothing does.
         paused: Option<Pause>,
         /// Why it goes back, if it does.
         #[serde(default)]
-        why_back: Option<String>,
+        #[serde(rename = "why_back")]
+        rollback_reason: Option<String>,
         /// The share that the provider was last known to hold.
         share: Share,
         /// Blue's last good number of each gate.
@@ -75,10 +76,10 @@ pub enum What {
         text: String,
     },
     /// Something that people were told.
-    Said {
+    Notice {
         /// What.
         #[serde(flatten)]
-        said: Said,
+        notice: Notice,
     },
     /// The marker that is left at the provider.
     Marker {
@@ -88,9 +89,9 @@ pub enum What {
 }
 
 /// Where entries go.
-pub trait Journal: Send {
+pub trait CutoverJournal: Send {
     /// Adds an entry; when this returns it is on the disk.
-    fn append(&mut self, entry: &Entry) -> Result<()>;
+    fn append(&mut self, entry: &JournalEntry) -> Result<()>;
 }
 
 /// The journal of a state directory.
@@ -128,8 +129,8 @@ impl FileJournal {
     }
 }
 
-impl Journal for FileJournal {
-    fn append(&mut self, entry: &Entry) -> Result<()> {
+impl CutoverJournal for FileJournal {
+    fn append(&mut self, entry: &JournalEntry) -> Result<()> {
         let cannot = |e: std::io::Error| {
             Error::new(Kind::Io, format!("cannot write {}", self.path.display())).source(e)
         };
@@ -141,7 +142,7 @@ impl Journal for FileJournal {
 }
 
 /// Reads a journal; lines that a crash cut off are left out. No file is no entries.
-pub fn read(dir: &Path) -> Result<Vec<Entry>> {
+pub fn read(dir: &Path) -> Result<Vec<JournalEntry>> {
     let path = dir.join(FILE_NAME);
     let file = match File::open(&path) {
         Ok(file) => file,
@@ -154,27 +155,33 @@ pub fn read(dir: &Path) -> Result<Vec<Entry>> {
 
 /// The last phase that a run was in, as far as the journal knows. A `finish` that did not get to its end is left out:
 /// it takes nothing back of what was reached before it.
-pub fn last_phase(entries: &[Entry], run: Uuid) -> Option<&What> {
+pub fn last_phase(entries: &[JournalEntry], run: Uuid) -> Option<&JournalEvent> {
     let of_run = entries.iter().rev().filter(|entry| entry.run == run).map(|entry| &entry.what);
-    let mut phases = of_run.filter(|what| matches!(what, What::Phase { .. }));
-    phases.find(|what| !matches!(what, What::Phase { now: Phase::Moving { goal: Goal::Finish, .. }, .. }))
+    let mut phases = of_run.filter(|what| matches!(what, JournalEvent::Phase { .. }));
+    phases.find(|what| {
+        !matches!(what, JournalEvent::Phase { now: CutoverPhase::Moving { goal: Goal::Finish, .. }, .. })
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cutover::notice::Level;
-    use crate::cutover::state::Stage;
+    use crate::cutover::state::Activity;
 
-    fn entry(what: What) -> Entry {
-        Entry { at: DateTime::from_timestamp(1_800_000_000, 0).unwrap(), run: Uuid::from_u128(1), what }
+    fn entry(what: JournalEvent) -> JournalEntry {
+        JournalEntry {
+            at: DateTime::from_timestamp(1_800_000_000, 0).unwrap(),
+            run: Uuid::from_u128(1),
+            what,
+        }
     }
 
-    fn phase(now: Phase) -> What {
-        What::Phase {
+    fn phase(now: CutoverPhase) -> JournalEvent {
+        JournalEvent::Phase {
             now,
             paused: None,
-            why_back: None,
+            rollback_reason: None,
             share: Share::BLUE,
             baselines: vec![Some(0.5), None],
             skipped: vec![1],
@@ -184,12 +191,16 @@ mod tests {
     #[test]
     fn what_is_written_is_read_and_a_cut_line_is_left_out() {
         let dir = tempfile::tempdir().unwrap();
-        let step = Phase::Moving { goal: Goal::Step(2), stage: Stage::Baking };
+        let step = CutoverPhase::Moving { goal: Goal::Step(2), activity: Activity::Baking };
         let entries = [
-            entry(What::Opened { owner: "anna@ops".to_owned(), version: "0.1.0".to_owned() }),
+            entry(JournalEvent::Opened { owner: "anna@ops".to_owned(), version: "0.1.0".to_owned() }),
             entry(phase(step)),
-            entry(What::Said {
-                said: Said { level: Level::Warn, code: "paused".to_owned(), text: "Paused: x".to_owned() },
+            entry(JournalEvent::Notice {
+                notice: Notice {
+                    level: Level::Warn,
+                    code: "paused".to_owned(),
+                    text: "Paused: x".to_owned(),
+                },
             }),
         ];
         let mut journal = FileJournal::open(dir.path()).unwrap();
@@ -204,10 +215,10 @@ mod tests {
         assert_eq!(read.len(), 4);
         assert_eq!(last_phase(&read, Uuid::from_u128(1)), Some(&phase(step)));
         assert_eq!(last_phase(&read, Uuid::from_u128(2)), None);
-        let finishing = entry(phase(Phase::toward(Goal::Finish)));
+        let finishing = entry(phase(CutoverPhase::toward(Goal::Finish)));
         assert_eq!(
-            last_phase(&[entry(phase(Phase::Drained)), finishing], Uuid::from_u128(1)),
-            Some(&phase(Phase::Drained))
+            last_phase(&[entry(phase(CutoverPhase::Drained)), finishing], Uuid::from_u128(1)),
+            Some(&phase(CutoverPhase::Drained))
         );
     }
 

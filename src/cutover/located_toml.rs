@@ -7,28 +7,28 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 use crate::error::{Error, Result};
 
 /// A file, from which one part after the other is taken.
-pub(super) struct Reading<'t> {
+pub(super) struct TomlDocument<'t> {
     text: &'t str,
     table: DeTable<'t>,
 }
 
 /// One value with all that is in it.
 #[derive(Clone)]
-pub(super) struct Part<'t> {
+pub(super) struct LocatedValue<'t> {
     text: &'t str,
     value: Spanned<DeValue<'t>>,
 }
 
-impl<'t> Reading<'t> {
+impl<'t> TomlDocument<'t> {
     /// Reads the syntax.
-    pub(super) fn of(text: &'t str) -> Result<Reading<'t>> {
+    pub(super) fn parse(text: &'t str) -> Result<TomlDocument<'t>> {
         let table = DeTable::parse(text).map_err(|e| explained(text, e.message(), e.span()))?;
-        Ok(Reading { text, table: table.into_inner() })
+        Ok(TomlDocument { text, table: table.into_inner() })
     }
 
     /// Takes the part of that name.
-    pub(super) fn take(&mut self, key: &str) -> Option<Part<'t>> {
-        self.table.remove(key).map(|value| Part { text: self.text, value })
+    pub(super) fn take(&mut self, key: &str) -> Option<LocatedValue<'t>> {
+        self.table.remove(key).map(|value| LocatedValue { text: self.text, value })
     }
 
     /// The line of a key that has not been taken.
@@ -37,12 +37,12 @@ impl<'t> Reading<'t> {
     }
 
     /// What has not been taken.
-    pub(super) fn rest(self) -> Part<'t> {
-        Part { text: self.text, value: Spanned::new(0..self.text.len(), DeValue::Table(self.table)) }
+    pub(super) fn rest(self) -> LocatedValue<'t> {
+        LocatedValue { text: self.text, value: Spanned::new(0..self.text.len(), DeValue::Table(self.table)) }
     }
 }
 
-impl<'t> Part<'t> {
+impl<'t> LocatedValue<'t> {
     /// Reads it.
     pub(super) fn read<T: Deserialize<'t>>(&self) -> Result<T> {
         T::deserialize(ValueDeserializer::from(self.value.clone())).map_err(|e| {
@@ -55,10 +55,12 @@ impl<'t> Part<'t> {
     }
 
     /// The tables of a list, or the part itself where it is something else.
-    pub(super) fn items(self) -> Vec<Part<'t>> {
+    pub(super) fn items(self) -> Vec<LocatedValue<'t>> {
         let text = self.text;
         match self.value.get_ref() {
-            DeValue::Array(list) => list.iter().map(|value| Part { text, value: value.clone() }).collect(),
+            DeValue::Array(list) => {
+                list.iter().map(|value| LocatedValue { text, value: value.clone() }).collect()
+            }
             _ => vec![self],
         }
     }
@@ -102,13 +104,13 @@ pub(super) fn from_table<T: for<'a> Deserialize<'a>>(table: toml::Table, place: 
     T::deserialize(toml::Value::Table(table)).map_err(|e| {
         // The key is looked for by these words.
         let message = e.message().trim().replace('\n', " ");
-        let message = if message.starts_with("unknown field") { message } else { plainly(&message) };
+        let message = if message.starts_with("unknown field") { message } else { reword(&message) };
         Error::usage(format!("{place}: {message}"))
     })
 }
 
 fn explained(text: &str, message: &str, span: Option<std::ops::Range<usize>>) -> Error {
-    let error = Error::usage(plainly(message));
+    let error = Error::usage(reword(message));
     match span {
         Some(span) => at_line(line_at(text, span.start), &error),
         None => error,
@@ -119,36 +121,37 @@ fn line_at(text: &str, position: usize) -> usize {
     text.bytes().take(position).filter(|byte| *byte == b'\n').count() + 1
 }
 
-/// A parser's words in those of people. Text that stands in the wrong place is not repeated: it may be a secret.
-pub(super) fn plainly(message: &str) -> String {
+/// A parser's message in the terms of TOML. A value of the wrong type is not repeated: it may be a secret.
+fn reword(message: &str) -> String {
     let message = message.trim().replace('\n', " ");
+    if let Some(value) = message
+        .strip_prefix("invalid value: string ")
+        .and_then(|rest| rest.strip_suffix(", expected a duration"))
+    {
+        return format!("{value} is not a duration: write it like 30s, 10m, 1h30m or 24h");
+    }
     let message = match (message.strip_prefix("invalid type: "), message.rsplit_once(", expected ")) {
-        (Some(given), Some((_, wanted))) => {
-            let given = given.split([' ', ',']).next().unwrap_or_default();
-            let given = match given {
-                "string" => "a text",
-                "integer" | "floating" => "a number",
-                "map" => "a table",
-                "sequence" => "a list",
-                "boolean" => "true or false",
-                other => other,
-            };
-            format!("here stands {given}, and it must be {}", wanted_in_words(wanted))
+        (Some(found), Some((_, expected))) => {
+            let found = found.split([' ', ',']).next().unwrap_or_default();
+            format!("expected {}, found {}", type_name(expected), type_name(found))
         }
         _ => message,
     };
-    message.replace("unknown field `", "there is no key `").replace("unknown variant `", "there is no `")
+    message.replace("unknown field `", "unknown key `").replace("unknown variant `", "unknown value `")
 }
 
-fn wanted_in_words(wanted: &str) -> &str {
-    match wanted {
-        "a string" => "a text, in quotes",
-        "a sequence" => "a list, [\"…\"]",
-        "a map" => "a table",
-        "a boolean" => "true or false",
-        "u32" | "u64" | "u16" | "usize" => "a whole number",
+/// TOML's name for a type as serde names it.
+fn type_name(serde_name: &str) -> &str {
+    match serde_name {
+        "string" | "a string" => "a string",
+        "integer" | "u32" | "u64" | "u16" | "usize" => "an integer",
+        "floating" => "a float",
         "f64" => "a number",
-        other if other.starts_with("struct ") => "a table, { … }",
+        "map" | "a map" => "a table",
+        "sequence" | "a sequence" => "an array",
+        "boolean" | "a boolean" => "a boolean",
+        "a duration" => "a duration such as \"30s\" or \"1h30m\"",
+        other if other.starts_with("struct ") => "a table",
         other => other,
     }
 }
@@ -158,14 +161,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_in_the_wrong_place_is_not_repeated() {
-        assert_eq!(
-            plainly("invalid type: string \"s3cr3t, expected\", expected u32"),
-            "here stands a text, and it must be a whole number"
-        );
-        assert_eq!(
-            plainly("invalid type: integer `5`, expected a string"),
-            "here stands a number, and it must be a text, in quotes"
-        );
+    fn a_value_of_the_wrong_type_is_not_repeated() {
+        for (message, reworded) in [
+            (
+                "invalid type: string \"s3cr3t, expected\", expected u32",
+                "expected an integer, found a string",
+            ),
+            ("invalid type: integer `5`, expected a string", "expected a string, found an integer"),
+            (
+                "invalid type: integer `5`, expected a duration",
+                "expected a duration such as \"30s\" or \"1h30m\", found an integer",
+            ),
+        ] {
+            assert_eq!(reword(message), reworded);
+        }
     }
 }

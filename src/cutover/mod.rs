@@ -24,6 +24,7 @@ mod located_toml;
 pub mod machine;
 pub mod notice;
 pub mod notify;
+pub mod offline_status;
 pub mod preflight;
 pub mod servers;
 pub mod session;

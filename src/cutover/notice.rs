@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Something worth telling.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Said {
+pub struct Notice {
     /// How much it weighs.
     pub level: Level,
     /// A stable word.

@@ -3,8 +3,8 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::call::{Call, Reply};
-use super::notice::{Level, Said};
+use super::call::{CallReply, ExternalCall};
+use super::notice::{Level, Notice};
 use crate::error::Result;
 
 /// One receiver.
@@ -19,7 +19,7 @@ pub struct Notification {
     pub url_file: Option<std::path::PathBuf>,
     /// The shape of what is sent.
     #[serde(default)]
-    pub format: Shape,
+    pub format: MessageFormat,
     /// What is worth telling.
     #[serde(default)]
     pub level: Level,
@@ -28,7 +28,7 @@ pub struct Notification {
 /// The shape of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Shape {
+pub enum MessageFormat {
     /// Slack's incoming webhooks, Mattermost's and Rocket.Chat's too.
     Slack,
     /// An adaptive card, as Teams' workflows take it.
@@ -40,12 +40,12 @@ pub enum Shape {
 
 impl Notification {
     /// How it is called.
-    pub fn call(&self) -> Call {
-        Call {
+    pub fn call(&self) -> ExternalCall {
+        ExternalCall {
             url: self.url.clone(),
             url_env: self.url_env.clone(),
             url_file: self.url_file.clone(),
-            ..Call::default()
+            ..ExternalCall::default()
         }
     }
 
@@ -55,20 +55,20 @@ impl Notification {
     }
 
     /// Tells it, if it is worth telling; what went wrong comes back.
-    pub async fn tell(&self, said: &Said, body: &Value) -> Option<String> {
-        if said.level < self.level {
+    pub async fn send(&self, notice: &Notice, body: &Value) -> Option<String> {
+        if notice.level < self.level {
             return None;
         }
-        match self.call().call(&message(self.format, said, body)).await {
-            Reply::Yes(_) => None,
-            Reply::No(text) | Reply::Silent(text) => Some(text),
+        match self.call().call(&message(self.format, notice, body)).await {
+            CallReply::Success(_) => None,
+            CallReply::Failure(text) | CallReply::NoReply(text) => Some(text),
         }
     }
 }
 
 /// The message in the receiver's shape.
-fn message(shape: Shape, said: &Said, body: &Value) -> Value {
-    let (mark, color) = match said.level {
+fn message(shape: MessageFormat, notice: &Notice, body: &Value) -> Value {
+    let (mark, color) = match notice.level {
         Level::Info => ("🔵", "Default"),
         Level::Warn => ("🟡", "Warning"),
         Level::Error => ("🔴", "Attention"),
@@ -79,12 +79,12 @@ fn message(shape: Shape, said: &Said, body: &Value) -> Value {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    let (headline, back) = (format!("{} ({records})", said.text), text("rollback_command"));
+    let (headline, back) = (format!("{} ({records})", notice.text), text("rollback_command"));
     match shape {
-        Shape::Slack => {
-            json!({ "text": format!("{mark} *{}*\n{}\nTo go back: `{back}`", slack(&headline), facts(body)) })
+        MessageFormat::Slack => {
+            json!({ "text": format!("{mark} *{}*\n{}\nTo roll back: `{back}`", slack(&headline), facts(body)) })
         }
-        Shape::Teams => json!({
+        MessageFormat::Teams => json!({
             "type": "message",
             "attachments": [{
                 "contentType": "application/vnd.microsoft.card.adaptive",
@@ -96,13 +96,13 @@ fn message(shape: Shape, said: &Said, body: &Value) -> Value {
                     "body": [
                         { "type": "TextBlock", "text": headline, "weight": "Bolder", "wrap": true, "color": color },
                         { "type": "TextBlock", "text": facts(body), "wrap": true },
-                        { "type": "TextBlock", "text": format!("To go back: {back}"), "wrap": true, "fontType": "Monospace" },
+                        { "type": "TextBlock", "text": format!("To roll back: {back}"), "wrap": true, "fontType": "Monospace" },
                     ],
                 },
             }],
         }),
-        Shape::Json => {
-            let mut whole = json!({ "level": said.level, "code": said.code, "text": said.text });
+        MessageFormat::Json => {
+            let mut whole = json!({ "level": notice.level, "code": notice.code, "text": notice.text });
             if let (Some(whole), Some(body)) = (whole.as_object_mut(), body.as_object()) {
                 whole.extend(body.clone());
             }
@@ -126,8 +126,8 @@ fn slack(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn told(shape: Shape) -> Value {
-        let said = Said {
+    fn sample(shape: MessageFormat) -> Value {
+        let notice = Notice {
             level: Level::Error,
             code: "rollback".to_owned(),
             text: "Rolling back: 5xx > 1 %".to_owned(),
@@ -136,20 +136,20 @@ mod tests {
             "records": ["api.example.com/A"], "share": 10.0, "state": "rolling_back", "owner": "anna@ops",
             "rollback_command": "kongferry cutover rollback",
         });
-        message(shape, &said, &body)
+        message(shape, &notice, &body)
     }
 
     #[test]
     fn slack_takes_a_text() {
         assert_eq!(
-            told(Shape::Slack),
-            json!({ "text": "🔴 *Rolling back: 5xx &gt; 1 % (api.example.com/A)*\n10.0 % to green · rolling_back · anna@ops\nTo go back: `kongferry cutover rollback`" })
+            sample(MessageFormat::Slack),
+            json!({ "text": "🔴 *Rolling back: 5xx &gt; 1 % (api.example.com/A)*\n10.0 % to green · rolling_back · anna@ops\nTo roll back: `kongferry cutover rollback`" })
         );
     }
 
     #[test]
     fn teams_takes_a_card() {
-        let card = told(Shape::Teams);
+        let card = sample(MessageFormat::Teams);
         assert_eq!(card["type"], "message");
         let content = &card["attachments"][0]["content"];
         assert_eq!(content["type"], "AdaptiveCard");
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn programs_get_everything() {
-        let whole = told(Shape::Json);
+        let whole = sample(MessageFormat::Json);
         assert_eq!((whole["code"].as_str(), whole["share"].as_f64()), (Some("rollback"), Some(10.0)));
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-use super::environment::{Answers, NameServers, Survey};
+use super::environment::{NameServerReport, NameServerState, NameServers};
 use crate::dns::query::{self, NameServer, QueryConfig, ShareVerdict};
 use crate::dns::{Capabilities, Share, Target};
 
@@ -35,14 +35,14 @@ impl Authoritative {
 }
 
 impl NameServers for Authoritative {
-    fn survey(&self, share: Share, queries: u32) -> BoxFuture<'static, Survey> {
+    fn query(&self, share: Share, queries: u32) -> BoxFuture<'static, NameServerReport> {
         let inner = self.0.clone();
         Box::pin(async move { inner.survey(share, queries).await })
     }
 }
 
 impl Inner {
-    async fn survey(&self, share: Share, queries: u32) -> Survey {
+    async fn survey(&self, share: Share, queries: u32) -> NameServerReport {
         let config = QueryConfig { count: queries, ..self.config.clone() };
         let all = self.target.records().iter().map(|record| query::measure(&self.servers, record, &config));
         let surveys: Vec<query::ShareMeasurement> =
@@ -50,11 +50,11 @@ impl Inner {
         let (blue, green) = surveys.iter().fold((0, 0), |(b, g), one| (b + one.blue, g + one.green));
         let share_of_green =
             (blue + green > 0 && !self.hidden).then(|| f64::from(green) / f64::from(blue + green));
-        Survey { answers: self.judge(share, &surveys), green: share_of_green }
+        NameServerReport { answers: self.judge(share, &surveys), green: share_of_green }
     }
 
     /// What is wrong goes before what is late, whoever is asked first.
-    fn judge(&self, share: Share, surveys: &[query::ShareMeasurement]) -> Answers {
+    fn judge(&self, share: Share, surveys: &[query::ShareMeasurement]) -> NameServerState {
         let mut late = None;
         for survey in surveys {
             let about = |what: &str| format!("{}: {what}; {survey}", survey.key);
@@ -65,13 +65,13 @@ impl Inner {
             };
             match verdict {
                 ShareVerdict::Good => {}
-                ShareVerdict::Faulty => return Answers::Wrong(about("a wrong answer")),
+                ShareVerdict::Faulty => return NameServerState::Wrong(about("a wrong answer")),
                 ShareVerdict::TooFewAnswers => late = late.or_else(|| Some(about("too few answers"))),
                 ShareVerdict::ShareDiffers { .. } | ShareVerdict::TtlDiffers => {
                     late = late.or_else(|| Some(about(&format!("not yet {share} to green"))));
                 }
             }
         }
-        late.map_or(Answers::Right, Answers::NotYet)
+        late.map_or(NameServerState::Agree, NameServerState::Pending)
     }
 }

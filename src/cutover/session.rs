@@ -9,11 +9,11 @@ use nix::unistd::Pid;
 use uuid::Uuid;
 
 use super::config::CutoverConfig;
-use super::engine::Identity;
-use super::engine::write::{LOWERED, ROLLED_BACK, SKIPPED, STEP, stands};
-use super::journal::{Entry, What, last_phase};
-use super::machine::{LastLooks, Machine, Rules, rollback_reason};
-use super::state::{Goal, Pause, Phase, Stage};
+use super::engine::RunIdentity;
+use super::engine::write::{LOWERED, ROLLED_BACK, SKIPPED, STEP, describe_records};
+use super::journal::{JournalEntry, JournalEvent, last_phase};
+use super::machine::{CutoverRules, FinishChecks, Machine, rollback_reason};
+use super::state::{Activity, CutoverPhase, Goal, Pause};
 use super::step::Step;
 use crate::dns::{Capabilities, Marker, Observed, ObservedRecord, OriginalTtl, RecordState, Share, Side};
 use crate::error::{Error, Result};
@@ -31,7 +31,7 @@ pub struct Operator {
 
 impl Operator {
     /// This process.
-    pub fn me(wall: DateTime<Utc>, rollback_command: String) -> Operator {
+    pub fn current(wall: DateTime<Utc>, rollback_command: String) -> Operator {
         let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten();
         let user = user.map_or_else(|| nix::unistd::geteuid().to_string(), |user| user.name);
         Operator { owner: format!("{user}@{}/{}", host(), std::process::id()), wall, rollback_command }
@@ -47,7 +47,7 @@ fn host() -> String {
 #[derive(Debug, Clone)]
 pub struct InitialState {
     /// Who runs what.
-    pub identity: Identity,
+    pub identity: RunIdentity,
     /// Where it stands.
     pub machine: Machine,
 }
@@ -60,11 +60,11 @@ pub struct StartContext<'a> {
     /// What the provider can do.
     pub caps: &'a Capabilities,
     /// What it holds.
-    pub seen: &'a Observed,
+    pub observed: &'a Observed,
     /// The journal, as far as there is one.
-    pub entries: &'a [Entry],
+    pub entries: &'a [JournalEntry],
     /// Who is at work.
-    pub who: &'a Operator,
+    pub operator: &'a Operator,
     /// The engine's time.
     pub now: Duration,
 }
@@ -73,14 +73,15 @@ impl StartContext<'_> {
     /// A new run: the records are ordinary ones with blue's values, and nobody is at work.
     pub fn start(&self) -> Result<InitialState> {
         self.check_steps()?;
-        if let Some(marker) = &self.seen.marker {
-            return Err(under_way(marker));
+        if let Some(marker) = &self.observed.marker {
+            return Err(already_under_way(marker));
         }
-        if let Some(text) = &self.seen.marker_text {
-            return Err(Error::refused("a marker stands beside the records that this version cannot read")
-                .detail(text.clone()));
+        if let Some(text) = &self.observed.marker_text {
+            return Err(
+                Error::refused("this version cannot read the marker beside the records").detail(text.clone())
+            );
         }
-        match self.seen.share() {
+        match self.observed.share() {
             Some(Share::BLUE) => {}
             Some(Share::GREEN) => {
                 return Err(Error::refused("the records send all traffic to green already").remedy(
@@ -89,39 +90,39 @@ impl StartContext<'_> {
             }
             Some(share) => {
                 return Err(Error::refused(format!(
-                    "the records send {share} to green, and nobody left a marker"
+                    "the records send {share} to green without a marker"
                 ))
                 .remedy(
                     "\"kongferry cutover adopt --from-provider\" goes on from there, \"rollback\" goes back.",
                 ));
             }
-            None => return Err(not_as_written(self.seen)),
+            None => return Err(records_differ(self.observed)),
         }
         let originals = self.originals();
         let old = max_ttl(&originals);
         let rules = self.rules(&originals);
-        let phase = Phase::Moving { goal: Goal::Lower, stage: Stage::Applying };
+        let phase = CutoverPhase::Moving { goal: Goal::LowerTtl, activity: Activity::Applying };
         let mut machine = Machine::new(rules, phase, Share::BLUE, self.now);
-        machine.old_ttl = old.saturating_sub(machine.rules.ttl);
+        machine.old_ttl_remaining = old.saturating_sub(machine.rules.ttl);
         Ok(InitialState { identity: self.identity(Uuid::new_v4(), None, originals), machine })
     }
 
     /// Goes on with a run. `retry` begins again what was rolled back.
     pub fn resume(&self, force: bool, retry: bool) -> Result<InitialState> {
         self.check_steps()?;
-        let Some(marker) = &self.seen.marker else { return Err(self.nothing_to_resume()) };
+        let Some(marker) = &self.observed.marker else { return Err(self.no_cutover()) };
         self.check_lease(marker, force)?;
         let identity = self.identity(marker.run, Some(marker), marker.originals.clone());
         let rules = self.rules(&marker.originals);
-        let share = self.seen.share().unwrap_or(marker.share);
+        let share = self.observed.share().unwrap_or(marker.share);
         let old = max_ttl(&marker.originals).saturating_sub(rules.ttl);
-        let waited = (self.who.wall - marker.written_at).to_std().unwrap_or_default();
-        let applying = |goal| Phase::Moving { goal, stage: Stage::Applying };
+        let waited = (self.operator.wall - marker.written_at).to_std().unwrap_or_default();
+        let applying = |goal| CutoverPhase::Moving { goal, activity: Activity::Applying };
         let phase = match marker.state.as_str() {
-            ROLLED_BACK if !retry => applying(Goal::Back),
-            ROLLED_BACK | LOWERED => applying(Goal::Lower),
+            ROLLED_BACK if !retry => applying(Goal::Rollback),
+            ROLLED_BACK | LOWERED => applying(Goal::LowerTtl),
             STEP => match self.step_of(marker) {
-                Some(index) if retry => Phase::toward(Goal::Step(index)),
+                Some(index) if retry => CutoverPhase::toward(Goal::Step(index)),
                 Some(index) => applying(Goal::Step(index)),
                 None => {
                     return Err(Error::refused(format!(
@@ -139,16 +140,16 @@ impl StartContext<'_> {
             }
         };
         let mut machine = Machine::new(rules, phase, share, self.now);
-        machine.old_ttl = old.saturating_sub(waited);
+        machine.old_ttl_remaining = old.saturating_sub(waited);
         if phase.is_going_back() {
-            machine.why_back = Some(why_back(self.entries, marker));
+            machine.rollback_reason = Some(recorded_rollback_reason(self.entries, marker));
         }
-        self.recall(&mut machine, marker);
-        let as_marked = share == marker.share && self.seen.share().is_some();
+        self.restore_from_journal(&mut machine, marker);
+        let as_marked = share == marker.share && self.observed.share().is_some();
         if !as_marked && !phase.is_going_back() {
             let reason = format!(
-                "the records were changed: at the provider stands {}, and the marker says {}",
-                stands(self.seen),
+                "the records were changed: the provider has {}, and the marker says {}",
+                describe_records(self.observed),
                 marker.share
             );
             machine.paused = Some((Pause { code: "changed".to_owned(), reason }, self.now));
@@ -157,54 +158,57 @@ impl StartContext<'_> {
     }
 
     /// Whether everything stands as before a start or after a `finish` that made it blue's again: nothing to take back.
-    pub fn nothing_moved(&self) -> bool {
+    pub fn is_unmoved(&self) -> bool {
         let plain = |record: &ObservedRecord| record.state == RecordState::Plain(Side::Blue);
-        self.seen.marker_text.is_none() && self.seen.records.iter().all(plain)
+        self.observed.marker_text.is_none() && self.observed.records.iter().all(plain)
     }
 
     /// All new resolutions back to blue, whatever stands there and whoever is at work.
     pub fn rollback(&self, reason: &str) -> InitialState {
-        let marker = self.seen.marker.as_ref();
+        let marker = self.observed.marker.as_ref();
         let originals = marker.map_or_else(|| self.originals(), |marker| marker.originals.clone());
         let run = marker.map_or_else(Uuid::new_v4, |marker| marker.run);
         let rules = self.rules(&originals);
-        let share = self.seen.share().unwrap_or(Share::GREEN);
-        let phase = Phase::Moving { goal: Goal::Back, stage: Stage::Applying };
+        let share = self.observed.share().unwrap_or(Share::GREEN);
+        let phase = CutoverPhase::Moving { goal: Goal::Rollback, activity: Activity::Applying };
         let mut machine = Machine::new(rules, phase, share, self.now);
-        let why = rollback_reason(&self.who.owner, reason);
+        let why = rollback_reason(&self.operator.owner, reason);
         // Rolled back before, or still on the way: the first reason is the one that explains what happened.
         match marker.filter(|marker| marker.state == ROLLED_BACK) {
             Some(marker) => {
-                machine.why_back = Some(why_back(self.entries, marker));
-                machine.asked_again = Some(why);
+                machine.rollback_reason = Some(recorded_rollback_reason(self.entries, marker));
+                machine.repeated_rollback_reason = Some(why);
             }
-            None => machine.why_back = Some(why),
+            None => machine.rollback_reason = Some(why),
         }
         InitialState { identity: self.identity(run, marker, originals), machine }
     }
 
     /// Makes the records what they shall stay: green's at 100 %, blue's after a rollback.
-    /// Requests that blue still gets speak against the former, unless `force`, and what people changed since the last
+    /// Requests that blue receives speak against the former, unless `force`, and what people changed since the last
     /// run, unless `accept_drift`.
     pub fn finish(&self, force: bool, accept_drift: bool) -> Result<InitialState> {
-        let Some(marker) = &self.seen.marker else { return Err(self.nothing_to_resume()) };
+        let Some(marker) = &self.observed.marker else { return Err(self.no_cutover()) };
         self.check_lease(marker, force)?;
         let identity = self.identity(marker.run, Some(marker), marker.originals.clone());
-        let share = self.seen.share();
-        let drained =
-            matches!(last_phase(self.entries, marker.run), Some(What::Phase { now: Phase::Drained, .. }));
+        let share = self.observed.share();
+        let drained = matches!(
+            last_phase(self.entries, marker.run),
+            Some(JournalEvent::Phase { now: CutoverPhase::Drained, .. })
+        );
         match share {
             Some(Share::BLUE) if marker.state == ROLLED_BACK => {}
             Some(Share::GREEN) if drained || force => {}
             Some(Share::GREEN) => {
-                return Err(Error::refused("no journal here says that blue has fallen still").remedy(
-                    "\"kongferry cutover resume\" watches it; with --force it is finished all the same.",
-                ));
+                return Err(Error::refused(
+                    "the journal on this machine does not show that traffic on blue has stopped",
+                )
+                .remedy("\"kongferry cutover resume\" watches it; with --force it finishes anyway."));
             }
             _ => {
                 return Err(Error::refused(format!(
                     "the records send {} to green: the cutover is not at its end",
-                    stands(self.seen)
+                    describe_records(self.observed)
                 ))
                 .remedy(
                     "Go on with \"kongferry cutover resume\", or back with \"kongferry cutover rollback\".",
@@ -214,23 +218,23 @@ impl StartContext<'_> {
         let rules = self.rules(&marker.originals);
         // What stands on green, and who still asks blue, says nothing about going back to blue.
         let looks = match share {
-            Some(Share::GREEN) => LastLooks::of(&rules, force, accept_drift),
-            _ => LastLooks::default(),
+            Some(Share::GREEN) => FinishChecks::of(&rules, force, accept_drift),
+            _ => FinishChecks::default(),
         };
-        let stage = if looks.any() { Stage::Asking } else { Stage::Applying };
-        let phase = Phase::Moving { goal: Goal::Finish, stage };
+        let activity = if looks.any() { Activity::Checking } else { Activity::Applying };
+        let phase = CutoverPhase::Moving { goal: Goal::Finish, activity };
         let mut machine = Machine::new(rules, phase, share.unwrap_or_default(), self.now);
-        machine.last_looks = looks;
+        machine.finish_checks = looks;
         Ok(InitialState { identity, machine })
     }
 
     /// Takes over records that are split without a marker: one that was lost, or a split made by hand.
     pub fn adopt(&self) -> Result<InitialState> {
         self.check_steps()?;
-        if self.seen.marker.is_some() {
+        if self.observed.marker.is_some() {
             return self.resume(false, false);
         }
-        let Some(share) = self.seen.share() else { return Err(not_as_written(self.seen)) };
+        let Some(share) = self.observed.share() else { return Err(records_differ(self.observed)) };
         if share == Share::BLUE {
             return Err(Error::refused("the records send all traffic to blue: there is nothing to adopt")
                 .remedy("\"kongferry cutover start\" begins."));
@@ -242,24 +246,26 @@ impl StartContext<'_> {
             .remedy("Put a step with that share into the file, or roll back."));
         };
         let originals = self.originals();
-        let phase = Phase::Moving { goal: Goal::Step(index), stage: Stage::Applying };
+        let phase = CutoverPhase::Moving { goal: Goal::Step(index), activity: Activity::Applying };
         let machine = Machine::new(self.rules(&originals), phase, share, self.now);
         Ok(InitialState { identity: self.identity(Uuid::new_v4(), None, originals), machine })
     }
 
     /// Refuses when somebody else is at work.
     pub fn check_lease(&self, marker: &Marker, force: bool) -> Result<()> {
-        if force || marker.owner == self.who.owner {
+        if force || marker.owner == self.operator.owner {
             return Ok(());
         }
-        let Some(held) = lease_of(marker, self.who.wall) else { return Ok(()) };
+        let Some(held) = active_lease(marker, self.operator.wall) else { return Ok(()) };
         Err(Error::refused(format!(
-            "{} is at work on this cutover since {}",
+            "{} has been running this cutover since {}",
             marker.owner,
             time(marker.written_at)
         ))
         .detail(format!("{}, {} to green; {held}", marker.state, marker.share))
-        .remedy("Speak with them. \"kongferry cutover unlock\" takes the lease away; rollback needs none."))
+        .remedy(
+            "Ask the owner first. \"kongferry cutover unlock\" takes the lease away; rollback needs none.",
+        ))
     }
 
     fn check_steps(&self) -> Result<()> {
@@ -274,20 +280,20 @@ impl StartContext<'_> {
         }
     }
 
-    fn identity(&self, run: Uuid, marker: Option<&Marker>, originals: Vec<OriginalTtl>) -> Identity {
-        Identity {
+    fn identity(&self, run: Uuid, marker: Option<&Marker>, originals: Vec<OriginalTtl>) -> RunIdentity {
+        RunIdentity {
             run,
-            owner: self.who.owner.clone(),
+            owner: self.operator.owner.clone(),
             generation: marker.map_or(0, |marker| marker.generation),
-            started_at: marker.map_or(self.who.wall, |marker| marker.started_at),
+            started_at: marker.map_or(self.operator.wall, |marker| marker.started_at),
             originals,
             final_ttl: self.config.settings.final_ttl,
-            rollback_command: self.who.rollback_command.clone(),
+            rollback_command: self.operator.rollback_command.clone(),
             queries: self.config.settings.query.count,
         }
     }
 
-    fn rules(&self, originals: &[OriginalTtl]) -> Rules {
+    fn rules(&self, originals: &[OriginalTtl]) -> CutoverRules {
         let mut rules = self.config.rules();
         let old = max_ttl(originals);
         // A TTL is lowered, never raised.
@@ -300,7 +306,7 @@ impl StartContext<'_> {
     }
 
     fn originals(&self) -> Vec<OriginalTtl> {
-        let records = self.seen.records.iter();
+        let records = self.observed.records.iter();
         records.filter_map(|record| Some(OriginalTtl { key: record.key.clone(), ttl: record.ttl? })).collect()
     }
 
@@ -312,44 +318,48 @@ impl StartContext<'_> {
     }
 
     /// What only the journal knows.
-    fn recall(&self, machine: &mut Machine, marker: &Marker) {
+    fn restore_from_journal(&self, machine: &mut Machine, marker: &Marker) {
         machine.skipped = skipped(self.entries, marker, &self.config.steps);
-        let Some(What::Phase { now, baselines, .. }) = last_phase(self.entries, marker.run) else { return };
-        machine.drain_after = Some(*now).filter(|now| matches!(now, Phase::Draining | Phase::Drained));
+        let Some(JournalEvent::Phase { now, baselines, .. }) = last_phase(self.entries, marker.run) else {
+            return;
+        };
+        machine.phase_after_settling =
+            Some(*now).filter(|now| matches!(now, CutoverPhase::Draining | CutoverPhase::Drained));
         for (tally, baseline) in machine.tallies.iter_mut().zip(baselines) {
             tally.baseline = *baseline;
         }
     }
 
-    fn nothing_to_resume(&self) -> Error {
-        match self.seen.share() {
+    fn no_cutover(&self) -> Error {
+        match self.observed.share() {
             Some(Share::BLUE) => Error::refused("no cutover is under way: all traffic goes to blue")
                 .remedy("\"kongferry cutover start\" begins one."),
             Some(Share::GREEN) => Error::refused("no cutover is under way: all traffic goes to green")
                 .remedy("It is finished; there is nothing to do."),
-            Some(share) => {
-                Error::refused(format!("the records send {share} to green, and nobody left a marker")).remedy(
+            Some(share) => Error::refused(format!("the records send {share} to green without a marker"))
+                .remedy(
                     "\"kongferry cutover adopt --from-provider\" goes on from there, \"rollback\" goes back.",
-                )
-            }
-            None => not_as_written(self.seen),
+                ),
+            None => records_differ(self.observed),
         }
     }
 }
 
 /// Why a run was rolled back: in full from the journal, or the beginning of it from the marker, which knows who it was
 /// in any case.
-pub fn why_back(entries: &[Entry], marker: &Marker) -> String {
+pub fn recorded_rollback_reason(entries: &[JournalEntry], marker: &Marker) -> String {
     match last_phase(entries, marker.run) {
         // The journal of this machine may end before what another one did.
-        Some(What::Phase { why_back: Some(why), .. }) if why.starts_with(&marker.note) => why.clone(),
+        Some(JournalEvent::Phase { rollback_reason: Some(why), .. }) if why.starts_with(&marker.note) => {
+            why.clone()
+        }
         _ if marker.note.is_empty() => format!("by {} at {}", marker.owner, time(marker.written_at)),
         _ => marker.note.clone(),
     }
 }
 
 /// The steps that were left out, from 0: from the journal, or from the marker, which tells any machine.
-pub fn skipped(entries: &[Entry], marker: &Marker, steps: &[Step]) -> Vec<usize> {
+pub fn skipped(entries: &[JournalEntry], marker: &Marker, steps: &[Step]) -> Vec<usize> {
     if marker.state != STEP {
         return Vec::new();
     }
@@ -359,13 +369,13 @@ pub fn skipped(entries: &[Entry], marker: &Marker, steps: &[Step]) -> Vec<usize>
         .collect::<Vec<_>>();
     match last_phase(entries, marker.run) {
         // The journal of this machine may end before what another one did.
-        Some(What::Phase { skipped, .. }) if of_marker.is_empty() => skipped.clone(),
+        Some(JournalEvent::Phase { skipped, .. }) if of_marker.is_empty() => skipped.clone(),
         _ => of_marker,
     }
 }
 
 /// The refusal of whoever comes second.
-fn under_way(marker: &Marker) -> Error {
+fn already_under_way(marker: &Marker) -> Error {
     Error::refused(format!(
         "a cutover is under way: {} began it at {}",
         marker.owner,
@@ -380,9 +390,9 @@ fn under_way(marker: &Marker) -> Error {
     .remedy("See \"kongferry cutover status\"; go on with \"resume\", back with \"rollback\".")
 }
 
-fn not_as_written(seen: &Observed) -> Error {
+fn records_differ(observed: &Observed) -> Error {
     let mut error = Error::refused("the records at the provider are not what cutover.toml says");
-    for record in &seen.records {
+    for record in &observed.records {
         let text = match &record.state {
             RecordState::Absent if record.siblings.is_empty() => format!("{}: does not exist", record.key),
             RecordState::Absent => {
@@ -407,17 +417,17 @@ fn time(at: DateTime<Utc>) -> String {
 }
 
 /// Who has the run now and until when, as the marker says; none where the lease is over or its process has ended.
-pub fn lease_of(marker: &Marker, wall: DateTime<Utc>) -> Option<String> {
-    let until = marker.lease_until.filter(|until| *until > wall && !is_dead(&marker.owner))?;
+pub fn active_lease(marker: &Marker, wall: DateTime<Utc>) -> Option<String> {
+    let until = marker.lease_until.filter(|until| *until > wall && !has_exited(&marker.owner))?;
     Some(format!("{} has it until {}", marker.owner, time(until)))
 }
 
 /// From whom a run is taken over whose lease does not forbid it, and who may still be at work on it.
-pub fn taken_from(marker: &Marker, who: &Operator) -> Option<String> {
-    let gone = marker.owner == who.owner || is_dead(&marker.owner) || marker.state == ROLLED_BACK;
+pub fn previous_owner(marker: &Marker, operator: &Operator) -> Option<String> {
+    let gone = marker.owner == operator.owner || has_exited(&marker.owner) || marker.state == ROLLED_BACK;
     (!gone).then(|| {
         format!(
-            "{} has worked on this cutover, last written at {}; the lease is over. If that process still lives, it sees that you take over, and stops.",
+            "{} ran this cutover and last wrote at {}; its lease has expired. If that process is running, it stops when it reads the new marker.",
             marker.owner,
             time(marker.written_at)
         )
@@ -425,7 +435,7 @@ pub fn taken_from(marker: &Marker, who: &Operator) -> Option<String> {
 }
 
 /// Whether the owner was a process of this machine that has ended.
-fn is_dead(owner: &str) -> bool {
+fn has_exited(owner: &str) -> bool {
     let Some((who, process)) = owner.rsplit_once('/') else { return false };
     let here = who.rsplit_once('@').is_some_and(|(_, at)| at == host());
     let Ok(process) = process.parse::<i32>() else { return false };

@@ -9,14 +9,14 @@ use super::step::Step;
 /// What is going on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "phase")]
-pub enum Phase {
+pub enum CutoverPhase {
     /// New resolutions are being moved.
     Moving {
         /// Where to.
         #[serde(flatten)]
         goal: Goal,
-        /// How far that is.
-        stage: Stage,
+        #[serde(rename = "stage")]
+        activity: Activity,
     },
     /// The time to live is short everywhere; nothing goes to green yet.
     Ready,
@@ -35,11 +35,12 @@ pub enum Phase {
 #[serde(rename_all = "snake_case", tag = "goal", content = "index")]
 pub enum Goal {
     /// Nowhere yet: the time to live is lowered, and the old one waited out.
-    Lower,
+    #[serde(rename = "lower")]
+    LowerTtl,
     /// To the share of a step, counted from 0.
     Step(usize),
-    /// Back to blue.
-    Back,
+    #[serde(rename = "back")]
+    Rollback,
     /// To an ordinary record of one side with the time to live of before.
     Finish,
 }
@@ -47,9 +48,10 @@ pub enum Goal {
 /// How far a move is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Stage {
+pub enum Activity {
     /// Drift is looked for, hooks are asked.
-    Asking,
+    #[serde(rename = "asking")]
+    Checking,
     /// The provider is written to.
     Applying,
     /// The provider has not yet confirmed.
@@ -59,95 +61,98 @@ pub enum Stage {
     /// It is watched. For a rollback: until green is still.
     Baking,
     /// The hook after the step is asked.
-    Leaving,
+    #[serde(rename = "leaving")]
+    PostStepHook,
     /// A person has to say "promote".
     Approval,
 }
 
-impl Phase {
+impl CutoverPhase {
     /// A move at its beginning.
-    pub fn toward(goal: Goal) -> Phase {
-        Phase::Moving { goal, stage: Stage::Asking }
+    pub fn toward(goal: Goal) -> CutoverPhase {
+        CutoverPhase::Moving { goal, activity: Activity::Checking }
     }
 
     /// The step that it belongs to.
     pub fn step(self) -> Option<usize> {
         match self {
-            Phase::Moving { goal: Goal::Step(index), .. } => Some(index),
+            CutoverPhase::Moving { goal: Goal::Step(index), .. } => Some(index),
             _ => None,
         }
     }
 
     /// The stage of a move.
-    pub fn stage(self) -> Option<Stage> {
+    pub fn activity(self) -> Option<Activity> {
         match self {
-            Phase::Moving { stage, .. } => Some(stage),
+            CutoverPhase::Moving { activity, .. } => Some(activity),
             _ => None,
         }
     }
 
     /// Whether the run is over, or waits for nothing but a person's `finish` or `retry`.
     pub fn is_over(self) -> bool {
-        matches!(self, Phase::Drained | Phase::Finished | Phase::RolledBack)
+        matches!(self, CutoverPhase::Drained | CutoverPhase::Finished | CutoverPhase::RolledBack)
     }
 
     /// Whether new resolutions are on their way back.
     pub fn is_going_back(self) -> bool {
-        matches!(self, Phase::Moving { goal: Goal::Back, .. })
+        matches!(self, CutoverPhase::Moving { goal: Goal::Rollback, .. })
     }
 
     /// The stable word for scripts, notifications and the marker's neighbours.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
-            Phase::Moving { goal: Goal::Lower, .. } => "ttl_lowering",
-            Phase::Moving { goal: Goal::Step(_), .. } => "step",
-            Phase::Moving { goal: Goal::Back, .. } => "rolling_back",
-            Phase::Moving { goal: Goal::Finish, .. } => "finishing",
-            Phase::Ready => "ready",
-            Phase::Draining => "draining",
-            Phase::Drained => "drained",
-            Phase::Finished => "finished",
-            Phase::RolledBack => "rolled_back",
+            CutoverPhase::Moving { goal: Goal::LowerTtl, .. } => "ttl_lowering",
+            CutoverPhase::Moving { goal: Goal::Step(_), .. } => "step",
+            CutoverPhase::Moving { goal: Goal::Rollback, .. } => "rolling_back",
+            CutoverPhase::Moving { goal: Goal::Finish, .. } => "finishing",
+            CutoverPhase::Ready => "ready",
+            CutoverPhase::Draining => "draining",
+            CutoverPhase::Drained => "drained",
+            CutoverPhase::Finished => "finished",
+            CutoverPhase::RolledBack => "rolled_back",
         }
     }
 
     /// For people: "step 2 of 5 (5 %), baking".
     pub fn sentence(self, steps: &[Step]) -> String {
-        let Phase::Moving { goal, stage } = self else {
+        let CutoverPhase::Moving { goal, activity } = self else {
             return match self {
-                Phase::Ready => "ready, nothing goes to green yet".to_owned(),
-                Phase::Draining => "100 % on green, waiting for blue to fall still".to_owned(),
-                Phase::Drained => "drained – \"kongferry cutover finish\" restores the TTL".to_owned(),
-                Phase::Finished => "finished".to_owned(),
+                CutoverPhase::Ready => "ready, nothing goes to green yet".to_owned(),
+                CutoverPhase::Draining => "100 % on green, waiting for traffic on blue to stop".to_owned(),
+                CutoverPhase::Drained => "drained – \"kongferry cutover finish\" restores the TTL".to_owned(),
+                CutoverPhase::Finished => "finished".to_owned(),
                 _ => "rolled back, new resolutions go to blue".to_owned(),
             };
         };
         match goal {
-            Goal::Lower if stage == Stage::Baking => "waiting until the old TTL has run out".to_owned(),
-            Goal::Lower => format!("lowering the TTL, {stage}"),
+            Goal::LowerTtl if activity == Activity::Baking => {
+                "waiting until the old TTL has run out".to_owned()
+            }
+            Goal::LowerTtl => format!("lowering the TTL, {activity}"),
             Goal::Step(index) => {
                 let share = steps.get(index).map(|step| step.share).unwrap_or_default();
-                format!("step {} of {} ({share}), {stage}", index + 1, steps.len())
+                format!("step {} of {} ({share}), {activity}", index + 1, steps.len())
             }
-            Goal::Back if stage == Stage::Baking => {
-                "rolling back, waiting for green to fall still".to_owned()
+            Goal::Rollback if activity == Activity::Baking => {
+                "rolling back, waiting for traffic on green to stop".to_owned()
             }
-            Goal::Back => format!("rolling back, {stage}"),
-            Goal::Finish => format!("finishing, {stage}"),
+            Goal::Rollback => format!("rolling back, {activity}"),
+            Goal::Finish => format!("finishing, {activity}"),
         }
     }
 }
 
-impl fmt::Display for Stage {
+impl fmt::Display for Activity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Stage::Asking => "checking",
-            Stage::Applying => "applying",
-            Stage::Propagating => "propagating",
-            Stage::Settling => "settling",
-            Stage::Baking => "baking",
-            Stage::Leaving => "asking the hook after it",
-            Stage::Approval => "waiting for approval",
+            Activity::Checking => "checking",
+            Activity::Applying => "applying",
+            Activity::Propagating => "propagating",
+            Activity::Settling => "settling",
+            Activity::Baking => "baking",
+            Activity::PostStepHook => "asking the hook after it",
+            Activity::Approval => "waiting for approval",
         })
     }
 }
@@ -164,7 +169,7 @@ pub struct Pause {
 /// What a person can tell a running cutover.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "command")]
-pub enum Command {
+pub enum OperatorCommand {
     /// Stay where you are.
     Pause,
     /// Go on.
@@ -190,7 +195,7 @@ pub enum Command {
         /// Before blue has been still for long enough.
         #[serde(default)]
         force: bool,
-        /// Although people have changed blue or green since the last run.
+        /// Finish even if blue or green was changed since the last run.
         #[serde(default)]
         accept_drift: bool,
     },
@@ -198,19 +203,19 @@ pub enum Command {
     Leave,
 }
 
-impl Command {
+impl OperatorCommand {
     /// The word of the command line.
-    pub fn word(&self) -> &'static str {
+    pub fn as_str(&self) -> &'static str {
         match self {
-            Command::Pause => "pause",
-            Command::Resume => "resume",
-            Command::Promote { full: false } => "promote",
-            Command::Promote { full: true } => "promote --full",
-            Command::Retry => "retry",
-            Command::Undo => "undo",
-            Command::Rollback { .. } => "rollback",
-            Command::Finish { .. } => "finish",
-            Command::Leave => "leave",
+            OperatorCommand::Pause => "pause",
+            OperatorCommand::Resume => "resume",
+            OperatorCommand::Promote { full: false } => "promote",
+            OperatorCommand::Promote { full: true } => "promote --full",
+            OperatorCommand::Retry => "retry",
+            OperatorCommand::Undo => "undo",
+            OperatorCommand::Rollback { .. } => "rollback",
+            OperatorCommand::Finish { .. } => "finish",
+            OperatorCommand::Leave => "leave",
         }
     }
 }

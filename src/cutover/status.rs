@@ -6,15 +6,15 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::gates::measurement::{Measurement, Traffic, Verdict};
-use super::notice::Said;
-use super::state::{Pause, Phase};
+use super::gates::measurement::{GateVerdict, Measurement, Traffic};
+use super::notice::Notice;
+use super::state::{CutoverPhase, Pause};
 use super::step::Step;
 use crate::dns::Share;
 
 /// One look at a cutover; its field names are a contract with scripts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Snapshot {
+pub struct StatusSnapshot {
     /// Version of this structure, 1.
     pub format: u32,
     /// The run.
@@ -25,13 +25,14 @@ pub struct Snapshot {
     pub state: String,
     /// The same in full.
     #[serde(flatten)]
-    pub phase: Phase,
+    pub phase: CutoverPhase,
     /// The same for people.
     pub sentence: String,
     /// Why nothing goes on, if nothing does.
     pub paused: Option<Pause>,
     /// Why it went back, if it did.
-    pub why_back: Option<String>,
+    #[serde(alias = "why_back")]
+    pub rollback_reason: Option<String>,
     /// The steps.
     pub steps: Vec<Step>,
     /// The step that it belongs to, from 0.
@@ -50,7 +51,7 @@ pub struct Snapshot {
     /// Requests a second on both sides.
     pub traffic: Option<Traffic>,
     /// What happened last, newest at the end.
-    pub events: Vec<Happened>,
+    pub events: Vec<TimedNotice>,
     /// Who is at work.
     pub owner: String,
     /// When this was so.
@@ -61,6 +62,17 @@ pub struct Snapshot {
     pub rollback_command: String,
     /// How to go back without kongferry, where the provider refuses us.
     pub manual_command: Option<String>,
+}
+
+impl StatusSnapshot {
+    /// The JSON for scripts, with the field names of earlier versions beside the present ones.
+    pub fn to_json(&self) -> serde_json::Value {
+        let mut json = serde_json::json!(self);
+        if let Some(fields) = json.as_object_mut() {
+            fields.insert("why_back".to_owned(), serde_json::json!(self.rollback_reason));
+        }
+        json
+    }
 }
 
 /// Green's share, three ways.
@@ -89,19 +101,19 @@ pub struct GateStatus {
 
 impl GateStatus {
     /// The verdict of the last check.
-    pub fn verdict(&self) -> Option<Verdict> {
+    pub fn verdict(&self) -> Option<GateVerdict> {
         self.last.as_ref().map(|last| last.verdict)
     }
 }
 
 /// Something that happened, and when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Happened {
+pub struct TimedNotice {
     /// When.
     pub at: DateTime<Utc>,
     /// What.
     #[serde(flatten)]
-    pub said: Said,
+    pub notice: Notice,
 }
 
 /// Seconds with a fraction, as JSON has them.
@@ -110,7 +122,7 @@ pub fn seconds(duration: Duration) -> f64 {
 }
 
 /// Numbers for Prometheus, in its text format.
-pub fn exposition(snapshot: &Snapshot) -> String {
+pub fn exposition(snapshot: &StatusSnapshot) -> String {
     let mut text = String::new();
     let mut metric = |name: &str, help: &str, samples: &[(String, f64)]| {
         text.push_str(&format!(
@@ -153,9 +165,9 @@ pub fn exposition(snapshot: &Snapshot) -> String {
         .iter()
         .filter_map(|gate| {
             let value = match gate.verdict()? {
-                Verdict::Pass => 1.0,
-                Verdict::Inconclusive => 0.0,
-                Verdict::Fail => -1.0,
+                GateVerdict::Pass => 1.0,
+                GateVerdict::Inconclusive => 0.0,
+                GateVerdict::Fail => -1.0,
             };
             Some((format!("{{gate=\"{}\"}}", escaped(&gate.name)), value))
         })

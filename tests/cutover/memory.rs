@@ -5,13 +5,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use kongferry::cutover::clock::{Clock, SimulatedClock};
+use kongferry::cutover::clock::Clock;
 use kongferry::dns::{
     Capabilities, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, Exclusion,
     Observed, ObservedRecord, Precondition, Propagation, RecordForm, RecordState, Request, Share, Side,
     Target, Ticket, Ttl, Weights,
 };
 use kongferry::finding::Finding;
+
+use super::clock::SimulatedClock;
 
 /// What goes wrong with one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,7 +119,7 @@ impl Memory {
         hold(&mut store, held);
     }
 
-    /// What stands there now.
+    /// Current records now.
     pub fn held(&self) -> Held {
         let mut store = self.lock();
         self.land(&mut store);

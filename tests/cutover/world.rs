@@ -6,23 +6,25 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use kongferry::cutover::call::Reply;
-use kongferry::cutover::clock::{Clock, SimulatedClock};
+use kongferry::cutover::call::CallReply;
+use kongferry::cutover::clock::Clock;
 use kongferry::cutover::config::CutoverConfig;
-use kongferry::cutover::engine::{Ended, Engine, Order};
+use kongferry::cutover::engine::{CommandRequest, Engine, EngineOutcome};
 use kongferry::cutover::environment::{
-    Answers, Drift, Environment, Hook, Integrations, Measure, NameServers, Survey,
+    DriftStatus, Environment, HealthChecks, Hook, Integrations, NameServerReport, NameServerState,
+    NameServers,
 };
 use kongferry::cutover::gates::measurement::{Measurement, Traffic};
-use kongferry::cutover::journal::{Entry, Journal};
-use kongferry::cutover::notice::Said;
+use kongferry::cutover::journal::{CutoverJournal, JournalEntry};
+use kongferry::cutover::notice::Notice;
 use kongferry::cutover::session::{InitialState, Operator, StartContext};
-use kongferry::cutover::state::Command;
-use kongferry::cutover::status::Snapshot;
+use kongferry::cutover::state::OperatorCommand;
+use kongferry::cutover::status::StatusSnapshot;
 use kongferry::dns::{DnsProvider, Observed, Share};
 use kongferry::error::Result;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::clock::SimulatedClock;
 use super::memory::Memory;
 
 /// A week, which no cutover here takes.
@@ -34,12 +36,12 @@ pub type Script = Arc<dyn Fn(usize, Share, Duration) -> Measurement + Send + Syn
 /// What tests may change while the engine runs.
 pub struct Scripts {
     pub gates: Mutex<Script>,
-    pub answers: Mutex<Arc<dyn Fn(Share, Duration) -> Answers + Send + Sync>>,
+    pub answers: Mutex<Arc<dyn Fn(Share, Duration) -> NameServerState + Send + Sync>>,
     pub traffic: Mutex<Arc<dyn Fn(Share, Duration) -> Traffic + Send + Sync>>,
-    pub drift: Mutex<Drift>,
-    pub hook: Mutex<Arc<dyn Fn(Hook) -> Option<Reply> + Send + Sync>>,
+    pub drift: Mutex<DriftStatus>,
+    pub hook: Mutex<Arc<dyn Fn(Hook) -> Option<CallReply> + Send + Sync>>,
     pub hooks_called: Mutex<Vec<Hook>>,
-    pub told: Mutex<Vec<Said>>,
+    pub told: Mutex<Vec<Notice>>,
 }
 
 /// The world of one process.
@@ -49,7 +51,7 @@ pub struct World {
     pub provider: Memory,
     pub scripts: Arc<Scripts>,
     pub config: Arc<CutoverConfig>,
-    pub entries: Arc<Mutex<Vec<Entry>>>,
+    pub entries: Arc<Mutex<Vec<JournalEntry>>>,
     owner: String,
 }
 
@@ -123,12 +125,12 @@ impl World {
         let provider = Memory::new(&clock, 3_600);
         let scripts = Scripts {
             gates: Mutex::new(Arc::new(|_, _, _| passing())),
-            answers: Mutex::new(Arc::new(|_, _| Answers::Right)),
+            answers: Mutex::new(Arc::new(|_, _| NameServerState::Agree)),
             traffic: Mutex::new(Arc::new(|share, _| Traffic {
                 blue: Some(100.0 * (1.0 - share.fraction())),
                 green: Some(100.0 * share.fraction()),
             })),
-            drift: Mutex::new(Drift::None),
+            drift: Mutex::new(DriftStatus::None),
             hook: Mutex::new(Arc::new(|_| None)),
             hooks_called: Mutex::new(Vec::new()),
             told: Mutex::new(Vec::new()),
@@ -161,7 +163,7 @@ impl World {
         *lock(&self.scripts.gates) = Arc::new(script);
     }
 
-    pub fn answers(&self, script: impl Fn(Share, Duration) -> Answers + Send + Sync + 'static) {
+    pub fn answers(&self, script: impl Fn(Share, Duration) -> NameServerState + Send + Sync + 'static) {
         *lock(&self.scripts.answers) = Arc::new(script);
     }
 
@@ -169,21 +171,21 @@ impl World {
         *lock(&self.scripts.traffic) = Arc::new(script);
     }
 
-    pub fn hooks(&self, script: impl Fn(Hook) -> Option<Reply> + Send + Sync + 'static) {
+    pub fn hooks(&self, script: impl Fn(Hook) -> Option<CallReply> + Send + Sync + 'static) {
         *lock(&self.scripts.hook) = Arc::new(script);
     }
 
-    pub fn told(&self) -> Vec<Said> {
+    pub fn told(&self) -> Vec<Notice> {
         lock(&self.scripts.told).clone()
     }
 
     /// Whether something with this code was told.
-    pub fn was_told(&self, code: &str) -> bool {
+    pub fn was_notified(&self, code: &str) -> bool {
         self.told().iter().any(|said| said.code == code)
     }
 
     /// What the provider holds, as a process that begins would read it.
-    pub fn seen(&self) -> Observed {
+    pub fn observed(&self) -> Observed {
         let provider = self.provider.clone();
         let target = self.config.target.clone();
         let read = async move { provider.read(&target).await.expect("readable") };
@@ -205,51 +207,56 @@ impl World {
 
     /// Opens a run as a command of the program does.
     pub fn open(&self, how: impl FnOnce(&StartContext<'_>) -> Result<InitialState>) -> Result<Running> {
-        let (seen, who) = (self.seen(), self.who());
+        let (observed, who) = (self.observed(), self.who());
         let entries = lock(&self.entries).clone();
-        let scene = StartContext {
+        let start_context = StartContext {
             config: &self.config,
             caps: self.provider.capabilities(),
-            seen: &seen,
+            observed: &observed,
             entries: &entries,
-            who: &who,
+            operator: &who,
             now: self.clock.now(),
         };
-        let opening = how(&scene)?;
-        Ok(self.engine(opening))
+        let initial = how(&start_context)?;
+        Ok(self.engine(initial))
     }
 
-    fn engine(&self, opening: InitialState) -> Running {
-        let ports = Environment {
+    fn engine(&self, initial: InitialState) -> Running {
+        let environment = Environment {
             clock: Arc::new(self.clock.clone()),
             provider: Arc::new(self.provider.clone()),
-            servers: Arc::new(self.clone()),
-            meters: Arc::new(self.clone()),
-            outside: Arc::new(self.clone()),
+            name_servers: Arc::new(self.clone()),
+            health: Arc::new(self.clone()),
+            integrations: Arc::new(self.clone()),
         };
         let journal = Box::new(MemoryJournal(self.entries.clone()));
         let engine =
-            Engine::new(self.config.target.clone(), ports, opening.identity, opening.machine, journal);
-        Running { speaker: engine.speaker(), shown: engine.watch(), engine, clock: self.clock.clone() }
+            Engine::new(self.config.target.clone(), environment, initial.identity, initial.machine, journal);
+        Running {
+            command_sender: engine.command_sender(),
+            status: engine.watch(),
+            engine,
+            clock: self.clock.clone(),
+        }
     }
 
     pub fn start(&self) -> Running {
-        self.open(|scene| scene.start()).expect("it starts")
+        self.open(|start_context| start_context.start()).expect("it starts")
     }
 
     pub fn resume(&self) -> Running {
-        self.open(|scene| scene.resume(true, false)).expect("it goes on")
+        self.open(|start_context| start_context.resume(true, false)).expect("it goes on")
     }
 
     pub fn rollback(&self) -> Running {
-        self.open(|scene| Ok(scene.rollback(""))).expect("it goes back")
+        self.open(|start_context| Ok(start_context.rollback(""))).expect("it goes back")
     }
 }
 
 /// An engine that is about to run.
 pub struct Running {
-    pub speaker: mpsc::Sender<Order>,
-    pub shown: watch::Receiver<Option<Snapshot>>,
+    pub command_sender: mpsc::Sender<CommandRequest>,
+    pub status: watch::Receiver<Option<StatusSnapshot>>,
     engine: Engine,
     clock: SimulatedClock,
 }
@@ -262,28 +269,31 @@ impl Running {
     }
 
     /// Runs to its end.
-    pub fn end(self) -> Ended {
+    pub fn end(self) -> EngineOutcome {
         self.clock.run(self.engine.run(), LONG * 10).expect("an end")
     }
 
     /// Runs for so long, and is then killed.
-    pub fn run_for(self, time: Duration) -> Option<Ended> {
+    pub fn run_for(self, time: Duration) -> Option<EngineOutcome> {
         let limit = self.clock.now() + time;
         self.clock.run(self.engine.run(), limit)
     }
 
     /// Runs for so many polls, and is then killed.
-    pub fn run_polls(self, polls: u64) -> Option<Ended> {
+    pub fn run_polls(self, polls: u64) -> Option<EngineOutcome> {
         self.clock.run_polls(self.engine.run(), LONG * 10, polls)
     }
 
     /// Runs while somebody watches and speaks; ends when both have.
-    pub fn with<F>(self, operator: impl FnOnce(OperatorConsole) -> F) -> Ended
+    pub fn with<F>(self, operator: impl FnOnce(OperatorConsole) -> F) -> EngineOutcome
     where
         F: Future<Output = ()>,
     {
-        let operator =
-            operator(OperatorConsole { speaker: self.speaker, shown: self.shown, clock: self.clock.clone() });
+        let operator = operator(OperatorConsole {
+            command_sender: self.command_sender,
+            status: self.status,
+            clock: self.clock.clone(),
+        });
         let both = async { tokio::join!(self.engine.run(), operator).0 };
         self.clock.run(both, LONG * 10).expect("an end")
     }
@@ -291,8 +301,8 @@ impl Running {
 
 /// The operator of a simulated cutover: sends commands and watches the state.
 pub struct OperatorConsole {
-    speaker: mpsc::Sender<Order>,
-    shown: watch::Receiver<Option<Snapshot>>,
+    command_sender: mpsc::Sender<CommandRequest>,
+    status: watch::Receiver<Option<StatusSnapshot>>,
     clock: SimulatedClock,
 }
 
@@ -305,55 +315,60 @@ impl OperatorConsole {
         self.clock.until(self.clock.now() + Duration::from_secs(seconds)).await;
     }
 
-    pub async fn say(&self, command: Command) -> std::result::Result<String, String> {
+    pub async fn say(&self, command: OperatorCommand) -> std::result::Result<String, String> {
         let (answer, answered) = oneshot::channel();
-        self.speaker.send((command, "anna".to_owned(), answer)).await.expect("an engine");
+        self.command_sender.send((command, "anna".to_owned(), answer)).await.expect("an engine");
         answered.await.expect("an answer")
     }
 
     /// Says something to an engine that may have ended; `None` where it has.
-    pub async fn try_say(&self, command: Command) -> Option<std::result::Result<String, String>> {
+    pub async fn try_say(&self, command: OperatorCommand) -> Option<std::result::Result<String, String>> {
         let (answer, answered) = oneshot::channel();
-        self.speaker.send((command, "anna".to_owned(), answer)).await.ok()?;
+        self.command_sender.send((command, "anna".to_owned(), answer)).await.ok()?;
         answered.await.ok()
     }
 
     /// Waits until the engine shows what is waited for.
-    pub async fn until(&mut self, what: impl Fn(&Snapshot) -> bool) -> Snapshot {
-        let shown = self.shown.wait_for(|shown| shown.as_ref().is_some_and(&what)).await.expect("an engine");
-        shown.clone().expect("a snapshot")
+    pub async fn until(&mut self, what: impl Fn(&StatusSnapshot) -> bool) -> StatusSnapshot {
+        let status =
+            self.status.wait_for(|status| status.as_ref().is_some_and(&what)).await.expect("an engine");
+        status.clone().expect("a snapshot")
     }
 
     /// Waits until a step with this share is at a stage.
-    pub async fn until_stage(&mut self, percent: u16, stage: kongferry::cutover::state::Stage) -> Snapshot {
+    pub async fn until_activity(
+        &mut self,
+        percent: u16,
+        activity: kongferry::cutover::state::Activity,
+    ) -> StatusSnapshot {
         let share = Share::percent(percent).expect("a share");
-        self.until(move |shown| {
-            let at = shown.step.and_then(|step| shown.steps.get(step)).map(|step| step.share);
-            at == Some(share) && shown.phase.stage() == Some(stage)
+        self.until(move |status| {
+            let at = status.step.and_then(|step| status.steps.get(step)).map(|step| step.share);
+            at == Some(share) && status.phase.activity() == Some(activity)
         })
         .await
     }
 
-    pub async fn until_state(&mut self, state: &str) -> Snapshot {
-        self.until(|shown| shown.state == state).await
+    pub async fn until_state(&mut self, state: &str) -> StatusSnapshot {
+        self.until(|status| status.state == state).await
     }
 }
 
-struct MemoryJournal(Arc<Mutex<Vec<Entry>>>);
+struct MemoryJournal(Arc<Mutex<Vec<JournalEntry>>>);
 
-impl Journal for MemoryJournal {
-    fn append(&mut self, entry: &Entry) -> Result<()> {
+impl CutoverJournal for MemoryJournal {
+    fn append(&mut self, entry: &JournalEntry) -> Result<()> {
         // Everything that is journaled must survive the way through a file.
         let text = serde_json::to_string(entry).expect("JSON");
-        let back: Entry = serde_json::from_str(&text).expect("an entry");
+        let back: JournalEntry = serde_json::from_str(&text).expect("an entry");
         assert_eq!(&back, entry);
         lock(&self.0).push(back);
         Ok(())
     }
 }
 
-impl Measure for World {
-    fn gate(&self, gate: usize, share: Share, _: Option<f64>) -> BoxFuture<'static, Measurement> {
+impl HealthChecks for World {
+    fn check_gate(&self, gate: usize, share: Share, _: Option<f64>) -> BoxFuture<'static, Measurement> {
         let (script, clock) = (lock(&self.scripts.gates).clone(), self.clock.clone());
         Box::pin(async move {
             clock.until(clock.now() + Duration::from_millis(20)).await;
@@ -361,7 +376,7 @@ impl Measure for World {
         })
     }
 
-    fn traffic(&self) -> Option<BoxFuture<'static, Traffic>> {
+    fn read_traffic(&self) -> Option<BoxFuture<'static, Traffic>> {
         let (script, clock, provider) =
             (lock(&self.scripts.traffic).clone(), self.clock.clone(), self.provider.clone());
         Some(Box::pin(async move { script(provider.held().share().unwrap_or_default(), clock.now()) }))
@@ -369,35 +384,37 @@ impl Measure for World {
 }
 
 impl NameServers for World {
-    fn survey(&self, share: Share, _: u32) -> BoxFuture<'static, Survey> {
+    fn query(&self, share: Share, _: u32) -> BoxFuture<'static, NameServerReport> {
         let (script, clock, provider) =
             (lock(&self.scripts.answers).clone(), self.clock.clone(), self.provider.clone());
         Box::pin(async move {
             clock.until(clock.now() + Duration::from_millis(50)).await;
             let held = provider.held().share();
             let answers = match script(share, clock.now()) {
-                Answers::Right if held != Some(share) => Answers::NotYet("another share".to_owned()),
+                NameServerState::Agree if held != Some(share) => {
+                    NameServerState::Pending("another share".to_owned())
+                }
                 other => other,
             };
-            Survey { answers, green: held.map(Share::fraction) }
+            NameServerReport { answers, green: held.map(Share::fraction) }
         })
     }
 }
 
 impl Integrations for World {
-    fn drift(&self) -> BoxFuture<'static, Drift> {
+    fn drift(&self) -> BoxFuture<'static, DriftStatus> {
         let drift = lock(&self.scripts.drift).clone();
         Box::pin(async move { drift })
     }
 
-    fn hook(&self, hook: Hook, _: serde_json::Value) -> BoxFuture<'static, Option<Reply>> {
+    fn hook(&self, hook: Hook, _: serde_json::Value) -> BoxFuture<'static, Option<CallReply>> {
         lock(&self.scripts.hooks_called).push(hook);
         let reply = lock(&self.scripts.hook).clone()(hook);
         Box::pin(async move { reply })
     }
 
-    fn tell(&self, said: Said, _: serde_json::Value) -> BoxFuture<'static, ()> {
-        lock(&self.scripts.told).push(said);
+    fn notify(&self, notice: Notice, _: serde_json::Value) -> BoxFuture<'static, ()> {
+        lock(&self.scripts.told).push(notice);
         Box::pin(async {})
     }
 }

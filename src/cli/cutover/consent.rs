@@ -5,9 +5,9 @@ use std::io::IsTerminal;
 use super::super::args::Format;
 use super::super::confirm::read_reply;
 use super::super::text::{WARN, wrapped};
-use super::{Site, word_of};
+use super::{CutoverContext, label};
 use crate::cutover::config::Unproven;
-use crate::cutover::preflight::{as_line, not_proven};
+use crate::cutover::preflight::{as_line, unproven_findings};
 use crate::error::{Error, Result};
 use crate::finding::{Finding, Severity};
 
@@ -16,7 +16,7 @@ pub(super) fn print_finding(finding: &Finding, format: Format) {
     if format == Format::Json {
         return;
     }
-    let (word, style) = word_of(finding.severity);
+    let (word, style) = label(finding.severity);
     anstream::println!("{style}{word}{style:#}  {}", wrapped(&finding.message, 6, 6));
     if !finding.remedy.is_empty() && finding.severity != Severity::Ok {
         anstream::println!("      {}", wrapped(&finding.remedy, 6, 6));
@@ -26,7 +26,7 @@ pub(super) fn print_finding(finding: &Finding, format: Format) {
 /// A person says yes to what is known and to what is not; where none is there, `--yes` covers the former and
 /// `cutover.toml` the latter.
 pub(super) async fn consent(yes_given: bool, findings: &[Finding]) -> Result<()> {
-    let open = not_proven(findings);
+    let open = unproven_findings(findings);
     let terminal = std::io::stdin().is_terminal();
     if !open.is_empty() && (yes_given || !terminal) {
         return Err(refuse_unproven(&open));
@@ -35,8 +35,8 @@ pub(super) async fn consent(yes_given: bool, findings: &[Finding]) -> Result<()>
         return Ok(());
     }
     if !terminal {
-        return Err(Error::usage("start asks before it changes anything, and here is nobody to ask")
-            .remedy("Read the notes above, then add --yes."));
+        return Err(Error::usage("confirmation required, but standard input is not a terminal: pass --yes")
+            .remedy("Read the notes above first."));
     }
     let warnings = findings.iter().filter(|finding| finding.severity == Severity::Warning).count();
     let notes = if warnings > 0 { format!(" with {warnings} notes") } else { String::new() };
@@ -46,42 +46,48 @@ pub(super) async fn consent(yes_given: bool, findings: &[Finding]) -> Result<()>
             anstream::eprintln!("  - {}", wrapped(&finding.message, 4, 4));
         }
     }
-    let lower = if open.is_empty() { "Lower" } else { "Take that on trust, lower" };
-    anstream::eprint!("\nPreflight is through{notes}. {lower} the TTL and begin? [y/N] ");
+    let lower = if open.is_empty() { "Lower" } else { "Accept that, lower" };
+    anstream::eprint!("\nPreflight is complete{notes}. {lower} the TTL and start? [y/N] ");
     if read_reply().await? {
         return Ok(());
     }
-    Err(Error::refused("not begun; nothing was changed"))
+    Err(Error::refused("not started; nothing was changed"))
 }
 
 fn refuse_unproven(open: &[&Finding]) -> Error {
     let things =
         if open.len() == 1 { "one thing is".to_owned() } else { format!("{} things are", open.len()) };
-    let refused = Error::refused(format!("{things} not proven, and nobody can be asked whether to take that on trust"))
-        .remedy(format!(
-            "Prove it, begin at a terminal without --yes, or say in cutover.toml that you take it on trust: [preflight] {}",
-            as_line(open)
-        ));
+    let refused = Error::refused(format!(
+        "{things} not proven, and only an operator at a terminal, without --yes, can accept that"
+    ))
+    .remedy(format!(
+        "Prove it, start at a terminal without --yes, or accept it in cutover.toml: [preflight] {}",
+        as_line(open)
+    ));
     open.iter().fold(refused, |error, one| error.detail(format!("{}. {}", one.message, one.remedy)))
 }
 
 /// Going on without the databases: nobody would look for drift any more, and somebody must know that. `looks` is
 /// whether the run would look otherwise.
-pub(super) async fn consent_unwatched(site: &Site, has_databases: bool, looks: bool) -> Result<()> {
-    let wanted = &site.config.settings.preflight;
+pub(super) async fn consent_without_databases(
+    context: &CutoverContext,
+    has_databases: bool,
+    looks: bool,
+) -> Result<()> {
+    let wanted = &context.config.settings.preflight;
     let trusted = !wanted.drift || wanted.unproven.contains(&Unproven::Databases);
     if has_databases || trusted || !looks {
         return Ok(());
     }
-    let what = "what people have changed on blue or green since the last run will not be noticed: it is not said where their databases are";
+    let what = "changes by Admin API clients on blue or green will not be detected: the databases are not configured";
     if !std::io::stdin().is_terminal() {
         return Err(Error::refused(what).remedy(
-            "Give --blue and --green, or say in cutover.toml that you take it on trust: [preflight] unproven = [\"databases\"]",
+            "Give --blue and --green, or accept it in cutover.toml: [preflight] unproven = [\"databases\"]",
         ));
     }
-    anstream::eprint!("{what}.\nTake that on trust and go on? [y/N] ");
+    anstream::eprint!("{what}.\nContinue anyway? [y/N] ");
     if read_reply().await? {
         return Ok(());
     }
-    Err(Error::refused("not gone on; nothing was changed"))
+    Err(Error::refused("not continued; nothing was changed"))
 }

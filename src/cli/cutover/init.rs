@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::super::args::Format;
 use super::super::text::{self, BOLD, GOOD, WARN, wrapped};
-use super::PlaceArgs;
+use super::ConfigFileArgs;
 use crate::dns::DomainName;
 use crate::error::{Error, Kind, Result};
 use asking::Asked;
@@ -23,7 +23,7 @@ use section::ProviderArgs;
 #[derive(Debug, Clone, Args)]
 pub struct InitArgs {
     #[command(flatten)]
-    pub place: PlaceArgs,
+    pub place: ConfigFileArgs,
 
     /// The name whose traffic is moved (repeatable)
     #[arg(long, value_name = "NAME", required = true)]

@@ -1,20 +1,20 @@
 //! The way back without this program, for when the provider does not let it in.
 
 use super::super::text::BAD;
-use super::Site;
+use super::CutoverContext;
 use crate::cutover::config::CutoverConfig;
 use crate::cutover::engine::write::ROLLED_BACK;
-use crate::cutover::journal::{Entry, What};
+use crate::cutover::journal::{JournalEntry, JournalEvent};
 use crate::dns::{Desired, Marker, Precondition, RecordForm, Share, Ttl};
 
 /// The command that goes back without us: from what this machine wrote last, or else from the file alone.
-pub(super) fn by_hand(site: &Site, entries: &[Entry]) -> Option<String> {
+pub(super) fn manual_rollback(context: &CutoverContext, entries: &[JournalEntry]) -> Option<String> {
     let written = entries.iter().rev().find_map(|entry| match &entry.what {
-        What::Intent { change, .. } => Some(&change.after),
+        JournalEvent::Intent { change, .. } => Some(&change.after),
         _ => None,
     });
-    let known = written.and_then(|seen| {
-        let marker = seen.marker.clone()?;
+    let known = written.and_then(|observed| {
+        let marker = observed.marker.clone()?;
         let desired = Desired {
             form: RecordForm::Split(Share::BLUE),
             ttl: Ttl::AsFound,
@@ -27,23 +27,23 @@ pub(super) fn by_hand(site: &Site, entries: &[Entry]) -> Option<String> {
             }),
             precondition: Precondition::Overwrite,
         };
-        site.provider.plan(&site.config.target, seen, &desired).ok()
+        context.provider.plan(&context.config.target, observed, &desired).ok()
     });
     match known {
-        Some(change) => Some(site.provider.manual_command(&change)),
-        None => from_the_file_alone(&site.config),
+        Some(change) => Some(context.provider.manual_command(&change)),
+        None => rollback_from_config(&context.config),
     }
 }
 
-pub(super) fn from_the_file_alone(config: &CutoverConfig) -> Option<String> {
+pub(super) fn rollback_from_config(config: &CutoverConfig) -> Option<String> {
     config.provider.manual_rollback(&config.target, config.settings.ttl).ok()
 }
 
-pub(super) fn print_by_hand(command: Option<String>) {
+pub(super) fn print_manual_rollback(command: Option<String>) {
     // Not indented: the command ends with a line that must stand at the margin.
     if let Some(command) = command {
         anstream::eprintln!(
-            "{BAD}The provider cannot be asked. To bring blue back by hand, in bash, with the credentials at hand:{BAD:#}\n{command}\n"
+            "{BAD}The provider does not answer. To roll back manually, run this in bash with the provider's credentials:{BAD:#}\n{command}\n"
         );
     }
 }

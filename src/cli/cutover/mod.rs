@@ -4,7 +4,9 @@ mod consent;
 mod control_client;
 mod init;
 mod manual_rollback;
+mod outcome;
 mod plan;
+mod render;
 mod run;
 mod view;
 
@@ -21,7 +23,7 @@ use crate::cutover::databases::Databases;
 use crate::cutover::environment::Environment;
 use crate::cutover::gates::runner::GateRunner;
 use crate::cutover::integrations::LiveIntegrations;
-use crate::cutover::journal::{self, Entry};
+use crate::cutover::journal::{self, JournalEntry};
 use crate::cutover::servers::Authoritative;
 use crate::cutover::session::{Operator, StartContext};
 use crate::cutover_databases::LiveDatabases;
@@ -40,32 +42,32 @@ pub struct CutoverArgs {
 /// What can be said about a cutover, in the order of its life.
 #[derive(Debug, Clone, Subcommand)]
 enum CutoverCommand {
-    /// Write a commented cutover.toml to begin with
+    /// Write a commented cutover.toml to start from
     Init(Box<init::InitArgs>),
-    /// Check cutover.toml and show every request of every step; changes nothing
+    /// Check cutover.toml and show every request, without changing anything
     Plan(plan::PlanArgs),
-    /// Look at everything, lower the TTL, and go through the steps
+    /// Run the preflight checks, lower the TTL, and run the steps
     Start(run::StartArgs),
-    /// Where it stands, from the engine or from the provider
+    /// Show the state, from the running process or from the provider
     Status(control_client::StatusArgs),
-    /// Stay at the present share
-    Pause(control_client::SpeakArgs),
-    /// Go on: after a pause, or after the process that watched it has gone
+    /// Keep the current share until resumed
+    Pause(control_client::PauseArgs),
+    /// Continue after a pause, or after the process that ran it has ended
     Resume(run::ResumeArgs),
-    /// End the present step now
+    /// End the current step now
     Promote(control_client::PromoteArgs),
-    /// Begin the present step again, or begin anew after a rollback
+    /// Repeat the current step, or start again after a rollback
     Retry(run::ResumeArgs),
-    /// One step back, and stay there
+    /// Go back one step, and stay there
     Undo(run::ResumeArgs),
     /// Send all new resolutions back to blue, now
     #[command(alias = "abort")]
     Rollback(run::RollbackArgs),
-    /// Make the records ordinary again, with their old TTL
+    /// Replace the weighted records with plain ones and restore the TTL
     Finish(run::FinishArgs),
     /// Take over records that are split without a marker
     Adopt(run::AdoptArgs),
-    /// Take the lease away from a process that is gone
+    /// Release the lease of a process that has ended
     Unlock(run::UnlockArgs),
 }
 
@@ -74,7 +76,7 @@ impl CutoverArgs {
         &self.place().common
     }
 
-    fn place(&self) -> &PlaceArgs {
+    fn place(&self) -> &ConfigFileArgs {
         match &self.command {
             CutoverCommand::Init(args) => &args.place,
             CutoverCommand::Plan(args) => &args.place,
@@ -93,15 +95,15 @@ impl CutoverArgs {
     }
 
     /// Whether the command sees to Ctrl-C itself.
-    pub(super) fn minds_interrupts(&self) -> bool {
+    pub(super) fn handles_interrupts(&self) -> bool {
         !matches!(self.command, CutoverCommand::Init(_) | CutoverCommand::Plan(_))
     }
 }
 
 /// What every command of `cutover` understands.
 #[derive(Debug, Clone, Args)]
-pub struct PlaceArgs {
-    /// The file that says what is moved and how
+pub struct ConfigFileArgs {
+    /// Configuration of the cutover
     #[arg(long, short, value_name = "FILE", default_value = FILE_NAME)]
     pub file: PathBuf,
 
@@ -142,10 +144,10 @@ pub async fn run(args: &CutoverArgs) -> Result<u8> {
         CutoverCommand::Start(args) => Box::pin(run::start(args)).await,
         CutoverCommand::Status(args) => control_client::status(args).await,
         CutoverCommand::Pause(args) => control_client::pause(args).await,
-        CutoverCommand::Resume(args) => Box::pin(run::resume(args, run::Way::Resume)).await,
+        CutoverCommand::Resume(args) => Box::pin(run::resume(args, run::ResumeMode::Resume)).await,
         CutoverCommand::Promote(args) => control_client::promote(args).await,
-        CutoverCommand::Retry(args) => Box::pin(run::resume(args, run::Way::Retry)).await,
-        CutoverCommand::Undo(args) => Box::pin(run::resume(args, run::Way::Undo)).await,
+        CutoverCommand::Retry(args) => Box::pin(run::resume(args, run::ResumeMode::Retry)).await,
+        CutoverCommand::Undo(args) => Box::pin(run::resume(args, run::ResumeMode::Undo)).await,
         CutoverCommand::Rollback(args) => Box::pin(run::rollback(args)).await,
         CutoverCommand::Finish(args) => Box::pin(run::finish(args)).await,
         CutoverCommand::Adopt(args) => Box::pin(run::adopt(args)).await,
@@ -154,7 +156,7 @@ pub async fn run(args: &CutoverArgs) -> Result<u8> {
 }
 
 /// The word before a finding, and its colour.
-fn word_of(severity: Severity) -> (&'static str, anstyle::Style) {
+fn label(severity: Severity) -> (&'static str, anstyle::Style) {
     match severity {
         Severity::Ok => ("  ok", GOOD),
         Severity::Warning => ("note", WARN),
@@ -164,24 +166,24 @@ fn word_of(severity: Severity) -> (&'static str, anstyle::Style) {
 }
 
 /// The configuration with everything that it names, connected as far as it goes.
-pub(super) struct Site {
+pub(super) struct CutoverContext {
     pub config: CutoverConfig,
     pub provider: Arc<dyn DnsProvider>,
     pub clock: Arc<RealClock>,
-    pub who: Operator,
+    pub operator: Operator,
 }
 
-impl Site {
+impl CutoverContext {
     /// Reads the file and the credentials; asks nothing of anybody yet.
-    pub async fn open(place: &PlaceArgs) -> Result<Site> {
+    pub async fn open(place: &ConfigFileArgs) -> Result<CutoverContext> {
         let config = CutoverConfig::read(&place.file)?;
         let provider = dns::connect(&config.provider).await?;
         let command = match place.file.to_str() {
             Some(FILE_NAME) => "kongferry cutover rollback".to_owned(),
             _ => format!("kongferry cutover rollback --file {}", place.file.display()),
         };
-        let who = Operator::me(chrono::Utc::now(), command);
-        Ok(Site { config, provider, clock: Arc::new(RealClock::start()), who })
+        let operator = Operator::current(chrono::Utc::now(), command);
+        Ok(CutoverContext { config, provider, clock: Arc::new(RealClock::start()), operator })
     }
 
     /// What the provider holds.
@@ -190,7 +192,7 @@ impl Site {
     }
 
     /// The journal, as far as there is one that can be read.
-    pub fn entries(&self) -> Vec<Entry> {
+    pub fn entries(&self) -> Vec<JournalEntry> {
         journal::read(&self.config.state_dir()).unwrap_or_default()
     }
 
@@ -200,29 +202,33 @@ impl Site {
     }
 
     /// Gates and counters.
-    pub fn meters(&self) -> Result<GateRunner> {
+    pub fn health(&self) -> Result<GateRunner> {
         GateRunner::new(self.config.gates.clone(), self.config.settings.prometheus.clone())
     }
 
     /// What an opening is made of.
-    pub fn scene<'a>(&'a self, seen: &'a Observed, entries: &'a [Entry]) -> StartContext<'a> {
+    pub fn start_context<'a>(
+        &'a self,
+        observed: &'a Observed,
+        entries: &'a [JournalEntry],
+    ) -> StartContext<'a> {
         use crate::cutover::clock::Clock;
         let now = self.clock.now();
         StartContext {
             config: &self.config,
             caps: self.provider.capabilities(),
-            seen,
+            observed,
             entries,
-            who: &self.who,
+            operator: &self.operator,
             now,
         }
     }
 
     /// The world for the engine.
-    pub fn ports(
+    pub fn environment(
         &self,
         servers: Vec<NameServer>,
-        meters: GateRunner,
+        health: GateRunner,
         databases: Option<Arc<dyn Databases>>,
     ) -> Result<Environment> {
         let settings = &self.config.settings;
@@ -232,9 +238,9 @@ impl Site {
         Ok(Environment {
             clock: self.clock.clone(),
             provider: self.provider.clone(),
-            servers: Arc::new(servers),
-            meters: Arc::new(meters),
-            outside: Arc::new(LiveIntegrations::new(
+            name_servers: Arc::new(servers),
+            health: Arc::new(health),
+            integrations: Arc::new(LiveIntegrations::new(
                 databases,
                 settings.hooks.clone(),
                 settings.notify.clone(),

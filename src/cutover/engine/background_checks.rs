@@ -2,19 +2,19 @@
 
 use super::{Engine, PASSING_QUERIES};
 use crate::cutover::clock::Time;
-use crate::cutover::environment::{Answers, Drift, Survey};
+use crate::cutover::environment::{DriftStatus, NameServerReport, NameServerState};
 use crate::cutover::machine::Event;
-use crate::cutover::state::{Phase, Stage};
+use crate::cutover::state::{Activity, CutoverPhase};
 use crate::dns::{DnsResult, Observed, Share};
 
 impl Engine {
-    pub(super) fn start_checks(&mut self, now: Time) {
-        for gate in 0..self.check_due.len() {
-            if self.check_due.get(gate).copied().flatten().is_some_and(|due| due <= now) {
+    pub(super) fn start_gate_checks(&mut self, now: Time) {
+        for gate in 0..self.gate_due.len() {
+            if self.gate_due.get(gate).copied().flatten().is_some_and(|due| due <= now) {
                 let baseline = self.machine.tallies.get(gate).and_then(|tally| tally.baseline);
-                let check = self.ports.meters.gate(gate, self.machine.share, baseline);
+                let check = self.environment.health.check_gate(gate, self.machine.share, baseline);
                 self.checks.push(Box::pin(async move { (gate, check.await) }));
-                if let Some(due) = self.check_due.get_mut(gate) {
+                if let Some(due) = self.gate_due.get_mut(gate) {
                     // Set again when it has answered.
                     *due = None;
                 }
@@ -22,96 +22,99 @@ impl Engine {
         }
     }
 
-    pub(super) fn start_looks(&mut self) {
-        if self.counting.is_none() {
-            self.counting = self.ports.meters.traffic();
+    pub(super) fn start_background_checks(&mut self) {
+        if self.traffic_check.is_none() {
+            self.traffic_check = self.environment.health.read_traffic();
         }
         // While something is written or awaited, the task itself looks.
         if !self.is_quiet() {
             return;
         }
-        if self.look.is_none() {
-            let (provider, target) = (self.ports.provider.clone(), self.target.clone());
-            self.look = Some(Box::pin(async move { provider.read(&target).await }));
+        if self.provider_check.is_none() {
+            let (provider, target) = (self.environment.provider.clone(), self.target.clone());
+            self.provider_check = Some(Box::pin(async move { provider.read(&target).await }));
         }
-        if self.passing.is_none() && self.machine.verified.is_some() {
-            self.passing = Some(self.ports.servers.survey(self.machine.share, PASSING_QUERIES));
+        if self.background_query.is_none() && self.machine.verified_at.is_some() {
+            self.background_query =
+                Some(self.environment.name_servers.query(self.machine.share, PASSING_QUERIES));
         }
     }
 
     /// Before each step drift is looked for at once; from the last one to `finish` it is looked for again and again.
     pub(super) fn start_drift(&mut self, now: Time) {
         let paused = self.machine.paused.is_some();
-        if paused || !matches!(self.machine.phase, Phase::Draining | Phase::Drained) {
+        if paused || !matches!(self.machine.phase, CutoverPhase::Draining | CutoverPhase::Drained) {
             // Whoever says "resume" may have mended it, or not: that is looked at then.
-            (self.drifting, self.drift_due) = (None, paused.then_some(now));
+            (self.drift_check, self.drift_due) = (None, paused.then_some(now));
             return;
         }
         // The step itself was looked at before it began.
         let due = *self.drift_due.get_or_insert(now + self.machine.rules.drift_every);
         if due <= now {
             self.drift_due = Some(now + self.machine.rules.drift_every);
-            self.drifting = Some(self.ports.outside.drift());
+            self.drift_check = Some(self.environment.integrations.drift());
         }
     }
 
-    pub(super) fn drifted(&mut self, drift: Drift) {
-        let now = self.ports.clock.now();
+    pub(super) fn on_drift(&mut self, drift: DriftStatus) {
+        let now = self.environment.clock.now();
         self.drift_due = Some(now + self.machine.rules.drift_every);
         match drift {
-            Drift::None | Drift::Unwatched => {}
-            Drift::Changed(text) => self.feed(Event::Stop("drift", text), now),
+            DriftStatus::None | DriftStatus::NotChecked => {}
+            DriftStatus::Changed(text) => self.handle_event(Event::Blocked("drift", text), now),
             // Nothing waits for it now; before the end it must be seen.
-            Drift::Unknown(text) => self.feed(Event::Unseen(text), now),
+            DriftStatus::Unknown(text) => self.handle_event(Event::CheckUnavailable(text), now),
         }
     }
 
     /// Whether the provider should hold what we know of.
     fn is_quiet(&self) -> bool {
-        let writing = matches!(self.machine.phase.stage(), Some(Stage::Applying));
+        let writing = matches!(self.machine.phase.activity(), Some(Activity::Applying));
         !writing
             && self.pending.is_none()
             && self.overtaken.is_empty()
-            && self.doing.as_ref().is_none_or(|d| !d.sent)
+            && self.running.as_ref().is_none_or(|d| !d.sent)
             && self.identity.generation > 0
     }
 
     /// Judges what the provider holds when nothing is being written.
-    pub(super) fn looked(&mut self, seen: DnsResult<Observed>) {
-        let Ok(seen) = seen else { return };
+    pub(super) fn on_provider_read(&mut self, observed: DnsResult<Observed>) {
+        let Ok(observed) = observed else { return };
         if !self.is_quiet() {
             return;
         }
-        let now = self.ports.clock.now();
+        let now = self.environment.clock.now();
         let going_back = self.machine.phase.is_going_back();
-        let strange = self.strange(&seen);
-        match strange {
+        let unexpected = self.unexpected(&observed);
+        match unexpected {
             None => {}
-            Some(Unexpected::RolledBack(by)) if !going_back => self.rolled_back_by(&seen, by, now),
+            Some(Unexpected::RolledBack(by)) if !going_back => self.rolled_back_by(&observed, by, now),
             Some(Unexpected::RolledBack(_)) => {}
             Some(Unexpected::TakenOver(by)) => self.taken_over = Some(by),
-            Some(Unexpected::Changed(_)) if going_back && seen.share() == Some(Share::BLUE) => {}
-            Some(Unexpected::Changed(text)) if going_back => self.feed(Event::NotBack(text), now),
-            Some(Unexpected::Changed(text)) => self.feed(Event::Changed(text), now),
+            Some(Unexpected::Changed(_)) if going_back && observed.share() == Some(Share::BLUE) => {}
+            Some(Unexpected::Changed(text)) if going_back => {
+                self.handle_event(Event::RollbackUndone(text), now)
+            }
+            Some(Unexpected::Changed(text)) => self.handle_event(Event::RecordsChanged(text), now),
         }
-        self.last = Some(seen);
+        self.last = Some(observed);
     }
 
     /// Somebody else was faster; what he wrote is followed to its end.
-    pub(super) fn rolled_back_by(&mut self, seen: &Observed, by: String, now: Time) {
-        self.identity.generation = seen.generation();
+    pub(super) fn rolled_back_by(&mut self, observed: &Observed, by: String, now: Time) {
+        self.identity.generation = observed.generation();
         self.ticket = None;
         self.by_queries = None;
-        self.feed(Event::RolledBackBy(by), now);
+        self.handle_event(Event::RolledBackElsewhere(by), now);
     }
 
-    pub(super) fn passed_by(&mut self, survey: Survey) {
-        if let Answers::Wrong(text) = survey.answers
-            && self.machine.verified.is_some()
+    pub(super) fn on_background_answers(&mut self, survey: NameServerReport) {
+        if let NameServerState::Wrong(text) = survey.answers
+            && self.machine.verified_at.is_some()
             && !self.machine.phase.is_going_back()
         {
-            let now = self.ports.clock.now();
-            self.feed(Event::Wrong(text), now);
+            let now = self.environment.clock.now();
+            self.handle_event(Event::WrongAnswer(text), now);
         }
     }
 }

@@ -23,26 +23,26 @@ use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use super::clock::Time;
-use super::environment::{Drift, Environment, Survey};
+use super::environment::{DriftStatus, Environment, NameServerReport};
 use super::gates::measurement::{Measurement, Traffic};
-use super::journal::{Entry, Journal, What};
+use super::journal::{CutoverJournal, JournalEntry, JournalEvent};
 use super::machine::{Event, Machine, Task};
-use super::notice::{Level, Said};
-use super::state::{Command, Goal, Phase};
-use super::status::{Happened, Snapshot};
+use super::notice::{Level, Notice};
+use super::state::{CutoverPhase, Goal, OperatorCommand};
+use super::status::{StatusSnapshot, TimedNotice};
 use crate::dns::{Change, DnsResult, Observed, OriginalTtl, Propagation, Target, Ticket};
 
 /// A command with its sender, and the place for the answer.
-pub type Order = (Command, String, Answer);
+pub type CommandRequest = (OperatorCommand, String, ReplySender);
 
 /// Where the answer to a command goes: a sentence, or why not.
-type Answer = oneshot::Sender<std::result::Result<String, String>>;
+type ReplySender = oneshot::Sender<std::result::Result<String, String>>;
 
 /// How a run of the engine ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ended {
+pub enum EngineOutcome {
     /// In this phase, which needs no watching.
-    In(Phase),
+    Reached(CutoverPhase),
     /// A person left it as it was.
     Left,
     /// Somebody else took over.
@@ -53,7 +53,7 @@ pub enum Ended {
 
 /// Who runs what.
 #[derive(Debug, Clone)]
-pub struct Identity {
+pub struct RunIdentity {
     /// The run.
     pub run: Uuid,
     /// `user@host`, with the process.
@@ -73,22 +73,22 @@ pub struct Identity {
 }
 
 /// What the task in hand has come to.
-enum Done {
+enum TaskResult {
     Read(DnsResult<Observed>),
     Applied(Box<Change>, DnsResult<Ticket>),
     Reread(Box<Change>, String, DnsResult<Observed>),
     Confirmed(DnsResult<Propagation>),
-    Surveyed(Survey),
+    Surveyed(NameServerReport),
     Answered(Event),
 }
 
 /// A task in hand.
-struct Doing {
+struct RunningTask {
     task: Task,
     /// Whether a write may be on its way.
     sent: bool,
     since: Time,
-    work: BoxFuture<'static, Done>,
+    work: BoxFuture<'static, TaskResult>,
 }
 
 /// The number of queries of a look in passing: enough to see errors, too few to judge a share.
@@ -103,163 +103,163 @@ const EVENTS: usize = 40;
 /// The engine. Made by `open`, run once.
 pub struct Engine {
     target: Target,
-    ports: Environment,
-    identity: Identity,
+    environment: Environment,
+    identity: RunIdentity,
     machine: Machine,
-    journal: Box<dyn Journal>,
+    journal: Box<dyn CutoverJournal>,
     journal_failed: bool,
     /// Kept, so that the other end never closes.
-    speaker: mpsc::Sender<Order>,
-    orders: mpsc::Receiver<Order>,
-    shown: watch::Sender<Option<Snapshot>>,
+    command_sender: mpsc::Sender<CommandRequest>,
+    commands: mpsc::Receiver<CommandRequest>,
+    status: watch::Sender<Option<StatusSnapshot>>,
     /// What the provider was last seen to hold.
     last: Option<Observed>,
     ticket: Option<Ticket>,
     /// A write of which nobody knows whether it was carried out.
     pending: Option<Change>,
-    doing: Option<Doing>,
+    running: Option<RunningTask>,
     /// Writes that were overtaken by a rollback.
-    overtaken: FuturesUnordered<BoxFuture<'static, Done>>,
+    overtaken: FuturesUnordered<BoxFuture<'static, TaskResult>>,
     checks: FuturesUnordered<BoxFuture<'static, (usize, Measurement)>>,
-    check_due: Vec<Option<Time>>,
-    look: Option<BoxFuture<'static, DnsResult<Observed>>>,
-    passing: Option<BoxFuture<'static, Survey>>,
-    counting: Option<BoxFuture<'static, Traffic>>,
-    drifting: Option<BoxFuture<'static, Drift>>,
+    gate_due: Vec<Option<Time>>,
+    provider_check: Option<BoxFuture<'static, DnsResult<Observed>>>,
+    background_query: Option<BoxFuture<'static, NameServerReport>>,
+    traffic_check: Option<BoxFuture<'static, Traffic>>,
+    drift_check: Option<BoxFuture<'static, DriftStatus>>,
     drift_due: Option<Time>,
-    look_due: Time,
-    telling: FuturesUnordered<BoxFuture<'static, ()>>,
+    next_check: Time,
+    notifications: FuturesUnordered<BoxFuture<'static, ()>>,
     by_queries: Option<f64>,
-    manual: Option<String>,
-    events: VecDeque<Happened>,
+    manual_command: Option<String>,
+    events: VecDeque<TimedNotice>,
     leaving: bool,
     /// Whether it stays at work from `drained` until `finish`.
-    stays: bool,
+    runs_until_finish: bool,
     /// Whoever said `finish` and is told what came of it.
-    finisher: Option<Answer>,
+    finish_reply: Option<ReplySender>,
     taken_over: Option<String>,
-    journaled: Option<(Phase, bool)>,
+    recorded_phase: Option<(CutoverPhase, bool)>,
 }
 
 impl Engine {
     /// Puts an engine together; it does nothing before [`run`](Self::run).
     pub fn new(
         target: Target,
-        ports: Environment,
-        identity: Identity,
+        environment: Environment,
+        identity: RunIdentity,
         machine: Machine,
-        journal: Box<dyn Journal>,
+        journal: Box<dyn CutoverJournal>,
     ) -> Engine {
-        let now = ports.clock.now();
-        let (speaker, orders) = mpsc::channel(16);
+        let now = environment.clock.now();
+        let (command_sender, commands) = mpsc::channel(16);
         Engine {
-            check_due: vec![Some(now); machine.rules.gates.len()],
-            look_due: now + machine.rules.look_every,
+            gate_due: vec![Some(now); machine.rules.gates.len()],
+            next_check: now + machine.rules.check_every,
             target,
-            ports,
+            environment,
             identity,
             machine,
             journal,
             journal_failed: false,
-            speaker,
-            orders,
-            shown: watch::Sender::new(None),
+            command_sender,
+            commands,
+            status: watch::Sender::new(None),
             last: None,
             ticket: None,
             pending: None,
-            doing: None,
+            running: None,
             overtaken: FuturesUnordered::new(),
             checks: FuturesUnordered::new(),
-            look: None,
-            passing: None,
-            counting: None,
-            drifting: None,
+            provider_check: None,
+            background_query: None,
+            traffic_check: None,
+            drift_check: None,
             drift_due: None,
-            telling: FuturesUnordered::new(),
+            notifications: FuturesUnordered::new(),
             by_queries: None,
-            manual: None,
+            manual_command: None,
             events: VecDeque::new(),
             leaving: false,
-            stays: false,
-            finisher: None,
+            runs_until_finish: false,
+            finish_reply: None,
             taken_over: None,
-            journaled: None,
+            recorded_phase: None,
         }
     }
 
     /// Stays at work in `drained`, until somebody says `finish`.
     pub fn until_finished(mut self) -> Engine {
-        self.stays = true;
+        self.runs_until_finish = true;
         self
     }
 
     /// How people speak to the engine.
-    pub fn speaker(&self) -> mpsc::Sender<Order> {
-        self.speaker.clone()
+    pub fn command_sender(&self) -> mpsc::Sender<CommandRequest> {
+        self.command_sender.clone()
     }
 
     /// Where the engine shows itself.
-    pub fn watch(&self) -> watch::Receiver<Option<Snapshot>> {
-        self.shown.subscribe()
+    pub fn watch(&self) -> watch::Receiver<Option<StatusSnapshot>> {
+        self.status.subscribe()
     }
 
     /// Runs until nothing needs to be watched any more, somebody leaves, or somebody else takes over.
-    pub async fn run(mut self) -> Ended {
-        self.open();
+    pub async fn run(mut self) -> EngineOutcome {
+        self.announce_start();
         loop {
-            let now = self.ports.clock.now();
-            self.feed(Event::Tick, now);
-            self.start_what_is_due(now);
+            let now = self.environment.clock.now();
+            self.handle_event(Event::Tick, now);
+            self.start_due_work(now);
             self.publish(now);
-            self.answer_finisher();
+            self.reply_to_finish();
             if let Some(ended) = self.ended() {
-                self.close(now).await;
+                self.flush_notifications(now).await;
                 return ended;
             }
             self.wait(now).await;
         }
     }
 
-    fn ended(&self) -> Option<Ended> {
-        if self.doing.as_ref().is_some_and(|doing| doing.sent) || !self.overtaken.is_empty() {
+    fn ended(&self) -> Option<EngineOutcome> {
+        if self.running.as_ref().is_some_and(|running| running.sent) || !self.overtaken.is_empty() {
             return None;
         }
         if let Some(by) = &self.taken_over {
-            return Some(Ended::TakenOver(by.clone()));
+            return Some(EngineOutcome::TakenOver(by.clone()));
         }
         if self.leaving {
-            return Some(Ended::Left);
+            return Some(EngineOutcome::Left);
         }
-        if let Some(why) = &self.machine.not_finished {
-            return Some(Ended::NotFinished(why.clone()));
+        if let Some(reason) = &self.machine.not_finished {
+            return Some(EngineOutcome::NotFinished(reason.clone()));
         }
         let phase = self.machine.phase;
-        let ended = phase.is_over() && !(self.stays && phase == Phase::Drained);
-        ended.then_some(Ended::In(phase))
+        let ended = phase.is_over() && !(self.runs_until_finish && phase == CutoverPhase::Drained);
+        ended.then_some(EngineOutcome::Reached(phase))
     }
 
-    fn open(&mut self) {
-        let opened = What::Opened {
+    fn announce_start(&mut self) {
+        let opened = JournalEvent::Opened {
             owner: self.identity.owner.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        self.note(opened);
-        self.note_phase();
+        self.record(opened);
+        self.record_phase();
         // Opened to go back: nobody has been told yet why.
-        if let Some(why) = self.machine.why_back.clone() {
-            let text = format!("Rolling back: {why}");
-            self.say(Said { level: Level::Error, code: "rollback".to_owned(), text });
+        if let Some(reason) = self.machine.rollback_reason.clone() {
+            let text = format!("Rolling back: {reason}");
+            self.report(Notice { level: Level::Error, code: "rollback".to_owned(), text });
         }
-        if let Some(why) = self.machine.asked_again.take() {
-            let text = format!("A rollback is under way already; {why}");
-            self.say(Said { level: Level::Info, code: "rollback_again".to_owned(), text });
+        if let Some(reason) = self.machine.repeated_rollback_reason.take() {
+            let text = format!("A rollback is under way already; {reason}");
+            self.report(Notice { level: Level::Info, code: "rollback_again".to_owned(), text });
         }
     }
 
     /// Lets the last notifications go out.
-    async fn close(&mut self, now: Time) {
-        let limit = self.ports.clock.until(now + Duration::from_secs(15));
-        let told = async { while self.telling.next().await.is_some() {} };
+    async fn flush_notifications(&mut self, now: Time) {
+        let limit = self.environment.clock.until(now + Duration::from_secs(15));
+        let told = async { while self.notifications.next().await.is_some() {} };
         tokio::select! {
             biased;
             () = told => {}
@@ -269,139 +269,149 @@ impl Engine {
 
     /// Waits for the next thing to happen and takes it in.
     async fn wait(&mut self, now: Time) {
-        let alarm = self.ports.clock.until(self.next_alarm(now));
+        let deadline = self.environment.clock.until(self.next_deadline(now));
         tokio::select! {
             biased;
-            Some(order) = self.orders.recv() => self.obey(order),
-            done = work(&mut self.doing) => {
-                let task = self.doing.take().map_or(Task::Nothing, |doing| doing.task);
+            Some(order) = self.commands.recv() => self.handle_command(order),
+            done = work(&mut self.running) => {
+                let task = self.running.take().map_or(Task::Wait, |running| running.task);
                 self.finish_task(task, done);
             }
             Some(done) = self.overtaken.next() => self.finish_overtaken(done),
             Some((gate, measured)) = self.checks.next() => {
-                let now = self.ports.clock.now();
+                let now = self.environment.clock.now();
                 let interval = self.machine.rules.gates.get(gate).map(|(_, policy)| policy.interval);
-                if let Some(due) = self.check_due.get_mut(gate) {
+                if let Some(due) = self.gate_due.get_mut(gate) {
                     *due = Some(now + interval.unwrap_or_default());
                 }
-                self.feed(Event::Measured(gate, measured), now);
+                self.handle_event(Event::GateMeasured(gate, measured), now);
             }
-            seen = slot(&mut self.look) => { self.look = None; self.looked(seen); }
-            survey = slot(&mut self.passing) => { self.passing = None; self.passed_by(survey); }
-            traffic = slot(&mut self.counting) => {
-                self.counting = None;
-                let now = self.ports.clock.now();
-                self.feed(Event::Counted(traffic), now);
+            observed = pending_result(&mut self.provider_check) => { self.provider_check = None; self.on_provider_read(observed); }
+            survey = pending_result(&mut self.background_query) => { self.background_query = None; self.on_background_answers(survey); }
+            traffic = pending_result(&mut self.traffic_check) => {
+                self.traffic_check = None;
+                let now = self.environment.clock.now();
+                self.handle_event(Event::TrafficMeasured(traffic), now);
             }
-            drift = slot(&mut self.drifting) => { self.drifting = None; self.drifted(drift); }
-            Some(()) = self.telling.next() => {}
-            () = alarm => {}
+            drift = pending_result(&mut self.drift_check) => { self.drift_check = None; self.on_drift(drift); }
+            Some(()) = self.notifications.next() => {}
+            () = deadline => {}
         }
     }
 
-    fn next_alarm(&self, now: Time) -> Time {
-        let mut alarms = vec![self.look_due];
-        alarms.extend(self.drift_due);
-        alarms.extend(self.machine.alarm());
-        if self.machine.is_watched() {
-            alarms.extend(self.check_due.iter().flatten());
+    fn next_deadline(&self, now: Time) -> Time {
+        let mut deadlines = vec![self.next_check];
+        deadlines.extend(self.drift_due);
+        deadlines.extend(self.machine.next_deadline());
+        if self.machine.runs_gates() {
+            deadlines.extend(self.gate_due.iter().flatten());
         }
-        if let Some(doing) = self.doing.as_ref().filter(|doing| doing.sent) {
-            alarms.push(doing.since + GRACE);
+        if let Some(running) = self.running.as_ref().filter(|running| running.sent) {
+            deadlines.push(running.since + GRACE);
         }
         // What is overdue was held up by something else, and is not waited for.
-        let next = alarms.into_iter().filter(|alarm| *alarm > now).min();
-        next.unwrap_or(now + self.machine.rules.look_every)
+        let next = deadlines.into_iter().filter(|deadline| *deadline > now).min();
+        next.unwrap_or(now + self.machine.rules.check_every)
     }
 
     /// Tells the rules what happened and everybody what came of it.
-    fn feed(&mut self, event: Event, now: Time) {
-        let said = self.machine.on(event, now);
-        for said in said {
-            self.say(said);
+    fn handle_event(&mut self, event: Event, now: Time) {
+        let notice = self.machine.handle(event, now);
+        for notice in notice {
+            self.report(notice);
         }
-        self.note_phase();
+        self.record_phase();
     }
 
-    fn say(&mut self, said: Said) {
-        let at = self.ports.clock.wall();
-        self.note(What::Said { said: said.clone() });
-        self.events.push_back(Happened { at, said: said.clone() });
+    fn report(&mut self, notice: Notice) {
+        let at = self.environment.clock.wall();
+        self.record(JournalEvent::Notice { notice: notice.clone() });
+        self.events.push_back(TimedNotice { at, notice: notice.clone() });
         while self.events.len() > EVENTS {
             self.events.pop_front();
         }
-        let body = self.hook_body(&said.code);
-        self.telling.push(self.ports.outside.tell(said, body));
+        let body = self.hook_body(&notice.code);
+        self.notifications.push(self.environment.integrations.notify(notice, body));
     }
 
-    fn note(&mut self, what: What) -> bool {
-        let entry = Entry { at: self.ports.clock.wall(), run: self.identity.run, what };
+    fn record(&mut self, what: JournalEvent) -> bool {
+        let entry = JournalEntry { at: self.environment.clock.wall(), run: self.identity.run, what };
         match self.journal.append(&entry) {
             Ok(()) => true,
             Err(error) => {
                 if !std::mem::replace(&mut self.journal_failed, true) {
                     let text = format!("The journal cannot be written: {}", error.one_line());
-                    let said = Said { level: Level::Error, code: "journal".to_owned(), text };
-                    self.events.push_back(Happened { at: entry.at, said });
+                    let notice = Notice { level: Level::Error, code: "journal".to_owned(), text };
+                    self.events.push_back(TimedNotice { at: entry.at, notice });
                 }
                 false
             }
         }
     }
 
-    fn note_phase(&mut self) {
+    fn record_phase(&mut self) {
         let (phase, paused) = (self.machine.phase, self.machine.paused.is_some());
-        if self.journaled != Some((phase, paused)) {
-            self.journaled = Some((phase, paused));
+        if self.recorded_phase != Some((phase, paused)) {
+            self.recorded_phase = Some((phase, paused));
             let pause = self.machine.paused.as_ref().map(|(pause, _)| pause.clone());
             let baselines = self.machine.tallies.iter().map(|tally| tally.baseline).collect();
-            let (why_back, share) = (self.machine.why_back.clone(), self.machine.share);
+            let (rollback_reason, share) = (self.machine.rollback_reason.clone(), self.machine.share);
             let skipped = self.machine.skipped.clone();
-            self.note(What::Phase { now: phase, paused: pause, why_back, share, baselines, skipped });
+            self.record(JournalEvent::Phase {
+                now: phase,
+                paused: pause,
+                rollback_reason,
+                share,
+                baselines,
+                skipped,
+            });
         }
     }
 
-    fn start_what_is_due(&mut self, now: Time) {
+    fn start_due_work(&mut self, now: Time) {
         self.overtake(now);
         let task = self.machine.task(now);
-        if self.doing.as_ref().is_some_and(|doing| doing.task != task && !doing.sent) {
-            self.doing = None;
+        if self.running.as_ref().is_some_and(|running| running.task != task && !running.sent) {
+            self.running = None;
         }
-        if self.doing.is_none() && task != Task::Nothing && self.taken_over.is_none() && !self.leaving {
+        if self.running.is_none() && task != Task::Wait && self.taken_over.is_none() && !self.leaving {
             let (sent, work) = self.begin(task);
-            self.doing = Some(Doing { task, sent, since: now, work });
+            self.running = Some(RunningTask { task, sent, since: now, work });
         }
-        if self.machine.is_watched() {
-            self.start_checks(now);
+        if self.machine.runs_gates() {
+            self.start_gate_checks(now);
         }
         self.start_drift(now);
-        if self.look_due <= now {
-            self.look_due = now + self.machine.rules.look_every;
-            self.start_looks();
+        if self.next_check <= now {
+            self.next_check = now + self.machine.rules.check_every;
+            self.start_background_checks();
         }
     }
 
     /// A rollback does not wait for ever for a write that is on its way.
     fn overtake(&mut self, now: Time) {
         let going_back = self.machine.phase.is_going_back();
-        let slow = |doing: &Doing| {
-            doing.sent && going_back && doing.task != Task::Write(Goal::Back) && doing.since + GRACE <= now
+        let slow = |running: &RunningTask| {
+            running.sent
+                && going_back
+                && running.task != Task::Write(Goal::Rollback)
+                && running.since + GRACE <= now
         };
-        if let Some(doing) = self.doing.take_if(|doing| slow(doing)) {
-            self.overtaken.push(doing.work);
+        if let Some(running) = self.running.take_if(|running| slow(running)) {
+            self.overtaken.push(running.work);
         }
     }
 }
 
-async fn work(doing: &mut Option<Doing>) -> Done {
-    match doing {
-        Some(doing) => doing.work.as_mut().await,
+async fn work(running: &mut Option<RunningTask>) -> TaskResult {
+    match running {
+        Some(running) => running.work.as_mut().await,
         None => std::future::pending().await,
     }
 }
 
-async fn slot<T>(slot: &mut Option<BoxFuture<'static, T>>) -> T {
-    match slot {
+async fn pending_result<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
+    match future {
         Some(work) => work.as_mut().await,
         None => std::future::pending().await,
     }

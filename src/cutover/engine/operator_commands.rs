@@ -1,85 +1,101 @@
 //! What people say to a running engine: whether it makes sense now, and the answer.
 
-use super::{Engine, Order};
+use super::{CommandRequest, Engine};
 use crate::cutover::machine::Event;
-use crate::cutover::state::{Command, Goal, Phase};
+use crate::cutover::state::{CutoverPhase, Goal, OperatorCommand};
 
 impl Engine {
-    pub(super) fn obey(&mut self, (command, by, answer): Order) {
-        let now = self.ports.clock.now();
-        if command == Command::Leave {
+    pub(super) fn handle_command(&mut self, (command, by, answer): CommandRequest) {
+        let now = self.environment.clock.now();
+        if command == OperatorCommand::Leave {
             self.leaving = true;
         }
         let refused = self.refusal(&command);
-        let finishes = matches!(command, Command::Finish { .. });
+        let finishes = matches!(command, OperatorCommand::Finish { .. });
         if refused.is_none() {
-            self.feed(Event::Told(command, by), now);
+            self.handle_event(Event::Commanded(command, by), now);
             // What was looked at before a person spoke is looked at again.
-            self.look_due = now;
+            self.next_check = now;
         }
         if finishes && refused.is_none() {
             // Told when it is done, or when something speaks against it.
-            self.finisher = Some(answer);
+            self.finish_reply = Some(answer);
             return;
         }
         let reply = match refused {
             Some(text) => Err(text),
-            None => Ok(self.in_words()),
+            None => Ok(self.describe()),
         };
         // Whoever asked may have gone.
         let _ = answer.send(reply);
     }
 
     /// Tells whoever said `finish` what came of it, once it has come to something.
-    pub(super) fn answer_finisher(&mut self) {
-        let finishing = matches!(self.machine.phase, Phase::Moving { goal: Goal::Finish, .. });
+    pub(super) fn reply_to_finish(&mut self) {
+        let finishing = matches!(self.machine.phase, CutoverPhase::Moving { goal: Goal::Finish, .. });
         if finishing && self.machine.paused.is_none() && !self.leaving {
             return;
         }
-        let Some(answer) = self.finisher.take() else { return };
-        let reply = self.machine.against_finish.take().map_or_else(|| Ok(self.in_words()), Err);
+        let Some(answer) = self.finish_reply.take() else { return };
+        let reply = self.machine.finish_refusal.take().map_or_else(|| Ok(self.describe()), Err);
         // Whoever asked may have gone.
         let _ = answer.send(reply);
     }
 
-    fn in_words(&self) -> String {
+    fn describe(&self) -> String {
         let sentence = self.machine.phase.sentence(&self.machine.rules.steps);
         if self.machine.paused.is_some() { format!("paused: {sentence}") } else { sentence }
     }
 
     /// Why a command makes no sense now.
-    fn refusal(&self, command: &Command) -> Option<String> {
+    fn refusal(&self, command: &OperatorCommand) -> Option<String> {
         let (phase, paused) = (self.machine.phase, self.machine.paused.is_some());
         let sentence = phase.sentence(&self.machine.rules.steps);
-        let no = |why: &str| Some(format!("{why}: {sentence}"));
+        let no = |reason: &str| Some(format!("{reason}: {sentence}"));
         match command {
-            Command::Resume if !paused => no("nothing is paused"),
-            Command::Retry if matches!(phase, Phase::Draining | Phase::Drained) && !paused => {
+            OperatorCommand::Resume if !paused => no("nothing is paused"),
+            OperatorCommand::Retry
+                if matches!(phase, CutoverPhase::Draining | CutoverPhase::Drained) && !paused =>
+            {
                 no("there is no step to begin again")
             }
-            Command::Pause if paused => no("it is paused already"),
-            Command::Pause if phase == Phase::Drained => no("nothing moves that could be paused"),
-            Command::Promote { .. } if phase == Phase::Draining && self.blue_is_busy() => {
-                no("blue still gets requests (\"finish --force\" finishes all the same)")
+            OperatorCommand::Pause if paused => no("it is paused already"),
+            OperatorCommand::Pause if phase == CutoverPhase::Drained => {
+                no("nothing moves that could be paused")
             }
-            Command::Pause | Command::Undo | Command::Promote { .. } | Command::Retry
+            OperatorCommand::Promote { .. } if phase == CutoverPhase::Draining && self.blue_is_busy() => {
+                no("blue receives requests (\"finish --force\" finishes anyway)")
+            }
+            OperatorCommand::Pause
+            | OperatorCommand::Undo
+            | OperatorCommand::Promote { .. }
+            | OperatorCommand::Retry
                 if phase.is_going_back() =>
             {
                 no("a rollback is not interrupted")
             }
-            Command::Finish { .. } if matches!(phase, Phase::Moving { goal: Goal::Finish, .. }) => {
+            OperatorCommand::Finish { .. }
+                if matches!(phase, CutoverPhase::Moving { goal: Goal::Finish, .. }) =>
+            {
                 no("it is being finished already")
             }
-            Command::Finish { force: false, .. } if phase == Phase::Draining => {
-                no("blue has not been still for long enough (--force finishes all the same)")
+            OperatorCommand::Finish { force: false, .. } if phase == CutoverPhase::Draining => {
+                no("blue has not been idle for long enough (--force finishes anyway)")
             }
-            Command::Finish { .. } if !matches!(phase, Phase::Draining | Phase::Drained) => {
+            OperatorCommand::Finish { .. }
+                if !matches!(phase, CutoverPhase::Draining | CutoverPhase::Drained) =>
+            {
                 no("it is not at 100 %")
             }
-            Command::Undo if !matches!(phase, Phase::Draining | Phase::Drained) && phase.step().is_none() => {
+            OperatorCommand::Undo
+                if !matches!(phase, CutoverPhase::Draining | CutoverPhase::Drained)
+                    && phase.step().is_none() =>
+            {
                 no("there is no step to take back")
             }
-            Command::Promote { .. } if phase.step().is_none() && phase != Phase::Draining && !paused => {
+            OperatorCommand::Promote { .. }
+                if phase.step().is_none() && phase != CutoverPhase::Draining && !paused =>
+            {
                 no("there is no step to leave")
             }
             _ => None,
@@ -88,6 +104,6 @@ impl Engine {
 
     fn blue_is_busy(&self) -> bool {
         let rate = self.machine.traffic.and_then(|(traffic, _)| traffic.blue);
-        rate.is_some_and(|rate| rate > self.machine.rules.still_below)
+        rate.is_some_and(|rate| rate > self.machine.rules.idle_below)
     }
 }

@@ -4,30 +4,30 @@ use serde_json::json;
 
 use super::Engine;
 use crate::cutover::clock::Time;
-use crate::cutover::status::{GateStatus, Shares, Snapshot, seconds};
+use crate::cutover::status::{GateStatus, Shares, StatusSnapshot, seconds};
 
 impl Engine {
     pub(super) fn publish(&self, now: Time) {
         let snapshot = self.snapshot(now);
-        self.shown.send_replace(Some(snapshot));
+        self.status.send_replace(Some(snapshot));
     }
 
-    fn snapshot(&self, now: Time) -> Snapshot {
+    fn snapshot(&self, now: Time) -> StatusSnapshot {
         let machine = &self.machine;
         let traffic = machine.traffic.map(|(traffic, _)| traffic);
-        Snapshot {
+        StatusSnapshot {
             format: 1,
             run: self.identity.run,
             records: self.target.records().iter().map(|record| record.key.to_string()).collect(),
             state: if machine.paused.is_some() {
                 "paused".to_owned()
             } else {
-                machine.phase.word().to_owned()
+                machine.phase.as_str().to_owned()
             },
             phase: machine.phase,
             sentence: machine.phase.sentence(&machine.rules.steps),
             paused: machine.paused.as_ref().map(|(pause, _)| pause.clone()),
-            why_back: machine.why_back.clone(),
+            rollback_reason: machine.rollback_reason.clone(),
             steps: machine.rules.steps.clone(),
             step: machine.phase.step(),
             skipped: machine.skipped.clone(),
@@ -42,12 +42,12 @@ impl Engine {
             traffic,
             events: self.events.iter().cloned().collect(),
             owner: self.identity.owner.clone(),
-            at: self.ports.clock.wall(),
+            at: self.environment.clock.wall(),
             watched: true,
             rollback_command: self.identity.rollback_command.clone(),
             // It is shown when it is needed: the provider has refused us twice.
             manual_command: self
-                .manual
+                .manual_command
                 .clone()
                 .filter(|_| machine.phase.is_going_back() && machine.attempts > 1),
         }
@@ -61,7 +61,7 @@ impl Engine {
     }
 
     fn gates(&self, now: Time) -> Vec<GateStatus> {
-        let gates = self.machine.rules.gates.iter().zip(&self.machine.tallies).zip(&self.check_due);
+        let gates = self.machine.rules.gates.iter().zip(&self.machine.tallies).zip(&self.gate_due);
         gates
             .map(|(((name, _), tally), due)| GateStatus {
                 name: name.clone(),
@@ -79,7 +79,7 @@ impl Engine {
             "event": code,
             "run": self.identity.run,
             "records": self.target.records().iter().map(|record| record.key.to_string()).collect::<Vec<_>>(),
-            "state": machine.phase.word(),
+            "state": machine.phase.as_str(),
             "paused": machine.paused.as_ref().map(|(pause, _)| &pause.reason),
             "step": machine.phase.step().map(|step| step + 1),
             "share": machine.share,

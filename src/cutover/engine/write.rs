@@ -6,12 +6,12 @@ use chrono::TimeDelta;
 use futures::future::BoxFuture;
 
 use super::background_checks::Unexpected;
-use super::{Doing, Done, Engine};
+use super::{Engine, RunningTask, TaskResult};
 use crate::cutover::clock::Time;
 use crate::cutover::environment::Hook;
-use crate::cutover::journal::What;
+use crate::cutover::journal::JournalEvent;
 use crate::cutover::machine::{Event, Task};
-use crate::cutover::state::{Goal, Phase};
+use crate::cutover::state::{CutoverPhase, Goal};
 use crate::dns::{
     Change, Desired, DnsError, DnsErrorKind, DnsResult, Marker, Observed, ObservedRecord, Precondition,
     RecordForm, RecordState, Share, Side, Ticket, Ttl, WriteOutcome,
@@ -35,165 +35,174 @@ pub const SKIPPED: &str = "skipped ";
 const LEASE_MARGIN: i64 = 15;
 
 impl Engine {
-    pub(super) fn read_before_write(&self) -> BoxFuture<'static, Done> {
-        let (provider, target) = (self.ports.provider.clone(), self.target.clone());
-        Box::pin(async move { Done::Read(provider.read(&target).await) })
+    pub(super) fn read_before_write(&self) -> BoxFuture<'static, TaskResult> {
+        let (provider, target) = (self.environment.provider.clone(), self.target.clone());
+        Box::pin(async move { TaskResult::Read(provider.read(&target).await) })
     }
 
     /// The second half of a write: what stands there is known.
-    pub(super) fn write(&mut self, task: Task, seen: DnsResult<Observed>, now: Time) {
+    pub(super) fn write(&mut self, task: Task, observed: DnsResult<Observed>, now: Time) {
         let Task::Write(goal) = task else { return };
-        let seen = match (seen, &self.last) {
-            (Ok(seen), _) => seen,
+        let observed = match (observed, &self.last) {
+            (Ok(observed), _) => observed,
             // A rollback that cannot read writes over what was there last.
-            (Err(_), Some(last)) if goal == Goal::Back && self.machine.attempts % 2 == 1 => last.clone(),
-            (Err(error), _) => return self.failed(goal, &error, now),
+            (Err(_), Some(last)) if goal == Goal::Rollback && self.machine.attempts % 2 == 1 => last.clone(),
+            (Err(error), _) => return self.on_write_error(goal, &error, now),
         };
-        if self.adopted(&seen, goal, now) {
+        if self.already_written(&observed, goal, now) {
             return;
         }
-        if goal != Goal::Back {
-            match self.strange(&seen) {
+        if goal != Goal::Rollback {
+            match self.unexpected(&observed) {
                 Some(Unexpected::TakenOver(by)) => {
                     self.taken_over = Some(by);
                     return;
                 }
-                Some(Unexpected::RolledBack(by)) => return self.rolled_back_by(&seen, by, now),
-                Some(Unexpected::Changed(text)) => return self.feed(Event::Stop("changed", text), now),
+                Some(Unexpected::RolledBack(by)) => return self.rolled_back_by(&observed, by, now),
+                Some(Unexpected::Changed(text)) => {
+                    return self.handle_event(Event::Blocked("changed", text), now);
+                }
                 None => {}
             }
         }
-        let desired = self.desired(goal, &seen);
-        let change = match self.ports.provider.plan(&self.target, &seen, &desired) {
+        let desired = self.desired(goal, &observed);
+        let change = match self.environment.provider.plan(&self.target, &observed, &desired) {
             Ok(change) => change,
-            Err(error) => return self.failed(goal, &error, now),
+            Err(error) => return self.on_write_error(goal, &error, now),
         };
-        self.last = Some(seen);
-        self.manual = Some(self.manual_way_back());
-        let journaled = self.note(What::Intent { toward: goal, change: Box::new(change.clone()) });
-        if !journaled && goal != Goal::Back {
+        self.last = Some(observed);
+        self.manual_command = Some(self.manual_rollback());
+        let recorded_phase =
+            self.record(JournalEvent::Intent { toward: goal, change: Box::new(change.clone()) });
+        if !recorded_phase && goal != Goal::Rollback {
             let text = "the journal cannot be written, and nothing is sent without it".to_owned();
-            return self.feed(Event::Stop("journal", text), now);
+            return self.handle_event(Event::Blocked("journal", text), now);
         }
-        self.machine.asked = self.machine.asked.max(desired_share(&desired));
+        self.machine.requested_share = self.machine.requested_share.max(desired_share(&desired));
         self.send(task, change, now);
     }
 
     fn send(&mut self, task: Task, change: Change, now: Time) {
-        let provider = self.ports.provider.clone();
+        let provider = self.environment.provider.clone();
         self.pending = Some(change.clone());
         // What was read before the write says nothing after it.
-        (self.look, self.passing) = (None, None);
+        (self.provider_check, self.background_query) = (None, None);
         let work = async move {
             failpoints::reached("cutover-intent").await;
             let result = provider.apply(&change).await;
             failpoints::reached("cutover-applied").await;
-            Done::Applied(Box::new(change), result)
+            TaskResult::Applied(Box::new(change), result)
         };
-        self.doing = Some(Doing { task, sent: true, since: now, work: Box::pin(work) });
+        self.running = Some(RunningTask { task, sent: true, since: now, work: Box::pin(work) });
     }
 
     /// Whether the write of which nobody knew has been carried out; then it need not be repeated.
-    fn adopted(&mut self, seen: &Observed, goal: Goal, now: Time) -> bool {
+    fn already_written(&mut self, observed: &Observed, goal: Goal, now: Time) -> bool {
         let Some(pending) = self.pending.take() else { return false };
-        if pending.outcome(seen) != WriteOutcome::Applied {
+        if pending.outcome(observed) != WriteOutcome::Applied {
             return false;
         }
         self.identity.generation = pending.after.generation();
-        self.machine.holds(desired_share(&pending.desired), now);
-        if pending.desired.form == self.desired(goal, seen).form {
-            self.last = Some(seen.clone());
-            self.note(What::Result { written: true, text: "found at the provider".to_owned() });
-            self.written(goal, None, now);
+        self.machine.set_share(desired_share(&pending.desired), now);
+        if pending.desired.form == self.desired(goal, observed).form {
+            self.last = Some(observed.clone());
+            self.record(JournalEvent::Result { written: true, text: "found at the provider".to_owned() });
+            self.on_written(goal, None, now);
             return true;
         }
         false
     }
 
-    pub(super) fn applied(&mut self, task: Task, change: Change, result: DnsResult<Ticket>, now: Time) {
+    pub(super) fn on_applied(&mut self, task: Task, change: Change, result: DnsResult<Ticket>, now: Time) {
         let current = self.machine.task(now) == task;
         match result {
             Ok(ticket) => {
-                self.note(What::Result { written: true, text: "accepted".to_owned() });
+                self.record(JournalEvent::Result { written: true, text: "accepted".to_owned() });
                 self.pending = None;
                 self.identity.generation = change.after.generation();
                 self.last = Some(change.after.clone());
-                self.machine.holds(desired_share(&change.desired), now);
+                self.machine.set_share(desired_share(&change.desired), now);
                 if let (true, Task::Write(goal)) = (current, task) {
-                    self.written(goal, Some(ticket), now);
+                    self.on_written(goal, Some(ticket), now);
                 }
             }
             Err(error) if error.may_be_applied() || error.kind == DnsErrorKind::Conflict => {
-                self.note(What::Result { written: false, text: error.to_string() });
-                let (provider, target) = (self.ports.provider.clone(), self.target.clone());
-                let why = error.to_string();
-                let work = async move { Done::Reread(Box::new(change), why, provider.read(&target).await) };
-                self.doing = Some(Doing { task, sent: false, since: now, work: Box::pin(work) });
+                self.record(JournalEvent::Result { written: false, text: error.to_string() });
+                let (provider, target) = (self.environment.provider.clone(), self.target.clone());
+                let reason = error.to_string();
+                let work =
+                    async move { TaskResult::Reread(Box::new(change), reason, provider.read(&target).await) };
+                self.running = Some(RunningTask { task, sent: false, since: now, work: Box::pin(work) });
             }
             Err(error) => {
-                self.note(What::Result { written: false, text: error.to_string() });
+                self.record(JournalEvent::Result { written: false, text: error.to_string() });
                 self.pending = None;
                 if let (true, Task::Write(goal)) = (current, task) {
-                    self.failed(goal, &error, now);
+                    self.on_write_error(goal, &error, now);
                 }
             }
         }
     }
 
     /// After a write whose end nobody saw: what stands there now decides.
-    pub(super) fn reread(
+    pub(super) fn on_reread(
         &mut self,
         task: Task,
         change: Change,
-        why: String,
-        seen: DnsResult<Observed>,
+        reason: String,
+        observed: DnsResult<Observed>,
         now: Time,
     ) {
         let Task::Write(goal) = task else { return };
         let current = self.machine.task(now) == task;
-        match seen {
-            Ok(seen) => match change.outcome(&seen) {
+        match observed {
+            Ok(observed) => match change.outcome(&observed) {
                 WriteOutcome::Applied => {
-                    self.note(What::Result { written: true, text: "found at the provider".to_owned() });
+                    self.record(JournalEvent::Result {
+                        written: true,
+                        text: "found at the provider".to_owned(),
+                    });
                     self.pending = None;
                     self.identity.generation = change.after.generation();
-                    self.machine.holds(desired_share(&change.desired), now);
-                    self.last = Some(seen);
+                    self.machine.set_share(desired_share(&change.desired), now);
+                    self.last = Some(observed);
                     if current {
-                        self.written(goal, None, now);
+                        self.on_written(goal, None, now);
                     }
                 }
                 // It may still be on its way: the next try reads first.
-                WriteOutcome::NotApplied if current => self.feed(Event::Later(why), now),
-                WriteOutcome::Conflicting if current && goal == Goal::Back => {
-                    self.feed(Event::Later(why), now)
+                WriteOutcome::NotApplied if current => self.handle_event(Event::RetryLater(reason), now),
+                WriteOutcome::Conflicting if current && goal == Goal::Rollback => {
+                    self.handle_event(Event::RetryLater(reason), now)
                 }
                 WriteOutcome::Conflicting if current => {
                     self.pending = None;
-                    match self.strange(&seen) {
+                    match self.unexpected(&observed) {
                         Some(Unexpected::TakenOver(by)) => self.taken_over = Some(by),
-                        Some(Unexpected::RolledBack(by)) => self.rolled_back_by(&seen, by, now),
-                        Some(Unexpected::Changed(text)) => self.feed(Event::Stop("changed", text), now),
-                        None => self.feed(Event::Later(why), now),
+                        Some(Unexpected::RolledBack(by)) => self.rolled_back_by(&observed, by, now),
+                        Some(Unexpected::Changed(text)) => {
+                            self.handle_event(Event::Blocked("changed", text), now)
+                        }
+                        None => self.handle_event(Event::RetryLater(reason), now),
                     }
                 }
                 WriteOutcome::NotApplied | WriteOutcome::Conflicting => {}
             },
-            Err(error) if current => self.feed(later(&error), now),
+            Err(error) if current => self.handle_event(later(&error), now),
             Err(_) => {}
         }
     }
 
-    fn written(&mut self, goal: Goal, ticket: Option<Ticket>, now: Time) {
+    fn on_written(&mut self, goal: Goal, ticket: Option<Ticket>, now: Time) {
         self.ticket = ticket;
         self.by_queries = None;
         if let Some(marker) = self.last.as_ref().and_then(|last| last.marker.clone()) {
-            self.note(What::Marker { marker });
+            self.record(JournalEvent::Marker { marker });
         }
-        self.feed(Event::Written, now);
-        if goal == Goal::Back {
-            let hook = self.ports.outside.hook(Hook::Rollback, self.hook_body("rollback"));
-            self.telling.push(Box::pin(async move {
+        self.handle_event(Event::Written, now);
+        if goal == Goal::Rollback {
+            let hook = self.environment.integrations.hook(Hook::Rollback, self.hook_body("rollback"));
+            self.notifications.push(Box::pin(async move {
                 if let Some(reply) = hook.await {
                     tracing::info!(?reply, "The rollback hook was called.");
                 }
@@ -202,23 +211,23 @@ impl Engine {
     }
 
     /// A rollback is tried again whatever the error; anything else only where that may help.
-    fn failed(&mut self, goal: Goal, error: &DnsError, now: Time) {
-        let event = if goal == Goal::Back || error.is_temporary() {
+    fn on_write_error(&mut self, goal: Goal, error: &DnsError, now: Time) {
+        let event = if goal == Goal::Rollback || error.is_temporary() {
             later(error)
         } else if error.kind == DnsErrorKind::Conflict {
-            Event::Stop("changed", error.to_string())
+            Event::Blocked("changed", error.to_string())
         } else {
-            Event::Stop("provider", error.to_string())
+            Event::Blocked("provider", error.to_string())
         };
-        self.feed(event, now);
+        self.handle_event(event, now);
     }
 
     /// Whether the provider holds something else than we left there.
-    pub(super) fn strange(&self, seen: &Observed) -> Option<Unexpected> {
-        let (ours, share) = (&self.identity, seen.share());
-        match &seen.marker {
+    pub(super) fn unexpected(&self, observed: &Observed) -> Option<Unexpected> {
+        let (ours, share) = (&self.identity, observed.share());
+        match &observed.marker {
             Some(marker) if marker.run != ours.run => {
-                Some(Unexpected::TakenOver(whose(marker, "began another run")))
+                Some(Unexpected::TakenOver(describe_takeover(marker, "began another run")))
             }
             Some(marker) if marker.generation > ours.generation && marker.state == ROLLED_BACK => {
                 let (owner, note) = (&marker.owner, &marker.note);
@@ -232,29 +241,32 @@ impl Engine {
                 }))
             }
             Some(marker) if marker.generation > ours.generation => {
-                Some(Unexpected::TakenOver(whose(marker, "took over")))
+                Some(Unexpected::TakenOver(describe_takeover(marker, "took over")))
             }
             Some(marker) if marker.generation < ours.generation => {
                 Some(Unexpected::Changed("the marker at the provider is older than what we wrote".to_owned()))
             }
             // Whoever has finished it from elsewhere leaves nothing to watch.
-            None if ours.generation > 0 && self.machine.phase == Phase::Drained && is_finished(seen) => {
-                Some(Unexpected::TakenOver("somebody else has finished it".to_owned()))
+            None if ours.generation > 0
+                && self.machine.phase == CutoverPhase::Drained
+                && is_finished(observed) =>
+            {
+                Some(Unexpected::TakenOver("another process has finished it".to_owned()))
             }
             None if ours.generation > 0 => {
-                Some(Unexpected::Changed("the marker at the provider is gone".to_owned()))
+                Some(Unexpected::Changed("the marker at the provider was deleted".to_owned()))
             }
             _ if share == Some(self.machine.share) => None,
             _ => Some(Unexpected::Changed(format!(
-                "the records were changed: at the provider stands {}, and not {}",
-                stands(seen),
+                "the records were changed: the provider has {}, not {}",
+                describe_records(observed),
                 self.machine.share
             ))),
         }
     }
 
     /// What a goal wants at the provider.
-    fn desired(&self, goal: Goal, seen: &Observed) -> Desired {
+    fn desired(&self, goal: Goal, observed: &Observed) -> Desired {
         let ours = &self.identity;
         if goal == Goal::Finish {
             let arm = if self.machine.share == Share::GREEN { Side::Green } else { Side::Blue };
@@ -269,7 +281,7 @@ impl Engine {
                 precondition: Precondition::Unchanged,
             };
         }
-        let (share, wall) = (self.machine.rules.share_of(goal), self.ports.clock.wall());
+        let (share, wall) = (self.machine.rules.share_of(goal), self.environment.clock.wall());
         let bake = match goal {
             // Whoever watches the last step watches it drain.
             Goal::Step(index) => self.machine.rules.steps.get(index).map(|step| {
@@ -277,16 +289,16 @@ impl Engine {
                     if step.share == Share::GREEN { self.machine.rules.drain } else { Duration::ZERO };
                 step.bake + drain
             }),
-            Goal::Lower => Some(self.machine.old_ttl),
-            Goal::Back | Goal::Finish => None,
+            Goal::LowerTtl => Some(self.machine.old_ttl_remaining),
+            Goal::Rollback | Goal::Finish => None,
         };
         let lease = bake.and_then(|bake| TimeDelta::from_std(bake).ok()).unwrap_or_default();
         let marker = Marker {
             run: ours.run,
-            generation: seen.generation().max(ours.generation) + 1,
+            generation: observed.generation().max(ours.generation) + 1,
             state: match goal {
-                Goal::Back => ROLLED_BACK,
-                Goal::Lower => LOWERED,
+                Goal::Rollback => ROLLED_BACK,
+                Goal::LowerTtl => LOWERED,
                 Goal::Step(_) | Goal::Finish => STEP,
             }
             .to_owned(),
@@ -298,10 +310,10 @@ impl Engine {
             started_at: ours.started_at,
             written_at: wall,
             owner: ours.owner.clone(),
-            lease_until: (goal != Goal::Back).then(|| wall + lease + TimeDelta::minutes(LEASE_MARGIN)),
+            lease_until: (goal != Goal::Rollback).then(|| wall + lease + TimeDelta::minutes(LEASE_MARGIN)),
             originals: ours.originals.clone(),
             note: match goal {
-                Goal::Back => self.machine.why_back.clone().unwrap_or_default(),
+                Goal::Rollback => self.machine.rollback_reason.clone().unwrap_or_default(),
                 Goal::Step(_) if !self.machine.skipped.is_empty() => {
                     let numbers = self.machine.skipped.iter().map(|index| (index + 1).to_string());
                     format!("{SKIPPED}{}", numbers.collect::<Vec<_>>().join(","))
@@ -314,16 +326,20 @@ impl Engine {
             form: RecordForm::Split(share),
             ttl: Ttl::All(ttl),
             marker: Some(marker),
-            precondition: if goal == Goal::Back { Precondition::Overwrite } else { Precondition::Unchanged },
+            precondition: if goal == Goal::Rollback {
+                Precondition::Overwrite
+            } else {
+                Precondition::Unchanged
+            },
         }
     }
 
     /// The command of last resort, from what stands there now.
-    fn manual_way_back(&self) -> String {
-        let Some(seen) = &self.last else { return String::new() };
-        let back = self.desired(Goal::Back, seen);
-        match self.ports.provider.plan(&self.target, seen, &back) {
-            Ok(change) => self.ports.provider.manual_command(&change),
+    fn manual_rollback(&self) -> String {
+        let Some(observed) = &self.last else { return String::new() };
+        let back = self.desired(Goal::Rollback, observed);
+        match self.environment.provider.plan(&self.target, observed, &back) {
+            Ok(change) => self.environment.provider.manual_command(&change),
             Err(error) => format!("# {error}"),
         }
     }
@@ -333,7 +349,7 @@ impl Engine {
 pub(super) fn later(error: &DnsError) -> Event {
     match error.kind {
         DnsErrorKind::Throttled { retry_after: Some(wait) } => Event::Throttled(wait, error.to_string()),
-        _ => Event::Later(error.to_string()),
+        _ => Event::RetryLater(error.to_string()),
     }
 }
 
@@ -347,12 +363,12 @@ fn desired_share(desired: &Desired) -> Share {
     }
 }
 
-fn is_finished(seen: &Observed) -> bool {
+fn is_finished(observed: &Observed) -> bool {
     let ordinary = |record: &ObservedRecord| record.state == RecordState::Plain(Side::Green);
-    seen.marker_text.is_none() && seen.records.iter().all(ordinary)
+    observed.marker_text.is_none() && observed.records.iter().all(ordinary)
 }
 
-fn whose(marker: &Marker, did: &str) -> String {
+fn describe_takeover(marker: &Marker, did: &str) -> String {
     // It still bears the name of whom the lease was taken from: that is us.
     if marker.note.starts_with(UNLOCKED) {
         return marker.note.clone();
@@ -361,11 +377,11 @@ fn whose(marker: &Marker, did: &str) -> String {
 }
 
 /// What stands at the provider, for people.
-pub fn stands(seen: &Observed) -> String {
-    match seen.share() {
+pub fn describe_records(observed: &Observed) -> String {
+    match observed.share() {
         Some(share) => format!("{share} to green"),
         None => {
-            let states: Vec<String> = seen
+            let states: Vec<String> = observed
                 .records
                 .iter()
                 .map(|record| match &record.state {

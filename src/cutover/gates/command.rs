@@ -11,7 +11,7 @@ use crate::dns::Share;
 /// The user's own program: exit code 0 passes, 1 fails, anything else is inconclusive.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Program {
+pub struct GateProgram {
     /// The program with its arguments.
     pub run: Vec<String>,
     /// When it is killed.
@@ -23,7 +23,7 @@ pub struct Program {
 const PROGRAM_LIMIT: Duration = Duration::from_secs(20);
 
 /// Exit code 0 passes, 1 fails; everything else says that the program itself did not work.
-pub(super) async fn judge(program: &Program, share: Share) -> Measurement {
+pub(super) async fn judge(program: &GateProgram, share: Share) -> Measurement {
     let limit = program.timeout.unwrap_or(PROGRAM_LIMIT);
     let input = serde_json::json!({ "share": share }).to_string();
     match run_program(&program.run, input.as_bytes(), limit).await {

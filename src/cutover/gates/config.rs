@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::command::Program;
+use super::command::GateProgram;
 use super::kong::{self, Preset};
-use super::metrics::Metrics;
-use super::policy::{OnFail, Policy};
-use super::probe::Probe;
-use super::query::Query;
+use super::metrics::PrometheusConfig;
+use super::policy::{GatePolicy, OnFail};
+use super::probe::HttpProbe;
+use super::query::GateQuery;
 use crate::cutover::located_toml::from_table;
 use crate::error::{Error, Result};
 
@@ -19,20 +19,20 @@ pub struct Gate {
     /// What people call it.
     pub name: String,
     /// How often and how strictly it is judged.
-    pub policy: Policy,
+    pub policy: GatePolicy,
     /// What is looked at.
-    pub check: Check,
+    pub check: GateCheck,
 }
 
 /// What a gate looks at.
 #[derive(Debug, Clone)]
-pub enum Check {
+pub enum GateCheck {
     /// Prometheus.
-    Prometheus(Query),
+    Prometheus(GateQuery),
     /// Green itself.
-    Http(Probe),
+    Http(HttpProbe),
     /// The user's own program.
-    Command(Program),
+    Command(GateProgram),
 }
 
 /// The policy as `[[gate]]` has it; what is missing has the default.
@@ -50,9 +50,9 @@ struct PolicyTable {
 }
 
 impl PolicyTable {
-    fn policy(self, initial_delay: Duration) -> Policy {
-        let default = Policy::default();
-        Policy {
+    fn policy(self, initial_delay: Duration) -> GatePolicy {
+        let default = GatePolicy::default();
+        GatePolicy {
             interval: self.interval.unwrap_or(default.interval),
             initial_delay: self.initial_delay.unwrap_or(initial_delay),
             count: self.count.unwrap_or(default.count),
@@ -69,10 +69,10 @@ const POLICY_KEYS: &[&str] =
 
 impl Gate {
     /// Reads one `[[gate]]`, the `at`-th of the file.
-    pub fn from_table(mut table: toml::Table, at: usize, metrics: Option<&Metrics>) -> Result<Gate> {
+    pub fn from_table(mut table: toml::Table, at: usize, metrics: Option<&PrometheusConfig>) -> Result<Gate> {
         let mut text = |key: &str| match table.remove(key) {
             Some(toml::Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(Error::usage(format!("[[gate]] {}: {key} is a text", at + 1))),
+            Some(_) => Err(Error::usage(format!("[[gate]] {}: {key} must be a string", at + 1))),
             None => Ok(None),
         };
         let (kind, name) = (text("kind")?.unwrap_or_default(), text("name")?);
@@ -89,7 +89,7 @@ impl Gate {
         let check = check(&kind, table, metrics, &place)?;
         // Rates that look back over a window know a new share only after it.
         let initial_delay = match (&check, metrics) {
-            (Check::Prometheus(_), Some(metrics)) => metrics.window,
+            (GateCheck::Prometheus(_), Some(metrics)) => metrics.window,
             _ => Duration::ZERO,
         };
         let policy = policy.policy(initial_delay);
@@ -100,36 +100,41 @@ impl Gate {
     }
 }
 
-fn check(kind: &str, table: toml::Table, metrics: Option<&Metrics>, place: &str) -> Result<Check> {
+fn check(
+    kind: &str,
+    table: toml::Table,
+    metrics: Option<&PrometheusConfig>,
+    place: &str,
+) -> Result<GateCheck> {
     match kind {
         "prometheus" => {
-            let query: Query = from_table(table, place)?;
+            let query: GateQuery = from_table(table, place)?;
             needs_prometheus(metrics, place)?;
             query.check(place)?;
-            Ok(Check::Prometheus(query))
+            Ok(GateCheck::Prometheus(query))
         }
         "http" => {
-            let probe: Probe = from_table(table, place)?;
+            let probe: HttpProbe = from_table(table, place)?;
             probe.check(place)?;
-            Ok(Check::Http(probe))
+            Ok(GateCheck::Http(probe))
         }
         "command" => {
-            let program: Program = from_table(table, place)?;
+            let program: GateProgram = from_table(table, place)?;
             if program.run.is_empty() {
                 return Err(Error::usage(format!("{place}: run names no program")));
             }
-            Ok(Check::Command(program))
+            Ok(GateCheck::Command(program))
         }
         other => match Preset::named(other) {
             Some(preset) => {
                 let metrics = needs_prometheus(metrics, place)?;
-                let limits: kong::Limits = from_table(table, place)?;
-                Ok(Check::Prometheus(preset.query(metrics, &limits, place)?))
+                let limits: kong::PresetLimits = from_table(table, place)?;
+                Ok(GateCheck::Prometheus(preset.query(metrics, &limits, place)?))
             }
             None if other.is_empty() => Err(Error::usage(format!("{place}: kind is missing")).remedy(
                 format!("kind is one of prometheus, http, command, {}.", Preset::names().join(", ")),
             )),
-            None => Err(Error::usage(format!("{place}: there is no kind \"{other}\"")).remedy(format!(
+            None => Err(Error::usage(format!("{place}: unknown kind \"{other}\"")).remedy(format!(
                 "kind is one of prometheus, http, command, {}.",
                 Preset::names().join(", ")
             ))),
@@ -137,9 +142,9 @@ fn check(kind: &str, table: toml::Table, metrics: Option<&Metrics>, place: &str)
     }
 }
 
-fn needs_prometheus<'a>(metrics: Option<&'a Metrics>, place: &str) -> Result<&'a Metrics> {
+fn needs_prometheus<'a>(metrics: Option<&'a PrometheusConfig>, place: &str) -> Result<&'a PrometheusConfig> {
     metrics.ok_or_else(|| {
-        Error::usage(format!("{place} asks Prometheus, and it is not said where that is"))
+        Error::usage(format!("{place} queries Prometheus, which is not configured"))
             .remedy("Add [prometheus] with url = \"http://…:9090\".")
     })
 }

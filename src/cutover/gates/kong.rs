@@ -6,8 +6,8 @@
 
 use serde::Deserialize;
 
-use super::metrics::Metrics;
-use super::query::{Query, Unit};
+use super::metrics::PrometheusConfig;
+use super::query::{GateQuery, Unit};
 use crate::error::{Error, Result};
 
 /// A ready-made gate.
@@ -39,7 +39,7 @@ const COMMON_BOUNDS: &[u32] = &[25, 50, 80, 100, 400, 1_000, 2_000, 5_000, 10_00
 /// What a user may say about a ready-made gate.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Limits {
+pub struct PresetLimits {
     max: Option<f64>,
     min: Option<f64>,
     max_increase: Option<f64>,
@@ -62,22 +62,22 @@ impl Preset {
     }
 
     /// The query, with the user's limits in the place of our own.
-    pub fn query(self, metrics: &Metrics, limits: &Limits, place: &str) -> Result<Query> {
+    pub fn query(self, metrics: &PrometheusConfig, limits: &PresetLimits, place: &str) -> Result<GateQuery> {
         let (blue, green) = (metrics.blue.as_str(), metrics.green.as_str());
-        let counted = Query {
+        let counted = GateQuery {
             requests: Some(metrics.green_count()),
             min_requests: 100.0,
             unit: Unit::Percent,
-            ..Query::default()
+            ..GateQuery::default()
         };
         let query = match self {
-            Preset::Errors => Query {
+            Preset::Errors => GateQuery {
                 green: metrics.codes(metrics.kong_green, green, r#"code=~"5..""#),
                 blue: Some(metrics.codes(metrics.kong_blue, blue, r#"code=~"5..""#)),
                 max_increase: Some(0.01),
                 ..counted
             },
-            Preset::Auth => Query {
+            Preset::Auth => GateQuery {
                 green: metrics.codes(metrics.kong_green, green, r#"code=~"401|403|404|429""#),
                 blue: Some(metrics.codes(metrics.kong_blue, blue, r#"code=~"401|403|404|429""#)),
                 max_increase: Some(0.02),
@@ -89,14 +89,14 @@ impl Preset {
                     return Err(Error::usage(format!("{place}: no bucket ends at {bound} ms on both sides"))
                         .remedy(format!("bound_ms is one of {COMMON_BOUNDS:?}.")));
                 }
-                Query {
+                GateQuery {
                     green: metrics.within(metrics.kong_green, green, bound),
                     blue: Some(metrics.within(metrics.kong_blue, blue, bound)),
                     max_decrease: Some(0.05),
                     ..counted
                 }
             }
-            Preset::Share => Query {
+            Preset::Share => GateQuery {
                 // A blue that fell silent still has its series, with a rate of 0; one that is missing is no data.
                 green: format!(
                     "{green} / ({green} + {blue})",
@@ -106,19 +106,19 @@ impl Preset {
                 around_share: Some(0.1),
                 ..counted
             },
-            Preset::Database => Query {
+            Preset::Database => GateQuery {
                 green: format!("min(kong_datastore_reachable{{{green}}})"),
                 min: Some(1.0),
-                ..Query::default()
+                ..GateQuery::default()
             },
         };
         Ok(query.with(limits))
     }
 }
 
-impl Query {
+impl GateQuery {
     /// The user's limits; where there is one of a kind, it takes the place of ours.
-    fn with(mut self, limits: &Limits) -> Query {
+    fn with(mut self, limits: &PresetLimits) -> GateQuery {
         let compared =
             limits.max_increase.or(limits.max_decrease).or(limits.max_ratio).or(limits.max).or(limits.min);
         if compared.is_some() {
@@ -136,20 +136,20 @@ impl Query {
 mod tests {
     use super::*;
 
-    fn metrics(more: &str) -> Metrics {
+    fn metrics(more: &str) -> PrometheusConfig {
         toml::from_str(&format!("url = \"http://127.0.0.1:9090\"\n{more}")).unwrap()
     }
 
     #[test]
     fn each_line_of_versions_has_its_own_names() {
-        let query = Preset::Errors.query(&metrics(""), &Limits::default(), "").unwrap();
+        let query = Preset::Errors.query(&metrics(""), &PresetLimits::default(), "").unwrap();
         assert_eq!(
             query.green,
             r#"(sum(rate(kong_http_requests_total{job="green",code=~"5.."}[5m])) or vector(0)) / sum(rate(kong_http_requests_total{job="green"}[5m]))"#
         );
         assert!(query.blue.is_some_and(|blue| blue.contains(r#"kong_http_status{job="blue",code=~"5.."}"#)));
         let same = metrics("kong_blue = \"3.3\"\nblue = ''\n");
-        let latency = Preset::Latency.query(&same, &Limits::default(), "").unwrap();
+        let latency = Preset::Latency.query(&same, &PresetLimits::default(), "").unwrap();
         assert_eq!(
             latency.blue.as_deref(),
             Some(
@@ -160,10 +160,10 @@ mod tests {
 
     #[test]
     fn a_users_limit_takes_the_place_of_ours() {
-        let limits = Limits { max: Some(0.02), ..Limits::default() };
+        let limits = PresetLimits { max: Some(0.02), ..PresetLimits::default() };
         let query = Preset::Errors.query(&metrics(""), &limits, "").unwrap();
         assert_eq!((query.max, query.max_increase), (Some(0.02), None));
-        let bound = Limits { bound_ms: Some(250), ..Limits::default() };
+        let bound = PresetLimits { bound_ms: Some(250), ..PresetLimits::default() };
         assert!(Preset::Latency.query(&metrics(""), &bound, "").is_err());
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// What one check came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
+pub enum GateVerdict {
     /// It held.
     Pass,
     /// It did not hold.
@@ -18,7 +18,7 @@ pub enum Verdict {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measurement {
     /// The judgement.
-    pub verdict: Verdict,
+    pub verdict: GateVerdict,
     /// What was measured, for people: `0.4 %`, `HTTP 200 in 12 ms`.
     pub value: String,
     /// What it was held against: `≤ 1.2 %`.
@@ -33,7 +33,7 @@ impl Measurement {
     /// A check that says nothing.
     pub fn inconclusive(why: impl Into<String>) -> Measurement {
         Measurement {
-            verdict: Verdict::Inconclusive,
+            verdict: GateVerdict::Inconclusive,
             value: "–".to_owned(),
             limit: String::new(),
             why: why.into(),
@@ -44,7 +44,7 @@ impl Measurement {
     /// A check that says something.
     pub fn judged(holds: bool, value: impl Into<String>, limit: impl Into<String>) -> Measurement {
         Measurement {
-            verdict: if holds { Verdict::Pass } else { Verdict::Fail },
+            verdict: if holds { GateVerdict::Pass } else { GateVerdict::Fail },
             value: value.into(),
             limit: limit.into(),
             why: String::new(),

@@ -9,7 +9,7 @@ use crate::duration::compact;
 /// Prometheus, and how it names blue and green.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Metrics {
+pub struct PrometheusConfig {
     /// Its address.
     pub url: String,
     /// Variable that holds a bearer token.
@@ -22,10 +22,10 @@ pub struct Metrics {
     pub green: String,
     /// Kong's version on blue.
     #[serde(default = "kong_2_8")]
-    pub kong_blue: KongLine,
+    pub kong_blue: KongMajor,
     /// Kong's version on green.
     #[serde(default)]
-    pub kong_green: KongLine,
+    pub kong_green: KongMajor,
     /// How far back rates look.
     #[serde(default = "five_minutes", with = "humantime_serde")]
     pub window: Duration,
@@ -46,8 +46,8 @@ fn green_labels() -> String {
     r#"job="green""#.to_owned()
 }
 
-fn kong_2_8() -> KongLine {
-    KongLine::Two
+fn kong_2_8() -> KongMajor {
+    KongMajor::Two
 }
 
 fn five_minutes() -> Duration {
@@ -56,7 +56,7 @@ fn five_minutes() -> Duration {
 
 /// Versions of Kong whose metrics have the same names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-pub enum KongLine {
+pub enum KongMajor {
     /// 2.x.
     #[serde(rename = "2.8", alias = "2.x", alias = "2")]
     Two,
@@ -67,10 +67,10 @@ pub enum KongLine {
 }
 
 /// Names of a counter of requests by status, with the labels of one side.
-fn requests(line: KongLine, labels: &str, more: &str) -> String {
+fn requests(line: KongMajor, labels: &str, more: &str) -> String {
     let name = match line {
-        KongLine::Two => "kong_http_status",
-        KongLine::Three => "kong_http_requests_total",
+        KongMajor::Two => "kong_http_status",
+        KongMajor::Three => "kong_http_requests_total",
     };
     format!("{name}{{{}}}", joined(labels, more))
 }
@@ -83,7 +83,7 @@ fn joined(labels: &str, more: &str) -> String {
     }
 }
 
-impl Metrics {
+impl PrometheusConfig {
     /// Requests a second on blue.
     pub fn blue_rate(&self) -> String {
         self.blue_requests.clone().unwrap_or_else(|| self.rate(self.kong_blue, &self.blue))
@@ -94,22 +94,22 @@ impl Metrics {
         self.green_requests.clone().unwrap_or_else(|| self.rate(self.kong_green, &self.green))
     }
 
-    fn rate(&self, line: KongLine, labels: &str) -> String {
+    fn rate(&self, line: KongMajor, labels: &str) -> String {
         format!("sum(rate({}[{}]))", requests(line, labels, ""), compact(self.window))
     }
 
     /// The share of requests with these codes.
-    pub(super) fn codes(&self, line: KongLine, labels: &str, more: &str) -> String {
+    pub(super) fn codes(&self, line: KongMajor, labels: &str, more: &str) -> String {
         let some = requests(line, labels, more);
         let window = compact(self.window);
         format!("(sum(rate({some}[{window}])) or vector(0)) / {}", self.rate(line, labels))
     }
 
     /// The share of requests within a bound.
-    pub(super) fn within(&self, line: KongLine, labels: &str, bound: u32) -> String {
+    pub(super) fn within(&self, line: KongMajor, labels: &str, bound: u32) -> String {
         let (bucket, count, kind) = match line {
-            KongLine::Two => ("kong_latency_bucket", "kong_latency_count", r#"type="request""#),
-            KongLine::Three => ("kong_request_latency_ms_bucket", "kong_request_latency_ms_count", ""),
+            KongMajor::Two => ("kong_latency_bucket", "kong_latency_count", r#"type="request""#),
+            KongMajor::Three => ("kong_request_latency_ms_bucket", "kong_request_latency_ms_count", ""),
         };
         let le = format!(r#"le=~"{bound}(\\.0)?""#);
         let (within, all) = (joined(labels, &joined(kind, &le)), joined(labels, kind));

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// How often and how strictly a gate is judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Policy {
+pub struct GatePolicy {
     /// From one check to the next.
     pub interval: Duration,
     /// How long after a change of the share nothing but a failure counts: until rates know the new share.
@@ -21,9 +21,9 @@ pub struct Policy {
     pub on_fail: OnFail,
 }
 
-impl Default for Policy {
+impl Default for GatePolicy {
     fn default() -> Self {
-        Policy {
+        GatePolicy {
             interval: Duration::from_secs(30),
             initial_delay: Duration::ZERO,
             count: 1,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use super::measurement::{Measurement, Verdict};
+use super::measurement::{GateVerdict, Measurement};
 use crate::duration::compact;
 use crate::error::{Error, Kind, Result};
 use crate::http;
@@ -14,7 +14,7 @@ use crate::http;
 /// A request to green, and what its answer must be.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Probe {
+pub struct HttpProbe {
     /// The address, as clients would have it.
     pub url: String,
     /// The method.
@@ -40,15 +40,15 @@ pub struct Probe {
     pub timeout: Option<Duration>,
 }
 
-impl Probe {
+impl HttpProbe {
     pub(super) fn check(&self, place: &str) -> Result<()> {
         let address = url::Url::parse(&self.url).ok();
         if address.is_none_or(|address| !matches!(address.scheme(), "http" | "https")) {
-            return Err(Error::usage(format!("{place}: url is no address of http:// or https://")));
+            return Err(Error::usage(format!("{place}: url must begin with http:// or https://")));
         }
         for text in self.expect_headers.values().chain(&self.body_match) {
             regex::Regex::new(text)
-                .map_err(|_| Error::usage(format!("{place}: \"{text}\" is no regular expression")))?;
+                .map_err(|_| Error::usage(format!("{place}: \"{text}\" is not a regular expression")))?;
         }
         if let Some(address) = &self.connect_to {
             address.parse::<std::net::SocketAddr>().map_err(|_| {
@@ -66,13 +66,13 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const BODY_LIMIT: usize = 1 << 20;
 
 /// Sends the request. No answer is a failure: clients would have got none either.
-pub async fn judge(probe: &Probe) -> Measurement {
+pub async fn judge(probe: &HttpProbe) -> Measurement {
     let client = match client(probe) {
         Ok(client) => client,
         Err(error) => return Measurement::inconclusive(error.one_line()),
     };
     let method = probe.method.as_deref().unwrap_or("GET").parse::<reqwest::Method>();
-    let Ok(method) = method else { return Measurement::inconclusive("its method is no method") };
+    let Ok(method) = method else { return Measurement::inconclusive("method is not an HTTP method") };
     let began = Instant::now();
     let limit = probe.timeout.unwrap_or(TIMEOUT);
     let mut request = client.request(method, &probe.url).timeout(limit);
@@ -88,7 +88,7 @@ pub async fn judge(probe: &Probe) -> Measurement {
     }
 }
 
-fn client(probe: &Probe) -> Result<reqwest::Client> {
+fn client(probe: &HttpProbe) -> Result<reqwest::Client> {
     let mut builder = http::builder(None)?;
     if let Some(address) = probe.connect_to.as_ref().and_then(|text| text.parse::<SocketAddr>().ok()) {
         let host = url::Url::parse(&probe.url).ok().and_then(|url| url.host_str().map(str::to_owned));
@@ -97,13 +97,13 @@ fn client(probe: &Probe) -> Result<reqwest::Client> {
     builder.build().map_err(|e| Error::new(Kind::Io, "cannot make an HTTP client").source(e))
 }
 
-struct Answer {
+struct ProbeResponse {
     status: u16,
     headers: reqwest::header::HeaderMap,
     body: String,
 }
 
-async fn answer(request: reqwest::RequestBuilder) -> std::result::Result<Answer, reqwest::Error> {
+async fn answer(request: reqwest::RequestBuilder) -> std::result::Result<ProbeResponse, reqwest::Error> {
     let mut response = request.send().await?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let mut body = Vec::new();
@@ -113,23 +113,23 @@ async fn answer(request: reqwest::RequestBuilder) -> std::result::Result<Answer,
             break;
         }
     }
-    Ok(Answer { status, headers, body: String::from_utf8_lossy(&body).into_owned() })
+    Ok(ProbeResponse { status, headers, body: String::from_utf8_lossy(&body).into_owned() })
 }
 
-impl Answer {
-    fn judge(&self, probe: &Probe, took: Duration) -> Measurement {
+impl ProbeResponse {
+    fn judge(&self, probe: &HttpProbe, took: Duration) -> Measurement {
         let value = format!("HTTP {} in {} ms", self.status, took.as_millis());
         let mut limits = vec![status_limit(&probe.status)];
         limits.extend(probe.max_latency.map(|latency| format!("within {}", compact(latency))));
         let wrong = self.wrong(probe, took);
         Measurement {
             why: wrong.clone().unwrap_or_default(),
-            verdict: if wrong.is_some() { Verdict::Fail } else { Verdict::Pass },
+            verdict: if wrong.is_some() { GateVerdict::Fail } else { GateVerdict::Pass },
             ..Measurement::judged(true, value, limits.join(", "))
         }
     }
 
-    fn wrong(&self, probe: &Probe, took: Duration) -> Option<String> {
+    fn wrong(&self, probe: &HttpProbe, took: Duration) -> Option<String> {
         let fits = if probe.status.is_empty() {
             (200..400).contains(&self.status)
         } else {
@@ -170,33 +170,39 @@ fn status_limit(wanted: &[u16]) -> String {
 mod tests {
     use super::*;
 
-    fn verdict(probe: &str, took_ms: u64) -> (Verdict, String) {
-        let probe: Probe = toml::from_str(&format!("url = \"http://127.0.0.1/\"\n{probe}")).unwrap();
+    fn verdict(probe: &str, took_ms: u64) -> (GateVerdict, String) {
+        let probe: HttpProbe = toml::from_str(&format!("url = \"http://127.0.0.1/\"\n{probe}")).unwrap();
         let headers = [(reqwest::header::SERVER, "kong/3.3.1".parse().unwrap())].into_iter().collect();
-        let answer = Answer { status: 404, headers, body: "no Route matched".to_owned() };
+        let answer = ProbeResponse { status: 404, headers, body: "no Route matched".to_owned() };
         let judged = answer.judge(&probe, Duration::from_millis(took_ms));
         (judged.verdict, judged.why)
     }
 
     #[test]
     fn status_header_body_and_time_must_all_fit() {
-        assert_eq!(verdict("", 1), (Verdict::Fail, "status 404".to_owned()));
-        assert_eq!(verdict("status = [401, 404]", 1).0, Verdict::Pass);
-        assert_eq!(verdict("status = [404]\nexpect_headers = { server = \"^kong/3\" }", 1).0, Verdict::Pass);
-        assert_eq!(verdict("status = [404]\nexpect_headers = { server = \"^kong/2\" }", 1).0, Verdict::Fail);
+        assert_eq!(verdict("", 1), (GateVerdict::Fail, "status 404".to_owned()));
+        assert_eq!(verdict("status = [401, 404]", 1).0, GateVerdict::Pass);
+        assert_eq!(
+            verdict("status = [404]\nexpect_headers = { server = \"^kong/3\" }", 1).0,
+            GateVerdict::Pass
+        );
+        assert_eq!(
+            verdict("status = [404]\nexpect_headers = { server = \"^kong/2\" }", 1).0,
+            GateVerdict::Fail
+        );
         assert_eq!(
             verdict("status = [404]\nexpect_headers = { via = \".\" }", 1).1,
             "there is no header via"
         );
-        assert_eq!(verdict("status = [404]\nbody_match = \"Route\"", 1).0, Verdict::Pass);
-        assert_eq!(verdict("status = [404]\nbody_match = \"hello\"", 1).0, Verdict::Fail);
-        assert_eq!(verdict("status = [404]\nmax_latency = \"50ms\"", 51).0, Verdict::Fail);
+        assert_eq!(verdict("status = [404]\nbody_match = \"Route\"", 1).0, GateVerdict::Pass);
+        assert_eq!(verdict("status = [404]\nbody_match = \"hello\"", 1).0, GateVerdict::Fail);
+        assert_eq!(verdict("status = [404]\nmax_latency = \"50ms\"", 51).0, GateVerdict::Fail);
     }
 
     #[tokio::test]
     async fn green_that_does_not_answer_fails() {
         let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let probe = Probe { url: format!("http://{closed}/"), ..Probe::default() };
-        assert_eq!(judge(&probe).await.verdict, Verdict::Fail);
+        let probe = HttpProbe { url: format!("http://{closed}/"), ..HttpProbe::default() };
+        assert_eq!(judge(&probe).await.verdict, GateVerdict::Fail);
     }
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use super::measurement::{Measurement, Verdict};
-use super::metrics::Metrics;
-use super::query::{Query, Unit};
+use super::measurement::{GateVerdict, Measurement};
+use super::metrics::PrometheusConfig;
+use super::query::{GateQuery, Unit};
 use crate::dns::Share;
 use crate::error::{Error, Kind, Result};
 use crate::http;
@@ -26,30 +26,30 @@ pub struct Prometheus {
 
 /// The part of an answer that is looked at.
 #[derive(Deserialize)]
-struct Answer {
+struct QueryResponse {
     status: String,
     #[serde(default)]
     error: String,
-    data: Option<Data>,
+    data: Option<QueryData>,
 }
 
 #[derive(Deserialize)]
 #[serde(tag = "resultType", content = "result", rename_all = "lowercase")]
-enum Data {
+enum QueryData {
     Scalar((f64, String)),
-    Vector(Vec<Sample>),
+    Vector(Vec<QuerySample>),
     Matrix(serde::de::IgnoredAny),
     String(serde::de::IgnoredAny),
 }
 
 #[derive(Deserialize)]
-struct Sample {
+struct QuerySample {
     value: (f64, String),
 }
 
 impl Prometheus {
     /// Reads the token; connects to nothing.
-    pub fn new(metrics: &Metrics) -> Result<Prometheus> {
+    pub fn new(metrics: &PrometheusConfig) -> Result<Prometheus> {
         let base = metrics.url.trim_end_matches('/');
         url::Url::parse(base).map_err(|e| Error::usage("[prometheus]: url is no address").source(e))?;
         let timeout = metrics.timeout.unwrap_or(TIMEOUT);
@@ -88,8 +88,8 @@ impl Prometheus {
         let answer = request.send().await.map_err(silent)?;
         let status = answer.status();
         let text = answer.text().await.map_err(silent)?;
-        let answer: Answer = serde_json::from_str(&text).map_err(|_| {
-            Error::new(Kind::Server, format!("Prometheus answered HTTP {status}, and not as it should"))
+        let answer: QueryResponse = serde_json::from_str(&text).map_err(|_| {
+            Error::new(Kind::Server, format!("Prometheus answered HTTP {status} with an unexpected body"))
         })?;
         if answer.status != "success" {
             return Err(Error::new(Kind::Server, format!("Prometheus refuses the query: {}", answer.error)));
@@ -98,7 +98,7 @@ impl Prometheus {
     }
 
     /// Asks both sides and holds green's number against the limits.
-    pub async fn judge(&self, query: &Query, share: Share, baseline: Option<f64>) -> Measurement {
+    pub async fn judge(&self, query: &GateQuery, share: Share, baseline: Option<f64>) -> Measurement {
         let nothing = || async { None };
         let ask = |text: Option<&String>| {
             let text = text.cloned();
@@ -117,37 +117,39 @@ impl Prometheus {
     }
 }
 
-fn number_of(data: Option<Data>) -> Result<f64> {
+fn number_of(data: Option<QueryData>) -> Result<f64> {
     let nothing = |what: &str| Err(Error::new(Kind::Server, what));
     let text = match data {
-        Some(Data::Scalar((_, text))) => text,
-        Some(Data::Vector(mut samples)) => match (samples.pop(), samples.len()) {
+        Some(QueryData::Scalar((_, text))) => text,
+        Some(QueryData::Vector(mut samples)) => match (samples.pop(), samples.len()) {
             (Some(sample), 0) => sample.value.1,
             (Some(_), more) => {
                 return Err(Error::new(
                     Kind::Server,
-                    format!("the query comes to {} numbers, not to one", more + 1),
+                    format!("the query returns {} numbers instead of one", more + 1),
                 ));
             }
             (None, _) => return nothing("no data"),
         },
-        Some(Data::Matrix(_) | Data::String(_)) => return nothing("the query comes to no number"),
+        Some(QueryData::Matrix(_) | QueryData::String(_)) => {
+            return nothing("the query result is not a number");
+        }
         None => return nothing("no data"),
     };
     match text.parse::<f64>() {
         Ok(number) if number.is_finite() => Ok(number),
-        _ => Err(Error::new(Kind::Server, format!("the query comes to {text}"))),
+        _ => Err(Error::new(Kind::Server, format!("the query returns {text}"))),
     }
 }
 
-type Answered = Result<f64>;
+type QueryResult = Result<f64>;
 
 fn judge(
-    query: &Query,
+    query: &GateQuery,
     share: Share,
-    green: &Answered,
-    blue: Option<&Answered>,
-    requests: Option<&Answered>,
+    green: &QueryResult,
+    blue: Option<&QueryResult>,
+    requests: Option<&QueryResult>,
     baseline: Option<f64>,
 ) -> Measurement {
     match requests {
@@ -193,12 +195,12 @@ fn judge_share(asked: Share, around: f64, share: f64, unit: Unit) -> Measurement
     // What is still on blue at 100 % are connections that stay open, not a share.
     if share < low && asked != Share::GREEN {
         let why = "green gets less than was asked for".to_owned();
-        return Measurement { verdict: Verdict::Inconclusive, why, ..measured };
+        return Measurement { verdict: GateVerdict::Inconclusive, why, ..measured };
     }
     measured
 }
 
-fn hold_against(query: &Query, green: f64, blue: Option<f64>) -> Measurement {
+fn hold_against(query: &GateQuery, green: f64, blue: Option<f64>) -> Measurement {
     let blue_number = blue.unwrap_or(f64::NAN);
     let uppers = [
         query.max,
@@ -232,7 +234,7 @@ mod tests {
     use super::*;
 
     fn answered(text: &str) -> Result<f64> {
-        let answer: Answer = serde_json::from_str(text).unwrap();
+        let answer: QueryResponse = serde_json::from_str(text).unwrap();
         number_of(answer.data)
     }
 
@@ -262,47 +264,51 @@ mod tests {
 
     #[test]
     fn too_few_requests_say_nothing_whatever_the_number() {
-        let query = Query { max: Some(0.01), min_requests: 100.0, ..Query::default() };
+        let query = GateQuery { max: Some(0.01), min_requests: 100.0, ..GateQuery::default() };
         let judged = judge(&query, Share::GREEN, &ok(0.9), None, Some(&ok(99.0)), None);
-        assert_eq!(judged.verdict, Verdict::Inconclusive);
+        assert_eq!(judged.verdict, GateVerdict::Inconclusive);
         assert_eq!(judged.why, "green had 99 of the 100 requests that a judgement needs");
         let judged = judge(&query, Share::GREEN, &ok(0.9), None, Some(&ok(100.0)), None);
-        assert_eq!(judged.verdict, Verdict::Fail);
+        assert_eq!(judged.verdict, GateVerdict::Fail);
         assert_eq!(
             judge(&query, Share::GREEN, &ok(0.0), None, Some(&no_data()), None).verdict,
-            Verdict::Inconclusive
+            GateVerdict::Inconclusive
         );
     }
 
     #[test]
     fn green_is_held_against_blue_and_against_what_blue_was() {
-        let query = Query { max_increase: Some(0.01), unit: Unit::Percent, ..Query::default() };
+        let query = GateQuery { max_increase: Some(0.01), unit: Unit::Percent, ..GateQuery::default() };
         let judged = |green, blue: Result<f64>, baseline| {
             judge(&query, Share::GREEN, &ok(green), Some(&blue), None, baseline)
         };
-        assert_eq!(judged(0.02, ok(0.015), None).verdict, Verdict::Pass);
+        assert_eq!(judged(0.02, ok(0.015), None).verdict, GateVerdict::Pass);
         let failed = judged(0.03, ok(0.015), None);
-        assert_eq!((failed.verdict, failed.limit.as_str()), (Verdict::Fail, "≤ 2.5 %"));
-        assert_eq!(judged(0.02, no_data(), None).verdict, Verdict::Inconclusive);
-        assert_eq!(judged(0.02, no_data(), Some(0.015)).verdict, Verdict::Pass);
+        assert_eq!((failed.verdict, failed.limit.as_str()), (GateVerdict::Fail, "≤ 2.5 %"));
+        assert_eq!(judged(0.02, no_data(), None).verdict, GateVerdict::Inconclusive);
+        assert_eq!(judged(0.02, no_data(), Some(0.015)).verdict, GateVerdict::Pass);
     }
 
     #[test]
     fn the_strictest_limit_counts() {
-        let query = Query { max: Some(10.0), max_ratio: Some(2.0), min: Some(1.0), ..Query::default() };
+        let query =
+            GateQuery { max: Some(10.0), max_ratio: Some(2.0), min: Some(1.0), ..GateQuery::default() };
         let verdict = |green| judge(&query, Share::GREEN, &ok(green), Some(&ok(4.0)), None, None).verdict;
-        assert_eq!([verdict(8.0), verdict(8.1), verdict(0.9)], [Verdict::Pass, Verdict::Fail, Verdict::Fail]);
+        assert_eq!(
+            [verdict(8.0), verdict(8.1), verdict(0.9)],
+            [GateVerdict::Pass, GateVerdict::Fail, GateVerdict::Fail]
+        );
     }
 
     #[test]
     fn more_than_the_share_fails_and_less_proves_nothing() {
-        let query = Query { around_share: Some(0.05), ..Query::default() };
+        let query = GateQuery { around_share: Some(0.05), ..GateQuery::default() };
         let at = |percent, share| {
             judge(&query, Share::percent(percent).unwrap(), &ok(share), None, None, None).verdict
         };
-        assert_eq!(at(10, 0.12), Verdict::Pass);
-        assert_eq!(at(10, 0.16), Verdict::Fail);
-        assert_eq!(at(10, 0.01), Verdict::Inconclusive);
-        assert_eq!(at(100, 0.6), Verdict::Pass);
+        assert_eq!(at(10, 0.12), GateVerdict::Pass);
+        assert_eq!(at(10, 0.16), GateVerdict::Fail);
+        assert_eq!(at(10, 0.01), GateVerdict::Inconclusive);
+        assert_eq!(at(100, 0.6), GateVerdict::Pass);
     }
 }

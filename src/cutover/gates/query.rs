@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 /// A PromQL query and its limits.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Query {
+pub struct GateQuery {
     /// The query about green; it comes to one number.
     pub green: String,
     /// The same about blue, to compare with.
@@ -65,7 +65,7 @@ impl Unit {
     }
 }
 
-impl Query {
+impl GateQuery {
     pub(super) fn check(&self, place: &str) -> Result<()> {
         let compares = self.max_increase.or(self.max_decrease).or(self.max_ratio).is_some();
         if compares && self.blue.is_none() {

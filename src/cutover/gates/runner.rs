@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-use super::config::{Check, Gate};
+use super::config::{Gate, GateCheck};
 use super::measurement::{Measurement, Traffic};
-use super::metrics::Metrics;
+use super::metrics::PrometheusConfig;
 use super::prometheus::Prometheus;
 use super::{command, probe};
-use crate::cutover::environment::Measure;
+use crate::cutover::environment::HealthChecks;
 use crate::dns::Share;
 use crate::error::Result;
 
@@ -21,12 +21,12 @@ pub struct GateRunner(Arc<Inner>);
 struct Inner {
     gates: Vec<Gate>,
     prometheus: Option<Prometheus>,
-    metrics: Option<Metrics>,
+    metrics: Option<PrometheusConfig>,
 }
 
 impl GateRunner {
     /// Connects to nothing yet.
-    pub fn new(gates: Vec<Gate>, metrics: Option<Metrics>) -> Result<GateRunner> {
+    pub fn new(gates: Vec<Gate>, metrics: Option<PrometheusConfig>) -> Result<GateRunner> {
         let prometheus = metrics.as_ref().map(Prometheus::new).transpose()?;
         Ok(GateRunner(Arc::new(Inner { gates, prometheus, metrics })))
     }
@@ -37,23 +37,28 @@ impl GateRunner {
     }
 }
 
-impl Measure for GateRunner {
-    fn gate(&self, gate: usize, share: Share, baseline: Option<f64>) -> BoxFuture<'static, Measurement> {
+impl HealthChecks for GateRunner {
+    fn check_gate(
+        &self,
+        gate: usize,
+        share: Share,
+        baseline: Option<f64>,
+    ) -> BoxFuture<'static, Measurement> {
         let inner = self.0.clone();
         Box::pin(async move {
             match inner.gates.get(gate).map(|gate| &gate.check) {
-                Some(Check::Prometheus(query)) => match &inner.prometheus {
+                Some(GateCheck::Prometheus(query)) => match &inner.prometheus {
                     Some(prometheus) => prometheus.judge(query, share, baseline).await,
-                    None => Measurement::inconclusive("it is not said where Prometheus is"),
+                    None => Measurement::inconclusive("Prometheus is not configured"),
                 },
-                Some(Check::Http(request)) => probe::judge(request).await,
-                Some(Check::Command(program)) => command::judge(program, share).await,
+                Some(GateCheck::Http(request)) => probe::judge(request).await,
+                Some(GateCheck::Command(program)) => command::judge(program, share).await,
                 None => Measurement::inconclusive("there is no such gate"),
             }
         })
     }
 
-    fn traffic(&self) -> Option<BoxFuture<'static, Traffic>> {
+    fn read_traffic(&self) -> Option<BoxFuture<'static, Traffic>> {
         let inner = self.0.clone();
         inner.prometheus.as_ref().zip(inner.metrics.as_ref())?;
         Some(Box::pin(async move {

@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::measurement::{Measurement, Verdict};
-use super::policy::{OnFail, Policy};
+use super::measurement::{GateVerdict, Measurement};
+use super::policy::{GatePolicy, OnFail};
 use crate::cutover::clock::Time;
 
 /// What has been seen of one gate since the share was last changed.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Tally {
+pub struct GateTally {
     /// Checks that passed.
     pub passes: u32,
     /// Failures in a row, up to now.
@@ -28,38 +28,38 @@ pub enum Breach {
     /// It failed more often than is borne.
     Failed(OnFail),
     /// It was inconclusive more often than is borne.
-    Unclear,
+    Inconclusive,
 }
 
-impl Tally {
+impl GateTally {
     /// Adds a check made `after` the share was changed.
-    pub fn add(&mut self, policy: &Policy, measured: Measurement, after: Time) -> Option<Breach> {
+    pub fn add(&mut self, policy: &GatePolicy, measured: Measurement, after: Time) -> Option<Breach> {
         let warming_up = after < policy.initial_delay;
         self.baseline = measured.baseline.or(self.baseline);
         let verdict = measured.verdict;
         self.last = Some(measured);
         match verdict {
-            Verdict::Pass => {
+            GateVerdict::Pass => {
                 (self.failures, self.inconclusive) = (0, 0);
                 // What passes while rates still tell of another share says nothing about this one.
                 self.passes += u32::from(!warming_up);
                 None
             }
-            Verdict::Fail => {
+            GateVerdict::Fail => {
                 self.inconclusive = 0;
                 self.failures += 1;
                 (self.failures > policy.failure_limit).then_some(Breach::Failed(policy.on_fail))
             }
-            Verdict::Inconclusive => {
+            GateVerdict::Inconclusive => {
                 self.inconclusive += u32::from(!warming_up);
-                (self.inconclusive > policy.inconclusive_limit).then_some(Breach::Unclear)
+                (self.inconclusive > policy.inconclusive_limit).then_some(Breach::Inconclusive)
             }
         }
     }
 
     /// Whether a step may end: the last check passed, and enough have.
-    pub fn lets_on(&self, policy: &Policy) -> bool {
-        let last_passed = self.last.as_ref().is_some_and(|last| last.verdict == Verdict::Pass);
+    pub fn allows_progress(&self, policy: &GatePolicy) -> bool {
+        let last_passed = self.last.as_ref().is_some_and(|last| last.verdict == GateVerdict::Pass);
         last_passed && self.passes >= policy.count.max(1)
     }
 
@@ -75,12 +75,12 @@ mod tests {
 
     use super::*;
 
-    fn measured(verdict: Verdict) -> Measurement {
+    fn measured(verdict: GateVerdict) -> Measurement {
         Measurement { verdict, ..Measurement::inconclusive("") }
     }
 
-    fn row(policy: &Policy, verdicts: &[Verdict], after: u64) -> (Tally, Option<Breach>) {
-        let mut tally = Tally::default();
+    fn row(policy: &GatePolicy, verdicts: &[GateVerdict], after: u64) -> (GateTally, Option<Breach>) {
+        let mut tally = GateTally::default();
         let alarms: Vec<Option<Breach>> = verdicts
             .iter()
             .map(|verdict| tally.add(policy, measured(*verdict), Duration::from_secs(after)))
@@ -90,33 +90,39 @@ mod tests {
 
     #[test]
     fn the_first_failure_raises_the_alarm_unless_some_are_borne() {
-        use Verdict::{Fail, Pass};
-        let policy = Policy::default();
+        use GateVerdict::{Fail, Pass};
+        let policy = GatePolicy::default();
         assert_eq!(row(&policy, &[Pass, Fail], 0).1, Some(Breach::Failed(OnFail::Rollback)));
-        let patient = Policy { failure_limit: 1, on_fail: OnFail::Pause, ..policy };
+        let patient = GatePolicy { failure_limit: 1, on_fail: OnFail::Pause, ..policy };
         assert_eq!(row(&patient, &[Fail, Pass, Fail], 0).1, None);
         assert_eq!(row(&patient, &[Fail, Fail], 0).1, Some(Breach::Failed(OnFail::Pause)));
     }
 
     #[test]
     fn what_is_unclear_is_never_a_pass() {
-        use Verdict::{Inconclusive, Pass};
-        let policy = Policy { inconclusive_limit: 1, ..Policy::default() };
+        use GateVerdict::{Inconclusive, Pass};
+        let policy = GatePolicy { inconclusive_limit: 1, ..GatePolicy::default() };
         let (tally, alarm) = row(&policy, &[Pass, Inconclusive], 0);
         assert_eq!(alarm, None);
-        assert!(!tally.lets_on(&policy), "the last check must have passed");
-        assert_eq!(row(&policy, &[Inconclusive, Inconclusive], 0).1, Some(Breach::Unclear));
-        assert!(!Tally::default().lets_on(&Policy { count: 0, ..policy }), "no check is no pass");
+        assert!(!tally.allows_progress(&policy), "the last check must have passed");
+        assert_eq!(row(&policy, &[Inconclusive, Inconclusive], 0).1, Some(Breach::Inconclusive));
+        assert!(
+            !GateTally::default().allows_progress(&GatePolicy { count: 0, ..policy }),
+            "no check is no pass"
+        );
     }
 
     #[test]
     fn a_new_share_is_given_time_for_everything_but_failures() {
-        use Verdict::{Fail, Inconclusive, Pass};
-        let policy =
-            Policy { initial_delay: Duration::from_secs(60), inconclusive_limit: 0, ..Policy::default() };
+        use GateVerdict::{Fail, Inconclusive, Pass};
+        let policy = GatePolicy {
+            initial_delay: Duration::from_secs(60),
+            inconclusive_limit: 0,
+            ..GatePolicy::default()
+        };
         assert_eq!(row(&policy, &[Inconclusive, Inconclusive], 59).1, None);
-        assert_eq!(row(&policy, &[Inconclusive], 60).1, Some(Breach::Unclear));
+        assert_eq!(row(&policy, &[Inconclusive], 60).1, Some(Breach::Inconclusive));
         assert_eq!(row(&policy, &[Fail], 0).1, Some(Breach::Failed(OnFail::Rollback)));
-        assert!(!row(&policy, &[Pass], 59).0.lets_on(&policy));
+        assert!(!row(&policy, &[Pass], 59).0.allows_progress(&policy));
     }
 }

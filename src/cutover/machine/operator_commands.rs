@@ -1,49 +1,56 @@
 //! What people say, and what follows from it.
 
-use super::{FinishFrom, LastLooks, Machine, rollback_reason, say};
+use super::{FinishChecks, FinishOrigin, Machine, report, rollback_reason};
 use crate::cutover::clock::Time;
-use crate::cutover::gates::tally::Tally;
-use crate::cutover::notice::{Level, Said};
-use crate::cutover::state::{Command, Goal, Phase, Stage};
+use crate::cutover::gates::tally::GateTally;
+use crate::cutover::notice::{Level, Notice};
+use crate::cutover::state::{Activity, CutoverPhase, Goal, OperatorCommand};
 
 impl Machine {
-    pub(super) fn on_told(&mut self, command: Command, by: &str, now: Time, said: &mut Vec<Said>) {
-        say(said, Level::Info, "told", format!("{by}: {}", command.word()));
+    pub(super) fn on_command(
+        &mut self,
+        command: OperatorCommand,
+        by: &str,
+        now: Time,
+        notices: &mut Vec<Notice>,
+    ) {
+        report(notices, Level::Info, "told", format!("{by}: {}", command.as_str()));
         match command {
-            Command::Rollback { reason } => {
+            OperatorCommand::Rollback { reason } => {
                 let why = rollback_reason(by, &reason);
                 match self.phase {
                     // The first reason stays: it is the one that explains what happened.
                     phase if phase.is_going_back() => {
-                        say(
-                            said,
+                        report(
+                            notices,
                             Level::Info,
                             "rollback_again",
                             format!("A rollback is under way already; {why}"),
                         );
                     }
-                    Phase::Finished | Phase::RolledBack => {}
-                    _ => self.roll_back(why, now, said),
+                    CutoverPhase::Finished | CutoverPhase::RolledBack => {}
+                    _ => self.roll_back(why, now, notices),
                 }
             }
-            Command::Pause => self.pause("operator", format!("asked for by {by}"), now, said),
-            Command::Resume => self.unpause(now),
-            Command::Promote { full } => self.promote(full, now, said),
-            Command::Retry => self.retry(now, said),
-            Command::Undo => self.undo(by, now, said),
-            Command::Finish { force, accept_drift } => {
-                let may = self.phase == Phase::Drained || (force && self.phase == Phase::Draining);
+            OperatorCommand::Pause => self.pause("operator", format!("asked for by {by}"), now, notices),
+            OperatorCommand::Resume => self.unpause(now),
+            OperatorCommand::Promote { full } => self.promote(full, now, notices),
+            OperatorCommand::Retry => self.retry(now, notices),
+            OperatorCommand::Undo => self.undo(by, now, notices),
+            OperatorCommand::Finish { force, accept_drift } => {
+                let may =
+                    self.phase == CutoverPhase::Drained || (force && self.phase == CutoverPhase::Draining);
                 if may {
-                    let (phase, verified, paused) = (self.phase, self.verified, self.paused.take());
-                    self.finish_from = Some(FinishFrom { phase, verified, paused });
-                    self.last_looks = LastLooks::of(&self.rules, force, accept_drift);
+                    let (phase, verified_at, paused) = (self.phase, self.verified_at, self.paused.take());
+                    self.finish_origin = Some(FinishOrigin { phase, verified_at, paused });
+                    self.finish_checks = FinishChecks::of(&self.rules, force, accept_drift);
                     self.finish_forced = force;
-                    let looks = self.last_looks.any() || !force;
-                    let stage = if looks { Stage::Asking } else { Stage::Applying };
-                    self.go(Phase::Moving { goal: Goal::Finish, stage }, now, said);
+                    let looks = self.finish_checks.any() || !force;
+                    let activity = if looks { Activity::Checking } else { Activity::Applying };
+                    self.enter(CutoverPhase::Moving { goal: Goal::Finish, activity }, now, notices);
                 }
             }
-            Command::Leave => {}
+            OperatorCommand::Leave => {}
         }
     }
 
@@ -51,68 +58,74 @@ impl Machine {
     fn unpause(&mut self, now: Time) {
         if let Some((_, at)) = self.paused.take() {
             let paused = now.saturating_sub(at);
-            match self.phase.stage() {
-                Some(Stage::Baking) => self.since += paused,
+            match self.phase.activity() {
+                Some(Activity::Baking) => self.since += paused,
                 // What waited for something begins its patience anew.
                 _ => self.since = now,
             }
             self.attempts = 0;
-            self.waiting = None;
-            self.tallies.iter_mut().for_each(Tally::restart);
+            self.announced_wait = None;
+            self.tallies.iter_mut().for_each(GateTally::restart);
         }
     }
 
-    fn promote(&mut self, full: bool, now: Time, said: &mut Vec<Said>) {
+    fn promote(&mut self, full: bool, now: Time, notices: &mut Vec<Notice>) {
         let last = self.rules.steps.len().saturating_sub(1);
         match self.phase {
-            Phase::Moving { goal: Goal::Step(index), stage } => {
+            CutoverPhase::Moving { goal: Goal::Step(index), activity } => {
                 self.unpause(now);
                 if full && index < last {
-                    let unseen = if stage == Stage::Asking { index } else { index + 1 };
-                    self.go(Phase::toward(Goal::Step(last)), now, said);
+                    let unseen = if activity == Activity::Checking { index } else { index + 1 };
+                    self.enter(CutoverPhase::toward(Goal::Step(last)), now, notices);
                     self.skipped.extend(unseen..last);
-                } else if matches!(stage, Stage::Baking | Stage::Leaving | Stage::Approval | Stage::Settling)
-                {
-                    self.leave_step(index, now, said);
+                } else if matches!(
+                    activity,
+                    Activity::Baking | Activity::PostStepHook | Activity::Approval | Activity::Settling
+                ) {
+                    self.complete_step(index, now, notices);
                 }
             }
-            Phase::Draining => {
+            CutoverPhase::Draining => {
                 self.unpause(now);
-                self.go(Phase::Drained, now, said);
+                self.enter(CutoverPhase::Drained, now, notices);
             }
             _ => self.unpause(now),
         }
     }
 
-    fn retry(&mut self, now: Time, said: &mut Vec<Said>) {
+    fn retry(&mut self, now: Time, notices: &mut Vec<Notice>) {
         match self.phase {
-            Phase::Moving { goal, .. } if goal != Goal::Back => {
+            CutoverPhase::Moving { goal, .. } if goal != Goal::Rollback => {
                 self.unpause(now);
-                self.go(Phase::toward(goal), now, said);
+                self.enter(CutoverPhase::toward(goal), now, notices);
             }
             _ => self.unpause(now),
         }
     }
 
-    fn undo(&mut self, by: &str, now: Time, said: &mut Vec<Said>) {
+    fn undo(&mut self, by: &str, now: Time, notices: &mut Vec<Notice>) {
         let index = match self.phase {
-            Phase::Draining | Phase::Drained => self.rules.steps.len().saturating_sub(1),
-            Phase::Moving { goal: Goal::Step(index), .. } => index,
+            CutoverPhase::Draining | CutoverPhase::Drained => self.rules.steps.len().saturating_sub(1),
+            CutoverPhase::Moving { goal: Goal::Step(index), .. } => index,
             _ => return,
         };
         // A step that has not been written yet is undone by not writing it, but an earlier try may have landed.
         if index == 0 {
-            return self.roll_back(format!("undone by {by}"), now, said);
+            return self.roll_back(format!("undone by {by}"), now, notices);
         }
         self.paused = None;
-        self.drain_after = None;
-        self.hold = true;
-        say(
-            said,
+        self.phase_after_settling = None;
+        self.pause_when_settled = true;
+        report(
+            notices,
             Level::Warn,
             "undo",
             format!("One step back, to {}", self.rules.share_of(Goal::Step(index - 1))),
         );
-        self.go(Phase::Moving { goal: Goal::Step(index - 1), stage: Stage::Applying }, now, said);
+        self.enter(
+            CutoverPhase::Moving { goal: Goal::Step(index - 1), activity: Activity::Applying },
+            now,
+            notices,
+        );
     }
 }

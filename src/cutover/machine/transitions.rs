@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use super::{FinishFrom, Machine, say};
+use super::{FinishOrigin, Machine, report};
 use crate::cutover::clock::Time;
-use crate::cutover::gates::measurement::{Measurement, Traffic, Verdict};
-use crate::cutover::gates::tally::Tally;
-use crate::cutover::notice::{Level, Said};
-use crate::cutover::state::{Goal, Phase, Stage};
+use crate::cutover::gates::measurement::{GateVerdict, Measurement, Traffic};
+use crate::cutover::gates::tally::GateTally;
+use crate::cutover::notice::{Level, Notice};
+use crate::cutover::state::{Activity, CutoverPhase, Goal};
 use crate::dns::Share;
 use crate::duration::compact;
 
@@ -18,36 +18,50 @@ const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MOST: Duration = Duration::from_secs(30);
 
 impl Machine {
-    pub(super) fn on_stage(&mut self, from: Stage, to: Stage, now: Time, said: &mut Vec<Said>) {
-        if let Phase::Moving { goal, stage } = self.phase
-            && stage == from
+    pub(super) fn finish_activity(
+        &mut self,
+        from: Activity,
+        to: Activity,
+        now: Time,
+        notices: &mut Vec<Notice>,
+    ) {
+        if let CutoverPhase::Moving { goal, activity } = self.phase
+            && activity == from
         {
-            self.go(Phase::Moving { goal, stage: to }, now, said);
+            self.enter(CutoverPhase::Moving { goal, activity: to }, now, notices);
         }
     }
 
-    pub(super) fn on_yes(&mut self, now: Time, said: &mut Vec<Said>) {
+    pub(super) fn on_checks_passed(&mut self, now: Time, notices: &mut Vec<Notice>) {
         match self.phase {
-            Phase::Moving { goal: goal @ (Goal::Step(_) | Goal::Finish), stage: Stage::Asking } => {
+            CutoverPhase::Moving {
+                goal: goal @ (Goal::Step(_) | Goal::Finish),
+                activity: Activity::Checking,
+            } => {
                 if goal == Goal::Finish
-                    && let Some(why) = self.gate_against_finish()
+                    && let Some(why) = self.gate_refusal()
                 {
-                    return self.do_not_finish(why, now, said);
+                    return self.refuse_finish(why, now, notices);
                 }
                 // Somebody may have said "resume" while a gate still fails.
                 if let Some(name) = self.failing_gate().filter(|_| goal != Goal::Finish) {
-                    return self.pause("gate", format!("gate {name} fails"), now, said);
+                    return self.pause("gate", format!("gate {name} fails"), now, notices);
                 }
-                self.go(Phase::Moving { goal, stage: Stage::Applying }, now, said);
+                self.enter(CutoverPhase::Moving { goal, activity: Activity::Applying }, now, notices);
             }
-            Phase::Moving { goal: goal @ Goal::Step(index), stage: Stage::Leaving } => {
+            CutoverPhase::Moving { goal: goal @ Goal::Step(index), activity: Activity::PostStepHook } => {
                 let step = self.rules.steps.get(index).copied();
                 if step.is_some_and(|step| step.approval && step.share != Share::GREEN) {
-                    self.go(Phase::Moving { goal, stage: Stage::Approval }, now, said);
+                    self.enter(CutoverPhase::Moving { goal, activity: Activity::Approval }, now, notices);
                     let share = self.rules.share_of(goal);
-                    say(said, Level::Warn, "approval", format!("{share} has baked; \"promote\" goes on"));
+                    report(
+                        notices,
+                        Level::Warn,
+                        "approval",
+                        format!("{share} has baked; \"promote\" goes on"),
+                    );
                 } else {
-                    self.leave_step(index, now, said);
+                    self.complete_step(index, now, notices);
                 }
             }
             _ => {}
@@ -55,97 +69,109 @@ impl Machine {
     }
 
     /// Nothing was written yet: what drained goes on draining, and a process that was only to finish ends.
-    pub(super) fn do_not_finish(&mut self, why: String, now: Time, said: &mut Vec<Said>) {
-        say(said, Level::Warn, "not_finished", format!("Not finished: {why}"));
-        match self.finish_from.take() {
-            Some(FinishFrom { phase, verified, paused }) => {
-                (self.phase, self.since, self.verified, self.paused) = (phase, now, verified, paused);
-                self.against_finish = Some(why);
+    pub(super) fn refuse_finish(&mut self, why: String, now: Time, notices: &mut Vec<Notice>) {
+        report(notices, Level::Warn, "not_finished", format!("Not finished: {why}"));
+        match self.finish_origin.take() {
+            Some(FinishOrigin { phase, verified_at, paused }) => {
+                (self.phase, self.since, self.verified_at, self.paused) = (phase, now, verified_at, paused);
+                self.finish_refusal = Some(why);
             }
             None => self.not_finished = Some(why),
         }
     }
 
     /// What the gates that were watched until now say against the end, unless that was waived.
-    fn gate_against_finish(&self) -> Option<String> {
+    fn gate_refusal(&self) -> Option<String> {
         if self.finish_forced {
             return None;
         }
         if let Some(name) = self.failing_gate() {
-            return Some(format!("gate {name} fails (--force finishes all the same)"));
+            return Some(format!("gate {name} fails (--force finishes anyway)"));
         }
-        let unclear =
-            |tally: &Tally| tally.last.as_ref().is_some_and(|last| last.verdict == Verdict::Inconclusive);
+        let unclear = |tally: &GateTally| {
+            tally.last.as_ref().is_some_and(|last| last.verdict == GateVerdict::Inconclusive)
+        };
         let mut gates = self.rules.gates.iter().zip(&self.tallies);
         let ((name, _), tally) = gates
             .find(|((_, policy), tally)| unclear(tally) && tally.inconclusive > policy.inconclusive_limit)?;
         let line = tally.last.as_ref().map(Measurement::line).unwrap_or_default();
-        Some(format!("gate {name} cannot be judged: {line} (--force finishes all the same)"))
+        Some(format!("gate {name} cannot be judged: {line} (--force finishes anyway)"))
     }
 
     fn failing_gate(&self) -> Option<String> {
-        let failing = |tally: &Tally| tally.last.as_ref().is_some_and(|last| last.verdict == Verdict::Fail);
+        let failing =
+            |tally: &GateTally| tally.last.as_ref().is_some_and(|last| last.verdict == GateVerdict::Fail);
         let gates = self.rules.gates.iter().zip(&self.tallies);
         gates.filter(|(_, tally)| failing(tally)).map(|((name, _), _)| name.clone()).next()
     }
 
-    pub(super) fn leave_step(&mut self, index: usize, now: Time, said: &mut Vec<Said>) {
+    pub(super) fn complete_step(&mut self, index: usize, now: Time, notices: &mut Vec<Notice>) {
         if index + 1 < self.rules.steps.len() {
-            self.go(Phase::toward(Goal::Step(index + 1)), now, said);
+            self.enter(CutoverPhase::toward(Goal::Step(index + 1)), now, notices);
         } else {
-            self.go(Phase::Draining, now, said);
+            self.enter(CutoverPhase::Draining, now, notices);
         }
     }
 
-    pub(super) fn on_written(&mut self, now: Time, said: &mut Vec<Said>) {
-        let Phase::Moving { goal, stage: Stage::Asking | Stage::Applying } = self.phase else { return };
+    pub(super) fn on_written(&mut self, now: Time, notices: &mut Vec<Notice>) {
+        let CutoverPhase::Moving { goal, activity: Activity::Checking | Activity::Applying } = self.phase
+        else {
+            return;
+        };
         if goal == Goal::Finish {
-            self.go(Phase::Moving { goal, stage: Stage::Propagating }, now, said);
+            self.enter(CutoverPhase::Moving { goal, activity: Activity::Propagating }, now, notices);
             return;
         }
         let share = self.rules.share_of(goal);
-        self.holds(share, now);
-        self.asked = share;
+        self.set_share(share, now);
+        self.requested_share = share;
         match goal {
-            Goal::Back => {
+            Goal::Rollback => {
                 let ttl = compact(self.rules.ttl);
                 let text = format!(
-                    "The provider has blue again; resolvers follow within {ttl}, and those that keep answers longer when they let go"
+                    "The provider has blue again; resolvers follow within {ttl}, or later if they cache answers longer"
                 );
-                say(said, Level::Error, "back", text);
+                report(notices, Level::Error, "back", text);
             }
-            Goal::Lower => say(
-                said,
+            Goal::LowerTtl => report(
+                notices,
                 Level::Info,
                 "lowered",
                 format!("The provider has the TTL of {} s", self.rules.ttl.as_secs()),
             ),
-            _ => say(said, Level::Info, "written", format!("The provider has {share} to green")),
+            _ => report(notices, Level::Info, "written", format!("The provider has {share} to green")),
         }
-        self.go(Phase::Moving { goal, stage: Stage::Propagating }, now, said);
+        self.enter(CutoverPhase::Moving { goal, activity: Activity::Propagating }, now, notices);
     }
 
-    pub(super) fn on_later(&mut self, wait: Option<Duration>, text: String, now: Time, said: &mut Vec<Said>) {
-        let Phase::Moving { goal, stage } = self.phase else { return };
+    pub(super) fn on_retry_later(
+        &mut self,
+        announce_wait: Option<Duration>,
+        text: String,
+        now: Time,
+        notices: &mut Vec<Notice>,
+    ) {
+        let CutoverPhase::Moving { goal, activity } = self.phase else { return };
         self.attempts += 1;
-        let writing = matches!(stage, Stage::Asking | Stage::Applying);
+        let writing = matches!(activity, Activity::Checking | Activity::Applying);
         let overdue = now.saturating_sub(self.since) >= self.rules.settle_limit;
-        if overdue && goal != Goal::Back {
-            let code = if stage == Stage::Settling { "name_servers" } else { "provider" };
-            return self.pause(code, text, now, said);
+        if overdue && goal != Goal::Rollback {
+            let code = if activity == Activity::Settling { "name_servers" } else { "provider" };
+            return self.pause(code, text, now, notices);
         }
         let backoff = RETRY_FIRST * 2_u32.pow(self.attempts.min(6) - 1);
-        let wait = wait.unwrap_or(if writing { backoff } else { backoff.min(self.rules.look_every) });
-        self.retry_at = Some(now + wait.min(RETRY_MOST));
+        let announce_wait =
+            announce_wait.unwrap_or(if writing { backoff } else { backoff.min(self.rules.check_every) });
+        self.retry_at = Some(now + announce_wait.min(RETRY_MOST));
         let level = if writing { Level::Warn } else { Level::Info };
-        if self.waiting.as_deref() != Some(&text) {
-            say(said, level, if writing { "retry" } else { "waiting" }, text.clone());
-            self.waiting = Some(text);
+        if self.announced_wait.as_deref() != Some(&text) {
+            report(notices, level, if writing { "retry" } else { "waiting" }, text.clone());
+            self.announced_wait = Some(text);
         }
     }
 
     /// Does the next thing that is due by time alone; whether there was one.
-    pub(super) fn pass_time(&mut self, now: Time, said: &mut Vec<Said>) -> bool {
+    pub(super) fn advance(&mut self, now: Time, notices: &mut Vec<Notice>) -> bool {
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
         }
@@ -154,78 +180,82 @@ impl Machine {
         }
         let before = self.phase;
         match self.phase {
-            Phase::Ready => self.go(Phase::toward(Goal::Step(0)), now, said),
+            CutoverPhase::Ready => self.enter(CutoverPhase::toward(Goal::Step(0)), now, notices),
             _ if self.ends_at().is_none_or(|at| at > now) => {}
-            Phase::Moving { goal, stage: Stage::Settling } => self.settled(goal, now, said),
-            Phase::Moving { goal, stage: Stage::Baking } => self.baked(goal, now, said),
-            Phase::Draining => self.drained(now, said),
+            CutoverPhase::Moving { goal, activity: Activity::Settling } => {
+                self.on_settled(goal, now, notices)
+            }
+            CutoverPhase::Moving { goal, activity: Activity::Baking } => self.on_baked(goal, now, notices),
+            CutoverPhase::Draining => self.on_drained(now, notices),
             _ => {}
         }
         self.phase != before
     }
 
-    fn settled(&mut self, goal: Goal, now: Time, said: &mut Vec<Said>) {
+    fn on_settled(&mut self, goal: Goal, now: Time, notices: &mut Vec<Notice>) {
         if goal == Goal::Finish {
-            return self.go(Phase::Finished, now, said);
+            return self.enter(CutoverPhase::Finished, now, notices);
         }
-        if let (Goal::Step(index), Some(after)) = (goal, self.drain_after)
+        if let (Goal::Step(index), Some(after)) = (goal, self.phase_after_settling)
             && index + 1 == self.rules.steps.len()
         {
-            self.drain_after = None;
-            return self.go(after, now, said);
+            self.phase_after_settling = None;
+            return self.enter(after, now, notices);
         }
-        self.go(Phase::Moving { goal, stage: Stage::Baking }, now, said);
+        self.enter(CutoverPhase::Moving { goal, activity: Activity::Baking }, now, notices);
         match goal {
             Goal::Step(index) => {
                 let bake = self.rules.steps.get(index).map(|step| compact(step.bake)).unwrap_or_default();
                 let share = self.rules.share_of(goal);
-                say(
-                    said,
+                report(
+                    notices,
                     Level::Info,
                     "baking",
                     format!("Every name server answers with {share}; watching it for {bake}"),
                 );
             }
-            Goal::Lower if !self.old_ttl.is_zero() => {
-                let wait = compact(self.old_ttl);
-                say(
-                    said,
+            Goal::LowerTtl if !self.old_ttl_remaining.is_zero() => {
+                let announce_wait = compact(self.old_ttl_remaining);
+                report(
+                    notices,
                     Level::Info,
                     "old_ttl",
-                    format!("Waiting {wait} until the old TTL has run out everywhere"),
+                    format!("Waiting {announce_wait} until the old TTL has run out everywhere"),
                 );
             }
             _ => {}
         }
-        if std::mem::take(&mut self.hold) {
-            self.pause("undone", "one step was taken back".to_owned(), now, said);
+        if std::mem::take(&mut self.pause_when_settled) {
+            self.pause("undone", "one step was undone".to_owned(), now, notices);
         }
     }
 
-    fn baked(&mut self, goal: Goal, now: Time, said: &mut Vec<Said>) {
+    fn on_baked(&mut self, goal: Goal, now: Time, notices: &mut Vec<Notice>) {
         match goal {
-            Goal::Lower => self.go(Phase::Ready, now, said),
-            Goal::Back => match self.traffic {
+            Goal::LowerTtl => self.enter(CutoverPhase::Ready, now, notices),
+            Goal::Rollback => match self.traffic {
                 // Read since the rollback: an older number says nothing.
                 Some((Traffic { green: Some(rate), .. }, at))
-                    if at >= self.since && rate > self.rules.still_below =>
+                    if at >= self.since && rate > self.rules.idle_below =>
                 {
-                    let text = "green still gets requests over connections that were open".to_owned();
-                    self.wait(text, said);
+                    let text = "green receives requests over connections that were open before the rollback"
+                        .to_owned();
+                    self.announce_wait(text, notices);
                 }
                 None if self.rules.has_counters
-                    && now < self.since + self.rules.resolver_floor + self.patience() => {}
-                Some((Traffic { green: Some(_), .. }, _)) => self.go(Phase::RolledBack, now, said),
+                    && now < self.since + self.rules.resolver_floor + self.first_count_timeout() => {}
+                Some((Traffic { green: Some(_), .. }, _)) => {
+                    self.enter(CutoverPhase::RolledBack, now, notices)
+                }
                 _ => {
-                    let text =
-                        "Nothing tells whether green is still: connections that were open may still be used";
-                    say(said, Level::Warn, "not_counted", text);
-                    self.go(Phase::RolledBack, now, said);
+                    let text = "No counter shows whether traffic on green has stopped: open connections may be in use";
+                    report(notices, Level::Warn, "not_counted", text);
+                    self.enter(CutoverPhase::RolledBack, now, notices);
                 }
             },
             Goal::Step(_) => {
-                if self.gates_let_on(said) {
-                    self.go(Phase::Moving { goal, stage: Stage::Leaving }, now, said);
+                if self.gates_allow_progress(notices) {
+                    self.enter(CutoverPhase::Moving { goal, activity: Activity::PostStepHook }, now, notices);
                 }
             }
             Goal::Finish => {}
@@ -233,27 +263,27 @@ impl Machine {
     }
 
     /// How long a first look at the counters may take before a rollback ends without one.
-    fn patience(&self) -> Duration {
-        self.rules.look_every * 2
+    fn first_count_timeout(&self) -> Duration {
+        self.rules.check_every * 2
     }
 
-    fn drained(&mut self, now: Time, said: &mut Vec<Said>) {
-        if self.gates_let_on(said) {
-            self.go(Phase::Drained, now, said);
+    fn on_drained(&mut self, now: Time, notices: &mut Vec<Notice>) {
+        if self.gates_allow_progress(notices) {
+            self.enter(CutoverPhase::Drained, now, notices);
         }
     }
 
-    fn gates_let_on(&mut self, said: &mut Vec<Said>) -> bool {
+    fn gates_allow_progress(&mut self, notices: &mut Vec<Notice>) -> bool {
         let gates = self.rules.gates.iter().zip(&self.tallies);
         let held: Vec<&str> = gates
-            .filter(|((_, policy), tally)| !tally.lets_on(policy))
+            .filter(|((_, policy), tally)| !tally.allows_progress(policy))
             .map(|((name, _), _)| name.as_str())
             .collect();
         if held.is_empty() {
             return true;
         }
-        let text = format!("Baked, and waiting for a pass of: {}", held.join(", "));
-        self.wait(text, said);
+        let text = format!("Bake time over, waiting for a pass of: {}", held.join(", "));
+        self.announce_wait(text, notices);
         false
     }
 }

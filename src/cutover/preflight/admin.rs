@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{Preflight, ok, stop, unproven, warn};
 use crate::cutover::config::Unproven;
 use crate::cutover::databases::{Databases, GreenRuns};
-use crate::cutover::gates::metrics::{KongLine, Metrics};
+use crate::cutover::gates::metrics::{KongMajor, PrometheusConfig};
 use crate::error::{Error, Result};
 use crate::finding::Finding;
 use crate::http;
@@ -39,7 +39,7 @@ impl Preflight<'_> {
         let mut found = Vec::new();
         let mut all_list = true;
         for base in &settings.green_admin {
-            match Admin::new(base, settings.green_admin_token_env.as_ref()) {
+            match AdminClient::new(base, settings.green_admin_token_env.as_ref()) {
                 Ok(admin) => {
                     let (of_node, lists) = self.node(&admin).await;
                     found.extend(of_node);
@@ -64,14 +64,12 @@ impl Preflight<'_> {
         let open = |why: String| {
             unproven(
                 Unproven::Restart,
-                format!(
-                    "that Kong's nodes on green were restarted since the last run cannot be seen from here: {why}"
-                ),
+                format!("cannot verify that Kong's nodes on green were restarted since the last run: {why}"),
                 "Restart every Kong node on green, control planes too, unless that has been done.",
             )
         };
         let Some(databases) = self.databases else {
-            return open("it is not said where the databases are".to_owned());
+            return open("the databases are not configured".to_owned());
         };
         match databases.green_runs().await {
             Err(error) => open(error.one_line()),
@@ -87,7 +85,7 @@ impl Preflight<'_> {
     }
 
     /// What it says, and whether it lists what was migrated.
-    async fn node(&self, admin: &Admin) -> (Vec<Finding>, bool) {
+    async fn node(&self, admin: &AdminClient) -> (Vec<Finding>, bool) {
         let mut found = match admin.get("/").await {
             Ok(root) => plugins(&admin.base, &root),
             Err(why) => {
@@ -102,8 +100,8 @@ impl Preflight<'_> {
             Ok(status) if status["database"]["reachable"] == Value::Bool(true) => {
                 ok("green reaches its database")
             }
-            Ok(_) => stop("green does not reach its database", "Look at Kong's log on green."),
-            Err(why) => stop(format!("green's status: {}", why.text()), "Look at Kong's log on green."),
+            Ok(_) => stop("green does not reach its database", "Read Kong's log on green."),
+            Err(why) => stop(format!("green's status: {}", why.text()), "Read Kong's log on green."),
         });
         found.extend(admin.data_planes(Utc::now()).await);
         found.extend(admin.exports(self.config.settings.prometheus.as_ref()).await);
@@ -124,7 +122,7 @@ fn plugins(base: &str, root: &Value) -> Vec<Finding> {
     };
     let Some(used) = root["plugins"]["enabled_in_cluster"].as_array() else {
         return vec![stop(
-            format!("{base} does not say which plugins are in use: it is no Admin API of Kong's"),
+            format!("{base} does not list the plugins in use: it is not Kong's Admin API"),
             "Correct green_admin; it is Kong's Admin API, usually at port 8001.",
         )];
     };
@@ -139,25 +137,25 @@ fn plugins(base: &str, root: &Value) -> Vec<Finding> {
 }
 
 /// Kong's Admin API on green.
-struct Admin {
+struct AdminClient {
     client: reqwest::Client,
     base: String,
     token: Option<SecretString>,
 }
 
 /// Why there is no answer.
-enum NoAnswer {
+enum AdminFailure {
     /// Another status than success.
     Status(String, StatusCode),
     /// None at all, or none that can be read.
     Other(String),
 }
 
-impl NoAnswer {
+impl AdminFailure {
     fn text(&self) -> String {
         match self {
-            NoAnswer::Status(path, status) => format!("{path} answers HTTP {status}"),
-            NoAnswer::Other(text) => text.clone(),
+            AdminFailure::Status(path, status) => format!("{path} answers HTTP {status}"),
+            AdminFailure::Other(text) => text.clone(),
         }
     }
 }
@@ -191,13 +189,13 @@ impl DataPlane {
     }
 
     fn is_silent(&self, now: DateTime<Utc>) -> bool {
-        let seen = self.last_seen.and_then(|at| DateTime::from_timestamp(at, 0));
-        seen.is_some_and(|seen| now - seen > SILENT)
+        let observed = self.last_seen.and_then(|at| DateTime::from_timestamp(at, 0));
+        observed.is_some_and(|observed| now - observed > SILENT)
     }
 }
 
-impl Admin {
-    fn new(base: &str, token_env: Option<&String>) -> Result<Admin> {
+impl AdminClient {
+    fn new(base: &str, token_env: Option<&String>) -> Result<AdminClient> {
         let token = match token_env {
             Some(name) => Some(std::env::var(name).map(SecretString::from).map_err(|_| {
                 Error::usage(format!("the variable {name} with green's admin token is not set"))
@@ -205,21 +203,22 @@ impl Admin {
             None => None,
         };
         let client = http::client(None, http::TIMEOUT)?;
-        Ok(Admin { client, base: base.trim_end_matches('/').to_owned(), token })
+        Ok(AdminClient { client, base: base.trim_end_matches('/').to_owned(), token })
     }
 
-    async fn get(&self, path: &str) -> std::result::Result<Value, NoAnswer> {
+    async fn get(&self, path: &str) -> std::result::Result<Value, AdminFailure> {
         let mut request = self.client.get(format!("{}{path}", self.base));
         if let Some(token) = &self.token {
             request = request.header("Kong-Admin-Token", token.expose_secret());
         }
-        let silent = |e: reqwest::Error| NoAnswer::Other(format!("no answer to {path}: {}", e.without_url()));
+        let silent =
+            |e: reqwest::Error| AdminFailure::Other(format!("no answer to {path}: {}", e.without_url()));
         let answer = request.send().await.map_err(silent)?;
         match answer.status() {
             status if status.is_success() => {
-                answer.json().await.map_err(|_| NoAnswer::Other(format!("{path} is no JSON")))
+                answer.json().await.map_err(|_| AdminFailure::Other(format!("{path} is no JSON")))
             }
-            status => Err(NoAnswer::Status(path.to_owned(), status)),
+            status => Err(AdminFailure::Status(path.to_owned(), status)),
         }
     }
 
@@ -227,11 +226,13 @@ impl Admin {
     async fn data_planes(&self, now: DateTime<Utc>) -> Vec<Finding> {
         let answer = match self.get("/clustering/data-planes?size=1000").await {
             Ok(answer) => answer,
-            Err(NoAnswer::Status(_, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND)) => return Vec::new(),
+            Err(AdminFailure::Status(_, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND)) => {
+                return Vec::new();
+            }
             Err(why) => {
                 return vec![stop(
                     format!("green's data planes: {}", why.text()),
-                    "Look at the control plane's log.",
+                    "Read the control plane's log.",
                 )];
             }
         };
@@ -250,8 +251,8 @@ impl Admin {
             Ok(held) => held,
             Err(error) => {
                 let unknown = stop(
-                    format!("it cannot be seen what green's nodes should list: {}", error.one_line()),
-                    error.remedy_text().unwrap_or("Mend the connection first.").to_owned(),
+                    format!("cannot determine what green's nodes should list: {}", error.one_line()),
+                    error.remedy_text().unwrap_or("Repair the connection first.").to_owned(),
                 );
                 return (unknown, false);
             }
@@ -264,7 +265,7 @@ impl Admin {
             Err(why) => {
                 let silent = stop(
                     format!("green's Admin API {}: {}", self.base, why.text()),
-                    "Correct green_admin, or look at Kong's log on green.",
+                    "Correct green_admin, or read Kong's log on green.",
                 );
                 return (silent, false);
             }
@@ -274,7 +275,7 @@ impl Admin {
         }
         let lost = stop(
             format!(
-                "{} lists no {collection}, and green's database has some: the node was not restarted since the run and looks in a workspace that is gone",
+                "{} lists no {collection}, and green's database has some: the node was not restarted since the run and reads a workspace that no longer exists",
                 self.base
             ),
             "Restart every Kong node on green, control planes too.",
@@ -283,17 +284,14 @@ impl Admin {
     }
 
     /// Whether Kong 3.x exports what the gates ask for.
-    async fn exports(&self, metrics: Option<&Metrics>) -> Vec<Finding> {
-        if metrics.is_none_or(|metrics| metrics.kong_green == KongLine::Two) {
+    async fn exports(&self, metrics: Option<&PrometheusConfig>) -> Vec<Finding> {
+        if metrics.is_none_or(|metrics| metrics.kong_green == KongMajor::Two) {
             return Vec::new();
         }
         let answer = match self.get("/plugins?size=1000").await {
             Ok(answer) => answer,
             Err(why) => {
-                return vec![stop(
-                    format!("green's plugins: {}", why.text()),
-                    "Look at Kong's log on green.",
-                )];
+                return vec![stop(format!("green's plugins: {}", why.text()), "Read Kong's log on green.")];
             }
         };
         let plugins = answer["data"].as_array().into_iter().flatten();
@@ -301,7 +299,7 @@ impl Admin {
             plugins.filter(|plugin| plugin["name"] == "prometheus" && plugin["enabled"] != false).collect();
         if prometheus.is_empty() {
             return vec![stop(
-                "the prometheus plugin is not on on green",
+                "the prometheus plugin is not enabled on green",
                 "Enable it, with status_code_metrics and latency_metrics.",
             )];
         }
@@ -330,8 +328,8 @@ fn in_sync(planes: &[DataPlane], now: DateTime<Utc>) -> Vec<Finding> {
     if !silent.is_empty() {
         let names: Vec<&str> = silent.iter().map(|plane| plane.name()).collect();
         found.push(warn(
-            format!("data planes that were not heard of for minutes: {}", names.join(", ")),
-            "Kong lists those that were taken down for two weeks. One that still runs, and is cut off, serves what it had.",
+            format!("data planes that have not reported for minutes: {}", names.join(", ")),
+            "Kong lists a data plane for two weeks after it stops. One that runs without a connection serves its last configuration.",
         ));
     }
     if speaking.is_empty() {
@@ -340,13 +338,11 @@ fn in_sync(planes: &[DataPlane], now: DateTime<Utc>) -> Vec<Finding> {
     let faults: Vec<String> = speaking.iter().filter_map(|plane| plane.fault()).collect();
     let hashes: BTreeSet<&str> = speaking.iter().filter_map(|plane| plane.config_hash.as_deref()).collect();
     found.push(match (faults.is_empty(), hashes.len()) {
-        (false, _) => {
-            stop(format!("data planes are not in sync: {}", faults.join(", ")), "Look at their logs.")
-        }
+        (false, _) => stop(format!("data planes are not in sync: {}", faults.join(", ")), "Read their logs."),
         (true, 0 | 1) => ok(format!("{} data plane(s) have the same configuration", speaking.len())),
         (true, many) => stop(
             format!("the data planes have {many} different configurations"),
-            "Wait until all have the same config_hash, or look at their logs.",
+            "Wait until all have the same config_hash, or read their logs.",
         ),
     });
     found

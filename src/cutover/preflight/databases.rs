@@ -13,7 +13,7 @@ impl Preflight<'_> {
         let Some(databases) = self.databases else {
             return vec![unproven(
                 Unproven::Databases,
-                "blue and green were not compared, and what people change on either side will not be noticed: it is not said where their databases are",
+                "blue and green were not compared, and changes by Admin API clients will not be detected: the databases are not configured",
                 "Give --blue and --green (or kongferry.toml).",
             )];
         };
@@ -25,15 +25,15 @@ impl Preflight<'_> {
             }
         } else {
             vec![warn(
-                "blue and green were not compared, and nobody looked which tables the data plane writes: preflight.verify is false",
-                "See to it that \"kongferry verify\" was clean just now.",
+                "blue and green were not compared, and the tables that the data plane writes were not checked: preflight.verify is false",
+                "Run \"kongferry verify\" before you start.",
             )]
         };
         found.push(if wanted.drift {
             drift(databases).await
         } else {
             warn(
-                "what people change on either side is not noticed: preflight.drift is false",
+                "changes by Admin API clients are not detected: preflight.drift is false",
                 "Run \"kongferry verify --since-run\" before each step.",
             )
         });
@@ -68,10 +68,10 @@ impl Preflight<'_> {
         }
         vec![stop(
             format!(
-                "the data plane writes {} while traffic is split: a token or session made on one side is unknown on the other (401 until the client asks for a new one), quotas count on each side for itself, and after a rollback what was made on green is gone",
+                "the data plane writes {} while traffic is split: a token or session created on one side is unknown on the other (401 until the client requests a new one), quotas are counted on each side separately, and a rollback loses what was created on green",
                 open.iter().map(|table| table.as_str()).collect::<Vec<_>>().join(", ")
             ),
-            format!("Read it, tell the owners of the APIs, and add to [preflight]: acknowledge = {open:?}"),
+            format!("Inform the owners of the APIs, then add to [preflight]: acknowledge = {open:?}"),
         )]
     }
 }
@@ -79,21 +79,21 @@ impl Preflight<'_> {
 fn not_comparable(error: &Error) -> Finding {
     stop(
         format!("blue and green cannot be compared: {}", error.one_line()),
-        error.remedy_text().unwrap_or("Mend the connection first.").to_owned(),
+        error.remedy_text().unwrap_or("Repair the connection first.").to_owned(),
     )
 }
 
 /// Whether people changed anything since the last run, on blue or on green.
 async fn drift(databases: &dyn Databases) -> Finding {
     match databases.drift().await {
-        Ok(None) => ok("nobody has changed blue or green since the last run"),
+        Ok(None) => ok("no Admin API client has changed blue or green since the last run"),
         Ok(Some(tables)) => stop(
             changed(&tables),
-            "Freeze the Admin APIs of both, look at \"kongferry verify --since-run\", and run \"kongferry migrate\" again.",
+            "Freeze the Admin APIs of both sides, read \"kongferry verify --since-run\", and run \"kongferry migrate\" again.",
         ),
         Err(error) => stop(
-            format!("it cannot be seen what changed since the last run: {}", error.one_line()),
-            error.remedy_text().unwrap_or("Mend the connection first.").to_owned(),
+            format!("cannot detect changes since the last run: {}", error.one_line()),
+            error.remedy_text().unwrap_or("Repair the connection first.").to_owned(),
         ),
     }
 }

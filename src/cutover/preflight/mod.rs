@@ -8,10 +8,10 @@ mod databases;
 
 use super::config::{CutoverConfig, Unproven};
 use super::databases::Databases;
-use super::environment::Measure;
-use super::gates::config::Check;
-use super::gates::measurement::Verdict;
-use super::gates::metrics::{KongLine, Metrics};
+use super::environment::HealthChecks;
+use super::gates::config::GateCheck;
+use super::gates::measurement::GateVerdict;
+use super::gates::metrics::{KongMajor, PrometheusConfig};
 use super::gates::prometheus::Prometheus;
 use super::gates::runner::GateRunner;
 use crate::dns::query::{self, NameServer};
@@ -26,17 +26,17 @@ pub struct Preflight<'a> {
     /// The provider.
     pub provider: &'a dyn DnsProvider,
     /// What it holds.
-    pub seen: &'a Observed,
+    pub observed: &'a Observed,
     /// The name servers.
     pub servers: &'a [NameServer],
     /// Gates and counters.
-    pub meters: &'a GateRunner,
+    pub health: &'a GateRunner,
     /// Both databases, where it is said where they are.
     pub databases: Option<&'a dyn Databases>,
 }
 
 /// The findings that nobody has taken on trust yet.
-pub fn not_proven(findings: &[Finding]) -> Vec<&Finding> {
+pub fn unproven_findings(findings: &[Finding]) -> Vec<&Finding> {
     findings.iter().filter(|finding| finding.severity == Severity::Unproven).collect()
 }
 
@@ -57,7 +57,7 @@ fn warn(message: impl Into<String>, remedy: impl Into<String>) -> Finding {
 }
 
 fn unproven(what: Unproven, message: impl Into<String>, remedy: impl Into<String>) -> Finding {
-    Finding::unproven(what.word(), message, remedy)
+    Finding::unproven(what.as_str(), message, remedy)
 }
 
 fn stop(message: impl Into<String>, remedy: impl Into<String>) -> Finding {
@@ -86,9 +86,9 @@ impl Preflight<'_> {
     /// What `cutover.toml` takes on trust is worth a note, not a question.
     fn on_trust(&self, mut finding: Finding) -> Finding {
         let trusted = &self.config.settings.preflight.unproven;
-        if trusted.iter().any(|what| finding.unproven == Some(what.word())) {
+        if trusted.iter().any(|what| finding.unproven == Some(what.as_str())) {
             finding.severity = Severity::Warning;
-            finding.message.push_str(" (taken on trust by preflight.unproven)");
+            finding.message.push_str(" (accepted by preflight.unproven)");
             finding.remedy = String::new();
         }
         finding
@@ -103,9 +103,9 @@ impl Preflight<'_> {
 
     fn records(&self) -> Vec<Finding> {
         let wanted = self.config.settings.ttl.max(self.provider.capabilities().min_ttl);
-        let longest = self.seen.max_ttl();
+        let longest = self.observed.max_ttl();
         let ttl = if longest == 0 { wanted } else { wanted.min(longest) };
-        let records = self.seen.records.iter().map(|record| {
+        let records = self.observed.records.iter().map(|record| {
             let now = record.ttl.unwrap_or(0);
             let becomes = match now.cmp(&ttl) {
                 std::cmp::Ordering::Greater => {
@@ -118,7 +118,7 @@ impl Preflight<'_> {
             };
             ok(format!("{}: TTL {now} s{becomes}", record.key))
         });
-        let siblings = self.seen.records.iter().flat_map(|record| {
+        let siblings = self.observed.records.iter().flat_map(|record| {
             record
                 .siblings
                 .iter()
@@ -168,7 +168,7 @@ impl Preflight<'_> {
                     query::ShareVerdict::TooFewAnswers if survey.unanswered == survey.queries => {}
                     query::ShareVerdict::TooFewAnswers => found.push(stop(
                         format!("{}: too few answers to say whose they are: {survey}", record.key),
-                        "Every authoritative server must answer; look at it, or name those that do with [query] name_servers.",
+                        "Every authoritative server must answer; check it, or name the servers that answer with [query] name_servers.",
                     )),
                     _ => found.push(stop(
                         format!("{}: the answers are not blue's: {survey}", record.key),
@@ -194,7 +194,11 @@ impl Preflight<'_> {
                 .iter()
                 .any(|other| other.key.name == record.key.name && other.key.rtype.as_str() == rtype)
         };
-        let known = self.seen.record(&record.key).map(|seen| seen.siblings.as_slice()).unwrap_or_default();
+        let known = self
+            .observed
+            .record(&record.key)
+            .map(|observed| observed.siblings.as_slice())
+            .unwrap_or_default();
         let new =
             found.iter().filter(|one| !moved(&one.rtype) && !known.iter().any(|k| k.rtype == one.rtype));
         // An alias of a CNAME answers with addresses too.
@@ -209,10 +213,10 @@ impl Preflight<'_> {
         let same = Desired {
             form: RecordForm::AsFound,
             ttl: Ttl::AsFound,
-            marker: self.seen.marker.clone(),
+            marker: self.observed.marker.clone(),
             precondition: Precondition::Overwrite,
         };
-        let written = match self.provider.plan(&self.config.target, self.seen, &same) {
+        let written = match self.provider.plan(&self.config.target, self.observed, &same) {
             Ok(change) => self.provider.apply(&change).await,
             Err(error) => Err(error),
         };
@@ -232,7 +236,8 @@ impl Preflight<'_> {
         let settings = &self.config.settings;
         let hooks = settings.hooks.named().map(|(name, call)| (name, call.look()));
         let told = settings.notify.iter().map(|receiver| ("[[notify]]", receiver.call().look()));
-        let missing = hooks.chain(told).filter_map(|(name, looked)| Some((name, looked.err()?)));
+        let missing =
+            hooks.chain(told).filter_map(|(name, on_provider_read)| Some((name, on_provider_read.err()?)));
         missing
             .map(|(name, error)| stop(format!("{name}: {}", error.one_line()), "Correct it in cutover.toml."))
             .collect()
@@ -255,7 +260,7 @@ impl Preflight<'_> {
                 "Add [[gate]] tables to cutover.toml, such as kind = \"kong-errors\".",
             ));
         }
-        match (&self.config.settings.prometheus, self.meters.prometheus()) {
+        match (&self.config.settings.prometheus, self.health.prometheus()) {
             (Some(metrics), Some(prometheus)) => {
                 // The node itself says it better.
                 let asked = !self.config.settings.preflight.green_admin.is_empty();
@@ -263,24 +268,24 @@ impl Preflight<'_> {
             }
             _ => found.push(unproven(
                 Unproven::Metrics,
-                "no Prometheus: there are no metrics of either side, and nobody sees when blue and green fall still",
+                "no Prometheus: there are no metrics of either side, and kongferry cannot tell when traffic on blue or green stops",
                 "Add [prometheus] to cutover.toml, or watch open connections by other means.",
             )),
         }
         for (at, gate) in self.config.gates.iter().enumerate() {
-            if matches!(gate.check, Check::Prometheus(_)) {
+            if matches!(gate.check, GateCheck::Prometheus(_)) {
                 continue;
             }
-            let measured = self.meters.gate(at, Share::BLUE, None).await;
+            let measured = self.health.check_gate(at, Share::BLUE, None).await;
             found.push(match measured.verdict {
-                Verdict::Pass => ok(format!("gate {}: {}", gate.name, measured.line())),
-                Verdict::Fail => stop(
+                GateVerdict::Pass => ok(format!("gate {}: {}", gate.name, measured.line())),
+                GateVerdict::Fail => stop(
                     format!("gate {} fails already: {}", gate.name, measured.line()),
-                    "Mend green first, or the gate.",
+                    "Repair green, or correct the gate.",
                 ),
-                Verdict::Inconclusive => stop(
+                GateVerdict::Inconclusive => stop(
                     format!("gate {} cannot be judged: {}", gate.name, measured.line()),
-                    "Mend the gate.",
+                    "Correct the gate.",
                 ),
             });
         }
@@ -298,7 +303,7 @@ fn stays_behind(key: &str, rtype: &str, text: &str) -> Finding {
 }
 
 /// Whether either side is scraped, and whether green will say anything at all.
-async fn series(metrics: &Metrics, prometheus: &Prometheus, node_is_asked: bool) -> Vec<Finding> {
+async fn series(metrics: &PrometheusConfig, prometheus: &Prometheus, node_is_asked: bool) -> Vec<Finding> {
     if let Err(error) = prometheus.number("vector(1)").await {
         return vec![stop(error.one_line(), "Correct [prometheus], or start it.")];
     }
@@ -323,7 +328,7 @@ async fn series(metrics: &Metrics, prometheus: &Prometheus, node_is_asked: bool)
             "Is Kong's prometheus plugin on, is green scraped, and does [prometheus] green = '…' name its labels?",
         )),
     }
-    let silent = metrics.kong_green == KongLine::Three && !node_is_asked;
+    let silent = metrics.kong_green == KongMajor::Three && !node_is_asked;
     if silent && prometheus.number(&metrics.green_rate()).await.is_err() {
         found.push(unproven(
             Unproven::Metrics,

@@ -86,10 +86,7 @@ async fn preflight_says_what_is_not_as_it_must_be() {
     // Nothing was migrated.
     let found = sides.cutover(&site, &plan).await;
     stopped(&found, "verify: blue and green differ: ");
-    stopped(
-        &found,
-        "it cannot be seen what changed since the last run: no run has been applied to this database",
-    );
+    stopped(&found, "cannot detect changes since the last run: no run has been applied to this database");
 
     // The node has run since before the migration.
     sides.migrate(&site).await;
@@ -112,7 +109,7 @@ async fn preflight_says_what_is_not_as_it_must_be() {
     let fine = sides.cutover(&site, &plan).await.ends_with(0);
     for said in [
         "rows of blue read alike on green",
-        "nobody has changed blue or green since the last run",
+        "no Admin API client has changed blue or green since the last run",
         "every node asked was restarted since the only run that wrote green's tables",
     ] {
         assert!(in_one_line(&fine).contains(said), "{fine:#?}");
@@ -128,7 +125,7 @@ async fn preflight_says_what_is_not_as_it_must_be() {
     let asked = sides.cutover(&site, &plan).await.ends_with(4);
     let said = in_one_line(&asked);
     assert!(
-        said.contains("ask that Kong's nodes on green were restarted since the last run cannot be seen from here: 2 runs wrote")
+        said.contains("ask that Kong's nodes on green cannot verify that Kong's nodes on green were restarted since the last run: 2 runs wrote")
             && said.contains("[preflight] unproven = [\"restart\"]"),
         "{asked:#?}"
     );
@@ -200,7 +197,7 @@ async fn a_change_on_either_side_stops_a_start_and_pauses_what_runs() {
     sides.blue.execute(&rename(&format!("{name} the second"))).await.expect("an edit");
     stopped(
         &sides.cutover(&site, &["plan"]).await,
-        "since the last run people have changed consumers 1 changed on blue",
+        "Admin API clients have changed rows since the last run: consumers 1 changed on blue",
     );
     let refused = sides.cutover(&site, &["start", "--yes"]).await.ends_with(4);
     assert!(refused.stderr.contains("consumers 1 changed on blue"), "{refused:#?}");
@@ -259,7 +256,7 @@ async fn a_change_after_the_last_step_stops_finish_until_somebody_takes_it_for_r
     let refused = sides.cutover(&site, &["finish"]).await.ends_with(4);
     let said = refused.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(
-        said.contains("Not finished, nothing was changed: since the last run people have changed consumers 1 changed on green")
+        said.contains("Not finished, nothing was changed: Admin API clients have changed rows since the last run: consumers 1 changed on green")
             && said.contains("--accept-drift"),
         "{refused:#?}"
     );

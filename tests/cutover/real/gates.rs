@@ -178,7 +178,7 @@ async fn what_speaks_against_finish_is_told_to_whoever_said_it() {
     let late = traffic.late_clients(&site);
     site.until("draining again", |status| status["state"] == "draining").await;
     let refused = site.run(&["finish"]).await.ends_with(4);
-    assert!(refused.stdout.contains("blue has not been still for long enough"), "{refused:#?}");
+    assert!(refused.stdout.contains("blue has not been idle for long enough"), "{refused:#?}");
     drop(late);
     site.until("a drain", |status| status["state"] == "drained").await;
 

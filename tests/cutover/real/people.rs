@@ -23,7 +23,7 @@ async fn the_second_operator_is_told_who_and_when_and_may_still_go_back() {
     let refused = ran(site.command_in(elsewhere.path(), &["start", "--yes"])).await.ends_with(4);
     assert!(refused.stderr.contains("a cutover is under way: "), "{refused:#?}");
     let refused = ran(site.command_in(elsewhere.path(), &["resume"])).await.ends_with(4);
-    assert!(refused.stderr.contains(" is at work on this cutover since "), "{refused:#?}");
+    assert!(refused.stderr.contains(" has been running this cutover since "), "{refused:#?}");
     let nobody = ran(site.command_in(elsewhere.path(), &["pause"])).await.ends_with(4);
     assert!(nobody.stderr.contains("no process watches this cutover from "), "{nobody:#?}");
     // It is watched, only not from here.
@@ -41,7 +41,7 @@ async fn ctrl_c_without_a_terminal_leaves_the_records_and_resume_goes_on() {
     site.until("1 %", baking(1)).await;
     running.signal(Signal::SIGINT);
     let left = running.end().await.ends_with(130);
-    assert!(left.stdout.contains("The records send 1 % to green, and nobody watches them."), "{left:#?}");
+    assert!(left.stdout.contains("The records send 1 % to green, and no process watches them."), "{left:#?}");
     let status = site.status().await;
     assert_eq!((status["watched"].as_bool(), at_share(1)(&status)), (Some(false), true));
 
@@ -119,7 +119,7 @@ async fn what_is_not_proven_is_refused_where_nobody_can_be_asked() {
 async fn what_plan_prints_for_the_worst_case_can_be_pasted() {
     let site = Site::new(STEPS).await;
     let planned = site.run(&["plan"]).await.ends_with(0);
-    let (_, by_hand) = planned.stdout.split_once("By hand, where nothing else works\n").expect("a command");
+    let (_, by_hand) = planned.stdout.split_once("Manually, if kongferry cannot\n").expect("a command");
     let mut bash = std::process::Command::new("bash");
     bash.args(["-euo", "pipefail", "-c", pasted(by_hand)]);
     ran(bash).await.ends_with(0);
@@ -258,7 +258,7 @@ async fn a_hook_or_a_chat_that_cannot_be_called_stops_before_anything_is_changed
     let site = Site::new(&format!("{STEPS}{more}")).await;
     let refused = site.run(&["start", "--yes"]).await.ends_with(4);
     for said in [
-        "hooks.rollback: ./close-connections.sh is no program that can be run",
+        "hooks.rollback: ./close-connections.sh is not an executable program",
         "[[notify]]: the variable NO_SUCH_CHAT is not set",
     ] {
         assert!(refused.stderr.contains(said), "{refused:#?}");
@@ -286,7 +286,7 @@ async fn a_split_that_nobody_marked_is_told_and_adopted_once() {
     let status = site.run(&["status", "--format", "json"]).await.ends_with(3).json();
     assert_eq!((status["state"].as_str(), at_share(10)(&status)), (Some("paused"), true), "{status:#}");
     let text = site.run(&["status"]).await.ends_with(3);
-    assert!(text.stdout.contains("10 % to green, and nobody left a marker"), "{text:#?}");
+    assert!(text.stdout.contains("10 % to green, without a marker"), "{text:#?}");
     assert!(!text.stdout.contains("not begun"), "{text:#?}");
 
     let running = site.spawn(&["adopt", "--from-provider"]);
@@ -294,7 +294,7 @@ async fn a_split_that_nobody_marked_is_told_and_adopted_once() {
     let elsewhere = tempfile::tempdir().expect("a directory");
     site.configure(elsewhere.path(), &slow());
     let refused = ran(site.command_in(elsewhere.path(), &["adopt", "--from-provider"])).await.ends_with(4);
-    assert!(refused.stderr.contains(" is at work on this cutover since "), "{refused:#?}");
+    assert!(refused.stderr.contains(" has been running this cutover since "), "{refused:#?}");
     running.signal(Signal::SIGINT);
     running.end().await.ends_with(130);
 }
@@ -494,7 +494,7 @@ async fn it_watches_after_the_drain_until_another_terminal_says_finish() {
     site.until("a drain", |status| status["state"] == "drained").await;
     running.signal(Signal::SIGINT);
     let left = running.end().await.ends_with(130);
-    assert!(left.stdout.contains("It has drained; nobody watches it now."), "{left:#?}");
+    assert!(left.stdout.contains("It has drained; no process watches it now."), "{left:#?}");
     let running = site.spawn(&["resume"]);
     site.until("a drain", |status| status["state"] == "drained" && status["watched"] == true).await;
     std::fs::write(site.home.path().join("bad"), "").expect("written");

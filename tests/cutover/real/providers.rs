@@ -190,7 +190,7 @@ async fn goes_through(provided: &Provided) {
     let site = &provided.site;
     provided.configure(site.home.path(), &slow());
     let planned = ran(provided.command(&["plan"])).await.ends_with(0);
-    assert!(planned.stdout.contains("By hand, where nothing else works"), "{}", planned.stdout);
+    assert!(planned.stdout.contains("Manually, if kongferry cannot"), "{}", planned.stdout);
     let running = site.spawn_command(provided.command(&["start", "--yes", "--no-wait"]));
     for percent in [1_u16, 10, 100] {
         provided.until(&format!("{percent} %"), baking(percent)).await;

@@ -4,9 +4,9 @@
 use kongferry::cutover::clock::Clock;
 use std::time::Duration;
 
-use kongferry::cutover::engine::Ended;
-use kongferry::cutover::environment::Answers;
-use kongferry::cutover::state::{Command, Phase, Stage};
+use kongferry::cutover::engine::EngineOutcome;
+use kongferry::cutover::environment::NameServerState;
+use kongferry::cutover::state::{Activity, CutoverPhase, OperatorCommand};
 use kongferry::dns::{RecordState, Share, Side};
 
 use crate::memory::Fault;
@@ -19,7 +19,7 @@ fn percent(percent: u16) -> Share {
 }
 
 /// Lets the third write go wrong, and says how it ended.
-fn third_write_fails(faults: &[Fault]) -> (World, Ended) {
+fn third_write_fails(faults: &[Fault]) -> (World, EngineOutcome) {
     let world = World::new();
     world.provider.fail([None, None].into_iter().chain(faults.iter().copied().map(Some)));
     let running = world.start();
@@ -38,7 +38,7 @@ fn throttling_errors_of_servers_and_lost_requests_are_waited_out() {
         vec![Fault::Late(100)],
     ] {
         let (world, ended) = third_write_fails(&faults);
-        assert_eq!(ended, Ended::In(Phase::Drained), "{faults:?}");
+        assert_eq!(ended, EngineOutcome::Reached(CutoverPhase::Drained), "{faults:?}");
         assert_eq!(path(&world), ALL, "{faults:?}");
     }
 }
@@ -48,12 +48,12 @@ fn a_wrong_key_pauses_at_the_share_that_stands() {
     let world = World::new();
     world.provider.fail([None, None, Some(Fault::Auth)]);
     world.start().with(async |mut anna| {
-        let shown = anna.until_state("paused").await;
-        assert_eq!(shown.paused.map(|pause| pause.code).as_deref(), Some("provider"));
-        assert_eq!(shown.share.weight, percent(1));
-        anna.say(Command::Resume).await.unwrap();
-        anna.until_stage(5, Stage::Baking).await;
-        anna.say(Command::Leave).await.unwrap();
+        let status = anna.until_state("paused").await;
+        assert_eq!(status.paused.map(|pause| pause.code).as_deref(), Some("provider"));
+        assert_eq!(status.share.weight, percent(1));
+        anna.say(OperatorCommand::Resume).await.unwrap();
+        anna.until_activity(5, Activity::Baking).await;
+        anna.say(OperatorCommand::Leave).await.unwrap();
     });
     assert_eq!(path(&world), ["0 %", "1 %", "5 %"]);
 }
@@ -63,12 +63,12 @@ fn a_provider_that_stays_away_pauses_after_the_limit() {
     let world = World::new();
     world.provider.fail([None, None].into_iter().chain([Some(Fault::Server); 100]));
     world.start().with(async |mut anna| {
-        anna.until_stage(5, Stage::Applying).await;
+        anna.until_activity(5, Activity::Applying).await;
         let began = anna.now();
         anna.until_state("paused").await;
         let took = (anna.now() - began).as_secs();
         assert!((600..640).contains(&took), "{took}");
-        anna.say(Command::Leave).await.unwrap();
+        anna.say(OperatorCommand::Leave).await.unwrap();
     });
 }
 
@@ -80,9 +80,9 @@ fn a_rollback_is_tried_until_it_is_done() {
     world.gates(|_, share, _| if share == percent(5) { failing() } else { crate::world::passing() });
     let mut manual = None;
     let ended = world.start().with(async |mut anna| {
-        manual = anna.until(|shown| shown.manual_command.is_some()).await.manual_command;
+        manual = anna.until(|status| status.manual_command.is_some()).await.manual_command;
     });
-    assert_eq!(ended, Ended::In(Phase::RolledBack));
+    assert_eq!(ended, EngineOutcome::Reached(CutoverPhase::RolledBack));
     assert_eq!(manual.as_deref(), Some("by hand"));
     assert_eq!(path(&world), ["0 %", "1 %", "5 %", "0 %"]);
 }
@@ -92,11 +92,11 @@ fn a_rollback_writes_even_where_nothing_can_be_read() {
     let world = World::new();
     let mut took = Duration::ZERO;
     world.start().with(async |mut anna| {
-        anna.until_stage(5, Stage::Baking).await;
+        anna.until_activity(5, Activity::Baking).await;
         world.provider.fail_reads(1_000);
         let began = anna.now();
-        anna.say(Command::Rollback { reason: String::new() }).await.unwrap();
-        anna.until(|shown| shown.share.weight == Share::BLUE).await;
+        anna.say(OperatorCommand::Rollback { reason: String::new() }).await.unwrap();
+        anna.until(|status| status.share.weight == Share::BLUE).await;
         took = anna.now() - began;
         world.provider.fail_reads(0);
     });
@@ -108,26 +108,26 @@ fn a_write_that_lands_after_the_rollback_is_taken_back() {
     let world = World::new();
     world.provider.fail([None, None, Some(Fault::Late(20))]);
     let ended = world.start().with(async |mut anna| {
-        anna.until_stage(5, Stage::Applying).await;
+        anna.until_activity(5, Activity::Applying).await;
         anna.sleep(1).await;
-        anna.say(Command::Rollback { reason: "by hand".to_owned() }).await.unwrap();
+        anna.say(OperatorCommand::Rollback { reason: "by hand".to_owned() }).await.unwrap();
     });
-    assert_eq!(ended, Ended::In(Phase::RolledBack));
+    assert_eq!(ended, EngineOutcome::Reached(CutoverPhase::RolledBack));
     assert_eq!(path(&world), ["0 %", "1 %", "0 %", "5 %", "0 %"]);
-    assert!(world.was_told("not_back"));
+    assert!(world.was_notified("not_back"));
 }
 
 #[test]
 fn records_changed_behind_our_back_pause() {
     let world = World::new();
     world.start().with(async |mut anna| {
-        anna.until_stage(5, Stage::Baking).await;
+        anna.until_activity(5, Activity::Baking).await;
         world.provider.set(|held| held.state = RecordState::Split { blue: 1, green: 3 });
-        let shown = anna.until_state("paused").await;
-        let pause = shown.paused.unwrap();
+        let status = anna.until_state("paused").await;
+        let pause = status.paused.unwrap();
         assert_eq!(pause.code, "changed");
         assert!(pause.reason.contains("75 %"), "{}", pause.reason);
-        anna.say(Command::Rollback { reason: String::new() }).await.unwrap();
+        anna.say(OperatorCommand::Rollback { reason: String::new() }).await.unwrap();
     });
     assert_eq!(path(&world), ["0 %", "1 %", "5 %", "75 %", "0 %"]);
 }
@@ -139,11 +139,11 @@ fn records_made_ordinary_and_values_of_others_pause_before_the_next_write() {
     {
         let world = World::with(&crate::world::CONFIG.replace("look_every = \"10s\"", "look_every = \"2h\""));
         world.start().with(async |mut anna| {
-            anna.until_stage(5, Stage::Baking).await;
+            anna.until_activity(5, Activity::Baking).await;
             world.provider.set(|held| held.state = state.clone());
-            let shown = anna.until_state("paused").await;
-            assert_eq!(shown.paused.unwrap().code, "changed", "{state:?}");
-            anna.say(Command::Leave).await.unwrap();
+            let status = anna.until_state("paused").await;
+            assert_eq!(status.paused.unwrap().code, "changed", "{state:?}");
+            anna.say(OperatorCommand::Leave).await.unwrap();
         });
         assert!(!path(&world).contains(&"10 %".to_owned()), "{state:?}");
     }
@@ -155,15 +155,15 @@ fn a_secondary_that_lags_is_waited_for_and_then_pauses() {
     let clock = world.clock.clone();
     world.answers(move |share, now| {
         let slow = share == percent(5) && now < Duration::from_secs(8_000);
-        if slow { Answers::NotYet("ns2 answers 1 %".to_owned()) } else { Answers::Right }
+        if slow { NameServerState::Pending("ns2 answers 1 %".to_owned()) } else { NameServerState::Agree }
     });
     world.start().with(async |mut anna| {
-        anna.until_stage(5, Stage::Settling).await;
-        let shown = anna.until_state("paused").await;
-        assert_eq!(shown.paused.map(|pause| pause.code).as_deref(), Some("name_servers"));
-        anna.say(Command::Resume).await.unwrap();
-        anna.until_stage(5, Stage::Baking).await;
-        anna.say(Command::Leave).await.unwrap();
+        anna.until_activity(5, Activity::Settling).await;
+        let status = anna.until_state("paused").await;
+        assert_eq!(status.paused.map(|pause| pause.code).as_deref(), Some("name_servers"));
+        anna.say(OperatorCommand::Resume).await.unwrap();
+        anna.until_activity(5, Activity::Baking).await;
+        anna.say(OperatorCommand::Leave).await.unwrap();
     });
     assert!(clock.now() > Duration::from_secs(8_000));
 }
@@ -175,13 +175,13 @@ fn a_wrong_answer_rolls_back_when_it_is_written_and_when_it_comes_later() {
         let began = std::sync::Arc::new(std::sync::Mutex::new(None));
         world.answers(move |share, now| {
             if share != percent(10) {
-                return Answers::Right;
+                return NameServerState::Agree;
             }
             let first = *began.lock().unwrap().get_or_insert(now);
             let wrong = !later || now > first + Duration::from_secs(1_000);
-            if wrong { Answers::Wrong("ns1: SERVFAIL".to_owned()) } else { Answers::Right }
+            if wrong { NameServerState::Wrong("ns1: SERVFAIL".to_owned()) } else { NameServerState::Agree }
         });
-        assert_eq!(world.start().end(), Ended::In(Phase::RolledBack));
+        assert_eq!(world.start().end(), EngineOutcome::Reached(CutoverPhase::RolledBack));
         assert_eq!(path(&world), ["0 %", "1 %", "5 %", "10 %", "0 %"]);
         assert!(world.told().iter().any(|said| said.text.contains("wrong answers: ns1: SERVFAIL")));
     }
@@ -191,5 +191,5 @@ fn a_wrong_answer_rolls_back_when_it_is_written_and_when_it_comes_later() {
 fn a_slow_confirmation_is_waited_for() {
     let world = World::new();
     world.provider.confirm_late(20);
-    assert_eq!(world.start().end(), Ended::In(Phase::Drained));
+    assert_eq!(world.start().end(), EngineOutcome::Reached(CutoverPhase::Drained));
 }

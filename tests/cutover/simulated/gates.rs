@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use kongferry::cutover::clock::Clock;
-use kongferry::cutover::engine::Ended;
+use kongferry::cutover::engine::EngineOutcome;
 use kongferry::cutover::gates::measurement::{Measurement, Traffic};
-use kongferry::cutover::state::{Command, Phase, Stage};
+use kongferry::cutover::state::{Activity, CutoverPhase, OperatorCommand};
 use kongferry::dns::Share;
 
 use crate::memory::Fault;
@@ -22,7 +22,7 @@ fn a_gate_that_fails_at_10_percent_rolls_back_by_itself() {
             if gate == 0 && share == Share::percent(10).unwrap() { failing() } else { passing() }
         },
     );
-    assert_eq!(world.start().end(), Ended::In(Phase::RolledBack));
+    assert_eq!(world.start().end(), EngineOutcome::Reached(CutoverPhase::RolledBack));
     assert_eq!(path(&world), ["0 %", "1 %", "5 %", "10 %", "0 %"]);
     assert!(world.told().iter().any(|said| said.text == "Rolling back: gate errors: 7 %, must be ≤ 1 %"));
 }
@@ -30,7 +30,7 @@ fn a_gate_that_fails_at_10_percent_rolls_back_by_itself() {
 /// Brings a cutover into a state, lets a gate fail there, and says how long it took until blue stood at the provider.
 fn fails_while(
     config: &str,
-    state: impl Fn(&kongferry::cutover::status::Snapshot) -> bool,
+    state: impl Fn(&kongferry::cutover::status::StatusSnapshot) -> bool,
     pause: bool,
 ) -> Duration {
     let world = World::with(config);
@@ -38,15 +38,15 @@ fn fails_while(
     let ended = world.start().with(async |mut anna| {
         anna.until(&state).await;
         if pause {
-            anna.say(Command::Pause).await.unwrap();
+            anna.say(OperatorCommand::Pause).await.unwrap();
             anna.sleep(7_200).await;
         }
         let failed = anna.now();
         world.gates(|_, _, _| failing());
-        anna.until(|shown| shown.state == "rolling_back" && shown.share.weight == Share::BLUE).await;
+        anna.until(|status| status.state == "rolling_back" && status.share.weight == Share::BLUE).await;
         took = anna.now() - failed;
     });
-    assert_eq!(ended, Ended::In(Phase::RolledBack));
+    assert_eq!(ended, EngineOutcome::Reached(CutoverPhase::RolledBack));
     assert_eq!(world.provider.held().share(), Some(Share::BLUE));
     took
 }
@@ -55,7 +55,7 @@ fn fails_while(
 fn a_gate_that_fails_while_it_is_paused_rolls_back_within_an_interval() {
     let took = fails_while(
         CONFIG,
-        |shown| shown.phase.stage() == Some(Stage::Baking) && shown.step == Some(1),
+        |status| status.phase.activity() == Some(Activity::Baking) && status.step == Some(1),
         true,
     );
     assert!(took <= INTERVAL + Duration::from_secs(1), "{took:?}");
@@ -64,13 +64,13 @@ fn a_gate_that_fails_while_it_is_paused_rolls_back_within_an_interval() {
 #[test]
 fn a_gate_that_fails_while_it_waits_for_approval_rolls_back_within_an_interval() {
     let config = format!("approval = true\n{CONFIG}");
-    let took = fails_while(&config, |shown| shown.phase.stage() == Some(Stage::Approval), false);
+    let took = fails_while(&config, |status| status.phase.activity() == Some(Activity::Approval), false);
     assert!(took <= INTERVAL + Duration::from_secs(1), "{took:?}");
 }
 
 #[test]
 fn a_gate_that_fails_while_it_drains_rolls_back_within_an_interval() {
-    let took = fails_while(CONFIG, |shown| shown.state == "draining", false);
+    let took = fails_while(CONFIG, |status| status.state == "draining", false);
     assert!(took <= INTERVAL + Duration::from_secs(1), "{took:?}");
 }
 
@@ -81,14 +81,14 @@ fn a_gate_that_fails_while_it_is_applying_rolls_back_within_an_interval() {
     world.provider.fail([None, None, Some(Fault::Slow(600))]);
     let mut took = Duration::ZERO;
     let ended = world.start().with(async |mut anna| {
-        anna.until_stage(5, Stage::Applying).await;
+        anna.until_activity(5, Activity::Applying).await;
         let failed = anna.now();
         world.gates(|_, _, _| failing());
-        anna.until(|shown| shown.state == "rolling_back" && shown.share.weight == Share::BLUE).await;
+        anna.until(|status| status.state == "rolling_back" && status.share.weight == Share::BLUE).await;
         took = anna.now() - failed;
     });
     assert!(took <= INTERVAL + Duration::from_secs(5), "{took:?}");
-    assert_eq!(ended, Ended::In(Phase::RolledBack));
+    assert_eq!(ended, EngineOutcome::Reached(CutoverPhase::RolledBack));
     assert_eq!(world.provider.held().share(), Some(Share::BLUE));
 }
 
@@ -97,9 +97,9 @@ fn a_gate_that_fails_before_anything_goes_to_green_pauses() {
     let world = World::new();
     world.gates(|_, _, _| failing());
     world.start().with(async |mut anna| {
-        let shown = anna.until_state("paused").await;
-        assert_eq!(shown.share.weight, Share::BLUE);
-        anna.say(Command::Leave).await.unwrap();
+        let status = anna.until_state("paused").await;
+        assert_eq!(status.share.weight, Share::BLUE);
+        anna.say(OperatorCommand::Leave).await.unwrap();
     });
     assert_eq!(path(&world), ["0 %"]);
 }
@@ -109,30 +109,30 @@ fn a_gate_may_choose_to_pause() {
     let world = World::with(&CONFIG.replace("max = 0.01", "max = 0.01\non_fail = \"pause\""));
     world.gates(|gate, share, _| if gate == 0 && share > Share::BLUE { failing() } else { passing() });
     world.start().with(async |mut anna| {
-        let shown = anna.until_state("paused").await;
-        assert_eq!(shown.share.weight, Share::percent(1).unwrap());
-        anna.say(Command::Leave).await.unwrap();
+        let status = anna.until_state("paused").await;
+        assert_eq!(status.share.weight, Share::percent(1).unwrap());
+        anna.say(OperatorCommand::Leave).await.unwrap();
     });
 }
 
 #[test]
 fn what_cannot_be_judged_pauses_and_never_goes_on() {
-    for why in ["no data", "the query comes to NaN", "Prometheus did not answer"] {
+    for why in ["no data", "the query returns NaN", "Prometheus did not answer"] {
         let world = World::new();
         world.gates(move |gate, share, _| {
             if gate == 0 && share > Share::BLUE { Measurement::inconclusive(why) } else { passing() }
         });
         world.start().with(async |mut anna| {
-            let shown = anna.until_state("paused").await;
-            assert!(shown.paused.unwrap().reason.contains(why));
+            let status = anna.until_state("paused").await;
+            assert!(status.paused.unwrap().reason.contains(why));
             anna.sleep(20_000).await;
-            let shown = anna.until(|_| true).await;
-            assert_eq!((shown.state.as_str(), shown.share.weight), ("paused", Share::percent(1).unwrap()));
+            let status = anna.until(|_| true).await;
+            assert_eq!((status.state.as_str(), status.share.weight), ("paused", Share::percent(1).unwrap()));
             // Going on without an answer pauses again, at the same share.
-            anna.say(Command::Resume).await.unwrap();
-            anna.until(|shown| shown.state == "step").await;
+            anna.say(OperatorCommand::Resume).await.unwrap();
+            anna.until(|status| status.state == "step").await;
             anna.until_state("paused").await;
-            anna.say(Command::Leave).await.unwrap();
+            anna.say(OperatorCommand::Leave).await.unwrap();
         });
         assert_eq!(path(&world), ["0 %", "1 %"]);
     }
@@ -154,8 +154,8 @@ fn what_was_unclear_at_another_share_does_not_count_at_this_one() {
             passing()
         }
     });
-    assert_eq!(world.start().end(), Ended::In(Phase::Drained));
-    assert!(!world.was_told("paused"));
+    assert_eq!(world.start().end(), EngineOutcome::Reached(CutoverPhase::Drained));
+    assert!(!world.was_notified("paused"));
     assert!(clock.now() > Duration::from_secs(86_400));
 }
 
@@ -174,10 +174,10 @@ fn after_a_rollback_it_is_over_when_green_is_still() {
     let world = World::new();
     let clock = world.clock.clone();
     let failed_at = std::sync::Arc::new(std::sync::Mutex::new(None));
-    let seen = failed_at.clone();
+    let observed = failed_at.clone();
     world.gates(move |_, share, now| {
         if share == Share::percent(10).unwrap() {
-            seen.lock().unwrap().get_or_insert(now);
+            observed.lock().unwrap().get_or_insert(now);
             failing()
         } else {
             passing()
@@ -190,7 +190,7 @@ fn after_a_rollback_it_is_over_when_green_is_still() {
         let busy = failed.is_some_and(|failed| now < failed + Duration::from_secs(1_800));
         Traffic { blue: Some(90.0), green: Some(if busy { 2.0 } else { 0.0 }) }
     });
-    assert_eq!(world.start().end(), Ended::In(Phase::RolledBack));
+    assert_eq!(world.start().end(), EngineOutcome::Reached(CutoverPhase::RolledBack));
     let took = clock.now() - failed_at.lock().unwrap().expect("it failed");
     assert!((1_800..1_830).contains(&took.as_secs()), "{took:?}");
 }
@@ -200,6 +200,6 @@ fn a_rollback_needs_no_counters() {
     let world = World::new();
     world.traffic(|_, _| Traffic::default());
     world.gates(|_, share, _| if share > Share::BLUE { failing() } else { passing() });
-    assert_eq!(world.start().end(), Ended::In(Phase::RolledBack));
-    assert!(world.was_told("not_counted"));
+    assert_eq!(world.start().end(), EngineOutcome::Reached(CutoverPhase::RolledBack));
+    assert!(world.was_notified("not_counted"));
 }

@@ -1,8 +1,8 @@
 //! kill -9, at every single place where the engine can be: another machine without the journal then goes on or goes
 //! back, and the record is always one that somebody asked for.
 
-use kongferry::cutover::engine::Ended;
-use kongferry::cutover::state::{Command, Phase, Stage};
+use kongferry::cutover::engine::EngineOutcome;
+use kongferry::cutover::state::{Activity, CutoverPhase, OperatorCommand};
 use kongferry::dns::{RecordState, Share, Side};
 use proptest::prelude::*;
 
@@ -80,7 +80,7 @@ fn killed_anywhere_another_machine_goes_on_to_the_end() {
         let world = World::with(SHORT);
         assert_eq!(world.start().run_polls(killed_after), None);
         let other = world.another_machine();
-        let ended = match other.open(|scene| scene.resume(true, false)) {
+        let ended = match other.open(|start_context| start_context.resume(true, false)) {
             Ok(running) => running.end(),
             // Killed before the first write: nothing has begun.
             Err(_) => {
@@ -88,7 +88,7 @@ fn killed_anywhere_another_machine_goes_on_to_the_end() {
                 other.start().end()
             }
         };
-        assert_eq!(ended, Ended::In(Phase::Drained), "after {killed_after} polls");
+        assert_eq!(ended, EngineOutcome::Reached(CutoverPhase::Drained), "after {killed_after} polls");
         assert_eq!(path(&world), ORDER, "after {killed_after} polls");
     }
 }
@@ -99,7 +99,11 @@ fn killed_anywhere_another_machine_goes_back() {
         let world = World::with(SHORT);
         world.start().run_polls(killed_after);
         let other = world.another_machine();
-        assert_eq!(other.rollback().end(), Ended::In(Phase::RolledBack), "after {killed_after} polls");
+        assert_eq!(
+            other.rollback().end(),
+            EngineOutcome::Reached(CutoverPhase::RolledBack),
+            "after {killed_after} polls"
+        );
         assert_eq!(world.provider.held().share(), Some(Share::BLUE), "after {killed_after} polls");
         only_what_was_asked_for(&world);
     }
@@ -109,8 +113,8 @@ fn killed_anywhere_another_machine_goes_back() {
 fn at_10_percent() -> World {
     let world = World::with(SHORT);
     world.start().with(async |mut anna| {
-        anna.until_stage(10, Stage::Baking).await;
-        anna.say(Command::Leave).await.unwrap();
+        anna.until_activity(10, Activity::Baking).await;
+        anna.say(OperatorCommand::Leave).await.unwrap();
     });
     world
 }
@@ -126,10 +130,10 @@ fn killed_anywhere_while_it_goes_back_another_machine_ends_the_way_back() {
         let running = if polls % 2 == 0 { third.rollback() } else { third.resume() };
         let wanted = match (ended.is_some(), third.provider.held().share()) {
             // Killed before the write: somebody who resumes goes on.
-            (false, Some(share)) if share > Share::BLUE && polls % 2 == 1 => Phase::Drained,
-            _ => Phase::RolledBack,
+            (false, Some(share)) if share > Share::BLUE && polls % 2 == 1 => CutoverPhase::Drained,
+            _ => CutoverPhase::RolledBack,
         };
-        assert_eq!(running.end(), Ended::In(wanted), "after {polls} polls");
+        assert_eq!(running.end(), EngineOutcome::Reached(wanted), "after {polls} polls");
         only_what_was_asked_for(&third);
         if ended.is_some() {
             break;
@@ -144,12 +148,19 @@ fn killed_anywhere_while_it_finishes_the_record_is_greens() {
     let mut killed = 0;
     for polls in 1.. {
         let world = World::with(SHORT);
-        assert_eq!(world.start().end(), Ended::In(Phase::Drained));
+        assert_eq!(world.start().end(), EngineOutcome::Reached(CutoverPhase::Drained));
         let second = world.another_machine();
-        let ended = second.open(|scene| scene.finish(true, false)).expect("it finishes").run_polls(polls);
+        let ended = second
+            .open(|start_context| start_context.finish(true, false))
+            .expect("it finishes")
+            .run_polls(polls);
         let third = second.another_machine();
-        match third.open(|scene| scene.finish(true, false)) {
-            Ok(running) => assert_eq!(running.end(), Ended::In(Phase::Finished), "after {polls} polls"),
+        match third.open(|start_context| start_context.finish(true, false)) {
+            Ok(running) => assert_eq!(
+                running.end(),
+                EngineOutcome::Reached(CutoverPhase::Finished),
+                "after {polls} polls"
+            ),
             // The write had landed.
             Err(error) => assert!(error.message().contains("all traffic goes to green"), "{error}"),
         }
@@ -197,7 +208,7 @@ proptest! {
                 break;
             }
             world = world.another_machine();
-            running = match world.open(|scene| scene.resume(true, false)) {
+            running = match world.open(|start_context| start_context.resume(true, false)) {
                 Ok(running) => running,
                 Err(_) if world.provider.held().marker_text.is_none() => world.start(),
                 Err(error) => panic!("{error}"),
@@ -205,22 +216,22 @@ proptest! {
         }
         // Whatever it came to, people speak to a last machine, and one of them goes back.
         world = world.another_machine();
-        if let Ok(running) = world.open(|scene| scene.resume(true, false)) {
+        if let Ok(running) = world.open(|start_context| start_context.resume(true, false)) {
             running.until_finished().with(async |anna| {
                 for (seconds, command) in said {
                     anna.sleep(seconds).await;
-                    let commands = [Command::Pause, Command::Resume, Command::Promote { full: false }, Command::Retry, Command::Undo, Command::Finish { force: false, accept_drift: false }, Command::Finish { force: true, accept_drift: false }];
+                    let commands = [OperatorCommand::Pause, OperatorCommand::Resume, OperatorCommand::Promote { full: false }, OperatorCommand::Retry, OperatorCommand::Undo, OperatorCommand::Finish { force: false, accept_drift: false }, OperatorCommand::Finish { force: true, accept_drift: false }];
                     let Some(command) = commands.get(command).cloned() else { continue };
                     if anna.try_say(command).await.is_none() {
                         return;
                     }
                 }
-                anna.try_say(Command::Rollback { reason: "enough".to_owned() }).await;
+                anna.try_say(OperatorCommand::Rollback { reason: "enough".to_owned() }).await;
             });
         }
         only_what_was_asked_for(&first);
         let last = world.another_machine();
-        prop_assert_eq!(last.rollback().end(), Ended::In(Phase::RolledBack));
+        prop_assert_eq!(last.rollback().end(), EngineOutcome::Reached(CutoverPhase::RolledBack));
         prop_assert_eq!(last.provider.held().share(), Some(Share::BLUE));
     }
 }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use kongferry::cutover::clock::Clock;
-use kongferry::cutover::engine::Ended;
-use kongferry::cutover::environment::Answers;
-use kongferry::cutover::state::{Command, Phase, Stage};
+use kongferry::cutover::engine::EngineOutcome;
+use kongferry::cutover::environment::NameServerState;
+use kongferry::cutover::state::{Activity, CutoverPhase, OperatorCommand};
 use kongferry::dns::{RecordState, Share, Side};
 use kongferry::error::Kind;
 
@@ -15,19 +15,19 @@ use crate::world::{World, path};
 fn a_pause_keeps_the_share_and_the_time_that_was_baked() {
     let world = World::new();
     world.start().with(async |mut anna| {
-        anna.until_stage(5, Stage::Baking).await;
+        anna.until_activity(5, Activity::Baking).await;
         anna.sleep(1_800).await;
-        let told = anna.say(Command::Pause).await.unwrap();
+        let told = anna.say(OperatorCommand::Pause).await.unwrap();
         assert_eq!(told, "paused: step 2 of 5 (5 %), baking");
         anna.sleep(36_000).await;
-        let shown = anna.until(|_| true).await;
-        assert_eq!((shown.state.as_str(), shown.share.weight), ("paused", Share::percent(5).unwrap()));
-        anna.say(Command::Resume).await.unwrap();
+        let status = anna.until(|_| true).await;
+        assert_eq!((status.state.as_str(), status.share.weight), ("paused", Share::percent(5).unwrap()));
+        anna.say(OperatorCommand::Resume).await.unwrap();
         let resumed = anna.now();
-        anna.until_stage(10, Stage::Applying).await;
+        anna.until_activity(10, Activity::Applying).await;
         let left = (anna.now() - resumed).as_secs();
         assert!((1_790..1_810).contains(&left), "{left}");
-        anna.say(Command::Leave).await.unwrap();
+        anna.say(OperatorCommand::Leave).await.unwrap();
     });
 }
 
@@ -35,13 +35,13 @@ fn a_pause_keeps_the_share_and_the_time_that_was_baked() {
 fn undo_goes_one_step_back_and_stays_there() {
     let world = World::new();
     world.start().with(async |mut anna| {
-        anna.until_stage(10, Stage::Baking).await;
-        anna.say(Command::Undo).await.unwrap();
-        let shown = anna.until_state("paused").await;
-        assert_eq!(shown.share.weight, Share::percent(5).unwrap());
-        anna.say(Command::Resume).await.unwrap();
-        anna.until_stage(10, Stage::Baking).await;
-        anna.say(Command::Leave).await.unwrap();
+        anna.until_activity(10, Activity::Baking).await;
+        anna.say(OperatorCommand::Undo).await.unwrap();
+        let status = anna.until_state("paused").await;
+        assert_eq!(status.share.weight, Share::percent(5).unwrap());
+        anna.say(OperatorCommand::Resume).await.unwrap();
+        anna.until_activity(10, Activity::Baking).await;
+        anna.say(OperatorCommand::Leave).await.unwrap();
     });
     assert_eq!(path(&world), ["0 %", "1 %", "5 %", "10 %", "5 %", "10 %"]);
 }
@@ -50,10 +50,10 @@ fn undo_goes_one_step_back_and_stays_there() {
 fn undo_of_the_first_step_is_a_rollback() {
     let world = World::new();
     let ended = world.start().with(async |mut anna| {
-        anna.until_stage(1, Stage::Baking).await;
-        anna.say(Command::Undo).await.unwrap();
+        anna.until_activity(1, Activity::Baking).await;
+        anna.say(OperatorCommand::Undo).await.unwrap();
     });
-    assert_eq!(ended, Ended::In(Phase::RolledBack));
+    assert_eq!(ended, EngineOutcome::Reached(CutoverPhase::RolledBack));
 }
 
 #[test]
@@ -64,11 +64,11 @@ fn a_rollback_is_taken_in_every_state() {
             let ended = world.start().with(async |mut anna| {
                 anna.until_state(state).await;
                 if paused {
-                    anna.say(Command::Pause).await.unwrap();
+                    anna.say(OperatorCommand::Pause).await.unwrap();
                 }
-                anna.say(Command::Rollback { reason: "enough".to_owned() }).await.unwrap();
+                anna.say(OperatorCommand::Rollback { reason: "enough".to_owned() }).await.unwrap();
             });
-            assert_eq!(ended, Ended::In(Phase::RolledBack), "{state} {paused}");
+            assert_eq!(ended, EngineOutcome::Reached(CutoverPhase::RolledBack), "{state} {paused}");
             assert_eq!(world.provider.held().share(), Some(Share::BLUE), "{state} {paused}");
         }
     }
@@ -78,11 +78,11 @@ fn a_rollback_is_taken_in_every_state() {
 fn what_makes_no_sense_is_refused_with_the_state() {
     let world = World::new();
     world.start().with(async |mut anna| {
-        anna.until_stage(1, Stage::Baking).await;
-        let refused = anna.say(Command::Resume).await.unwrap_err();
+        anna.until_activity(1, Activity::Baking).await;
+        let refused = anna.say(OperatorCommand::Resume).await.unwrap_err();
         assert_eq!(refused, "nothing is paused: step 1 of 5 (1 %), baking");
-        assert!(anna.say(Command::Finish { force: true, accept_drift: false }).await.is_err());
-        anna.say(Command::Leave).await.unwrap();
+        assert!(anna.say(OperatorCommand::Finish { force: true, accept_drift: false }).await.is_err());
+        anna.say(OperatorCommand::Leave).await.unwrap();
     });
 }
 
@@ -90,13 +90,13 @@ fn what_makes_no_sense_is_refused_with_the_state() {
 fn leaving_leaves_the_records_as_they_are() {
     let world = World::new();
     let ended = world.start().with(async |mut anna| {
-        anna.until_stage(10, Stage::Baking).await;
-        anna.say(Command::Leave).await.unwrap();
+        anna.until_activity(10, Activity::Baking).await;
+        anna.say(OperatorCommand::Leave).await.unwrap();
     });
-    assert_eq!(ended, Ended::Left);
+    assert_eq!(ended, EngineOutcome::Left);
     assert_eq!(world.provider.held().share(), Share::percent(10));
     let after = world.another_machine();
-    assert_eq!(after.resume().end(), Ended::In(Phase::Drained));
+    assert_eq!(after.resume().end(), EngineOutcome::Reached(CutoverPhase::Drained));
     assert_eq!(path(&world), ["0 %", "1 %", "5 %", "10 %", "50 %", "100 %"]);
 }
 
@@ -104,18 +104,18 @@ fn leaving_leaves_the_records_as_they_are() {
 fn the_second_operator_is_told_who_and_when() {
     let world = World::new();
     world.start().with(async |mut anna| {
-        anna.until_stage(1, Stage::Baking).await;
-        anna.say(Command::Leave).await.unwrap();
+        anna.until_activity(1, Activity::Baking).await;
+        anna.say(OperatorCommand::Leave).await.unwrap();
     });
     let second = world.another_machine();
-    let refused = second.open(|scene| scene.start()).err().expect("refused");
+    let refused = second.open(|start_context| start_context.start()).err().expect("refused");
     assert_eq!(refused.kind(), Kind::Refused);
     assert!(refused.message().starts_with("a cutover is under way: anna@elsewhere/1 began it at 2027-01-15"));
-    let refused = second.open(|scene| scene.resume(false, false)).err().expect("refused");
-    assert!(refused.message().starts_with("anna@elsewhere/1 is at work on this cutover since 2027-01-15"));
+    let refused = second.open(|start_context| start_context.resume(false, false)).err().expect("refused");
+    assert!(refused.message().starts_with("anna@elsewhere/1 has been running this cutover since 2027-01-15"));
     assert!(refused.remedy_text().is_some_and(|remedy| remedy.contains("unlock")));
-    let refused = second.open(|scene| scene.adopt()).err().expect("refused");
-    assert!(refused.message().starts_with("anna@elsewhere/1 is at work on this cutover since 2027-01-15"));
+    let refused = second.open(|start_context| start_context.adopt()).err().expect("refused");
+    assert!(refused.message().starts_with("anna@elsewhere/1 has been running this cutover since 2027-01-15"));
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn who_was_taken_over_stops_and_who_sees_a_rollback_follows() {
     // Both live in one world, and so at one time.
     let world = World::new();
     let ended = world.start().with(async |mut anna| {
-        anna.until_stage(5, Stage::Baking).await;
+        anna.until_activity(5, Activity::Baking).await;
         // A machine of the same minute takes over and dies at once.
         let marker = kongferry::dns::Marker::parse(&world.provider.held().marker_text.unwrap()).unwrap();
         let taken = kongferry::dns::Marker {
@@ -134,7 +134,10 @@ fn who_was_taken_over_stops_and_who_sees_a_rollback_follows() {
         world.provider.set(|held| held.marker_text = Some(taken.to_text()));
         anna.sleep(20).await;
     });
-    assert!(matches!(&ended, Ended::TakenOver(by) if by.contains("boris@b/2 took over")), "{ended:?}");
+    assert!(
+        matches!(&ended, EngineOutcome::TakenOver(by) if by.contains("boris@b/2 took over")),
+        "{ended:?}"
+    );
     for (note, told) in [
         ("", "Rolled back by boris@b/2"),
         ("asked for by boris@b/2", "Rolled back by boris@b/2"),
@@ -144,7 +147,7 @@ fn who_was_taken_over_stops_and_who_sees_a_rollback_follows() {
         let world = World::new();
         let mut went_back = Duration::ZERO;
         let ended = world.start().with(async |mut anna| {
-            anna.until_stage(5, Stage::Baking).await;
+            anna.until_activity(5, Activity::Baking).await;
             let marker = kongferry::dns::Marker::parse(&world.provider.held().marker_text.unwrap()).unwrap();
             let back = kongferry::dns::Marker {
                 generation: marker.generation + 1,
@@ -160,11 +163,11 @@ fn who_was_taken_over_stops_and_who_sees_a_rollback_follows() {
             // A secondary goes on with the old share for five minutes: until then it has not gone back.
             went_back = anna.now() + Duration::from_secs(300);
             world.answers(move |share, now| match share {
-                Share::BLUE if now < went_back => Answers::NotYet("ns2 answers 5 %".to_owned()),
-                _ => Answers::Right,
+                Share::BLUE if now < went_back => NameServerState::Pending("ns2 answers 5 %".to_owned()),
+                _ => NameServerState::Agree,
             });
         });
-        assert_eq!(ended, Ended::In(Phase::RolledBack));
+        assert_eq!(ended, EngineOutcome::Reached(CutoverPhase::RolledBack));
         assert!(world.told().iter().any(|said| said.text == told), "{told}");
         // And then one TTL, and what resolvers add.
         assert!(world.clock.now() >= went_back + Duration::from_secs(60), "{:?}", world.clock.now());
@@ -173,10 +176,10 @@ fn who_was_taken_over_stops_and_who_sees_a_rollback_follows() {
 
 #[test]
 fn whoever_loses_the_lease_is_told_by_whom_and_whoever_takes_over_from_whom() {
-    use kongferry::cutover::session::{Operator, taken_from};
+    use kongferry::cutover::session::{Operator, previous_owner};
     let world = World::new();
     let ended = world.start().with(async |mut anna| {
-        anna.until_stage(5, Stage::Baking).await;
+        anna.until_activity(5, Activity::Baking).await;
         let marker = kongferry::dns::Marker::parse(&world.provider.held().marker_text.unwrap()).unwrap();
         let freed = kongferry::dns::Marker {
             generation: marker.generation + 1,
@@ -187,19 +190,16 @@ fn whoever_loses_the_lease_is_told_by_whom_and_whoever_takes_over_from_whom() {
         world.provider.set(|held| held.marker_text = Some(freed.to_text()));
         anna.sleep(20).await;
     });
-    assert_eq!(ended, Ended::TakenOver("unlocked by boris@b/2".to_owned()));
+    assert_eq!(ended, EngineOutcome::TakenOver("unlocked by boris@b/2".to_owned()));
     let marker = kongferry::dns::Marker::parse(&world.provider.held().marker_text.unwrap()).unwrap();
     let boris = |owner: &str| Operator {
         owner: owner.to_owned(),
         wall: marker.written_at,
         rollback_command: String::new(),
     };
-    let told = taken_from(&marker, &boris("boris@b/2")).unwrap();
-    assert!(
-        told.starts_with("anna@elsewhere/1 has worked on this cutover, last written at 2027-01-15"),
-        "{told}"
-    );
-    assert_eq!(taken_from(&marker, &boris("anna@elsewhere/1")), None);
+    let told = previous_owner(&marker, &boris("boris@b/2")).unwrap();
+    assert!(told.starts_with("anna@elsewhere/1 ran this cutover and last wrote at 2027-01-15"), "{told}");
+    assert_eq!(previous_owner(&marker, &boris("anna@elsewhere/1")), None);
 }
 
 #[test]
@@ -207,9 +207,16 @@ fn a_retry_makes_no_sense_on_the_way_back_or_after_the_last_step() {
     let world = World::new();
     world.start().with(async |mut anna| {
         anna.until_state("draining").await;
-        assert!(anna.say(Command::Retry).await.unwrap_err().starts_with("there is no step to begin again"));
-        anna.say(Command::Rollback { reason: String::new() }).await.unwrap();
-        assert!(anna.say(Command::Retry).await.unwrap_err().starts_with("a rollback is not interrupted"));
+        assert!(
+            anna.say(OperatorCommand::Retry)
+                .await
+                .unwrap_err()
+                .starts_with("there is no step to begin again")
+        );
+        anna.say(OperatorCommand::Rollback { reason: String::new() }).await.unwrap();
+        assert!(
+            anna.say(OperatorCommand::Retry).await.unwrap_err().starts_with("a rollback is not interrupted")
+        );
     });
 }
 
@@ -217,17 +224,20 @@ fn a_retry_makes_no_sense_on_the_way_back_or_after_the_last_step() {
 fn after_a_rollback_retry_begins_again_and_finish_makes_blue_ordinary() {
     let world = World::new();
     world.start().with(async |mut anna| {
-        anna.until_stage(5, Stage::Baking).await;
-        anna.say(Command::Rollback { reason: String::new() }).await.unwrap();
+        anna.until_activity(5, Activity::Baking).await;
+        anna.say(OperatorCommand::Rollback { reason: String::new() }).await.unwrap();
     });
     let again = world.another_machine();
-    let ended = again.open(|scene| scene.resume(true, true)).unwrap().end();
-    assert_eq!(ended, Ended::In(Phase::Drained));
+    let ended = again.open(|start_context| start_context.resume(true, true)).unwrap().end();
+    assert_eq!(ended, EngineOutcome::Reached(CutoverPhase::Drained));
     assert_eq!(path(&world), ["0 %", "1 %", "5 %", "0 %", "1 %", "5 %", "10 %", "50 %", "100 %"]);
 
     let back = again.another_machine();
-    assert_eq!(back.rollback().end(), Ended::In(Phase::RolledBack));
-    assert_eq!(back.open(|scene| scene.finish(true, false)).unwrap().end(), Ended::In(Phase::Finished));
+    assert_eq!(back.rollback().end(), EngineOutcome::Reached(CutoverPhase::RolledBack));
+    assert_eq!(
+        back.open(|start_context| start_context.finish(true, false)).unwrap().end(),
+        EngineOutcome::Reached(CutoverPhase::Finished)
+    );
     let held = world.provider.held();
     assert_eq!((held.state, held.ttl, held.marker_text), (RecordState::Plain(Side::Blue), 3_600, None));
 }
@@ -239,11 +249,14 @@ fn a_split_without_a_marker_is_adopted_or_rolled_back() {
         held.state = RecordState::Split { blue: 9, green: 1 };
         held.ttl = 30;
     });
-    assert!(world.open(|scene| scene.start()).is_err());
-    assert!(world.open(|scene| scene.resume(false, false)).is_err());
-    assert_eq!(world.open(|scene| scene.adopt()).unwrap().end(), Ended::In(Phase::Drained));
+    assert!(world.open(|start_context| start_context.start()).is_err());
+    assert!(world.open(|start_context| start_context.resume(false, false)).is_err());
+    assert_eq!(
+        world.open(|start_context| start_context.adopt()).unwrap().end(),
+        EngineOutcome::Reached(CutoverPhase::Drained)
+    );
     let world = World::new();
     world.provider.set(|held| held.state = RecordState::Split { blue: 1, green: 3 });
-    assert!(world.open(|scene| scene.adopt()).is_err(), "75 % is no step");
-    assert_eq!(world.rollback().end(), Ended::In(Phase::RolledBack));
+    assert!(world.open(|start_context| start_context.adopt()).is_err(), "75 % is no step");
+    assert_eq!(world.rollback().end(), EngineOutcome::Reached(CutoverPhase::RolledBack));
 }

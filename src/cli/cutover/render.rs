@@ -1,0 +1,348 @@
+//! The status of a cutover as lines of text.
+
+use anstyle::{AnsiColor, Style};
+
+use super::super::text::{BAD, BOLD, GOOD, WARN, spent};
+use crate::cutover::gates::measurement::GateVerdict;
+use crate::cutover::notice::Level;
+use crate::cutover::state::{CutoverPhase, Goal};
+use crate::cutover::status::{GateStatus, StatusSnapshot, TimedNotice};
+use crate::dns::Share;
+
+const BANNER_WARN: Style =
+    AnsiColor::Black.on_default().bg_color(Some(anstyle::Color::Ansi(AnsiColor::Yellow))).bold();
+const BANNER_BAD: Style =
+    AnsiColor::White.on_default().bg_color(Some(anstyle::Color::Ansi(AnsiColor::Red))).bold();
+/// The number of events on a screen that is large enough.
+const EVENTS: usize = 8;
+const DIM: Style = Style::new().dimmed();
+
+pub(super) fn event_line(event: &TimedNotice) -> String {
+    let style = match event.notice.level {
+        Level::Info => Style::new(),
+        Level::Warn => WARN,
+        Level::Error => BAD,
+    };
+    let time = event.at.with_timezone(&chrono::Local).format("%H:%M:%S");
+    format!("{DIM}{time}{DIM:#}  {style}{}{style:#}", event.notice.text)
+}
+
+/// The picture with as many events as the screen has room for: the way back is never below its edge.
+pub(super) fn fit_to_screen(snapshot: &StatusSnapshot, width: usize, rows: usize) -> Vec<String> {
+    let room = rows.saturating_sub(1);
+    let whole = picture(snapshot, width, EVENTS);
+    let over = whole.len().saturating_sub(room);
+    let mut lines = if over == 0 { whole } else { picture(snapshot, width, EVENTS.saturating_sub(over)) };
+    // On a screen that is lower still, what stands above the way back gives way.
+    if lines.len() > room {
+        let back = lines.iter().position(|line| line.contains("TO ROLL BACK")).unwrap_or(0);
+        let tail = lines.split_off(back);
+        lines.truncate(room.saturating_sub(tail.len()));
+        lines.extend(tail);
+        lines.truncate(room);
+    }
+    lines
+}
+
+/// The whole picture, in lines of at most `width`.
+pub(super) fn render(snapshot: &StatusSnapshot, width: usize) -> Vec<String> {
+    picture(snapshot, width, EVENTS)
+}
+
+fn picture(snapshot: &StatusSnapshot, width: usize, events: usize) -> Vec<String> {
+    let width = width.clamp(40, 140);
+    let mut lines = vec![title(snapshot), String::new()];
+    lines.extend(banner(snapshot, width));
+    lines.push(steps(snapshot));
+    lines.push(bar(snapshot, width));
+    lines.push(String::new());
+    lines.push(shares(snapshot));
+    lines.extend(requests(snapshot));
+    if !snapshot.gates.is_empty() {
+        lines.extend([String::new(), format!("  {BOLD}GATES{BOLD:#}")]);
+        let name = snapshot.gates.iter().map(|gate| gate.name.chars().count()).max().unwrap_or(0);
+        let value = snapshot.gates.iter().map(|gate| value_of(gate).chars().count()).max().unwrap_or(0);
+        lines.extend(snapshot.gates.iter().map(|gate| gate_line(gate, name, value, width)));
+    }
+    let last: Vec<&TimedNotice> = snapshot.events.iter().rev().take(events).rev().collect();
+    if !last.is_empty() {
+        lines.extend([String::new(), format!("  {BOLD}EVENTS{BOLD:#}")]);
+    }
+    lines.extend(last.iter().map(|event| format!("  {}", cut(&event_line(event), width - 2))));
+    lines.extend([
+        String::new(),
+        format!("  {BOLD}TO ROLL BACK{BOLD:#}  {BOLD}{}{BOLD:#}", snapshot.rollback_command),
+    ]);
+    lines.iter_mut().for_each(|line| *line = cut(line, width));
+    if let Some(manual) = &snapshot.manual_command {
+        lines.push(format!("  {BAD}THE PROVIDER REFUSES THE WRITE. MANUAL ROLLBACK:{BAD:#}"));
+        // Not indented: the command may end with a line that must stand at the margin.
+        lines.extend(manual.lines().map(str::to_owned));
+    }
+    lines
+}
+
+fn title(snapshot: &StatusSnapshot) -> String {
+    let time = snapshot.at.with_timezone(&chrono::Local).format("%H:%M:%S");
+    let owner = if snapshot.owner.is_empty() {
+        String::new()
+    } else {
+        format!("  {DIM}by {}{DIM:#}", snapshot.owner)
+    };
+    format!("{BOLD}CUTOVER  {}{BOLD:#}   {DIM}{time}{DIM:#}{owner}", snapshot.records.join("  "))
+}
+
+fn banner(snapshot: &StatusSnapshot, width: usize) -> Vec<String> {
+    let line = |style: Style, text: String| {
+        let text = cut(&text, width - 4);
+        vec![format!("  {style} {text:<0$} {style:#}", width.saturating_sub(6)), String::new()]
+    };
+    match (snapshot.phase, &snapshot.paused) {
+        (CutoverPhase::Moving { goal: Goal::Rollback, .. } | CutoverPhase::RolledBack, _) => {
+            let why = snapshot.rollback_reason.clone().unwrap_or_default();
+            line(BANNER_BAD, format!("{}  {why}", snapshot.sentence.to_uppercase()))
+        }
+        (_, Some(pause)) => line(BANNER_WARN, format!("PAUSED  {}", pause.reason)),
+        _ => Vec::new(),
+    }
+}
+
+/// `✔ TTL  ✔ 1 %  ▶ 5 %  · 10 %  · 50 %  · 100 %  · drain`
+fn steps(snapshot: &StatusSnapshot) -> String {
+    let share = snapshot.share.weight;
+    let lowered = !matches!(snapshot.phase, CutoverPhase::Moving { goal: Goal::LowerTtl, .. });
+    let begun = snapshot.state != "not_started";
+    let mut parts = vec![part("TTL", lowered && begun, !lowered)];
+    for (at, step) in snapshot.steps.iter().enumerate() {
+        let now = snapshot.step == Some(at);
+        if !now && snapshot.skipped.contains(&at) {
+            parts.push(format!("{WARN}» {}{WARN:#}", step.share));
+            continue;
+        }
+        let done = !now && share >= step.share && share > Share::BLUE && !snapshot.phase.is_going_back();
+        parts.push(part(&step.share.to_string(), done, now));
+    }
+    let drained =
+        matches!(snapshot.phase, CutoverPhase::Drained | CutoverPhase::Finished) && share == Share::GREEN;
+    parts.push(part("drain", drained, snapshot.phase == CutoverPhase::Draining));
+    if !snapshot.skipped.is_empty() {
+        parts.push(format!("{WARN}(» skipped){WARN:#}"));
+    }
+    format!("  {}", parts.join("   "))
+}
+
+fn part(name: &str, done: bool, now: bool) -> String {
+    match (now, done) {
+        (true, _) => format!("{BOLD}▶ {name}{BOLD:#}"),
+        (false, true) => format!("{GOOD}✔ {name}{GOOD:#}"),
+        (false, false) => format!("{DIM}· {name}{DIM:#}"),
+    }
+}
+
+fn bar(snapshot: &StatusSnapshot, width: usize) -> String {
+    let left = snapshot.seconds_left.map(|left| format!("  {} left", spent(left))).unwrap_or_default();
+    // Room for the longest sentence, so that the bar does not jump with each second.
+    let room = width.saturating_sub(62).clamp(10, 60);
+    // A share above nothing is never drawn as nothing.
+    let exact = snapshot.share.weight.fraction() * room as f64;
+    let full = if exact > 0.0 { (exact.round() as usize).max(1) } else { 0 };
+    let (green, blue) = ("█".repeat(full), "░".repeat(room - full));
+    cut(
+        &format!("  {GOOD}{green}{GOOD:#}{DIM}{blue}{DIM:#}  {}{BOLD}{left}{BOLD:#}", snapshot.sentence),
+        width,
+    )
+}
+
+fn shares(snapshot: &StatusSnapshot) -> String {
+    let percent = |share: Option<f64>| share.map_or_else(|| "–".to_owned(), |share| format!("{share:.1} %"));
+    format!(
+        "  {BOLD}ON GREEN{BOLD:#}    at the provider {BOLD}{}{BOLD:#}   by queries {BOLD}{}{BOLD:#}   by counters {BOLD}{}{BOLD:#}",
+        snapshot.share.weight,
+        percent(snapshot.share.by_queries),
+        percent(snapshot.share.by_counters)
+    )
+}
+
+fn requests(snapshot: &StatusSnapshot) -> Option<String> {
+    let traffic = snapshot.traffic?;
+    let rate = |rate: Option<f64>| rate.map_or_else(|| "no data".to_owned(), |rate| format!("{rate:.1}/s"));
+    Some(format!(
+        "  {BOLD}REQUESTS{BOLD:#}    blue {BOLD}{}{BOLD:#}   green {BOLD}{}{BOLD:#}",
+        rate(traffic.blue),
+        rate(traffic.green)
+    ))
+}
+
+fn value_of(gate: &GateStatus) -> &str {
+    gate.last.as_ref().map_or("not checked yet", |last| last.value.as_str())
+}
+
+fn gate_line(gate: &GateStatus, name: usize, value: usize, width: usize) -> String {
+    let (mark, style) = match gate.verdict() {
+        Some(GateVerdict::Pass) => ("✔", GOOD),
+        Some(GateVerdict::Fail) => ("✘", BAD),
+        Some(GateVerdict::Inconclusive) => ("?", WARN),
+        None => ("·", DIM),
+    };
+    let last = gate.last.as_ref();
+    let limit = last.map(|last| last.limit.as_str()).unwrap_or_default();
+    let why = last.map(|last| last.why.as_str()).unwrap_or_default();
+    let line = format!(
+        "  {style}{mark} {:<name$}  {:<value$}{style:#}  {limit:<12}  {DIM}{why}{DIM:#}",
+        gate.name,
+        value_of(gate)
+    );
+    cut(&line, width)
+}
+
+/// No line is longer than the screen; colours end where they are cut.
+fn cut(line: &str, width: usize) -> String {
+    if console::measure_text_width(line) <= width {
+        return line.to_owned();
+    }
+    format!("{}\x1b[0m", console::truncate_str(line, width, "…"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cutover::gates::measurement::{Measurement, Traffic};
+    use crate::cutover::notice::Notice;
+    use crate::cutover::state::{Activity, Pause};
+    use crate::cutover::status::Shares;
+    use crate::cutover::step::guide_steps;
+
+    fn snapshot() -> StatusSnapshot {
+        let at = chrono::DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let phase = CutoverPhase::Moving { goal: Goal::Step(2), activity: Activity::Baking };
+        let gate = |name: &str, measured: Option<Measurement>| GateStatus {
+            name: name.to_owned(),
+            last: measured,
+            passes: 3,
+            seconds_to_next: Some(4.0),
+        };
+        StatusSnapshot {
+            format: 1,
+            run: uuid::Uuid::from_u128(1),
+            records: vec!["api.example.com/A".to_owned()],
+            state: "step".to_owned(),
+            phase,
+            sentence: phase.sentence(&guide_steps()),
+            paused: None,
+            rollback_reason: None,
+            steps: guide_steps(),
+            step: Some(2),
+            skipped: Vec::new(),
+            share: Shares {
+                weight: Share::percent(10).unwrap(),
+                by_queries: Some(9.97),
+                by_counters: Some(8.6),
+            },
+            seconds_left: Some(740.0),
+            seconds_in_stage: 10.0,
+            gates: vec![
+                gate(
+                    "kong-errors",
+                    Some(Measurement {
+                        why: "blue has 0.1 %".to_owned(),
+                        ..Measurement::judged(true, "0.12 %", "≤ 1.1 %")
+                    }),
+                ),
+                gate("login", Some(Measurement::judged(false, "HTTP 401 in 3 ms", "HTTP 200"))),
+                gate(
+                    "kong-latency",
+                    Some(Measurement::inconclusive(
+                        "green had 12 of the 100 requests that a judgement needs",
+                    )),
+                ),
+                gate("new", None),
+            ],
+            traffic: Some(Traffic { blue: Some(120.0), green: None }),
+            events: vec![TimedNotice {
+                at,
+                notice: Notice {
+                    level: Level::Info,
+                    code: "step".to_owned(),
+                    text: "Step 3 of 5: 10 % to green".to_owned(),
+                },
+            }],
+            owner: "anna@ops-1/42".to_owned(),
+            at,
+            watched: true,
+            rollback_command: "kongferry cutover rollback".to_owned(),
+            manual_command: None,
+        }
+    }
+
+    fn plain(snapshot: &StatusSnapshot, width: usize) -> String {
+        let lines: Vec<String> = render(snapshot, width)
+            .iter()
+            .map(|line| console::strip_ansi_codes(line).trim_end().to_owned())
+            .collect();
+        // The clock on the wall is that of whoever runs the test.
+        let clock = regex::Regex::new(r"\d\d:\d\d:\d\d").unwrap();
+        clock.replace_all(&lines.join("\n"), "HH:MM:SS").into_owned()
+    }
+
+    #[test]
+    fn status_view_renders() {
+        insta::assert_snapshot!(plain(&snapshot(), 100));
+    }
+
+    #[test]
+    fn a_pause_has_a_banner() {
+        let pause = Pause {
+            code: "gate".to_owned(),
+            reason: "gate login fails: HTTP 401 in 3 ms, must be HTTP 200".to_owned(),
+        };
+        let paused = StatusSnapshot { paused: Some(pause), seconds_left: None, ..snapshot() };
+        assert!(plain(&paused, 100).contains("PAUSED  gate login fails: HTTP 401 in 3 ms"));
+    }
+
+    #[test]
+    fn a_small_screen_keeps_the_rollback_command() {
+        let pause = Pause { code: "operator".to_owned(), reason: "asked for".to_owned() };
+        let many = snapshot().events.iter().cycle().take(20).cloned().collect();
+        let paused = StatusSnapshot { paused: Some(pause), events: many, ..snapshot() };
+        for rows in [20, 24, 40] {
+            let lines = fit_to_screen(&paused, 80, rows);
+            assert!(lines.len() < rows, "{rows}: {}", lines.len());
+            assert!(lines.iter().any(|line| line.contains("kongferry cutover rollback")), "{rows}");
+        }
+        assert!(fit_to_screen(&paused, 80, 24).iter().any(|line| line.contains("Step 3 of 5")));
+    }
+
+    #[test]
+    fn a_skipped_step_is_not_marked_as_done() {
+        let phase = CutoverPhase::Moving { goal: Goal::Step(4), activity: Activity::Baking };
+        let share = Shares { weight: Share::GREEN, ..snapshot().share };
+        let full = StatusSnapshot { phase, step: Some(4), share, skipped: vec![1, 2, 3], ..snapshot() };
+        let line = "✔ TTL   ✔ 1 %   » 5 %   » 10 %   » 50 %   ▶ 100 %   · drain   (» skipped)";
+        assert!(plain(&full, 80).contains(line), "{}", plain(&full, 80));
+    }
+
+    #[test]
+    fn a_cutover_finished_on_blue_is_not_marked_as_drained() {
+        let share = Shares { weight: Share::BLUE, ..snapshot().share };
+        let back = StatusSnapshot { phase: CutoverPhase::Finished, step: None, share, ..snapshot() };
+        assert!(plain(&back, 100).contains("· drain"));
+        let share = Shares { weight: Share::GREEN, ..share };
+        assert!(plain(&StatusSnapshot { share, ..back }, 100).contains("✔ drain"));
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_screen() {
+        let waiting = CutoverPhase::Moving { goal: Goal::LowerTtl, activity: Activity::Baking };
+        let sentence = waiting.sentence(&guide_steps());
+        let lowering =
+            StatusSnapshot { phase: waiting, sentence, seconds_left: Some(86_000.0), ..snapshot() };
+        for (snapshot, width) in [snapshot(), lowering]
+            .iter()
+            .flat_map(|status| [40, 60, 80, 100, 110, 140].map(|width| (status, width)))
+        {
+            for line in plain(snapshot, width).lines() {
+                assert!(console::measure_text_width(line) <= width, "{width}: {line}");
+            }
+        }
+    }
+}
