@@ -403,6 +403,7 @@ fn in_file(file: &Path, error: &Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dns::ProviderKind;
 
     const HEAD: &str = "zone = \"example.com\"\n\
         provider = { kind = \"powerdns\", url = \"http://127.0.0.1:8081\", api_key = { env = \"KEY\" } }\n\
@@ -432,17 +433,17 @@ mod tests {
                 _ => {}
             }
         }
-        let kinds = examples.iter().map(|example| {
-            let text = example.join("\n");
-            let config = CutoverConfig::parse(&text, Path::new("cutover.toml"));
-            match config.unwrap_or_else(|error| panic!("{error}\n{text}")).provider {
-                ProviderConfig::PowerDns(_) => "powerdns",
-                ProviderConfig::Rfc2136(_) => "rfc2136",
-                ProviderConfig::Route53(_) => "route53",
-                ProviderConfig::Exec(_) => "exec",
-            }
-        });
-        assert_eq!(kinds.collect::<Vec<_>>(), ["powerdns", "route53", "rfc2136", "exec"]);
+        let kinds: Vec<ProviderKind> = examples
+            .iter()
+            .map(|example| {
+                let text = example.join("\n");
+                let config = CutoverConfig::parse(&text, Path::new("cutover.toml"));
+                config.unwrap_or_else(|error| panic!("{error}\n{text}")).provider.kind()
+            })
+            .collect();
+        for kind in <ProviderKind as clap::ValueEnum>::value_variants() {
+            assert!(kinds.contains(kind), "there is no example of {}", kind.name());
+        }
     }
 
     #[test]

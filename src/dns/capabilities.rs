@@ -1,4 +1,4 @@
-//! What a provider can do, known before anything is asked of it.
+//! The capabilities of a provider, known without a request.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ impl Weights {
     /// What is possible, for the end of an error's sentence.
     pub fn limits(&self) -> String {
         match self {
-            Weights::Whole { max_sum } => format!("its weights can add up to {max_sum} at most"),
+            Weights::Whole { max_sum } => format!("its weights can add up to at most {max_sum}"),
             Weights::SwitchOnly => "it has no weights and can only switch between 0 % and 100 %".to_owned(),
         }
     }
@@ -79,30 +79,32 @@ fn as_seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S:
 }
 
 impl Capabilities {
-    /// All of it in one sentence for people, without a full stop.
-    pub fn in_words(&self) -> String {
-        let mut words = vec![match self.weights {
-            Weights::Whole { max_sum } => format!("weights that add up to {max_sum} at most"),
-            Weights::SwitchOnly => "no weights, 0 % and 100 % only".to_owned(),
+    /// All of them in one sentence without a full stop.
+    pub fn summary(&self) -> String {
+        let mut parts = vec![match self.weights {
+            Weights::Whole { max_sum } => format!("weights that add up to at most {max_sum}"),
+            Weights::SwitchOnly => "no weights, only 0 % and 100 %".to_owned(),
         }];
-        words.push(match self.exclusion {
-            Exclusion::CompareAndSwap => "of two writers one is refused".to_owned(),
-            Exclusion::ReadBack => "a second writer is noticed".to_owned(),
+        parts.push(match self.exclusion {
+            Exclusion::CompareAndSwap => "of two concurrent writers one is refused".to_owned(),
+            Exclusion::ReadBack => "a concurrent writer is detected".to_owned(),
         });
-        words.push(match self.confirmation {
-            Confirmation::Immediate => "a write is confirmed at once".to_owned(),
-            Confirmation::Poll { interval } => format!("a write is followed every {} s", interval.as_secs()),
+        parts.push(match self.confirmation {
+            Confirmation::Immediate => "writes are confirmed at once".to_owned(),
+            Confirmation::Poll { interval } => {
+                format!("writes are confirmed by polling every {} s", interval.as_secs())
+            }
         });
         if self.min_ttl > 0 {
-            words.push(format!("no TTL below {} s", self.min_ttl));
+            parts.push(format!("no TTL below {} s", self.min_ttl));
         }
         if self.sticky {
-            words.push("a resolver always gets the same side".to_owned());
+            parts.push("each resolver always gets the same side".to_owned());
         }
         if self.hidden {
-            words.push("its answers do not show the side".to_owned());
+            parts.push("answers do not show the side".to_owned());
         }
-        words.join("; ")
+        parts.join("; ")
     }
 
     /// Whether the share can be set.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::update::DnsUpdate;
 use super::{
     Desired, DnsError, DnsErrorKind, DnsResult, Observed, ObservedRecord, Precondition, Record, RecordForm,
     RecordState,
@@ -44,7 +45,7 @@ pub enum Request {
         body: String,
     },
     /// One DNS UPDATE message, shown in the language of `nsupdate`.
-    Update(super::rfc2136::Update),
+    Update(DnsUpdate),
     /// One call of the user's program.
     Program {
         /// The program and its arguments.

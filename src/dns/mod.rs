@@ -14,14 +14,14 @@
 
 mod capabilities;
 mod change;
-mod config;
 mod error;
 pub mod exec;
-pub mod http;
+mod http_api;
 mod listing;
 mod marker;
 mod name;
 pub mod powerdns;
+mod providers;
 pub mod query;
 pub mod rfc2136;
 pub mod route53;
@@ -30,26 +30,75 @@ mod share;
 mod shell;
 mod state;
 mod target;
+pub(crate) mod toml_draft;
+mod update;
 mod wire;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
 use crate::finding::Finding;
+use toml_draft::TomlDraft;
 
 pub use capabilities::{Capabilities, Confirmation, Exclusion, Weights};
 pub use change::{Change, Request, WriteOutcome};
-pub use config::{ProviderConfig, connect};
 pub use error::{DnsError, DnsErrorKind, DnsResult};
 pub use listing::{ListedRecord, Listing};
 pub use marker::{Marker, OriginalTtl};
 pub use name::DomainName;
+pub use providers::ProviderSection;
+pub(crate) use providers::{InitArgs, ProviderTable};
 pub use secret::SecretSource;
 pub use share::Share;
 pub use state::{
     Desired, Observed, ObservedRecord, Precondition, RecordForm, RecordState, SiblingRecord, Ttl, Version,
 };
 pub use target::{Alias, Record, RecordKey, RecordType, Side, Target, Value};
+
+providers::providers! {
+    PowerDns(powerdns::PowerDnsConfig),
+    Rfc2136(rfc2136::Rfc2136Config),
+    Route53(route53::Route53Config),
+    Exec(exec::ExecConfig),
+}
+
+impl ProviderKind {
+    /// The name in `cutover.toml`.
+    pub fn name(self) -> String {
+        clap::ValueEnum::to_possible_value(&self).map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+}
+
+impl ProviderArgs {
+    /// The `[provider]` table. A value that was not given is an example.
+    pub fn section(&self) -> Result<ProviderSection> {
+        let kind = self.provider.name();
+        if let Some((flag, owner)) = self.foreign_flag() {
+            let owner = owner.name();
+            return Err(Error::usage(format!("{flag} belongs to {owner}, and the provider is {kind}"))
+                .remedy(format!("Add --provider {owner}, or omit {flag}.")));
+        }
+        let mut table = TomlDraft::new("[provider]");
+        table.text("kind", &kind);
+        let missing_flag = self.write(&mut table);
+        Ok(ProviderSection { text: table.into_text(), missing_flag })
+    }
+}
+
+impl ProviderSection {
+    /// The table, parsed as `plan` will parse it.
+    pub fn config(&self) -> Result<ProviderConfig> {
+        let table = self.text.trim_start().strip_prefix("[provider]\n").unwrap_or(&self.text);
+        let config: ProviderConfig = toml::from_str(table).map_err(|e| {
+            Error::usage(format!("the provider: {}", e.message().trim().replace('\n', " ")))
+                .remedy("Correct the flags; --help lists those of each provider.")
+        })?;
+        // Before the file is written: a password in an address must not be in it.
+        config.check()?;
+        Ok(config)
+    }
+}
 
 /// What is needed to follow a write that was accepted. Can be journaled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use kongferry::dns::exec::{Exec as Provider, ExecConfig};
 use kongferry::dns::{
     DnsErrorKind, DnsProvider, Exclusion, Propagation, ProviderConfig, RecordState, Share, Side, Weights,
-    WriteOutcome, connect,
+    WriteOutcome,
 };
 use serde_json::json;
 
@@ -128,7 +128,7 @@ async fn the_section_of_the_file_makes_the_provider() {
     let config = config(directory.path(), 60);
     let command = serde_json::to_string(&config.command).unwrap();
     let text = format!("kind = \"exec\"\ncommand = {command}\ntimeout_seconds = 60");
-    let provider = connect(&toml::from_str::<ProviderConfig>(&text).unwrap()).await.unwrap();
+    let provider = toml::from_str::<ProviderConfig>(&text).unwrap().connect().await.unwrap();
     assert_eq!(provider.name(), "exec");
     let error = toml::from_str::<ProviderConfig>("kind = \"exec\"\ncommand = []\nfoo = 1").unwrap_err();
     assert!(error.to_string().contains("foo"), "{error}");

@@ -1,9 +1,7 @@
-//! `cutover init`: a commented file to begin with, filled in by what the provider holds, or by what name servers
-//! answer where the provider cannot be asked.
+//! `cutover init`: writes a commented `cutover.toml` with the current records as blue's values.
 
-mod asking;
+mod discovery;
 mod draft;
-mod section;
 
 use std::path::Path;
 
@@ -13,11 +11,10 @@ use serde_json::json;
 use super::super::args::Format;
 use super::super::text::{self, BOLD, GOOD, WARN, wrapped};
 use super::ConfigFileArgs;
-use crate::dns::DomainName;
+use crate::dns::{DomainName, ProviderArgs};
 use crate::error::{Error, Kind, Result};
-use asking::Asked;
+use discovery::CurrentRecords;
 use draft::{Draft, TODO};
-use section::ProviderArgs;
 
 /// Arguments of `cutover init`.
 #[derive(Debug, Clone, Args)]
@@ -25,16 +22,16 @@ pub struct InitArgs {
     #[command(flatten)]
     pub place: ConfigFileArgs,
 
-    /// The name whose traffic is moved (repeatable)
-    #[arg(long, value_name = "NAME", required = true)]
+    /// Name whose traffic is moved (repeatable)
+    #[arg(long, value_name = "NAME", required = true, help_heading = "Records")]
     name: Vec<String>,
 
-    /// The zone that it is in [default: found at the provider, or the name without its first label]
-    #[arg(long, value_name = "ZONE")]
+    /// Zone of the names [default: found at the provider, or the name without its first label]
+    #[arg(long, value_name = "ZONE", help_heading = "Records")]
     zone: Option<String>,
 
-    /// An authoritative server to ask, now and by the cutover [default: those of the zone]
-    #[arg(long, value_name = "ADDRESS")]
+    /// Authoritative name server to query, also in the cutover [default: those of the zone]
+    #[arg(long, value_name = "ADDRESS", help_heading = "Records")]
     name_server: Vec<String>,
 
     #[command(flatten)]
@@ -50,23 +47,24 @@ pub async fn run(args: &InitArgs) -> Result<u8> {
     let zone = args.zone.as_ref().map(|zone| zone.parse::<DomainName>()).transpose()?;
     if let (Some(zone), Some(name)) = (&zone, zone.as_ref().and_then(|z| names.iter().find(|n| !n.is_in(z))))
     {
-        return Err(Error::usage(format!("{name} does not lie in the zone {zone}"))
+        return Err(Error::usage(format!("{name} is not in the zone {zone}"))
             .remedy("Correct --name or --zone; one file moves the records of one zone."));
     }
     if let [first, others @ ..] = &*names
         && let Some(other) = others.iter().find(|other| !share_a_zone(first, other))
     {
-        return Err(Error::usage(format!("{first} and {other} cannot lie in one zone"))
+        return Err(Error::usage(format!("{first} and {other} cannot be in one zone"))
             .remedy("Write one file for each zone; one file moves the records of one zone."));
     }
-    // Before anybody is asked: a file that is there is not overwritten.
+    // Before the first connection: an existing file is not overwritten.
     if file.exists() {
-        return Err(is_there(file));
+        return Err(already_exists(file));
     }
     let section = args.provider.section()?;
-    let asked = Asked::of(&section, zone.as_ref(), &names, &args.name_server).await?;
-    let when = chrono::Utc::now().format("%Y-%m-%d %H:%M UTC").to_string();
-    let draft = Draft { section: &section, asked: &asked, names: &names, servers: &args.name_server, when };
+    let current = CurrentRecords::read(&section, zone.as_ref(), &names, &args.name_server).await?;
+    let read_at = chrono::Utc::now().format("%Y-%m-%d %H:%M UTC").to_string();
+    let draft =
+        Draft { section: &section, current: &current, names: &names, servers: &args.name_server, read_at };
     write_new(file, &draft.text())?;
     match args.place.common.format {
         Format::Json => print_json(args, &draft),
@@ -76,22 +74,23 @@ pub async fn run(args: &InitArgs) -> Result<u8> {
 }
 
 /// Whether there is a zone above both, other than a top-level domain.
-fn share_a_zone(one: &DomainName, other: &DomainName) -> bool {
-    let zones = std::iter::successors(Some(one.clone()), DomainName::parent);
+fn share_a_zone(name: &DomainName, other: &DomainName) -> bool {
+    let zones = std::iter::successors(Some(name.clone()), DomainName::parent);
     zones.filter(|zone| zone.without_dot().contains('.')).any(|zone| other.is_in(&zone))
 }
 
 fn print(args: &InitArgs, draft: &Draft<'_>) {
-    let asked = draft.asked;
-    let style = if asked.silent.is_some() { WARN } else { GOOD };
-    for (at, sentence) in draft.said().iter().enumerate() {
-        let style = if at == 0 { style } else { BOLD };
+    let current = draft.current;
+    let style = if current.provider_error.is_some() { WARN } else { GOOD };
+    for (position, sentence) in draft.origin().iter().enumerate() {
+        let style = if position == 0 { style } else { BOLD };
         let (first, rest) = sentence.split_once(": ").map_or((sentence.as_str(), ""), |(a, b)| (a, b));
         let colon = if rest.is_empty() { "" } else { ": " };
         anstream::println!("{style}{first}{colon}{style:#}{}", wrapped(rest, first.len() + 2, 2));
     }
-    for one in asked.records.iter().filter(|one| one.movable().is_some()) {
-        anstream::println!("  {}/{}  {}  TTL {} s", one.name, one.rtype, one.values.join(", "), one.ttl);
+    for record in current.records.iter().filter(|record| record.movable().is_some()) {
+        let values = record.values.join(", ");
+        anstream::println!("  {}/{}  {values}  TTL {} s", record.name, record.rtype, record.ttl);
     }
     for remark in draft.remarks() {
         anstream::println!("{WARN}note{WARN:#}  {}", wrapped(&remark, 6, 6));
@@ -103,49 +102,54 @@ fn print(args: &InitArgs, draft: &Draft<'_>) {
         format!(" --file {file}")
     };
     anstream::println!("{GOOD}Written:{GOOD:#} {file}");
-    anstream::println!(
-        "  Next: fill in what stands as {TODO}, then {BOLD}kongferry cutover plan{flag}{BOLD:#}."
-    );
+    anstream::println!("  Next: replace every {TODO}, then run {BOLD}kongferry cutover plan{flag}{BOLD:#}.");
 }
 
 fn print_json(args: &InitArgs, draft: &Draft<'_>) {
-    let asked = draft.asked;
-    let records: Vec<_> = asked
+    text::print_json(&to_json(args, draft));
+}
+
+/// `asked` and `why_not_the_provider` are the old names of `source` and `provider_error`.
+fn to_json(args: &InitArgs, draft: &Draft<'_>) -> serde_json::Value {
+    let current = draft.current;
+    let records: Vec<_> = current
         .records
         .iter()
-        .map(|one| {
-            json!({ "name": one.name.without_dot(), "type": one.rtype, "ttl": one.ttl, "values": one.values,
-                    "moved": one.movable().is_some() })
+        .map(|record| {
+            json!({ "name": record.name.without_dot(), "type": record.rtype, "ttl": record.ttl,
+                    "values": record.values, "moved": record.movable().is_some() })
         })
         .collect();
-    let instead = asked.instead.as_ref();
-    text::print_json(&json!({
+    let source = current.source();
+    json!({
         "format": 1,
         "outcome": "written",
         "file": args.place.file,
-        "zone": asked.zone.without_dot(),
-        "provider": args.provider.provider.word(),
-        "asked": if asked.silent.is_none() { "provider" } else if instead.is_some_and(std::result::Result::is_ok) { "name_server" } else { "nobody" },
-        "why_not_the_provider": asked.silent,
-        "name_server": instead.and_then(|instead| instead.as_ref().ok()),
-        "capabilities": asked.caps,
-        "findings": asked.findings,
+        "zone": current.zone.without_dot(),
+        "provider": args.provider.provider.name(),
+        "source": source,
+        "asked": if source == "none" { "nobody" } else { source },
+        "provider_error": current.provider_error,
+        "why_not_the_provider": current.provider_error,
+        "name_server": current.name_server.as_ref().and_then(|queried| queried.as_ref().ok()),
+        "capabilities": current.capabilities,
+        "findings": current.findings,
         "records": records,
         "remarks": draft.remarks(),
-    }));
+    })
 }
 
-fn is_there(file: &Path) -> Error {
+fn already_exists(file: &Path) -> Error {
     Error::new(Kind::Usage, format!("cannot write {}", file.display()))
-        .remedy("It is there already; name another one with --file.")
+        .remedy("The file exists: pass another name with --file.")
 }
 
-/// Never over a file that is there.
+/// Never overwrites a file.
 fn write_new(file: &Path, text: &str) -> Result<()> {
     use std::io::Write;
     let cannot = |e: std::io::Error| {
         if e.kind() == std::io::ErrorKind::AlreadyExists {
-            return is_there(file);
+            return already_exists(file);
         }
         Error::new(Kind::Io, format!("cannot write {}", file.display())).source(e)
     };
@@ -159,7 +163,7 @@ mod tests {
 
     use super::*;
     use crate::cutover::config::CutoverConfig;
-    use crate::dns::ListedRecord;
+    use crate::dns::{ListedRecord, ProviderKind};
 
     #[derive(Debug, Parser)]
     struct Line {
@@ -171,13 +175,13 @@ mod tests {
         Line::try_parse_from(std::iter::once(&"init").chain(words)).unwrap().provider
     }
 
-    fn asked(records: Vec<ListedRecord>) -> Asked {
-        Asked {
+    fn current(records: Vec<ListedRecord>) -> CurrentRecords {
+        CurrentRecords {
             zone: "example.com".parse().unwrap(),
             records,
-            caps: None,
-            silent: Some("--url was not given".to_owned()),
-            instead: Some(Err("nobody answers".to_owned())),
+            capabilities: None,
+            provider_error: Some("--url was not given".to_owned()),
+            name_server: Some(Err("no answer".to_owned())),
             findings: Vec::new(),
         }
     }
@@ -211,7 +215,7 @@ mod tests {
 
     #[test]
     fn what_is_written_can_be_read_once_it_is_filled_in() {
-        let asked = asked(vec![
+        let current = current(vec![
             listed("A", &["192.0.2.1"]),
             listed("AAAA", &["2001:db8::1"]),
             listed("HTTPS", &["1 . alpn=h2"]),
@@ -219,8 +223,9 @@ mod tests {
         let (names, servers) = (["api.example.com".parse().unwrap()], ["127.0.0.1:5310".to_owned()]);
         for words in LINES {
             let section = line(words).section().unwrap();
-            let when = "now".to_owned();
-            let draft = Draft { section: &section, asked: &asked, names: &names, servers: &servers, when };
+            let read_at = "now".to_owned();
+            let draft =
+                Draft { section: &section, current: &current, names: &names, servers: &servers, read_at };
             let text = draft.text();
             let filled = text.replacen("green = [\"TODO\"]", "green = [\"192.0.2.2\"]", 1).replacen(
                 "green = [\"TODO\"]",
@@ -232,12 +237,12 @@ mod tests {
                     .unwrap_or_else(|error| panic!("{words:?}: {error}\n{text}"))
             };
             assert_eq!(parse(&filled).target.records().len(), 2);
-            // Every line that is only commented out must be right as well.
+            // Every line that is commented out must be right as well.
             let all: Vec<&str> =
                 filled.lines().map(|line| line.strip_prefix("#~ ").unwrap_or(line)).collect();
             parse(&all.join("\n"));
             assert!(
-                text.contains("# api.example.com/HTTPS (1 . alpn=h2, TTL 300 s) stands beside it"),
+                text.contains("# api.example.com/HTTPS (1 . alpn=h2, TTL 300 s) has the same name"),
                 "{text}"
             );
         }
@@ -247,5 +252,18 @@ mod tests {
     fn flags_of_another_provider_are_refused() {
         let refused = line(&["--provider", "route53", "--url", "http://a"]).section();
         assert!(refused.is_err_and(|error| error.message().contains("--url belongs to powerdns")));
+    }
+
+    #[test]
+    fn every_kind_of_provider_is_drafted_without_flags() {
+        for kind in <ProviderKind as clap::ValueEnum>::value_variants() {
+            let section = line(&["--provider", &kind.name()]).section().unwrap();
+            assert!(section.missing_flag.is_some_and(|flag| flag.starts_with("--")), "{section:?}");
+            assert_eq!(section.config().unwrap().kind(), *kind);
+            let lines = section.text.lines().map(|line| line.strip_prefix("#~ ").unwrap_or(line));
+            let text = lines.collect::<Vec<_>>().join("\n");
+            let with_examples = crate::dns::ProviderSection { text, missing_flag: None };
+            assert_eq!(with_examples.config().unwrap().kind(), *kind);
+        }
     }
 }

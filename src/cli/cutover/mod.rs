@@ -28,7 +28,7 @@ use crate::cutover::servers::Authoritative;
 use crate::cutover::session::{Operator, StartContext};
 use crate::cutover_databases::LiveDatabases;
 use crate::dns::query::{self, NameServer};
-use crate::dns::{self, DnsProvider, Observed};
+use crate::dns::{DnsProvider, Observed};
 use crate::error::Result;
 use crate::finding::Severity;
 
@@ -177,7 +177,7 @@ impl CutoverContext {
     /// Reads the file and the credentials; asks nothing of anybody yet.
     pub async fn open(place: &ConfigFileArgs) -> Result<CutoverContext> {
         let config = CutoverConfig::read(&place.file)?;
-        let provider = dns::connect(&config.provider).await?;
+        let provider = config.provider.connect().await?;
         let command = match place.file.to_str() {
             Some(FILE_NAME) => "kongferry cutover rollback".to_owned(),
             _ => format!("kongferry cutover rollback --file {}", place.file.display()),

@@ -3,6 +3,7 @@
 //! It is started without a shell, in a process group of its own that is killed when it takes too long, and sees of our
 //! environment only what the configuration lets through. Credentials reach it that way, never as arguments.
 
+mod config;
 mod protocol;
 
 use std::process::{ExitStatus, Stdio};
@@ -11,7 +12,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
@@ -24,6 +24,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::finding::Finding;
+pub use config::ExecConfig;
 use protocol::{ApplyAnswer, Arrival, CapabilitiesResponse, ConfirmAnswer, ListAnswer, ReadAnswer};
 
 const NAME: &str = "exec";
@@ -34,24 +35,6 @@ const ALWAYS_PASSED: &[&str] =
 
 /// More than any answer needs.
 const OUTPUT_LIMIT: u64 = 1 << 20;
-
-/// The section of `cutover.toml` for `kind = "exec"`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ExecConfig {
-    /// The program and its arguments. Arguments can be seen by everybody on the machine: no credentials there.
-    pub command: Vec<String>,
-    /// How long one call may take.
-    #[serde(default = "thirty_seconds")]
-    pub timeout_seconds: u64,
-    /// Variables of our environment that it may see, such as those with its credentials.
-    #[serde(default)]
-    pub pass_env: Vec<String>,
-}
-
-fn thirty_seconds() -> u64 {
-    30
-}
 
 /// The user's program.
 #[derive(Debug)]
@@ -246,7 +229,7 @@ fn by_hand(command: &[String], input: &Json) -> String {
 
 /// Ordinary records of blue, which every program can write. The program is told to forget the marker: what it says is
 /// not known here.
-pub(super) fn manual_rollback(config: &ExecConfig, target: &Target, ttl: u32) -> DnsResult<String> {
+fn manual_rollback(config: &ExecConfig, target: &Target, ttl: u32) -> DnsResult<String> {
     let desired = change::blue_again(RecordForm::Plain(Side::Blue), ttl);
     let before = change::unread(target);
     let wanted = change::wanted(NAME, &Weights::SwitchOnly, 0, target, &before, &desired)?;

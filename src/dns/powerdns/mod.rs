@@ -3,27 +3,29 @@
 //! One PATCH is one transaction, so an ordinary record becomes a split one, marker included, at once. There is no
 //! compare-and-swap: what stands there is read before and after the write. The API checks no Lua, hence `lua`.
 
+mod config;
 mod lua;
 mod rrset;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use reqwest::{Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::change::{self, Wanted};
+use super::http_api::HttpResponse;
 use super::listing::{self, Listing};
+use super::providers::ProviderTable;
 use super::{
     Capabilities, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName,
     Exclusion, Observed, Precondition, Propagation, RecordForm, Request, SecretSource, Share, Target, Ticket,
-    Weights, WriteOutcome, http,
+    Weights, WriteOutcome, http_api,
 };
 use crate::error::Result;
 use crate::finding::Finding;
+pub use config::PowerDnsConfig;
 pub use lua::Policy;
 use rrset::RrSet;
 
@@ -31,37 +33,6 @@ const NAME: &str = "powerdns";
 
 /// Hundredths of a per cent.
 const WEIGHTS: Weights = Weights::Whole { max_sum: 10_000 };
-
-/// The section of `cutover.toml` for `kind = "powerdns"`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PowerDnsConfig {
-    /// Where the API listens: `http://127.0.0.1:8081`.
-    pub url: String,
-    /// The server's id in the API.
-    #[serde(default = "localhost")]
-    pub server: String,
-    /// The key for `X-API-Key`.
-    pub api_key: SecretSource,
-    /// Certificate authorities of an `https` address, if not the system's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca_file: Option<PathBuf>,
-    /// How an answer is chosen.
-    #[serde(default)]
-    pub policy: Policy,
-    /// How long other servers on the same database may answer from their query cache, in seconds: their
-    /// `query-cache-ttl`, 20 unless set otherwise. 0 where there is one server.
-    #[serde(default)]
-    pub replica_cache_seconds: u32,
-    /// Says that the zone's metadata has `ENABLE-LUA-RECORDS`, which the API does not show. Not needed where
-    /// `enable-lua-records` is on for the whole server.
-    #[serde(default)]
-    pub lua_records_enabled: bool,
-}
-
-fn localhost() -> String {
-    "localhost".to_owned()
-}
 
 /// A PowerDNS server.
 #[derive(Debug)]
@@ -75,11 +46,7 @@ pub struct PowerDns {
 impl PowerDns {
     /// Reads the key; connects to nothing.
     pub fn new(config: PowerDnsConfig) -> Result<Self> {
-        http::check_base("url", &config.url)?;
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-        if config.server.is_empty() || !config.server.chars().all(plain) {
-            return Err(crate::error::Error::usage("the provider's server must be an id such as localhost"));
-        }
+        config.check()?;
         let key = config.api_key.read("PowerDNS's API key")?;
         let client = crate::http::client(config.ca_file.as_deref(), crate::http::TIMEOUT)?;
         let caps = Capabilities {
@@ -117,11 +84,8 @@ impl PowerDns {
         if let Some(body) = body {
             request = request.header("Content-Type", "application/json").body(body);
         }
-        let response = request.send().await.map_err(|e| http::no_answer(NAME, writes, e))?;
-        let status = response.status();
-        let retry_after = http::retry_after(response.headers());
-        let text = response.text().await.map_err(|e| http::no_answer(NAME, writes, e))?;
-        if status.is_success() { Ok(text) } else { Err(refusal(status, retry_after, writes, &text)) }
+        let HttpResponse { status, retry_after, body } = http_api::exchange(NAME, writes, request).await?;
+        if status.is_success() { Ok(body) } else { Err(refusal(status, retry_after, writes, &body)) }
     }
 
     fn error(&self, kind: DnsErrorKind, message: impl Into<String>) -> DnsError {
@@ -185,7 +149,7 @@ impl PowerDns {
 }
 
 fn url(config: &PowerDnsConfig, path: &str) -> String {
-    http::join(&config.url, &format!("/api/v1/servers/{}{path}", config.server))
+    http_api::join(&config.url, &format!("/api/v1/servers/{}{path}", config.server))
 }
 
 fn zone_url(config: &PowerDnsConfig, zone: &DomainName) -> String {
@@ -346,7 +310,7 @@ fn curl(config: &PowerDnsConfig, url: &str, body: &str) -> String {
 
 /// All to blue, as a rollback writes it. Without a list of comments PowerDNS leaves those that are there, the marker
 /// among them.
-pub(super) fn manual_rollback(config: &PowerDnsConfig, target: &Target, ttl: u32) -> DnsResult<String> {
+fn manual_rollback(config: &PowerDnsConfig, target: &Target, ttl: u32) -> DnsResult<String> {
     refuse_aliases(target)?;
     let desired = change::blue_again(RecordForm::Split(Share::BLUE), ttl);
     let before = change::unread(target);

@@ -3,29 +3,29 @@
 //! It has no weights, so it switches between 0 % and 100 %. One message is one transaction, and its conditions are a
 //! true compare-and-swap: the marker must stand there to the letter, and each record with the values that were read.
 
-mod update;
+mod config;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use hickory_proto::op::{DnsRequest, DnsRequestOptions, Message, ResponseCode};
-use hickory_proto::rr::rdata::tsig::TsigAlgorithm;
 use hickory_proto::rr::{RData, RecordType as WireType, TSigner};
 use secrecy::ExposeSecret;
-use serde::{Deserialize, Serialize};
 
 use super::change::{self, Wanted};
 use super::listing::{self, ListedRecord, Listing};
+use super::update::{DnsUpdate, UpdateData, UpdateSet, UpdateStep};
 use super::wire::{self, QueryError, ServerClient};
 use super::{
     Capabilities, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName,
     Exclusion, Observed, ObservedRecord, Precondition, Propagation, Record, RecordForm, RecordState, Request,
-    SecretSource, SiblingRecord, Side, Target, Ticket, Value, Weights, WriteOutcome,
+    SiblingRecord, Side, Target, Ticket, Value, Weights, WriteOutcome,
 };
 use crate::error::{Error, Result};
 use crate::finding::Finding;
-pub use update::{Data, Set, Step, Update};
+use config::with_port;
+pub use config::{Algorithm, Rfc2136Config, TsigConfig};
 
 const NAME: &str = "rfc2136";
 
@@ -34,76 +34,6 @@ const MARKER_TTL: u32 = 10;
 
 /// How far the two clocks may be apart, as in `nsupdate`.
 const FUDGE: u16 = 300;
-
-/// The types that decide where clients go.
-const DECISIVE: [WireType; 4] = [WireType::A, WireType::AAAA, WireType::CNAME, WireType::HTTPS];
-
-/// The section of `cutover.toml` for `kind = "rfc2136"`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Rfc2136Config {
-    /// The primary server that takes updates: `ns1.example.com`, `192.0.2.53:53`.
-    pub server: String,
-    /// The TSIG key that it knows us by.
-    pub tsig: TsigConfig,
-    /// How long an answer may take.
-    #[serde(default = "ten_seconds")]
-    pub timeout_seconds: u64,
-}
-
-impl Rfc2136Config {
-    pub(super) fn check(&self) -> Result<()> {
-        with_port(&self.server).map(drop)
-    }
-}
-
-fn ten_seconds() -> u64 {
-    10
-}
-
-/// A TSIG key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TsigConfig {
-    /// The key's name.
-    pub name: DomainName,
-    /// The algorithm.
-    #[serde(default)]
-    pub algorithm: Algorithm,
-    /// The key in base64, as in the server's configuration.
-    pub secret: SecretSource,
-}
-
-/// TSIG algorithms that are still in use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Algorithm {
-    /// What `tsig-keygen` makes.
-    #[default]
-    HmacSha256,
-    /// Longer.
-    HmacSha384,
-    /// The longest.
-    HmacSha512,
-}
-
-impl Algorithm {
-    fn as_str(self) -> &'static str {
-        match self {
-            Algorithm::HmacSha256 => "hmac-sha256",
-            Algorithm::HmacSha384 => "hmac-sha384",
-            Algorithm::HmacSha512 => "hmac-sha512",
-        }
-    }
-
-    fn wire(self) -> TsigAlgorithm {
-        match self {
-            Algorithm::HmacSha256 => TsigAlgorithm::HmacSha256,
-            Algorithm::HmacSha384 => TsigAlgorithm::HmacSha384,
-            Algorithm::HmacSha512 => TsigAlgorithm::HmacSha512,
-        }
-    }
-}
 
 /// A primary server.
 pub struct Rfc2136 {
@@ -185,14 +115,12 @@ impl Rfc2136 {
         record: &Record,
     ) -> DnsResult<ObservedRecord> {
         let key = &record.key;
-        let name = wire::wire_name(&key.name);
         let mut state = RecordState::Absent;
         let mut ttl = None;
         let mut siblings = Vec::new();
-        for rtype in DECISIVE {
+        for rtype in wire::ROUTING_TYPES {
             let answer = self.ask(client, &key.name, rtype).await?;
-            let here: Vec<_> =
-                answer.answers.iter().filter(|one| one.record_type() == rtype && one.name == name).collect();
+            let here = wire::records_of(&answer, &key.name, rtype);
             let Some(first) = here.first() else { continue };
             let text = here.iter().map(|one| one.data.to_string()).collect::<Vec<_>>().join(", ");
             if rtype == wire::wire_type(key.rtype) {
@@ -215,10 +143,8 @@ impl Rfc2136 {
     ) -> DnsResult<DomainName> {
         for zone in listing::zones_of(zone, names) {
             let Ok(answer) = self.ask(client, &zone, WireType::SOA).await else { continue };
-            let owner = wire::wire_name(&zone);
-            let soa =
-                |one: &hickory_proto::rr::Record| one.record_type() == WireType::SOA && one.name == owner;
-            if answer.metadata.authoritative && answer.answers.iter().any(soa) {
+            let soa = wire::records_of(&answer, &zone, WireType::SOA);
+            if answer.metadata.authoritative && !soa.is_empty() {
                 return Ok(zone);
             }
         }
@@ -229,7 +155,7 @@ impl Rfc2136 {
         Err(error(DnsErrorKind::NotFound, format!("{} serves no such zone", self.server)))
     }
 
-    async fn send(&self, update: &Update) -> DnsResult<()> {
+    async fn send(&self, update: &DnsUpdate) -> DnsResult<()> {
         let request = DnsRequest::new(update.message(), DnsRequestOptions::default());
         let address = self.address().await?;
         let answer = wire::over_tcp(address, self.timeout(), Some(self.signer.clone()), request).await;
@@ -258,9 +184,7 @@ impl Rfc2136 {
 }
 
 fn listed(name: &DomainName, rtype: WireType, answer: &Message) -> Option<ListedRecord> {
-    let owner = wire::wire_name(name);
-    let here: Vec<_> =
-        answer.answers.iter().filter(|one| one.record_type() == rtype && one.name == owner).collect();
+    let here = wire::records_of(answer, name, rtype);
     let first = here.first()?;
     let values = here.iter().map(|one| one.data.to_string().trim_end_matches('.').to_owned());
     Some(ListedRecord {
@@ -296,21 +220,6 @@ fn refusal(code: ResponseCode, zone: &DomainName) -> DnsError {
     error(kind, message).answered(code.to_string())
 }
 
-fn with_port(server: &str) -> Result<String> {
-    if let Ok(address) = server.parse::<SocketAddr>() {
-        return Ok(address.to_string());
-    }
-    if let Ok(address) = server.parse::<std::net::IpAddr>() {
-        return Ok(SocketAddr::new(address, 53).to_string());
-    }
-    let (host, port) = server.rsplit_once(':').unwrap_or((server, "53"));
-    let wrong =
-        || Error::usage("the provider's server must be a name or an address, with :PORT if it is not 53");
-    let host: DomainName = host.parse().map_err(|_| wrong())?;
-    let port: u16 = port.parse().map_err(|_| wrong())?;
-    Ok(format!("{}:{port}", host.without_dot()))
-}
-
 fn plain_state(record: &Record, mut values: Vec<Value>, text: String) -> RecordState {
     values.sort();
     let side = [Side::Blue, Side::Green].into_iter().find(|&side| record.values(side) == values);
@@ -330,21 +239,22 @@ fn steps(
     before: &Observed,
     desired: &Desired,
     wanted: &[Wanted<'_>],
-) -> DnsResult<Vec<Step>> {
-    let marker = Set::Text(target.marker_name());
-    let values =
-        |record: &Record, side| record.values(side).iter().cloned().map(Data::Value).collect::<Vec<_>>();
+) -> DnsResult<Vec<UpdateStep>> {
+    let marker = UpdateSet::Text(target.marker_name());
+    let values = |record: &Record, side| {
+        record.values(side).iter().cloned().map(UpdateData::Value).collect::<Vec<_>>()
+    };
     let mut steps = Vec::new();
     if desired.precondition == Precondition::Unchanged {
         steps.push(match &before.marker_text {
-            Some(text) => Step::Require(marker.clone(), vec![Data::Text(text.clone())]),
-            None => Step::RequireAbsent(marker.clone()),
+            Some(text) => UpdateStep::Require(marker.clone(), vec![UpdateData::Text(text.clone())]),
+            None => UpdateStep::RequireAbsent(marker.clone()),
         });
         for one in wanted {
-            let set = Set::Record(one.record.key.clone());
+            let set = UpdateSet::Record(one.record.key.clone());
             steps.push(match one.before.state {
-                RecordState::Plain(side) => Step::Require(set, values(one.record, side)),
-                _ => Step::RequireAbsent(set),
+                RecordState::Plain(side) => UpdateStep::Require(set, values(one.record, side)),
+                _ => UpdateStep::RequireAbsent(set),
             });
         }
     }
@@ -352,13 +262,15 @@ fn steps(
         let RecordState::Plain(side) = one.state else {
             return Err(error(DnsErrorKind::Unsupported, format!("{} cannot be split", one.record.key)));
         };
-        let set = Set::Record(one.record.key.clone());
-        steps.push(Step::Delete(set.clone()));
-        steps.extend(values(one.record, side).into_iter().map(|data| Step::Add(set.clone(), one.ttl, data)));
+        let set = UpdateSet::Record(one.record.key.clone());
+        steps.push(UpdateStep::Delete(set.clone()));
+        steps.extend(
+            values(one.record, side).into_iter().map(|data| UpdateStep::Add(set.clone(), one.ttl, data)),
+        );
     }
-    steps.push(Step::Delete(marker.clone()));
+    steps.push(UpdateStep::Delete(marker.clone()));
     if let Some(new) = &desired.marker {
-        steps.push(Step::Add(marker, MARKER_TTL, Data::Text(new.to_text())));
+        steps.push(UpdateStep::Add(marker, MARKER_TTL, UpdateData::Text(new.to_text())));
     }
     Ok(steps)
 }
@@ -376,11 +288,7 @@ impl DnsProvider for Rfc2136 {
     async fn preflight(&self, target: &Target) -> DnsResult<Vec<Finding>> {
         let client = ServerClient::new(self.address().await?, None, self.timeout());
         let answer = self.ask(&client, target.zone(), WireType::SOA).await?;
-        let soa = answer.answers.iter().find_map(|record| match &record.data {
-            RData::SOA(soa) => Some(soa.serial),
-            _ => None,
-        });
-        let serves = soa.filter(|_| answer.metadata.authoritative);
+        let serves = wire::soa_serial(&answer).filter(|_| answer.metadata.authoritative);
         let finding = match serves {
             Some(serial) => Finding::ok(format!("{} serves {}, serial {serial}", self.server, target.zone())),
             None => Finding::blocker(
@@ -396,7 +304,7 @@ impl DnsProvider for Rfc2136 {
         let zone = self.zone_of(&client, zone, names).await?;
         let mut records = Vec::new();
         for name in names {
-            for rtype in DECISIVE {
+            for rtype in wire::ROUTING_TYPES {
                 let answer = self.ask(&client, name, rtype).await?;
                 records.extend(listed(name, rtype, &answer));
             }
@@ -423,7 +331,7 @@ impl DnsProvider for Rfc2136 {
         change::refuse_aliases(NAME, target)?;
         let wanted = change::wanted(NAME, &self.caps.weights, self.caps.min_ttl, target, before, desired)?;
         let steps = steps(target, before, desired, &wanted)?;
-        let update = Update { server: self.server.clone(), zone: target.zone().clone(), steps };
+        let update = DnsUpdate { server: self.server.clone(), zone: target.zone().clone(), steps };
         Ok(change::planned(target, before, desired, &wanted, Request::Update(update)))
     }
 
@@ -453,7 +361,7 @@ impl DnsProvider for Rfc2136 {
     }
 }
 
-fn nsupdate(config: &Rfc2136Config, update: &Update) -> String {
+fn nsupdate(config: &Rfc2136Config, update: &DnsUpdate) -> String {
     let tsig = &config.tsig;
     // printf is part of the shell, so the secret is in no list of processes.
     format!(
@@ -465,7 +373,7 @@ fn nsupdate(config: &Rfc2136Config, update: &Update) -> String {
 }
 
 /// Blue's values in place of those that stand there, without a condition. The marker is not touched.
-pub(super) fn manual_rollback(config: &Rfc2136Config, target: &Target, ttl: u32) -> DnsResult<String> {
+fn manual_rollback(config: &Rfc2136Config, target: &Target, ttl: u32) -> DnsResult<String> {
     change::refuse_aliases(NAME, target)?;
     let server =
         with_port(&config.server).map_err(|e| error(DnsErrorKind::Unsupported, e.message().to_owned()))?;
@@ -473,26 +381,6 @@ pub(super) fn manual_rollback(config: &Rfc2136Config, target: &Target, ttl: u32)
     let before = change::unread(target);
     let wanted = change::wanted(NAME, &Weights::SwitchOnly, 0, target, &before, &desired)?;
     let mut steps = steps(target, &before, &desired, &wanted)?;
-    steps.retain(|step| !matches!(step, Step::Delete(Set::Text(_))));
-    Ok(nsupdate(config, &Update { server, zone: target.zone().clone(), steps }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_is_a_name_or_an_address_with_or_without_a_port() {
-        for (given, used) in [
-            ("ns1.example.com", "ns1.example.com:53"),
-            ("ns1.example.com:5353", "ns1.example.com:5353"),
-            ("192.0.2.53", "192.0.2.53:53"),
-            ("192.0.2.53:5353", "192.0.2.53:5353"),
-            ("2001:db8::53", "[2001:db8::53]:53"),
-            ("[2001:db8::53]:5353", "[2001:db8::53]:5353"),
-        ] {
-            assert_eq!(with_port(given).unwrap(), used);
-        }
-        assert!(with_port("ns1.example.com:x").is_err());
-    }
+    steps.retain(|step| !matches!(step, UpdateStep::Delete(UpdateSet::Text(_))));
+    Ok(nsupdate(config, &DnsUpdate { server, zone: target.zone().clone(), steps }))
 }

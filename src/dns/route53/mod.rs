@@ -5,6 +5,7 @@
 //! GetChange until it is INSYNC. Throttling is HTTP 400 here.
 
 mod batch;
+mod config;
 mod response;
 mod sets;
 mod sigv4;
@@ -15,18 +16,22 @@ use async_trait::async_trait;
 use chrono::Utc;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::change::{self, Wanted};
+use super::http_api::HttpResponse;
 use super::listing::Listing;
+use super::providers::ProviderTable;
 use super::{
     Capabilities, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName,
     Exclusion, Observed, Precondition, Propagation, RecordForm, Request, SecretSource, Share, Side, Target,
-    Ticket, Weights, WriteOutcome, http,
+    Ticket, Weights, WriteOutcome, http_api,
 };
 use crate::error::{Error, Result};
 use crate::finding::Finding;
 use batch::Batch;
+pub use config::Route53Config;
+use config::default_endpoint;
 use sets::Set;
 use sigv4::{Credentials, Scope, Unsigned};
 
@@ -38,46 +43,6 @@ const WEIGHTS: Weights = Weights::Whole { max_sum: 256 };
 
 /// Five requests a second are allowed to the whole account, so questions are rare.
 const POLL: Duration = Duration::from_secs(3);
-
-/// The section of `cutover.toml` for `kind = "route53"`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Route53Config {
-    /// The id of the hosted zone, `Z2ABCDEFGHIJKL`.
-    pub hosted_zone_id: String,
-    /// Who we are.
-    #[serde(default = "default_key_id")]
-    pub access_key_id: SecretSource,
-    /// The secret that goes with it.
-    #[serde(default = "default_key")]
-    pub secret_access_key: SecretSource,
-    /// The token of temporary credentials. Without, `AWS_SESSION_TOKEN` if that is set and the others come from the
-    /// environment.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub session_token: Option<SecretSource>,
-    /// What requests are signed for; another one in other partitions of AWS.
-    #[serde(default = "default_region")]
-    pub region: String,
-    /// Where the API is; another one in other partitions of AWS and in tests.
-    #[serde(default = "default_endpoint")]
-    pub endpoint: String,
-}
-
-fn default_key_id() -> SecretSource {
-    SecretSource::Env("AWS_ACCESS_KEY_ID".to_owned())
-}
-
-fn default_key() -> SecretSource {
-    SecretSource::Env("AWS_SECRET_ACCESS_KEY".to_owned())
-}
-
-fn default_region() -> String {
-    "us-east-1".to_owned()
-}
-
-fn default_endpoint() -> String {
-    "https://route53.amazonaws.com".to_owned()
-}
 
 /// A hosted zone.
 #[derive(Debug)]
@@ -92,7 +57,7 @@ pub struct Route53 {
 impl Route53 {
     /// Checks that the credentials are there; connects to nothing.
     pub fn new(mut config: Route53Config) -> Result<Self> {
-        http::check_base("endpoint", &config.endpoint)?;
+        config.check()?;
         let bare = config.hosted_zone_id.trim_start_matches("/hostedzone/").to_owned();
         if bare.is_empty() || bare.len() > 32 || !bare.chars().all(|c| c.is_ascii_alphanumeric()) {
             return Err(Error::usage("hosted_zone_id must be an id such as Z2ABCDEFGHIJKL"));
@@ -163,7 +128,7 @@ impl Route53 {
             Unsigned { method, host: &self.host, path, query, body: body.unwrap_or_default().as_bytes() };
         let scope = Scope { region: &self.config.region, service: NAME, time: Utc::now() };
         let mark = if query.is_empty() { "" } else { "?" };
-        let url = http::join(&self.config.endpoint, &format!("{path}{mark}{query}"));
+        let url = http_api::join(&self.config.endpoint, &format!("{path}{mark}{query}"));
         let verb = if writes { reqwest::Method::POST } else { reqwest::Method::GET };
         let mut request = self.client.request(verb, url);
         for (name, value) in sigv4::headers(&unsigned, &scope, &credentials) {
@@ -172,10 +137,8 @@ impl Route53 {
         if let Some(body) = body {
             request = request.header("content-type", "application/xml").body(body.to_owned());
         }
-        let response = request.send().await.map_err(|e| http::no_answer(NAME, writes, e))?;
-        let status = response.status();
-        let retry_after = http::retry_after(response.headers());
-        let text = response.text().await.map_err(|e| http::no_answer(NAME, writes, e))?;
+        let HttpResponse { status, retry_after, body: text } =
+            http_api::exchange(NAME, writes, request).await?;
         if status.is_success() {
             return Ok(text);
         }
@@ -351,7 +314,7 @@ impl DnsProvider for Route53 {
         let body = Batch::plan(NAME, target, before, desired, &wanted)?.xml();
         let request = Request::Http {
             method: "POST".to_owned(),
-            url: http::join(&self.config.endpoint, &format!("{}/rrset/", self.zone_path())),
+            url: http_api::join(&self.config.endpoint, &format!("{}/rrset/", self.zone_path())),
             headers: vec![("Authorization".to_owned(), "(AWS4-HMAC-SHA256 signature)".to_owned())],
             body,
         };
@@ -417,7 +380,7 @@ fn aws(config: &Route53Config, batch: &Batch, then: &str) -> String {
 /// to 0. Route 53 refuses it where an ordinary record stands, and then the second one makes that blue's. Sets of
 /// somebody else's beside them would have to be deleted first, and a DELETE needs their exact values: nobody can write
 /// that down beforehand.
-pub(super) fn manual_rollback(config: &Route53Config, target: &Target, ttl: u32) -> DnsResult<String> {
+fn manual_rollback(config: &Route53Config, target: &Target, ttl: u32) -> DnsResult<String> {
     let before = change::unread(target);
     let batch = |form| {
         let desired = change::blue_again(form, ttl);

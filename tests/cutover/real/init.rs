@@ -62,8 +62,8 @@ async fn powerdns_says_what_is_blue_and_plan_accepts_what_was_written() {
     arguments.extend(["--name", "API.example.test.", "--name", "www.example.test"]);
     let written = call(home.path(), &arguments).await.ends_with(0);
     for said in [
-        "The provider was asked at ",
-        "weights that add up to 10000 at most",
+        "Blue's values were read from the provider at ",
+        "weights that add up to at most 10000",
         "api.example.test/A  192.0.2.1  TTL 300 s",
         "api.example.test/HTTPS (1 . alpn=h2",
         "604800 s",
@@ -81,7 +81,7 @@ async fn powerdns_says_what_is_blue_and_plan_accepts_what_was_written() {
 
     // The same once more is refused, and the file is as it was.
     let again = call(home.path(), &arguments).await.ends_with(2);
-    assert!(again.stderr.contains("It is there already"), "{again:#?}");
+    assert!(again.stderr.contains("The file exists"), "{again:#?}");
 }
 
 #[tokio::test]
@@ -92,7 +92,7 @@ async fn as_json_it_says_who_was_asked_and_what_is_in_the_way() {
         ["init", "--url", &url, "--api-key-file", &key, "--name", "geo.example.test", "--format", "json"];
     let said = call(home.path(), &arguments).await.ends_with(0).json();
     assert_eq!(
-        (&said["outcome"], &said["asked"], &said["zone"]),
+        (&said["outcome"], &said["source"], &said["zone"]),
         (&json!("written"), &json!("provider"), &json!("example.test"))
     );
     assert_eq!(said["capabilities"]["weights"]["whole"]["max_sum"], 10_000);
@@ -122,13 +122,14 @@ async fn where_the_provider_refuses_the_name_servers_are_asked_and_the_file_says
         let arguments: Vec<&str> =
             ["init", "--format", "json"].into_iter().chain(name).chain(flags.iter().copied()).collect();
         let said = call(home.path(), &arguments).await.ends_with(0).json();
-        assert_eq!(said["asked"], "name_server", "{said:#}");
-        assert!(
-            said["why_not_the_provider"].as_str().is_some_and(|text| text.contains(why)),
-            "{why}: {said:#}"
+        assert_eq!(
+            (&said["source"], &said["asked"]),
+            (&json!("name_server"), &json!("name_server")),
+            "{said:#}"
         );
+        assert!(said["provider_error"].as_str().is_some_and(|text| text.contains(why)), "{why}: {said:#}");
         let text = fill_in(home.path(), &["192.0.2.2", "2001:db8::2"]);
-        assert!(text.contains("# The provider was not asked: ") && text.contains(&server), "{text}");
+        assert!(text.contains("# The provider could not be read: ") && text.contains(&server), "{text}");
         assert!(text.contains("blue = [\"192.0.2.1\"]") && !text.contains("not-the-key"), "{text}");
         std::fs::remove_file(home.path().join("cutover.toml")).expect("removed");
     }
@@ -150,7 +151,7 @@ async fn a_server_without_weights_gets_the_only_step_that_it_can_do() {
     arguments.extend(["--name", "api.example.test", "--name", "www.example.test", "--name-server", &server]);
     let written = call(home.path(), &arguments).await.ends_with(0);
     assert!(
-        written.stdout.contains("no weights, 0 % and 100 % only; of two writers one is refused"),
+        written.stdout.contains("no weights, only 0 % and 100 %; of two concurrent writers one is refused"),
         "{written:#?}"
     );
     let text = fill_in(home.path(), &["192.0.2.2", "green.example.net"]);
@@ -170,7 +171,7 @@ async fn route_53_is_asked_by_its_own_interface() {
         vec!["init", "--provider", "route53", "--hosted-zone-id", "Z1", "--endpoint", fake.url()];
     arguments.extend(["--name", "api.example.test"]);
     let written = call(home.path(), &arguments).await.ends_with(0);
-    assert!(written.stdout.contains("weights that add up to 256 at most"), "{written:#?}");
+    assert!(written.stdout.contains("weights that add up to at most 256"), "{written:#?}");
     let text = fill_in(home.path(), &["192.0.2.2"]);
     assert!(!text.contains("s3cr3t") && text.contains("# TTL 300 s"), "{text}");
     call(home.path(), &["plan", "--requests-only"]).await.ends_with(0);
@@ -197,7 +198,7 @@ async fn a_program_of_ones_own_lists_or_says_that_it_cannot() {
     ]);
     arguments.extend(["--format", "json"]);
     let said = call(home.path(), &arguments).await.ends_with(0).json();
-    assert_eq!(said["asked"], "nobody");
+    assert_eq!((&said["source"], &said["asked"]), (&json!("none"), &json!("nobody")));
     assert!(said["why_not_the_provider"].as_str().is_some_and(|why| why.contains("cannot list")), "{said:#}");
     assert_eq!(said["capabilities"]["min_ttl"], 5, "{said:#}");
     std::fs::remove_file(home.path().join("cutover.toml")).expect("removed");

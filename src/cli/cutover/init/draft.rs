@@ -1,119 +1,119 @@
-//! The text of a first `cutover.toml`.
+//! The text of a new `cutover.toml`.
 
 use std::fmt::Write as _;
 
-use super::asking::Asked;
-use super::section::{Section, list, quoted};
+use super::discovery::CurrentRecords;
 use crate::cutover::step::{Step, guide_steps};
-use crate::dns::{DomainName, ListedRecord, RecordType};
+use crate::dns::toml_draft::{list, quote};
+use crate::dns::{DomainName, ListedRecord, ProviderSection, RecordType};
 use crate::duration::compact;
 
-/// What is put in where a person has to.
+/// Placeholder for what only the operator knows.
 pub(super) const TODO: &str = "TODO";
 
-/// From here on a TTL is worth a word: resolvers may hold the old answer as long.
+/// Above this TTL a note is written: resolvers may cache the present values for so long.
 const LONG_TTL: u32 = 86_400;
 
 /// The shortest TTL that is proposed, in seconds.
 const SHORT_TTL: u32 = 30;
 
-/// Everything that the file says.
 pub(super) struct Draft<'a> {
-    pub section: &'a Section,
-    pub asked: &'a Asked,
+    pub section: &'a ProviderSection,
+    pub current: &'a CurrentRecords,
     pub names: &'a [DomainName],
+    /// The name servers for `[query]`, where they were given.
     pub servers: &'a [String],
-    /// When it was asked.
-    pub when: String,
+    /// When the records were read.
+    pub read_at: String,
 }
 
 impl Draft<'_> {
-    /// The file.
     pub(super) fn text(&self) -> String {
-        let asked = self.asked;
+        let current = self.current;
         let query = if self.servers.is_empty() {
             String::new()
         } else {
             format!("\n[query]\nname_servers = {}\n", list(self.servers.iter().map(String::as_str)))
         };
-        let least = asked.caps.as_ref().map_or(0, |caps| caps.min_ttl);
+        let min_ttl = current.capabilities.as_ref().map_or(0, |capabilities| capabilities.min_ttl);
         include_str!("cutover.toml")
-            .replace("{asked}", &comment(&self.said()))
-            .replace("{zone}", asked.zone.without_dot())
-            .replace("{ttl}", &format!("{:<6}", SHORT_TTL.max(least)))
+            .replace("{origin}", &comment(&self.origin()))
+            .replace("{zone}", current.zone.without_dot())
+            .replace("{ttl}", &format!("{:<6}", SHORT_TTL.max(min_ttl)))
             .replace("{query}", &query)
             .replace("{provider}", &self.section.text)
             .replace("{records}", &self.records())
             .replace("{steps}", &self.steps())
     }
 
-    /// Who was asked, and what the provider can do; one sentence each.
-    pub(super) fn said(&self) -> Vec<String> {
-        let asked = self.asked;
-        let mut said = Vec::new();
-        match (&asked.silent, &asked.instead) {
-            (None, _) => said.push(format!(
-                "The provider was asked at {}: what stands below as blue is what it holds.",
-                self.when
-            )),
-            (Some(why), instead) => {
-                said.push(format!("The provider was not asked: {}.", why.trim_end_matches('.')));
-                said.push(match instead {
-                    Some(Ok(server)) => format!(
-                        "What stands below as blue is what the name server {server} answered at {}.",
-                        self.when
-                    ),
-                    Some(Err(why)) => format!("No name server could be asked either: {why}."),
-                    None => String::new(),
-                });
+    /// Where blue's values were read, and what the provider can do; one sentence each.
+    pub(super) fn origin(&self) -> Vec<String> {
+        let current = self.current;
+        let mut sentences = Vec::new();
+        match (&current.provider_error, &current.name_server) {
+            (None, _) => {
+                sentences.push(format!("Blue's values were read from the provider at {}.", self.read_at));
+            }
+            (Some(error), name_server) => {
+                let error = error.trim_end_matches('.');
+                sentences.push(format!("The provider could not be read: {error}."));
+                match name_server {
+                    Some(Ok(server)) => sentences.push(format!(
+                        "Blue's values are the answers of the name server {server} at {}.",
+                        self.read_at
+                    )),
+                    Some(Err(error)) => sentences.push(format!("No name server answered either: {error}.")),
+                    None => {}
+                }
             }
         }
-        if let Some(caps) = &asked.caps {
-            said.push(format!("What it can do: {}.", caps.in_words()));
+        if let Some(capabilities) = &current.capabilities {
+            sentences.push(format!("The provider's capabilities: {}.", capabilities.summary()));
         }
-        said.extend(asked.findings.iter().map(|one| format!("It says: {}. {}", one.message, one.remedy)));
-        said.retain(|sentence| !sentence.is_empty());
-        said
+        let findings = current.findings.iter();
+        sentences.extend(findings.map(|found| format!("Preflight: {}. {}", found.message, found.remedy)));
+        sentences
     }
 
-    /// What stands beside the records, or stands in their way.
+    /// Notes about records that are not moved, long TTLs, and names without a record.
     pub(super) fn remarks(&self) -> Vec<String> {
-        let beside = self.names.iter().flat_map(|name| self.of(name)).filter(|one| one.movable().is_none());
-        let mut remarks: Vec<String> = beside.map(remark).collect();
-        let all = self.asked.records.iter().filter(|one| one.ttl > LONG_TTL);
-        remarks.extend(all.map(|one| {
+        let records = self.names.iter().flat_map(|name| self.records_of(name));
+        let mut remarks: Vec<String> =
+            records.filter(|record| record.movable().is_none()).map(not_moved).collect();
+        let long = self.current.records.iter().filter(|record| record.ttl > LONG_TTL);
+        remarks.extend(long.map(|record| {
             format!(
-                "{}/{}: its TTL is {} s; so long may resolvers hold the old answer after it has been lowered, and nothing is moved before.",
-                one.name, one.rtype, one.ttl
+                "{}/{} has a TTL of {} s: resolvers may cache the present values for so long after the TTL is lowered, and the first step waits for that.",
+                record.name, record.rtype, record.ttl
             )
         }));
-        let missing = self.names.iter().filter(|name| !self.of(name).any(|one| one.movable().is_some()));
-        remarks.extend(
-            missing.map(|name| format!("{name}: no A, AAAA or CNAME record that can be moved was found.")),
-        );
+        let has_movable = |name| self.records_of(name).any(|record| record.movable().is_some());
+        let missing = self.names.iter().filter(|name| !has_movable(name));
+        remarks
+            .extend(missing.map(|name| format!("{name} has no A, AAAA or CNAME record that can be moved.")));
         remarks
     }
 
-    fn of<'a>(&'a self, name: &'a DomainName) -> impl Iterator<Item = &'a ListedRecord> {
-        self.asked.records.iter().filter(move |one| one.name == *name)
+    fn records_of<'a>(&'a self, name: &'a DomainName) -> impl Iterator<Item = &'a ListedRecord> {
+        self.current.records.iter().filter(move |record| record.name == *name)
     }
 
     fn records(&self) -> String {
         let mut text = comment(&self.remarks());
         for name in self.names {
             let moved: Vec<(&ListedRecord, RecordType)> =
-                self.of(name).filter_map(|one| Some((one, one.movable()?))).collect();
+                self.records_of(name).filter_map(|record| Some((record, record.movable()?))).collect();
             if moved.is_empty() {
-                text.push_str(&record(name, RecordType::A, &[TODO.to_owned()], None));
+                text.push_str(&record_table(name, RecordType::A, &[TODO.to_owned()], None));
             }
-            for (one, rtype) in &moved {
+            for (record, rtype) in &moved {
                 if *rtype == RecordType::Aaaa && moved.len() > 1 {
                     text.push_str(
-                        "# The same name by IPv6: clients that prefer it stay on blue unless it moves too. If green has no IPv6\n\
-                         # address, remove this record at the provider first, wait for its TTL, and delete this table.\n",
+                        "# The same name over IPv6: clients that prefer IPv6 stay on blue unless this record moves too. If green\n\
+                         # has no IPv6 address, delete the record at the provider, wait for its TTL, and delete this table.\n",
                     );
                 }
-                text.push_str(&record(name, *rtype, &one.values, Some(one.ttl)));
+                text.push_str(&record_table(name, *rtype, &record.values, Some(record.ttl)));
             }
         }
         text
@@ -121,15 +121,19 @@ impl Draft<'_> {
 
     fn steps(&self) -> String {
         let guide = guide_steps();
-        let possible: Vec<&Step> = match &self.asked.caps {
-            Some(caps) => guide.iter().filter(|step| caps.can_split(step.share)).collect(),
+        let possible: Vec<&Step> = match &self.current.capabilities {
+            Some(capabilities) => guide.iter().filter(|step| capabilities.can_split(step.share)).collect(),
             None => guide.iter().collect(),
         };
-        let mut text = match &self.asked.caps {
-            Some(caps) if possible.len() < guide.len() => {
-                format!("# Not the steps of Kong's guide (1, 5, 10, 50, 100 %): {}.\n", caps.weights.limits())
+        let mut text = match &self.current.capabilities {
+            Some(capabilities) if possible.len() < guide.len() => {
+                let limits = capabilities.weights.limits();
+                format!(
+                    "# The provider cannot set the steps of Kong's guide (1, 5, 10, 50, 100 %): {limits}.\n"
+                )
             }
-            _ => "# The shares, and how long each is watched.\n".to_owned(),
+            _ => "# Green's share in per cent, and how long the gates must hold before the next step.\n"
+                .to_owned(),
         };
         for step in possible {
             let percent = f64::from(step.share.as_basis_points()) / 100.0;
@@ -139,18 +143,21 @@ impl Draft<'_> {
     }
 }
 
-fn record(name: &DomainName, rtype: RecordType, values: &[String], ttl: Option<u32>) -> String {
+fn record_table(name: &DomainName, rtype: RecordType, values: &[String], ttl: Option<u32>) -> String {
     let ttl = ttl.map(|ttl| format!("  # TTL {ttl} s")).unwrap_or_default();
-    let (blue, green) = (list(values.iter().map(String::as_str)), quoted(TODO));
+    let (blue, green) = (list(values.iter().map(String::as_str)), quote(TODO));
     format!("[[record]]{ttl}\nname = \"{name}\"\ntype = \"{rtype}\"\nblue = {blue}\ngreen = [{green}]\n\n")
 }
 
-fn remark(one: &ListedRecord) -> String {
-    let what = format!("{}/{} ({}, TTL {} s)", one.name, one.rtype, one.values.join(", "), one.ttl);
-    match &one.obstacle {
-        Some(why) => format!("{what} cannot be moved as it stands: {why}. Make it an ordinary record first."),
+fn not_moved(listed: &ListedRecord) -> String {
+    let ListedRecord { name, rtype, ttl, values, obstacle } = listed;
+    let record = format!("{name}/{rtype} ({}, TTL {ttl} s)", values.join(", "));
+    match obstacle {
+        Some(reason) => {
+            format!("{record} cannot be moved: {reason}. Replace it with an ordinary record first.")
+        }
         None => format!(
-            "{what} stands beside it and is not moved: clients that go by it stay where they are. Remove it, and wait for its TTL."
+            "{record} has the same name and is not moved: clients that use it stay on blue. Delete it, and wait for its TTL."
         ),
     }
 }

@@ -7,83 +7,80 @@ use hickory_proto::rr::rdata::{A, AAAA, CNAME, TXT};
 use hickory_proto::rr::{DNSClass, RData, Record, RecordType};
 use serde::{Deserialize, Serialize};
 
-use crate::dns::{DomainName, RecordKey, Value, wire};
+use super::{DomainName, RecordKey, Value, wire};
 
-/// Longest string of a TXT record.
+/// Longest string of a TXT record, in bytes.
 const TXT_STRING: usize = 255;
 
-/// All of one transaction: it is carried out whole, or not at all when a condition does not hold.
+/// One transaction: it is carried out whole, or not at all when a prerequisite fails.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Update {
-    /// The primary server, `host:port`.
+pub struct DnsUpdate {
+    /// The primary, `host:port`.
     pub server: String,
-    /// The zone.
     pub zone: DomainName,
-    /// Conditions first, then changes.
-    pub steps: Vec<Step>,
+    /// Prerequisites first, then changes.
+    pub steps: Vec<UpdateStep>,
 }
 
-/// Which RRset.
+/// An RRset of the update.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Set {
-    /// One of the records that are moved.
+pub enum UpdateSet {
+    /// A record of the target.
     Record(RecordKey),
-    /// A TXT record.
+    /// A TXT record: the marker.
     Text(DomainName),
 }
 
-/// One condition or change.
+/// A prerequisite or a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Step {
-    /// The RRset must be there with exactly these values.
-    Require(Set, Vec<Data>),
-    /// The RRset must not be there.
-    RequireAbsent(Set),
-    /// Removes the RRset.
-    Delete(Set),
-    /// Adds a value with a TTL.
-    Add(Set, u32, Data),
+pub enum UpdateStep {
+    /// The RRset must exist with exactly these values.
+    Require(UpdateSet, Vec<UpdateData>),
+    /// The RRset must not exist.
+    RequireAbsent(UpdateSet),
+    Delete(UpdateSet),
+    /// A value with its TTL in seconds.
+    Add(UpdateSet, u32, UpdateData),
 }
 
-/// One value.
+/// A value of an RRset.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Data {
-    /// Of a record that is moved.
+pub enum UpdateData {
     Value(Value),
-    /// Of a TXT record: printable ASCII.
+    /// Of a TXT record; printable ASCII.
     Text(String),
 }
 
-impl Set {
+impl UpdateSet {
     fn name(&self) -> &DomainName {
         match self {
-            Set::Record(key) => &key.name,
-            Set::Text(name) => name,
+            UpdateSet::Record(key) => &key.name,
+            UpdateSet::Text(name) => name,
         }
     }
 
     fn rtype(&self) -> RecordType {
         match self {
-            Set::Record(key) => wire::wire_type(key.rtype),
-            Set::Text(_) => RecordType::TXT,
+            UpdateSet::Record(key) => wire::wire_type(key.rtype),
+            UpdateSet::Text(_) => RecordType::TXT,
         }
     }
 }
 
-impl fmt::Display for Set {
+impl fmt::Display for UpdateSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.name().as_str(), self.rtype())
     }
 }
 
-impl fmt::Display for Data {
+impl fmt::Display for UpdateData {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Data::Value(value) => value.fmt(f),
-            Data::Text(text) => {
+            UpdateData::Value(value) => value.fmt(f),
+            UpdateData::Text(text) => {
                 let quoted = strings(text)
                     .map(|part| format!("\"{}\"", part.replace('\\', "\\\\").replace('"', "\\\"")));
                 f.write_str(&quoted.collect::<Vec<_>>().join(" "))
@@ -92,7 +89,7 @@ impl fmt::Display for Data {
     }
 }
 
-impl fmt::Display for Update {
+impl fmt::Display for DnsUpdate {
     /// A script for `nsupdate`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (host, port) = self.server.rsplit_once(':').unwrap_or((&self.server, "53"));
@@ -100,14 +97,14 @@ impl fmt::Display for Update {
         writeln!(f, "zone {}", self.zone.as_str())?;
         for step in &self.steps {
             match step {
-                Step::Require(set, data) => {
-                    for one in data {
-                        writeln!(f, "prereq yxrrset {set} {one}")?;
+                UpdateStep::Require(set, data) => {
+                    for value in data {
+                        writeln!(f, "prereq yxrrset {set} {value}")?;
                     }
                 }
-                Step::RequireAbsent(set) => writeln!(f, "prereq nxrrset {set}")?,
-                Step::Delete(set) => writeln!(f, "update delete {set}")?,
-                Step::Add(set, ttl, data) => {
+                UpdateStep::RequireAbsent(set) => writeln!(f, "prereq nxrrset {set}")?,
+                UpdateStep::Delete(set) => writeln!(f, "update delete {set}")?,
+                UpdateStep::Add(set, ttl, data) => {
                     writeln!(f, "update add {} {ttl} {} {data}", set.name().as_str(), set.rtype())?;
                 }
             }
@@ -116,8 +113,7 @@ impl fmt::Display for Update {
     }
 }
 
-impl Update {
-    /// The message that is sent.
+impl DnsUpdate {
     pub(super) fn message(&self) -> Message {
         let mut message = Message::query();
         message.metadata.op_code = OpCode::Update;
@@ -125,14 +121,14 @@ impl Update {
         message.add_zone(Query::query(wire::wire_name(&self.zone), RecordType::SOA));
         for step in &self.steps {
             match step {
-                Step::Require(set, data) => {
-                    for one in data {
-                        message.add_pre_requisite(record(set, 0, one));
+                UpdateStep::Require(set, data) => {
+                    for value in data {
+                        message.add_pre_requisite(record(set, 0, value));
                     }
                 }
-                Step::RequireAbsent(set) => message.add_pre_requisite(empty(set, DNSClass::NONE)),
-                Step::Delete(set) => message.add_update(empty(set, DNSClass::ANY)),
-                Step::Add(set, ttl, data) => message.add_update(record(set, *ttl, data)),
+                UpdateStep::RequireAbsent(set) => message.add_pre_requisite(empty(set, DNSClass::NONE)),
+                UpdateStep::Delete(set) => message.add_update(empty(set, DNSClass::ANY)),
+                UpdateStep::Add(set, ttl, data) => message.add_update(record(set, *ttl, data)),
             }
         }
         message.edns.get_or_insert_with(Edns::new).set_max_payload(1232);
@@ -140,20 +136,20 @@ impl Update {
     }
 }
 
-fn record(set: &Set, ttl: u32, data: &Data) -> Record {
+fn record(set: &UpdateSet, ttl: u32, data: &UpdateData) -> Record {
     let rdata = match data {
-        Data::Value(Value::V4(address)) => RData::A(A(*address)),
-        Data::Value(Value::V6(address)) => RData::AAAA(AAAA(*address)),
-        Data::Value(Value::Name(name)) => RData::CNAME(CNAME(wire::wire_name(name))),
+        UpdateData::Value(Value::V4(address)) => RData::A(A(*address)),
+        UpdateData::Value(Value::V6(address)) => RData::AAAA(AAAA(*address)),
+        UpdateData::Value(Value::Name(name)) => RData::CNAME(CNAME(wire::wire_name(name))),
         // Refused when the change is planned.
-        Data::Value(Value::Alias(alias)) => RData::CNAME(CNAME(wire::wire_name(&alias.name))),
-        Data::Text(text) => RData::TXT(TXT::new(strings(text).map(str::to_owned).collect())),
+        UpdateData::Value(Value::Alias(alias)) => RData::CNAME(CNAME(wire::wire_name(&alias.name))),
+        UpdateData::Text(text) => RData::TXT(TXT::new(strings(text).map(str::to_owned).collect())),
     };
     Record::from_rdata(wire::wire_name(set.name()), ttl, rdata)
 }
 
-/// An RRset without data, as conditions and deletions name it.
-fn empty(set: &Set, class: DNSClass) -> Record {
+/// An RRset without data, as prerequisites and deletions name it.
+fn empty(set: &UpdateSet, class: DNSClass) -> Record {
     let mut record = Record::update0(wire::wire_name(set.name()), 0, set.rtype());
     record.dns_class = class;
     record.into_record_of_rdata()
@@ -169,20 +165,20 @@ mod tests {
     use super::*;
     use crate::dns::RecordType as Type;
 
-    fn update() -> Update {
+    fn update() -> DnsUpdate {
         let key = RecordKey { name: "api.example.test".parse().unwrap(), rtype: Type::A };
-        let marker = Set::Text("_kongferry.api.example.test".parse().unwrap());
-        let value = |text| Data::Value(Value::parse(Type::A, text).unwrap());
-        Update {
+        let marker = UpdateSet::Text("_kongferry.api.example.test".parse().unwrap());
+        let value = |text| UpdateData::Value(Value::parse(Type::A, text).unwrap());
+        DnsUpdate {
             server: "127.0.0.1:5320".to_owned(),
             zone: "example.test".parse().unwrap(),
             steps: vec![
-                Step::Require(marker.clone(), vec![Data::Text("a".repeat(300))]),
-                Step::Require(Set::Record(key.clone()), vec![value("127.0.0.1")]),
-                Step::RequireAbsent(Set::Text("x.example.test".parse().unwrap())),
-                Step::Delete(Set::Record(key.clone())),
-                Step::Add(Set::Record(key), 30, value("127.0.0.2")),
-                Step::Delete(marker),
+                UpdateStep::Require(marker.clone(), vec![UpdateData::Text("a".repeat(300))]),
+                UpdateStep::Require(UpdateSet::Record(key.clone()), vec![value("127.0.0.1")]),
+                UpdateStep::RequireAbsent(UpdateSet::Text("x.example.test".parse().unwrap())),
+                UpdateStep::Delete(UpdateSet::Record(key.clone())),
+                UpdateStep::Add(UpdateSet::Record(key), 30, value("127.0.0.2")),
+                UpdateStep::Delete(marker),
             ],
         }
     }
