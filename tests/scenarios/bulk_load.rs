@@ -5,6 +5,7 @@ use kongferry::green::definitions::Definitions;
 use kongferry::green::session::Green;
 use kongferry_harness::{Database, Keyspace, fill, lab};
 use serde_json::json;
+use tokio::sync::OnceCell;
 
 use super::support::{Ran, migrate};
 
@@ -19,6 +20,19 @@ async fn definitions(database: &Database) -> Definitions {
     drop(tx);
     green.close().await;
     read
+}
+
+/// A keyspace that these tests share, because writing its rows takes longest.
+async fn shared_blue() -> Keyspace {
+    static NAME: OnceCell<String> = OnceCell::const_new();
+    let name = NAME
+        .get_or_init(|| async {
+            let mut blue = filled().await;
+            blue.keep();
+            blue.name().to_owned()
+        })
+        .await;
+    Keyspace::open(lab().cassandra().await.expect("a Cassandra"), name).await.expect("a keyspace")
 }
 
 async fn filled() -> Keyspace {
@@ -46,7 +60,7 @@ async fn number(green: &Database, sql: &str) -> serde_json::Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bulk_load_leaves_the_same_rows_tags_and_definitions_as_row_by_row_inserts() {
-    let blue = filled().await;
+    let blue = shared_blue().await;
     let green = lab().fresh_green("3.3").await.expect("green");
     let before = definitions(&green).await;
     let ran: Ran = migrate(&blue, &green).await.expect_code(3);
@@ -69,7 +83,7 @@ async fn bulk_load_leaves_the_same_rows_tags_and_definitions_as_row_by_row_inser
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_foreign_trigger_disables_bulk_load_and_fires() {
-    let blue = filled().await;
+    let blue = shared_blue().await;
     let green = lab().fresh_green("3.3").await.expect("green");
     green
         .execute(
@@ -96,7 +110,7 @@ async fn a_foreign_trigger_disables_bulk_load_and_fires() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bulk_load_keeps_keys_that_a_view_needs_and_indexes_with_a_comment() {
-    let blue = filled().await;
+    let blue = shared_blue().await;
     let green = lab().fresh_green("3.3").await.expect("green");
     green
         .execute(
