@@ -25,7 +25,7 @@ use crate::green::sql::{fill, literal};
 use crate::green::statement::query_scalar;
 use crate::inspect::{BlueSide, Choices, GreenSide, Inspection};
 use crate::mapping::prefix::PrefixPolicy;
-use crate::mapping::table_plan::{ColumnPlan, KeyspacePlan, Source, Substitute, TablePlan};
+use crate::mapping::table_plan::{ColumnPlan, ColumnSource, KeyspacePlan, Substitute, TablePlan};
 use crate::migrate::load::{Loader, Spare, Tally, Target};
 use crate::migrate::rejects::{Accept, RejectsFile};
 use crate::migrate::report::{Group, Outcome, Refusal, Report, Seconds};
@@ -506,9 +506,9 @@ fn blue_type(table: &TablePlan, name: &str) -> String {
 
 fn source_type(table: &TablePlan, column: &ColumnPlan) -> String {
     match &column.source {
-        Source::Nothing => "–".to_owned(),
-        Source::CellExpiry { .. } => "TTL of cells".to_owned(),
-        Source::WindowExpiry { .. } | Source::Cell { .. } | Source::CacheKey { .. } => {
+        ColumnSource::Null => "–".to_owned(),
+        ColumnSource::CellExpiry { .. } => "TTL of cells".to_owned(),
+        ColumnSource::WindowExpiry { .. } | ColumnSource::Cell { .. } | ColumnSource::CacheKey { .. } => {
             blue_type(table, &column.name)
         }
     }
@@ -516,17 +516,17 @@ fn source_type(table: &TablePlan, column: &ColumnPlan) -> String {
 
 fn describe(table: &TablePlan, column: &ColumnPlan) -> String {
     match &column.source {
-        Source::Nothing => "NULL".to_owned(),
-        Source::CellExpiry { .. } => "read time + largest TTL of the row".to_owned(),
-        Source::WindowExpiry { start, .. } => {
+        ColumnSource::Null => "NULL".to_owned(),
+        ColumnSource::CellExpiry { .. } => "read time + largest TTL of the row".to_owned(),
+        ColumnSource::WindowExpiry { start, .. } => {
             format!("{} + seconds of the period", table.cell_name(*start).unwrap_or_default())
         }
-        Source::CacheKey { .. } => "rebuilt from its parts".to_owned(),
-        Source::Cell { prefixed: true, habit: PrefixPolicy::Plain, .. } => {
+        ColumnSource::CacheKey { .. } => "rebuilt from its parts".to_owned(),
+        ColumnSource::Cell { prefixed: true, prefix_policy: PrefixPolicy::Plain, .. } => {
             "same bytes: its rows carry no workspace".to_owned()
         }
-        Source::Cell { prefixed: true, .. } => "without the row's \"<ws_id>:\"".to_owned(),
-        Source::Cell { conversion, when_null, .. } => match when_null {
+        ColumnSource::Cell { prefixed: true, .. } => "without the row's \"<ws_id>:\"".to_owned(),
+        ColumnSource::Cell { conversion, when_null, .. } => match when_null {
             None => conversion.describe().to_owned(),
             Some(Substitute::Boolean(value)) => format!("{}; null becomes {value}", conversion.describe()),
             Some(Substitute::Integer(bytes)) => {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use kongferry::mapping::schema_map::{
-    Copy, KeyPart, Prefix, Required, SchemaMap, TableRules, WhenNull, Writer,
+    CopyPolicy, KeyPart, Prefix, Required, SchemaMap, TableRules, WhenNull, Writer,
 };
 use serde_json::Value;
 
@@ -114,7 +114,11 @@ impl Line {
     /// Tables on both sides whose rows are moved, at least on request.
     fn moved(&self) -> Vec<&str> {
         let both = |t: &&str| self.blue[t].is_object() && self.green[t].is_object();
-        self.tables().into_iter().filter(both).filter(|t| self.rules(t).copy != Some(Copy::Never)).collect()
+        self.tables()
+            .into_iter()
+            .filter(both)
+            .filter(|t| self.rules(t).copy != Some(CopyPolicy::Never))
+            .collect()
     }
 
     fn not_null(&self, table: &str) -> BTreeSet<String> {
@@ -297,7 +301,7 @@ fn the_map_says_only_what_the_catalogs_do_not() {
         for (table, rules) in &line.map.tables {
             let here = format!("{} {table}", line.name);
             assert_ne!(rules.writer, Some(Writer::Admin), "{here}: the default");
-            assert_ne!(rules.copy, Some(Copy::Always), "{here}: the default");
+            assert_ne!(rules.copy, Some(CopyPolicy::Always), "{here}: the default");
             assert_ne!(rules.only_if_missing, Some(false), "{here}: the default");
             if line.green[table].is_object() {
                 let not_null = line.not_null(table);
@@ -345,7 +349,7 @@ fn every_name_in_a_map_stands_in_a_catalog_or_is_declared_left_over() {
             let left_over = rules.only_if_missing == Some(true);
             assert_ne!(known(table), left_over, "{} {table}: in a catalog, or left over", line.name);
             if left_over {
-                assert_eq!(rules.copy, Some(Copy::Never), "{} {table}", line.name);
+                assert_eq!(rules.copy, Some(CopyPolicy::Never), "{} {table}", line.name);
                 assert!(rules.columns.is_empty() && rules.required.is_none(), "{} {table}", line.name);
             }
             for group in required(rules) {
@@ -433,17 +437,17 @@ fn what_is_off_by_default_on_enterprise_has_its_sentence() {
     let expected = json("tests/fixtures/enterprise-2.8/expected.json");
     for (table, class) in expected["classes"].as_object().unwrap() {
         let rules = map.rules(table);
-        let copy = rules.copy.unwrap_or(Copy::Always);
+        let copy = rules.copy.unwrap_or(CopyPolicy::Always);
         match class.as_str().unwrap() {
-            "copy" => assert_eq!(copy, Copy::Always, "{table}"),
-            "optional" => assert_eq!(copy, Copy::OnRequest, "{table}"),
-            _ => assert_ne!(copy, Copy::Always, "{table}"),
+            "copy" => assert_eq!(copy, CopyPolicy::Always, "{table}"),
+            "optional" => assert_eq!(copy, CopyPolicy::OnRequest, "{table}"),
+            _ => assert_ne!(copy, CopyPolicy::Always, "{table}"),
         }
-        assert_eq!(copy != Copy::Always, rules.reason.is_some(), "{table}");
+        assert_eq!(copy != CopyPolicy::Always, rules.reason.is_some(), "{table}");
         let docs = include_str!("../docs/enterprise.md");
         let named = docs.contains(&format!("`{table}`"))
             || docs.contains("`vitals_*`") && table.starts_with("vitals_");
-        assert!(copy != Copy::OnRequest || named, "docs/enterprise.md says why {table} does not move");
+        assert!(copy != CopyPolicy::OnRequest || named, "docs/enterprise.md says why {table} does not move");
     }
 }
 
@@ -452,7 +456,7 @@ fn an_enterprise_that_no_map_is_for_has_the_rules_of_both() {
     let map = SchemaMap::of_unknown_enterprise("018_300_to_310").unwrap();
     assert_eq!(map.line.as_deref(), Some("3.1"));
     assert!(map.rules("keys").columns.contains_key("cache_key"), "open-source Kong 3.1 has keys");
-    assert_eq!(map.rules("vitals_stats_hours").copy, Some(Copy::OnRequest));
+    assert_eq!(map.rules("vitals_stats_hours").copy, Some(CopyPolicy::OnRequest));
     assert!(map.bootstrap.iter().any(|row| row.value == "super-admin"));
     let map = SchemaMap::of_unknown_enterprise("099_something_else").unwrap();
     assert_eq!(map.line, None);
@@ -585,14 +589,14 @@ fn what_is_moved_and_who_writes_it_is_what_was_measured() {
             let rules = line.rules(table);
             let copy = match line.kind(table) {
                 "config" | "credential" => None,
-                "runtime" | "meta" | "derived" | "legacy" => Some(Copy::Never),
+                "runtime" | "meta" | "derived" | "legacy" => Some(CopyPolicy::Never),
                 "optional" if line.has_rule(table, "copy by default") => None,
                 // No entry: whether green has the table decides, and rows without a table there stop the run.
                 "optional" if line.has_rule(table, "refuse if it has rows") => None,
-                "optional" if line.has_rule(table, "skip by default") => Some(Copy::OnRequest),
-                "optional" if line.has_rule(table, "copy on request") => Some(Copy::OnRequest),
+                "optional" if line.has_rule(table, "skip by default") => Some(CopyPolicy::OnRequest),
+                "optional" if line.has_rule(table, "copy on request") => Some(CopyPolicy::OnRequest),
                 "optional" if line.has_rule(table, "lives 300 s at most: skip by default") => {
-                    Some(Copy::OnRequest)
+                    Some(CopyPolicy::OnRequest)
                 }
                 kind => panic!("{} {table}: {kind} {:?}", line.name, line.model[table]["rules"]),
             };
@@ -618,7 +622,7 @@ fn a_parent_loads_before_its_children() {
             }
         }
         for table in line.tables() {
-            let never = line.rules(table).copy == Some(Copy::Never);
+            let never = line.rules(table).copy == Some(CopyPolicy::Never);
             assert_eq!(order(table).is_none(), never, "{} {table}", line.name);
         }
     }

@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use kongferry::catalog::blue::{BlueCatalog, BlueTable};
 use kongferry::catalog::green::{GreenCatalog, GreenTable};
 use kongferry::mapping::schema_map::{SchemaMap, Writer};
-use kongferry::mapping::table_plan::{Cell, KeyspacePlan, Part, Source, Substitute, TableChoices, TablePlan};
+use kongferry::mapping::table_plan::{
+    CacheKeyPart, Cell, ColumnSource, KeyspacePlan, Substitute, TableChoices, TablePlan,
+};
 use serde_json::Value;
 
 mod catalogs;
@@ -52,10 +54,10 @@ impl Line {
 }
 
 /// A composite key in the notation of the model.
-fn recipe(plan: &TablePlan, parts: &[Part]) -> String {
-    let part = |part: &Part| match part {
-        Part::Text(text) => text.clone(),
-        Part::Cell { cell, .. } => format!("<{}>", plan.cell_name(*cell).unwrap()),
+fn recipe(plan: &TablePlan, parts: &[CacheKeyPart]) -> String {
+    let part = |part: &CacheKeyPart| match part {
+        CacheKeyPart::Text(text) => text.clone(),
+        CacheKeyPart::Cell { cell, .. } => format!("<{}>", plan.cell_name(*cell).unwrap()),
     };
     parts.iter().map(part).collect::<Vec<_>>().join(":")
 }
@@ -74,7 +76,7 @@ fn kongs_own_tables_leave_nothing_to_decide() {
 #[test]
 fn the_tables_that_stay_are_those_that_were_measured() {
     for line in lines(&[]) {
-        for left in &line.plan.left {
+        for left in &line.plan.not_moved {
             let kind = line.model[&left.table]["kind"].as_str().unwrap();
             let never = matches!(kind, "runtime" | "meta" | "derived" | "legacy");
             let on_request = ON_REQUEST.contains(&left.table.as_str());
@@ -95,12 +97,13 @@ fn the_tables_that_stay_are_those_that_were_measured() {
 #[test]
 fn a_table_that_moves_on_request_names_its_switch() {
     for line in lines(&[]) {
-        for table in ON_REQUEST.iter().filter(|table| line.plan.left.iter().any(|left| left.table == **table))
+        for table in
+            ON_REQUEST.iter().filter(|table| line.plan.not_moved.iter().any(|left| left.table == **table))
         {
-            let left = line.plan.left.iter().find(|left| left.table == *table).unwrap();
+            let left = line.plan.not_moved.iter().find(|left| left.table == *table).unwrap();
             assert!(left.reason.ends_with(&format!(" --include-table {table} moves it.")), "{}", left.reason);
         }
-        let others = line.plan.left.iter().filter(|left| !ON_REQUEST.contains(&left.table.as_str()));
+        let others = line.plan.not_moved.iter().filter(|left| !ON_REQUEST.contains(&left.table.as_str()));
         for left in others {
             assert!(!left.reason.contains("--include-table"), "{}", left.reason);
         }
@@ -141,7 +144,7 @@ fn every_column_comes_from_where_it_was_measured() {
                 let here = format!("{} {}.{}", line.name, plan.table, column.name);
                 let pair = &facts["column_map"][&column.name];
                 match &column.source {
-                    Source::Cell { cell, prefixed, when_null, .. } => {
+                    ColumnSource::Cell { cell, prefixed, when_null, .. } => {
                         assert_eq!(plan.cell_name(*cell), Some(column.name.as_str()), "{here}");
                         let measured =
                             unique.iter().any(|f| f["name"] == column.name.as_str() && f["prefixed"] == true);
@@ -162,7 +165,7 @@ fn every_column_comes_from_where_it_was_measured() {
                         assert_eq!(substitute, expected, "{here}: null");
                         assert!(pair.as_str().unwrap().ends_with(&column.green_type), "{here}: {pair}");
                     }
-                    Source::CacheKey { cell, parts } => {
+                    ColumnSource::CacheKey { cell, parts } => {
                         assert_eq!(
                             cell.and_then(|c| plan.cell_name(c)),
                             Some(column.name.as_str()),
@@ -172,7 +175,7 @@ fn every_column_comes_from_where_it_was_measured() {
                         let measured = noted.split(" (").next().unwrap().replace(" or empty", "");
                         assert_eq!(recipe(plan, parts), measured, "{here}");
                     }
-                    Source::CellExpiry { ttls, now } => {
+                    ColumnSource::CellExpiry { ttls, now } => {
                         assert!(matches!(plan.cells[*now], Cell::ReadTime), "{here}");
                         let asked = ttls.iter().any(|&at| match &plan.cells[at] {
                             Cell::TimeToLive(name) => facts["ttl_probe_column"] == name.as_str(),
@@ -180,17 +183,17 @@ fn every_column_comes_from_where_it_was_measured() {
                         });
                         assert!(asked, "{here}: the column that Kong itself asks is not asked");
                     }
-                    Source::WindowExpiry { start, period, .. } => {
+                    ColumnSource::WindowExpiry { start, period, .. } => {
                         assert_eq!(facts["ttl"], true, "{here}");
                         assert!(facts["ttl_probe_column"].is_null(), "{here}");
                         assert_eq!(plan.cell_name(*start), Some("period_date"), "{here}");
                         assert_eq!(plan.cell_name(*period), Some("period"), "{here}");
                     }
-                    Source::Nothing => panic!("{here} comes from nowhere"),
+                    ColumnSource::Null => panic!("{here} comes from nowhere"),
                 }
             }
             assert_eq!(plan.expiry.is_some(), facts["ttl"] == true, "{} {}", line.name, plan.table);
-            let has_key = plan.columns.iter().any(|c| matches!(c.source, Source::CacheKey { .. }));
+            let has_key = plan.columns.iter().any(|c| matches!(c.source, ColumnSource::CacheKey { .. }));
             assert_eq!(has_key, facts["cache_key"].is_string(), "{} {}", line.name, plan.table);
         }
     }
@@ -241,7 +244,7 @@ fn a_dead_table_moves_once_green_has_one_of_its_name() {
         blue.tables.insert(name.to_owned(), named(name, &blue));
     }
     let plan = KeyspacePlan::resolve(&map, &blue, &green, &choices(&[]));
-    let left = plan.left.iter().find(|left| left.table == "nodes").unwrap();
+    let left = plan.not_moved.iter().find(|left| left.table == "nodes").unwrap();
     assert!(!left.must_be_empty);
     assert_eq!(left.reason, "Cluster membership from before Kong 1.0; no later version reads this table.");
     assert!(plan.table("nodes").is_none() && plan.table("vaults").is_none());

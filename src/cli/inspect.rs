@@ -171,8 +171,11 @@ fn pending(meta: &SchemaMeta) -> Vec<String> {
 
 fn tables(inspection: &Inspection, survey: &Survey) -> Vec<TableOutput> {
     let moved = inspection.plan.moved.iter().map(|plan| (plan.table.clone(), plan.writer, None));
-    let left =
-        inspection.plan.left.iter().map(|left| (left.table.clone(), left.writer, Some(left.reason.clone())));
+    let left = inspection
+        .plan
+        .not_moved
+        .iter()
+        .map(|left| (left.table.clone(), left.writer, Some(left.reason.clone())));
     moved
         .chain(left)
         .map(|(table, writer, reason)| TableOutput {

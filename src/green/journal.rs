@@ -13,6 +13,7 @@ use super::sql::{fill, literal, quote};
 use super::statement::{query, query_scalar};
 use crate::error::{Error, Result};
 use crate::green::session::During;
+use crate::mapping::reason::current_code;
 
 /// Who runs what: the fixed part of a run's entry.
 #[derive(Debug, Clone)]
@@ -176,7 +177,12 @@ pub async fn left_behind(green: &Green) -> Result<Vec<LeftBehind>> {
         }
         let rows: Vec<(String, String, String, Option<Vec<u8>>)> =
             super::statement::query_as(sql).bind(green.kong_schema()).fetch_all(tx).await?;
-        let row = |(table_name, key, reason, mark)| LeftBehind { table_name, key, reason, mark };
+        let row = |(table_name, key, reason, mark)| LeftBehind {
+            table_name,
+            key,
+            reason: current_code(reason),
+            mark,
+        };
         Ok(rows.into_iter().map(row).collect())
     });
     rejects.await

@@ -181,7 +181,7 @@ impl Ledger {
             .collect();
         let select = fill(include_str!("../../sql/ledger/changed_rows.sql"), &places).0;
         copy_out::rows(green, tx, &select, &action, |fields| {
-            let mark = digester.mark_fields(fields);
+            let mark = digester.digest_fields(fields);
             let written = fields.get(plan.columns.len()).copied().flatten();
             let other_expiry = fields.get(plan.columns.len() + 1).copied().flatten() == Some(&[1]);
             let change = match written {

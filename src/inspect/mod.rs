@@ -300,7 +300,7 @@ impl Inspection {
         self.findings.extend(obstacles);
         let stuck: Vec<(String, u64)> = self
             .plan
-            .left
+            .not_moved
             .iter()
             .filter(|left| left.must_be_empty)
             .filter_map(|left| Some((left.table.clone(), *self.left_rows.get(&left.table)?)))
@@ -458,11 +458,12 @@ fn unequal(
 
 /// Counts the tables that are not moved: every row of blue is accounted for.
 async fn count_left(blue: &Blue, side: &BlueSide, plan: &KeyspacePlan) -> Result<BTreeMap<String, u64>> {
-    let counting =
-        plan.left.iter().filter_map(|left| side.catalog.tables.get(&left.table)).map(|table| async move {
+    let counting = plan.not_moved.iter().filter_map(|left| side.catalog.tables.get(&left.table)).map(
+        |table| async move {
             let key: Vec<String> = table.partition_key().into_iter().map(str::to_owned).collect();
             Ok::<_, Error>((table.name.clone(), blue.count(&table.name, &key).await?))
-        });
+        },
+    );
     futures::stream::iter(counting).buffer_unordered(4).try_collect().await
 }
 

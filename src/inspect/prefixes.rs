@@ -12,7 +12,7 @@ use crate::blue::scan::{Page, TokenRange};
 use crate::blue::session::{Blue, quote};
 use crate::error::Result;
 use crate::mapping::prefix::{self, PrefixPolicy};
-use crate::mapping::table_plan::{KeyspacePlan, Source, TablePlan};
+use crate::mapping::table_plan::{ColumnSource, KeyspacePlan, TablePlan};
 
 /// What was counted of one column.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub struct Counted {
 
 impl Counted {
     /// What most of its rows do.
-    fn habit(&self) -> PrefixPolicy {
+    fn prefix_policy(&self) -> PrefixPolicy {
         if self.with == 0 && self.without > 0 {
             PrefixPolicy::Plain
         } else if self.with >= self.without {
@@ -60,20 +60,22 @@ pub async fn count(blue: &Blue, plan: &mut KeyspacePlan) -> Result<Vec<Counted>>
     for table in &mut plan.moved {
         for column in &mut table.columns {
             let found = counted.iter().find(|one| one.table == table.table && one.column == column.name);
-            if let (Some(found), Source::Cell { habit, .. }) = (found, &mut column.source) {
-                *habit = found.habit();
+            if let (Some(found), ColumnSource::Cell { prefix_policy, .. }) = (found, &mut column.source) {
+                *prefix_policy = found.prefix_policy();
             }
         }
     }
     Ok(counted)
 }
 
-/// Columns whose habit is open: their places among the columns and among the cells.
+/// Columns whose prefix_policy is open: their places among the columns and among the cells.
 fn open_columns(table: &TablePlan) -> Vec<(usize, usize)> {
     let columns = table.columns.iter().enumerate();
     columns
         .filter_map(|(at, column)| match &column.source {
-            Source::Cell { cell, prefixed: true, habit: PrefixPolicy::Open, .. } => Some((at, *cell)),
+            ColumnSource::Cell {
+                cell, prefixed: true, prefix_policy: PrefixPolicy::Undetermined, ..
+            } => Some((at, *cell)),
             _ => None,
         })
         .collect()
@@ -98,7 +100,7 @@ async fn count_table(blue: &Blue, table: &TablePlan, columns: &[(usize, usize)])
             let own = cells.first().copied().flatten().and_then(|bytes| Uuid::from_slice(bytes).ok());
             let (Some(own), Some(values)) = (own, cells.get(1..)) else { return };
             for (value, count) in values.iter().zip(&mut counted) {
-                match value.map(|value| prefix::carries(value, own)) {
+                match value.map(|value| prefix::has_prefix(value, own)) {
                     Some(Some(true)) => count.with += 1,
                     Some(Some(false)) => count.without += 1,
                     Some(None) | None => {}

@@ -15,7 +15,7 @@ pub type Digest128 = [u8; 16];
 
 /// What is kept of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
+pub struct RowDigest {
     /// Its key.
     pub key: Digest128,
     /// Its values, the expiry aside.
@@ -98,7 +98,7 @@ impl Digester {
     }
 
     /// The mark of a row whose fields are already apart.
-    pub fn mark_fields(&mut self, fields: &[Option<&[u8]>]) -> Mark {
+    pub fn digest_fields(&mut self, fields: &[Option<&[u8]>]) -> RowDigest {
         let mut hasher = Sha256::new();
         let mut expiry = None;
         for (shape, field) in self.columns.iter().zip(fields) {
@@ -108,7 +108,7 @@ impl Digester {
             }
         }
         let key: Vec<Option<&[u8]>> = self.key.iter().map(|at| fields.get(*at).copied().flatten()).collect();
-        Mark { key: key_of(&key), digest: short(hasher), expiry }
+        RowDigest { key: key_of(&key), digest: short(hasher), expiry }
     }
 }
 
@@ -240,7 +240,7 @@ mod tests {
             let mut digester = Digester { key, columns: shapes, json: CanonicalJson::default() };
             let row = encoded(&fields);
             let apart: Vec<Option<&[u8]>> = fields.iter().map(Option::as_deref).collect();
-            let mark = digester.mark_fields(&apart);
+            let mark = digester.digest_fields(&apart);
             prop_assert_eq!(digester.key(&row), Some(mark.key));
             prop_assert_eq!(digester.values(&row), Some((mark.digest, mark.expiry)));
             for cut in 0..row.len() {
@@ -263,19 +263,20 @@ mod tests {
     #[test]
     fn neighbouring_fields_do_not_run_into_each_other() {
         let mut digester = plain(&[ColumnDigest::Plain, ColumnDigest::Plain]);
-        let mut mark = |one: &'static [u8], two: &'static [u8]| digester.mark_fields(&[Some(one), Some(two)]);
+        let mut mark =
+            |one: &'static [u8], two: &'static [u8]| digester.digest_fields(&[Some(one), Some(two)]);
         assert_ne!(mark(b"ab", b"c").digest, mark(b"a", b"bc").digest);
         assert_eq!(mark(b"a", b"c").key, mark(b"a", b"b").key);
         assert_ne!(
-            digester.mark_fields(&[None, Some(b"")]).digest,
-            digester.mark_fields(&[Some(b""), None]).digest
+            digester.digest_fields(&[None, Some(b"")]).digest,
+            digester.digest_fields(&[Some(b""), None]).digest
         );
     }
 
     #[test]
     fn the_expiry_stays_out_of_the_digest() {
         let mut digester = plain(&[ColumnDigest::Plain, ColumnDigest::Expiry]);
-        let mut mark = |at: i64| digester.mark_fields(&[Some(b"a"), Some(&at.to_be_bytes())]);
+        let mut mark = |at: i64| digester.digest_fields(&[Some(b"a"), Some(&at.to_be_bytes())]);
         assert_eq!(mark(1).digest, mark(2).digest);
         assert_eq!(mark(7).expiry, Some(7));
     }

@@ -3,8 +3,8 @@
 use crate::catalog::blue::{BlueCatalog, BlueTable};
 use crate::catalog::green::{ForeignKey, GreenCatalog, GreenTable};
 
-use super::schema_map::{Copy, SchemaMap, TableRules, Writer};
-use super::table_plan::{KeyspacePlan, LeftTable, TableChoices, TablePlan};
+use super::schema_map::{CopyPolicy, SchemaMap, TableRules, Writer};
+use super::table_plan::{KeyspacePlan, TableChoices, TablePlan, UnmovedTable};
 use super::{resolver, validate_names};
 
 impl KeyspacePlan {
@@ -17,20 +17,20 @@ impl KeyspacePlan {
     ) -> KeyspacePlan {
         let mut plan = KeyspacePlan {
             moved: Vec::new(),
-            left: Vec::new(),
+            not_moved: Vec::new(),
             only_green: Vec::new(),
             obstacles: Vec::new(),
         };
         for table in blue.tables.values() {
             let rules = map.rules(&table.name);
             match decide(&rules, table, green, choices) {
-                Decision::Leave { reason, must_be_empty } => plan.left.push(LeftTable {
+                TableDecision::Skip { reason, must_be_empty } => plan.not_moved.push(UnmovedTable {
                     table: table.name.clone(),
                     writer: rules.writer.unwrap_or(Writer::Admin),
                     reason,
                     must_be_empty,
                 }),
-                Decision::Move(green_table) => {
+                TableDecision::Move(green_table) => {
                     let (table_plan, obstacles) = resolver::resolve(map, &rules, table, green_table);
                     plan.obstacles.extend(obstacles);
                     plan.moved.push(table_plan);
@@ -40,7 +40,7 @@ impl KeyspacePlan {
         // What the data plane writes is no reason to stop, and what is never moved is none either.
         let without_rows = |name: &&String| {
             let rules = map.rules(name);
-            rules.copy != Some(Copy::Never)
+            rules.copy != Some(CopyPolicy::Never)
                 && rules.writer != Some(Writer::Traffic)
                 && !choices.skip.contains(*name)
         };
@@ -53,9 +53,9 @@ impl KeyspacePlan {
     }
 }
 
-enum Decision<'a> {
+enum TableDecision<'a> {
     Move(&'a GreenTable),
-    Leave { reason: String, must_be_empty: bool },
+    Skip { reason: String, must_be_empty: bool },
 }
 
 fn decide<'a>(
@@ -63,25 +63,28 @@ fn decide<'a>(
     blue: &BlueTable,
     green: &'a GreenCatalog,
     choices: &TableChoices,
-) -> Decision<'a> {
+) -> TableDecision<'a> {
     let name = &blue.name;
     let on_green = green.tables.get(name);
-    let leave = |reason: &str, must_be_empty| Decision::Leave { reason: reason.to_owned(), must_be_empty };
+    let leave =
+        |reason: &str, must_be_empty| TableDecision::Skip { reason: reason.to_owned(), must_be_empty };
     if choices.skip.contains(name) {
         return leave("Left behind by --skip-table.", false);
     }
     let reason = rules.reason.as_deref().unwrap_or("Left behind by the schema map.");
     let copy = match rules.copy {
-        Some(Copy::Never) if rules.only_if_missing == Some(true) && on_green.is_some() => Copy::Always,
-        copy => copy.unwrap_or(Copy::Always),
+        Some(CopyPolicy::Never) if rules.only_if_missing == Some(true) && on_green.is_some() => {
+            CopyPolicy::Always
+        }
+        copy => copy.unwrap_or(CopyPolicy::Always),
     };
     match (copy, on_green) {
-        (Copy::Never, _) => leave(reason, false),
-        (Copy::OnRequest, Some(_)) if !choices.include.contains(name) => {
+        (CopyPolicy::Never, _) => leave(reason, false),
+        (CopyPolicy::OnRequest, Some(_)) if !choices.include.contains(name) => {
             leave(&format!("{reason} --include-table {name} moves it."), false)
         }
-        (Copy::OnRequest, None) if !choices.include.contains(name) => leave(reason, false),
-        (_, Some(table)) => Decision::Move(table),
+        (CopyPolicy::OnRequest, None) if !choices.include.contains(name) => leave(reason, false),
+        (_, Some(table)) => TableDecision::Move(table),
         (_, None) => leave("Green has no table of this name.", true),
     }
 }

@@ -28,7 +28,7 @@ pub enum PrefixPolicy {
     /// They carry it: it was observed, or a map says so. A value without is worth a note.
     Known,
     /// Not known before they are counted.
-    Open,
+    Undetermined,
     /// They carry it; a value without is odd.
     Prefixed,
     /// They do not; a value with it is odd.
@@ -39,30 +39,30 @@ pub enum PrefixPolicy {
 pub const CIPHER: &[u8] = b"$ke$";
 
 /// Whether a value carries its row's own workspace in front; nothing for cipher text, which does not show it.
-pub fn carries(value: &[u8], own: Uuid) -> Option<bool> {
+pub fn has_prefix(value: &[u8], own: Uuid) -> Option<bool> {
     if value.starts_with(CIPHER) {
         return None;
     }
     Some(split(value).is_some_and(|(workspace, _)| workspace == own && is_lower_case(value)))
 }
 
-/// The same as [`strip`], for a column whose habit was counted.
-pub fn strip_as<'a>(
+/// The same as [`strip`], for a column whose policy was counted.
+pub fn strip_by_policy<'a>(
     value: &'a [u8],
     own: Uuid,
     known: &[Uuid],
-    habit: PrefixPolicy,
+    policy: PrefixPolicy,
 ) -> Result<Stripped<'a>, Reason> {
-    match habit {
-        PrefixPolicy::Known | PrefixPolicy::Open => strip(value, own, known),
+    match policy {
+        PrefixPolicy::Known | PrefixPolicy::Undetermined => strip(value, own, known),
         PrefixPolicy::Plain => match split(value) {
-            Some((workspace, _)) if workspace == own => Err(Reason::PrefixOdd),
+            Some((workspace, _)) if workspace == own => Err(Reason::InconsistentPrefix),
             Some((workspace, _)) if known.contains(&workspace) => Err(Reason::PrefixForeign),
             // Nothing was in front, so nothing is missing.
             _ => Ok(Stripped::Own(value)),
         },
         PrefixPolicy::Prefixed => match strip(value, own, known)? {
-            Stripped::Missing(value) if !value.starts_with(CIPHER) => Err(Reason::PrefixOdd),
+            Stripped::Missing(value) if !value.starts_with(CIPHER) => Err(Reason::InconsistentPrefix),
             stripped => Ok(stripped),
         },
     }
@@ -138,18 +138,18 @@ mod tests {
     fn where_rows_are_counted_the_odd_ones_are_findings() {
         let own = Uuid::try_parse(OWN).unwrap();
         let known = [own, Uuid::try_parse(OTHER).unwrap()];
-        let check = |value: &str, habit| {
-            strip_as(value.as_bytes(), own, &known, habit).map(|found| match found {
+        let check = |value: &str, policy| {
+            strip_by_policy(value.as_bytes(), own, &known, policy).map(|found| match found {
                 Stripped::Own(rest) | Stripped::Missing(rest) => String::from_utf8(rest.to_vec()).unwrap(),
             })
         };
         let with = format!("{OWN}:bob");
         assert_eq!(check(&with, PrefixPolicy::Prefixed), Ok("bob".into()));
-        assert_eq!(check("bob", PrefixPolicy::Prefixed), Err(Reason::PrefixOdd));
+        assert_eq!(check("bob", PrefixPolicy::Prefixed), Err(Reason::InconsistentPrefix));
         assert_eq!(check("$ke$1$-x", PrefixPolicy::Prefixed), Ok("$ke$1$-x".into()));
         assert_eq!(check(&format!("{OWN}:$ke$1$-x"), PrefixPolicy::Prefixed), Ok("$ke$1$-x".into()));
         assert_eq!(check("bob", PrefixPolicy::Plain), Ok("bob".into()));
-        assert_eq!(check(&with, PrefixPolicy::Plain), Err(Reason::PrefixOdd));
+        assert_eq!(check(&with, PrefixPolicy::Plain), Err(Reason::InconsistentPrefix));
         assert_eq!(check(&format!("{OTHER}:bob"), PrefixPolicy::Plain), Err(Reason::PrefixForeign));
         let url = format!("{STRANGER}:x");
         assert_eq!(
@@ -158,8 +158,8 @@ mod tests {
             "a uuid that is no workspace is part of the value"
         );
         assert_eq!(check("bob", PrefixPolicy::Known), Ok("bob".into()));
-        assert_eq!((carries(with.as_bytes(), own), carries(b"bob", own)), (Some(true), Some(false)));
-        assert_eq!(carries(b"$ke$1$-x", own), None);
+        assert_eq!((has_prefix(with.as_bytes(), own), has_prefix(b"bob", own)), (Some(true), Some(false)));
+        assert_eq!(has_prefix(b"$ke$1$-x", own), None);
     }
 
     #[test]

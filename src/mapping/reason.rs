@@ -1,8 +1,9 @@
-//! Why a row was set aside, mended, or remarked on: the stable codes of reports and rejects files.
+//! Why a row was rejected, repaired or noted: the stable codes of reports and rejects files.
 
 use serde::{Deserialize, Serialize};
 
-/// Why green, or Kong on green, would not accept a row as it is (facts, section 4). The code is a contract.
+/// Why green, or Kong on green, would not accept a row as it is. Codes are stable; numbers are sections of
+/// `docs/kong-data-model.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
@@ -16,14 +17,15 @@ pub enum Reason {
     WorkspaceNull,
     /// An entity of a workspace that blue does not have (4.3, 4.5).
     WorkspaceUnknown,
-    /// A unique text that carries the id of a workspace other than the row's own (4.4).
+    /// A unique text whose prefix is the id of another workspace than the row's own (4.4).
     PrefixForeign,
-    /// A unique text that carries a workspace id twice (4.4).
+    /// A unique text with two workspace ids as prefix (4.4).
     PrefixDouble,
     /// A unique text that a defect of Kong 2.1.0 replaced by `$(VALUE)` (4.4).
     PrefixLiteral,
-    /// A unique text without its workspace id where the others of its column carry it, or the other way round (8.6).
-    PrefixOdd,
+    /// A unique text without its workspace id where most of its column have it as prefix, or the reverse (8.6).
+    #[serde(alias = "prefix_odd")]
+    InconsistentPrefix,
     /// Several rows hold what green allows only once (4.6, 4.6b).
     Duplicate,
     /// U+0000 in a text, which PostgreSQL cannot store (4.7).
@@ -36,8 +38,9 @@ pub enum Reason {
     JsonInvalid,
     /// JSON whose top level is not an object where Kong expects one (4.8).
     JsonNotObject,
-    /// A required column is null: half a row (4.9, 4.10).
-    HalfRow,
+    /// A required column is null (4.9, 4.10).
+    #[serde(alias = "half_row")]
+    IncompleteRow,
     /// A value too long for one of green's indexes (4.13).
     IndexRowTooLarge,
     /// A timestamp that PostgreSQL cannot hold (4.14).
@@ -55,7 +58,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// The stable code, as it stands in rejects files.
+    /// The stable code, as in rejects files.
     pub fn code(self) -> &'static str {
         match self {
             Reason::DanglingReference => "dangling_reference",
@@ -66,14 +69,14 @@ impl Reason {
             Reason::PrefixForeign => "prefix_foreign",
             Reason::PrefixDouble => "prefix_double",
             Reason::PrefixLiteral => "prefix_literal",
-            Reason::PrefixOdd => "prefix_odd",
+            Reason::InconsistentPrefix => "inconsistent_prefix",
             Reason::Duplicate => "duplicate",
             Reason::TextNul => "text_nul",
             Reason::TextNotUtf8 => "text_not_utf8",
             Reason::TextTooLong => "text_too_long",
             Reason::JsonInvalid => "json_invalid",
             Reason::JsonNotObject => "json_not_object",
-            Reason::HalfRow => "half_row",
+            Reason::IncompleteRow => "incomplete_row",
             Reason::IndexRowTooLarge => "index_row_too_large",
             Reason::TimestampOutOfRange => "timestamp_out_of_range",
             Reason::NumberOutOfRange => "number_out_of_range",
@@ -85,10 +88,19 @@ impl Reason {
     }
 }
 
-/// What was mended on the way (DESIGN, "What happens to which row").
+/// The code that replaced one of an earlier release, which reviewed files and the journals on green may hold.
+pub fn current_code(code: String) -> String {
+    match code.as_str() {
+        "half_row" => Reason::IncompleteRow.code().to_owned(),
+        "prefix_odd" => Reason::InconsistentPrefix.code().to_owned(),
+        _ => code,
+    }
+}
+
+/// How a value was repaired (`docs/architecture.md`, "What happens to which row").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Repair {
+pub enum ValueRepair {
     /// Null took the value that the schema map names (4.9).
     DefaultForNull,
     /// A missing digest was computed from the certificate (4.9).
@@ -97,22 +109,22 @@ pub enum Repair {
     CacheKeyRebuilt,
 }
 
-impl Repair {
-    /// The stable code, as it stands in reports.
+impl ValueRepair {
+    /// The stable code, as in reports.
     pub fn code(self) -> &'static str {
         match self {
-            Repair::DefaultForNull => "default_for_null",
-            Repair::DigestRecomputed => "digest_recomputed",
-            Repair::CacheKeyRebuilt => "cache_key_rebuilt",
+            ValueRepair::DefaultForNull => "default_for_null",
+            ValueRepair::DigestRecomputed => "digest_recomputed",
+            ValueRepair::CacheKeyRebuilt => "cache_key_rebuilt",
         }
     }
 }
 
-/// What a row was copied with, and somebody may want to know.
+/// What is worth a note about a row that was copied as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Note {
-    /// A unique text without its workspace id in front: Kong on blue could not find it by name (4.4).
+    /// A unique text without its workspace id as prefix: Kong on blue could not find it by name (4.4).
     PrefixMissing,
     /// A timestamp before 2010 or in the future: seconds stored as milliseconds, or a clock that was wrong (4.14).
     TimestampUnlikely,
@@ -123,7 +135,7 @@ pub enum Note {
 }
 
 impl Note {
-    /// The stable code, as it stands in reports.
+    /// The stable code, as in reports.
     pub fn code(self) -> &'static str {
         match self {
             Note::PrefixMissing => "prefix_missing",
@@ -133,7 +145,7 @@ impl Note {
         }
     }
 
-    /// One sentence for the person who reads the summary.
+    /// One sentence for the summary.
     pub fn sentence(self) -> &'static str {
         match self {
             Note::PrefixMissing => {
@@ -156,15 +168,29 @@ mod tests {
 
     use super::*;
 
-    /// Every code of an enum: serde lists them to whoever asks for one that there is not.
+    /// Codes of earlier releases that are still read.
+    const OLD_CODES: [&str; 2] = ["half_row", "prefix_odd"];
+
+    #[test]
+    fn a_code_of_an_earlier_release_is_read_as_its_new_one() {
+        for old in OLD_CODES {
+            let reason: Reason = serde_json::from_value(old.into()).expect("a reason");
+            assert_eq!(current_code(old.to_owned()), reason.code());
+            assert_ne!(reason.code(), old);
+        }
+        assert_eq!(current_code("duplicate".to_owned()), "duplicate");
+    }
+
+    /// Every code of an enum: the error of serde about an unknown one lists them.
     fn codes<T: DeserializeOwned>() -> Vec<String> {
         let error = serde_json::from_str::<T>("\"no such code\"").err().expect("no such code").to_string();
         let listed = error.split_once("expected").expect("a list").1;
-        listed.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+        let codes = listed.split('`').skip(1).step_by(2).map(str::to_owned);
+        codes.filter(|code| !OLD_CODES.contains(&code.as_str())).collect()
     }
 
     fn all() -> Vec<String> {
-        [codes::<Reason>(), codes::<Repair>(), codes::<Note>()].concat()
+        [codes::<Reason>(), codes::<ValueRepair>(), codes::<Note>()].concat()
     }
 
     /// The codes in the first cell of the table below this heading.
@@ -182,8 +208,8 @@ mod tests {
         for code in codes::<Reason>() {
             assert_eq!(serde_json::from_value::<Reason>(of(&code)).expect("a reason").code(), code);
         }
-        for code in codes::<Repair>() {
-            assert_eq!(serde_json::from_value::<Repair>(of(&code)).expect("a repair").code(), code);
+        for code in codes::<ValueRepair>() {
+            assert_eq!(serde_json::from_value::<ValueRepair>(of(&code)).expect("a repair").code(), code);
         }
         for code in codes::<Note>() {
             assert_eq!(serde_json::from_value::<Note>(of(&code)).expect("a note").code(), code);
@@ -193,7 +219,7 @@ mod tests {
     #[test]
     fn the_docs_know_every_code_and_no_other() {
         let all: BTreeSet<String> = all().into_iter().collect();
-        assert!(all.contains("prefix_odd") && all.contains("keyring_cipher_text"), "{all:?}");
+        assert!(all.contains("inconsistent_prefix") && all.contains("keyring_cipher_text"), "{all:?}");
         assert_eq!(table(include_str!("../../docs/migrate.md"), "\n## Codes\n"), all, "docs/migrate.md");
         let reasons: BTreeSet<String> = codes::<Reason>().into_iter().collect();
         let maps = include_str!("../../schema-maps/README.md");

@@ -10,7 +10,8 @@ use super::schema_map::{
     Writer,
 };
 use super::table_plan::{
-    Cell, ColumnPlan, Obstacle, Part, PartKind, Source, Substitute, TablePlan, quoted, snippet,
+    CacheKeyPart, CacheKeyPartKind, Cell, ColumnPlan, ColumnSource, Obstacle, Substitute, TablePlan, quoted,
+    snippet,
 };
 
 /// The plan of one table, and what must be decided before it can be followed.
@@ -85,7 +86,7 @@ impl Resolver<'_> {
                 let is_uuid = matches!(&column.cql_type, crate::cql::CqlType::Native(name) if name == "uuid" || name == "timeuuid");
                 let copies = |own: &&ColumnPlan| {
                     own.green_type == "uuid"
-                        && matches!(own.source, Source::Cell { cell, prefixed: false, .. } if cell == at)
+                        && matches!(own.source, ColumnSource::Cell { cell, prefixed: false, .. } if cell == at)
                 };
                 is_uuid.then(|| columns.iter().find(copies).map(|own| own.name.clone()))?
             })
@@ -180,7 +181,7 @@ impl Resolver<'_> {
         let source = if expiry == Some(column.name.as_str()) {
             self.expiry(&column.name)
         } else if let Some(recipe) = &rules.cache_key {
-            Source::CacheKey { cell: self.cell(&column.name), parts: self.parts(recipe, &column.name) }
+            ColumnSource::CacheKey { cell: self.cell(&column.name), parts: self.parts(recipe, &column.name) }
         } else if let Some(cell) = self.cell(&column.name) {
             self.converted(cell, column, &rules)
         } else {
@@ -189,9 +190,9 @@ impl Resolver<'_> {
         ColumnPlan { name: column.name.clone(), green_type: column.column_type.clone(), source }
     }
 
-    fn converted(&mut self, cell: usize, column: &GreenColumn, rules: &ColumnRules) -> Source {
+    fn converted(&mut self, cell: usize, column: &GreenColumn, rules: &ColumnRules) -> ColumnSource {
         let shape = rules.json.unwrap_or(JsonShape::Object);
-        let Some(Cell::Value(_, blue_type)) = self.cells.get(cell) else { return Source::Nothing };
+        let Some(Cell::Value(_, blue_type)) = self.cells.get(cell) else { return ColumnSource::Null };
         let Some(conversion) = Conversion::between(blue_type, &column.column_type, column.element_oid, shape)
         else {
             let (table, name) = (&self.blue.name, &column.name);
@@ -203,17 +204,17 @@ impl Resolver<'_> {
                 remedy: "If its values may be lost, drop the column in a schema map; otherwise leave the table behind with --skip-table.".to_owned(),
                 schema_map: Some(snippet(table, &format!("\"columns\": {{{}: {{\"drop\": \"Why its values may be lost.\"}}}}", quoted(name)))),
             });
-            return Source::Nothing;
+            return ColumnSource::Null;
         };
         let prefixed = self.is_prefixed(column, rules);
-        Source::Cell {
+        ColumnSource::Cell {
             cell,
             conversion,
             prefixed,
-            habit: if rules.prefix.is_some() || self.rules.observed {
+            prefix_policy: if rules.prefix.is_some() || self.rules.observed {
                 PrefixPolicy::Known
             } else {
-                PrefixPolicy::Open
+                PrefixPolicy::Undetermined
             },
             when_null: self.substitute(rules, column),
             remark: rules.remark,
@@ -262,11 +263,11 @@ impl Resolver<'_> {
         }
     }
 
-    fn parts(&mut self, recipe: &[KeyPart], column: &str) -> Vec<Part> {
+    fn parts(&mut self, recipe: &[KeyPart], column: &str) -> Vec<CacheKeyPart> {
         let mut parts = Vec::new();
         for part in recipe {
             match part {
-                KeyPart::Text(text) => parts.push(Part::Text(text.clone())),
+                KeyPart::Text(text) => parts.push(CacheKeyPart::Text(text.clone())),
                 KeyPart::Column(name) => match self.part(name) {
                     Some(part) => parts.push(part),
                     None => self.missing_in_map(column, name),
@@ -276,17 +277,17 @@ impl Resolver<'_> {
         parts
     }
 
-    fn part(&self, name: &str) -> Option<Part> {
+    fn part(&self, name: &str) -> Option<CacheKeyPart> {
         let cell = self.cell(name)?;
         let is_prefixed = |column| self.is_prefixed(column, &self.rules_of(name));
         let kind = if self.blue.column(name)?.cql_type.is("uuid") {
-            PartKind::Uuid
+            CacheKeyPartKind::Uuid
         } else if self.green.column(name).is_some_and(is_prefixed) {
-            PartKind::Prefixed
+            CacheKeyPartKind::Prefixed
         } else {
-            PartKind::Text
+            CacheKeyPartKind::Text
         };
-        Some(Part::Cell { cell, kind })
+        Some(CacheKeyPart::Cell { cell, kind })
     }
 
     fn missing_in_map(&mut self, column: &str, source: &str) {
@@ -299,15 +300,15 @@ impl Resolver<'_> {
         );
     }
 
-    fn expiry(&mut self, column: &str) -> Source {
+    fn expiry(&mut self, column: &str) -> ColumnSource {
         if let Some(Expiry { start, period, seconds }) = &self.rules.expiry {
             let (from, of) = (self.cell(start), self.cell(period));
             if let (Some(start), Some(period)) = (from, of) {
-                return Source::WindowExpiry { start, period, seconds: seconds.clone() };
+                return ColumnSource::WindowExpiry { start, period, seconds: seconds.clone() };
             }
             let missing = if from.is_none() { start } else { period };
             self.missing_in_map(column, missing);
-            return Source::Nothing;
+            return ColumnSource::Null;
         }
         // Counters cannot expire, and the time to live of a collection may be asked only since Cassandra 5.0.
         let expiring: Vec<String> = self
@@ -320,16 +321,16 @@ impl Resolver<'_> {
             .map(|column| column.name.clone())
             .collect();
         if expiring.is_empty() {
-            return Source::Nothing;
+            return ColumnSource::Null;
         }
         let first = self.cells.len();
         self.cells.extend(expiring.into_iter().map(Cell::TimeToLive));
         let now = self.cells.len();
         self.cells.push(Cell::ReadTime);
-        Source::CellExpiry { ttls: (first..now).collect(), now }
+        ColumnSource::CellExpiry { ttls: (first..now).collect(), now }
     }
 
-    fn nothing(&mut self, column: &GreenColumn) -> Source {
+    fn nothing(&mut self, column: &GreenColumn) -> ColumnSource {
         if column.not_null {
             self.stop(
                 format!(
@@ -339,7 +340,7 @@ impl Resolver<'_> {
                 "Bootstrap green with the very version of Kong that blue runs, or leave the table behind with --skip-table.",
             );
         }
-        Source::Nothing
+        ColumnSource::Null
     }
 
     fn stop(&mut self, problem: String, remedy: &str) {

@@ -121,7 +121,7 @@ pub struct TableRules {
     /// Who writes it: people (default) or the data plane.
     pub writer: Option<Writer>,
     /// Whether its rows are moved; `always` where nothing is said.
-    pub copy: Option<Copy>,
+    pub copy: Option<CopyPolicy>,
     /// `copy` holds only while green lacks the table: a table that stands on green as well is somebody's, whatever
     /// Kong once used its name for, and is moved.
     pub only_if_missing: Option<bool>,
@@ -156,7 +156,7 @@ pub enum Writer {
 /// Whether a table's rows are moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Copy {
+pub enum CopyPolicy {
     /// Moved.
     Always,
     /// Moved only with `--include-table`.
@@ -214,7 +214,7 @@ pub struct ColumnRules {
     /// What the top level of a JSON text must be; an object where nothing is said.
     pub json: Option<JsonShape>,
     /// What is worth a note without being touched.
-    pub remark: Option<Remark>,
+    pub remark: Option<ColumnRemark>,
 }
 
 /// Whether a text carries its row's workspace id in front.
@@ -262,7 +262,7 @@ pub enum JsonShape {
 /// What is worth a note without being touched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Remark {
+pub enum ColumnRemark {
     /// Elements that look like a regular expression but lack the `~` that Kong 3.x asks for (facts, 4.18).
     RegexPath,
 }

@@ -11,7 +11,7 @@ use crate::catalog::green::GreenColumn;
 
 use super::conversion::Conversion;
 use super::prefix::PrefixPolicy;
-use super::schema_map::{Remark, Writer};
+use super::schema_map::{ColumnRemark, Writer};
 
 /// What the user said about single tables.
 #[derive(Debug, Clone, Default)]
@@ -28,7 +28,7 @@ pub struct KeyspacePlan {
     /// Tables that are moved, parents before children.
     pub moved: Vec<TablePlan>,
     /// Tables of blue that are not moved, and why.
-    pub left: Vec<LeftTable>,
+    pub not_moved: Vec<UnmovedTable>,
     /// Tables that only green has.
     pub only_green: Vec<String>,
     /// What must be decided before anything can be moved.
@@ -37,7 +37,7 @@ pub struct KeyspacePlan {
 
 /// A table of blue that is not moved.
 #[derive(Debug, Clone)]
-pub struct LeftTable {
+pub struct UnmovedTable {
     /// Its name.
     pub table: String,
     /// Who writes it.
@@ -123,12 +123,12 @@ pub struct ColumnPlan {
     /// Its type on green.
     pub green_type: String,
     /// Where its value comes from.
-    pub source: Source,
+    pub source: ColumnSource,
 }
 
 /// Where a value comes from.
 #[derive(Debug, Clone)]
-pub enum Source {
+pub enum ColumnSource {
     /// A cell of blue, converted.
     Cell {
         /// Place among the cells.
@@ -138,18 +138,18 @@ pub enum Source {
         /// Whether the row's workspace id stands in front.
         prefixed: bool,
         /// What its rows do with it, where no map knows.
-        habit: PrefixPolicy,
+        prefix_policy: PrefixPolicy,
         /// What takes the place of null.
         when_null: Option<Substitute>,
         /// What to look at without touching it.
-        remark: Option<Remark>,
+        remark: Option<ColumnRemark>,
     },
     /// A composite key, rebuilt from other cells; the stored one is compared with it.
     CacheKey {
         /// The stored one.
         cell: Option<usize>,
         /// What it is made of.
-        parts: Vec<Part>,
+        parts: Vec<CacheKeyPart>,
     },
     /// Read time plus the largest of these cells' times to live.
     CellExpiry {
@@ -168,7 +168,7 @@ pub enum Source {
         seconds: BTreeMap<String, i64>,
     },
     /// Nothing on blue: NULL, spelled out so that green's default does not step in.
-    Nothing,
+    Null,
 }
 
 /// What takes the place of null.
@@ -184,7 +184,7 @@ pub enum Substitute {
 
 /// One part of a composite key.
 #[derive(Debug, Clone)]
-pub enum Part {
+pub enum CacheKeyPart {
     /// A fixed text.
     Text(String),
     /// A cell's value.
@@ -192,13 +192,13 @@ pub enum Part {
         /// Place among the cells.
         cell: usize,
         /// How its text is made.
-        kind: PartKind,
+        kind: CacheKeyPartKind,
     },
 }
 
 /// How a cell becomes a part of a composite key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PartKind {
+pub enum CacheKeyPartKind {
     /// Its text as it is.
     Text,
     /// Its text without the workspace id in front.

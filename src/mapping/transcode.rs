@@ -15,9 +15,9 @@ use super::digest::{Digest128, key_of};
 #[cfg(feature = "test-hooks")]
 use super::fault_injection;
 use super::prefix::{self, PrefixPolicy, Stripped};
-use super::reason::{Note, Reason, Repair};
-use super::schema_map::Remark;
-use super::table_plan::{ColumnPlan, Part, PartKind, Source, Substitute, TablePlan};
+use super::reason::{Note, Reason, ValueRepair};
+use super::schema_map::ColumnRemark;
+use super::table_plan::{CacheKeyPart, CacheKeyPartKind, ColumnPlan, ColumnSource, Substitute, TablePlan};
 use super::{conversion, pg_binary};
 
 /// A timestamp before this (2010-01-01) is older than Kong.
@@ -25,7 +25,7 @@ const BEFORE_KONG_MS: i64 = 1_262_304_000_000;
 
 /// What became of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RowOutcome {
     /// It stands in the buffer.
     Staged,
     /// Its partition is one that Kong does not read; nothing was written.
@@ -39,7 +39,7 @@ pub enum Outcome {
 /// Why a row was set aside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
-    /// The column, where one is to blame; for a half row the columns that are missing.
+    /// The column, where one is to error; for a half row the columns that are missing.
     pub column: Option<String>,
     /// The reason.
     pub reason: Reason,
@@ -49,7 +49,7 @@ pub struct Rejection {
 #[derive(Debug, Default)]
 pub struct RowNotes {
     /// Place of the column in the plan, and what was done.
-    pub repairs: Vec<(usize, Repair)>,
+    pub repairs: Vec<(usize, ValueRepair)>,
     /// Place of the column in the plan, and what was seen.
     pub notes: Vec<(usize, Note)>,
 }
@@ -67,7 +67,7 @@ pub struct RowContext {
 #[derive(Debug, Clone)]
 pub struct Transcoder<'a> {
     plan: &'a TablePlan,
-    surroundings: &'a RowContext,
+    context: &'a RowContext,
 }
 
 /// The cells of one row, in the order of the plan; `None` is null.
@@ -75,30 +75,30 @@ type Cells<'a> = [Option<&'a [u8]>];
 
 impl<'a> Transcoder<'a> {
     /// A converter for the rows of one table.
-    pub fn new(plan: &'a TablePlan, surroundings: &'a RowContext) -> Self {
-        Transcoder { plan, surroundings }
+    pub fn new(plan: &'a TablePlan, context: &'a RowContext) -> Self {
+        Transcoder { plan, context }
     }
 
-    /// Appends one row to `out`, or says why not. `remarks` are those of this row only.
-    pub fn row(&self, cells: &Cells<'_>, out: &mut Vec<u8>, remarks: &mut RowNotes) -> Outcome {
-        remarks.repairs.clear();
-        remarks.notes.clear();
+    /// Appends one row to `out`, or says why not. `notes` are those of this row only.
+    pub fn row(&self, cells: &Cells<'_>, out: &mut Vec<u8>, notes: &mut RowNotes) -> RowOutcome {
+        notes.repairs.clear();
+        notes.notes.clear();
         if let Some((cell, value)) = &self.plan.partition
             && get(cells, *cell) != Some(value.as_bytes())
         {
-            return Outcome::OtherPartition;
+            return RowOutcome::OtherPartition;
         }
         if let Some(&unknown) = self.plan.unknown.iter().find(|&&cell| get(cells, cell).is_some()) {
-            return Outcome::UnknownColumn(unknown);
+            return RowOutcome::UnknownColumn(unknown);
         }
         let start = out.len();
-        match self.whole_row(cells, out, remarks) {
-            Ok(()) => Outcome::Staged,
+        match self.write_row(cells, out, notes) {
+            Ok(()) => RowOutcome::Staged,
             Err(rejection) => {
                 out.truncate(start);
-                remarks.repairs.clear();
-                remarks.notes.clear();
-                Outcome::Rejected(rejection)
+                notes.repairs.clear();
+                notes.notes.clear();
+                RowOutcome::Rejected(rejection)
             }
         }
     }
@@ -107,18 +107,12 @@ impl<'a> Transcoder<'a> {
     /// be converted.
     pub fn key(&self, cells: &Cells<'_>) -> Option<Digest128> {
         let workspace = self.workspace(cells).ok().flatten();
-        let (mut out, mut remarks, mut ends) = (Vec::new(), RowNotes::default(), Vec::new());
+        let (mut out, mut notes, mut ends) = (Vec::new(), RowNotes::default(), Vec::new());
         for name in &self.plan.key {
             let at = self.plan.columns.iter().position(|column| column.name == *name)?;
             let column = self.plan.columns.get(at)?;
-            let mut field = Field {
-                at,
-                cells,
-                workspace,
-                surroundings: self.surroundings,
-                out: &mut out,
-                remarks: &mut remarks,
-            };
+            let mut field =
+                Field { at, cells, workspace, context: self.context, out: &mut out, notes: &mut notes };
             field.write(column).ok()?;
             ends.push(out.len());
         }
@@ -131,39 +125,34 @@ impl<'a> Transcoder<'a> {
         Some(key_of(&fields))
     }
 
-    fn whole_row(
-        &self,
-        cells: &Cells<'_>,
-        out: &mut Vec<u8>,
-        remarks: &mut RowNotes,
-    ) -> Result<(), Rejection> {
-        self.no_half_row(cells)?;
+    fn write_row(&self, cells: &Cells<'_>, out: &mut Vec<u8>, notes: &mut RowNotes) -> Result<(), Rejection> {
+        self.check_required(cells)?;
         let workspace = self.workspace(cells)?;
         pg_binary::row(out, i16::try_from(self.plan.columns.len()).unwrap_or(i16::MAX));
         for (at, column) in self.plan.columns.iter().enumerate() {
             #[cfg(feature = "test-hooks")]
             let start = out.len();
-            let mut field = Field { at, cells, workspace, surroundings: self.surroundings, out, remarks };
-            field.write(column).map_err(|blame| self.rejection(column, blame))?;
+            let mut field = Field { at, cells, workspace, context: self.context, out, notes };
+            field.write(column).map_err(|error| self.rejection(column, error))?;
             #[cfg(feature = "test-hooks")]
             fault_injection::alter(&self.plan.table, column, start, out);
         }
         Ok(())
     }
 
-    fn rejection(&self, column: &ColumnPlan, blame: FieldError) -> Rejection {
-        let part = blame.cell.and_then(|cell| self.plan.cell_name(cell));
-        Rejection { column: Some(part.unwrap_or(&column.name).to_owned()), reason: blame.reason }
+    fn rejection(&self, column: &ColumnPlan, error: FieldError) -> Rejection {
+        let part = error.cell.and_then(|cell| self.plan.cell_name(cell));
+        Rejection { column: Some(part.unwrap_or(&column.name).to_owned()), reason: error.reason }
     }
 
-    fn no_half_row(&self, cells: &Cells<'_>) -> Result<(), Rejection> {
+    fn check_required(&self, cells: &Cells<'_>) -> Result<(), Rejection> {
         let missing = |group: &&Vec<usize>| group.iter().all(|&cell| get(cells, cell).is_none());
         if !self.plan.required.iter().any(|group| missing(&group)) {
             return Ok(());
         }
         let names: Vec<String> =
             self.plan.required.iter().filter(missing).map(|group| self.names(group)).collect();
-        Err(Rejection { column: Some(names.join(", ")), reason: Reason::HalfRow })
+        Err(Rejection { column: Some(names.join(", ")), reason: Reason::IncompleteRow })
     }
 
     fn names(&self, group: &[usize]) -> String {
@@ -183,7 +172,7 @@ fn get<'a>(cells: &Cells<'a>, at: usize) -> Option<&'a [u8]> {
     cells.get(at).copied().flatten()
 }
 
-/// Why a field could not be written, and the cell to blame where that is not the field's own.
+/// Why a field could not be written, and the cell to error where that is not the field's own.
 struct FieldError {
     reason: Reason,
     cell: Option<usize>,
@@ -200,54 +189,57 @@ struct Field<'r, 'c> {
     at: usize,
     cells: &'r Cells<'c>,
     workspace: Option<Uuid>,
-    surroundings: &'r RowContext,
+    context: &'r RowContext,
     out: &'r mut Vec<u8>,
-    remarks: &'r mut RowNotes,
+    notes: &'r mut RowNotes,
 }
 
 impl Field<'_, '_> {
     fn write(&mut self, column: &ColumnPlan) -> Result<(), FieldError> {
         match &column.source {
-            Source::CacheKey { cell, parts } => self.cache_key(*cell, parts),
+            ColumnSource::CacheKey { cell, parts } => self.cache_key(*cell, parts),
             other => self.plain(other, column).map_err(FieldError::from),
         }
     }
 
-    fn plain(&mut self, source: &Source, column: &ColumnPlan) -> Result<(), Reason> {
+    fn plain(&mut self, source: &ColumnSource, column: &ColumnPlan) -> Result<(), Reason> {
         match source {
-            Source::Nothing | Source::CacheKey { .. } => {
+            ColumnSource::Null | ColumnSource::CacheKey { .. } => {
                 pg_binary::null(self.out);
                 Ok(())
             }
-            Source::Cell { cell, conversion, prefixed, habit, when_null, remark } => {
+            ColumnSource::Cell { cell, conversion, prefixed, prefix_policy, when_null, remark } => {
                 match (get(self.cells, *cell), when_null) {
                     (None, None) => {
                         pg_binary::null(self.out);
                         Ok(())
                     }
                     (None, Some(substitute)) => self.substitute(substitute),
-                    (Some(bytes), _) if *prefixed => self.prefixed(bytes, *habit),
+                    (Some(bytes), _) if *prefixed => self.prefixed(bytes, *prefix_policy),
                     (Some(bytes), _) => {
                         self.remark(bytes, *remark, &column.green_type);
                         pg_binary::field(self.out, |out| conversion.write(bytes, out))
                     }
                 }
             }
-            Source::CellExpiry { ttls, now } => self.cell_expiry(ttls, *now),
-            Source::WindowExpiry { start, period, seconds } => self.window_expiry(*start, *period, seconds),
+            ColumnSource::CellExpiry { ttls, now } => self.cell_expiry(ttls, *now),
+            ColumnSource::WindowExpiry { start, period, seconds } => {
+                self.window_expiry(*start, *period, seconds)
+            }
         }
     }
 
-    fn prefixed(&mut self, bytes: &[u8], habit: PrefixPolicy) -> Result<(), Reason> {
+    fn prefixed(&mut self, bytes: &[u8], prefix_policy: PrefixPolicy) -> Result<(), Reason> {
         let own = self.workspace.ok_or(Reason::WorkspaceNull)?;
-        let (value, missing) = match prefix::strip_as(bytes, own, &self.surroundings.workspaces, habit)? {
-            Stripped::Own(value) => (value, false),
-            Stripped::Missing(value) => (value, true),
-        };
+        let (value, missing) =
+            match prefix::strip_by_policy(bytes, own, &self.context.workspaces, prefix_policy)? {
+                Stripped::Own(value) => (value, false),
+                Stripped::Missing(value) => (value, true),
+            };
         if value.starts_with(prefix::CIPHER) {
-            self.remarks.notes.push((self.at, Note::KeyringCipherText));
+            self.notes.notes.push((self.at, Note::KeyringCipherText));
         } else if missing {
-            self.remarks.notes.push((self.at, Note::PrefixMissing));
+            self.notes.notes.push((self.at, Note::PrefixMissing));
         }
         pg_binary::field(self.out, |out| conversion::write_text(value, out))
     }
@@ -255,29 +247,30 @@ impl Field<'_, '_> {
     fn substitute(&mut self, substitute: &Substitute) -> Result<(), Reason> {
         match substitute {
             Substitute::Boolean(value) => {
-                self.remarks.repairs.push((self.at, Repair::DefaultForNull));
+                self.notes.repairs.push((self.at, ValueRepair::DefaultForNull));
                 pg_binary::field(self.out, |out| {
                     out.push(u8::from(*value));
                     Ok(())
                 })
             }
             Substitute::Integer(bytes) => {
-                self.remarks.repairs.push((self.at, Repair::DefaultForNull));
+                self.notes.repairs.push((self.at, ValueRepair::DefaultForNull));
                 pg_binary::field(self.out, |out| {
                     out.extend_from_slice(bytes);
                     Ok(())
                 })
             }
             Substitute::CertificateDigest(cell) => {
-                let digest = get(self.cells, *cell).and_then(certificate_digest).ok_or(Reason::HalfRow)?;
-                self.remarks.repairs.push((self.at, Repair::DigestRecomputed));
+                let digest =
+                    get(self.cells, *cell).and_then(certificate_digest).ok_or(Reason::IncompleteRow)?;
+                self.notes.repairs.push((self.at, ValueRepair::DigestRecomputed));
                 pg_binary::field(self.out, |out| conversion::write_text(digest.as_bytes(), out))
             }
         }
     }
 
-    fn cache_key(&mut self, stored: Option<usize>, parts: &[Part]) -> Result<(), FieldError> {
-        let (cells, workspace, known) = (self.cells, self.workspace, &self.surroundings.workspaces);
+    fn cache_key(&mut self, stored: Option<usize>, parts: &[CacheKeyPart]) -> Result<(), FieldError> {
+        let (cells, workspace, known) = (self.cells, self.workspace, &self.context.workspaces);
         let start = self.out.len();
         pg_binary::field(self.out, |out| {
             for (at, part) in parts.iter().enumerate() {
@@ -285,10 +278,10 @@ impl Field<'_, '_> {
                     out.push(b':');
                 }
                 match part {
-                    Part::Text(text) => out.extend_from_slice(text.as_bytes()),
-                    Part::Cell { cell, kind } => {
+                    CacheKeyPart::Text(text) => out.extend_from_slice(text.as_bytes()),
+                    CacheKeyPart::Cell { cell, kind } => {
                         let Some(bytes) = get(cells, *cell) else { continue };
-                        write_part(bytes, *kind, workspace, known, out)
+                        write_cache_key_part(bytes, *kind, workspace, known, out)
                             .map_err(|reason| FieldError { reason, cell: Some(*cell) })?;
                     }
                 }
@@ -297,7 +290,7 @@ impl Field<'_, '_> {
         })?;
         let rebuilt = self.out.get(start + 4..);
         if rebuilt != stored.and_then(|cell| get(self.cells, cell)) {
-            self.remarks.repairs.push((self.at, Repair::CacheKeyRebuilt));
+            self.notes.repairs.push((self.at, ValueRepair::CacheKeyRebuilt));
         }
         Ok(())
     }
@@ -322,7 +315,7 @@ impl Field<'_, '_> {
         period: usize,
         seconds: &BTreeMap<String, i64>,
     ) -> Result<(), Reason> {
-        let start = cell::bigint(get(self.cells, start).ok_or(Reason::HalfRow)?)?;
+        let start = cell::bigint(get(self.cells, start).ok_or(Reason::IncompleteRow)?)?;
         let period = get(self.cells, period).and_then(|bytes| std::str::from_utf8(bytes).ok());
         let length = period.and_then(|period| seconds.get(period)).ok_or(Reason::PeriodUnknown)?;
         self.instant(start.saturating_add(length.saturating_mul(1000)))
@@ -336,39 +329,39 @@ impl Field<'_, '_> {
         })
     }
 
-    fn remark(&mut self, bytes: &[u8], remark: Option<Remark>, green_type: &str) {
+    fn remark(&mut self, bytes: &[u8], remark: Option<ColumnRemark>, green_type: &str) {
         if green_type.starts_with("timestamp") {
-            let likely = BEFORE_KONG_MS..self.surroundings.now_ms.saturating_add(86_400_000);
+            let likely = BEFORE_KONG_MS..self.context.now_ms.saturating_add(86_400_000);
             if cell::bigint(bytes).is_ok_and(|instant| !likely.contains(&instant)) {
-                self.remarks.notes.push((self.at, Note::TimestampUnlikely));
+                self.notes.notes.push((self.at, Note::TimestampUnlikely));
             }
         }
-        if remark == Some(Remark::RegexPath) && any_regex_without_tilde(bytes) {
-            self.remarks.notes.push((self.at, Note::RegexPathWithoutTilde));
+        if remark == Some(ColumnRemark::RegexPath) && any_regex_without_tilde(bytes) {
+            self.notes.notes.push((self.at, Note::RegexPathWithoutTilde));
         }
         if bytes.starts_with(prefix::CIPHER) {
-            self.remarks.notes.push((self.at, Note::KeyringCipherText));
+            self.notes.notes.push((self.at, Note::KeyringCipherText));
         }
     }
 }
 
 /// The text of one part of a composite key, as Kong made it: of the value itself, without the prefix that only blue has.
-fn write_part(
+fn write_cache_key_part(
     bytes: &[u8],
-    kind: PartKind,
+    kind: CacheKeyPartKind,
     workspace: Option<Uuid>,
     known: &[Uuid],
     out: &mut Vec<u8>,
 ) -> Result<(), Reason> {
     match kind {
-        PartKind::Uuid => {
+        CacheKeyPartKind::Uuid => {
             let id = Uuid::from_slice(bytes).map_err(|_| Reason::Undecodable)?;
             let mut text = Uuid::encode_buffer();
             out.extend_from_slice(id.hyphenated().encode_lower(&mut text).as_bytes());
             Ok(())
         }
-        PartKind::Text => conversion::write_text(bytes, out),
-        PartKind::Prefixed => match stripped(bytes, workspace, known)? {
+        CacheKeyPartKind::Text => conversion::write_text(bytes, out),
+        CacheKeyPartKind::Prefixed => match stripped(bytes, workspace, known)? {
             Stripped::Own(value) | Stripped::Missing(value) => conversion::write_text(value, out),
         },
     }

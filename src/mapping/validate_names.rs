@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use crate::catalog::blue::BlueCatalog;
 use crate::catalog::green::GreenCatalog;
 
-use super::schema_map::{Copy, KeyPart, Required, SchemaMap, TableRules, WhenNull};
+use super::schema_map::{CopyPolicy, KeyPart, Required, SchemaMap, TableRules, WhenNull};
 use super::table_plan::{KeyspacePlan, Obstacle, TableChoices};
 
 /// A table named on the command line that neither side has is a slip of the pen, and slips are not ignored.
@@ -26,7 +26,7 @@ pub(super) fn unknown_choices(
 /// A table that was asked for and does not move for all that: whoever asked would believe that it did.
 pub(super) fn never_moved(choices: &TableChoices, map: &SchemaMap, plan: &KeyspacePlan) -> Vec<Obstacle> {
     let never = |name: &&String| {
-        map.rules(name).copy == Some(Copy::Never)
+        map.rules(name).copy == Some(CopyPolicy::Never)
             && plan.table(name).is_none()
             && !choices.skip.contains(*name)
     };

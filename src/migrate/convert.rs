@@ -6,10 +6,10 @@ use crate::blue::Failure;
 use crate::blue::scan::Page;
 use crate::blue::token;
 use crate::green::stage::RejectedRow;
-use crate::mapping::digest::{Digest128, Digester, Mark};
+use crate::mapping::digest::{Digest128, Digester, RowDigest};
 use crate::mapping::row_json;
 use crate::mapping::table_plan::TablePlan;
-use crate::mapping::transcode::{Outcome, Rejection, RowContext, RowNotes, Transcoder};
+use crate::mapping::transcode::{Rejection, RowContext, RowNotes, RowOutcome, Transcoder};
 
 use super::batch::Converted;
 use super::fingerprints::Fingerprint;
@@ -49,16 +49,16 @@ impl Converting<'_> {
         let read = page.for_each(|cells| {
             let start = to.buffer.bytes.len();
             let counts = match transcoder.row(cells, &mut to.buffer.bytes, &mut remarks) {
-                Outcome::Staged if self.marking => self.mark(&mut digester, cells, start, &remarks, to),
-                Outcome::Staged => self.stage(&mut digester, cells, (start, place), &remarks, to),
-                Outcome::OtherPartition => {
+                RowOutcome::Staged if self.marking => self.mark(&mut digester, cells, start, &remarks, to),
+                RowOutcome::Staged => self.stage(&mut digester, cells, (start, place), &remarks, to),
+                RowOutcome::OtherPartition => {
                     to.counts.other_partition += 1;
                     Some(true)
                 }
-                Outcome::Rejected(rejection) => {
+                RowOutcome::Rejected(rejection) => {
                     Some(self.set_aside(rejection, transcoder.key(cells), cells, to))
                 }
-                Outcome::UnknownColumn(cell) => {
+                RowOutcome::UnknownColumn(cell) => {
                     stop = Some(Stop::UnknownColumn(cell, row_json::key(self.plan, cells)));
                     Some(true)
                 }
@@ -87,7 +87,7 @@ impl Converting<'_> {
         to.buffer.bytes.truncate(start);
         to.note(self.plan, cells, remarks);
         let repaired = !remarks.repairs.is_empty();
-        let mark = Mark { key, digest, expiry };
+        let mark = RowDigest { key, digest, expiry };
         let of_key = self.plan.partition_cells.iter().map(|&at| cells.get(at).copied().flatten());
         to.marks.push(Fingerprint { mark, token: token::of(of_key)?, repaired, rejected: false });
         Some(true)
@@ -135,7 +135,7 @@ impl Converting<'_> {
             };
         }
         if let (true, Some(key)) = (self.marking, key) {
-            let mark = Mark { key, digest: Digest128::default(), expiry: None };
+            let mark = RowDigest { key, digest: Digest128::default(), expiry: None };
             to.marks.push(Fingerprint { mark, token: 0, repaired: false, rejected: true });
         }
         to.aside.push(RejectedRow {

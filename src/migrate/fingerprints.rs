@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::green::ledger::{LocalChange, LocalChanges};
-use crate::mapping::digest::{Digest128, Mark};
+use crate::mapping::digest::{Digest128, RowDigest};
 use crate::spill::{Record, SpillFile};
 
 /// The expiry of a row without one.
@@ -20,7 +20,7 @@ const SAME_EXPIRY: u64 = 2_000_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint {
     /// Key, values, expiry.
-    pub mark: Mark,
+    pub mark: RowDigest,
     /// Where it is on the ring: it can be read again alone.
     pub token: i64,
     /// Whether a value was mended.
@@ -48,7 +48,7 @@ impl Record for Fingerprint {
         let number = |at: usize| Some(i64::from_be_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
         let (expiry, flags) = (number(32)?, *bytes.get(48)?);
         Some(Fingerprint {
-            mark: Mark {
+            mark: RowDigest {
                 key: bytes.get(..16)?.try_into().ok()?,
                 digest: bytes.get(16..32)?.try_into().ok()?,
                 expiry: (expiry != NEVER).then_some(expiry),
@@ -146,7 +146,7 @@ pub fn compare(
 ) -> Result<Difference> {
     let mut found = Difference::default();
     for (rows, known) in blue.partitions().zip(ledger.partitions()) {
-        let known: ByKey<Mark> = known?.into_iter().map(|row| (row.mark.key, row.mark)).collect();
+        let known: ByKey<RowDigest> = known?.into_iter().map(|row| (row.mark.key, row.mark)).collect();
         found.partition(rows?, known, touched, rules);
     }
     Ok(found)
@@ -156,7 +156,7 @@ impl Difference {
     fn partition(
         &mut self,
         rows: Vec<Fingerprint>,
-        mut known: ByKey<Mark>,
+        mut known: ByKey<RowDigest>,
         touched: &LocalChanges,
         rules: Rules<'_>,
     ) {
@@ -216,7 +216,7 @@ impl Difference {
     }
 }
 
-fn same_expiry(one: Mark, other: Mark) -> bool {
+fn same_expiry(one: RowDigest, other: RowDigest) -> bool {
     match (one.expiry, other.expiry) {
         (Some(one), Some(other)) => one.abs_diff(other) <= SAME_EXPIRY,
         (one, other) => one == other,
@@ -234,7 +234,7 @@ mod tests {
     }
 
     fn row(key: u8, digest: u8, expiry: Option<i64>) -> Fingerprint {
-        let mark = Mark { key: [key; 16], digest: [digest; 16], expiry };
+        let mark = RowDigest { key: [key; 16], digest: [digest; 16], expiry };
         Fingerprint { mark, token: i64::from(key), repaired: digest == 9, rejected: false }
     }
 

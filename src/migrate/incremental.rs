@@ -15,7 +15,7 @@ use crate::green::session::During;
 use crate::green::session::Green;
 use crate::green::stage::Stage;
 use crate::green::statement::query_scalar;
-use crate::mapping::digest::{Digest128, Mark};
+use crate::mapping::digest::{Digest128, RowDigest};
 use crate::mapping::schema_map::Writer;
 use crate::mapping::table_plan::{KeyspacePlan, TablePlan};
 use crate::mapping::transcode::RowContext;
@@ -98,7 +98,7 @@ impl Comparing<'_> {
             if self.ledger.contains(&table.table) {
                 self.ledger
                     .entries(self.green, table, |key, digest, expiry, _| {
-                        let mark = Mark { key, digest, expiry };
+                        let mark = RowDigest { key, digest, expiry };
                         known.push(&Fingerprint { mark, token: 0, repaired: false, rejected: false })
                     })
                     .await?;

@@ -18,7 +18,7 @@ use crate::green::session::During;
 use crate::green::sql::fill;
 use crate::green::stage::{RejectedRow, Stage};
 use crate::green::statement::query;
-use crate::mapping::reason::Reason;
+use crate::mapping::reason::{Reason, current_code};
 
 use super::report::Refusal;
 
@@ -93,7 +93,8 @@ impl Reviewed {
             if parsed.decision == Some(Decision::Keep) {
                 reviewed.keep(parsed, number + 1)?;
             } else {
-                reviewed.accepted.insert((parsed.table, parsed.key.to_string(), parsed.reason));
+                let reason = current_code(parsed.reason);
+                reviewed.accepted.insert((parsed.table, parsed.key.to_string(), reason));
             }
         }
         Ok(reviewed)
@@ -329,7 +330,7 @@ fn message(table: &str, column: Option<&str>, reason: &str, detail: Option<&str>
         "text_too_long" => format!("{column} holds more characters than green's column takes"),
         "json_invalid" => format!("{column} holds text that PostgreSQL does not take as JSON"),
         "json_not_object" => format!("{column} holds JSON that is not an object"),
-        "half_row" => format!("only a part of the row is there: {column} is missing"),
+        "incomplete_row" => format!("the row is incomplete: {column} is missing"),
         "index_row_too_large" => format!("{column} is too long for one of green's indexes"),
         "timestamp_out_of_range" => format!("{column} holds a time that PostgreSQL cannot store"),
         "number_out_of_range" => format!("{column} holds a number that green's column cannot store"),
@@ -360,8 +361,18 @@ mod tests {
             reviewed("{\"table\":\"acls\",\"key\":\"a\",\"reason\":\"duplicate\",\"row\":{}}\n\n").unwrap();
         let accept = Accept::Reviewed(file);
         assert!(accept.accepts("acls", "\"a\"", "duplicate"));
-        assert!(!accept.accepts("acls", "\"a\"", "half_row"));
+        assert!(!accept.accepts("acls", "\"a\"", "incomplete_row"));
         assert!(!accept.accepts("acls", "\"b\"", "duplicate"));
+    }
+
+    #[test]
+    fn a_reviewed_file_of_an_earlier_release_accepts_by_the_old_codes() {
+        let line = |reason: &str| format!("{{\"table\":\"t\",\"key\":\"a\",\"reason\":\"{reason}\"}}");
+        for (old, code) in [("half_row", "incomplete_row"), ("prefix_odd", "inconsistent_prefix")] {
+            let accept = Accept::Reviewed(reviewed(&line(old)).unwrap());
+            assert!(accept.accepts("t", "\"a\"", code));
+            assert!(!accept.accepts("t", "\"a\"", "duplicate"));
+        }
     }
 
     #[test]
@@ -379,7 +390,7 @@ mod tests {
             ))
         };
         assert_eq!(keep("duplicate").unwrap().keep.len(), 1);
-        assert!(keep("half_row").unwrap_err().message().contains("half_row"));
+        assert!(keep("incomplete_row").unwrap_err().message().contains("incomplete_row"));
     }
 
     #[test]

@@ -99,7 +99,7 @@ impl Summary<'_> {
     }
 
     fn left(&self) -> impl Iterator<Item = TableReport> {
-        self.inspection.plan.left.iter().map(|left| {
+        self.inspection.plan.not_moved.iter().map(|left| {
             let rows = self.inspection.left_rows.get(&left.table).copied().unwrap_or(0);
             TableReport {
                 table: left.table.clone(),

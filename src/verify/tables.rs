@@ -9,7 +9,7 @@ use super::reading_rules::ReadingRules;
 use crate::catalog::green::GreenCatalog;
 use crate::error::{Error, Result};
 use crate::inspect::{BlueSide, GreenSide};
-use crate::mapping::schema_map::{Copy, IfMissing};
+use crate::mapping::schema_map::{CopyPolicy, IfMissing};
 
 /// The reading rules of every compared table, parents first; with `workspaces`, of rows of these workspaces only.
 pub(super) fn compared(
@@ -40,9 +40,9 @@ fn is_moved(name: &str, blue: &BlueSide, options: &VerifyOptions, run: &LastRun)
         return false;
     }
     match rules.copy {
-        None | Some(Copy::Always) => true,
-        Some(Copy::OnRequest) => choices.include.contains(name) || run.moved.contains(name),
-        Some(Copy::Never) => rules.only_if_missing == Some(true),
+        None | Some(CopyPolicy::Always) => true,
+        Some(CopyPolicy::OnRequest) => choices.include.contains(name) || run.moved.contains(name),
+        Some(CopyPolicy::Never) => rules.only_if_missing == Some(true),
     }
 }
 

@@ -376,7 +376,7 @@ async fn blues_rows_decide_whether_an_unmapped_text_has_a_workspace_prefix() {
     let inconsistent = ran.reject("acme_mixed", &id(3)).expect("the inconsistent one is named");
     assert_eq!(
         (&inconsistent["reason"], &inconsistent["column"]),
-        (&json!("prefix_odd"), &json!("name")),
+        (&json!("inconsistent_prefix"), &json!("name")),
         "{inconsistent:#}"
     );
     let report = ran.json();

@@ -468,14 +468,14 @@ fn refused_rows() -> Vec<RefusedRow> {
             "rbac_users",
             "no token",
             but(rbac("no token"), "user_token", Value::Null),
-            "half_row",
+            "incomplete_row",
             "user_token",
         ),
         (
             "rbac_users",
             "neither on nor off",
             but(rbac("neither"), "enabled", Value::Null),
-            "half_row",
+            "incomplete_row",
             "enabled",
         ),
         ("rbac_users", "no workspace", but(rbac("nowhere"), "ws_id", Value::Null), "workspace_null", "ws_id"),
@@ -494,7 +494,7 @@ fn refused_rows() -> Vec<RefusedRow> {
             "rbac_users",
             "without prefix",
             but(rbac("x"), "name", json!("without prefix")),
-            "prefix_odd",
+            "inconsistent_prefix",
             "name",
         ),
         (
@@ -531,12 +531,12 @@ fn refused_rows() -> Vec<RefusedRow> {
             "json_invalid",
             "config",
         ),
-        ("event_hooks", "no config", json!({ "source": "s", "handler": "h" }), "half_row", "config"),
+        ("event_hooks", "no config", json!({ "source": "s", "handler": "h" }), "incomplete_row", "config"),
         (
             "licenses",
             "no payload",
             json!({ "created_at": "2023-11-14 23:08:12.000Z" }),
-            "half_row",
+            "incomplete_row",
             "payload",
         ),
         (
@@ -557,7 +557,7 @@ fn refused_rows() -> Vec<RefusedRow> {
             "rbac_role_endpoints",
             "",
             json!({ "role_id": role, "workspace": "*", "endpoint": "/half", "actions": 1, "negative": null }),
-            "half_row",
+            "incomplete_row",
             "negative",
         ),
         (
@@ -585,7 +585,7 @@ fn refused_rows() -> Vec<RefusedRow> {
             "keyauth_enc_credentials",
             "half",
             json!({ "ws_id": BLUES, "key": own("half") }),
-            "half_row",
+            "incomplete_row",
             "consumer_id",
         ),
     ]

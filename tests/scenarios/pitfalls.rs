@@ -519,7 +519,7 @@ async fn deleted_rows_do_not_reappear() {
         .await
         .expect("an update");
     let migrated = Migrated::new(&blue, "3.3").await;
-    let line = migrated.rejected("upstreams", &upstream, "half_row", "slots, name");
+    let line = migrated.rejected("upstreams", &upstream, "incomplete_row", "slots, name");
     assert_eq!(line["row"]["algorithm"], "round-robin", "its full content is kept: {line:#}");
     assert_eq!(line["row"]["name"], Value::Null);
 }

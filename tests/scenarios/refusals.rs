@@ -325,7 +325,7 @@ async fn a_malformed_reviewed_rejects_file_is_refused_by_line() {
         (format!("{good}\n{{\"table\":\"consumers\",\"key\":\"k\"}}\n"), "line 2 of"),
         (good.replace("\"duplicate\"", "\"duplicate\",\"decision\":\"perhaps\""), "line 1 of"),
         (
-            good.replace("\"duplicate\"", "\"half_row\",\"decision\":\"keep\""),
+            good.replace("\"duplicate\"", "\"incomplete_row\",\"decision\":\"keep\""),
             "only one of several duplicates",
         ),
     ];

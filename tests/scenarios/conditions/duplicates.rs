@@ -184,7 +184,7 @@ async fn duplicates_missing_from_the_reviewed_file_stop_the_run() {
     // The same row with another reason was not reviewed.
     let mut otherwise = lines.clone();
     for line in otherwise.iter_mut().filter(|line| is_bob(line, 0)) {
-        line["reason"] = "half_row".into();
+        line["reason"] = "incomplete_row".into();
     }
     refused_into(&blue, &green, &[&accepting(&file(&otherwise))], "1 of 6 rows").await;
     // Two of one group cannot both be kept.

@@ -70,9 +70,9 @@ async fn a_row_without_a_required_column_is_rejected_as_incomplete() {
         blue.put("consumers", "by custom_id", json!({ "username": null, "custom_id": blue.own("c") })).await;
     let migrated = Migrated::with(&blue, "3.3", REQUESTED).await;
     for (table, row, column) in &expected {
-        migrated.rejected(table, row, "half_row", column);
+        migrated.rejected(table, row, "incomplete_row", column);
     }
-    migrated.rejected("consumers", &neither, "half_row", "username|custom_id");
+    migrated.rejected("consumers", &neither, "incomplete_row", "username|custom_id");
     migrated.row("consumers", &by_custom_id);
     assert_eq!(migrated.ran.rejects.len(), expected.len() + 1, "{:#?}", migrated.ran.rejects);
 }
@@ -120,10 +120,10 @@ async fn cells_without_an_inserted_row_are_rejected_as_incomplete_in_every_table
             .ran
             .reject(table, &id(table))
             .unwrap_or_else(|| panic!("the ghost in {table} was not rejected"));
-        assert_eq!(line["reason"], "half_row", "{line:#}");
+        assert_eq!(line["reason"], "incomplete_row", "{line:#}");
         assert!(migrated.find(table, &id(table)).is_none(), "a ghost of {table} is on green");
     }
-    migrated.rejected("parameters", "ghost", "half_row", "value");
+    migrated.rejected("parameters", "ghost", "incomplete_row", "value");
     assert_eq!(migrated.ran.rejects.len(), ghosts.len() + 1);
 }
 
@@ -161,7 +161,7 @@ async fn a_missing_digest_is_computed_from_the_certificate() {
         assert_eq!(migrated.row("ca_certificates", row)["cert_digest"], *digest, "as Kong computes it");
     }
     migrated.group("repairs", "ca_certificates", "cert_digest", "digest_recomputed");
-    migrated.rejected("ca_certificates", &unreadable, "half_row", "cert_digest");
+    migrated.rejected("ca_certificates", &unreadable, "incomplete_row", "cert_digest");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -131,8 +131,8 @@ async fn a_key_that_jsonb_cannot_hold_is_named_in_the_rejects_file() {
         (found("nul\0key")["reason"].as_str(), found("nul\0key")["column"].as_str()),
         (Some("text_nul"), Some("key"))
     );
-    migrated.rejected("parameters", "\\u0000", "half_row", "value");
-    migrated.rejected("parameters", "back\\\\slash", "half_row", "value");
+    migrated.rejected("parameters", "\\u0000", "incomplete_row", "value");
+    migrated.rejected("parameters", "back\\\\slash", "incomplete_row", "value");
     assert_eq!(migrated.ran.rejects.len(), 3, "{:#?}", migrated.ran.rejects);
 }
 

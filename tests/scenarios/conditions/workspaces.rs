@@ -63,7 +63,7 @@ async fn entities_of_a_rejected_workspace_are_rejected() {
     let workspace = blue.put("workspaces", "half", json!({ "name": null })).await;
     let consumer = blue.put("consumers", "in half", json!({ "ws_id": workspace })).await;
     let migrated = Migrated::new(&blue, "3.3").await;
-    migrated.rejected("workspaces", &workspace, "half_row", "name");
+    migrated.rejected("workspaces", &workspace, "incomplete_row", "name");
     migrated.rejected_for("consumers", &consumer, "ws_id", &workspace);
 }
 
