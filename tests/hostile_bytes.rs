@@ -18,6 +18,7 @@ use kongferry::mapping::schema_map::{JsonShape, SchemaMap};
 use kongferry::mapping::table_plan::{KeyspacePlan, TableChoices};
 use kongferry::mapping::transcode::{RowContext, RowNotes, Transcoder};
 use kongferry::verify;
+use kongferry::verify::prefixed_columns::PrefixedColumns;
 use kongferry::verify::reading_rules::ReadingRules;
 use proptest::prelude::*;
 
@@ -174,6 +175,7 @@ fn lines() -> &'static Lines {
             let (blue, green) = (catalogs::blue(&line), catalogs::green(&line));
             let choices =
                 TableChoices { include: blue.tables.keys().cloned().collect(), ..TableChoices::default() };
+            let prefixes = PrefixedColumns::of_line(&line).expect("the data");
             let plan = KeyspacePlan::resolve(&map, &blue, &green, &choices);
             for table in &plan.moved {
                 let rules = map.tables.get(&table.table).cloned().unwrap_or_default();
@@ -182,6 +184,7 @@ fn lines() -> &'static Lines {
                     &green.tables[&table.table],
                     &rules,
                     &map.names,
+                    &prefixes,
                 ));
             }
             lines.plans.push(plan);

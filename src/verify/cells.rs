@@ -1,9 +1,7 @@
 //! Decodes the bytes of either database into values. Every length is checked against the bytes that are there.
 
-use std::borrow::Cow;
-
 use super::json;
-use super::spelling::Spelling;
+use super::json_writer::JsonWriter;
 use super::value::KongValue;
 use crate::cql::CqlType;
 
@@ -78,7 +76,7 @@ pub(crate) fn blue(field_type: &FieldType, cell: Option<&[u8]>) -> KongValue {
         FieldType::Set(element) => elements(bytes, 1)
             .map(|cells| KongValue::Set(cells.into_iter().map(|cell| blue(element, Some(cell))).collect())),
         FieldType::Object(values) => {
-            let mut out = Spelling::default();
+            let mut out = JsonWriter::default();
             object(bytes, values, &mut out).map(|()| KongValue::Json(out.into_bytes()))
         }
         scalar => common(scalar, bytes),
@@ -203,41 +201,40 @@ fn has_json_form(value: &CqlType) -> bool {
 }
 
 /// Writes a map of blue as the JSON object that Kong makes of it.
-fn object(bytes: &[u8], values: &CqlType, out: &mut Spelling) -> Option<()> {
-    let first = out.open(b'{');
+fn object(bytes: &[u8], values: &CqlType, out: &mut JsonWriter) -> Option<()> {
+    let content = out.open(b'{');
     let mut members = Vec::new();
     for pair in elements(bytes, 2)?.chunks_exact(2) {
         let &[name, value] = pair else { return None };
         let name = std::str::from_utf8(name).ok()?;
-        let start = out.next(first);
-        out.text(name);
-        out.colon();
+        let start = out.next(content);
+        let name_end = out.name(name);
         member(value, values, out)?;
-        members.push(out.member(Cow::Borrowed(name), start));
+        members.push(out.member(start, name_end));
     }
-    out.close_object(first, &mut members);
+    out.close_object(content, &mut members);
     Some(())
 }
 
-fn member(bytes: &[u8], kind: &CqlType, out: &mut Spelling) -> Option<()> {
+fn member(bytes: &[u8], kind: &CqlType, out: &mut JsonWriter) -> Option<()> {
     match kind {
         CqlType::Map(_, values) => object(bytes, values, out)?,
         CqlType::List(element_type) | CqlType::Set(element_type) => {
-            let first = out.open(b'[');
+            let content = out.open(b'[');
             let mut starts = Vec::new();
             for element in elements(bytes, 1)? {
-                starts.push(out.next(first));
+                starts.push(out.next(content));
                 member(element, element_type, out)?;
             }
             match kind {
-                CqlType::Set(_) => out.close_set(first, &starts),
+                CqlType::Set(_) => out.close_set(content, &starts),
                 _ => out.close_array(),
             }
         }
         CqlType::Native(name) => match name.as_str() {
             "int" | "bigint" => out.number(&number(bytes)?.to_string())?,
             "float" | "double" => out.number(&float(bytes)?.to_string())?,
-            "boolean" => out.word(if bytes.first()? == &0 { "false" } else { "true" }),
+            "boolean" => out.literal(if bytes.first()? == &0 { "false" } else { "true" }),
             "uuid" => out.text(&uuid::Uuid::from_slice(bytes).ok()?.to_string()),
             _ => out.text(std::str::from_utf8(bytes).ok()?),
         },

@@ -77,6 +77,14 @@ impl ReadingRules {
         }
     }
 
+    /// The place of this row among those of green's bootstrap.
+    pub(super) fn bootstrap_row(&self, row: &KongRow) -> Option<usize> {
+        let matches = |(place, value): &(usize, String)| {
+            row.values.get(*place).is_some_and(|own| own.to_json().as_str() == Some(value.as_str()))
+        };
+        self.bootstrap.iter().position(matches)
+    }
+
     fn value(&self, column: &ComparedColumn, cells: Cells<'_>, is_repaired: &mut bool) -> KongValue {
         let decode = |bytes: Option<&[u8]>| cells::blue(&column.field_type, bytes);
         let mut or_default = |cell: usize, default: &dyn Fn() -> KongValue| match cells.get(cell) {
@@ -90,7 +98,7 @@ impl ReadingRules {
             ValueSource::Null => KongValue::Null,
             ValueSource::Cell(cell) => decode(cells.get(cell)),
             ValueSource::Prefixed(cell) => decode(cells.get(cell).map(without_workspace)),
-            ValueSource::PerhapsPrefixed { cell, workspace } => {
+            ValueSource::OwnPrefix { cell, workspace } | ValueSource::UndecidedPrefix { cell, workspace } => {
                 let own = cells.get(workspace).and_then(|bytes| Uuid::from_slice(bytes).ok());
                 let value = cells.get(cell).map(|bytes| match own {
                     Some(own) if bytes.starts_with(format!("{own}:").as_bytes()) => without_workspace(bytes),

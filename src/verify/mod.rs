@@ -11,16 +11,16 @@ pub(crate) mod differences;
 mod green_checks;
 mod green_scan;
 pub mod json;
+mod json_writer;
 pub(crate) mod key;
 mod kong_row;
 pub(crate) mod last_run;
 pub(crate) mod options;
+mod prefix_census;
+pub mod prefixed_columns;
 pub mod reading_rules;
 pub(crate) mod report;
 mod row_digests;
-#[cfg(test)]
-mod slow_json;
-mod spelling;
 mod tables;
 mod value;
 
@@ -73,6 +73,7 @@ pub(crate) async fn compare(
     let names = &blue_side.map.names;
     let workspaces = workspace_ids(&blue_side, green, options).await?;
     let tables = tables::compared(&blue_side, &green_side, options, &run, workspaces.as_ref())?;
+    let tables = prefix_census::decide(&blue, tables).await?;
     observer.phase(Phase::Comparing, tables.len());
     let comparer = TableComparer {
         blue: blue.clone(),

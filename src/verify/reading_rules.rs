@@ -6,12 +6,12 @@ use std::collections::BTreeSet;
 use uuid::Uuid;
 
 use super::cells::FieldType;
-use super::kong_row::KongRow;
+use super::prefixed_columns::PrefixedColumns;
 use crate::catalog::blue::{BlueTable, ColumnKind, OnePartition};
 use crate::catalog::green::{GreenColumn, GreenTable};
 use crate::cql::CqlType;
 use crate::green::sql::quote;
-use crate::mapping::schema_map::{BootstrapRow, Names, Prefix, TableRules, Writer};
+use crate::mapping::schema_map::{BootstrapRow, Names, TableRules, Writer};
 
 /// Sets of blue that are lists to Kong: their order matters.
 const ORDERED: &[(&str, &str)] = &[("services", "ca_certificates"), ("oauth2_credentials", "redirect_uris")];
@@ -50,7 +50,7 @@ pub struct ReadingRules {
     pub(super) one_partition: Option<OnePartition>,
     /// Rows that green's bootstrap made, as the place of a column and its value. They stay where blue has no row of the
     /// same meaning.
-    bootstrap: Vec<(usize, String)>,
+    pub(super) bootstrap: Vec<(usize, String)>,
     /// The cell and the value that a row must have for Kong to read it.
     pub(super) partition: Option<(usize, String)>,
     pub(super) counter_window: Option<CounterWindow>,
@@ -94,8 +94,13 @@ pub(super) enum ValueSource {
     Cell(usize),
     /// The text after `<workspace id>:`.
     Prefixed(usize),
-    /// The text after `<workspace id>:` if it begins with the row's own workspace, else the text.
-    PerhapsPrefixed {
+    /// The text after the row's own `<workspace id>:`, where the text begins with it. In a table that is not Kong's.
+    OwnPrefix {
+        cell: usize,
+        workspace: usize,
+    },
+    /// One of `Cell` and `OwnPrefix`: blue's rows have not been counted yet.
+    UndecidedPrefix {
         cell: usize,
         workspace: usize,
     },
@@ -114,7 +119,13 @@ pub(super) enum ValueSource {
 
 impl ReadingRules {
     /// The rules of a table that both sides have.
-    pub fn new(blue: &BlueTable, green: &GreenTable, rules: &TableRules, names: &Names) -> ReadingRules {
+    pub fn new(
+        blue: &BlueTable,
+        green: &GreenTable,
+        rules: &TableRules,
+        names: &Names,
+        prefixes: &PrefixedColumns,
+    ) -> ReadingRules {
         let cell = |name: &str| blue.columns.iter().position(|column| column.name == name);
         let expiry = names
             .expiry_column
@@ -147,7 +158,7 @@ impl ReadingRules {
                 .and_then(|own| Some(CounterWindow { start: cell(&own.start)?, period: cell(&own.period)? })),
         };
         for column in green.columns.iter().filter(|column| Some(column.name.as_str()) != expiry) {
-            table.add_column(column, blue, green, rules, names);
+            table.add_column(column, blue, green, names, prefixes);
         }
         let place = |name: &String| table.columns.iter().position(|column| column.name == *name);
         table.key = green.primary_key.iter().filter_map(place).collect();
@@ -160,8 +171,8 @@ impl ReadingRules {
         column: &GreenColumn,
         blue: &BlueTable,
         green: &GreenTable,
-        rules: &TableRules,
         names: &Names,
+        prefixes: &PrefixedColumns,
     ) {
         let name = column.name.clone();
         let blue_type = blue.column(&name).map(|own| &own.cql_type);
@@ -169,7 +180,7 @@ impl ReadingRules {
         let text = CqlType::Native("text".to_owned());
         match FieldType::from_pair(blue_type.unwrap_or(&text), &column.column_type, is_ordered) {
             Some(field_type) => {
-                let source = self.source(&name, green, rules, names);
+                let source = self.source(&name, green, names, prefixes);
                 self.columns.push(ComparedColumn { name, field_type, source });
             }
             // A column that blue lacks must be null, and null is the same in every type.
@@ -196,14 +207,6 @@ impl ReadingRules {
         let place = |column: &str| self.columns.iter().position(|own| own.name == column);
         self.bootstrap = rows.filter_map(|row| Some((place(&row.column)?, row.value.clone()))).collect();
         self
-    }
-
-    /// The place of this row among those of green's bootstrap.
-    pub(super) fn bootstrap_row(&self, row: &KongRow) -> Option<usize> {
-        let matches = |(place, value): &(usize, String)| {
-            row.values.get(*place).is_some_and(|own| own.to_json().as_str() == Some(value.as_str()))
-        };
-        self.bootstrap.iter().position(matches)
     }
 
     /// The SQL condition on the table's own columns that selects the rows of the compared workspaces.
@@ -241,7 +244,13 @@ impl ReadingRules {
         self.cells.iter().position(|own| own == name)
     }
 
-    fn source(&self, column: &str, green: &GreenTable, rules: &TableRules, names: &Names) -> ValueSource {
+    fn source(
+        &self,
+        column: &str,
+        green: &GreenTable,
+        names: &Names,
+        prefixes: &PrefixedColumns,
+    ) -> ValueSource {
         let cell = self.cell(column);
         if names.cache_key_column.as_deref() == Some(column) && self.has_cache_key() {
             return ValueSource::CacheKey(cell);
@@ -255,14 +264,7 @@ impl ReadingRules {
                 Some(certificate) => ValueSource::CertificateDigest { cell, certificate },
                 None => ValueSource::Cell(cell),
             },
-            _ if self.is_prefixed(column, green, rules, names) => {
-                let is_unknown =
-                    !rules.observed && rules.columns.get(column).is_none_or(|own| own.prefix.is_none());
-                match names.workspace_column.as_deref().and_then(|name| self.cell(name)) {
-                    Some(workspace) if is_unknown => ValueSource::PerhapsPrefixed { cell, workspace },
-                    _ => ValueSource::Prefixed(cell),
-                }
-            }
+            _ if is_text(green.column(column)) => self.text_source(cell, column, names, prefixes),
             _ => ValueSource::Cell(cell),
         }
     }
@@ -271,16 +273,19 @@ impl ReadingRules {
         self.name == KEYS || CACHE_KEYS.iter().any(|(table, _)| *table == self.name)
     }
 
-    /// Texts that are unique within a workspace carry its id on blue; green's constraints show which those are.
-    fn is_prefixed(&self, column: &str, green: &GreenTable, rules: &TableRules, names: &Names) -> bool {
-        let Some(workspace) = names.workspace_column.as_deref() else { return false };
-        let is_text = green.column(column).is_some_and(|own| own.column_type.starts_with("text"));
-        if self.cell(workspace).is_none() || !is_text || names.cache_key_column.as_deref() == Some(column) {
-            return false;
-        }
-        match rules.columns.get(column).and_then(|own| own.prefix) {
-            Some(prefix) => prefix == Prefix::Workspace,
-            None => green.is_unique_over(&[workspace, column]),
+    /// Kong writes `<workspace id>:` in front of some texts of a table with workspaces.
+    fn text_source(
+        &self,
+        cell: usize,
+        column: &str,
+        names: &Names,
+        prefixes: &PrefixedColumns,
+    ) -> ValueSource {
+        let workspace = names.workspace_column.as_deref().and_then(|name| self.cell(name));
+        match (prefixes.is_prefixed(&self.name, column), workspace) {
+            (Some(true), _) => ValueSource::Prefixed(cell),
+            (None, Some(workspace)) => ValueSource::UndecidedPrefix { cell, workspace },
+            _ => ValueSource::Cell(cell),
         }
     }
 
@@ -296,4 +301,8 @@ impl ReadingRules {
             _ => None,
         }
     }
+}
+
+fn is_text(column: Option<&GreenColumn>) -> bool {
+    column.is_some_and(|own| own.column_type.starts_with("text") && !own.column_type.ends_with("[]"))
 }

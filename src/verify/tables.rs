@@ -1,10 +1,10 @@
 //! The tables that are compared, decided from the two catalogs and not from the plan that `migrate` follows.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use super::last_run::LastRun;
 use super::options::VerifyOptions;
+use super::prefixed_columns::PrefixedColumns;
 use super::reading_rules::ReadingRules;
 use crate::catalog::green::GreenCatalog;
 use crate::error::{Error, Result};
@@ -18,7 +18,7 @@ pub(super) fn compared(
     options: &VerifyOptions,
     run: &LastRun,
     workspaces: Option<&BTreeSet<[u8; 16]>>,
-) -> Result<Vec<Arc<ReadingRules>>> {
+) -> Result<Vec<ReadingRules>> {
     let on_both = blue.catalog.tables.keys().filter(|name| green.catalog.tables.contains_key(*name));
     let is_moved = |name: &&str| is_moved(name, blue, options, run);
     let moved = parents_first(on_both.map(String::as_str).filter(is_moved).collect(), &green.catalog);
@@ -27,7 +27,8 @@ pub(super) fn compared(
             .remedy("Correct the name given with --table; inspect lists the tables."));
     }
     let is_wanted = |name: &&str| options.only_tables.is_empty() || options.only_tables.contains(*name);
-    let rules = |name: &str| reading_rules(name, blue, green, workspaces);
+    let prefixes = PrefixedColumns::of_map(&blue.map)?;
+    let rules = |name: &str| reading_rules(name, blue, green, &prefixes, workspaces);
     Ok(moved.into_iter().filter(is_wanted).filter_map(rules).collect())
 }
 
@@ -64,15 +65,17 @@ fn reading_rules(
     name: &str,
     blue: &BlueSide,
     green: &GreenSide,
+    prefixes: &PrefixedColumns,
     workspaces: Option<&BTreeSet<[u8; 16]>>,
-) -> Option<Arc<ReadingRules>> {
+) -> Option<ReadingRules> {
     let (on_blue, on_green) = (blue.catalog.tables.get(name)?, green.catalog.tables.get(name)?);
     let names = &blue.map.names;
     let bootstrap = blue.map.bootstrap.iter();
     let kept = bootstrap.filter(|row| row.table == name && row.if_missing == IfMissing::Keep);
-    let rules = ReadingRules::new(on_blue, on_green, &blue.map.rules(name), names).with_bootstrap(kept);
-    let Some(ids) = workspaces else { return Some(Arc::new(rules)) };
+    let rules = ReadingRules::new(on_blue, on_green, &blue.map.rules(name), names, prefixes);
+    let rules = rules.with_bootstrap(kept);
+    let Some(ids) = workspaces else { return Some(rules) };
     // A row of the table of workspaces belongs to the workspace that it is.
     let own_id = names.workspaces.as_ref().filter(|own| own.table == name).map(|own| own.id.as_str());
-    rules.within(own_id.or(names.workspace_column.as_deref())?, ids.clone()).map(Arc::new)
+    rules.within(own_id.or(names.workspace_column.as_deref())?, ids.clone())
 }

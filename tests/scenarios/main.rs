@@ -25,6 +25,7 @@ mod outages;
 mod partial_verify;
 mod pitfalls;
 mod planning;
+mod prefix_inference;
 mod refusals;
 mod repair;
 mod ring_tokens;
