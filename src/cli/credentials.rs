@@ -11,10 +11,10 @@ use super::connect::application_name;
 use super::progress;
 use super::text::{self, BAD, BOLD, GOOD, WARN, counted, grouped, print_json};
 use crate::blue::session::Blue;
-use crate::credentials::kind::Kind;
-use crate::credentials::report::{AdminLeft, AdminReport, KindReport, Report};
-use crate::credentials::verdict::Verdict;
-use crate::credentials::{self, Answer, Check};
+use crate::credentials::kind::CredentialKind;
+use crate::credentials::outcome::CheckOutcome;
+use crate::credentials::report::{AdminReport, CredentialsReport, KindReport, RejectedAdmin};
+use crate::credentials::{self, CheckResult, CredentialCheck};
 use crate::error::{self, Error, Result};
 use crate::green::session::Green;
 use crate::settings::password;
@@ -52,9 +52,9 @@ pub struct CheckArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["kind", "workspace", "user", "secret_file"])]
     file: Option<PathBuf>,
 
-    /// Kind of the credential
+    /// CredentialKind of the credential
     #[arg(long, value_enum, value_name = "KIND", required_unless_present = "file")]
-    kind: Option<Kind>,
+    kind: Option<CredentialKind>,
 
     /// Name or id of the workspace
     ///
@@ -123,7 +123,7 @@ async fn check(args: &CheckArgs) -> Result<u8> {
     let (green, blue) = connect(&args.green, &args.blue, &args.common).await?;
     drop(waiting);
     let bar = progress::counting(&args.common, "checking secrets", checks.len());
-    let answers = credentials::check(&green, blue.as_ref(), &checks, &maps, || bar.inc(1)).await;
+    let answers = credentials::check_all(&green, blue.as_ref(), &checks, &maps, || bar.inc(1)).await;
     bar.finish_and_clear();
     let answers = answers?;
     match args.common.format {
@@ -133,19 +133,19 @@ async fn check(args: &CheckArgs) -> Result<u8> {
     Ok(credentials::exit_code(&answers))
 }
 
-fn checks(args: &CheckArgs) -> Result<Vec<Check>> {
+fn checks(args: &CheckArgs) -> Result<Vec<CredentialCheck>> {
     if let Some(file) = &args.file {
-        return Check::list(&read_checks(file)?);
+        return CredentialCheck::parse_list(&read_checks(file)?);
     }
     let Some(kind) = args.kind else {
         return Err(Error::usage("no credential to check").remedy("Pass --kind, or --file with a list."));
     };
     if kind.needs_user() && args.user.is_none() {
         return Err(Error::usage(format!("{} needs a user", kind.name()))
-            .remedy(format!("Pass --user with {}.", kind.user_is())));
+            .remedy(format!("Pass --user with {}.", kind.user_description())));
     }
     let secret = read_secret(args)?;
-    Ok(vec![Check::new(kind, args.workspace.clone(), args.user.clone(), secret)?])
+    Ok(vec![CredentialCheck::new(kind, args.workspace.clone(), args.user.clone(), secret)?])
 }
 
 fn read_checks(file: &Path) -> Result<String> {
@@ -183,7 +183,7 @@ fn read_secret(args: &CheckArgs) -> Result<String> {
 }
 
 /// A verdict in a padded column: the color codes around it have no width.
-fn verdict_column(verdict: &Verdict) -> String {
+fn verdict_column(verdict: &CheckOutcome) -> String {
     match verdict.accepted {
         Some(true) => format!("{GOOD}{:<5}{GOOD:#}", "yes"),
         Some(false) => format!("{BAD}{:<5}{BAD:#}", "no"),
@@ -192,7 +192,7 @@ fn verdict_column(verdict: &Verdict) -> String {
 }
 
 /// The reason code, as in JSON.
-fn reason_code(verdict: &Verdict) -> String {
+fn reason_code(verdict: &CheckOutcome) -> String {
     let reason = serde_json::to_value(verdict.reason).unwrap_or_default();
     reason.as_str().unwrap_or_default().to_owned()
 }
@@ -206,17 +206,17 @@ fn padded(text: &str, width: usize) -> String {
 }
 
 /// A line of the table: kind, workspace, user.
-fn names(answer: &Answer) -> [String; 3] {
-    let is_of_admin = matches!(answer.kind, Kind::AdminToken | Kind::AdminPassword);
-    let default = if is_of_admin { "–" } else { credentials::judge::DEFAULT };
+fn names(answer: &CheckResult) -> [String; 3] {
+    let is_of_admin = matches!(answer.kind, CredentialKind::AdminToken | CredentialKind::AdminPassword);
+    let default = if is_of_admin { "–" } else { credentials::DEFAULT_WORKSPACE };
     let workspace = answer.workspace.clone().unwrap_or_else(|| default.to_owned());
     let user = answer.user.clone().unwrap_or_else(|| "(by the secret)".to_owned());
     [answer.kind.name().to_owned(), workspace, user]
 }
 
 /// A table of all checks, failed ones first; then the reasons as sentences.
-fn print(answers: &[Answer]) {
-    let mut sorted: Vec<&Answer> = answers.iter().collect();
+fn print(answers: &[CheckResult]) {
+    let mut sorted: Vec<&CheckResult> = answers.iter().collect();
     sorted.sort_by_key(|answer| (answer.green.is_accepted(), !answer.is_broken()));
     let header = ["kind", "workspace", "user"].map(str::to_owned);
     let width = |at: usize| {
@@ -262,8 +262,8 @@ fn print(answers: &[Answer]) {
 }
 
 /// The reasons of secrets that are not accepted, each once.
-fn print_reasons(answers: &[&Answer]) {
-    let mut verdicts: Vec<&Verdict> = Vec::new();
+fn print_reasons(answers: &[&CheckResult]) {
+    let mut verdicts: Vec<&CheckOutcome> = Vec::new();
     for answer in answers.iter().filter(|answer| !answer.green.is_accepted()) {
         if !verdicts.contains(&&answer.green) {
             verdicts.push(&answer.green);
@@ -283,7 +283,7 @@ async fn report(args: &ReportArgs) -> Result<u8> {
     let maps = args.maps.read()?;
     let waiting = progress::waiting(&args.common, "counting credentials");
     let (green, blue) = connect(&args.green, &args.blue, &args.common).await?;
-    let report = Report::take(&green, blue.as_ref(), &maps).await?;
+    let report = CredentialsReport::read(&green, blue.as_ref(), &maps).await?;
     drop(waiting);
     match args.common.format {
         Format::Json => print_json(&report),
@@ -305,11 +305,11 @@ const COLUMNS: &[Column] = &[
     ("no secret", |kind| kind.without_secret),
     ("with expiry", |kind| kind.with_expiry),
     ("expired", |kind| kind.expired),
-    ("unusable", |kind| kind.dead),
+    ("unusable", |kind| kind.unusable),
     ("no owner", |kind| kind.owners_missing),
 ];
 
-fn print_report(report: &Report) {
+fn print_report(report: &CredentialsReport) {
     anstream::println!("{BOLD}Credentials{BOLD:#}");
     let columns: Vec<&Column> = COLUMNS
         .iter()
@@ -333,8 +333,8 @@ fn print_report(report: &Report) {
     if !report.admins.is_empty() || report.admins_rejected > 0 {
         anstream::println!("\n{BOLD}Admins{BOLD:#}");
         report.admins.iter().for_each(print_admin);
-        report.admins_left.iter().take(ADMINS_NAMED).for_each(print_left);
-        let more = report.admins_left.len().saturating_sub(ADMINS_NAMED);
+        report.rejected_admins.iter().take(ADMINS_NAMED).for_each(print_left);
+        let more = report.rejected_admins.len().saturating_sub(ADMINS_NAMED);
         if more > 0 {
             anstream::println!("  {BAD}left{BAD:#}   and {more} more were not copied");
         }
@@ -352,17 +352,18 @@ fn print_report(report: &Report) {
 /// Admins left behind that are listed on a screen; JSON has all.
 const ADMINS_NAMED: usize = 20;
 
-fn print_left(admin: &AdminLeft) {
+fn print_left(admin: &RejectedAdmin) {
     let why = match admin.gaps.join(", ") {
         gaps if gaps.is_empty() => "not copied".to_owned(),
         gaps => format!("not copied: {gaps}"),
     };
-    let line = format!("{:<20} {why}", admin.called());
+    let line = format!("{:<20} {why}", admin.display_name());
     anstream::println!("  {BAD}left{BAD:#}   {}", text::wrapped(&line, 9, 9));
 }
 
 fn print_admin(admin: &AdminReport) {
-    let state = if admin.whole { format!("{GOOD}whole{GOOD:#} ") } else { format!("{BAD}broken{BAD:#}") };
+    let state =
+        if admin.is_complete { format!("{GOOD}whole{GOOD:#} ") } else { format!("{BAD}broken{BAD:#}") };
     let mut notes = Vec::new();
     if !admin.enabled {
         notes.push("disabled".to_owned());

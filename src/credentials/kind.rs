@@ -1,13 +1,12 @@
-//! The kinds of credentials that Kong knows, and where each of them stands.
+//! The kinds of Kong's credentials, and their tables.
 
 use serde::{Deserialize, Serialize};
 
-/// What a secret is for.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, clap::ValueEnum,
 )]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub(crate) enum CredentialKind {
     /// A password of the basic-auth plugin
     BasicAuth,
     /// A key of the key-auth plugin
@@ -38,111 +37,123 @@ pub enum Kind {
     AdminPassword,
 }
 
-impl Kind {
-    /// Its name, as files and flags spell it.
-    pub fn name(self) -> &'static str {
+impl CredentialKind {
+    /// As in files and flags.
+    pub(crate) fn name(self) -> &'static str {
         match self {
-            Kind::BasicAuth => "basic-auth",
-            Kind::KeyAuth => "key-auth",
-            Kind::KeyAuthEnc => "key-auth-enc",
-            Kind::HmacAuth => "hmac-auth",
-            Kind::Jwt => "jwt",
-            Kind::Oauth2Client => "oauth2-client",
-            Kind::Oauth2Token => "oauth2-token",
-            Kind::Acl => "acl",
-            Kind::Mtls => "mtls",
-            Kind::RbacToken => "rbac-token",
-            Kind::AdminToken => "admin-token",
-            Kind::AdminPassword => "admin-password",
+            CredentialKind::BasicAuth => "basic-auth",
+            CredentialKind::KeyAuth => "key-auth",
+            CredentialKind::KeyAuthEnc => "key-auth-enc",
+            CredentialKind::HmacAuth => "hmac-auth",
+            CredentialKind::Jwt => "jwt",
+            CredentialKind::Oauth2Client => "oauth2-client",
+            CredentialKind::Oauth2Token => "oauth2-token",
+            CredentialKind::Acl => "acl",
+            CredentialKind::Mtls => "mtls",
+            CredentialKind::RbacToken => "rbac-token",
+            CredentialKind::AdminToken => "admin-token",
+            CredentialKind::AdminPassword => "admin-password",
         }
     }
 
-    /// Whether the secret alone does not lead to its row. For bcrypt a search over all rows would take days.
-    pub fn needs_user(self) -> bool {
+    /// Whether the row cannot be found by the secret alone. With bcrypt, comparing with all rows would take days.
+    pub(crate) fn needs_user(self) -> bool {
         match self {
-            Kind::BasicAuth
-            | Kind::HmacAuth
-            | Kind::Oauth2Client
-            | Kind::Acl
-            | Kind::RbacToken
-            | Kind::AdminToken
-            | Kind::AdminPassword => true,
-            Kind::KeyAuth | Kind::KeyAuthEnc | Kind::Jwt | Kind::Oauth2Token | Kind::Mtls => false,
+            CredentialKind::BasicAuth
+            | CredentialKind::HmacAuth
+            | CredentialKind::Oauth2Client
+            | CredentialKind::Acl
+            | CredentialKind::RbacToken
+            | CredentialKind::AdminToken
+            | CredentialKind::AdminPassword => true,
+            CredentialKind::KeyAuth
+            | CredentialKind::KeyAuthEnc
+            | CredentialKind::Jwt
+            | CredentialKind::Oauth2Token
+            | CredentialKind::Mtls => false,
         }
     }
 
-    /// What its user is called, for messages.
-    pub fn user_is(self) -> &'static str {
+    pub(crate) fn user_description(self) -> &'static str {
         match self {
-            Kind::BasicAuth | Kind::HmacAuth => "the credential's username",
-            Kind::Oauth2Client => "the client_id",
-            Kind::Jwt => "the credential's key (the token's iss)",
-            Kind::RbacToken => "the RBAC user's name",
-            Kind::AdminToken | Kind::AdminPassword => "the admin's username",
-            Kind::KeyAuth | Kind::KeyAuthEnc | Kind::Oauth2Token | Kind::Acl | Kind::Mtls => {
-                "the consumer's username"
-            }
+            CredentialKind::BasicAuth | CredentialKind::HmacAuth => "the credential's username",
+            CredentialKind::Oauth2Client => "the client_id",
+            CredentialKind::Jwt => "the credential's key (the token's iss)",
+            CredentialKind::RbacToken => "the RBAC user's name",
+            CredentialKind::AdminToken | CredentialKind::AdminPassword => "the admin's username",
+            CredentialKind::KeyAuth
+            | CredentialKind::KeyAuthEnc
+            | CredentialKind::Oauth2Token
+            | CredentialKind::Acl
+            | CredentialKind::Mtls => "the consumer's username",
         }
     }
 }
 
-/// The table of a kind, and what its rows say about the secret: what a report counts.
+/// The table of a kind, and the SQL conditions by which a report counts its rows.
 #[derive(Debug, Clone, Copy)]
-pub struct Place {
-    /// The kind.
-    pub kind: Kind,
-    /// Its table.
-    pub table: &'static str,
-    /// Column with the secret.
-    pub secret: &'static str,
-    /// Column with the consumer it belongs to; the workspace is that of the row.
-    pub owner: Option<&'static str>,
-    /// Condition under which the secret is stored as a hash that Kong accepts.
-    pub hashed: &'static str,
-    /// Condition under which no secret at all is accepted by what is stored.
-    pub dead: &'static str,
-    /// Condition under which its time has run out, beside that of a column `ttl`.
-    pub expired: &'static str,
-    /// Condition under which it runs out at all, beside that of a column `ttl`.
-    pub expires: &'static str,
+pub(super) struct CredentialTable {
+    pub(super) kind: CredentialKind,
+    pub(super) table: &'static str,
+    /// The column with the secret.
+    pub(super) secret: &'static str,
+    /// The column with the consumer.
+    pub(super) owner: Option<&'static str>,
+    /// The secret is stored as a hash that Kong accepts.
+    pub(super) hashed: &'static str,
+    /// Kong accepts no secret at all for the stored value.
+    pub(super) unusable: &'static str,
+    /// Expired, apart from a column `ttl`.
+    pub(super) expired: &'static str,
+    /// Has an expiry, apart from a column `ttl`.
+    pub(super) expires: &'static str,
 }
 
-/// A place whose secrets are stored as they are and live for ever.
-const PLAIN: Place = Place {
-    kind: Kind::KeyAuth,
+/// A table with plain secrets that do not expire.
+const PLAIN: CredentialTable = CredentialTable {
+    kind: CredentialKind::KeyAuth,
     table: "",
     secret: "",
     owner: Some("consumer_id"),
     hashed: "false",
-    dead: "false",
+    unusable: "false",
     expired: "false",
     expires: "false",
 };
 
-/// Every table with credentials.
-pub const PLACES: &[Place] = &[
-    Place {
-        kind: Kind::BasicAuth,
+pub(super) const CREDENTIAL_TABLES: &[CredentialTable] = &[
+    CredentialTable {
+        kind: CredentialKind::BasicAuth,
         table: "basicauth_credentials",
         secret: "password",
         hashed: "g.password ~ '^[0-9a-f]{40}$'",
-        dead: "g.password !~ '^[0-9a-f]{40}$' and g.password not like '$ke$%'",
+        unusable: "g.password !~ '^[0-9a-f]{40}$' and g.password not like '$ke$%'",
         ..PLAIN
     },
-    Place { kind: Kind::KeyAuth, table: "keyauth_credentials", secret: "key", ..PLAIN },
-    Place { kind: Kind::KeyAuthEnc, table: "keyauth_enc_credentials", secret: "key", ..PLAIN },
-    Place { kind: Kind::HmacAuth, table: "hmacauth_credentials", secret: "secret", ..PLAIN },
-    Place { kind: Kind::Jwt, table: "jwt_secrets", secret: "secret", ..PLAIN },
-    Place {
-        kind: Kind::Oauth2Client,
+    CredentialTable { kind: CredentialKind::KeyAuth, table: "keyauth_credentials", secret: "key", ..PLAIN },
+    CredentialTable {
+        kind: CredentialKind::KeyAuthEnc,
+        table: "keyauth_enc_credentials",
+        secret: "key",
+        ..PLAIN
+    },
+    CredentialTable {
+        kind: CredentialKind::HmacAuth,
+        table: "hmacauth_credentials",
+        secret: "secret",
+        ..PLAIN
+    },
+    CredentialTable { kind: CredentialKind::Jwt, table: "jwt_secrets", secret: "secret", ..PLAIN },
+    CredentialTable {
+        kind: CredentialKind::Oauth2Client,
         table: "oauth2_credentials",
         secret: "client_secret",
         hashed: "g.hash_secret and g.client_secret like '$pbkdf2-sha512$i=10000,l=32$%'",
-        dead: "g.hash_secret and g.client_secret not like '$pbkdf2-sha512$i=10000,l=32$%' and g.client_secret not like '$ke$%'",
+        unusable: "g.hash_secret and g.client_secret not like '$pbkdf2-sha512$i=10000,l=32$%' and g.client_secret not like '$ke$%'",
         ..PLAIN
     },
-    Place {
-        kind: Kind::Oauth2Token,
+    CredentialTable {
+        kind: CredentialKind::Oauth2Token,
         table: "oauth2_tokens",
         secret: "access_token",
         owner: None,
@@ -150,10 +161,15 @@ pub const PLACES: &[Place] = &[
         expires: "g.expires_in > 0",
         ..PLAIN
     },
-    Place { kind: Kind::Acl, table: "acls", secret: "group", ..PLAIN },
-    Place { kind: Kind::Mtls, table: "mtls_auth_credentials", secret: "subject_name", ..PLAIN },
-    Place {
-        kind: Kind::RbacToken,
+    CredentialTable { kind: CredentialKind::Acl, table: "acls", secret: "group", ..PLAIN },
+    CredentialTable {
+        kind: CredentialKind::Mtls,
+        table: "mtls_auth_credentials",
+        secret: "subject_name",
+        ..PLAIN
+    },
+    CredentialTable {
+        kind: CredentialKind::RbacToken,
         table: "rbac_users",
         secret: "user_token",
         owner: None,

@@ -1,19 +1,23 @@
-//! Proof that a known secret still opens the door, offline, before any traffic moves; and what was carried of each kind.
+//! Checks offline that a password, key or token is still valid on green, and counts the credentials of each kind.
 //!
-//! The rules are Kong's own, of how it looks a row up and compares a secret (facts, section 6). Nothing is written, and
-//! no secret leaves the process: answers name the user, never the secret.
+//! Rows are found and secrets compared by Kong's own rules (docs/kong-data-model.md, section 6). Nothing is written, and
+//! no result contains a secret.
 
-pub mod admins;
-pub mod judge;
-pub mod keys;
-pub mod kind;
-pub mod lookup;
-pub mod on_blue;
-pub mod report;
-pub mod secret;
-pub mod store;
-mod stored;
-pub mod verdict;
+mod admins;
+mod blue_indexes;
+mod blue_store;
+mod checker;
+mod green_store;
+mod key_material;
+pub(crate) mod kind;
+pub(crate) mod outcome;
+pub(crate) mod report;
+mod row_counts;
+mod secret;
+mod store;
+mod stored_secret;
+
+pub(crate) use checker::DEFAULT_WORKSPACE;
 
 use futures::StreamExt;
 use serde_json::{Map, Value, json};
@@ -24,180 +28,177 @@ use crate::green::session::Green;
 use crate::inspect::{BlueSide, GreenSide};
 use crate::mapping::schema_map::SchemaMap;
 
-use judge::Judge;
-use kind::Kind;
-use lookup::Lookups;
-use on_blue::OnBlue;
-use store::OnGreen;
-use verdict::Verdict;
+use blue_indexes::BlueIndexes;
+use blue_store::BlueStore;
+use checker::CredentialChecker;
+use green_store::GreenStore;
+use kind::CredentialKind;
+use outcome::CheckOutcome;
 
-/// One secret that somebody knows.
+/// A secret to check.
 #[derive(Clone)]
-pub struct Check {
-    /// What it is for.
-    pub kind: Kind,
-    /// Name or id of the workspace; the default one where none is named, and for admins their own.
-    pub workspace: Option<String>,
-    /// Whose it is.
-    pub user: Option<String>,
-    /// The secret.
-    pub secret: String,
-    /// The check as it stood in the file, without the secret: the answer repeats it.
-    shown: Map<String, Value>,
+pub(crate) struct CredentialCheck {
+    kind: CredentialKind,
+    /// Name or id. `None` is the default workspace, and for an admin the admin's own.
+    workspace: Option<String>,
+    user: Option<String>,
+    secret: String,
+    /// The entry of the checks file without the secret, for the result.
+    entry: Map<String, Value>,
 }
 
-impl std::fmt::Debug for Check {
+impl std::fmt::Debug for CredentialCheck {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Check").field("check", &self.shown).finish_non_exhaustive()
+        f.debug_struct("CredentialCheck").field("entry", &self.entry).finish_non_exhaustive()
     }
 }
 
-impl Check {
-    /// One check from the command line.
-    pub fn new(kind: Kind, workspace: Option<String>, user: Option<String>, secret: String) -> Result<Check> {
-        let mut shown = Map::new();
-        shown.insert("kind".to_owned(), json!(kind));
-        shown.insert("workspace".to_owned(), json!(workspace));
-        shown.insert("user".to_owned(), json!(user));
-        let check = Check { kind, workspace, user, secret, shown };
-        check.is_whole("").map(|()| check)
+impl CredentialCheck {
+    pub(crate) fn new(
+        kind: CredentialKind,
+        workspace: Option<String>,
+        user: Option<String>,
+        secret: String,
+    ) -> Result<CredentialCheck> {
+        let mut entry = Map::new();
+        entry.insert("kind".to_owned(), json!(kind));
+        entry.insert("workspace".to_owned(), json!(workspace));
+        entry.insert("user".to_owned(), json!(user));
+        let check = CredentialCheck { kind, workspace, user, secret, entry };
+        check.require_user("").map(|()| check)
     }
 
-    /// The checks of a file: a list of objects with `kind`, `workspace`, `user` and `secret`.
-    pub fn list(text: &str) -> Result<Vec<Check>> {
-        let shape = || {
-            Error::usage("the file of checks cannot be read").remedy(
-                "It is a JSON list of {\"kind\": …, \"workspace\": …, \"user\": …, \"secret\": …}; see docs/credentials.md.",
+    /// Reads a checks file: a JSON list of objects with `kind`, `workspace`, `user` and `secret`.
+    pub(crate) fn parse_list(text: &str) -> Result<Vec<CredentialCheck>> {
+        let malformed = || {
+            Error::usage("the checks file is not a list of checks").remedy(
+                "Write a JSON list of {\"kind\": …, \"workspace\": …, \"user\": …, \"secret\": …}; see docs/credentials.md.",
             )
         };
-        // The parser's own message may quote what it stumbles over, and that may be a secret.
+        // The parser's own message may quote a secret.
         let list: Vec<Map<String, Value>> = serde_json::from_str(text)
-            .map_err(|e| shape().detail(format!("line {}, column {}", e.line(), e.column())))?;
+            .map_err(|e| malformed().detail(format!("line {}, column {}", e.line(), e.column())))?;
         if list.is_empty() {
-            // A list that a script failed to fill would pass for proof.
-            return Err(Error::usage("the file of checks holds none"));
+            // An empty list from a failed script would pass for proof.
+            return Err(Error::usage("the checks file contains no checks"));
         }
-        list.into_iter().enumerate().map(|(at, entry)| Check::entry(at + 1, entry)).collect()
+        list.into_iter().enumerate().map(|(index, entry)| CredentialCheck::parse(index + 1, entry)).collect()
     }
 
-    fn entry(number: usize, mut entry: Map<String, Value>) -> Result<Check> {
+    fn parse(number: usize, mut entry: Map<String, Value>) -> Result<CredentialCheck> {
         let place = format!("check {number}: ");
-        let wrong = |what: &str| Error::usage(format!("{place}{what}"));
+        let invalid = |problem: &str| Error::usage(format!("{place}{problem}"));
         let Some(Value::String(secret)) = entry.shift_remove("secret") else {
-            return Err(wrong("it has no text \"secret\""));
+            return Err(invalid("\"secret\" is missing or not a string"));
         };
-        let kind: Kind = match entry.get("kind") {
+        let kind: CredentialKind = match entry.get("kind") {
             Some(kind) => serde_json::from_value(kind.clone()).map_err(|_| {
-                wrong("its \"kind\" is none").remedy("kongferry credentials check --help lists the kinds.")
+                invalid("\"kind\" is unknown").remedy("kongferry credentials check --help lists the kinds.")
             })?,
-            None => return Err(wrong("it has no \"kind\"")),
+            None => return Err(invalid("\"kind\" is missing")),
         };
         let text = |name: &str| match entry.get(name) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.clone())),
-            Some(_) => Err(wrong(&format!("its \"{name}\" is no text"))),
+            Some(_) => Err(invalid(&format!("\"{name}\" is not a string"))),
         };
         let (workspace, user) = (text("workspace")?, text("user")?);
-        let check = Check { kind, workspace, user, secret, shown: entry };
-        check.is_whole(&place).map(|()| check)
+        let check = CredentialCheck { kind, workspace, user, secret, entry };
+        check.require_user(&place).map(|()| check)
     }
 
-    fn is_whole(&self, place: &str) -> Result<()> {
+    fn require_user(&self, place: &str) -> Result<()> {
         if !self.kind.needs_user() || self.user.is_some() {
             return Ok(());
         }
         Err(Error::usage(format!("{place}{} needs a user", self.kind.name()))
-            .remedy(format!("Name {}.", self.kind.user_is())))
+            .remedy(format!("Name {}.", self.kind.user_description())))
     }
 
-    /// Whose it is; empty where nobody said so.
-    pub(crate) fn user(&self) -> &str {
+    /// Empty where none is named.
+    fn user(&self) -> &str {
         self.user.as_deref().unwrap_or_default()
     }
 }
 
-/// What became of one check.
+/// The result of one check.
 #[derive(Debug, Clone)]
-pub struct Answer {
-    shown: Map<String, Value>,
-    /// What was checked.
-    pub kind: Kind,
-    /// Where.
-    pub workspace: Option<String>,
-    /// Whose.
-    pub user: Option<String>,
-    /// What green says.
-    pub green: Verdict,
-    /// What blue says, where it was asked.
-    pub blue: Option<Verdict>,
+pub(crate) struct CheckResult {
+    entry: Map<String, Value>,
+    pub(crate) kind: CredentialKind,
+    pub(crate) workspace: Option<String>,
+    pub(crate) user: Option<String>,
+    pub(crate) green: CheckOutcome,
+    /// `None` where blue is not connected.
+    pub(crate) blue: Option<CheckOutcome>,
 }
 
-impl Answer {
-    /// Whether blue accepts what green does not: then the migration broke it.
-    pub fn is_broken(&self) -> bool {
-        !self.green.is_accepted() && self.blue.as_ref().is_some_and(Verdict::is_accepted)
+impl CheckResult {
+    /// Whether blue accepts what green does not, so that the migration broke it.
+    pub(crate) fn is_broken(&self) -> bool {
+        !self.green.is_accepted() && self.blue.as_ref().is_some_and(CheckOutcome::is_accepted)
     }
 }
 
-impl serde::Serialize for Answer {
+impl serde::Serialize for CheckResult {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        let mut all = self.shown.clone();
-        all.insert("accepted".to_owned(), json!(self.green.accepted));
-        all.insert("reason".to_owned(), json!(self.green.reason));
-        all.insert("message".to_owned(), json!(self.green.message));
+        let mut fields = self.entry.clone();
+        fields.insert("accepted".to_owned(), json!(self.green.accepted));
+        fields.insert("reason".to_owned(), json!(self.green.reason));
+        fields.insert("message".to_owned(), json!(self.green.message));
         if let Some(blue) = &self.blue {
-            all.insert("blue".to_owned(), json!(blue));
+            fields.insert("blue".to_owned(), json!(blue));
         }
-        all.serialize(serializer)
+        fields.serialize(serializer)
     }
 }
 
 /// 0 where green accepts all of them, else 3.
-pub fn exit_code(answers: &[Answer]) -> u8 {
-    if answers.iter().all(|answer| answer.green.is_accepted()) { 0 } else { 3 }
+pub(crate) fn exit_code(results: &[CheckResult]) -> u8 {
+    if results.iter().all(|result| result.green.is_accepted()) { 0 } else { 3 }
 }
 
-/// Answers all checks, in their order, on all cores; `seen` is told of each.
-pub async fn check(
+/// Runs all checks on all cores and returns the results in their order; `done` is called after each.
+pub(crate) async fn check_all(
     green: &Green,
     blue: Option<&Blue>,
-    checks: &[Check],
+    checks: &[CredentialCheck],
     maps: &[SchemaMap],
-    seen: impl Fn(),
-) -> Result<Vec<Answer>> {
+    done: impl Fn(),
+) -> Result<Vec<CheckResult>> {
     let green_side = GreenSide::read(green).await?;
     let blue_side = match blue {
         Some(blue) => Some((blue, BlueSide::read(blue, maps).await?)),
         None => None,
     };
     let now_ms = chrono::Utc::now().timestamp_millis();
-    let on_green = Judge { store: OnGreen { green, catalog: &green_side.catalog }, now_ms };
+    let on_green = CredentialChecker { store: GreenStore { green, catalog: &green_side.catalog }, now_ms };
     let on_blue = match &blue_side {
-        Some((blue, side)) => Some(on_blue(blue, side, now_ms).await?),
+        Some((blue, side)) => Some(CredentialChecker { store: blue_store(blue, side).await?, now_ms }),
         None => None,
     };
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    let (on_green, on_blue, seen) = (&on_green, &on_blue, &seen);
-    let answering = checks.iter().map(|check| async move {
-        let green = on_green.judge(check).await?;
+    let (on_green, on_blue, done) = (&on_green, &on_blue, &done);
+    let results = checks.iter().map(|check| async move {
+        let green = on_green.check(check).await?;
         let blue = match on_blue {
-            Some(judge) => Some(judge.judge(check).await?),
+            Some(checker) => Some(checker.check(check).await?),
             None => None,
         };
-        seen();
-        let Check { kind, workspace, user, shown, .. } = check.clone();
-        Ok(Answer { shown, kind, workspace, user, green, blue })
+        done();
+        let CredentialCheck { kind, workspace, user, entry, .. } = check.clone();
+        Ok(CheckResult { entry, kind, workspace, user, green, blue })
     });
-    // Twice as many as there are cores: while some hash, others wait for a row.
-    let answers: Vec<Result<Answer>> = futures::stream::iter(answering).buffered(cores * 2).collect().await;
-    answers.into_iter().collect()
+    // Twice as many as cores: while some hash, others wait for a row.
+    let results: Vec<Result<CheckResult>> =
+        futures::stream::iter(results).buffered(cores * 2).collect().await;
+    results.into_iter().collect()
 }
 
-/// Blue, ready to be asked.
-async fn on_blue<'a>(blue: &'a Blue, side: &'a BlueSide, now_ms: i64) -> Result<Judge<OnBlue<'a>>> {
+async fn blue_store<'a>(blue: &'a Blue, side: &'a BlueSide) -> Result<BlueStore<'a>> {
     let workspaces = side.workspaces.iter().map(|(id, _)| *id).collect();
-    let lookups = Lookups::read(blue).await?;
-    Ok(Judge { store: OnBlue { blue, catalog: &side.catalog, map: &side.map, workspaces, lookups }, now_ms })
+    let indexes = BlueIndexes::read(blue).await?;
+    Ok(BlueStore { blue, catalog: &side.catalog, map: &side.map, workspaces, indexes })
 }
 
 #[cfg(test)]
@@ -205,35 +206,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_of_checks_is_read_and_never_shown() {
+    fn a_checks_file_is_parsed_and_its_secrets_are_never_shown() {
         let text = r#"[{"kind": "basic-auth", "workspace": "default", "user": "bob", "secret": "s3cr3t", "who": "x"},
                        {"kind": "oauth2-token", "secret": "t0ken"}]"#;
-        let checks = Check::list(text).unwrap();
+        let checks = CredentialCheck::parse_list(text).unwrap();
         assert_eq!(
             (checks[0].kind, checks[0].user(), checks[0].secret.as_str()),
-            (Kind::BasicAuth, "bob", "s3cr3t")
+            (CredentialKind::BasicAuth, "bob", "s3cr3t")
         );
         assert_eq!(
             (checks[1].kind, &checks[1].workspace, &checks[1].user),
-            (Kind::Oauth2Token, &None, &None)
+            (CredentialKind::Oauth2Token, &None, &None)
         );
         assert!(!format!("{checks:?}").contains("s3cr3t"));
     }
 
     #[test]
-    fn a_wrong_file_is_refused_by_its_place_and_without_its_secrets() {
-        for (text, says) in [
+    fn an_invalid_checks_file_is_refused_with_the_place_and_without_its_secrets() {
+        for (text, message) in [
             (r#"[{"kind": "basic-auth", "secret": "s3cr3t"}]"#, "check 1: basic-auth needs a user"),
             (r#"[{"kind": "rbac-token", "workspace": "default", "secret": "s3cr3t"}]"#, "needs a user"),
-            (r#"[{"kind": "key", "secret": "s3cr3t"}]"#, "its \"kind\" is none"),
-            (r#"[{"kind": "acl", "user": "x"}]"#, "no text \"secret\""),
-            (r#"[{"kind": "acl", "user": 5, "secret": "s3cr3t"}]"#, "its \"user\" is no text"),
-            (r#"{"kind": "s3cr3t"}"#, "cannot be read"),
-            (r#"["s3cr3t"]"#, "cannot be read"),
-            ("[]", "holds none"),
+            (r#"[{"kind": "key", "secret": "s3cr3t"}]"#, "\"kind\" is unknown"),
+            (r#"[{"kind": "acl", "user": "x"}]"#, "\"secret\" is missing or not a string"),
+            (r#"[{"kind": "acl", "user": 5, "secret": "s3cr3t"}]"#, "\"user\" is not a string"),
+            (r#"{"kind": "s3cr3t"}"#, "not a list of checks"),
+            (r#"["s3cr3t"]"#, "not a list of checks"),
+            ("[]", "contains no checks"),
         ] {
-            let error = Check::list(text).unwrap_err();
-            assert!(error.message().contains(says), "{text}: {error}");
+            let error = CredentialCheck::parse_list(text).unwrap_err();
+            assert!(error.message().contains(message), "{text}: {error}");
             assert!(!format!("{error:?}").contains("s3cr3t"), "{error:?}");
         }
     }

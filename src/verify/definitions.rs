@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 use serde_json::Value as Json;
+use sqlx::PgConnection;
 
 use super::differences::{Difference, DifferenceKind, DifferenceLog};
 use super::last_run::LastRun;
 use crate::error::Result;
 use crate::green::definitions::{self, Definitions};
-use crate::green::session::During;
 use crate::green::session::Green;
 
 /// The result of that comparison.
@@ -39,9 +39,8 @@ pub(super) async fn compare(
     let Some(recorded) = run.definitions.clone().map(|all| all.without(IGNORED_ASPECTS)) else {
         return Ok(DefinitionsState::NotRecorded);
     };
-    let mut tx = green.begin_snapshot().await?;
-    let current = Definitions::read(&mut tx, green.kong_schema()).await?.without(IGNORED_ASPECTS);
-    tx.rollback().await.during(green, "cannot read the definitions on green")?;
+    let read = async |tx: &mut PgConnection| Ok(Definitions::read(tx, green.kong_schema()).await?);
+    let current = green.read("cannot read the definitions on green", read).await?.without(IGNORED_ASPECTS);
     if current.digest() == recorded.digest() {
         return Ok(DefinitionsState::Unchanged);
     }

@@ -50,7 +50,7 @@ impl GreenChecks<'_> {
         &self,
         tx: &mut PgConnection,
         table: &GreenTable,
-        scope: &str,
+        workspace_condition: &str,
         reference: &ForeignKey,
         differences: &mut DifferenceLog,
     ) -> Result<()> {
@@ -66,7 +66,7 @@ impl GreenChecks<'_> {
                 ("table", &quote(&table.name)),
                 ("parent", &quote(&reference.parent)),
                 ("all_set", &all_set.join(" and ")),
-                ("scope", scope),
+                ("scope", workspace_condition),
                 ("joined", &joined.join(" and ")),
             ],
         );
@@ -192,14 +192,10 @@ impl GreenChecks<'_> {
 
 /// Ids of the workspaces on green that have this name.
 pub(super) async fn workspaces_named(green: &Green, names: &WorkspaceNames, name: &str) -> Result<Vec<Uuid>> {
-    let action = "cannot read the workspaces on green";
     let sql = fill(
         "select {id} from {table} where {name} = $1",
         &[("id", &quote(&names.id)), ("table", &quote(&names.table)), ("name", &quote(&names.name))],
     );
-    let mut tx = green.begin_snapshot().await?;
-    let ids = query_scalar(sql).bind(name).fetch_all(&mut *tx).await;
-    let ids = ids.during(green, action)?;
-    tx.rollback().await.during(green, action)?;
-    Ok(ids)
+    let read = async |tx: &mut PgConnection| Ok(query_scalar(sql).bind(name).fetch_all(tx).await?);
+    green.read("cannot read the workspaces on green", read).await
 }

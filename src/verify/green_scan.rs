@@ -61,16 +61,12 @@ impl GreenScan {
     pub(super) async fn by_id(&self, column: &str, ids: &[RowKey]) -> Result<()> {
         let list: Vec<String> = ids.iter().map(|id| format!("'{}'", Uuid::from_bytes(*id))).collect();
         let has_id = format!("{} in ({})", quote(column), list.join(", "));
-        let mut tx = self.green.begin_snapshot().await?;
-        self.rows(&mut tx, "", &has_id).await?;
-        tx.rollback().await.during(&self.green, &self.action())
+        self.green.read(&self.action(), async |tx| Ok(self.rows(tx, "", &has_id).await?)).await
     }
 
     /// Reads the rows of all workspaces, in one stream.
     pub(super) async fn all_workspaces(&self) -> Result<()> {
-        let mut tx = self.green.begin_snapshot().await?;
-        self.rows(&mut tx, "", "true").await?;
-        tx.rollback().await.during(&self.green, &self.action())
+        self.green.read(&self.action(), async |tx| Ok(self.rows(tx, "", "true").await?)).await
     }
 
     /// Blocks on disk; 0 for a table without storage of its own, such as a partitioned one.

@@ -4,12 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde_json::Value as Json;
-use sqlx::Row;
+use sqlx::{PgConnection, Row};
 
 use super::key::canonical_key;
 use crate::error::Result;
 use crate::green::definitions::Definitions;
-use crate::green::session::During;
 use crate::green::session::Green;
 use crate::green::sql::{fill, quote};
 use crate::green::statement::query;
@@ -28,30 +27,28 @@ pub struct LastRun {
 
 impl LastRun {
     pub async fn read(green: &Green) -> Result<LastRun> {
-        let action = "cannot read the journal on green";
         let work = quote(green.work_schema());
-        let mut tx = green.begin_snapshot().await?;
-        if !green.has_own_table(&mut tx, "run").await.during(green, action)? {
-            return Ok(LastRun::default());
-        }
-        let sql = fill(include_str!("../../sql/verify/latest_run.sql"), &[("work", &work)]);
-        let Some(row) = query(sql).fetch_optional(&mut *tx).await.during(green, action)? else {
-            return Ok(LastRun::default());
+        let read = async |tx: &mut PgConnection| {
+            if !green.has_own_table(tx, "run").await? {
+                return Ok(LastRun::default());
+            }
+            let sql = fill(include_str!("../../sql/verify/latest_run.sql"), &[("work", &work)]);
+            let Some(row) = query(sql).fetch_optional(&mut *tx).await? else {
+                return Ok(LastRun::default());
+            };
+            let id: String = row.try_get("run")?;
+            let tables: Option<Json> = row.try_get("tables")?;
+            let sql =
+                fill("select table_name, key from {work}.reject where run_id = $1::uuid", &[("work", &work)]);
+            let mut rejected: BTreeMap<String, HashSet<String>> = BTreeMap::new();
+            for reject in query(sql).bind(&id).fetch_all(&mut *tx).await? {
+                let key: Json = reject.try_get("key")?;
+                rejected.entry(reject.try_get("table_name")?).or_default().insert(canonical_key(&key));
+            }
+            let definitions = Definitions::recorded(tx, &work, &id).await?;
+            Ok(LastRun { id: Some(id), rejected, moved: moved_tables(tables.as_ref()), definitions })
         };
-        let id: String = row.try_get("run").during(green, action)?;
-        let tables: Option<Json> = row.try_get("tables").during(green, action)?;
-        let mut run = LastRun { moved: moved_tables(tables.as_ref()), ..LastRun::default() };
-        let sql =
-            fill("select table_name, key from {work}.reject where run_id = $1::uuid", &[("work", &work)]);
-        for reject in query(sql).bind(&id).fetch_all(&mut *tx).await.during(green, action)? {
-            let table: String = reject.try_get("table_name").during(green, action)?;
-            let key: Json = reject.try_get("key").during(green, action)?;
-            run.rejected.entry(table).or_default().insert(canonical_key(&key));
-        }
-        run.definitions = Definitions::recorded(&mut tx, &work, &id).await.during(green, action)?;
-        run.id = Some(id);
-        tx.rollback().await.during(green, action)?;
-        Ok(run)
+        green.read("cannot read the journal on green", read).await
     }
 }
 

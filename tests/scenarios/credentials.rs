@@ -457,7 +457,7 @@ async fn report_names_what_is_broken(green: &Database, blue: &Keyspace) {
         "{left:#}"
     );
     let to_do = report["to_do"].to_string();
-    for word in ["keyring", "1 admin stayed behind", "invited"] {
+    for word in ["keyring", "1 admin was rejected", "invited"] {
         assert!(to_do.contains(word), "{word}: {to_do}");
     }
     assert!(!to_do.contains("Dora"), "what is well is not mentioned: {to_do}");

@@ -1,4 +1,4 @@
-//! Keys and tokens of the jwt plugin, and certificates of mtls-auth: whether they fit what is stored.
+//! Keys and tokens of the jwt plugin, and certificates of mtls-auth.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -6,25 +6,23 @@ use pkcs8::der::{Decode, Encode};
 use ring::{hmac, signature};
 use serde_json::Value;
 
-/// A token, taken apart.
 #[derive(Debug)]
-pub struct Token<'a> {
-    /// What is signed: header and claims as they stand in the token.
+pub(super) struct JwtToken<'a> {
+    /// Header and claims as they are in the token.
     signed: &'a str,
     signature: Vec<u8>,
-    /// The algorithm that its header names.
-    pub algorithm: String,
+    pub(super) algorithm: String,
     claims: Value,
 }
 
-impl<'a> Token<'a> {
-    /// Reads a token; nothing where the text is none.
-    pub fn parse(text: &'a str) -> Option<Token<'a>> {
+impl<'a> JwtToken<'a> {
+    /// `None` where the text is not a token.
+    pub(super) fn parse(text: &'a str) -> Option<JwtToken<'a>> {
         let (signed, signature) = text.trim().rsplit_once('.')?;
         let (header, claims) = signed.split_once('.')?;
         let json = |part: &str| serde_json::from_slice::<Value>(&URL_SAFE_NO_PAD.decode(part).ok()?).ok();
         let algorithm = json(header)?.get("alg")?.as_str()?.to_owned();
-        Some(Token {
+        Some(JwtToken {
             signed,
             signature: URL_SAFE_NO_PAD.decode(signature).ok()?,
             algorithm,
@@ -32,13 +30,13 @@ impl<'a> Token<'a> {
         })
     }
 
-    /// Whom it names as its issuer: the credential's key, unless the plugin is configured otherwise.
-    pub fn issuer(&self) -> Option<&str> {
+    /// The credential's key, unless the plugin is configured otherwise.
+    pub(super) fn issuer(&self) -> Option<&str> {
         self.claims.get("iss")?.as_str()
     }
 
-    /// Whether it is signed with this secret.
-    pub fn signed_with_secret(&self, secret: &[u8]) -> Option<bool> {
+    /// `None` for an algorithm without a shared secret.
+    pub(super) fn is_signed_with_secret(&self, secret: &[u8]) -> Option<bool> {
         let algorithm = match self.algorithm.as_str() {
             "HS256" => hmac::HMAC_SHA256,
             "HS384" => hmac::HMAC_SHA384,
@@ -49,8 +47,9 @@ impl<'a> Token<'a> {
         Some(hmac::verify(&key, self.signed.as_bytes(), &self.signature).is_ok())
     }
 
-    /// Whether it is signed with the private key of this public one, both in PEM; nothing where that cannot be told.
-    pub fn signed_with_key(&self, public: &str) -> Option<bool> {
+    /// Whether it is signed with the private key of this public key in PEM; `None` where the key or the algorithm is
+    /// unknown.
+    pub(super) fn is_signed_with_key(&self, public: &str) -> Option<bool> {
         let algorithm: &dyn signature::VerificationAlgorithm = match self.algorithm.as_str() {
             "RS256" => &signature::RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY,
             "RS384" => &signature::RSA_PKCS1_2048_8192_SHA384,
@@ -64,11 +63,10 @@ impl<'a> Token<'a> {
     }
 }
 
-/// Whether a public key in PEM is that of a key in PEM: the same one, or its private part. Nothing where one of them
-/// cannot be read.
-pub fn fits(given: &str, public: &str) -> Option<bool> {
+/// Whether the given key in PEM is this public key or its private key; `None` where one of them cannot be read.
+pub(super) fn is_key_of(given: &str, public: &str) -> Option<bool> {
     let given = public_key(given).or_else(|| public_of_private(given))?;
-    Some(super::secret::same(&given, &public_key(public)?))
+    Some(super::secret::is_equal(&given, &public_key(public)?))
 }
 
 /// The bits of a public key: of an RSA key its modulus and exponent, of a key on a curve its point.
@@ -105,14 +103,14 @@ fn public_of_rsa(der: &[u8]) -> Option<Vec<u8>> {
     pkcs1::RsaPrivateKey::from_der(der).ok()?.public_key().to_der().ok()
 }
 
-/// The point that a key on a curve carries along, as OpenSSL always writes it.
+/// The public point in the private key of a curve, which OpenSSL always writes.
 fn public_of_curve(der: &[u8]) -> Option<Vec<u8>> {
     sec1::EcPrivateKey::from_der(der).ok()?.public_key.map(<[u8]>::to_vec)
 }
 
-/// The names under which mtls-auth looks a certificate up: its alternative names and its common name; nothing where the
-/// text is no certificate.
-pub fn names_of_certificate(pem: &str) -> Option<Vec<String>> {
+/// The names by which mtls-auth finds a certificate: its alternative names and its common name. `None` where the text is
+/// not a certificate.
+pub(super) fn names_of_certificate(pem: &str) -> Option<Vec<String>> {
     use x509_parser::extensions::GeneralName;
     let der = certificate(pem)?;
     let (_, certificate) = x509_parser::parse_x509_certificate(&der).ok()?;
@@ -130,8 +128,8 @@ pub fn names_of_certificate(pem: &str) -> Option<Vec<String>> {
     Some(names)
 }
 
-/// Whether a certificate is signed by an authority; nothing where one of them cannot be read.
-pub fn is_signed_by(pem: &str, authority: &str) -> Option<bool> {
+/// `None` where one of the certificates cannot be read.
+pub(super) fn is_signed_by(pem: &str, authority: &str) -> Option<bool> {
     let (own, other) = (certificate(pem)?, certificate(authority)?);
     let (_, own) = x509_parser::parse_x509_certificate(&own).ok()?;
     let (_, other) = x509_parser::parse_x509_certificate(&other).ok()?;
@@ -143,7 +141,7 @@ fn certificate(pem: &str) -> Option<Vec<u8>> {
     (label == "CERTIFICATE").then_some(der)
 }
 
-/// What a PEM text holds, and what it calls it.
+/// Label and content of a PEM text.
 fn decoded(pem: &str) -> Option<(String, Vec<u8>)> {
     let (_, pem) = x509_parser::pem::parse_x509_pem(pem.trim().as_bytes()).ok()?;
     Some((pem.label, pem.contents))
@@ -158,17 +156,17 @@ mod tests {
 
     #[test]
     fn a_token_is_signed_with_its_secret_and_no_other() {
-        let token = Token::parse(EXAMPLE).unwrap();
+        let token = JwtToken::parse(EXAMPLE).unwrap();
         assert_eq!(token.algorithm, "HS256");
         assert_eq!(token.issuer(), None);
-        assert_eq!(token.signed_with_secret(b"your-256-bit-secret"), Some(true));
-        assert_eq!(token.signed_with_secret(b"your-256-bit-secrets"), Some(false));
-        assert!(Token::parse("a.b.c").is_none());
-        assert!(Token::parse("plain secret").is_none());
+        assert_eq!(token.is_signed_with_secret(b"your-256-bit-secret"), Some(true));
+        assert_eq!(token.is_signed_with_secret(b"your-256-bit-secrets"), Some(false));
+        assert!(JwtToken::parse("a.b.c").is_none());
+        assert!(JwtToken::parse("plain secret").is_none());
     }
 
     #[test]
-    fn a_certificate_says_its_names_and_who_signed_it() {
+    fn a_certificate_has_names_and_an_issuer() {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new(vec!["client.example.com".to_owned()]).unwrap();
         params.distinguished_name.push(rcgen::DnType::CommonName, "Client One");
@@ -181,14 +179,14 @@ mod tests {
     }
 
     #[test]
-    fn a_private_key_fits_its_public_key_in_every_form() {
+    fn a_private_key_belongs_to_its_public_key_in_every_form() {
         let key = rcgen::KeyPair::generate().unwrap();
         let other = rcgen::KeyPair::generate().unwrap();
         let public = key.public_key_pem();
-        assert_eq!(fits(&key.serialize_pem(), &public), Some(true));
-        assert_eq!(fits(&public, &public), Some(true));
-        assert_eq!(fits(&other.serialize_pem(), &public), Some(false));
-        assert_eq!(fits("no key", &public), None);
-        assert_eq!(fits(&public, "no key"), None);
+        assert_eq!(is_key_of(&key.serialize_pem(), &public), Some(true));
+        assert_eq!(is_key_of(&public, &public), Some(true));
+        assert_eq!(is_key_of(&other.serialize_pem(), &public), Some(false));
+        assert_eq!(is_key_of("no key", &public), None);
+        assert_eq!(is_key_of(&public, "no key"), None);
     }
 }

@@ -1,5 +1,5 @@
-//! Finding blue's rows by what they hold. Kong's own tables have secondary indexes for that, and those are used. Where one
-//! is missing – a restored keyspace, a custom plugin – the table is read once for all checks instead of once for each.
+//! Finds blue's rows by the value of a column. Kong's tables have secondary indexes for that. Where one is missing, as in
+//! a restored keyspace or for a custom plugin, the table is read once for all checks and indexed here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
@@ -18,57 +18,62 @@ use crate::catalog::blue::BlueTable;
 use crate::cql::CqlType;
 use crate::error::Result;
 
-/// A hash of what a column holds, and the row's id: 24 bytes a row, sorted, however long the texts are.
+/// A hash of the value and the row's id, sorted: 24 bytes a row whatever the length of the values.
 type Entries = Vec<(u64, Uuid)>;
 
-/// A table and one of its columns.
-type Column = (String, String);
+/// Table and column.
+type IndexedColumn = (String, String);
 
-/// What was read of columns, each only once.
-type Read<T> = Mutex<BTreeMap<Column, Arc<OnceCell<T>>>>;
+/// What was read of each column, once.
+type ReadOnce<T> = Mutex<BTreeMap<IndexedColumn, Arc<OnceCell<T>>>>;
 
-/// Which columns blue can be asked by, and what was read of the others.
+/// The columns that blue has indexes for, and indexes of others as far as they were needed.
 #[derive(Debug, Default)]
-pub struct Lookups {
-    indexed: BTreeSet<Column>,
-    made: Read<Entries>,
-    ciphers: Read<BTreeSet<Uuid>>,
+pub(super) struct BlueIndexes {
+    indexed: BTreeSet<IndexedColumn>,
+    built: ReadOnce<Entries>,
+    cipher_texts: ReadOnce<BTreeSet<Uuid>>,
     hasher: RandomState,
 }
 
-impl Lookups {
-    /// Reads which indexes blue has.
-    pub async fn read(blue: &Blue) -> Result<Lookups> {
+impl BlueIndexes {
+    pub(super) async fn read(blue: &Blue) -> Result<BlueIndexes> {
         let cql = "SELECT table_name, options FROM system_schema.indexes WHERE keyspace_name = ?";
-        let what = "cannot read which indexes blue has";
+        let action = "cannot read blue's indexes";
         let rows: Vec<(String, std::collections::HashMap<String, String>)> =
-            blue.rows(cql, (blue.keyspace(),), what).await?;
+            blue.rows(cql, (blue.keyspace(),), action).await?;
         let target = |(table, options): (String, std::collections::HashMap<String, String>)| {
             let target = options.get("target")?;
             Some((table, target.trim_matches('"').to_owned()))
         };
-        Ok(Lookups { indexed: rows.into_iter().filter_map(target).collect(), ..Lookups::default() })
+        Ok(BlueIndexes { indexed: rows.into_iter().filter_map(target).collect(), ..BlueIndexes::default() })
     }
 
-    /// Whether blue finds rows by this column itself, or no other way is known.
-    pub fn blue_finds(&self, table: &BlueTable, column: &str) -> bool {
+    /// Whether Cassandra itself selects by this column; also true where no id could be indexed instead.
+    pub(super) fn can_select_by(&self, table: &BlueTable, column: &str) -> bool {
         let key = table.partition_key();
         let has_index = self.indexed.contains(&(table.name.clone(), column.to_owned()));
-        has_index || key == [column] || id_of(table).is_none()
+        has_index || key == [column] || id_column(table).is_none()
     }
 
-    /// Ids of the rows that may hold this value in a column; a few may hold another one.
-    pub async fn ids(&self, blue: &Blue, table: &BlueTable, column: &str, value: &[u8]) -> Result<Vec<Uuid>> {
-        let Some(id) = id_of(table) else { return Ok(Vec::new()) };
-        let cell = cell(&self.made, table, column);
-        let entries = cell.get_or_try_init(|| self.make(blue, table, column, id)).await?;
-        let wanted = self.hasher.hash_one(value);
-        let first = entries.partition_point(|(hash, _)| *hash < wanted);
-        let found = entries.iter().skip(first).take_while(|(hash, _)| *hash == wanted);
+    /// Ids of the rows with this value, and of a few whose value has the same hash.
+    pub(super) async fn ids(
+        &self,
+        blue: &Blue,
+        table: &BlueTable,
+        column: &str,
+        value: &[u8],
+    ) -> Result<Vec<Uuid>> {
+        let Some(id) = id_column(table) else { return Ok(Vec::new()) };
+        let cell = cell(&self.built, table, column);
+        let entries = cell.get_or_try_init(|| self.build(blue, table, column, id)).await?;
+        let hash = self.hasher.hash_one(value);
+        let first = entries.partition_point(|(own, _)| *own < hash);
+        let found = entries.iter().skip(first).take_while(|(own, _)| *own == hash);
         Ok(found.map(|(_, id)| *id).collect())
     }
 
-    async fn make(&self, blue: &Blue, table: &BlueTable, column: &str, id: &str) -> Result<Entries> {
+    async fn build(&self, blue: &Blue, table: &BlueTable, column: &str, id: &str) -> Result<Entries> {
         tracing::debug!(table = table.name, column, "Blue has no index here; reading the table once.");
         let entry = |id: Uuid, value: &[u8]| Some((self.hasher.hash_one(value), id));
         let mut entries = read(blue, table, [id, column], &entry).await?;
@@ -76,15 +81,14 @@ impl Lookups {
         Ok(entries)
     }
 
-    /// Whether a column holds cipher text of the keyring, in this workspace or in any.
-    pub async fn holds_cipher_text(
+    pub(super) async fn has_cipher_text(
         &self,
         blue: &Blue,
         table: &BlueTable,
         column: &str,
         workspace: Option<Uuid>,
     ) -> Result<bool> {
-        let cell = cell(&self.ciphers, table, column);
+        let cell = cell(&self.cipher_texts, table, column);
         let found = cell
             .get_or_try_init(|| async {
                 let encrypted = |value: &[u8]| std::str::from_utf8(value).is_ok_and(is_encrypted);
@@ -97,12 +101,12 @@ impl Lookups {
     }
 }
 
-fn cell<T>(read: &Read<T>, table: &BlueTable, column: &str) -> Arc<OnceCell<T>> {
+fn cell<T>(read: &ReadOnce<T>, table: &BlueTable, column: &str) -> Arc<OnceCell<T>> {
     let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
     read.entry((table.name.clone(), column.to_owned())).or_default().clone()
 }
 
-/// Reads two columns of a whole table, a uuid and another one, and keeps of each row what `entry` makes of it.
+/// Reads an id and another column of a whole table, and collects what `entry` returns.
 async fn read<T: Send>(
     blue: &Blue,
     table: &BlueTable,
@@ -138,11 +142,11 @@ async fn part<T: Send>(
     Ok(entries)
 }
 
-/// The column that is the whole key and a uuid, as all of Kong's tables with credentials have it.
-pub fn id_of(table: &BlueTable) -> Option<&str> {
+/// The column that is the whole key and a uuid, as in all of Kong's tables with credentials.
+pub(super) fn id_column(table: &BlueTable) -> Option<&str> {
     use crate::catalog::blue::ColumnKind::{Clustering, PartitionKey};
     let mut keys =
         table.columns.iter().filter(|column| matches!(column.kind, PartitionKey(_) | Clustering(_)));
-    let only = keys.next().filter(|column| column.cql_type == CqlType::Native("uuid".to_owned()))?;
-    keys.next().is_none().then_some(only.name.as_str())
+    let first = keys.next().filter(|column| column.cql_type == CqlType::Native("uuid".to_owned()))?;
+    keys.next().is_none().then_some(first.name.as_str())
 }

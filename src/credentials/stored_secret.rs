@@ -1,0 +1,190 @@
+//! Compares a given secret with the row that Kong would find for it.
+
+use super::key_material::{self, JwtToken};
+use super::outcome::{CheckOutcome, OutcomeReason};
+use super::secret;
+use super::store::TextRow;
+
+/// Compares with a secret that is stored as plain text.
+pub(super) fn plain(stored: Option<&String>, given: &str) -> CheckOutcome {
+    match stored {
+        None => CheckOutcome::rejected(OutcomeReason::NoSecret, "No secret is stored."),
+        Some(stored) if secret::is_encrypted(stored) => CheckOutcome::encrypted(),
+        Some(stored) => CheckOutcome::compared(secret::is_equal(given.as_bytes(), stored.as_bytes())),
+    }
+}
+
+pub(super) fn basic_auth(row: &TextRow, given: &str) -> CheckOutcome {
+    let (Some(stored), Some(consumer)) = (row.get("password"), row.get("consumer_id")) else {
+        return CheckOutcome::rejected(OutcomeReason::NoSecret, "No password, or no consumer, is stored.");
+    };
+    if secret::is_encrypted(stored) {
+        return CheckOutcome::encrypted();
+    }
+    CheckOutcome::compared(secret::basic_auth(given, consumer, stored))
+}
+
+/// A client's secret is a hash if its row says so, whatever the text looks like.
+pub(super) fn client_secret(row: &TextRow, given: &str) -> CheckOutcome {
+    let stored = row.get("client_secret");
+    let hashed = row.get("hash_secret").map(String::as_str) == Some("true");
+    match stored {
+        Some(text) if hashed && !secret::is_encrypted(text) => match secret::pbkdf2(given, text) {
+            Some(is_equal) => CheckOutcome::compared(is_equal),
+            None => CheckOutcome::rejected(
+                OutcomeReason::HashNotAccepted,
+                "The stored secret is a hash of a form that Kong does not accept for any secret.",
+            ),
+        },
+        _ => plain(stored, given),
+    }
+}
+
+pub(super) fn jwt_secret(row: &TextRow, given: &str) -> CheckOutcome {
+    let algorithm = row.get("algorithm").map_or("HS256", String::as_str);
+    if algorithm.starts_with("HS") {
+        return plain(row.get("secret"), given);
+    }
+    let Some(public) = row.get("rsa_public_key") else {
+        return CheckOutcome::rejected(OutcomeReason::NoSecret, "No public key is stored.");
+    };
+    match key_material::is_key_of(given, public) {
+        Some(true) => CheckOutcome::accepted("The stored public key belongs to the given key."),
+        Some(false) => CheckOutcome::rejected(
+            OutcomeReason::WrongSecret,
+            "The stored public key belongs to another key.",
+        ),
+        None => CheckOutcome::undecided(
+            OutcomeReason::Undecidable,
+            "The given key or the stored one cannot be read.",
+        ),
+    }
+}
+
+pub(super) fn jwt_token(row: &TextRow, token: &JwtToken<'_>) -> CheckOutcome {
+    let own = row.get("algorithm").map_or("HS256", String::as_str);
+    if own != token.algorithm {
+        let message = format!("The token is signed with {}, the credential is for {own}.", token.algorithm);
+        return CheckOutcome::rejected(OutcomeReason::WrongSecret, message);
+    }
+    let is_equal = if own.starts_with("HS") {
+        match row.get("secret") {
+            Some(stored) if secret::is_encrypted(stored) => return CheckOutcome::encrypted(),
+            stored => stored.and_then(|stored| token.is_signed_with_secret(stored.as_bytes())),
+        }
+    } else {
+        row.get("rsa_public_key").and_then(|public| token.is_signed_with_key(public))
+    };
+    match is_equal {
+        Some(true) => CheckOutcome::accepted("The stored key verifies the token's signature."),
+        Some(false) => CheckOutcome::rejected(
+            OutcomeReason::WrongSecret,
+            "The stored key does not verify the token's signature.",
+        ),
+        None => CheckOutcome::undecided(
+            OutcomeReason::Undecidable,
+            "The stored key, or the token's algorithm, cannot be used here.",
+        ),
+    }
+}
+
+/// Compares an RBAC user's token. Runs on a thread of its own, because bcrypt takes milliseconds.
+pub(super) async fn rbac_token(row: &TextRow, given: &str) -> CheckOutcome {
+    let Some(stored) = row.get("user_token").cloned() else {
+        return CheckOutcome::rejected(OutcomeReason::NoSecret, "No token is stored.");
+    };
+    if secret::is_encrypted(&stored) {
+        return CheckOutcome::encrypted();
+    }
+    if !secret::is_bcrypt(&stored) {
+        return match secret::is_equal(given.as_bytes(), stored.as_bytes()) {
+            true => CheckOutcome::undecided(
+                OutcomeReason::Undecidable,
+                "The secret is the stored text, which is not a bcrypt hash. Whether this version of Kong accepts it is unknown.",
+            ),
+            false => CheckOutcome::compared(false),
+        };
+    }
+    let given = given.to_owned();
+    let is_equal = on_blocking_thread(move || secret::bcrypt(&given, &stored)).await;
+    let enabled = row.get("enabled").map(String::as_str) != Some("false");
+    match is_equal {
+        Some(true) if enabled => CheckOutcome::compared(true),
+        Some(true) => CheckOutcome::rejected(
+            OutcomeReason::Disabled,
+            "The token is correct, but the RBAC user is disabled.",
+        ),
+        Some(false) => CheckOutcome::compared(false),
+        None => CheckOutcome::rejected(OutcomeReason::HashNotAccepted, "The stored hash cannot be read."),
+    }
+}
+
+/// Hashing would block the threads of the runtime.
+pub(super) async fn on_blocking_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HASH: &str =
+        "$pbkdf2-sha512$i=10000,l=32$AAECAwQFBgcICQoLDA0ODw$s1qOkFay1DbcR0sablkjBgtOqf1IcoQVkkK1uzR9LdU";
+
+    fn row(columns: &[(&str, &str)]) -> TextRow {
+        columns.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn the_row_decides_whether_a_clients_secret_is_a_hash() {
+        let hashed = row(&[("client_secret", HASH), ("hash_secret", "true")]);
+        assert!(client_secret(&hashed, "secret").is_accepted());
+        assert!(!client_secret(&hashed, HASH).is_accepted());
+        for plain in
+            [row(&[("client_secret", HASH), ("hash_secret", "false")]), row(&[("client_secret", HASH)])]
+        {
+            assert!(client_secret(&plain, HASH).is_accepted());
+            assert!(!client_secret(&plain, "secret").is_accepted());
+        }
+        let other = row(&[("client_secret", "$argon2id$v=19$x"), ("hash_secret", "true")]);
+        assert_eq!(client_secret(&other, "$argon2id$v=19$x").reason, OutcomeReason::HashNotAccepted);
+        assert_eq!(client_secret(&row(&[]), "").reason, OutcomeReason::NoSecret);
+    }
+
+    #[test]
+    fn cipher_text_is_undecided() {
+        let cipher = "$ke$1$-id-nonce-text";
+        assert_eq!(plain(Some(&cipher.to_owned()), cipher).accepted, None);
+        let row = row(&[
+            ("password", cipher),
+            ("consumer_id", "c"),
+            ("client_secret", cipher),
+            ("hash_secret", "true"),
+        ]);
+        assert_eq!((basic_auth(&row, "x").accepted, client_secret(&row, "x").accepted), (None, None));
+    }
+
+    #[test]
+    fn a_token_must_be_of_the_credentials_own_algorithm() {
+        let text = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6IkpvaG4gRG9lIiwiaWF0IjoxNTE2MjM5MDIyfQ.SflKxwRJSMeKKF2QT4fwpMeJf36POk6yJV_adQssw5c";
+        let token = JwtToken::parse(text).unwrap();
+        let secret = ("secret", "your-256-bit-secret");
+        assert!(jwt_token(&row(&[secret]), &token).is_accepted(), "HS256 by default");
+        assert!(!jwt_token(&row(&[secret, ("algorithm", "HS512")]), &token).is_accepted());
+        assert!(!jwt_token(&row(&[("secret", "another")]), &token).is_accepted());
+    }
+
+    #[tokio::test]
+    async fn the_correct_token_of_a_disabled_user_is_rejected() {
+        let hash = bcrypt::hash("a token", 4).unwrap();
+        let user = |enabled: &str| row(&[("user_token", &hash), ("enabled", enabled)]);
+        assert!(rbac_token(&user("true"), "a token").await.is_accepted());
+        assert_eq!(rbac_token(&user("false"), "a token").await.reason, OutcomeReason::Disabled);
+        assert_eq!(rbac_token(&user("false"), "another").await.reason, OutcomeReason::WrongSecret);
+        let plain = row(&[("user_token", "a token"), ("enabled", "true")]);
+        assert_eq!(rbac_token(&plain, "a token").await.accepted, None, "whether Kong accepts it is unknown");
+    }
+}
