@@ -148,9 +148,35 @@ mod tests {
     use std::collections::BTreeMap;
 
     use proptest::prelude::*;
+    use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
     use serde_json::value::RawValue;
 
     use super::*;
+
+    /// All members, also those of equal names.
+    struct Members<'t>(Vec<(String, &'t RawValue)>);
+
+    impl<'de> Deserialize<'de> for Members<'de> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            struct MembersVisitor;
+            impl<'de> Visitor<'de> for MembersVisitor {
+                type Value = Members<'de>;
+
+                fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                    f.write_str("an object")
+                }
+
+                fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+                    let mut members = Vec::new();
+                    while let Some(member) = map.next_entry()? {
+                        members.push(member);
+                    }
+                    Ok(Members(members))
+                }
+            }
+            deserializer.deserialize_map(MembersVisitor)
+        }
+    }
 
     /// The same form by way of another parser and a tree, in the plainest code: what [`canonical`] must agree with.
     fn judge(text: &[u8], shape: Shape<'_>, depth: usize) -> Option<String> {
@@ -159,7 +185,7 @@ mod tests {
         match raw.as_bytes().first()? {
             _ if depth > MAX_DEPTH => None,
             b'{' => {
-                let members: BTreeMap<String, &RawValue> = serde_json::from_str(raw).ok()?;
+                let Members(members) = serde_json::from_str(raw).ok()?;
                 let mut forms = BTreeMap::new();
                 for (name, value) in members {
                     let value = judge(value.get().as_bytes(), shape.of_member(), depth + 1)?;

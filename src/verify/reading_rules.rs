@@ -11,7 +11,7 @@ use crate::catalog::blue::{BlueTable, ColumnKind, OnePartition};
 use crate::catalog::green::{GreenColumn, GreenTable};
 use crate::cql::CqlType;
 use crate::green::sql::quote;
-use crate::mapping::schema_map::{BootstrapRow, Names, TableRules, Writer};
+use crate::mapping::schema_map::{BootstrapRow, Names, Prefix, TableRules, Writer};
 
 /// Sets of blue that are lists to Kong: their order matters.
 const ORDERED: &[(&str, &str)] = &[("services", "ca_certificates"), ("oauth2_credentials", "redirect_uris")];
@@ -117,6 +117,14 @@ pub(super) enum ValueSource {
     CacheKey(Option<usize>),
 }
 
+/// What is known of a table beside its columns.
+#[derive(Clone, Copy)]
+struct TableFacts<'f> {
+    rules: &'f TableRules,
+    names: &'f Names,
+    prefixes: &'f PrefixedColumns,
+}
+
 impl ReadingRules {
     /// The rules of a table that both sides have.
     pub fn new(
@@ -158,7 +166,7 @@ impl ReadingRules {
                 .and_then(|own| Some(CounterWindow { start: cell(&own.start)?, period: cell(&own.period)? })),
         };
         for column in green.columns.iter().filter(|column| Some(column.name.as_str()) != expiry) {
-            table.add_column(column, blue, green, names, prefixes);
+            table.add_column(column, blue, TableFacts { rules, names, prefixes });
         }
         let place = |name: &String| table.columns.iter().position(|column| column.name == *name);
         table.key = green.primary_key.iter().filter_map(place).collect();
@@ -166,21 +174,14 @@ impl ReadingRules {
         table
     }
 
-    fn add_column(
-        &mut self,
-        column: &GreenColumn,
-        blue: &BlueTable,
-        green: &GreenTable,
-        names: &Names,
-        prefixes: &PrefixedColumns,
-    ) {
+    fn add_column(&mut self, column: &GreenColumn, blue: &BlueTable, facts: TableFacts<'_>) {
         let name = column.name.clone();
         let blue_type = blue.column(&name).map(|own| &own.cql_type);
         let is_ordered = ORDERED.contains(&(self.name.as_str(), name.as_str()));
         let text = CqlType::Native("text".to_owned());
         match FieldType::from_pair(blue_type.unwrap_or(&text), &column.column_type, is_ordered) {
             Some(field_type) => {
-                let source = self.source(&name, green, names, prefixes);
+                let source = self.source(column, facts);
                 self.columns.push(ComparedColumn { name, field_type, source });
             }
             // A column that blue lacks must be null, and null is the same in every type.
@@ -244,19 +245,14 @@ impl ReadingRules {
         self.cells.iter().position(|own| own == name)
     }
 
-    fn source(
-        &self,
-        column: &str,
-        green: &GreenTable,
-        names: &Names,
-        prefixes: &PrefixedColumns,
-    ) -> ValueSource {
-        let cell = self.cell(column);
-        if names.cache_key_column.as_deref() == Some(column) && self.has_cache_key() {
+    fn source(&self, column: &GreenColumn, facts: TableFacts<'_>) -> ValueSource {
+        let name = column.name.as_str();
+        let cell = self.cell(name);
+        if facts.names.cache_key_column.as_deref() == Some(name) && self.has_cache_key() {
             return ValueSource::CacheKey(cell);
         }
         let Some(cell) = cell else { return ValueSource::Null };
-        match (self.name.as_str(), column) {
+        match (self.name.as_str(), name) {
             ("plugins", "enabled") => ValueSource::TrueByDefault(cell),
             // Of Enterprise: a consumer without a type is of the type 0, an ordinary consumer.
             ("consumers", "type") => ValueSource::ZeroByDefault(cell),
@@ -264,7 +260,7 @@ impl ReadingRules {
                 Some(certificate) => ValueSource::CertificateDigest { cell, certificate },
                 None => ValueSource::Cell(cell),
             },
-            _ if is_text(green.column(column)) => self.text_source(cell, column, names, prefixes),
+            _ if is_text(&column.column_type) => self.text_source(cell, name, facts),
             _ => ValueSource::Cell(cell),
         }
     }
@@ -273,18 +269,15 @@ impl ReadingRules {
         self.name == KEYS || CACHE_KEYS.iter().any(|(table, _)| *table == self.name)
     }
 
-    /// Kong writes `<workspace id>:` in front of some texts of a table with workspaces.
-    fn text_source(
-        &self,
-        cell: usize,
-        column: &str,
-        names: &Names,
-        prefixes: &PrefixedColumns,
-    ) -> ValueSource {
-        let workspace = names.workspace_column.as_deref().and_then(|name| self.cell(name));
-        match (prefixes.is_prefixed(&self.name, column), workspace) {
-            (Some(true), _) => ValueSource::Prefixed(cell),
-            (None, Some(workspace)) => ValueSource::UndecidedPrefix { cell, workspace },
+    /// Kong writes `<workspace id>:` in front of some texts of a table with workspaces. Of Kong's own columns it is known
+    /// which; of others the operator may state it in a schema map; else blue's rows decide.
+    fn text_source(&self, cell: usize, column: &str, facts: TableFacts<'_>) -> ValueSource {
+        let workspace = facts.names.workspace_column.as_deref().and_then(|name| self.cell(name));
+        let stated = facts.rules.columns.get(column).and_then(|own| own.prefix);
+        match (facts.prefixes.is_prefixed(&self.name, column), workspace, stated) {
+            (Some(true), ..) => ValueSource::Prefixed(cell),
+            (None, Some(workspace), Some(Prefix::Workspace)) => ValueSource::OwnPrefix { cell, workspace },
+            (None, Some(workspace), None) => ValueSource::UndecidedPrefix { cell, workspace },
             _ => ValueSource::Cell(cell),
         }
     }
@@ -303,6 +296,6 @@ impl ReadingRules {
     }
 }
 
-fn is_text(column: Option<&GreenColumn>) -> bool {
-    column.is_some_and(|own| own.column_type.starts_with("text") && !own.column_type.ends_with("[]"))
+fn is_text(column_type: &str) -> bool {
+    column_type.starts_with("text") && !column_type.ends_with("[]")
 }

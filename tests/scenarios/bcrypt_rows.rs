@@ -1,4 +1,4 @@
-//! bcrypt: named tokens are compared on all cores, and very many rows with hashes are carried as fast as any other row.
+//! bcrypt: tokens are compared on all cores, and rows with hashes are migrated as fast as any other row.
 
 use kongferry_harness::shapes;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use super::credentials::{check, one};
 use super::enterprise;
 use super::support::migrate;
 
-/// What Kong uses: some thirty milliseconds a hash.
+/// The cost that Kong uses: about thirty milliseconds a hash.
 const COST: u32 = 9;
 
 const TOKENS: usize = 60;
@@ -47,7 +47,7 @@ async fn credentials_check_keeps_the_file_order_for_many_bcrypt_tokens() {
     assert_eq!(ran.json()[0]["reason"], "disabled");
 }
 
-/// More of them, and how long they take:
+/// For more rows, with timing:
 /// `KONGFERRY_USERS=100000 cargo test --release --test scenarios -- --nocapture very_many_bcrypt_rows`.
 #[tokio::test(flavor = "multi_thread")]
 async fn bcrypt_hashes_are_copied_byte_for_byte() {

@@ -181,7 +181,7 @@ async fn repair_asks_for_confirmation_and_leaves_green_unchanged_when_refused() 
         arguments
     };
     let nobody = kongferry(&call(&["--repair"])).await;
-    assert!(nobody.code == 2 && nobody.stderr.contains("nobody to ask"), "{nobody:#?}");
+    assert!(nobody.code == 2 && nobody.stderr.contains("pass --yes"), "{nobody:#?}");
     for alone in ["--delete-extra", "--yes"] {
         assert_eq!(kongferry(&call(&[alone])).await.code, 2, "{alone} says nothing without --repair");
     }
