@@ -180,8 +180,8 @@ async fn repair_asks_for_confirmation_and_leaves_green_unchanged_when_refused() 
         arguments.extend(more.iter().map(|one| (*one).to_owned()));
         arguments
     };
-    let nobody = kongferry(&call(&["--repair"])).await;
-    assert!(nobody.code == 2 && nobody.stderr.contains("pass --yes"), "{nobody:#?}");
+    let unconfirmed = kongferry(&call(&["--repair"])).await;
+    assert!(unconfirmed.code == 2 && unconfirmed.stderr.contains("pass --yes"), "{unconfirmed:#?}");
     for alone in ["--delete-extra", "--yes"] {
         assert_eq!(kongferry(&call(&[alone])).await.code, 2, "{alone} says nothing without --repair");
     }
