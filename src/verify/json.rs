@@ -7,7 +7,7 @@
 use jiter::{Jiter, Peek};
 use serde::de::IgnoredAny;
 
-use super::json_writer::{JsonWriter, Member};
+use super::json_writer::{JsonWriter, WrittenMember};
 use crate::cql::CqlType;
 
 /// Kong's own encoder refuses deeper nesting.
@@ -15,47 +15,47 @@ const MAX_DEPTH: usize = 1000;
 
 /// What a JSON value stands for on blue, which says which of its arrays have no order.
 #[derive(Debug, Clone, Copy)]
-enum Shape<'t> {
+enum BlueShape<'t> {
     Untyped,
     /// A map with values of this type.
     MapOf(&'t CqlType),
     Typed(&'t CqlType),
 }
 
-impl Shape<'_> {
+impl BlueShape<'_> {
     fn of_member(self) -> Self {
         match self {
-            Shape::MapOf(values) => Shape::Typed(values),
-            Shape::Typed(CqlType::Map(_, values)) => Shape::Typed(values),
-            _ => Shape::Untyped,
+            BlueShape::MapOf(values) => BlueShape::Typed(values),
+            BlueShape::Typed(CqlType::Map(_, values)) => BlueShape::Typed(values),
+            _ => BlueShape::Untyped,
         }
     }
 
     fn of_element(self) -> Self {
         match self {
-            Shape::Typed(CqlType::List(element) | CqlType::Set(element)) => Shape::Typed(element),
-            _ => Shape::Untyped,
+            BlueShape::Typed(CqlType::List(element) | CqlType::Set(element)) => BlueShape::Typed(element),
+            _ => BlueShape::Untyped,
         }
     }
 
     fn is_set(self) -> bool {
-        matches!(self, Shape::Typed(CqlType::Set(_)))
+        matches!(self, BlueShape::Typed(CqlType::Set(_)))
     }
 }
 
 /// The canonical form of a JSON text; `None` where it is not JSON.
 pub fn canonical(text: &[u8]) -> Option<Vec<u8>> {
-    read(text, Shape::Untyped)
+    read(text, BlueShape::Untyped)
 }
 
 /// The same of an object that is a map on blue, with values of this type: their sets have no order.
 pub(super) fn canonical_map(text: &[u8], values: &CqlType) -> Option<Vec<u8>> {
-    read(text, Shape::MapOf(values))
+    read(text, BlueShape::MapOf(values))
 }
 
-fn read(text: &[u8], shape: Shape<'_>) -> Option<Vec<u8>> {
+fn read(text: &[u8], shape: BlueShape<'_>) -> Option<Vec<u8>> {
     let (jiter, writer) = (Jiter::new(text), JsonWriter::with_capacity(text.len()));
-    let mut reader = Reader { text, jiter, writer, members: Vec::new() };
+    let mut reader = JsonReader { text, jiter, writer, members: Vec::new() };
     let first = reader.jiter.peek().ok()?;
     reader.value(first, shape, 1)?;
     reader.jiter.finish().ok()?;
@@ -63,16 +63,16 @@ fn read(text: &[u8], shape: Shape<'_>) -> Option<Vec<u8>> {
 }
 
 /// Each method returns `None` where the text is not JSON.
-struct Reader<'t> {
+struct JsonReader<'t> {
     text: &'t [u8],
     jiter: Jiter<'t>,
     writer: JsonWriter,
     /// The members of the objects that are being read, outermost first.
-    members: Vec<Member>,
+    members: Vec<WrittenMember>,
 }
 
-impl Reader<'_> {
-    fn value(&mut self, first: Peek, shape: Shape<'_>, depth: usize) -> Option<()> {
+impl JsonReader<'_> {
+    fn value(&mut self, first: Peek, shape: BlueShape<'_>, depth: usize) -> Option<()> {
         match first {
             _ if depth > MAX_DEPTH => return None,
             Peek::Object => self.object(shape, depth)?,
@@ -91,7 +91,7 @@ impl Reader<'_> {
         Some(())
     }
 
-    fn array(&mut self, shape: Shape<'_>, depth: usize) -> Option<()> {
+    fn array(&mut self, shape: BlueShape<'_>, depth: usize) -> Option<()> {
         let content = self.writer.open(b'[');
         let mut starts = Vec::new();
         let mut element = self.jiter.known_array().ok()?;
@@ -111,7 +111,7 @@ impl Reader<'_> {
         Some(())
     }
 
-    fn object(&mut self, shape: Shape<'_>, depth: usize) -> Option<()> {
+    fn object(&mut self, shape: BlueShape<'_>, depth: usize) -> Option<()> {
         let content = self.writer.open(b'{');
         let outer = self.members.len();
         let mut name = self.jiter.known_object().ok()?;
@@ -179,7 +179,7 @@ mod tests {
     }
 
     /// The same form by way of another parser and a tree, in the plainest code: what [`canonical`] must agree with.
-    fn judge(text: &[u8], shape: Shape<'_>, depth: usize) -> Option<String> {
+    fn judge(text: &[u8], shape: BlueShape<'_>, depth: usize) -> Option<String> {
         let raw: &RawValue = serde_json::from_slice(text).ok()?;
         let raw = raw.get();
         match raw.as_bytes().first()? {
@@ -234,7 +234,7 @@ mod tests {
     }
 
     fn judged(text: &[u8]) -> Option<Vec<u8>> {
-        judge(text, Shape::Untyped, 1).map(String::into_bytes)
+        judge(text, BlueShape::Untyped, 1).map(String::into_bytes)
     }
 
     fn is_equal(one: &str, other: &str) -> bool {
@@ -393,7 +393,7 @@ mod tests {
         fn sets_within_maps_have_the_judges_form(text in json_text()) {
             for values in ["frozen<set<text>>", "frozen<map<text, frozen<set<text>>>>", "frozen<list<frozen<set<int>>>>"] {
                 let values = CqlType::parse(values);
-                let form = judge(text.as_bytes(), Shape::MapOf(&values), 1).map(String::into_bytes);
+                let form = judge(text.as_bytes(), BlueShape::MapOf(&values), 1).map(String::into_bytes);
                 prop_assert_eq!(canonical_map(text.as_bytes(), &values), form, "{}", text);
             }
         }

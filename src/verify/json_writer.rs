@@ -13,7 +13,7 @@ pub(super) struct JsonWriter {
 
 /// Where a member was written: `"name":value`.
 #[derive(Debug)]
-pub(super) struct Member {
+pub(super) struct WrittenMember {
     written: Range<usize>,
     name_end: usize,
 }
@@ -86,15 +86,16 @@ impl JsonWriter {
     }
 
     /// The member that was written from `start` on.
-    pub(super) fn member(&self, start: usize, name_end: usize) -> Member {
-        Member { written: start..self.out.len(), name_end }
+    pub(super) fn member(&self, start: usize, name_end: usize) -> WrittenMember {
+        WrittenMember { written: start..self.out.len(), name_end }
     }
 
     /// Closes an object; of several members of one name the last one counts.
-    pub(super) fn close_object(&mut self, content: usize, members: &mut [Member]) {
+    pub(super) fn close_object(&mut self, content: usize, members: &mut [WrittenMember]) {
         let out = self.out.as_slice();
         // The order of the written names is as good as any, because a name has one written form.
-        let name = |member: &Member| out.get(member.written.start..member.name_end).unwrap_or_default();
+        let name =
+            |member: &WrittenMember| out.get(member.written.start..member.name_end).unwrap_or_default();
         if !members.is_sorted_by(|member, next| name(member) < name(next)) {
             // The sort is stable, so the last member of a name stays the last.
             members.sort_by(|a, b| name(a).cmp(name(b)));

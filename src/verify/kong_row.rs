@@ -32,9 +32,9 @@ pub(super) enum BlueRow {
 
 /// The cells of one row of blue.
 #[derive(Clone, Copy)]
-struct Cells<'c>(&'c [Option<&'c [u8]>]);
+struct BlueCells<'c>(&'c [Option<&'c [u8]>]);
 
-impl<'c> Cells<'c> {
+impl<'c> BlueCells<'c> {
     fn get(self, place: usize) -> Option<&'c [u8]> {
         self.0.get(place).copied().flatten()
     }
@@ -44,7 +44,7 @@ impl ReadingRules {
     /// Reads a row of blue, where it belongs to a compared workspace.
     pub(super) fn read_blue_in_workspaces(&self, cells: &[Option<&[u8]>]) -> BlueRow {
         if let Some(filter) = &self.workspaces {
-            let id = Cells(cells).get(filter.cell).and_then(|id| <[u8; 16]>::try_from(id).ok());
+            let id = BlueCells(cells).get(filter.cell).and_then(|id| <[u8; 16]>::try_from(id).ok());
             if !id.is_some_and(|id| filter.ids.contains(&id)) {
                 return BlueRow::OtherWorkspace;
             }
@@ -54,7 +54,7 @@ impl ReadingRules {
 
     /// Reads a row of blue, of any workspace.
     pub(super) fn read_blue(&self, cells: &[Option<&[u8]>]) -> BlueRow {
-        let cells = Cells(cells);
+        let cells = BlueCells(cells);
         if let Some((cell, value)) = &self.partition
             && cells.get(*cell) != Some(value.as_bytes())
         {
@@ -85,7 +85,7 @@ impl ReadingRules {
         self.bootstrap.iter().position(matches)
     }
 
-    fn value(&self, column: &ComparedColumn, cells: Cells<'_>, is_repaired: &mut bool) -> KongValue {
+    fn value(&self, column: &ComparedColumn, cells: BlueCells<'_>, is_repaired: &mut bool) -> KongValue {
         let decode = |bytes: Option<&[u8]>| cells::blue(&column.field_type, bytes);
         let mut or_default = |cell: usize, default: &dyn Fn() -> KongValue| match cells.get(cell) {
             Some(bytes) => decode(Some(bytes)),
@@ -120,7 +120,7 @@ impl ReadingRules {
     }
 
     /// The key under which Kong caches the row, built as Kong builds it.
-    fn cache_key(&self, cells: Cells<'_>) -> Vec<u8> {
+    fn cache_key(&self, cells: BlueCells<'_>) -> Vec<u8> {
         let text = |name: &str| {
             let bytes = self.cell(name).and_then(|cell| cells.get(cell)).unwrap_or_default();
             // Kong writes an id as text.
@@ -142,7 +142,7 @@ impl ReadingRules {
     }
 
     /// The read time in whole seconds plus the longest time to live of a cell; of a counter, the end of its window.
-    fn blue_expiry(&self, cells: Cells<'_>) -> Option<i64> {
+    fn blue_expiry(&self, cells: BlueCells<'_>) -> Option<i64> {
         self.expiry.as_ref()?;
         if let Some(window) = self.counter_window {
             return window_end(window, cells);
@@ -203,7 +203,7 @@ fn without_workspace(text: &[u8]) -> &[u8] {
     }
 }
 
-fn window_end(window: CounterWindow, cells: Cells<'_>) -> Option<i64> {
+fn window_end(window: CounterWindow, cells: BlueCells<'_>) -> Option<i64> {
     let seconds = match cells.get(window.period)? {
         b"second" => 1,
         b"minute" => 60,
