@@ -327,7 +327,7 @@ impl<S: CredentialStore> CredentialChecker<S> {
     async fn acl(&self, check: &CredentialCheck, workspace: Option<Uuid>) -> Result<CheckOutcome> {
         let consumers = self.consumers(check.user(), workspace).await?;
         self.any(&consumers, unknown_user(check.kind), async |consumer| {
-            let Some(id) = id_of(consumer, "id") else { return Ok(unknown_user(check.kind)) };
+            let Some(id) = id_in(consumer, "id") else { return Ok(unknown_user(check.kind)) };
             let query = RowQuery {
                 table: "acls",
                 columns: &["group"],
