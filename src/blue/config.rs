@@ -370,25 +370,18 @@ fn parse_tls(value: &str) -> Result<TlsMode> {
     }
 }
 
-/// Reads `5`, `5s`, `500ms` or `2m`; a bare number is seconds.
+/// Reads `5`, `5s`, `500ms` or `1m30s`, up to a day; a bare number is seconds.
 pub(crate) fn parse_duration(name: &str, value: &str) -> Result<Duration> {
-    let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = value.strip_prefix(digits).unwrap_or_default();
-    let milliseconds = match unit {
-        "" | "s" => Some(1000),
-        "ms" => Some(1),
-        "m" => Some(60_000),
-        _ => None,
+    let duration = match value.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => humantime::parse_duration(value).ok(),
     };
-    let amount = digits.parse::<u64>().ok().filter(|n| *n > 0);
-    milliseconds
-        .zip(amount)
-        .and_then(|(unit, amount)| amount.checked_mul(unit))
-        .filter(|total| *total <= 86_400_000)
-        .map(Duration::from_millis)
-        .ok_or_else(|| {
-            Error::usage(format!("{name}=\"{value}\" is not a time")).remedy("Write it as 10s, 500ms or 2m.")
-        })
+    duration.filter(|duration| !duration.is_zero() && *duration <= Duration::from_secs(86_400)).ok_or_else(
+        || {
+            Error::usage(format!("{name}=\"{value}\" is not a duration"))
+                .remedy("Write it as 10s, 500ms or 2m.")
+        },
+    )
 }
 
 fn parse_page_size(value: &str) -> Result<i32> {

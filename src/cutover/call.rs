@@ -21,16 +21,12 @@ use crate::http;
 pub struct ExternalCall {
     /// The address; the body is JSON, any 2xx means yes.
     pub url: Option<String>,
-    /// Variable that holds the address.
     pub url_env: Option<String>,
-    /// File that holds the address.
     pub url_file: Option<PathBuf>,
-    /// Headers of the request.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
     /// The program with its arguments, started without a shell; JSON on its input, exit code 0 means yes.
     pub run: Option<Vec<String>>,
-    /// How long it may take.
     #[serde(default, with = "humantime_serde")]
     pub timeout: Option<Duration>,
 }
@@ -38,14 +34,10 @@ pub struct ExternalCall {
 /// How long a call may take where nothing is said.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What came of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallReply {
-    /// 2xx or exit code 0.
     Success(String),
-    /// It answered otherwise.
     Failure(String),
-    /// It did not answer.
     NoReply(String),
 }
 
@@ -85,7 +77,6 @@ impl ExternalCall {
         if found { Ok(()) } else { Err(Error::usage(format!("{program} is not an executable program"))) }
     }
 
-    /// Calls it with `body`.
     pub async fn call(&self, body: &serde_json::Value) -> CallReply {
         let limit = self.timeout.unwrap_or(TIMEOUT);
         let called = async {
@@ -147,7 +138,6 @@ fn no_answer(error: reqwest::Error) -> Error {
         .source(error)
 }
 
-/// How a program ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProgramExit {
     /// Its exit code; none when a signal ended it.

@@ -22,20 +22,14 @@ use crate::error::{Error, Result};
 /// The name that is looked for in the current directory.
 pub const FILE_NAME: &str = "cutover.toml";
 
-/// A whole, valid configuration.
 #[derive(Debug, Clone)]
 pub struct CutoverConfig {
-    /// The file it came from.
     pub file: PathBuf,
-    /// What is moved.
     pub target: Target,
-    /// Where the records are kept.
     pub provider: ProviderConfig,
     /// Shares and how long each is watched, the last one 100 %.
     pub steps: Vec<Step>,
-    /// Everything else.
     pub settings: CutoverSettings,
-    /// What must hold.
     pub gates: Vec<Gate>,
 }
 
@@ -50,28 +44,25 @@ pub struct CutoverSettings {
     /// What resolvers may add to the time to live.
     #[serde(with = "humantime_serde")]
     pub resolver_floor: Duration,
-    /// Whether a person says when to leave each step.
+    /// Whether an operator decides when each step ends.
     pub approval: bool,
     /// Which name servers are asked, and how often.
     pub query: QueryConfig,
-    /// How often provider, name servers and counters are looked at.
+    /// The interval between checks of provider, name servers and counters.
     #[serde(with = "humantime_serde")]
     #[serde(alias = "look_every")]
     pub check_every: Duration,
     /// How long a step may wait for provider and name servers before it is paused.
     #[serde(with = "humantime_serde")]
     pub settle_limit: Duration,
-    /// Where the journal is kept.
     pub state_dir: Option<PathBuf>,
     /// When blue may be taken down.
     pub drain: DrainSettings,
-    /// What is looked at before the first step.
+    /// What preflight checks before the first step.
     pub preflight: PreflightSettings,
-    /// Prometheus.
     pub prometheus: Option<PrometheusConfig>,
     /// What is asked and told on the way.
     pub hooks: Hooks,
-    /// Who is told.
     pub notify: Vec<Notification>,
 }
 
@@ -95,17 +86,16 @@ impl Default for CutoverSettings {
     }
 }
 
-/// When a side counts as still.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DrainSettings {
-    /// How long blue must have been still before it may be taken down.
+    /// How long blue must have been idle before it may be shut down.
     #[serde(with = "humantime_serde")]
     pub time: Duration,
-    /// Requests a second below which a side is still: what probes make.
+    /// Requests a second up to which a side counts as idle: the rate of health probes.
     #[serde(alias = "still_below")]
     pub idle_below: f64,
-    /// How often blue and green are looked at for drift while it drains, and from then until `finish`.
+    /// The interval between checks for drift, from the drain until `finish`.
     #[serde(with = "humantime_serde")]
     pub drift_every: Duration,
 }
@@ -120,7 +110,7 @@ impl Default for DrainSettings {
     }
 }
 
-/// What is looked at before the first step.
+/// What preflight checks before the first step.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PreflightSettings {
@@ -130,12 +120,11 @@ pub struct PreflightSettings {
     pub drift: bool,
     /// Tables written by traffic whose behaviour during the split was read and accepted.
     pub acknowledge: BTreeSet<String>,
-    /// What may stay unproven: somebody has taken it on trust.
+    /// What may stay unproven because an operator accepted it.
     pub unproven: BTreeSet<Unproven>,
     /// Kong's Admin API on green: one address, or those of several nodes.
     #[serde(deserialize_with = "one_or_more")]
     pub green_admin: Vec<String>,
-    /// Variable that holds its `Kong-Admin-Token`.
     pub green_admin_token_env: Option<String>,
 }
 
@@ -156,7 +145,7 @@ impl Default for PreflightSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unproven {
-    /// That green holds what blue holds, and that nobody changes either side.
+    /// That green has the rows of blue, and that neither side is changed.
     Databases,
     /// That there are metrics of both sides.
     Metrics,
@@ -171,7 +160,6 @@ pub enum Unproven {
 }
 
 impl Unproven {
-    /// The word in the file.
     pub fn as_str(self) -> &'static str {
         match self {
             Unproven::Databases => "databases",
@@ -212,7 +200,6 @@ pub struct Hooks {
     pub confirm_promotion: Option<ExternalCall>,
     /// Told once new resolutions are on their way back; a good place to close green's connections.
     pub rollback: Option<ExternalCall>,
-    /// Told of everything.
     pub event: Option<ExternalCall>,
 }
 
@@ -233,7 +220,6 @@ impl Hooks {
 }
 
 impl CutoverConfig {
-    /// Reads a file.
     pub fn read(file: &Path) -> Result<CutoverConfig> {
         let text = std::fs::read_to_string(file).map_err(|e| {
             Error::usage(format!("cannot read {}", file.display()))
@@ -357,7 +343,8 @@ fn read_gates(parts: &[LocatedValue<'_>], metrics: Option<&PrometheusConfig>) ->
 }
 
 /// Keys whose values are checked here, so that their lines are wanted.
-const CHECKED: &[&str] = &["ttl", "query", "look_every", "settle_limit", "drain", "hooks", "notify"];
+const CHECKED: &[&str] =
+    &["ttl", "query", "check_every", "look_every", "settle_limit", "drain", "hooks", "notify"];
 
 /// What is wrong, and with which key.
 fn check_settings(settings: &CutoverSettings) -> std::result::Result<(), (&'static str, Error)> {
@@ -370,7 +357,7 @@ fn check_settings(settings: &CutoverSettings) -> std::result::Result<(), (&'stat
     }
     let zero = [
         ("query", settings.query.count == 0, "query.count"),
-        ("look_every", settings.check_every.is_zero(), "look_every"),
+        ("check_every", settings.check_every.is_zero(), "check_every"),
         ("settle_limit", settings.settle_limit.is_zero(), "settle_limit"),
     ];
     if let Some((key, _, name)) = zero.iter().find(|(_, is_zero, _)| *is_zero) {
@@ -380,7 +367,7 @@ fn check_settings(settings: &CutoverSettings) -> std::result::Result<(), (&'stat
         ));
     }
     if !settings.drain.idle_below.is_finite() || settings.drain.idle_below < 0.0 {
-        let error = Error::usage("drain.still_below must be a number of requests a second, 0 or more");
+        let error = Error::usage("drain.idle_below must be a number of requests a second, 0 or more");
         return Err(("drain", error));
     }
     settings
@@ -418,6 +405,13 @@ mod tests {
     fn the_shortest_file_has_the_steps_of_the_guide() {
         let config = CutoverConfig::parse(HEAD, Path::new("cutover.toml")).unwrap();
         assert_eq!(config.steps, guide_steps());
+    }
+
+    #[test]
+    fn keys_of_earlier_versions_are_read() {
+        let text = format!("look_every = \"7s\"\ndrain = {{ still_below = 0.5 }}\n{HEAD}");
+        let settings = CutoverConfig::parse(&text, Path::new("cutover.toml")).unwrap().settings;
+        assert_eq!((settings.check_every, settings.drain.idle_below), (Duration::from_secs(7), 0.5));
     }
 
     #[test]
@@ -483,7 +477,7 @@ mod tests {
             ("ttl = 0", 1, "ttl = 0 is out of range"),
             ("ttl = \"30\"", 1, "expected an integer, found a string"),
             ("tttl = 5", 1, "unknown key `tttl`"),
-            ("look_every = \"0s\"", 1, "look_every cannot be zero"),
+            ("check_every = \"0s\"", 1, "check_every cannot be zero"),
             ("step = []\nx = 1", 2, "unknown key `x`"),
         ] {
             let said = refused(&format!("{before}\n{HEAD}"));

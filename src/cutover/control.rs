@@ -1,6 +1,6 @@
-//! How a second process speaks to a running engine: a socket beside the journal, one JSON object each way.
+//! The socket by which another process controls a running engine: one JSON object each way.
 //!
-//! Who may write into the state directory may speak. A rollback needs none of this.
+//! Every user who may write to the state directory may use it. A rollback does not need it.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -27,18 +27,14 @@ const PATH_LIMIT: usize = 100;
 /// What is said to an engine.
 #[derive(Debug, Serialize, Deserialize)]
 struct ControlRequest {
-    /// Who speaks.
     by: String,
     /// What shall be done; without it the engine only shows itself.
     command: Option<OperatorCommand>,
 }
 
-/// What an engine answers.
 #[derive(Debug, Serialize, Deserialize)]
 struct ControlResponse {
-    /// What came of the command.
     said: Option<std::result::Result<String, String>>,
-    /// Where it stands.
     status: Option<StatusSnapshot>,
 }
 
@@ -95,7 +91,7 @@ impl Control {
                     _ = &mut stopped => break,
                 }
             }
-            // Whoever is listening hears the end of the sentence.
+            // Clients that are connected get their response.
             drop(command_sender);
             while connections.join_next().await.is_some() {}
         });
@@ -125,7 +121,7 @@ async fn serve(
 ) {
     let (reader, mut writer) = stream.into_split();
     let mut line = String::new();
-    // Nobody has so much to say.
+    // No request is longer.
     if BufReader::new(reader).take(65_536).read_line(&mut line).await.is_err() {
         return;
     }

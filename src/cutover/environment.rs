@@ -1,4 +1,4 @@
-//! What the engine needs of the world, so that tests can put another one there.
+//! What the engine needs from outside, as traits that tests implement.
 
 use std::sync::Arc;
 
@@ -11,18 +11,12 @@ use super::gates::measurement::{Measurement, Traffic};
 use super::notice::Notice;
 use crate::dns::{DnsProvider, Share};
 
-/// Everything that is not rules.
 #[derive(Clone)]
 pub struct Environment {
-    /// The time.
     pub clock: Arc<dyn Clock>,
-    /// Where the records are kept.
     pub provider: Arc<dyn DnsProvider>,
-    /// Who answers with them.
     pub name_servers: Arc<dyn NameServers>,
-    /// Gates and counters.
     pub health: Arc<dyn HealthChecks>,
-    /// Databases, hooks, notifications.
     pub integrations: Arc<dyn Integrations>,
 }
 
@@ -35,16 +29,13 @@ pub trait HealthChecks: Send + Sync {
     fn read_traffic(&self) -> Option<BoxFuture<'static, Traffic>>;
 }
 
-/// The authoritative name servers.
 pub trait NameServers: Send + Sync {
-    /// Asks every one of them so many times. An error of a network is [`NameServerState::Pending`].
+    /// Sends this many queries to each server. A network error is [`NameServerState::Pending`].
     fn query(&self, share: Share, queries: u32) -> BoxFuture<'static, NameServerReport>;
 }
 
-/// What name servers answered.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NameServerReport {
-    /// The judgement.
     pub answers: NameServerState,
     /// Green's share of the answers of all servers.
     pub green: Option<f64>,
@@ -64,13 +55,10 @@ pub enum NameServerState {
 /// Whether rows were changed since they were moved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DriftStatus {
-    /// None were.
     None,
     /// Some were; the text says which.
     Changed(String),
-    /// It cannot be said.
     Unknown(String),
-    /// Nobody looks.
     NotChecked,
 }
 
@@ -80,9 +68,7 @@ pub enum DriftStatus {
 pub enum Hook {
     /// Before the first step, until it says yes.
     ConfirmRollout,
-    /// Before each step.
     PreStep,
-    /// After each step.
     PostStep,
     /// Before everything goes to green, until it says yes.
     ConfirmPromotion,
@@ -91,7 +77,6 @@ pub enum Hook {
 }
 
 impl Hook {
-    /// The word of `cutover.toml`.
     pub fn as_str(self) -> &'static str {
         match self {
             Hook::ConfirmRollout => "confirm_rollout",
@@ -103,12 +88,11 @@ impl Hook {
     }
 }
 
-/// Databases, hooks, notifications.
 pub trait Integrations: Send + Sync {
     /// Whether rows were changed since they were moved.
     fn drift(&self) -> BoxFuture<'static, DriftStatus>;
     /// Calls a hook; `None` where there is none.
     fn hook(&self, hook: Hook, body: serde_json::Value) -> BoxFuture<'static, Option<CallReply>>;
-    /// Tells everybody who wants to know.
+    /// Sends a notice to the event hook and the receivers of notifications.
     fn notify(&self, notice: Notice, body: serde_json::Value) -> BoxFuture<'static, ()>;
 }

@@ -1,4 +1,4 @@
-//! The cutover's own numbers for Prometheus, for the screens on the wall.
+//! The cutover's own metrics for Prometheus.
 
 use std::net::SocketAddr;
 
@@ -17,7 +17,6 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    /// Listens at `address`.
     pub async fn listen(address: &str, status: watch::Receiver<Option<StatusSnapshot>>) -> Result<Exporter> {
         let cannot =
             |e| Error::new(Kind::Io, format!("cannot listen at {address} for --metrics-listen")).source(e);
@@ -31,7 +30,6 @@ impl Exporter {
         Ok(Exporter { address, task })
     }
 
-    /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -63,6 +61,6 @@ async fn answer(stream: TcpStream, status: watch::Receiver<Option<StatusSnapshot
         body.len()
     );
     let body = if method == "HEAD" { "" } else { &body };
-    // Whoever asked may have gone.
+    // The client may have disconnected.
     let _ = writer.write_all(format!("{head}{body}").as_bytes()).await;
 }

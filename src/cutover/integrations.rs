@@ -19,7 +19,6 @@ pub(super) fn changed(tables: &str) -> String {
     format!("Admin API clients have changed rows since the last run: {tables}")
 }
 
-/// The real world.
 #[derive(Debug, Clone)]
 pub struct LiveIntegrations(Arc<Inner>);
 

@@ -19,32 +19,21 @@ use crate::error::{Error, Kind, Result};
 /// The name of the file in the state directory.
 pub const FILE_NAME: &str = "journal.jsonl";
 
-/// One line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JournalEntry {
-    /// When.
     pub at: DateTime<Utc>,
-    /// The run.
     pub run: Uuid,
-    /// What.
     #[serde(flatten)]
     pub what: JournalEvent,
 }
 
-/// What an entry says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "entry")]
 pub enum JournalEvent {
     /// A process took the run over.
-    Opened {
-        /// Who.
-        owner: String,
-        /// With what.
-        version: String,
-    },
+    Opened { owner: String, version: String },
     /// It stands somewhere else than before.
     Phase {
-        /// Where.
         now: CutoverPhase,
         /// Why nothing goes on, if nothing does.
         paused: Option<Pause>,
@@ -62,33 +51,21 @@ pub enum JournalEvent {
         skipped: Vec<usize>,
     },
     /// A write is about to be sent.
-    Intent {
-        /// What for.
-        toward: Goal,
-        /// All of it.
-        change: Box<Change>,
-    },
+    Intent { toward: Goal, change: Box<Change> },
     /// What came of the last intent.
     Result {
         /// Whether the provider holds what was wanted.
         written: bool,
-        /// What it said.
         text: String,
     },
-    /// Something that people were told.
     Notice {
-        /// What.
         #[serde(flatten)]
         notice: Notice,
     },
     /// The marker that is left at the provider.
-    Marker {
-        /// It.
-        marker: Marker,
-    },
+    Marker { marker: Marker },
 }
 
-/// Where entries go.
 pub trait CutoverJournal: Send {
     /// Adds an entry; when this returns it is on the disk.
     fn append(&mut self, entry: &JournalEntry) -> Result<()>;
@@ -220,6 +197,29 @@ mod tests {
             last_phase(&[entry(phase(CutoverPhase::Drained)), finishing], Uuid::from_u128(1)),
             Some(&phase(CutoverPhase::Drained))
         );
+    }
+
+    #[test]
+    fn a_journal_of_an_earlier_version_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = Uuid::from_u128(1);
+        let lines = [
+            r#""entry":"phase","now":{"phase":"moving","goal":"back","stage":"asking"},"paused":null,"why_back":"a gate","share":0"#,
+            r#""entry":"phase","now":{"phase":"moving","goal":"step","index":1,"stage":"leaving"},"paused":null,"share":0"#,
+            r#""entry":"said","level":"warn","code":"paused","text":"Paused: x""#,
+        ];
+        let lines =
+            lines.map(|line| format!("{{\"at\":\"2027-01-15T08:00:00Z\",\"run\":\"{run}\",{line}}}\n"));
+        std::fs::write(dir.path().join(FILE_NAME), lines.concat()).unwrap();
+        let events: Vec<JournalEvent> =
+            read(dir.path()).unwrap().into_iter().map(|entry| entry.what).collect();
+        let moving = |goal, activity| CutoverPhase::Moving { goal, activity };
+        let JournalEvent::Phase { now, rollback_reason, .. } = &events[0] else { panic!("{events:?}") };
+        assert_eq!(*now, moving(Goal::Rollback, Activity::Checking));
+        assert_eq!(rollback_reason.as_deref(), Some("a gate"));
+        let JournalEvent::Phase { now, .. } = &events[1] else { panic!("{events:?}") };
+        assert_eq!(*now, moving(Goal::Step(1), Activity::PostStepHook));
+        assert!(matches!(&events[2], JournalEvent::Notice { notice } if notice.code == "paused"));
     }
 
     #[test]

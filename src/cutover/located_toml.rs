@@ -20,7 +20,6 @@ pub(super) struct LocatedValue<'t> {
 }
 
 impl<'t> TomlDocument<'t> {
-    /// Reads the syntax.
     pub(super) fn parse(text: &'t str) -> Result<TomlDocument<'t>> {
         let table = DeTable::parse(text).map_err(|e| explained(text, e.message(), e.span()))?;
         Ok(TomlDocument { text, table: table.into_inner() })
@@ -36,14 +35,12 @@ impl<'t> TomlDocument<'t> {
         self.table.get_key_value(key).map(|(key, _)| line_at(self.text, key.span().start))
     }
 
-    /// What has not been taken.
     pub(super) fn rest(self) -> LocatedValue<'t> {
         LocatedValue { text: self.text, value: Spanned::new(0..self.text.len(), DeValue::Table(self.table)) }
     }
 }
 
 impl<'t> LocatedValue<'t> {
-    /// Reads it.
     pub(super) fn read<T: Deserialize<'t>>(&self) -> Result<T> {
         T::deserialize(ValueDeserializer::from(self.value.clone())).map_err(|e| {
             // Where kinds are told apart by one of their keys, the place of the others is lost on the way.
@@ -65,7 +62,6 @@ impl<'t> LocatedValue<'t> {
         }
     }
 
-    /// Its line.
     pub(super) fn line(&self) -> usize {
         line_at(self.text, self.value.span().start)
     }

@@ -1,8 +1,8 @@
-//! The cutover: new resolutions go from blue to green by DNS in steps, watched, stoppable, and back at once.
+//! The cutover: shifts new resolutions from blue to green by DNS in monitored steps, with instant rollback.
 //!
-//! [`config`] is the file, [`machine`] the rules, [`engine`] what does their bidding. [`gates`] look at health,
-//! [`journal`] remembers, [`ports`] is where the world begins. The provider's records and the marker beside them are
-//! the truth; everything else explains.
+//! [`config`] is the file, [`machine`] the pure state machine, [`engine`] carries out its tasks. [`gates`] check health,
+//! [`journal`] records, [`environment`] has the traits for everything outside. The provider's records and the marker
+//! beside them are the truth; the journal only explains.
 
 #![allow(
     missing_docs,

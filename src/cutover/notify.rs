@@ -7,25 +7,20 @@ use super::call::{CallReply, ExternalCall};
 use super::notice::{Level, Notice};
 use crate::error::Result;
 
-/// One receiver.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Notification {
     /// Its address, in one of the ways that a call has.
     pub url: Option<String>,
-    /// Variable that holds the address.
     pub url_env: Option<String>,
-    /// File that holds the address.
     pub url_file: Option<std::path::PathBuf>,
     /// The shape of what is sent.
     #[serde(default)]
     pub format: MessageFormat,
-    /// What is worth telling.
     #[serde(default)]
     pub level: Level,
 }
 
-/// The shape of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MessageFormat {
@@ -33,13 +28,11 @@ pub enum MessageFormat {
     Slack,
     /// An adaptive card, as Teams' workflows take it.
     Teams,
-    /// Our own.
     #[default]
     Json,
 }
 
 impl Notification {
-    /// How it is called.
     pub fn call(&self) -> ExternalCall {
         ExternalCall {
             url: self.url.clone(),

@@ -1,4 +1,4 @@
-//! Beginning a run, and finding the way back into one: what the provider holds decides, the journal adds to it.
+//! Starts and resumes runs. The provider's records decide; the journal adds details.
 
 use std::time::Duration;
 
@@ -21,16 +21,12 @@ use crate::error::{Error, Result};
 /// Who is at work, and when.
 #[derive(Debug, Clone)]
 pub struct Operator {
-    /// `user@host/process`.
     pub owner: String,
-    /// Now.
     pub wall: DateTime<Utc>,
-    /// The command that goes back, for people.
     pub rollback_command: String,
 }
 
 impl Operator {
-    /// This process.
     pub fn current(wall: DateTime<Utc>, rollback_command: String) -> Operator {
         let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten();
         let user = user.map_or_else(|| nix::unistd::geteuid().to_string(), |user| user.name);
@@ -43,34 +39,26 @@ fn host() -> String {
         .map_or_else(|_| "unknown".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
-/// What to begin with.
 #[derive(Debug, Clone)]
 pub struct InitialState {
-    /// Who runs what.
     pub identity: RunIdentity,
-    /// Where it stands.
     pub machine: Machine,
 }
 
 /// Everything that an opening is made of.
 #[derive(Debug, Clone, Copy)]
 pub struct StartContext<'a> {
-    /// The configuration.
     pub config: &'a CutoverConfig,
-    /// What the provider can do.
     pub caps: &'a Capabilities,
-    /// What it holds.
     pub observed: &'a Observed,
     /// The journal, as far as there is one.
     pub entries: &'a [JournalEntry],
-    /// Who is at work.
     pub operator: &'a Operator,
-    /// The engine's time.
     pub now: Duration,
 }
 
 impl StartContext<'_> {
-    /// A new run: the records are ordinary ones with blue's values, and nobody is at work.
+    /// A new run: the records are plain records of blue, without a marker.
     pub fn start(&self) -> Result<InitialState> {
         self.check_steps()?;
         if let Some(marker) = &self.observed.marker {
@@ -157,13 +145,13 @@ impl StartContext<'_> {
         Ok(InitialState { identity, machine })
     }
 
-    /// Whether everything stands as before a start or after a `finish` that made it blue's again: nothing to take back.
+    /// Whether the records are plain records of blue without a marker: there is nothing to roll back.
     pub fn is_unmoved(&self) -> bool {
         let plain = |record: &ObservedRecord| record.state == RecordState::Plain(Side::Blue);
         self.observed.marker_text.is_none() && self.observed.records.iter().all(plain)
     }
 
-    /// All new resolutions back to blue, whatever stands there and whoever is at work.
+    /// All new resolutions back to blue, whatever the records and the lease are.
     pub fn rollback(&self, reason: &str) -> InitialState {
         let marker = self.observed.marker.as_ref();
         let originals = marker.map_or_else(|| self.originals(), |marker| marker.originals.clone());
@@ -173,7 +161,7 @@ impl StartContext<'_> {
         let phase = CutoverPhase::Moving { goal: Goal::Rollback, activity: Activity::Applying };
         let mut machine = Machine::new(rules, phase, share, self.now);
         let why = rollback_reason(&self.operator.owner, reason);
-        // Rolled back before, or still on the way: the first reason is the one that explains what happened.
+        // After an earlier rollback its reason stays: it explains what happened.
         match marker.filter(|marker| marker.state == ROLLED_BACK) {
             Some(marker) => {
                 machine.rollback_reason = Some(recorded_rollback_reason(self.entries, marker));
@@ -184,9 +172,9 @@ impl StartContext<'_> {
         InitialState { identity: self.identity(run, marker, originals), machine }
     }
 
-    /// Makes the records what they shall stay: green's at 100 %, blue's after a rollback.
-    /// Requests that blue receives speak against the former, unless `force`, and what people changed since the last
-    /// run, unless `accept_drift`.
+    /// Makes the records plain: green's at 100 %, blue's after a rollback.
+    /// The former is refused while blue receives requests, unless `force`, and after changes by Admin API clients since
+    /// the last run, unless `accept_drift`.
     pub fn finish(&self, force: bool, accept_drift: bool) -> Result<InitialState> {
         let Some(marker) = &self.observed.marker else { return Err(self.no_cutover()) };
         self.check_lease(marker, force)?;
@@ -216,7 +204,7 @@ impl StartContext<'_> {
             }
         }
         let rules = self.rules(&marker.originals);
-        // What stands on green, and who still asks blue, says nothing about going back to blue.
+        // Drift and traffic on blue do not matter after a rollback.
         let looks = match share {
             Some(Share::GREEN) => FinishChecks::of(&rules, force, accept_drift),
             _ => FinishChecks::default(),
@@ -228,7 +216,7 @@ impl StartContext<'_> {
         Ok(InitialState { identity, machine })
     }
 
-    /// Takes over records that are split without a marker: one that was lost, or a split made by hand.
+    /// Takes over records that are split without a marker: it was lost, or the split was made outside kongferry.
     pub fn adopt(&self) -> Result<InitialState> {
         self.check_steps()?;
         if self.observed.marker.is_some() {
@@ -251,7 +239,7 @@ impl StartContext<'_> {
         Ok(InitialState { identity: self.identity(Uuid::new_v4(), None, originals), machine })
     }
 
-    /// Refuses when somebody else is at work.
+    /// Refuses while another process holds the lease.
     pub fn check_lease(&self, marker: &Marker, force: bool) -> Result<()> {
         if force || marker.owner == self.operator.owner {
             return Ok(());
@@ -317,7 +305,6 @@ impl StartContext<'_> {
         marked.filter(fits).or_else(|| self.config.step_of(marker.share))
     }
 
-    /// What only the journal knows.
     fn restore_from_journal(&self, machine: &mut Machine, marker: &Marker) {
         machine.skipped = skipped(self.entries, marker, &self.config.steps);
         let Some(JournalEvent::Phase { now, baselines, .. }) = last_phase(self.entries, marker.run) else {
@@ -422,7 +409,7 @@ pub fn active_lease(marker: &Marker, wall: DateTime<Utc>) -> Option<String> {
     Some(format!("{} has it until {}", marker.owner, time(until)))
 }
 
-/// From whom a run is taken over whose lease does not forbid it, and who may still be at work on it.
+/// A note about the previous owner, whose lease has expired but whose process may be running.
 pub fn previous_owner(marker: &Marker, operator: &Operator) -> Option<String> {
     let gone = marker.owner == operator.owner || has_exited(&marker.owner) || marker.state == ROLLED_BACK;
     (!gone).then(|| {

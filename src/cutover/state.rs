@@ -1,4 +1,4 @@
-//! Where a cutover stands, in the words that the journal, the marker and people use.
+//! The state of a cutover, as the journal, the marker and messages name it.
 
 use std::fmt;
 
@@ -6,13 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::step::Step;
 
-/// What is going on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "phase")]
 pub enum CutoverPhase {
-    /// New resolutions are being moved.
     Moving {
-        /// Where to.
         #[serde(flatten)]
         goal: Goal,
         #[serde(rename = "stage")]
@@ -20,9 +17,9 @@ pub enum CutoverPhase {
     },
     /// The time to live is short everywhere; nothing goes to green yet.
     Ready,
-    /// All new resolutions go to green; blue is watched until it is still.
+    /// All new resolutions go to green; traffic on blue is counted until it stops.
     Draining,
-    /// Blue has been still for long enough.
+    /// Blue has been idle for the drain time.
     Drained,
     /// Records and time to live are as they shall stay.
     Finished,
@@ -45,30 +42,26 @@ pub enum Goal {
     Finish,
 }
 
-/// How far a move is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activity {
     /// Drift is looked for, hooks are asked.
     #[serde(rename = "asking")]
     Checking,
-    /// The provider is written to.
     Applying,
     /// The provider has not yet confirmed.
     Propagating,
     /// Every name server is asked, then one time to live waited out.
     Settling,
-    /// It is watched. For a rollback: until green is still.
+    /// Gates are checked for the bake time. For a rollback: until traffic on green has stopped.
     Baking,
     /// The hook after the step is asked.
     #[serde(rename = "leaving")]
     PostStepHook,
-    /// A person has to say "promote".
     Approval,
 }
 
 impl CutoverPhase {
-    /// A move at its beginning.
     pub fn toward(goal: Goal) -> CutoverPhase {
         CutoverPhase::Moving { goal, activity: Activity::Checking }
     }
@@ -81,7 +74,6 @@ impl CutoverPhase {
         }
     }
 
-    /// The stage of a move.
     pub fn activity(self) -> Option<Activity> {
         match self {
             CutoverPhase::Moving { activity, .. } => Some(activity),
@@ -89,7 +81,7 @@ impl CutoverPhase {
         }
     }
 
-    /// Whether the run is over, or waits for nothing but a person's `finish` or `retry`.
+    /// Whether the run is over, or waits only for an operator's `finish` or `retry`.
     pub fn is_over(self) -> bool {
         matches!(self, CutoverPhase::Drained | CutoverPhase::Finished | CutoverPhase::RolledBack)
     }
@@ -114,7 +106,7 @@ impl CutoverPhase {
         }
     }
 
-    /// For people: "step 2 of 5 (5 %), baking".
+    /// As text: "step 2 of 5 (5 %), baking".
     pub fn sentence(self, steps: &[Step]) -> String {
         let CutoverPhase::Moving { goal, activity } = self else {
             return match self {
@@ -157,42 +149,35 @@ impl fmt::Display for Activity {
     }
 }
 
-/// Why nothing goes on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pause {
     /// A stable word: `operator`, `gate`, `drift`, `hook`, `provider`, `changed`, `name_servers`, `undone`.
     pub code: String,
-    /// For people, a sentence without a full stop.
+    /// A sentence without a full stop.
     pub reason: String,
 }
 
-/// What a person can tell a running cutover.
+/// A command to a running cutover.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "command")]
 pub enum OperatorCommand {
-    /// Stay where you are.
     Pause,
-    /// Go on.
     Resume,
     /// End this step now; `full` goes straight to 100 %.
     Promote {
-        /// Straight to 100 %.
         #[serde(default)]
         full: bool,
     },
     /// Begin this step again; after a rollback: begin anew.
     Retry,
-    /// One step back.
     Undo,
-    /// All new resolutions to blue.
     Rollback {
-        /// Why, in the operator's words.
         #[serde(default)]
         reason: String,
     },
     /// Make the records what they shall stay.
     Finish {
-        /// Before blue has been still for long enough.
+        /// Before blue has been idle for the drain time.
         #[serde(default)]
         force: bool,
         /// Finish even if blue or green was changed since the last run.

@@ -1,4 +1,4 @@
-//! What a cutover shows of itself: to the live view, to scripts, to wall screens.
+//! The state of a cutover for the live view, scripts and Prometheus.
 
 use std::time::Duration;
 
@@ -12,53 +12,41 @@ use super::state::{CutoverPhase, Pause};
 use super::step::Step;
 use crate::dns::Share;
 
-/// One look at a cutover; its field names are a contract with scripts.
+/// The field names are a contract with scripts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StatusSnapshot {
-    /// Version of this structure, 1.
     pub format: u32,
-    /// The run.
     pub run: Uuid,
-    /// The records, `api.example.com/A`.
     pub records: Vec<String>,
     /// The stable word for where it stands.
     pub state: String,
-    /// The same in full.
     #[serde(flatten)]
     pub phase: CutoverPhase,
-    /// The same for people.
     pub sentence: String,
     /// Why nothing goes on, if nothing does.
     pub paused: Option<Pause>,
     /// Why it went back, if it did.
     #[serde(alias = "why_back")]
     pub rollback_reason: Option<String>,
-    /// The steps.
     pub steps: Vec<Step>,
     /// The step that it belongs to, from 0.
     pub step: Option<usize>,
     /// Steps that were left out on the way up, from 0.
     #[serde(default)]
     pub skipped: Vec<usize>,
-    /// Green's share of new resolutions.
     pub share: Shares,
     /// Seconds until the present stage ends if all goes well.
     pub seconds_left: Option<f64>,
     /// Seconds since the present stage began.
     pub seconds_in_stage: f64,
-    /// Each gate.
     pub gates: Vec<GateStatus>,
     /// Requests a second on both sides.
     pub traffic: Option<Traffic>,
     /// What happened last, newest at the end.
     pub events: Vec<TimedNotice>,
-    /// Who is at work.
     pub owner: String,
-    /// When this was so.
     pub at: DateTime<Utc>,
-    /// Whether a process watches it.
     pub watched: bool,
-    /// How to go back.
     pub rollback_command: String,
     /// How to go back without kongferry, where the provider refuses us.
     pub manual_command: Option<String>,
@@ -75,10 +63,8 @@ impl StatusSnapshot {
     }
 }
 
-/// Green's share, three ways.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Shares {
-    /// What the provider holds.
     pub weight: Share,
     /// What name servers answered, in per cent.
     pub by_queries: Option<f64>,
@@ -86,16 +72,12 @@ pub struct Shares {
     pub by_counters: Option<f64>,
 }
 
-/// One gate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GateStatus {
-    /// Its name.
     pub name: String,
-    /// The last check.
     pub last: Option<Measurement>,
     /// Checks that passed since the share was last changed.
     pub passes: u32,
-    /// Seconds to the next check.
     pub seconds_to_next: Option<f64>,
 }
 
@@ -106,12 +88,9 @@ impl GateStatus {
     }
 }
 
-/// Something that happened, and when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimedNotice {
-    /// When.
     pub at: DateTime<Utc>,
-    /// What.
     #[serde(flatten)]
     pub notice: Notice,
 }

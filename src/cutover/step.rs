@@ -11,7 +11,6 @@ use crate::duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
-    /// Green's share of new resolutions.
     pub share: Share,
     /// How long the gates must hold before the next step.
     #[serde(serialize_with = "duration::serialize", deserialize_with = "humantime_serde::deserialize")]

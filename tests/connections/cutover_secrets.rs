@@ -66,7 +66,7 @@ impl StartContext {
             r#"zone = "example.test"
 ttl = 1
 resolver_floor = "0s"
-look_every = "200ms"
+check_every = "200ms"
 settle_limit = "3s"
 drain = {{ time = "200ms" }}
 query = {{ name_servers = ["{name_server}"], count = 200 }}

@@ -60,7 +60,7 @@ pub const CONFIG: &str = r#"
 zone = "example.test"
 ttl = 30
 resolver_floor = "30s"
-look_every = "10s"
+check_every = "10s"
 settle_limit = "10m"
 
 [provider]

@@ -28,8 +28,8 @@ cat > cutover.toml <<TOML
 zone = "example.test"
 ttl = 1
 resolver_floor = "1s"
-look_every = "500ms"
-drain = { time = "2s", still_below = 0.5 }
+check_every = "500ms"
+drain = { time = "2s", idle_below = 0.5 }
 query = { name_servers = ["$NAME_SERVER"] }
 provider = { kind = "powerdns", url = "$PDNS_URL", api_key = { file = "$PDNS_KEY_FILE" } }
 prometheus = { url = "$PROMETHEUS", window = "3s", kong_blue = "2.8", kong_green = "3.3" }

@@ -1,4 +1,4 @@
-//! What preflight found, shown; and the yes of a person to what it could not prove.
+//! Prints findings, and asks the operator to accept what preflight could not prove.
 
 use std::io::IsTerminal;
 
@@ -11,7 +11,7 @@ use crate::cutover::preflight::{as_line, unproven_findings};
 use crate::error::{Error, Result};
 use crate::finding::{Finding, Severity};
 
-/// As it comes, for people.
+/// Prints a finding, unless the output is JSON.
 pub(super) fn print_finding(finding: &Finding, format: Format) {
     if format == Format::Json {
         return;
@@ -23,8 +23,7 @@ pub(super) fn print_finding(finding: &Finding, format: Format) {
     }
 }
 
-/// A person says yes to what is known and to what is not; where none is there, `--yes` covers the former and
-/// `cutover.toml` the latter.
+/// Asks the operator to confirm. Without a terminal `--yes` confirms, and `cutover.toml` accepts what is not proven.
 pub(super) async fn consent(yes_given: bool, findings: &[Finding]) -> Result<()> {
     let open = unproven_findings(findings);
     let terminal = std::io::stdin().is_terminal();
@@ -67,16 +66,16 @@ fn refuse_unproven(open: &[&Finding]) -> Error {
     open.iter().fold(refused, |error, one| error.detail(format!("{}. {}", one.message, one.remedy)))
 }
 
-/// Going on without the databases: nobody would look for drift any more, and somebody must know that. `looks` is
-/// whether the run would look otherwise.
+/// Asks the operator to continue without the databases, and so without checks for drift. `checks_drift` is whether the run
+/// would check otherwise.
 pub(super) async fn consent_without_databases(
     context: &CutoverContext,
     has_databases: bool,
-    looks: bool,
+    checks_drift: bool,
 ) -> Result<()> {
     let wanted = &context.config.settings.preflight;
     let trusted = !wanted.drift || wanted.unproven.contains(&Unproven::Databases);
-    if has_databases || trusted || !looks {
+    if has_databases || trusted || !checks_drift {
         return Ok(());
     }
     let what = "changes by Admin API clients on blue or green will not be detected: the databases are not configured";

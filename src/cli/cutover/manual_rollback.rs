@@ -1,4 +1,4 @@
-//! The way back without this program, for when the provider does not let it in.
+//! The rollback without kongferry, for when the provider refuses it.
 
 use super::super::text::BAD;
 use super::CutoverContext;
@@ -7,7 +7,7 @@ use crate::cutover::engine::write::ROLLED_BACK;
 use crate::cutover::journal::{JournalEntry, JournalEvent};
 use crate::dns::{Desired, Marker, Precondition, RecordForm, Share, Ttl};
 
-/// The command that goes back without us: from what this machine wrote last, or else from the file alone.
+/// The command that rolls back without kongferry: from the last write of this machine, or else from the file.
 pub(super) fn manual_rollback(context: &CutoverContext, entries: &[JournalEntry]) -> Option<String> {
     let written = entries.iter().rev().find_map(|entry| match &entry.what {
         JournalEvent::Intent { change, .. } => Some(&change.after),
@@ -40,7 +40,7 @@ pub(super) fn rollback_from_config(config: &CutoverConfig) -> Option<String> {
 }
 
 pub(super) fn print_manual_rollback(command: Option<String>) {
-    // Not indented: the command ends with a line that must stand at the margin.
+    // Not indented: the last line of the command ends a here-document.
     if let Some(command) = command {
         anstream::eprintln!(
             "{BAD}The provider does not answer. To roll back manually, run this in bash with the provider's credentials:{BAD:#}\n{command}\n"

@@ -174,7 +174,7 @@ pub(super) struct CutoverContext {
 }
 
 impl CutoverContext {
-    /// Reads the file and the credentials; asks nothing of anybody yet.
+    /// Reads the file and the credentials, without sending a request.
     pub async fn open(place: &ConfigFileArgs) -> Result<CutoverContext> {
         let config = CutoverConfig::read(&place.file)?;
         let provider = config.provider.connect().await?;

@@ -27,13 +27,13 @@ pub(super) fn event_line(event: &TimedNotice) -> String {
     format!("{DIM}{time}{DIM:#}  {style}{}{style:#}", event.notice.text)
 }
 
-/// The picture with as many events as the screen has room for: the way back is never below its edge.
+/// The status with as many events as fit the screen: the rollback command is always visible.
 pub(super) fn fit_to_screen(snapshot: &StatusSnapshot, width: usize, rows: usize) -> Vec<String> {
     let room = rows.saturating_sub(1);
     let whole = picture(snapshot, width, EVENTS);
     let over = whole.len().saturating_sub(room);
     let mut lines = if over == 0 { whole } else { picture(snapshot, width, EVENTS.saturating_sub(over)) };
-    // On a screen that is lower still, what stands above the way back gives way.
+    // On a smaller screen the lines above the rollback command are cut.
     if lines.len() > room {
         let back = lines.iter().position(|line| line.contains("TO ROLL BACK")).unwrap_or(0);
         let tail = lines.split_off(back);
@@ -44,7 +44,7 @@ pub(super) fn fit_to_screen(snapshot: &StatusSnapshot, width: usize, rows: usize
     lines
 }
 
-/// The whole picture, in lines of at most `width`.
+/// The status in lines of at most `width` columns.
 pub(super) fn render(snapshot: &StatusSnapshot, width: usize) -> Vec<String> {
     picture(snapshot, width, EVENTS)
 }
@@ -76,7 +76,7 @@ fn picture(snapshot: &StatusSnapshot, width: usize, events: usize) -> Vec<String
     lines.iter_mut().for_each(|line| *line = cut(line, width));
     if let Some(manual) = &snapshot.manual_command {
         lines.push(format!("  {BAD}THE PROVIDER REFUSES THE WRITE. MANUAL ROLLBACK:{BAD:#}"));
-        // Not indented: the command may end with a line that must stand at the margin.
+        // Not indented: the last line of the command may end a here-document.
         lines.extend(manual.lines().map(str::to_owned));
     }
     lines
@@ -141,7 +141,7 @@ fn part(name: &str, done: bool, now: bool) -> String {
 
 fn bar(snapshot: &StatusSnapshot, width: usize) -> String {
     let left = snapshot.seconds_left.map(|left| format!("  {} left", spent(left))).unwrap_or_default();
-    // Room for the longest sentence, so that the bar does not jump with each second.
+    // Space for the longest sentence, so that the bar keeps its width.
     let room = width.saturating_sub(62).clamp(10, 60);
     // A share above nothing is never drawn as nothing.
     let exact = snapshot.share.weight.fraction() * room as f64;
@@ -287,6 +287,17 @@ mod tests {
     #[test]
     fn status_view_renders() {
         insta::assert_snapshot!(plain(&snapshot(), 100));
+    }
+
+    #[test]
+    fn the_json_has_the_field_names_of_earlier_versions_too() {
+        let rolled_back = StatusSnapshot { rollback_reason: Some("a gate".to_owned()), ..snapshot() };
+        let json = rolled_back.to_json();
+        assert_eq!((&json["rollback_reason"], &json["why_back"]), (&"a gate".into(), &"a gate".into()));
+        let mut old = json;
+        old.as_object_mut().unwrap().remove("rollback_reason");
+        let read: StatusSnapshot = serde_json::from_value(old).unwrap();
+        assert_eq!(read, rolled_back);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Commands that run the engine, here and now: they open a run, show it, and take what people say.
+//! Commands that run the engine in this process: they start or resume a run and follow it.
 
 use clap::Args;
 use serde_json::json;
@@ -89,7 +89,7 @@ pub struct FinishArgs {
     #[command(flatten)]
     pub watch: EngineArgs,
 
-    /// Although blue has not been idle for long enough, or nobody can say whether it is
+    /// Finish even if traffic on blue has not stopped or cannot be counted
     ///
     /// The same applies to gates that fail or are inconclusive.
     #[arg(long)]
@@ -120,7 +120,7 @@ pub struct UnlockArgs {
     pub place: ConfigFileArgs,
 }
 
-/// How a run is gone on with.
+/// How a run is continued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResumeMode {
     /// From where it stands.
@@ -182,7 +182,7 @@ pub async fn resume(args: &ResumeArgs, way: ResumeMode) -> Result<u8> {
     Box::pin(run_engine(&context, watch, environment, initial, first)).await
 }
 
-/// Whose lease is over may still be at work, say paused: whoever takes over is told who it is.
+/// The process whose lease has expired may be running, for example paused: the operator learns who owns it.
 fn note_previous_owner(context: &CutoverContext, observed: &Observed) {
     if let Some(text) = observed.marker.as_ref().and_then(|marker| previous_owner(marker, &context.operator))
     {
@@ -255,7 +255,7 @@ pub async fn rollback(args: &RollbackArgs) -> Result<u8> {
     let context = match CutoverContext::open(&args.place).await {
         Ok(context) => context,
         Err(error) => {
-            // The file may be good, and only the credentials gone.
+            // The file may be valid and only the credentials missing.
             if let Ok(config) = CutoverConfig::read(&args.place.file) {
                 print_manual_rollback(rollback_from_config(&config));
             }
@@ -264,7 +264,7 @@ pub async fn rollback(args: &RollbackArgs) -> Result<u8> {
     };
     if !args.direct {
         let command = OperatorCommand::Rollback { reason: args.reason.clone() };
-        // An engine that hangs must not be in the way.
+        // A process that hangs must not prevent the rollback.
         if let Ok(Some(code)) = control_client::send_command(&context, &args.place, command).await {
             return Ok(code);
         }
@@ -306,8 +306,8 @@ fn is_unmoved(format: Format) {
     }
 }
 
-/// Reads until it works; only what will never work ends it. Nobody has to wait for that end to be told how it is done
-/// by hand.
+/// Reads the records, with retries for as long as the error may be temporary. The commands for a manual rollback are
+/// printed after the first retry, without waiting for the end.
 async fn read_with_retries(context: &CutoverContext, entries: &[JournalEntry]) -> Result<Observed> {
     let (mut tries, mut told) = (0, false);
     loop {
@@ -356,7 +356,7 @@ pub async fn unlock(args: &UnlockArgs) -> Result<u8> {
     Ok(0)
 }
 
-/// Runs an engine to its end, with a view of it, its socket, and an ear for people.
+/// Runs an engine to its end, with its view and its control socket.
 async fn run_engine(
     context: &CutoverContext,
     args: &EngineArgs,
@@ -370,7 +370,7 @@ async fn run_engine(
     let journal = match FileJournal::open(&dir) {
         Ok(journal) => Box::new(journal) as Box<dyn crate::cutover::journal::CutoverJournal>,
         Err(error) if going_back => {
-            // Nothing may be in the way of a rollback.
+            // A rollback does not depend on the journal.
             text::print_error(&error);
             Box::new(NoJournal)
         }
@@ -394,7 +394,7 @@ async fn run_engine(
     }
     if let Some(command) = first {
         let (answer, _) = oneshot::channel();
-        // The engine has not begun: the channel has room.
+        // The engine has not started: the channel is empty.
         let _ = command_sender.try_send((command, context.operator.owner.clone(), answer));
     }
     let screen = OutputMode::of(&args.place.common);

@@ -1,4 +1,4 @@
-//! Looks in passing: gates, counters, what the provider holds and what name servers answer while nothing is written.
+//! Checks while nothing is written: gates, counters, the provider's records and the name servers' answers.
 
 use super::{Engine, PASSING_QUERIES};
 use crate::cutover::clock::Time;
@@ -26,7 +26,7 @@ impl Engine {
         if self.traffic_check.is_none() {
             self.traffic_check = self.environment.health.read_traffic();
         }
-        // While something is written or awaited, the task itself looks.
+        // During a write the task itself reads the records.
         if !self.is_quiet() {
             return;
         }
@@ -40,15 +40,15 @@ impl Engine {
         }
     }
 
-    /// Before each step drift is looked for at once; from the last one to `finish` it is looked for again and again.
+    /// Before each step drift is checked at once; from the last step to `finish` it is checked at intervals.
     pub(super) fn start_drift(&mut self, now: Time) {
         let paused = self.machine.paused.is_some();
         if paused || !matches!(self.machine.phase, CutoverPhase::Draining | CutoverPhase::Drained) {
-            // Whoever says "resume" may have mended it, or not: that is looked at then.
+            // After a resume drift is checked at once.
             (self.drift_check, self.drift_due) = (None, paused.then_some(now));
             return;
         }
-        // The step itself was looked at before it began.
+        // Drift was checked before the step began.
         let due = *self.drift_due.get_or_insert(now + self.machine.rules.drift_every);
         if due <= now {
             self.drift_due = Some(now + self.machine.rules.drift_every);
@@ -100,7 +100,7 @@ impl Engine {
         self.last = Some(observed);
     }
 
-    /// Somebody else was faster; what he wrote is followed to its end.
+    /// Another process rolled back; this one follows its rollback to the end.
     pub(super) fn rolled_back_by(&mut self, observed: &Observed, by: String, now: Time) {
         self.identity.generation = observed.generation();
         self.ticket = None;
@@ -121,9 +121,8 @@ impl Engine {
 
 /// What is not as we left it.
 pub(super) enum Unexpected {
-    /// Somebody else has rolled back.
     RolledBack(String),
-    /// Somebody else goes on with our run, or another run began.
+    /// Another process continues this run, or another run began.
     TakenOver(String),
     /// The records are not what they should be.
     Changed(String),

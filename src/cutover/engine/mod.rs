@@ -1,10 +1,9 @@
-//! The engine: does what the rules ask for, and tells them what came of it.
+//! The engine carries out the state machine's tasks and passes their results back as events.
 //!
-//! One future that is polled by one task. Everything that takes time – a write, a survey, a gate – is in flight beside
-//! the others, so a gate that fails or a person who says "rollback" never waits for anything but a write that is on
-//! its way. A write is never dropped: it is followed to its end, and what it did is read from the provider. Here is the
-//! loop; `tasks` is the work in hand, `write` the one that changes something, `looks` what is seen in passing, `orders`
-//! what people say, `publish` what they see.
+//! One future that one task polls. Everything that takes time (a write, a query, a gate) runs concurrently, so that a
+//! failed gate or a rollback waits for nothing but a write in flight. A write is never dropped: its result is read from
+//! the provider. This file has the loop; `tasks` the current task, `write` the one that changes records,
+//! `background_checks` the checks, `operator_commands` the commands, and `publish` the status.
 
 mod background_checks;
 mod operator_commands;
@@ -43,30 +42,24 @@ type ReplySender = oneshot::Sender<std::result::Result<String, String>>;
 pub enum EngineOutcome {
     /// In this phase, which needs no watching.
     Reached(CutoverPhase),
-    /// A person left it as it was.
+    /// An operator ended the process; the records stay as they are.
     Left,
-    /// Somebody else took over.
     TakenOver(String),
-    /// It was only to finish, and this speaks against it; nothing was changed.
+    /// `finish` was refused for this reason; nothing was changed.
     NotFinished(String),
 }
 
-/// Who runs what.
 #[derive(Debug, Clone)]
 pub struct RunIdentity {
-    /// The run.
     pub run: Uuid,
-    /// `user@host`, with the process.
     pub owner: String,
     /// The marker's generation that we know of; 0 before the first write.
     pub generation: u64,
-    /// When the run began.
     pub started_at: DateTime<Utc>,
     /// The times to live of before.
     pub originals: Vec<OriginalTtl>,
     /// The time to live that `finish` leaves; those of before where none is given.
     pub final_ttl: Option<u32>,
-    /// How to go back, for people.
     pub rollback_command: String,
     /// How many queries judge a share.
     pub queries: u32,
@@ -82,7 +75,6 @@ enum TaskResult {
     Answered(Event),
 }
 
-/// A task in hand.
 struct RunningTask {
     task: Task,
     /// Whether a write may be on its way.
@@ -97,7 +89,6 @@ const PASSING_QUERIES: u32 = 40;
 /// How long a rollback waits for a write that is on its way before it is sent after it.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// How many events are shown.
 const EVENTS: usize = 40;
 
 /// The engine. Made by `open`, run once.
@@ -115,7 +106,7 @@ pub struct Engine {
     /// What the provider was last seen to hold.
     last: Option<Observed>,
     ticket: Option<Ticket>,
-    /// A write of which nobody knows whether it was carried out.
+    /// A write whose result is unknown.
     pending: Option<Change>,
     running: Option<RunningTask>,
     /// Writes that were overtaken by a rollback.
@@ -133,9 +124,9 @@ pub struct Engine {
     manual_command: Option<String>,
     events: VecDeque<TimedNotice>,
     leaving: bool,
-    /// Whether it stays at work from `drained` until `finish`.
+    /// Whether it runs on from `drained` until `finish`.
     runs_until_finish: bool,
-    /// Whoever said `finish` and is told what came of it.
+    /// The client that waits for the result of `finish`.
     finish_reply: Option<ReplySender>,
     taken_over: Option<String>,
     recorded_phase: Option<(CutoverPhase, bool)>,
@@ -187,23 +178,22 @@ impl Engine {
         }
     }
 
-    /// Stays at work in `drained`, until somebody says `finish`.
+    /// Keeps running in `drained`, until `finish`.
     pub fn until_finished(mut self) -> Engine {
         self.runs_until_finish = true;
         self
     }
 
-    /// How people speak to the engine.
+    /// The channel for commands to the engine.
     pub fn command_sender(&self) -> mpsc::Sender<CommandRequest> {
         self.command_sender.clone()
     }
 
-    /// Where the engine shows itself.
     pub fn watch(&self) -> watch::Receiver<Option<StatusSnapshot>> {
         self.status.subscribe()
     }
 
-    /// Runs until nothing needs to be watched any more, somebody leaves, or somebody else takes over.
+    /// Runs until the end, a `leave`, or a takeover by another process.
     pub async fn run(mut self) -> EngineOutcome {
         self.announce_start();
         loop {
@@ -245,7 +235,7 @@ impl Engine {
         };
         self.record(opened);
         self.record_phase();
-        // Opened to go back: nobody has been told yet why.
+        // A rollback from the start has not been reported yet.
         if let Some(reason) = self.machine.rollback_reason.clone() {
             let text = format!("Rolling back: {reason}");
             self.report(Notice { level: Level::Error, code: "rollback".to_owned(), text });
@@ -314,7 +304,7 @@ impl Engine {
         next.unwrap_or(now + self.machine.rules.check_every)
     }
 
-    /// Tells the rules what happened and everybody what came of it.
+    /// Passes an event to the state machine and reports its notices.
     fn handle_event(&mut self, event: Event, now: Time) {
         let notice = self.machine.handle(event, now);
         for notice in notice {

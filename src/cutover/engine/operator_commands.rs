@@ -1,4 +1,4 @@
-//! What people say to a running engine: whether it makes sense now, and the answer.
+//! Commands to a running engine: whether they apply now, and the reply.
 
 use super::{CommandRequest, Engine};
 use crate::cutover::machine::Event;
@@ -14,11 +14,11 @@ impl Engine {
         let finishes = matches!(command, OperatorCommand::Finish { .. });
         if refused.is_none() {
             self.handle_event(Event::Commanded(command, by), now);
-            // What was looked at before a person spoke is looked at again.
+            // Checks from before the command are repeated.
             self.next_check = now;
         }
         if finishes && refused.is_none() {
-            // Told when it is done, or when something speaks against it.
+            // The reply is sent when it is done or refused.
             self.finish_reply = Some(answer);
             return;
         }
@@ -26,11 +26,11 @@ impl Engine {
             Some(text) => Err(text),
             None => Ok(self.describe()),
         };
-        // Whoever asked may have gone.
+        // The client may have disconnected.
         let _ = answer.send(reply);
     }
 
-    /// Tells whoever said `finish` what came of it, once it has come to something.
+    /// Replies to `finish` once its result is known.
     pub(super) fn reply_to_finish(&mut self) {
         let finishing = matches!(self.machine.phase, CutoverPhase::Moving { goal: Goal::Finish, .. });
         if finishing && self.machine.paused.is_none() && !self.leaving {
@@ -38,7 +38,7 @@ impl Engine {
         }
         let Some(answer) = self.finish_reply.take() else { return };
         let reply = self.machine.finish_refusal.take().map_or_else(|| Ok(self.describe()), Err);
-        // Whoever asked may have gone.
+        // The client may have disconnected.
         let _ = answer.send(reply);
     }
 

@@ -1,4 +1,4 @@
-//! The task in hand: how it is begun, and what its end tells the rules.
+//! The current task: how it starts, and which event its result is.
 
 use futures::future::BoxFuture;
 
@@ -40,7 +40,7 @@ impl Engine {
         }
     }
 
-    /// Drift first: no hook should be asked about a step that cannot begin.
+    /// Drift first: a hook is not asked about a step that cannot begin.
     fn check_before_step(&self, index: usize) -> BoxFuture<'static, TaskResult> {
         let integrations = self.environment.integrations.clone();
         let share = self.machine.rules.share_of(Goal::Step(index));
@@ -98,7 +98,7 @@ impl Engine {
 
     pub(super) fn finish_task(&mut self, task: Task, done: TaskResult) {
         let now = self.environment.clock.now();
-        // What was begun for another state is looked at, but not taken for an answer to this one.
+        // The result of a task for an earlier state is no answer for this one.
         let current = self.machine.task(now) == task;
         match done {
             TaskResult::Read(observed) if current => self.write(task, observed, now),
@@ -124,7 +124,7 @@ impl Engine {
             written: matches!(done, TaskResult::Applied(_, Ok(_))),
             text: text.to_owned(),
         });
-        // Whatever it did, the rollback's own look finds it.
+        // Whatever it wrote, the next check of the provider reads it.
         self.next_check = self.environment.clock.now();
     }
 
@@ -150,7 +150,7 @@ impl Engine {
     }
 }
 
-/// Why blue cannot be taken for still. No number is none.
+/// Why blue does not count as idle; without a number it does not.
 fn busy_reason(traffic: Traffic, idle_below: f64) -> Option<String> {
     match traffic.blue {
         None => Some("blue's requests cannot be counted (--force finishes anyway)".to_owned()),
@@ -169,7 +169,7 @@ fn drift_block(drift: DriftStatus) -> Option<Event> {
     }
 }
 
-/// A hook that must say yes; anything else is for a person to look at.
+/// A hook that must succeed; anything else pauses for the operator.
 fn required(hook: Hook, reply: Option<CallReply>) -> Event {
     match reply {
         None | Some(CallReply::Success(_)) => Event::ChecksPassed,

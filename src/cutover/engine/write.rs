@@ -1,4 +1,4 @@
-//! One write: read, compare, plan, journal the intent, send, and find out what became of it.
+//! One write: read, compare, plan, journal the intent, send, and determine the result.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ impl Engine {
         Box::pin(async move { TaskResult::Read(provider.read(&target).await) })
     }
 
-    /// The second half of a write: what stands there is known.
+    /// Plans and sends the write, now that the provider's records are known.
     pub(super) fn write(&mut self, task: Task, observed: DnsResult<Observed>, now: Time) {
         let Task::Write(goal) = task else { return };
         let observed = match (observed, &self.last) {
@@ -96,7 +96,7 @@ impl Engine {
         self.running = Some(RunningTask { task, sent: true, since: now, work: Box::pin(work) });
     }
 
-    /// Whether the write of which nobody knew has been carried out; then it need not be repeated.
+    /// Whether an earlier write with an unknown result was applied, so that it is not repeated.
     fn already_written(&mut self, observed: &Observed, goal: Goal, now: Time) -> bool {
         let Some(pending) = self.pending.take() else { return false };
         if pending.outcome(observed) != WriteOutcome::Applied {
@@ -144,7 +144,7 @@ impl Engine {
         }
     }
 
-    /// After a write whose end nobody saw: what stands there now decides.
+    /// After a write with an unknown result: the provider's records decide.
     pub(super) fn on_reread(
         &mut self,
         task: Task,
@@ -170,7 +170,7 @@ impl Engine {
                         self.on_written(goal, None, now);
                     }
                 }
-                // It may still be on its way: the next try reads first.
+                // It may be applied later: the next attempt reads first.
                 WriteOutcome::NotApplied if current => self.handle_event(Event::RetryLater(reason), now),
                 WriteOutcome::Conflicting if current && goal == Goal::Rollback => {
                     self.handle_event(Event::RetryLater(reason), now)
@@ -222,7 +222,7 @@ impl Engine {
         self.handle_event(event, now);
     }
 
-    /// Whether the provider holds something else than we left there.
+    /// Whether the provider holds something else than this run wrote.
     pub(super) fn unexpected(&self, observed: &Observed) -> Option<Unexpected> {
         let (ours, share) = (&self.identity, observed.share());
         match &observed.marker {
@@ -334,7 +334,7 @@ impl Engine {
         }
     }
 
-    /// The command of last resort, from what stands there now.
+    /// The command that rolls back without kongferry, from the current records.
     fn manual_rollback(&self) -> String {
         let Some(observed) = &self.last else { return String::new() };
         let back = self.desired(Goal::Rollback, observed);
@@ -369,14 +369,13 @@ fn is_finished(observed: &Observed) -> bool {
 }
 
 fn describe_takeover(marker: &Marker, did: &str) -> String {
-    // It still bears the name of whom the lease was taken from: that is us.
+    // The marker has this process as owner: its lease was released.
     if marker.note.starts_with(UNLOCKED) {
         return marker.note.clone();
     }
     format!("{} {did} at {}", marker.owner, marker.written_at.format("%Y-%m-%d %H:%M:%S UTC"))
 }
 
-/// What stands at the provider, for people.
 pub fn describe_records(observed: &Observed) -> String {
     match observed.share() {
         Some(share) => format!("{share} to green"),

@@ -12,9 +12,7 @@ use crate::dns::Share;
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GateProgram {
-    /// The program with its arguments.
     pub run: Vec<String>,
-    /// When it is killed.
     #[serde(default, with = "humantime_serde")]
     pub timeout: Option<Duration>,
 }

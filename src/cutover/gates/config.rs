@@ -16,22 +16,16 @@ use crate::error::{Error, Result};
 /// A health check that must hold.
 #[derive(Debug, Clone)]
 pub struct Gate {
-    /// What people call it.
     pub name: String,
     /// How often and how strictly it is judged.
     pub policy: GatePolicy,
-    /// What is looked at.
     pub check: GateCheck,
 }
 
-/// What a gate looks at.
 #[derive(Debug, Clone)]
 pub enum GateCheck {
-    /// Prometheus.
     Prometheus(GateQuery),
-    /// Green itself.
     Http(HttpProbe),
-    /// The user's own program.
     Command(GateProgram),
 }
 
@@ -63,7 +57,6 @@ impl PolicyTable {
     }
 }
 
-/// Keys of a gate that say how it is judged, whatever it looks at.
 const POLICY_KEYS: &[&str] =
     &["interval", "initial_delay", "count", "failure_limit", "inconclusive_limit", "on_fail"];
 

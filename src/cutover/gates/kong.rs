@@ -10,7 +10,6 @@ use super::metrics::PrometheusConfig;
 use super::query::{GateQuery, Unit};
 use crate::error::{Error, Result};
 
-/// A ready-made gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preset {
     /// Share of requests answered with 5xx.
@@ -19,9 +18,7 @@ pub enum Preset {
     Auth,
     /// Share of requests that were answered within a common bucket bound.
     Latency,
-    /// Green's share of all requests.
     Share,
-    /// Whether Kong reaches its database.
     Database,
 }
 
@@ -56,7 +53,6 @@ impl Preset {
         PRESETS.iter().find(|(known, _)| *known == name).map(|(_, preset)| *preset)
     }
 
-    /// The names of all.
     pub fn names() -> Vec<&'static str> {
         PRESETS.iter().map(|(name, _)| *name).collect()
     }
@@ -97,7 +93,7 @@ impl Preset {
                 }
             }
             Preset::Share => GateQuery {
-                // A blue that fell silent still has its series, with a rate of 0; one that is missing is no data.
+                // A blue without traffic keeps its series, with a rate of 0; a missing series is no data.
                 green: format!(
                     "{green} / ({green} + {blue})",
                     green = metrics.green_rate(),

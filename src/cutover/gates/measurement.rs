@@ -2,24 +2,19 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What one check came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GateVerdict {
-    /// It held.
     Pass,
-    /// It did not hold.
     Fail,
-    /// It cannot be said.
     Inconclusive,
 }
 
 /// One check, with what was seen.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measurement {
-    /// The judgement.
     pub verdict: GateVerdict,
-    /// What was measured, for people: `0.4 %`, `HTTP 200 in 12 ms`.
+    /// What was measured, as text: `0.4 %`, `HTTP 200 in 12 ms`.
     pub value: String,
     /// What it was held against: `≤ 1.2 %`.
     pub limit: String,
@@ -30,7 +25,6 @@ pub struct Measurement {
 }
 
 impl Measurement {
-    /// A check that says nothing.
     pub fn inconclusive(why: impl Into<String>) -> Measurement {
         Measurement {
             verdict: GateVerdict::Inconclusive,
@@ -41,7 +35,6 @@ impl Measurement {
         }
     }
 
-    /// A check that says something.
     pub fn judged(holds: bool, value: impl Into<String>, limit: impl Into<String>) -> Measurement {
         Measurement {
             verdict: if holds { GateVerdict::Pass } else { GateVerdict::Fail },
@@ -52,7 +45,6 @@ impl Measurement {
         }
     }
 
-    /// In one line.
     pub fn line(&self) -> String {
         let limit = if self.limit.is_empty() { String::new() } else { format!(", must be {}", self.limit) };
         match self.why.as_str() {
@@ -66,14 +58,11 @@ impl Measurement {
 /// What the counters say, in requests a second; `None` is no data.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Traffic {
-    /// Blue's.
     pub blue: Option<f64>,
-    /// Green's.
     pub green: Option<f64>,
 }
 
 impl Traffic {
-    /// Green's share of all requests.
     pub fn share(&self) -> Option<f64> {
         let (blue, green) = (self.blue?, self.green?);
         (blue + green > 0.0).then(|| green / (blue + green))

@@ -10,23 +10,17 @@ use crate::duration::compact;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PrometheusConfig {
-    /// Its address.
     pub url: String,
     /// Variable that holds a bearer token.
     pub token_env: Option<String>,
-    /// Labels of blue's series.
     #[serde(default = "blue_labels")]
     pub blue: String,
-    /// Labels of green's series.
     #[serde(default = "green_labels")]
     pub green: String,
-    /// Kong's version on blue.
     #[serde(default = "kong_2_8")]
     pub kong_blue: KongMajor,
-    /// Kong's version on green.
     #[serde(default)]
     pub kong_green: KongMajor,
-    /// How far back rates look.
     #[serde(default = "five_minutes", with = "humantime_serde")]
     pub window: Duration,
     /// A query for blue's requests a second, in the place of the ready-made one.
@@ -57,10 +51,8 @@ fn five_minutes() -> Duration {
 /// Versions of Kong whose metrics have the same names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 pub enum KongMajor {
-    /// 2.x.
     #[serde(rename = "2.8", alias = "2.x", alias = "2")]
     Two,
-    /// 3.x.
     #[default]
     #[serde(rename = "3.x", alias = "3.0", alias = "3.1", alias = "3.2", alias = "3.3", alias = "3")]
     Three,
@@ -84,12 +76,10 @@ fn joined(labels: &str, more: &str) -> String {
 }
 
 impl PrometheusConfig {
-    /// Requests a second on blue.
     pub fn blue_rate(&self) -> String {
         self.blue_requests.clone().unwrap_or_else(|| self.rate(self.kong_blue, &self.blue))
     }
 
-    /// Requests a second on green.
     pub fn green_rate(&self) -> String {
         self.green_requests.clone().unwrap_or_else(|| self.rate(self.kong_green, &self.green))
     }

@@ -17,7 +17,6 @@ pub struct GatePolicy {
     pub failure_limit: u32,
     /// How many checks in a row may be inconclusive.
     pub inconclusive_limit: u32,
-    /// What a failure does.
     pub on_fail: OnFail,
 }
 
@@ -34,13 +33,12 @@ impl Default for GatePolicy {
     }
 }
 
-/// What a failure does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnFail {
     /// All new resolutions go back to blue.
     #[default]
     Rollback,
-    /// The share stays, and a person decides.
+    /// The share stays, and an operator decides.
     Pause,
 }

@@ -17,9 +17,7 @@ use crate::http;
 pub struct HttpProbe {
     /// The address, as clients would have it.
     pub url: String,
-    /// The method.
     pub method: Option<String>,
-    /// Headers of the request.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
     /// Where to connect instead of what DNS says: green's `ADDRESS:PORT`.
@@ -35,7 +33,6 @@ pub struct HttpProbe {
     /// How long it may take to the end of the body.
     #[serde(default, with = "humantime_serde")]
     pub max_latency: Option<Duration>,
-    /// When it is given up.
     #[serde(default, with = "humantime_serde")]
     pub timeout: Option<Duration>,
 }

@@ -192,7 +192,7 @@ fn judge_share(asked: Share, around: f64, share: f64, unit: Unit) -> Measurement
     let (low, high) = ((asked.fraction() - around).max(0.0), (asked.fraction() + around).min(1.0));
     let limit = format!("{} to {}", unit.show(low), unit.show(high));
     let measured = Measurement::judged(share <= high, unit.show(share), limit);
-    // What is still on blue at 100 % are connections that stay open, not a share.
+    // At 100 % only connections that stay open are on blue.
     if share < low && asked != Share::GREEN {
         let why = "green gets less than was asked for".to_owned();
         return Measurement { verdict: GateVerdict::Inconclusive, why, ..measured };

@@ -17,9 +17,7 @@ pub struct GateQuery {
     /// How many of them make the number worth a judgement.
     #[serde(default)]
     pub min_requests: f64,
-    /// The largest number that passes.
     pub max: Option<f64>,
-    /// The smallest number that passes.
     pub min: Option<f64>,
     /// How much larger than blue's it may be.
     pub max_increase: Option<f64>,
@@ -29,28 +27,22 @@ pub struct GateQuery {
     pub max_ratio: Option<f64>,
     /// The number is green's share of the traffic, and may be so far from the share that was asked for.
     pub around_share: Option<f64>,
-    /// How the number is shown.
     #[serde(default)]
     pub unit: Unit,
 }
 
-/// How a number is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unit {
-    /// As it is.
     #[default]
     Number,
     /// A fraction of 1, as per cent.
     Percent,
-    /// Seconds.
     Seconds,
-    /// Milliseconds.
     Milliseconds,
 }
 
 impl Unit {
-    /// The number with its unit.
     pub fn show(self, value: f64) -> String {
         let short = |value: f64| {
             let text = format!("{value:.2}");

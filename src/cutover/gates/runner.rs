@@ -13,7 +13,6 @@ use crate::cutover::environment::HealthChecks;
 use crate::dns::Share;
 use crate::error::Result;
 
-/// The real thing.
 #[derive(Debug, Clone)]
 pub struct GateRunner(Arc<Inner>);
 
@@ -25,13 +24,11 @@ struct Inner {
 }
 
 impl GateRunner {
-    /// Connects to nothing yet.
     pub fn new(gates: Vec<Gate>, metrics: Option<PrometheusConfig>) -> Result<GateRunner> {
         let prometheus = metrics.as_ref().map(Prometheus::new).transpose()?;
         Ok(GateRunner(Arc::new(Inner { gates, prometheus, metrics })))
     }
 
-    /// Prometheus, where there is one.
     pub fn prometheus(&self) -> Option<&Prometheus> {
         self.0.prometheus.as_ref()
     }

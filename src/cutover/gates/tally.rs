@@ -1,4 +1,4 @@
-//! A row of measurements of one gate, judged: what counts, what raises the alarm, what lets a step end.
+//! The measurements of one gate in a row: what breaches it, and what lets a step end.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,19 +9,16 @@ use crate::cutover::clock::Time;
 /// What has been seen of one gate since the share was last changed.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct GateTally {
-    /// Checks that passed.
     pub passes: u32,
     /// Failures in a row, up to now.
     pub failures: u32,
     /// Inconclusive checks in a row, up to now.
     pub inconclusive: u32,
-    /// The last check.
     pub last: Option<Measurement>,
     /// Blue's last good number in this run.
     pub baseline: Option<f64>,
 }
 
-/// What a gate calls for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Breach {
@@ -41,7 +38,7 @@ impl GateTally {
         match verdict {
             GateVerdict::Pass => {
                 (self.failures, self.inconclusive) = (0, 0);
-                // What passes while rates still tell of another share says nothing about this one.
+                // A pass does not count while rates include another share.
                 self.passes += u32::from(!warming_up);
                 None
             }
@@ -63,7 +60,7 @@ impl GateTally {
         last_passed && self.passes >= policy.count.max(1)
     }
 
-    /// Begins anew: the share has changed, or a person said to go on.
+    /// Resets the counts: the share has changed, or an operator resumed.
     pub fn restart(&mut self) {
         (self.passes, self.failures, self.inconclusive) = (0, 0, 0);
     }

@@ -1,4 +1,4 @@
-//! What is seen of gates, name servers and counters, and when that means the way back.
+//! What gates, name servers and counters measured, and when that causes a rollback.
 
 use super::{Machine, report};
 use crate::cutover::clock::Time;
@@ -12,7 +12,7 @@ use crate::dns::Share;
 impl Machine {
     pub(super) fn on_wrong_answer(&mut self, text: String, now: Time, notices: &mut Vec<Notice>) {
         match self.phase {
-            // There is no way further back; it is asked again, and every operator told.
+            // A rollback cannot be rolled back: the query is repeated and reported.
             CutoverPhase::Moving { goal: Goal::Rollback, .. } => {
                 self.on_retry_later(None, text, now, notices)
             }
@@ -41,7 +41,7 @@ impl Machine {
                 self.roll_back(format!("gate {name}: {line}"), now, notices);
             }
             Some(breach) if self.awaits_finish() => {
-                // Where nothing moves any more a pause holds nothing up: it is said once, and holds up `finish`.
+                // A pause would stop nothing after the drain: it is reported once, and refuses `finish`.
                 let (is, borne) = match breach {
                     Breach::Failed(_) => ("fails", policy.failure_limit),
                     Breach::Inconclusive => ("cannot be judged", policy.inconclusive_limit),
@@ -54,7 +54,7 @@ impl Machine {
                 }
             }
             Some(Breach::Failed(_)) => self.pause("gate", format!("gate {name} fails: {line}"), now, notices),
-            // Nothing is on green yet, so nothing can be known of it yet.
+            // Without traffic on green a gate cannot be judged.
             Some(Breach::Inconclusive) if self.share > Share::BLUE => {
                 self.pause("gate", format!("gate {name} cannot be judged: {line}"), now, notices);
             }
@@ -66,7 +66,7 @@ impl Machine {
         self.traffic = Some((traffic, now));
         let is_idle = traffic.blue.is_some_and(|rate| rate <= self.rules.idle_below);
         match self.phase {
-            // No number is no request: it is still drained, and `finish` asks again.
+            // A missing number is not a request: the state stays drained, and `finish` counts again.
             CutoverPhase::Drained if !is_idle => {
                 if let Some(rate) = traffic.blue {
                     report(

@@ -1,10 +1,9 @@
-//! The rules of a cutover: what follows from what. Pure: it knows no provider, no clock and no file.
+//! The state machine of a cutover. Pure: it knows no provider, no clock and no file.
 //!
-//! [`Machine::task`] says what should be done now, [`Machine::on`] takes in what happened. Three rules stand above
-//! all others: a rollback is taken at any time and nothing stops it; a share above the present one is only asked for
-//! by a step that was reached in order, or by a person; what cannot be said for certain pauses, and never goes on.
-//! Here are its words and its state; `moves` is how a move goes on, `health` what gates, servers and counters bring
-//! about, `people` what is said to it.
+//! [`Machine::task`] is what should be done now, [`Machine::handle`] applies what happened. Three rules come before all
+//! others: a rollback is accepted in every state and nothing stops it; the share rises only by a step that was reached
+//! in order, or by an operator; what is uncertain pauses. `transitions` has the progress of a move, `health` what
+//! gates, servers and counters cause, `operator_commands` what operators cause.
 
 mod health;
 mod operator_commands;
@@ -21,10 +20,8 @@ use crate::cutover::state::{Activity, CutoverPhase, Goal, OperatorCommand, Pause
 use crate::dns::Share;
 pub use rules::CutoverRules;
 
-/// What should be done now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Task {
-    /// Wait for something to happen.
     Wait,
     /// Look for drift and ask the hooks before a step.
     CheckBeforeStep(usize),
@@ -32,49 +29,41 @@ pub enum Task {
     CallPostStepHook(usize),
     /// Look once more before the records are made green's for good.
     CheckBeforeFinish(FinishChecks),
-    /// Write to the provider.
     Write(Goal),
     /// Ask the provider whether all of its servers have it.
     Confirm,
-    /// Ask every name server.
     QueryNameServers(Share),
 }
 
-/// What is looked at before the records are made green's for good.
+/// What is checked before the records become plain records of green.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct FinishChecks {
-    /// Blue's request counter.
     pub counters: bool,
-    /// What people have changed since the last run.
+    /// Changes by Admin API clients since the last run.
     pub drift: bool,
 }
 
 impl FinishChecks {
-    /// Those that nobody has waived; without counters there is nothing to read.
+    /// The checks that the operator has not waived.
     pub fn of(rules: &CutoverRules, force: bool, accept_drift: bool) -> FinishChecks {
         FinishChecks { counters: rules.has_counters && !force, drift: !accept_drift }
     }
 
-    /// Whether there is anything to look at.
     pub fn any(self) -> bool {
         self.counters || self.drift
     }
 }
 
-/// What happened.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// Nothing but time passing.
     Tick,
     /// Hooks and drift let the step begin, or the step end.
     ChecksPassed,
-    /// A hook says not yet.
     HookPending(String),
-    /// Something could not be seen that nothing waits for now; it is said, and looked at again.
+    /// A background check failed; it is reported and repeated.
     CheckUnavailable(String),
-    /// Something that a person must look at; the first part is the pause's code.
+    /// An operator must act; the first part is the code of the pause.
     Blocked(&'static str, String),
-    /// The provider took the write.
     Written,
     /// The provider says that all of its servers have it.
     InSync,
@@ -86,28 +75,21 @@ pub enum Event {
     NameServersAgree,
     /// A name server answers with an error or with what is neither blue nor green.
     WrongAnswer(String),
-    /// A check of a gate.
     GateMeasured(usize, Measurement),
-    /// What the counters say.
     TrafficMeasured(Traffic),
     /// The provider holds something that we did not write.
     RecordsChanged(String),
-    /// Somebody else rolled back.
     RolledBackElsewhere(String),
-    /// What was rolled back is no longer so: a late write has landed, or somebody wrote.
+    /// The records no longer are blue's: a late write was applied, or another client wrote.
     RollbackUndone(String),
-    /// A person said something.
+    /// An operator's command, and who sent it.
     Commanded(OperatorCommand, String),
 }
 
-/// The state and its rules.
 #[derive(Debug, Clone)]
 pub struct Machine {
-    /// The rules.
     pub rules: CutoverRules,
-    /// Where it stands.
     pub phase: CutoverPhase,
-    /// Since when.
     pub since: Time,
     /// Why nothing goes on, and since when.
     pub paused: Option<(Pause, Time)>,
@@ -119,21 +101,19 @@ pub struct Machine {
     pub share_since: Time,
     /// What was seen of each gate.
     pub tallies: Vec<GateTally>,
-    /// How long the old time to live has still to run.
+    /// The rest of the old TTL.
     pub old_ttl_remaining: Duration,
     /// Whether the name servers have been asked and answer right, and since when.
     pub verified_at: Option<Time>,
-    /// Since when blue has been still.
+    /// Since when blue has been idle.
     pub idle_since: Option<Time>,
     /// What the counters last said, and when.
     pub traffic: Option<(Traffic, Time)>,
     /// Failures in a row of what is being done.
     pub attempts: u32,
-    /// When it is tried again.
     pub retry_at: Option<Time>,
-    /// Why it is going back.
     pub rollback_reason: Option<String>,
-    /// Why somebody asked for the rollback again that was under way.
+    /// Why an operator asked for a rollback while one was under way.
     pub repeated_rollback_reason: Option<String>,
     /// Pause when the step has settled: after an undo.
     pause_when_settled: bool,
@@ -141,13 +121,13 @@ pub struct Machine {
     pub phase_after_settling: Option<CutoverPhase>,
     /// Steps that were left out on the way up, from 0.
     pub skipped: Vec<usize>,
-    /// What is still to be looked at before it is finished.
+    /// The checks before the records become plain.
     pub finish_checks: FinishChecks,
     /// Whether gates must hold when it is finished.
     finish_forced: bool,
     /// Where a running engine stood when it was told to finish; none in a process that does nothing else.
     finish_origin: Option<FinishOrigin>,
-    /// Why it was not finished when somebody last asked a running engine for it.
+    /// Why the last `finish` was refused by a running engine.
     pub finish_refusal: Option<String>,
     /// Why a process that was only to finish did not.
     pub not_finished: Option<String>,
@@ -196,7 +176,6 @@ impl Machine {
         }
     }
 
-    /// What should be done now.
     pub fn task(&self, now: Time) -> Task {
         let waits = self.retry_at.is_some_and(|at| at > now);
         let paused = self.paused.is_some() && !self.phase.is_going_back();
@@ -260,13 +239,12 @@ impl Machine {
         self.share > Share::BLUE || self.requested_share > Share::BLUE
     }
 
-    /// Whether gates are looked at now.
     pub fn runs_gates(&self) -> bool {
         match self.phase {
             CutoverPhase::Finished
             | CutoverPhase::RolledBack
             | CutoverPhase::Moving { goal: Goal::Rollback, .. } => false,
-            // The last looks may take minutes, and a write may be refused: until it is done, all is still at stake.
+            // The checks may take minutes, and the write may be refused: until then gates are checked.
             CutoverPhase::Moving { goal: Goal::Finish, activity } => {
                 matches!(activity, Activity::Checking | Activity::Applying) && self.finish_origin.is_some()
             }
@@ -283,7 +261,7 @@ impl Machine {
         }
     }
 
-    /// Takes in what happened; what is worth telling comes out.
+    /// Applies an event; returns the notices for it.
     pub fn handle(&mut self, event: Event, now: Time) -> Vec<Notice> {
         let mut notices = Vec::new();
         self.apply(event, now, &mut notices);
@@ -301,7 +279,7 @@ impl Machine {
                 self.announce_wait(text, notices);
             }
             Event::CheckUnavailable(text) => self.announce_wait(text, notices),
-            // Nothing was written, and what stands is watched on; whoever says `finish` again has it looked at again.
+            // Nothing was written. The next `finish` checks again.
             Event::Blocked(_, text)
                 if matches!(
                     self.phase,
@@ -433,7 +411,7 @@ fn report(notices: &mut Vec<Notice>, level: Level, code: &str, text: impl Into<S
     notices.push(Notice { level, code: code.to_owned(), text: text.into() });
 }
 
-/// Why a person goes back.
+/// The reason of an operator's rollback.
 pub fn rollback_reason(by: &str, reason: &str) -> String {
     if reason.is_empty() { format!("asked for by {by}") } else { format!("{by}: {reason}") }
 }

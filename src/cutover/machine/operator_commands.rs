@@ -1,4 +1,4 @@
-//! What people say, and what follows from it.
+//! What an operator's command changes.
 
 use super::{FinishChecks, FinishOrigin, Machine, report, rollback_reason};
 use crate::cutover::clock::Time;

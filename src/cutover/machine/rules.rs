@@ -10,11 +10,9 @@ use crate::dns::Share;
 /// What the rules need to know of the configuration.
 #[derive(Debug, Clone)]
 pub struct CutoverRules {
-    /// The steps.
     pub steps: Vec<Step>,
     /// Names and policies of the gates.
     pub gates: Vec<(String, GatePolicy)>,
-    /// The short time to live.
     pub ttl: Duration,
     /// How long resolvers may go on with an answer after the last name server gave it.
     pub settle: Duration,
@@ -24,9 +22,9 @@ pub struct CutoverRules {
     pub check_every: Duration,
     /// How long a move may wait for provider and name servers.
     pub settle_limit: Duration,
-    /// How long blue must be still.
+    /// How long blue must be idle.
     pub drain: Duration,
-    /// Requests a second below which a side is still.
+    /// Requests a second up to which a side counts as idle.
     pub idle_below: f64,
     /// Whether counters are read at all.
     pub has_counters: bool,

@@ -14,7 +14,6 @@ use crate::duration::compact;
 
 /// The first wait before something is tried again; each further one is twice as long.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
-/// The longest.
 const RETRY_MOST: Duration = Duration::from_secs(30);
 
 impl Machine {
@@ -43,7 +42,7 @@ impl Machine {
                 {
                     return self.refuse_finish(why, now, notices);
                 }
-                // Somebody may have said "resume" while a gate still fails.
+                // An operator may have resumed while a gate fails.
                 if let Some(name) = self.failing_gate().filter(|_| goal != Goal::Finish) {
                     return self.pause("gate", format!("gate {name} fails"), now, notices);
                 }
@@ -262,7 +261,7 @@ impl Machine {
         }
     }
 
-    /// How long a first look at the counters may take before a rollback ends without one.
+    /// How long the first count may take before a rollback ends without one.
     fn first_count_timeout(&self) -> Duration {
         self.rules.check_every * 2
     }

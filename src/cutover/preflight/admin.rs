@@ -55,11 +55,9 @@ impl Preflight<'_> {
         found
     }
 
-    /// A node says neither when it was started nor since when it has held what it holds. Even if somebody had written
-    /// down its `node_id` after the run: 3.2 and later keep it, and another one may only mean that another node answered
-    /// at the same address, which would be a proof of nothing. One thing can be seen from outside: the first run replaces
-    /// the default workspace, and a node that has not been restarted since then lists nothing. Where that run was the
-    /// only one that wrote, it was the last one too.
+    /// A node does not report when it was started, and its `node_id` proves nothing: 3.2 and later keep it, and another
+    /// node may answer at the same address. But the first run replaces the default workspace, and a node that was not
+    /// restarted since then lists nothing. If that run is the only one that wrote, it is also the last one.
     async fn restart(&self, all_list: bool) -> Finding {
         let open = |why: String| {
             unproven(
@@ -136,16 +134,13 @@ fn plugins(base: &str, root: &Value) -> Vec<Finding> {
     )]
 }
 
-/// Kong's Admin API on green.
 struct AdminClient {
     client: reqwest::Client,
     base: String,
     token: Option<SecretString>,
 }
 
-/// Why there is no answer.
 enum AdminFailure {
-    /// Another status than success.
     Status(String, StatusCode),
     /// None at all, or none that can be read.
     Other(String),
@@ -245,7 +240,7 @@ impl AdminClient {
         }
     }
 
-    /// A node that has not been restarted since the first run looks for everything in a workspace that is gone.
+    /// A node that was not restarted since the first run reads a workspace that no longer exists.
     async fn knows_what_was_migrated(&self, databases: &dyn Databases) -> (Finding, bool) {
         let held = match databases.listed_collections().await {
             Ok(held) => held,

@@ -1,5 +1,5 @@
-//! Both databases: whether they hold the same, whether people changed something since the last run, and what the data
-//! plane writes while traffic is split.
+//! Both databases: whether they have the same rows, whether Admin API clients changed them since the last run, and what
+//! the data plane writes while traffic is split.
 
 use super::{Preflight, ok, stop, unproven, warn};
 use crate::cutover::config::Unproven;
@@ -83,7 +83,7 @@ fn not_comparable(error: &Error) -> Finding {
     )
 }
 
-/// Whether people changed anything since the last run, on blue or on green.
+/// Whether Admin API clients changed blue or green since the last run.
 async fn drift(databases: &dyn Databases) -> Finding {
     match databases.drift().await {
         Ok(None) => ok("no Admin API client has changed blue or green since the last run"),

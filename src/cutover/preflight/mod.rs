@@ -1,7 +1,7 @@
-//! Everything that can be known before the first change: provider, name servers, metrics, databases, green's nodes.
+//! The checks before the first change: provider, name servers, metrics, databases, green's nodes.
 //!
-//! Nothing here changes what clients see. What could not be proven is said as such, and taken on trust by a person or
-//! by `cutover.toml`, never by default.
+//! Nothing here changes what clients see. What cannot be proven is reported, and an operator or `cutover.toml` accepts
+//! it, never a default.
 
 mod admin;
 mod databases;
@@ -19,23 +19,17 @@ use crate::dns::{Desired, DnsProvider, Observed, Precondition, RecordForm, Recor
 use crate::error::Error;
 use crate::finding::{Finding, Severity};
 
-/// What is looked at.
 pub struct Preflight<'a> {
-    /// The configuration.
     pub config: &'a CutoverConfig,
-    /// The provider.
     pub provider: &'a dyn DnsProvider,
-    /// What it holds.
     pub observed: &'a Observed,
-    /// The name servers.
     pub servers: &'a [NameServer],
-    /// Gates and counters.
     pub health: &'a GateRunner,
     /// Both databases, where it is said where they are.
     pub databases: Option<&'a dyn Databases>,
 }
 
-/// The findings that nobody has taken on trust yet.
+/// The findings that are not accepted yet.
 pub fn unproven_findings(findings: &[Finding]) -> Vec<&Finding> {
     findings.iter().filter(|finding| finding.severity == Severity::Unproven).collect()
 }
@@ -65,7 +59,7 @@ fn stop(message: impl Into<String>, remedy: impl Into<String>) -> Finding {
 }
 
 impl Preflight<'_> {
-    /// Looks at everything, changes nothing, and tells of each thing as it comes.
+    /// Runs all checks without changing anything, and passes each finding on as it comes.
     pub async fn run(&self, tell: &mut (dyn FnMut(&Finding) + Send)) -> Vec<Finding> {
         let mut all = Vec::new();
         let mut add = |found: Vec<Finding>| {
@@ -231,7 +225,7 @@ impl Preflight<'_> {
         }
     }
 
-    /// Hooks and receivers of messages: called on the way, when it is too late to mend them.
+    /// Hooks and receivers of notifications, which are called when it is too late to correct them.
     fn calls(&self) -> Vec<Finding> {
         let settings = &self.config.settings;
         let hooks = settings.hooks.named().map(|(name, call)| (name, call.look()));

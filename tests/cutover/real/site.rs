@@ -102,7 +102,7 @@ impl Site {
             r#"zone = "example.test"
 ttl = 1
 resolver_floor = "0s"
-look_every = "500ms"
+check_every = "500ms"
 drain = {{ time = "1s" }}
 query = {{ name_servers = ["{}"], count = 2000 }}
 provider = {{ {provider} }}

@@ -113,7 +113,7 @@ async fn a_server_without_weights_is_switched_by_signed_updates() {
             r#"zone = "example.test"
 ttl = 1
 resolver_floor = "0s"
-look_every = "500ms"
+check_every = "500ms"
 drain = {{ time = "1s" }}
 query = {{ name_servers = ["{address}"], count = 200 }}
 preflight = {{ {ON_TRUST} }}

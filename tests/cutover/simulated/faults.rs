@@ -137,7 +137,8 @@ fn records_made_ordinary_and_values_of_others_pause_before_the_next_write() {
     for state in
         [RecordState::Plain(Side::Blue), RecordState::Foreign("192.0.2.99".to_owned()), RecordState::Absent]
     {
-        let world = World::with(&crate::world::CONFIG.replace("look_every = \"10s\"", "look_every = \"2h\""));
+        let world =
+            World::with(&crate::world::CONFIG.replace("check_every = \"10s\"", "check_every = \"2h\""));
         world.start().with(async |mut anna| {
             anna.until_activity(5, Activity::Baking).await;
             world.provider.set(|held| held.state = state.clone());

@@ -13,7 +13,7 @@ use crate::world::{World, failing, passing, path};
 const SHORT: &str = r#"
 zone = "example.test"
 ttl = 30
-look_every = "1m"
+check_every = "1m"
 settle_limit = "10m"
 drain = { time = "2m" }
 
