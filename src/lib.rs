@@ -2,20 +2,20 @@
 //!
 //! Data flows one way: [`blue`] reads, [`mapping`] converts, [`green`] writes; `cli` parses and prints.
 
-// A panic in the middle of the night explains nothing: whatever a server sends becomes an error with a remedy. Tests may
-// (clippy.toml); anywhere else there must be a reason beside it.
+// A panic explains nothing: whatever a server sends becomes an error with a remedy. Tests may panic (clippy.toml);
+// elsewhere the reason is stated beside it. Modules are public only if tests, tests/harness or benches use them.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 pub mod blue;
 pub mod catalog;
 pub mod cli;
 pub mod cql;
-pub mod credentials;
+mod credentials;
 pub mod cutover;
 mod cutover_databases;
 mod database_info;
 pub mod dns;
-pub mod duration;
+mod duration;
 pub mod error;
 mod failpoints;
 pub mod finding;
@@ -27,8 +27,8 @@ mod migrate;
 pub mod process;
 mod progress;
 mod rehearsal;
-pub mod repair;
-pub mod settings;
+mod repair;
+mod settings;
 mod spill;
 #[cfg(test)]
 mod type_pairs;

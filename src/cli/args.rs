@@ -22,7 +22,7 @@ const GENERAL: &str = "General";
 /// Where blue is.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct BlueArgs {
-    /// Address of Kong's keyspace: cassandra://user@host,host/keyspace?options
+    /// Address of blue: cassandra://user@host,host/keyspace?options
     ///
     /// Options: dc, consistency (default: all), tls (off, require, verify or verify-ca; default: off), tls_ca, tls_cert and
     /// tls_key (PEM files), connect_timeout (default: 10s), request_timeout (default: 60s), page_size (rows; default:
@@ -51,7 +51,7 @@ pub(crate) struct BlueArgs {
 /// Where green is.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct GreenArgs {
-    /// Address of Kong's database: postgres://user@host:5432/database?options
+    /// Address of green: postgres://user@host:5432/database?options
     ///
     /// Options and environment variables are those of libpq: sslmode, PGHOST, PGPASSWORD, ~/.pgpass and so on.
     /// Environment: KONGFERRY_GREEN.
@@ -87,9 +87,10 @@ pub(crate) struct GreenArgs {
 /// Schema maps of the user.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct SchemaMapArgs {
-    /// Schema map of your own, which overrides earlier ones (repeatable)
+    /// Schema map of your own (repeatable)
     ///
-    /// JSON file, as docs/custom-plugins.md describes it. Default: the built-in map of blue's Kong version.
+    /// JSON file, as docs/custom-plugins.md describes it; a later one overrides an earlier one. Default: the built-in map
+    /// of blue's Kong version.
     #[arg(long, help_heading = TABLES, value_name = "FILE")]
     schema_map: Vec<PathBuf>,
 }
@@ -107,14 +108,16 @@ pub(crate) struct TableArgs {
     #[arg(long, help_heading = TABLES, value_name = "TABLE")]
     skip_table: Vec<String>,
 
-    /// Table that moves only on request, such as sessions (repeatable)
+    /// Table that moves only on request (repeatable)
+    ///
+    /// For example sessions. inspect lists these tables.
     #[arg(long, help_heading = TABLES, value_name = "TABLE")]
     include_table: Vec<String>,
 
     #[command(flatten)]
     maps: SchemaMapArgs,
 
-    /// Baseline of green's bootstrap, as inspect --save-baseline wrote it
+    /// Baseline of green, from inspect --save-baseline
     ///
     /// Rows on green that are in it, unchanged, were made by the bootstrap and are replaced by blue's.
     #[arg(long, help_heading = TABLES, value_name = "FILE")]

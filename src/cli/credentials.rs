@@ -23,11 +23,11 @@ use crate::settings::password;
 #[derive(Debug, Clone, Args)]
 pub struct CredentialsArgs {
     #[command(subcommand)]
-    command: Command,
+    command: CredentialsCommand,
 }
 
 #[derive(Debug, Clone, Subcommand)]
-enum Command {
+enum CredentialsCommand {
     /// Check whether green accepts a secret; with --blue, whether blue does
     Check(CheckArgs),
     /// Count the credentials of each kind, and list incomplete admins
@@ -37,8 +37,8 @@ enum Command {
 impl CredentialsArgs {
     pub(super) fn common(&self) -> &CommonArgs {
         match &self.command {
-            Command::Check(args) => &args.common,
-            Command::Report(args) => &args.common,
+            CredentialsCommand::Check(args) => &args.common,
+            CredentialsCommand::Report(args) => &args.common,
         }
     }
 }
@@ -101,8 +101,8 @@ pub struct ReportArgs {
 /// Runs the command.
 pub async fn run(args: &CredentialsArgs) -> Result<u8> {
     match &args.command {
-        Command::Check(args) => check(args).await,
-        Command::Report(args) => report(args).await,
+        CredentialsCommand::Check(args) => check(args).await,
+        CredentialsCommand::Report(args) => report(args).await,
     }
 }
 
@@ -292,10 +292,10 @@ async fn report(args: &ReportArgs) -> Result<u8> {
     Ok(report.exit_code())
 }
 
-type Column = (&'static str, fn(&KindReport) -> u64);
+type KindColumn = (&'static str, fn(&KindReport) -> u64);
 
 /// Columns of the table; one without a count is left out.
-const COLUMNS: &[Column] = &[
+const COLUMNS: &[KindColumn] = &[
     ("on green", |kind| kind.carried),
     ("on blue", |kind| kind.on_blue.unwrap_or(0)),
     ("rejected", |kind| kind.rejected.unwrap_or(0)),
@@ -309,27 +309,43 @@ const COLUMNS: &[Column] = &[
     ("no owner", |kind| kind.owners_missing),
 ];
 
-fn print_report(report: &CredentialsReport) {
-    anstream::println!("{BOLD}Credentials{BOLD:#}");
-    let columns: Vec<&Column> = COLUMNS
-        .iter()
-        .enumerate()
-        .filter(|(at, (_, count))| *at == 0 || report.kinds.iter().any(|kind| count(kind) > 0))
-        .map(|(_, column)| column)
-        .collect();
+/// The kinds, with the last columns only summed up if the screen is too narrow.
+fn table_of_kinds(kinds: &[KindReport]) -> String {
+    let sum = |count: fn(&KindReport) -> u64| kinds.iter().map(count).sum::<u64>();
+    let has_count = |(at, (_, count)): &(usize, &KindColumn)| *at == 0 || sum(*count) > 0;
+    let mut columns: Vec<&KindColumn> =
+        COLUMNS.iter().enumerate().filter(has_count).map(|(_, column)| column).collect();
+    let mut summed = Vec::new();
+    loop {
+        let table = with_columns(kinds, &columns);
+        if columns.len() > 1 && !text::fits(&table) {
+            summed.extend(columns.pop().map(|(name, count)| format!("{name}: {}", grouped(sum(*count)))));
+            continue;
+        }
+        summed.reverse();
+        return if summed.is_empty() { table } else { format!("{table}\n  ({})", summed.join("; ")) };
+    }
+}
+
+fn with_columns(kinds: &[KindReport], columns: &[&KindColumn]) -> String {
     let header: Vec<&str> =
         ["kind", "workspace"].into_iter().chain(columns.iter().map(|(name, _)| *name)).collect();
     let mut table = text::table(&header);
     if let Some(column) = table.column_mut(1) {
         column.set_cell_alignment(comfy_table::CellAlignment::Left);
     }
-    for kind in &report.kinds {
+    for kind in kinds {
         let workspace = kind.workspace.clone().unwrap_or_else(|| "–".to_owned());
         let number = |count: u64| if count == 0 { "·".to_owned() } else { grouped(count) };
         let numbers = columns.iter().map(|(_, count)| number(count(kind)));
         table.add_row([kind.kind.to_owned(), workspace].into_iter().chain(numbers));
     }
-    anstream::println!("{}", table.trim_fmt());
+    table.trim_fmt()
+}
+
+fn print_report(report: &CredentialsReport) {
+    anstream::println!("{BOLD}Credentials{BOLD:#}");
+    anstream::println!("{}", table_of_kinds(&report.kinds));
     if !report.admins.is_empty() || report.admins_rejected > 0 {
         anstream::println!("\n{BOLD}Admins{BOLD:#}");
         report.admins.iter().for_each(print_admin);

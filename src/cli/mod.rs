@@ -42,17 +42,23 @@ pub struct Cli {
 }
 
 /// The exit codes are a contract with scripts.
-const EXIT_CODES: &str = "Exit codes: 0 done and clean · 1 error · 2 usage · 3 done, with rejects or findings ·\n\
-4 refused, green unchanged · 130 interrupted, green unchanged or complete";
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done and clean
+  1    error
+  2    usage
+  3    done, with rejects or findings
+  4    refused, green unchanged
+  130  interrupted, green unchanged or complete";
 
 /// The phases of a migration, in order.
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Check both databases: versions, tables, privileges, prerequisites
     Inspect(inspect::InspectArgs),
-    /// Rehearse the migration in a scratch PostgreSQL, without writing to green
+    /// Rehearse the migration in a scratch PostgreSQL
     Plan(plan::PlanArgs),
-    /// Copy the keyspace to green: stage, check, apply in one transaction
+    /// Copy the keyspace to green and apply it in one transaction
     Migrate(migrate::MigrateArgs),
     /// Compare every row on both sides as Kong would read it
     Verify(verify::VerifyArgs),

@@ -32,9 +32,13 @@ pub fn observer(common: &CommonArgs, preparation: &'static str, name: PhaseName)
     if common.quiet {
         Arc::new(Unwatched)
     } else if std::io::stderr().is_terminal() {
-        Arc::new(Bars::new(BARS.get_or_init(MultiProgress::new).clone(), waiting(common, preparation), name))
+        Arc::new(BarObserver::new(
+            BARS.get_or_init(MultiProgress::new).clone(),
+            waiting(common, preparation),
+            name,
+        ))
     } else {
-        Arc::new(Lines::new(name))
+        Arc::new(LineObserver::new(name))
     }
 }
 
@@ -108,16 +112,16 @@ pub fn counting(common: &CommonArgs, action: &'static str, total: usize) -> Prog
 }
 
 /// A bar per large table while blue is read, and a line for the phase.
-struct Bars {
+struct BarObserver {
     screen: MultiProgress,
     name: PhaseName,
     preparation: Mutex<Option<Waiting>>,
-    phase: Mutex<Option<Current>>,
-    tables: Mutex<BTreeMap<String, Table>>,
+    phase: Mutex<Option<PhaseProgress>>,
+    tables: Mutex<BTreeMap<String, TableProgress>>,
 }
 
 /// The current phase.
-struct Current {
+struct PhaseProgress {
     phase: Phase,
     line: ProgressBar,
     began: Instant,
@@ -126,14 +130,14 @@ struct Current {
     rows: u64,
 }
 
-struct Table {
+struct TableProgress {
     bar: Option<ProgressBar>,
     began: Instant,
     rows: u64,
     parts: (usize, usize),
 }
 
-impl Current {
+impl PhaseProgress {
     /// Its state, after its name.
     fn state(&self) -> String {
         let tables = format!("{} of {} tables", self.done.min(self.tables), self.tables);
@@ -153,9 +157,9 @@ impl Current {
     }
 }
 
-impl Bars {
-    fn new(screen: MultiProgress, preparation: Waiting, name: PhaseName) -> Bars {
-        Bars {
+impl BarObserver {
+    fn new(screen: MultiProgress, preparation: Waiting, name: PhaseName) -> BarObserver {
+        BarObserver {
             screen,
             name,
             preparation: Mutex::new(Some(preparation)),
@@ -200,7 +204,7 @@ fn style(template: &str) -> ProgressStyle {
         })
 }
 
-impl Table {
+impl TableProgress {
     /// Rows per second since the first one.
     fn rate(&self) -> f64 {
         self.rows as f64 / self.began.elapsed().as_secs_f64().max(0.001)
@@ -215,13 +219,13 @@ impl Table {
     }
 }
 
-impl Observer for Bars {
+impl Observer for BarObserver {
     fn phase(&self, phase: Phase, tables: usize) {
         self.finish();
         let line = self.screen.add(ProgressBar::new_spinner());
         line.set_style(style("  {prefix:.bold}  {msg} · {elapsed}"));
         line.set_prefix((self.name)(phase));
-        let current = Current { phase, line, began: Instant::now(), tables, done: 0, rows: 0 };
+        let current = PhaseProgress { phase, line, began: Instant::now(), tables, done: 0, rows: 0 };
         current.line.set_message(current.state());
         current.line.enable_steady_tick(TICK);
         *lock(&self.phase) = Some(current);
@@ -237,7 +241,7 @@ impl Observer for Bars {
             return;
         }
         let mut tables = lock(&self.tables);
-        let table = tables.entry(name.to_owned()).or_insert_with(|| Table {
+        let table = tables.entry(name.to_owned()).or_insert_with(|| TableProgress {
             bar: None,
             began: Instant::now(),
             rows: 0,
@@ -289,20 +293,25 @@ impl Observer for Bars {
 }
 
 /// Plain lines, for a log or a pipe.
-struct Lines {
+struct LineObserver {
     name: PhaseName,
     tables: Mutex<BTreeMap<String, (u64, Option<Instant>)>>,
     total: AtomicU64,
     phase: Mutex<Option<(Phase, Instant)>>,
 }
 
-impl Lines {
-    fn new(name: PhaseName) -> Lines {
-        Lines { name, tables: Mutex::new(BTreeMap::new()), total: AtomicU64::new(0), phase: Mutex::new(None) }
+impl LineObserver {
+    fn new(name: PhaseName) -> LineObserver {
+        LineObserver {
+            name,
+            tables: Mutex::new(BTreeMap::new()),
+            total: AtomicU64::new(0),
+            phase: Mutex::new(None),
+        }
     }
 }
 
-impl Observer for Lines {
+impl Observer for LineObserver {
     fn phase(&self, phase: Phase, tables: usize) {
         self.finish();
         *lock(&self.phase) = Some((phase, Instant::now()));

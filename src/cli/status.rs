@@ -84,13 +84,13 @@ fn print(output: &StatusOutput) {
 }
 
 /// A column's name and its value for a run.
-type Column = (&'static str, fn(&Run) -> String);
+type RunColumn = (&'static str, fn(&Run) -> String);
 
 /// The runs, the latest first, without columns that are the same for all or do not fit on the screen.
 fn table(runs: &[Run]) -> String {
     let blue = |run: &Run| format!("{}/{}", run.blue_cluster, run.blue_keyspace);
     let one_blue = runs.iter().all(|run| blue(run) == runs.first().map(blue).unwrap_or_default());
-    let columns: [Column; 8] = [
+    let columns: [RunColumn; 8] = [
         ("started (UTC)", |run| run.started.get(..16).unwrap_or(&run.started).to_owned()),
         ("state", |run| format!("{}{}", run.state, if run.is_current { "" } else { "*" })),
         ("run", |run| run.run.get(..8).unwrap_or(&run.run).to_owned()),

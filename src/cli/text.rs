@@ -212,11 +212,12 @@ pub fn print_excluded(title: &str, tables: &[(&str, u64, &str)], verbose: bool) 
         }
         return;
     }
+    // A table stays on one line with its number.
     let names: Vec<String> =
-        tables.iter().map(|(table, rows, _)| format!("{table} {}", grouped(*rows))).collect();
+        tables.iter().map(|(table, rows, _)| format!("{table}\u{a0}{}", grouped(*rows))).collect();
     let used = title.len() + 2;
     let line = wrapped(&format!("{} (-v lists the reasons)", names.join(", ")), used, used);
-    anstream::println!("\n{BOLD}{title}{BOLD:#}  {line}");
+    anstream::println!("\n{BOLD}{title}{BOLD:#}  {}", line.replace('\u{a0}', " "));
 }
 
 pub fn print_findings(findings: &[Finding]) {

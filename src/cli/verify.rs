@@ -47,10 +47,10 @@ pub struct VerifyArgs {
     #[arg(long)]
     show_secrets: bool,
 
-    /// List only what changed since the last run, by the ledger on green
+    /// List only what changed since the last run
     ///
-    /// Faster than a comparison, but not a proof: it reads blue, and checks which rows of green were changed by other
-    /// sessions.
+    /// By the ledger on green. Faster than a comparison, but not a proof: it reads blue, and checks which rows of green
+    /// were changed by other sessions.
     #[arg(long, conflicts_with_all = ["findings", "show_secrets", "table", "workspace", "sample", "repair"])]
     since_run: bool,
 
@@ -89,7 +89,7 @@ struct PartialArgs {
 /// Repair of what was found.
 #[derive(Debug, Clone, Args)]
 struct RepairArgs {
-    /// Write rows that differ or are missing to green, then compare again
+    /// Write different and missing rows to green, compare again
     ///
     /// Stages, checks and applies them in one transaction. Tables that the data plane writes are not repaired unless
     /// named with --table.

@@ -4,5 +4,7 @@
 mod clock;
 mod memory;
 mod real;
+#[path = "../scenarios/schemas.rs"]
+mod schemas;
 mod simulated;
 mod world;

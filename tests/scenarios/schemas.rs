@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use jsonschema::{Resource, Validator};
 use serde_json::Value;
 
-/// Schemas by a field that only their result has.
+/// Schemas by a field that only their result has, or none of those before.
 const BY_FIELD: &[(&str, &str)] = &[
     ("nodes", "inspect"),
     ("not_checked", "plan"),
@@ -18,6 +18,9 @@ const BY_FIELD: &[(&str, &str)] = &[
     ("removed", "cleanup"),
     ("kinds", "credentials-report"),
     ("rollback_command", "cutover-status"),
+    ("writes", "cutover-plan"),
+    ("remarks", "cutover-init"),
+    ("outcome", "cutover-result"),
 ];
 
 fn read(name: &str) -> Value {
@@ -35,10 +38,12 @@ fn validators() -> &'static BTreeMap<&'static str, Validator> {
 }
 
 fn validator(name: &str) -> Validator {
-    let common = Resource::from_contents(read("common")).expect("a schema");
+    let resource = |name: &str| {
+        (format!("test:///{name}.schema.json"), Resource::from_contents(read(name)).expect("a schema"))
+    };
     jsonschema::options()
         .with_base_uri(format!("test:///{name}.schema.json"))
-        .with_resource("test:///common.schema.json", common)
+        .with_resources(["common", "cutover-status"].into_iter().map(resource))
         .build(&read(name))
         .unwrap_or_else(|e| panic!("{name}: {e}"))
 }

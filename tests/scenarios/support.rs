@@ -77,10 +77,14 @@ pub async fn kongferry<S: AsRef<OsStr>>(arguments: &[S]) -> Ran {
 /// What an ended program came to; `rejects` is its rejects file.
 pub fn ran(output: Output, rejects: &PathBuf) -> Ran {
     let rejects = std::fs::read_to_string(rejects).unwrap_or_default();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    for line in stdout.lines().chain(stderr.lines()) {
+        assert!(!line.ends_with("..") || line.ends_with("..."), "two full stops: {line}");
+    }
     Ran {
         code: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        stdout: stdout.into_owned(),
+        stderr: stderr.into_owned(),
         rejects: rejects.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect(),
     }
 }

@@ -38,10 +38,12 @@ pub struct Ran {
 }
 
 impl Ran {
-    /// Its result as JSON.
+    /// Its result as JSON, which matches its schema.
     #[track_caller]
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
+        let result = serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:#?}"));
+        crate::schemas::check(&result);
+        result
     }
 
     /// Checks the exit code.
