@@ -62,9 +62,9 @@ pub struct CheckArgs {
     #[arg(long, value_name = "NAME")]
     workspace: Option<String>,
 
-    /// Owner of the credential; not required for keys and plain tokens
+    /// Owner of the credential
     ///
-    /// The username of a basic-auth or hmac-auth credential, the key of a jwt credential, a client_id, the name of an RBAC
+    /// Not required for keys and plain tokens. The username of a basic-auth or hmac-auth credential, the key of a jwt credential, a client_id, the name of an RBAC
     /// user or admin, else the consumer's username.
     #[arg(long, value_name = "NAME")]
     user: Option<String>,

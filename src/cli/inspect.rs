@@ -35,9 +35,9 @@ pub struct InspectArgs {
     #[arg(long)]
     green_online: bool,
 
-    /// Write a baseline of green: key and digest of each row
+    /// Write a baseline of green to FILE
     ///
-    /// For --baseline of plan and migrate. Take it right after Kong's bootstrap, before any Admin API client writes to
+    /// Key and digest of each row, for --baseline of plan and migrate. Take it right after Kong's bootstrap, before any Admin API client writes to
     /// green.
     #[arg(long, value_name = "FILE")]
     save_baseline: Option<PathBuf>,

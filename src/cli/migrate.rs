@@ -41,9 +41,9 @@ pub struct MigrateArgs {
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
     accept_rejects: Option<Option<PathBuf>>,
 
-    /// File for rejected rows, one JSON object per line
+    /// File for rejected rows
     ///
-    /// It holds whole rows, credentials included; mode 0600. Default: kongferry-rejects-RUN.jsonl in the working
+    /// One JSON object per line. It holds whole rows, credentials included; mode 0600. Default: kongferry-rejects-RUN.jsonl in the working
     /// directory, which is removed if no row was rejected.
     #[arg(long, value_name = "FILE")]
     rejects_file: Option<PathBuf>,

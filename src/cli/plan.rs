@@ -32,7 +32,9 @@ pub struct PlanArgs {
     #[arg(long, conflicts_with = "scratch")]
     quick: bool,
 
-    /// List each column: blue's type, the rule, green's type
+    /// List how each column is converted
+    ///
+    /// Blue's type, the rule, and green's type.
     #[arg(long)]
     columns: bool,
 
@@ -42,9 +44,9 @@ pub struct PlanArgs {
     #[arg(long, value_name = "URL")]
     scratch: Option<String>,
 
-    /// File for the rows that would be rejected, one JSON object per line
+    /// File for the rows that would be rejected
     ///
-    /// It holds whole rows, credentials included; mode 0600. After review it is the FILE of migrate --accept-rejects.
+    /// One JSON object per line. It holds whole rows, credentials included; mode 0600. After review it is the FILE of migrate --accept-rejects.
     /// Default: rejected rows are counted, not written.
     #[arg(long, value_name = "FILE")]
     rejects_file: Option<PathBuf>,

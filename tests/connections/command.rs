@@ -113,12 +113,12 @@ fn contradictory_addresses_are_usage_errors_before_anything_connects() {
     let green = "postgres://u@no-such-host.invalid/kong";
     let cases: &[(&[&str], &str)] = &[
         (&["--blue", password, "--green", green], "has a password in it"),
-        (&["--green", green], "it is not said where blue is"),
+        (&["--green", green], "no address for blue"),
         (&["--blue", "cassandra://h/kong?consistency=most", "--green", green], "not a consistency"),
         (&["--blue", "cassandra://h/kong", "--green", "postgres://u@h/kong?sslmode=on"], "sslmode \"on\""),
         (
             &["--blue", "cassandra://h/kong", "--kong-env", "blue", "--green", green],
-            "said twice where blue is",
+            "the address of blue is given twice",
         ),
         (&["--blue", "cassandra://h/kong", "--green", green, "--work-schema", "public"], "which is Kong's"),
         (&["--config", "/nowhere/kongferry.toml"], "/nowhere/kongferry.toml"),

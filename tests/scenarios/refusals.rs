@@ -269,7 +269,7 @@ async fn without_a_terminal_migrate_requires_yes() {
     let (blue, green) = sides().await;
     let before = Contents::read(&green).await;
     let ran = kongferry(&["migrate", "--blue", &blue.url(), "--green", green.url()]).await.expect_code(2);
-    assert_tells(&ran, &["here is nobody to ask", "--yes"]);
+    assert_tells(&ran, &["confirmation required", "pass --yes"]);
     assert_eq!(Contents::read(&green).await, before);
 }
 
