@@ -52,7 +52,6 @@ const NOT_YET: &[&str] = &[
     "src/inspect",
     "src/migrate",
     "src/rehearsal",
-    "schema-maps",
     "help cutover",
 ];
 
