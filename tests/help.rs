@@ -17,11 +17,11 @@ const SHARED: &[(&str, &[&str])] = &[
 const OWN: &[(&str, &str, &[&str])] = &[
     ("verify", "Partial comparison (not a proof)", &["table", "workspace", "sample"]),
     ("verify", "Repair", &["repair", "delete-extra", "yes", "green-online"]),
+    ("cutover init", "Records", &["name", "zone", "name-server", "provider"]),
 ];
 
-/// `cutover init` lists an option that only one DNS provider has under that provider.
-const PROVIDERS: &[&str] = &["PowerDNS", "RFC 2136", "Route 53", "exec"];
-const OF_EVERY_PROVIDER: &[&str] = &["file", "name", "zone", "name-server", "provider", "help"];
+/// Options of `cutover init` itself; each other one is of a DNS provider, whose name is the heading.
+const OF_INIT: &[&str] = &["file", "help"];
 
 /// Commands whose lines may be wrapped until they are rewritten.
 const NOT_YET: &[&str] = &["cutover"];
@@ -118,8 +118,9 @@ fn is_under_its_heading(command: &str, option: &Listed) -> bool {
         OWN.iter().find(|(of, _, names)| *of == command && lists(names)).map(|(_, heading, _)| *heading);
     match own.or(shared) {
         Some(heading) => option.heading == heading,
-        None if command == "cutover init" && !lists(OF_EVERY_PROVIDER) => {
-            PROVIDERS.contains(&option.heading.as_str())
+        None if command == "cutover init" && !lists(OF_INIT) => {
+            let others = SHARED.iter().map(|(heading, _)| *heading).chain(["Options", "Records"]);
+            others.into_iter().all(|heading| heading != option.heading)
         }
         None => option.heading == "Options",
     }
