@@ -131,7 +131,7 @@ async fn a_quick_plan_checks_single_rows_and_lists_what_it_skipped() {
 
     let ran = kongferry(&plan_arguments(&blue, None, &["--quick"])).await.expect_code(2);
     assert_documented(&ran);
-    assert!(ran.stderr.contains("plan --quick needs green"), "{ran:#?}");
+    assert!(ran.stderr.contains("plan --quick requires an address of green"), "{ran:#?}");
     kongferry(&plan_arguments(&blue, Some(&green), &["--quick", "--scratch", "postgres://x/y"]))
         .await
         .expect_code(2);
