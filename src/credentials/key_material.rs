@@ -1,7 +1,6 @@
 //! Keys and tokens of the jwt plugin, and certificates of mtls-auth.
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use data_encoding::BASE64URL_NOPAD;
 use pkcs8::der::{Decode, Encode};
 use ring::{hmac, signature};
 use serde_json::Value;
@@ -20,11 +19,12 @@ impl<'a> JwtToken<'a> {
     pub(super) fn parse(text: &'a str) -> Option<JwtToken<'a>> {
         let (signed, signature) = text.trim().rsplit_once('.')?;
         let (header, claims) = signed.split_once('.')?;
-        let json = |part: &str| serde_json::from_slice::<Value>(&URL_SAFE_NO_PAD.decode(part).ok()?).ok();
+        let json =
+            |part: &str| serde_json::from_slice::<Value>(&BASE64URL_NOPAD.decode(part.as_bytes()).ok()?).ok();
         let algorithm = json(header)?.get("alg")?.as_str()?.to_owned();
         Some(JwtToken {
             signed,
-            signature: URL_SAFE_NO_PAD.decode(signature).ok()?,
+            signature: BASE64URL_NOPAD.decode(signature.as_bytes()).ok()?,
             algorithm,
             claims: json(claims)?,
         })

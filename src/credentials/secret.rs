@@ -1,7 +1,6 @@
 //! Compares secrets with stored ones by Kong's rules (docs/kong-data-model.md, section 6), in constant time.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
+use data_encoding::BASE64_NOPAD;
 use subtle::ConstantTimeEq;
 
 /// The only parameters of a hashed client secret that Kong accepts: it compares the whole text, and writes these.
@@ -30,11 +29,11 @@ pub(super) fn basic_auth(password: &str, consumer: &str, stored: &str) -> bool {
 /// `None` where Kong accepts the stored text for no secret at all.
 pub(super) fn pbkdf2(secret: &str, stored: &str) -> Option<bool> {
     let (salt, _) = stored.strip_prefix(PBKDF2)?.split_once('$')?;
-    let raw = STANDARD_NO_PAD.decode(salt).ok()?;
+    let raw = BASE64_NOPAD.decode(salt.as_bytes()).ok()?;
     let rounds = std::num::NonZeroU32::new(10_000)?;
     let mut hash = [0_u8; 32];
     ring::pbkdf2::derive(ring::pbkdf2::PBKDF2_HMAC_SHA512, rounds, &raw, secret.as_bytes(), &mut hash);
-    let whole = format!("{PBKDF2}{}${}", STANDARD_NO_PAD.encode(&raw), STANDARD_NO_PAD.encode(hash));
+    let whole = format!("{PBKDF2}{}${}", BASE64_NOPAD.encode(&raw), BASE64_NOPAD.encode(&hash));
     Some(is_equal(whole.as_bytes(), stored.as_bytes()))
 }
 

@@ -6,8 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -45,8 +45,8 @@ pub fn socket_path(dir: &Path) -> PathBuf {
     if beside.as_os_str().len() <= PATH_LIMIT {
         return beside;
     }
-    let digest = Sha256::digest(beside.as_os_str().as_encoded_bytes());
-    let name: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let digest = digest(&SHA256, beside.as_os_str().as_encoded_bytes());
+    let name = data_encoding::HEXLOWER.encode(&digest.as_ref()[..8]);
     std::env::temp_dir().join(format!("kongferry-{}-{name}.sock", nix::unistd::geteuid()))
 }
 

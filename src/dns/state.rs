@@ -1,7 +1,7 @@
 //! What stands at the provider, and what is wanted there.
 
+use ring::digest;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::{Marker, RecordKey, Share, Side};
 
@@ -98,14 +98,14 @@ impl Observed {
     /// Puts what was read together; the version is a digest of it.
     pub fn new(records: Vec<ObservedRecord>, marker_text: Option<String>) -> Self {
         let marker = marker_text.as_deref().and_then(Marker::parse);
-        let mut digest = Sha256::new();
-        // Neighbours are not ours: that somebody writes one is no conflict.
+        let mut hasher = digest::Context::new(&digest::SHA256);
+        // Sibling records are not part of it: a change of theirs is no conflict.
         for record in &records {
             let seen = serde_json::json!([record.key, record.state, record.ttl, record.raw]);
-            digest.update(seen.to_string());
+            hasher.update(seen.to_string().as_bytes());
         }
-        digest.update(format!("{marker_text:?}"));
-        let stamp = digest.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        hasher.update(format!("{marker_text:?}").as_bytes());
+        let stamp = data_encoding::HEXLOWER.encode(&hasher.finish().as_ref()[..16]);
         Observed { records, marker, marker_text, version: Version(stamp) }
     }
 

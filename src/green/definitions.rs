@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use sha2::{Digest, Sha256};
+use ring::digest;
 use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use uuid::Uuid;
@@ -129,10 +129,10 @@ impl Definitions {
 
     /// SHA-256 of all of it, in hexadecimal digits; the same for two schemas that are defined alike.
     pub fn digest(&self) -> String {
-        let mut hasher = Sha256::new();
+        let mut hasher = digest::Context::new(&digest::SHA256);
         let mut add = |text: &str| {
-            hasher.update((text.len() as u64).to_be_bytes());
-            hasher.update(text);
+            hasher.update(&(text.len() as u64).to_be_bytes());
+            hasher.update(text.as_bytes());
         };
         for (subject, aspects) in &self.0 {
             add(&subject.table);
@@ -144,7 +144,7 @@ impl Definitions {
                 add(text);
             }
         }
-        hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        data_encoding::HEXLOWER.encode(hasher.finish().as_ref())
     }
 
     /// Keeps them in the journal, as those that this run leaves.

@@ -3,7 +3,7 @@
 //! The files contain placeholders such as `{table}` for what PostgreSQL does not take as a parameter: tables, columns,
 //! expressions from its own catalog. Values are bound as parameters, or quoted here as literals.
 
-use sha2::{Digest, Sha256};
+use ring::digest::{SHA256, digest};
 use sqlx::AssertSqlSafe;
 
 /// PostgreSQL cuts longer names.
@@ -71,7 +71,7 @@ pub(super) fn own_table_name(prefix: &str, table: &str) -> String {
     if prefix.len() + table.len() <= MAX_NAME_BYTES {
         return format!("{prefix}{table}");
     }
-    let digest = format!("{:x}", Sha256::digest(table));
+    let digest = data_encoding::HEXLOWER.encode(digest(&SHA256, table.as_bytes()).as_ref());
     format!("{prefix}x{}", digest.get(..40).unwrap_or_default())
 }
 

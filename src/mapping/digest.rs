@@ -5,7 +5,7 @@
 //! stores values, not text –, so JSON is digested by value. The expiry stays out: an unchanged row with a time to live
 //! is read a second later or earlier at every run (DESIGN, "Time to live"), and is compared by itself.
 
-use sha2::{Digest, Sha256};
+use ring::digest::{Context, SHA256};
 
 use super::canonical_json::CanonicalJson;
 use super::table_plan::TablePlan;
@@ -63,7 +63,7 @@ impl Digester {
 
     /// The short form of the key of one row in binary COPY format; nothing where these bytes are not such a row.
     pub fn key(&self, row: &[u8]) -> Option<Digest128> {
-        let mut hasher = Sha256::new();
+        let mut hasher = Context::new(&SHA256);
         for place in &self.key {
             let mut rest = row.get(2..)?;
             for _ in 0..*place {
@@ -76,7 +76,7 @@ impl Digester {
 
     /// The digest of the values of such a row, and its expiry.
     pub fn values(&mut self, row: &[u8]) -> Option<(Digest128, Option<i64>)> {
-        let mut hasher = Sha256::new();
+        let mut hasher = Context::new(&SHA256);
         let mut expiry = None;
         // What is digested as it stands, field after field, is digested in one piece.
         let (mut plain, mut rest) = (2, row.get(2..)?);
@@ -99,7 +99,7 @@ impl Digester {
 
     /// The mark of a row whose fields are already apart.
     pub fn digest_fields(&mut self, fields: &[Option<&[u8]>]) -> RowDigest {
-        let mut hasher = Sha256::new();
+        let mut hasher = Context::new(&SHA256);
         let mut expiry = None;
         for (shape, field) in self.columns.iter().zip(fields) {
             match shape {
@@ -124,9 +124,9 @@ impl ColumnDigest {
     }
 
     /// Digests a field of this shape: like binary COPY, its length and its bytes.
-    fn add(self, hasher: &mut Sha256, field: Option<&[u8]>, json: &mut CanonicalJson) {
+    fn add(self, hasher: &mut Context, field: Option<&[u8]>, json: &mut CanonicalJson) {
         match (self, field) {
-            (_, None) => hasher.update((-1_i32).to_be_bytes()),
+            (_, None) => hasher.update(&(-1_i32).to_be_bytes()),
             (ColumnDigest::Plain | ColumnDigest::Expiry, Some(bytes)) => add(hasher, bytes),
             (ColumnDigest::Padded, Some(bytes)) => add(hasher, bytes.trim_ascii_end()),
             (ColumnDigest::Jsonb, Some(bytes)) => add(hasher, canonical(bytes, json)),
@@ -141,7 +141,7 @@ fn expiry_of(field: Option<&[u8]>) -> Option<i64> {
 
 /// The short form of a key, from its fields in the key's order.
 pub fn key_of(fields: &[Option<&[u8]>]) -> Digest128 {
-    let mut hasher = Sha256::new();
+    let mut hasher = Context::new(&SHA256);
     for field in fields {
         add(&mut hasher, field.unwrap_or_default());
     }
@@ -167,14 +167,14 @@ fn field<'r>(rest: &mut &'r [u8]) -> Option<Option<&'r [u8]>> {
     Some(Some(field))
 }
 
-fn add(hasher: &mut Sha256, bytes: &[u8]) {
-    hasher.update(i32::try_from(bytes.len()).unwrap_or(i32::MAX).to_be_bytes());
+fn add(hasher: &mut Context, bytes: &[u8]) {
+    hasher.update(&i32::try_from(bytes.len()).unwrap_or(i32::MAX).to_be_bytes());
     hasher.update(bytes);
 }
 
-fn short(hasher: Sha256) -> Digest128 {
+fn short(hasher: Context) -> Digest128 {
     let mut short = Digest128::default();
-    short.iter_mut().zip(hasher.finalize()).for_each(|(to, from)| *to = from);
+    short.iter_mut().zip(hasher.finish().as_ref()).for_each(|(to, from)| *to = *from);
     short
 }
 
@@ -183,7 +183,7 @@ fn canonical<'j>(field: &[u8], json: &'j mut CanonicalJson) -> &'j [u8] {
     json.canonical(field.get(1..).unwrap_or_default())
 }
 
-fn jsonb_array(hasher: &mut Sha256, field: &[u8], json: &mut CanonicalJson) {
+fn jsonb_array(hasher: &mut Context, field: &[u8], json: &mut CanonicalJson) {
     // Dimensions, a flag, the type, and per dimension its length and lower bound; then the elements as fields.
     let Some(dimensions) = field.get(..4).and_then(|bytes| bytes.try_into().ok()).map(i32::from_be_bytes)
     else {
@@ -198,7 +198,7 @@ fn jsonb_array(hasher: &mut Sha256, field: &[u8], json: &mut CanonicalJson) {
         let end = at + usize::try_from(length).unwrap_or(0);
         match field.get(at..end) {
             Some(element) if length >= 0 => add(hasher, canonical(element, json)),
-            _ => hasher.update((-1_i32).to_be_bytes()),
+            _ => hasher.update(&(-1_i32).to_be_bytes()),
         }
         at = end;
     }

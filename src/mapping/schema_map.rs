@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Kind, Result};
 
@@ -357,7 +357,8 @@ impl SchemaMap {
     /// SHA-256 of the map in its serialised form, in hex.
     pub fn fingerprint(&self) -> String {
         // A map of strings and numbers always has a serialised form.
-        format!("{:x}", Sha256::digest(serde_json::to_vec(self).unwrap_or_default()))
+        data_encoding::HEXLOWER
+            .encode(digest(&SHA256, &serde_json::to_vec(self).unwrap_or_default()).as_ref())
     }
 
     fn observed(mut self) -> SchemaMap {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use sha2::{Digest, Sha256};
+use ring::digest::{SHA256, digest};
 use uuid::Uuid;
 
 use crate::cql::cell;
@@ -376,7 +376,7 @@ fn stripped<'v>(bytes: &'v [u8], workspace: Option<Uuid>, known: &[Uuid]) -> Res
 fn certificate_digest(pem: &[u8]) -> Option<String> {
     use rustls_pki_types::{CertificateDer, pem::PemObject};
     let certificate = CertificateDer::from_pem_slice(pem).ok()?;
-    Some(format!("{:x}", Sha256::digest(&certificate)))
+    Some(data_encoding::HEXLOWER.encode(digest(&SHA256, &certificate).as_ref()))
 }
 
 /// Kong 3.0's own test for a plain path: only these characters (facts, 4.18).

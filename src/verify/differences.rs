@@ -5,9 +5,9 @@ use std::io::{BufWriter, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use ring::digest;
 use serde::Serialize;
 use serde_json::{Value as Json, json};
-use sha2::{Digest, Sha256};
 
 use super::value::KongValue;
 use crate::error::{Error, Kind, Result};
@@ -152,8 +152,10 @@ impl DifferenceLog {
             return value.to_json();
         }
         // Enough to compare two values of one file; salted against guessing.
-        let digest = Sha256::new().chain_update(self.salt).chain_update(value.encoded()).finalize();
-        let hex = format!("{digest:x}");
+        let mut hasher = digest::Context::new(&digest::SHA256);
+        hasher.update(self.salt.as_bytes());
+        hasher.update(&value.encoded());
+        let hex = data_encoding::HEXLOWER.encode(hasher.finish().as_ref());
         json!(format!("digest:{}", hex.get(..12).unwrap_or_default()))
     }
 

@@ -1,6 +1,6 @@
 //! One row as Kong reads it, from the cells of blue or the fields of green.
 
-use sha2::{Digest, Sha256};
+use ring::digest::{SHA256, digest};
 use uuid::Uuid;
 
 use super::cells::{self, FieldType};
@@ -222,8 +222,8 @@ fn certificate_digest(pem: &[u8]) -> Option<Vec<u8>> {
     let (_, rest) = text.split_once("-----BEGIN CERTIFICATE-----")?;
     let (body, _) = rest.split_once("-----END CERTIFICATE-----")?;
     let body: String = body.split_ascii_whitespace().collect();
-    let der = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, body).ok()?;
-    Some(format!("{:x}", Sha256::digest(der)).into_bytes())
+    let der = data_encoding::BASE64.decode(body.as_bytes()).ok()?;
+    Some(data_encoding::HEXLOWER.encode(digest(&SHA256, &der).as_ref()).into_bytes())
 }
 
 #[cfg(test)]

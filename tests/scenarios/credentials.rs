@@ -8,7 +8,6 @@ use kongferry_harness::fixture::Fixture;
 use kongferry_harness::keyspace::Keyspace;
 use kongferry_harness::postgres::Database;
 use serde_json::{Value, json};
-use sha1::{Digest, Sha1};
 
 use super::databases::lasting_blue;
 use super::enterprise;
@@ -94,10 +93,6 @@ fn rows(fixture: &Fixture, table: &str, columns: &[&str]) -> Vec<(String, Value)
     fixture.blue[table].iter().filter(lasting).map(shown).collect()
 }
 
-fn hashed(password: &str, consumer: &str) -> String {
-    Sha1::digest(format!("{password}{consumer}")).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Every secret of an open-source fixture, right and wrong, and rows of our own where the fixture does not know them.
 async fn every_secret(line: &str) {
     let fixture = Fixture::shipped(line).expect("a fixture");
@@ -111,7 +106,7 @@ async fn every_secret(line: &str) {
     {
         let row = json!({
             "id": format!("00000000-0000-4000-8000-0000000001{number:02}"), "ws_id": ws, "consumer_id": id,
-            "username": format!("{ws}:{user}"), "password": hashed(password, &id),
+            "username": format!("{ws}:{user}"), "password": kongferry_harness::fill::basic_auth_hash(password, &id),
         });
         blue.write_row("basicauth_credentials", &row).await.expect("a row");
     }
@@ -163,7 +158,7 @@ async fn every_secret(line: &str) {
         checks.extend(right_and_wrong("basic-auth", "default", Some(user), password, "wrong_secret"));
     }
     checks.extend(right_and_wrong("basic-auth", SECOND, Some("alice"), "pw2", "wrong_secret"));
-    let stored = hashed("pässwörd : €", &id);
+    let stored = kongferry_harness::fill::basic_auth_hash("pässwörd : €", &id);
     checks.push((one("basic-auth", "default", Some("own-1"), &stored), Some(false), "wrong_secret"));
     checks.push((one("basic-auth", "default", Some("unknown"), "x"), Some(false), "unknown_user"));
     checks.push((one("basic-auth", &ws, Some("own-2"), ""), Some(true), "accepted"));
@@ -311,13 +306,12 @@ async fn expired_and_orphaned(blue: &Keyspace, green: &Database) {
 
 /// A token of the jwt plugin, signed with HS256.
 fn signed(issuer: &str, secret: &str) -> String {
-    use base64::Engine;
-    let part = |value: Value| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(value.to_string());
+    let part = |value: Value| data_encoding::BASE64URL_NOPAD.encode(value.to_string().as_bytes());
     let body =
         format!("{}.{}", part(json!({ "alg": "HS256", "typ": "JWT" })), part(json!({ "iss": issuer })));
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret.as_bytes());
     let signature = ring::hmac::sign(&key, body.as_bytes());
-    format!("{body}.{}", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(signature))
+    format!("{body}.{}", data_encoding::BASE64URL_NOPAD.encode(signature.as_ref()))
 }
 
 #[tokio::test(flavor = "multi_thread")]

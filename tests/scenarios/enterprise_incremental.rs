@@ -63,7 +63,7 @@ async fn new_admin(blue: &Keyspace, name: &str) {
     let (admin, user, consumer) = (id(1), id(2), id(3));
     let hash = bcrypt::hash(format!("{name}'s token"), 4).expect("a hash");
     let own = |text: &str| format!("{BLUES}:{text}");
-    let password = hashed(&format!("{name}'s password"), &consumer);
+    let password = kongferry_harness::fill::basic_auth_hash(&format!("{name}'s password"), &consumer);
     for (table, row) in [
         ("consumers", json!({ "id": consumer, "ws_id": BLUES, "username": own(name), "type": 2 })),
         (
@@ -82,11 +82,6 @@ async fn new_admin(blue: &Keyspace, name: &str) {
     ] {
         blue.write_row(table, &row).await.expect("a row");
     }
-}
-
-fn hashed(password: &str, consumer: &str) -> String {
-    use sha1::{Digest, Sha1};
-    Sha1::digest(format!("{password}{consumer}")).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What `credentials check` says of one secret on both sides.

@@ -10,7 +10,6 @@ use kongferry_harness::keyspace::{Keyspace, LoadOptions};
 use kongferry_harness::lab;
 use kongferry_harness::postgres::Database;
 use serde_json::{Value, json};
-use sha1::{Digest, Sha1};
 
 use super::credentials::check;
 use super::enterprise::{BLUES, LINE, green, rows, verified};
@@ -175,10 +174,6 @@ const CASES: &[Case] = &[
     },
 ];
 
-fn hashed(password: &str, consumer: &str) -> String {
-    Sha1::digest(format!("{password}{consumer}")).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn workspace(name: &str) -> String {
     id(&format!("workspace {name}"))
 }
@@ -218,7 +213,7 @@ fn admin(
         rows.push(("consumers", json!({ "id": consumer, "ws_id": ws, "username": own(name), "type": 2 })));
     }
     if parts[3] {
-        let password = hashed(&format!("{name} password"), &consumer);
+        let password = kongferry_harness::fill::basic_auth_hash(&format!("{name} password"), &consumer);
         rows.push((
             "basicauth_credentials",
             json!({ "id": id(&format!("password {name}")), "ws_id": ws, "consumer_id": consumer, "username": own(name), "password": password }),

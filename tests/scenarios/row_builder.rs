@@ -10,11 +10,11 @@ use kongferry_harness::catalog::Catalog;
 use kongferry_harness::fixture::Fixture;
 use kongferry_harness::keyspace::{Keyspace, LoadOptions};
 use kongferry_harness::{fill, lab};
+use ring::digest::{SHA256, digest};
 use scylla::serialize::SerializationError;
 use scylla::serialize::value::SerializeValue;
 use scylla::serialize::writers::{CellWriter, WrittenCellProof};
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
 /// When every row was created, unless a test says otherwise: 2023-11-14 22:13:20.
 pub const CREATED_AT: i64 = 1_700_000_000_000;
@@ -42,7 +42,8 @@ pub fn id(name: &str) -> String {
 /// Text of that many characters that no compression makes shorter, other for each name.
 pub fn incompressible(name: &str, characters: usize) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-";
-    let blocks = (0_u32..).flat_map(|block| Sha256::digest(format!("{name} {block}")));
+    let blocks =
+        (0_u32..).flat_map(|block| digest(&SHA256, format!("{name} {block}").as_bytes()).as_ref().to_vec());
     blocks.take(characters).map(|byte| char::from(ALPHABET[usize::from(byte % 64)])).collect()
 }
 

@@ -4,10 +4,10 @@ use std::fmt::Write;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use kongferry::error::Result;
+use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use scylla::client::session::Session;
 use scylla::statement::prepared::PreparedStatement;
 use scylla::value::CqlTimestamp;
-use sha1::{Digest, Sha1};
 use uuid::Uuid;
 
 use crate::context::Context;
@@ -53,9 +53,9 @@ impl Consumer {
 }
 
 /// The hash that Kong's basic-auth plugin stores: SHA-1 of the password followed by the consumer's id, in hex.
-pub fn basic_auth_hash(password: &str, consumer: Uuid) -> String {
-    let digest = Sha1::digest(format!("{password}{consumer}"));
-    digest.iter().fold(String::with_capacity(40), |mut hex, byte| {
+pub fn basic_auth_hash(password: &str, consumer: impl std::fmt::Display) -> String {
+    let digest = digest(&SHA1_FOR_LEGACY_USE_ONLY, format!("{password}{consumer}").as_bytes());
+    digest.as_ref().iter().fold(String::with_capacity(40), |mut hex, byte| {
         // Writing to a String cannot fail.
         let _ = write!(hex, "{byte:02x}");
         hex
@@ -170,9 +170,9 @@ impl Statements {
 
 /// The same id for the same kind and number, spread over the whole token ring.
 pub fn id(kind: &str, n: u64) -> Uuid {
-    let digest = Sha1::digest(format!("{kind} {n}"));
+    let digest = digest(&SHA1_FOR_LEGACY_USE_ONLY, format!("{kind} {n}").as_bytes());
     let mut bytes = [0; 16];
-    bytes.copy_from_slice(&digest[..16]);
+    bytes.copy_from_slice(&digest.as_ref()[..16]);
     uuid::Builder::from_random_bytes(bytes).into_uuid()
 }
 
