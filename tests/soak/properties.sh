@@ -12,5 +12,6 @@ PROPTEST_CASES=${HOSTILE_CASES:-100000} cargo test --test hostile_bytes
 PROPTEST_CASES=${SERVER_CASES:-2000} cargo test --test scenarios roundtrip
 # The tests whose inputs are smaller in `make test`.
 KONGFERRY_CONSUMERS=25000 KONGFERRY_USERS=5000 cargo test --test scenarios -- unchanged_rows bcrypt_hashes
+KONGFERRY_QUERIES=10000 cargo test --test dns -- powerdns::every_share
 # A real kill -9 of the cutover at every one of its transitions.
 cargo test --test cutover -- --ignored
