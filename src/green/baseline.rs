@@ -1,7 +1,7 @@
-//! What a freshly bootstrapped green holds, kept in a file: every row's key and a digest, never the row.
+//! The rows of a freshly bootstrapped green, recorded in a file: every row's key and a digest, never the row.
 //!
-//! Where nobody can say by name what a bootstrap makes – another version of Enterprise, a custom plugin that seeds its
-//! tables – a baseline taken right after it tells its rows from those that somebody made later.
+//! Where the schema map does not name the rows of a bootstrap (another version of Enterprise, a custom plugin that fills
+//! its tables) a baseline recorded right after it distinguishes them from rows that were made later.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -17,7 +17,6 @@ use crate::catalog::green::GreenCatalog;
 use crate::error::{Error, Kind, Result};
 use crate::green::session::During;
 
-/// The only format of such a file there is so far.
 const FORMAT: u32 = 1;
 
 /// What stood on green.
@@ -40,13 +39,13 @@ pub struct Baseline {
 pub struct BaselineRow {
     /// Its key, as JSON text.
     pub key: String,
-    /// MD5 over the row: it says that nobody changed it, it protects nothing.
+    /// MD5 over the row: it detects changes, it protects nothing.
     pub digest: String,
 }
 
 /// The expression of a row's digest.
 pub fn digest(alias: &str) -> String {
-    // Not to_jsonb(): a json column may hold what jsonb refuses.
+    // Not to_jsonb(): a json column may contain what jsonb refuses.
     format!("md5(row_to_json({alias})::text)")
 }
 

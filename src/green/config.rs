@@ -1,7 +1,7 @@
-//! Where green is: a `postgres://` address as libpq and sqlx read it, and the two schemas.
+//! The configuration of green: a `postgres://` address as libpq and sqlx read it, and the two schemas.
 //!
-//! Parsing opens no connection. What libpq would take from `PGHOST`, `PGPASSWORD`, `~/.pgpass` and so on is taken
-//! from there; an option that we would silently ignore is refused or named in [`GreenConfig::warnings`].
+//! Parsing opens no connection. What libpq takes from `PGHOST`, `PGPASSWORD`, `~/.pgpass` and so on is taken from there;
+//! an option without effect is refused or named in [`GreenConfig::warnings`].
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,17 +14,16 @@ use url::Url;
 
 use crate::error::{Error, Result};
 
-/// The environment variable with green's password; it goes before `PGPASSWORD` and `~/.pgpass`.
+/// The environment variable with green's password; it overrides `PGPASSWORD` and `~/.pgpass`.
 pub const PASSWORD_VARIABLE: &str = "KONGFERRY_GREEN_PASSWORD";
 
-/// Kong's schema unless told otherwise.
 pub const DEFAULT_KONG_SCHEMA: &str = "public";
 
-/// Our own schema unless told otherwise.
+/// The schema of kongferry's own tables.
 pub const DEFAULT_WORK_SCHEMA: &str = "kongferry";
 
-/// Options that sqlx understands; it takes some under more than one name.
-const UNDERSTOOD: &[&str] = &[
+/// Options that sqlx reads, each by one of its names.
+const SUPPORTED: &[&str] = &[
     "sslmode",
     "sslrootcert",
     "sslcert",
@@ -39,10 +38,9 @@ const UNDERSTOOD: &[&str] = &[
     "connect_timeout",
 ];
 
-/// Options that name a file.
 const FILES: &[&str] = &["sslrootcert", "sslcert", "sslkey"];
 
-/// Options of libpq or sqlx that make no difference to us, so that leaving them out loses nothing.
+/// Options of libpq or sqlx that change nothing for kongferry.
 const WITHOUT_EFFECT: &[&str] = &[
     "application_name",
     "fallback_application_name",
@@ -57,7 +55,7 @@ const WITHOUT_EFFECT: &[&str] = &[
     "target_session_attrs",
 ];
 
-/// Everything that is needed to open connections to green. Its `Debug` output does not show the password.
+/// `Debug` does not contain the password.
 #[derive(Clone)]
 pub struct GreenConfig {
     options: PgConnectOptions,
@@ -90,7 +88,7 @@ impl fmt::Debug for GreenConfig {
 impl GreenConfig {
     /// Reads `postgres://[user[:password]@][host][:port][/database][?option=value&…]`.
     ///
-    /// No error repeats the address, because a password may stand in it.
+    /// No error repeats the address, because it may contain a password.
     pub fn parse(address: &str) -> Result<Self> {
         let mut url = parse_url(address)?;
         check_environment(&|name| std::env::var(name).ok())?;
@@ -112,8 +110,8 @@ impl GreenConfig {
         Ok(config)
     }
 
-    /// A configuration from the driver's options, with everything else at its default. For servers that we started
-    /// ourselves, and for Kong's own configuration file.
+    /// A configuration from the driver's options, with everything else at its default: for servers that kongferry started
+    /// itself, and for Kong's own configuration file.
     pub fn new(options: PgConnectOptions) -> Self {
         GreenConfig {
             options,
@@ -129,32 +127,31 @@ impl GreenConfig {
         }
     }
 
-    /// The same with this password, which goes before any other.
+    /// Sets the password, which overrides any other.
     #[must_use]
     pub fn with_password(mut self, password: &SecretString) -> Self {
         self.options = self.options.password(password.expose_secret());
         self
     }
 
-    /// The same with these schemas.
     pub fn with_schemas(mut self, kong: &str, work: &str) -> Result<Self> {
         check_schema(kong, "Kong's schema")?;
         check_schema(work, "the work schema")?;
         if work.starts_with("pg_") || work == "information_schema" {
             return Err(Error::usage(format!(
-                "the work schema cannot be \"{work}\", which is PostgreSQL's own"
+                "the work schema cannot be \"{work}\", which belongs to PostgreSQL"
             )));
         }
         if kong == work {
             return Err(Error::usage(format!("the work schema cannot be \"{work}\", which is Kong's"))
-                .remedy("Give our own tables another schema with --work-schema."));
+                .remedy("Give kongferry's own tables another schema with --work-schema."));
         }
         kong.clone_into(&mut self.kong_schema);
         work.clone_into(&mut self.work_schema);
         Ok(self)
     }
 
-    /// The same for a database in which Kong's schema is yet to be made.
+    /// For a database in which Kong's schema does not exist yet.
     #[must_use]
     pub fn without_schema_check(mut self) -> Self {
         self.schema_must_exist = false;
@@ -176,29 +173,28 @@ impl GreenConfig {
         self.schema_must_exist
     }
 
-    /// Whether a password stands in the address, where other users may see it.
+    /// Whether the address contains a password, which other users may see.
     pub fn password_in_address(&self) -> bool {
         self.password_in_address
     }
 
-    /// What the address asks for and does not get, one sentence each.
+    /// Options without effect, one sentence each.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// Checks that the files of the address can be read, which the driver would do in the middle of connecting.
+    /// Checks that the files of the address are readable, which the driver does only while connecting.
     pub(super) fn check_files(&self) -> Result<()> {
         for (option, file) in &self.files {
             std::fs::File::open(file).map_err(|e| {
                 Error::usage(format!("cannot read {} ({option} of green)", file.display()))
                     .source(e)
-                    .remedy("The file must exist, be readable, and hold PEM text (-----BEGIN …).")
+                    .remedy("The file must exist, be readable, and contain PEM text (-----BEGIN …).")
             })?;
         }
         Ok(())
     }
 
-    /// The role to log in as.
     pub fn username(&self) -> &str {
         self.options.get_username()
     }
@@ -219,15 +215,14 @@ impl GreenConfig {
         }
     }
 
-    /// How the driver decides about encryption.
     pub fn ssl_mode(&self) -> PgSslMode {
         self.options.get_ssl_mode()
     }
 
     /// The driver's options for connections that need no state in the session.
     ///
-    /// A pooler in transaction mode hands each transaction another session of the server. So no statement is kept
-    /// prepared, and no start-up parameter is sent that pgbouncer would refuse (`extra_float_digits`).
+    /// A pooler in transaction mode gives each transaction another session of the server. So no statement is kept
+    /// prepared, and no start-up parameter is sent that pgbouncer refuses (`extra_float_digits`).
     pub(super) fn options(&self, application_name: &str) -> PgConnectOptions {
         use sqlx::ConnectOptions;
         self.options
@@ -247,17 +242,17 @@ fn parse_url(address: &str) -> Result<Url> {
     match scheme.as_deref() {
         Some("postgres" | "postgresql") => {}
         Some("cassandra") => {
-            return Err(Error::usage("the address of green is one of Cassandra").remedy(
-                "Green is the PostgreSQL that Kong enters: give cassandra://… with --blue and postgres://… with --green.",
+            return Err(Error::usage("the address of green is a Cassandra address").remedy(
+                "Green is the PostgreSQL database: give cassandra://… with --blue and postgres://… with --green.",
             ));
         }
         _ => return Err(Error::usage("the address of green does not begin with postgres://").remedy(FORM)),
     }
-    // The message of `url` never holds a part of the address.
+    // The error of `url` never contains a part of the address.
     let url = Url::parse(&with_user_in_query(address)).map_err(|e| {
-        Error::usage("the address of green cannot be read").source(e).remedy(format!(
-            "{FORM} Several hosts are not supported; a password's special characters must be percent-encoded, or the \
-             password given in {PASSWORD_VARIABLE}."
+        Error::usage("the address of green cannot be parsed").source(e).remedy(format!(
+            "{FORM} Several hosts are not supported. Percent-encode the special characters of a password, or give the \
+             password in {PASSWORD_VARIABLE}."
         ))
     })?;
     if url.host_str().is_some_and(|host| host.contains(',')) {
@@ -265,13 +260,13 @@ fn parse_url(address: &str) -> Result<Url> {
             .remedy("Name the primary only: the migration writes, and a standby cannot take it."));
     }
     if url.fragment().is_some() {
-        return Err(Error::usage("the address of green has a \"#\" in it")
-            .remedy(format!("Write it as %23; a password is better given in {PASSWORD_VARIABLE}.")));
+        return Err(Error::usage("the address of green contains a \"#\"")
+            .remedy(format!("Write it as %23, or give the password in {PASSWORD_VARIABLE}.")));
     }
     Ok(url)
 }
 
-/// libpq takes a user without a host (`postgres://user@/database?host=/run`), `url` does not: there the user goes
+/// libpq accepts a user without a host (`postgres://user@/database?host=/run`), `url` does not: there the user is moved
 /// into the query.
 fn with_user_in_query(address: &str) -> Cow<'_, str> {
     let rewritten = || {
@@ -289,7 +284,7 @@ fn with_user_in_query(address: &str) -> Cow<'_, str> {
     rewritten().map_or(Cow::Borrowed(address), Cow::Owned)
 }
 
-/// sqlx takes a default without a word where one of these cannot be read; we say so.
+/// sqlx silently uses a default where one of these is invalid; here that is an error.
 fn check_environment(variable: &dyn Fn(&str) -> Option<String>) -> Result<()> {
     if let Some(port) = variable("PGPORT").filter(|port| port.parse::<u16>().is_err()) {
         return Err(Error::usage(format!("PGPORT=\"{port}\" is not a port number")));
@@ -299,18 +294,18 @@ fn check_environment(variable: &dyn Fn(&str) -> Option<String>) -> Result<()> {
     }
     if variable("PGSSLROOTCERT").as_deref() == Some("system") {
         return Err(Error::usage("PGSSLROOTCERT=system is not supported").remedy(
-            "Unset it and use sslmode=verify-full: the system's certificates are trusted where no file is named.",
+            "Unset it and use sslmode=verify-full: without a file, the system's certificates are trusted.",
         ));
     }
     Ok(())
 }
 
 fn unknown_ssl_mode(mode: &str) -> Error {
-    Error::usage(format!("sslmode \"{mode}\" is not known for green"))
+    Error::usage(format!("sslmode \"{mode}\" is not supported for green"))
         .remedy("Use disable, allow, prefer, require, verify-ca or verify-full.")
 }
 
-/// Checks the options of the address and takes out those that sqlx does not read. Returns the connect time-out.
+/// Checks the options of the address and removes those that sqlx does not read. Returns the connect timeout.
 fn take_options(url: &mut Url, warnings: &mut Vec<String>) -> Result<Option<Duration>> {
     let mut connect_timeout = None;
     let mut kept = Vec::new();
@@ -324,14 +319,14 @@ fn take_options(url: &mut Url, warnings: &mut Vec<String>) -> Result<Option<Dura
                     "port={value} in the address of green is not a port number"
                 )));
             }
-            // libpq's word for what we do where no file is named.
+            // The default where no file is given.
             "sslrootcert" if value == "system" => {}
             "channel_binding" if value != "require" => {}
             "host" | "hostaddr" if value.contains(',') => {
                 return Err(Error::usage("the address of green names several hosts")
                     .remedy("Name the primary only: the migration writes, and a standby cannot take it."));
             }
-            _ if UNDERSTOOD.contains(&name) || name.starts_with("options[") => {
+            _ if SUPPORTED.contains(&name) || name.starts_with("options[") => {
                 kept.push((name.to_owned(), value));
             }
             _ if WITHOUT_EFFECT.contains(&name) => {
@@ -348,7 +343,7 @@ fn take_options(url: &mut Url, warnings: &mut Vec<String>) -> Result<Option<Dura
     Ok(connect_timeout)
 }
 
-/// sqlx takes some options under several names; here each has one.
+/// sqlx accepts some options under several names.
 fn canonical(name: &str) -> &str {
     match name {
         "ssl-mode" => "sslmode",
@@ -361,7 +356,7 @@ fn canonical(name: &str) -> &str {
 
 fn unknown_option(name: &str) -> Error {
     Error::usage(format!("the address of green has an option that is not supported: \"{name}\""))
-        .remedy(format!("The known options are {}.", UNDERSTOOD.join(", ")))
+        .remedy(format!("Supported options are {}.", SUPPORTED.join(", ")))
 }
 
 fn parse_seconds(value: &str) -> Result<Duration> {
@@ -370,25 +365,25 @@ fn parse_seconds(value: &str) -> Result<Duration> {
     })
 }
 
-fn option(url: &Url, wanted: &str) -> Option<String> {
-    url.query_pairs().find(|(name, _)| name == wanted).map(|(_, value)| value.into_owned())
+fn option(url: &Url, option: &str) -> Option<String> {
+    url.query_pairs().find(|(name, _)| name == option).map(|(_, value)| value.into_owned())
 }
 
-/// The file that an option names; the driver also takes PEM text in its place.
+/// The file that an option names; the driver also accepts PEM text in its place.
 fn file_of(url: &Url, name: &str) -> Option<PathBuf> {
     option(url, name).filter(|value| !value.trim_start().starts_with("-----BEGIN")).map(PathBuf::from)
 }
 
 fn unusable(error: &sqlx::Error) -> Error {
-    // The driver's text could repeat a value, so only its sort is told.
-    let what = match error {
-        sqlx::Error::Configuration(_) => "an option has a value that it cannot have",
-        _ => "it cannot be read",
+    // The driver's text may repeat a value, so only its kind is printed.
+    let reason = match error {
+        sqlx::Error::Configuration(_) => "an option has an invalid value",
+        _ => "it cannot be parsed",
     };
-    Error::usage(format!("the address of green is not usable: {what}")).remedy(FORM)
+    Error::usage(format!("the address of green is not usable: {reason}")).remedy(FORM)
 }
 
-/// `sslrootcert=system`: as libpq, we take it for a wish to check everything, and refuse less.
+/// `sslrootcert=system` requires full checks, as in libpq.
 fn trust_system(options: PgConnectOptions, ssl_mode: Option<&str>) -> Result<PgConnectOptions> {
     if ssl_mode.is_some_and(|mode| mode != "verify-full") {
         return Err(Error::usage(
@@ -418,17 +413,17 @@ fn adjust(options: PgConnectOptions, ca_in_address: bool) -> PgConnectOptions {
     options
 }
 
-/// The file that libpq trusts where none is named.
+/// The file that libpq trusts where none is given.
 fn libpq_root_file() -> Option<PathBuf> {
     let file = PathBuf::from(std::env::var_os("HOME")?).join(".postgresql/root.crt");
     file.exists().then_some(file)
 }
 
-fn check_schema(name: &str, what: &str) -> Result<()> {
-    // PostgreSQL would cut a longer name without an error.
+fn check_schema(name: &str, schema: &str) -> Result<()> {
+    // PostgreSQL cuts a longer name without an error.
     if name.is_empty() || name.len() > 63 || name.contains('\0') {
-        return Err(Error::usage(format!("{what} has a name that PostgreSQL cannot have: \"{name}\""))
-            .remedy("A name has 1 to 63 bytes; it is written without quotes here."));
+        return Err(Error::usage(format!("{schema} has an invalid name: \"{name}\""))
+            .remedy("Give a name of 1 to 63 bytes, without quotes."));
     }
     Ok(())
 }
@@ -467,7 +462,7 @@ mod tests {
         assert_eq!(ok("postgres://u@/d?host=/run/pg").username(), "u");
         assert!(ok("postgres://u:p@/d?host=/run/pg").password_in_address());
         assert_eq!(ok("postgres://u@%2Frun%2Fpg:5433/d").address(), "/run/pg, port 5433");
-        assert_eq!(ok("postgres://somebody@h").database(), "somebody");
+        assert_eq!(ok("postgres://operator@h").database(), "operator");
     }
 
     #[test]

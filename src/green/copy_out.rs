@@ -1,4 +1,4 @@
-//! Reading many rows as bytes: `COPY … TO STDOUT` in binary format, row by row, without building values.
+//! Reads many rows as bytes: `COPY … TO STDOUT` in binary format, row by row, without decoding values.
 
 use futures::TryStreamExt;
 use sqlx::PgConnection;
@@ -8,19 +8,19 @@ use crate::error::{Error, Kind, Result};
 use crate::green::session::During;
 use crate::mapping::pg_binary::HEADER;
 
-/// Shows every row of a query as its fields; `None` is null. Nothing of the answer is kept.
+/// Calls `each` with the fields of every row of a query; `None` is null. No row is kept.
 pub async fn rows(
     green: &Green,
     tx: &mut PgConnection,
     select: &str,
-    what: &str,
+    action: &str,
     mut each: impl FnMut(&[Option<&[u8]>]) -> Result<()>,
 ) -> Result<()> {
     let sql = format!("copy ({select}) to stdout (format binary)");
-    let mut stream = tx.copy_out_raw(&sql).await.during(green, what)?;
+    let mut stream = tx.copy_out_raw(&sql).await.during(green, action)?;
     let mut held: Vec<u8> = Vec::new();
     let mut begun = false;
-    while let Some(chunk) = stream.try_next().await.during(green, what)? {
+    while let Some(chunk) = stream.try_next().await.during(green, action)? {
         held.extend_from_slice(&chunk);
         let mut at = 0;
         if !begun {
@@ -33,14 +33,14 @@ pub async fn rows(
         loop {
             let rest = held.get(at..).unwrap_or_default();
             match next_row(rest) {
-                Next::Row(length) => {
+                NextRow::Row(length) => {
                     let row = rest.get(..length).unwrap_or_default();
-                    let fields =
-                        crate::mapping::digest::fields(row).ok_or_else(|| Error::new(Kind::Server, what))?;
+                    let fields = crate::mapping::digest::fields(row)
+                        .ok_or_else(|| Error::new(Kind::Server, action))?;
                     each(&fields)?;
                     at += length;
                 }
-                Next::Incomplete | Next::End => break,
+                NextRow::Incomplete | NextRow::End => break,
             }
         }
         held.drain(..at);
@@ -48,28 +48,28 @@ pub async fn rows(
     Ok(())
 }
 
-enum Next {
-    /// A whole row of so many bytes.
+enum NextRow {
+    /// A whole row of this length.
     Row(usize),
     Incomplete,
     /// The trailer.
     End,
 }
 
-fn next_row(bytes: &[u8]) -> Next {
+fn next_row(bytes: &[u8]) -> NextRow {
     let number = |at: usize| bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map(i32::from_be_bytes);
     let Some(count) = bytes.get(..2).and_then(|b| b.try_into().ok()).map(i16::from_be_bytes) else {
-        return Next::Incomplete;
+        return NextRow::Incomplete;
     };
     if count < 0 {
-        return Next::End;
+        return NextRow::End;
     }
     let mut at = 2;
     for _ in 0..count {
-        let Some(length) = number(at) else { return Next::Incomplete };
+        let Some(length) = number(at) else { return NextRow::Incomplete };
         at += 4 + usize::try_from(length).unwrap_or(0);
     }
-    if at <= bytes.len() { Next::Row(at) } else { Next::Incomplete }
+    if at <= bytes.len() { NextRow::Row(at) } else { NextRow::Incomplete }
 }
 
 #[cfg(test)]
@@ -79,11 +79,11 @@ mod tests {
     #[test]
     fn a_row_is_taken_only_when_it_is_whole() {
         let row = [0, 2, 0, 0, 0, 2, b'x', b'y', 255, 255, 255, 255, 0];
-        assert!(matches!(next_row(&row), Next::Row(12)));
+        assert!(matches!(next_row(&row), NextRow::Row(12)));
         for cut in 0..12 {
-            assert!(matches!(next_row(&row[..cut]), Next::Incomplete), "{cut}");
+            assert!(matches!(next_row(&row[..cut]), NextRow::Incomplete), "{cut}");
         }
-        assert!(matches!(next_row(&[255, 255]), Next::End));
-        assert!(matches!(next_row(&[0, 0]), Next::Row(2)));
+        assert!(matches!(next_row(&[255, 255]), NextRow::End));
+        assert!(matches!(next_row(&[0, 0]), NextRow::Row(2)));
     }
 }

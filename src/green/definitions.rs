@@ -1,4 +1,4 @@
-//! Every definition in Kong's schema, to prove that a run changed none: read before and after, and compared.
+//! Every definition in Kong's schema: read before and after a run and compared, to prove that the run changed none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -16,18 +16,18 @@ use crate::error::{Error, Kind, Result};
 const QUERY: &str = include_str!("../../sql/catalog/definitions.sql");
 const QUERY_SINCE_10: &str = include_str!("../../sql/catalog/definitions_since_10.sql");
 
-/// A definition longer than this is shown from the line on in which it changed, and cut.
-const SHOWN: usize = 160;
+/// A message contains at most so many characters of a definition, from the first line that changed.
+const MAX_CHARS: usize = 160;
 
 /// How many differences a message names.
 const NAMED: usize = 5;
 
-/// What is defined: a table, or one of the things that belong to one.
+/// A table, or something that belongs to one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Subject {
-    /// The table it belongs to; empty for what stands in the schema itself, tables among them.
+    /// The table it belongs to; empty for what belongs to the schema itself, such as tables.
     pub table: String,
-    /// The word for it, such as `index`.
+    /// Such as `index`.
     pub kind: String,
     /// Its name; a function's with its arguments.
     pub name: String,
@@ -37,53 +37,52 @@ pub struct Subject {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Definitions(BTreeMap<Subject, Aspects>);
 
-/// What can be said of a subject (its owner, its type …), by the word for it. What does not apply is not there.
+/// The properties of a subject (`owner`, `type` …). Those that do not apply are absent.
 type Aspects = BTreeMap<String, String>;
 
-/// A definition as the journal keeps it: table, kind, name, aspects.
+/// A definition as the journal contains it: table, kind, name, aspects.
 type Recorded = (String, String, String, Aspects);
 
-/// One thing that is not as it was.
+/// One difference between two moments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// What differs.
     pub subject: Subject,
-    /// Which aspect of it, such as `default`; none where the whole subject is new or gone.
+    /// Such as `default`; `None` where the whole subject was created or dropped.
     pub aspect: Option<String>,
-    /// How it was; none where it was not.
+    /// `None` where it did not exist.
     pub before: Option<String>,
-    /// How it is; none where it is no longer.
+    /// `None` where it does not exist any more.
     pub after: Option<String>,
 }
 
 impl Definitions {
-    /// Reads them all by one query. Needs no rights beyond connecting. Inside a transaction it sees what that has done,
-    /// and leaves its settings as they were.
+    /// Reads them all by one query. Needs no privileges beyond connecting. Inside a transaction it sees that
+    /// transaction's changes, and keeps its settings.
     pub async fn read(conn: &mut PgConnection, schema: &str) -> Result<Definitions> {
-        let what = "cannot read the definitions of Kong's schema";
-        // Without the number, behind an odd pooler, the server is taken to be a recent one.
+        let action = "cannot read the definitions of Kong's schema";
+        // Without the number, as behind some poolers, a recent server is assumed.
         let is_old = conn.server_version_num().is_some_and(|version| version < 100_000);
         let sql = if is_old { QUERY.to_owned() } else { format!("{QUERY}{QUERY_SINCE_10}") };
-        // A savepoint that is rolled back to stays open, and rows written after it would bear its number instead of the
-        // transaction's, by which the ledger knows ours. It goes with this one, which is released.
-        let mut outer = conn.begin().await.map_err(|e| failed(&e, what))?;
-        let mut tx = catalog_settings::begin(&mut outer, what).await?;
+        // A savepoint that is rolled back to stays open, and rows written after it would have its number instead of the
+        // transaction's, by which the ledger recognizes our rows. It ends with the outer savepoint, which is released.
+        let mut outer = conn.begin().await.map_err(|e| failed(&e, action))?;
+        let mut tx = catalog_settings::begin(&mut outer, action).await?;
         let rows = statement::query(AssertSqlSafe(sql))
             .bind(schema)
             .fetch_all(&mut *tx)
             .await
-            .map_err(|e| failed(&e, what))?;
-        tx.rollback().await.map_err(|e| failed(&e, what))?;
-        outer.commit().await.map_err(|e| failed(&e, what))?;
+            .map_err(|e| failed(&e, action))?;
+        tx.rollback().await.map_err(|e| failed(&e, action))?;
+        outer.commit().await.map_err(|e| failed(&e, action))?;
         rows.iter()
             .map(definition)
             .collect::<sqlx::Result<_>>()
             .map(Definitions)
-            .map_err(|e| failed(&e, what))
+            .map_err(|e| failed(&e, action))
     }
 
-    /// What is not the same in `after`. A column named in `new_default` (table, column) may have another default, but
-    /// must still have one if it had one. The parts of a table that is new or gone are not listed beside it.
+    /// What differs in `after`. A column in `new_default` (table, column) may have another default, but must have one if
+    /// it had one. The parts of a table that was created or dropped are not listed beside it.
     pub fn differences(
         &self,
         after: &Definitions,
@@ -147,46 +146,48 @@ impl Definitions {
         data_encoding::HEXLOWER.encode(hasher.finish().as_ref())
     }
 
-    /// Keeps them in the journal, as those that this run leaves.
+    /// Inserts them into the journal, as those at the end of this run.
     pub async fn record(&self, conn: &mut PgConnection, work: &str, run: Uuid) -> sqlx::Result<()> {
-        let list: Vec<_> =
-            self.0.iter().map(|(of, aspects)| (&of.table, &of.kind, &of.name, aspects)).collect();
+        let list: Vec<_> = self
+            .0
+            .iter()
+            .map(|(subject, aspects)| (&subject.table, &subject.kind, &subject.name, aspects))
+            .collect();
         let sql = fill(include_str!("../../sql/journal/insert_definitions.sql"), &[("work", work)]);
         statement::query(sql).bind(run).bind(self.digest()).bind(Json(list)).execute(conn).await.map(|_| ())
     }
 
-    /// Those that a run found when it ended: recorded by itself or, where it wrote nothing, by the last one before it.
-    /// Nothing where none recorded any.
+    /// Those at the end of a run: recorded by itself or, where it wrote nothing, by the last run before it. `None` where
+    /// none recorded any.
     pub async fn recorded(
         conn: &mut PgConnection,
         work: &str,
         run: &str,
     ) -> sqlx::Result<Option<Definitions>> {
-        let there: bool = statement::query_scalar("select to_regclass($1) is not null")
+        let exists: bool = statement::query_scalar("select to_regclass($1) is not null")
             .bind(format!("{work}.definitions"))
             .fetch_one(&mut *conn)
             .await?;
-        if !there {
+        if !exists {
             return Ok(None);
         }
         let sql = fill(include_str!("../../sql/journal/definitions.sql"), &[("work", work)]);
         let found: Option<Json<Vec<Recorded>>> =
             statement::query_scalar(sql).bind(run).fetch_optional(conn).await?;
-        let one = |(table, kind, name, aspects)| (Subject { table, kind, name }, aspects);
-        Ok(found.map(|Json(list)| Definitions(list.into_iter().map(one).collect())))
+        let entry = |(table, kind, name, aspects)| (Subject { table, kind, name }, aspects);
+        Ok(found.map(|Json(list)| Definitions(list.into_iter().map(entry).collect())))
     }
 
-    /// How many there are.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none, as where the schema does not exist.
+    /// As where the schema does not exist.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The same without aspects whose word is one of `aspects`: to compare schemas on servers with other roles, say.
+    /// Removes these aspects, such as owners when comparing schemas on servers with different roles.
     #[must_use]
     pub fn without(mut self, aspects: &[&str]) -> Definitions {
         for definition in self.0.values_mut() {
@@ -225,8 +226,10 @@ impl fmt::Display for Difference {
         let subject = &self.subject;
         let Some(aspect) = &self.aspect else {
             return match &self.before {
-                Some(before) => write!(f, "{subject} is gone; it was: {}", cut(before)),
-                None => write!(f, "{subject} is new: {}", cut(self.after.as_deref().unwrap_or_default())),
+                Some(before) => write!(f, "{subject} was dropped; it was: {}", cut(before)),
+                None => {
+                    write!(f, "{subject} was created: {}", cut(self.after.as_deref().unwrap_or_default()))
+                }
             };
         };
         match (&self.before, &self.after) {
@@ -234,7 +237,9 @@ impl fmt::Display for Difference {
                 let (before, after) = from_first_change(before, after);
                 write!(f, "{subject}: its {aspect} was \"{}\" and is now \"{}\"", cut(before), cut(after))
             }
-            (Some(before), None) => write!(f, "{subject}: its {aspect} was \"{}\" and is gone", cut(before)),
+            (Some(before), None) => {
+                write!(f, "{subject}: its {aspect} was \"{}\" and was removed", cut(before))
+            }
             (None, after) => {
                 let after = cut(after.as_deref().unwrap_or_default());
                 write!(f, "{subject}: it had no {aspect} and now has \"{after}\"")
@@ -265,7 +270,7 @@ fn compare(subject: &Subject, before: &Aspects, after: &Aspects, differences: &m
     }
 }
 
-/// Of a subject that stands alone: its definition, or else whatever is known.
+/// The definition of a whole subject, or else all its aspects.
 fn whole(aspects: &Aspects) -> String {
     match aspects.get("definition") {
         Some(definition) => definition.clone(),
@@ -275,7 +280,7 @@ fn whole(aspects: &Aspects) -> String {
     }
 }
 
-/// Both texts from the first line on that is not the same.
+/// Both texts from the first line that differs.
 fn from_first_change<'t>(before: &'t str, after: &'t str) -> (&'t str, &'t str) {
     let same: usize = before
         .split_inclusive('\n')
@@ -286,10 +291,10 @@ fn from_first_change<'t>(before: &'t str, after: &'t str) -> (&'t str, &'t str) 
     (before.get(same..).unwrap_or_default(), after.get(same..).unwrap_or_default())
 }
 
-/// One line of at most so many characters.
+/// One line of at most [`MAX_CHARS`] characters.
 fn cut(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(SHOWN) {
+    match line.char_indices().nth(MAX_CHARS) {
         Some((end, _)) => format!("{} …", line.get(..end).unwrap_or_default()),
         None => line,
     }
@@ -303,17 +308,17 @@ mod tests {
         Subject { table: table.into(), kind: kind.into(), name: name.into() }
     }
 
-    fn one(subject: Subject, aspects: &[(&str, &str)]) -> (Subject, Aspects) {
+    fn entry(subject: Subject, aspects: &[(&str, &str)]) -> (Subject, Aspects) {
         (subject, aspects.iter().map(|(aspect, text)| ((*aspect).into(), (*text).into())).collect())
     }
 
     fn with_default(default: Option<&str>) -> Definitions {
         let default: Vec<_> = default.into_iter().map(|text| ("default", text)).collect();
-        Definitions([one(subject("routes", "column", "ws_id"), &default)].into())
+        Definitions([entry(subject("routes", "column", "ws_id"), &default)].into())
     }
 
     #[test]
-    fn a_default_may_change_only_where_declared_and_may_not_vanish() {
+    fn a_default_may_change_only_where_declared_and_may_not_be_removed() {
         let declared: BTreeSet<_> = [("routes".to_owned(), "ws_id".to_owned())].into();
         let (before, after, none) =
             (with_default(Some("'a'::uuid")), with_default(Some("'b'::uuid")), with_default(None));
@@ -334,23 +339,23 @@ mod tests {
     fn the_parts_of_a_lost_table_are_not_listed() {
         let before = Definitions(
             [
-                one(subject("", "table", "routes"), &[("owner", "kong")]),
-                one(subject("routes", "column", "id"), &[("type", "uuid")]),
+                entry(subject("", "table", "routes"), &[("owner", "kong")]),
+                entry(subject("routes", "column", "id"), &[("type", "uuid")]),
             ]
             .into(),
         );
         let differences = before.differences(&Definitions(BTreeMap::new()), &BTreeSet::new());
         let sentences: Vec<_> = differences.iter().map(ToString::to_string).collect();
-        assert_eq!(sentences, ["table \"routes\" is gone; it was: owner kong"]);
+        assert_eq!(sentences, ["table \"routes\" was dropped; it was: owner kong"]);
     }
 
     #[test]
     fn a_long_definition_is_shown_from_its_first_change_on() {
         let text = |body: &str| format!("CREATE FUNCTION f()\nAS $$\n  {body}\n$$");
         let before =
-            Definitions([one(subject("", "function", "f()"), &[("definition", &text("a := 1;"))])].into());
+            Definitions([entry(subject("", "function", "f()"), &[("definition", &text("a := 1;"))])].into());
         let after =
-            Definitions([one(subject("", "function", "f()"), &[("definition", &text("a := 2;"))])].into());
+            Definitions([entry(subject("", "function", "f()"), &[("definition", &text("a := 2;"))])].into());
         assert_eq!(
             before.differences(&after, &BTreeSet::new())[0].to_string(),
             "function \"f()\": its definition was \"a := 1; $$\" and is now \"a := 2; $$\""

@@ -1,8 +1,8 @@
-//! What PostgreSQL's errors mean for the person who runs the migration: the cause, and what to do.
+//! Explains PostgreSQL's errors: the cause, and what the operator does next.
 //!
 //! PostgreSQL repeats values in its messages (`Key (key)=(…) already exists.`, `invalid input syntax … "…"`, `COPY
-//! t, line 3, column password: "…"`), and Kong's values are credentials. So nothing of an error about data is shown
-//! unless its form is known, and the driver's error is not attached to ours.
+//! t, line 3, column password: "…"`), and Kong's values are credentials. So an error about data is printed only in forms
+//! that are known to contain no value, and the driver's error is not attached as a source.
 
 use std::io::ErrorKind;
 
@@ -16,36 +16,35 @@ pub fn sqlstate(error: &sqlx::Error) -> Option<String> {
     error.as_database_error()?.code().map(|code| code.into_owned())
 }
 
-/// Explains why a statement failed. Shows no value of any row.
-pub(super) fn statement(error: &sqlx::Error, config: &GreenConfig, what: &str) -> Error {
+/// Explains why a statement failed. Contains no value of any row.
+pub(super) fn statement(error: &sqlx::Error, config: &GreenConfig, action: &str) -> Error {
     match server_error(error) {
-        Some(database) => describe(database, config, what),
+        Some(database) => with_remedy(database, config, action),
         None => match error {
             sqlx::Error::PoolTimedOut => {
-                Error::new(Kind::Connection, format!("{what}: no connection became free")).remedy(
-                    "Check that green still answers and how many connections it allows (max_connections).",
-                )
+                Error::new(Kind::Connection, format!("{action}: no connection became free"))
+                    .remedy("Check that green answers, and how many connections it allows (max_connections).")
             }
             sqlx::Error::Io(e) => {
-                Error::new(Kind::Connection, format!("{what}: the connection to green was lost"))
+                Error::new(Kind::Connection, format!("{action}: the connection to green was lost"))
                     .detail(e.to_string())
                     .remedy(
-                        "Check that the server still runs, then run the command again: green is as it was.",
+                        "Check that the server is running, then run the command again: green is unchanged.",
                     )
             }
-            // Errors of decoding tell the column and the type, not the value.
-            other => Error::new(Kind::Server, what).detail(other.to_string()),
+            // Decoding errors contain the column and the type, not the value.
+            other => Error::new(Kind::Server, action).detail(other.to_string()),
         },
     }
 }
 
-/// The same for a server that is not green, or where no configuration is at hand: without a remedy.
-pub(super) fn plainly(error: &sqlx::Error, what: &str) -> Error {
+/// The same without a remedy, for a server that is not green, or without a configuration.
+pub(super) fn without_remedy(error: &sqlx::Error, action: &str) -> Error {
     match server_error(error) {
-        Some(database) => tell(database, what),
+        Some(database) => describe(database, action),
         None => {
             let kind = if matches!(error, sqlx::Error::Io(_)) { Kind::Connection } else { Kind::Server };
-            Error::new(kind, what).detail(error.to_string())
+            Error::new(kind, action).detail(error.to_string())
         }
     }
 }
@@ -57,31 +56,38 @@ pub(super) fn connect(error: &sqlx::Error, config: &GreenConfig) -> Error {
     }
     match error {
         sqlx::Error::Io(e) => transport(e, config),
-        sqlx::Error::Tls(e) if e.to_string().contains("does not support TLS") => {
-            Error::new(Kind::Connection, format!("green at {} does not speak TLS", config.address())).remedy(
-                "Switch it on there (ssl = on), or use sslmode=disable or sslmode=prefer in the address of green.",
-            )
-        }
+        sqlx::Error::Tls(e) if e.to_string().contains("does not support TLS") => Error::new(
+            Kind::Connection,
+            format!("green at {} does not support TLS", config.address()),
+        )
+        .remedy(
+            "Enable it there (ssl = on), or use sslmode=disable or sslmode=prefer in the address of green.",
+        ),
         sqlx::Error::Tls(e) => tls_failed(config).detail(e.to_string()).remedy(
-            "Check the files named by sslrootcert, sslcert and sslkey, and the host name in the address of green.",
+            "Check the files of sslrootcert, sslcert and sslkey, and the host name in the address of green.",
         ),
         sqlx::Error::Configuration(e) => {
-            Error::usage("the TLS files of green cannot be used").detail(e.to_string())
+            Error::usage("cannot use the TLS files of green").detail(e.to_string())
         }
-        _ => Error::new(Kind::Connection, format!("green at {} does not answer like PostgreSQL", config.address()))
-            .detail(error.to_string())
-            .remedy("Check host and port: PostgreSQL listens on 5432, pgbouncer on 6432, unless told otherwise."),
+        _ => Error::new(
+            Kind::Connection,
+            format!("green at {} does not answer like PostgreSQL", config.address()),
+        )
+        .detail(error.to_string())
+        .remedy("Check host and port: the default port of PostgreSQL is 5432, that of pgbouncer 6432."),
     }
 }
 
-/// The error for a server that accepted the connection and never said a word.
-pub(super) fn silent(config: &GreenConfig) -> Error {
+/// The error for a server that accepted the connection and does not answer.
+pub(super) fn no_answer(config: &GreenConfig) -> Error {
     let seconds = config.connect_timeout.as_secs();
     Error::new(
         Kind::Connection,
         format!("cannot reach green at {}: no answer within {seconds} s", config.address()),
     )
-    .remedy("Check address, port and firewall; connect_timeout=… in the address of green gives it more time.")
+    .remedy(
+        "Check address, port and firewall, or set a longer connect_timeout=SECONDS in the address of green.",
+    )
 }
 
 fn server_error(error: &sqlx::Error) -> Option<&PgDatabaseError> {
@@ -100,12 +106,12 @@ fn transport(error: &std::io::Error, config: &GreenConfig) -> Error {
             .remedy("Check host and port, and listen_addresses in postgresql.conf."),
         ErrorKind::NotFound | ErrorKind::PermissionDenied => unreachable("the socket cannot be opened")
             .detail(error.to_string())
-            .remedy("Check the socket's folder, or give host and port."),
+            .remedy("Check the directory of the socket, or give host and port."),
         _ if error.to_string().contains("lookup") => unreachable("the host name cannot be resolved")
             .remedy("Check the spelling, or use an IP address."),
-        _ => unreachable("the connection broke")
+        _ => unreachable("the connection was lost")
             .detail(error.to_string())
-            .remedy("Check that this is PostgreSQL's port, and the server's log."),
+            .remedy("Check that this is PostgreSQL's port, and read the server's log."),
     }
 }
 
@@ -117,7 +123,7 @@ fn certificate(cause: &rustls::Error, config: &GreenConfig) -> Error {
     use rustls::CertificateError::{NotValidForName, NotValidForNameContext};
     let rustls::Error::InvalidCertificate(reason) = cause else {
         return tls_failed(config).source(cause.clone()).remedy(
-            "If the server asks for a client certificate, name it with sslcert=… and sslkey=…; else read its log.",
+            "If the server requires a client certificate, give it with sslcert=FILE and sslkey=FILE; otherwise read its log.",
         );
     };
     let error = Error::new(
@@ -127,19 +133,19 @@ fn certificate(cause: &rustls::Error, config: &GreenConfig) -> Error {
     .source(cause.clone());
     if matches!(reason, NotValidForName | NotValidForNameContext { .. }) {
         return error.remedy(
-            "Give a host name that stands in the certificate, or use sslmode=verify-ca, which checks the issuer only.",
+            "Give a host name that the certificate contains, or use sslmode=verify-ca, which checks the issuer only.",
         );
     }
     error.remedy(
-        "Name the file with the certificate authority (sslrootcert=…), or use sslmode=require, which encrypts without \
-         checking.",
+        "Give the file of the certificate authority (sslrootcert=FILE), or use sslmode=require, which encrypts without \
+         checking the certificate.",
     )
 }
 
 /// Explains an error with which the server refuses a new connection.
 fn refusal(error: &PgDatabaseError, config: &GreenConfig) -> Error {
     let address = config.address();
-    let refused = |message: String| Error::new(Kind::Connection, message).detail(said(error));
+    let refused = |message: String| Error::new(Kind::Connection, message).detail(server_message(error));
     let (user, database) = (config.username(), config.database());
     let text = error.message();
     match error.code() {
@@ -149,23 +155,23 @@ fn refusal(error: &PgDatabaseError, config: &GreenConfig) -> Error {
             wrong_password(refused(format!("green refuses the login of \"{user}\"")))
         }
         "28000" if text.contains("no encryption") || text.contains("SSL off") => {
-            refused(format!("green at {address} wants TLS, and we did not use it"))
+            refused(format!("green at {address} requires TLS"))
                 .remedy("Use sslmode=require (or verify-full) in the address of green.")
         }
-        "28000" => refused(format!("green does not let \"{user}\" in from here"))
-            .remedy("Ask an administrator for the role, or for a line in pg_hba.conf."),
+        "28000" => refused(format!("green does not allow \"{user}\" to log in from this host"))
+            .remedy("Ask an administrator for the role, or for an entry in pg_hba.conf."),
         "3D000" => no_database(refused(format!("green at {address} has no database \"{database}\""))),
         "08P01" if text.contains("no such database") => {
             no_database(refused(format!("green at {address} has no database \"{database}\"")))
         }
         "08P01" if text.contains("startup parameter") => {
-            refused("the pooler before green refuses a start-up parameter".to_owned()).remedy(
-                "Unset PGOPTIONS and leave options=… out of the address of green, or connect to PostgreSQL directly.",
+            refused("the pooler in front of green refuses a start-up parameter".to_owned()).remedy(
+                "Unset PGOPTIONS and remove options=… from the address of green, or connect to PostgreSQL directly.",
             )
         }
         "42501" => refused(format!("\"{user}\" may not connect to database \"{database}\""))
             .remedy(format!("Ask an administrator for: GRANT CONNECT ON DATABASE \"{database}\" TO \"{user}\".")),
-        "53300" => refused(format!("green at {address} has no connection left"))
+        "53300" => refused(format!("green at {address} has no free connection"))
             .remedy("Close other clients, or raise max_connections or the role's CONNECTION LIMIT."),
         "57P03" => refused(format!("green at {address} is starting, stopping or recovering"))
             .remedy("Wait until it is ready, then run the command again."),
@@ -184,30 +190,30 @@ fn no_database(error: Error) -> Error {
     error.remedy("Check the name after the host in the address of green; Kong's default is \"kong\".")
 }
 
-/// The server's own words; safe for errors that are not about data.
-fn said(error: &PgDatabaseError) -> String {
-    format!("PostgreSQL says: {} (SQLSTATE {})", error.message(), error.code())
+/// The server's own message; contains no values in errors that are not about data.
+fn server_message(error: &PgDatabaseError) -> String {
+    format!("PostgreSQL reports: {} (SQLSTATE {})", error.message(), error.code())
 }
 
 /// Explains an error with which the server answered a statement.
-fn describe(error: &PgDatabaseError, config: &GreenConfig, what: &str) -> Error {
-    let explained = tell(error, what);
+fn with_remedy(error: &PgDatabaseError, config: &GreenConfig, action: &str) -> Error {
+    let explained = describe(error, action);
     match remedy(error.code(), error.message(), config) {
         Some(remedy) => explained.remedy(remedy),
         None => explained,
     }
 }
 
-/// What the server said, without a value of any row.
-fn tell(error: &PgDatabaseError, what: &str) -> Error {
+/// What the server answered, without a value of any row.
+fn describe(error: &PgDatabaseError, action: &str) -> Error {
     let fields = Fields {
         code: error.code(),
         message: error.message(),
         detail: error.detail(),
         context: error.r#where(),
     };
-    let mut explained = Error::new(kind(error.code()), what).with_sqlstate(error.code()).detail(format!(
-        "PostgreSQL says: {} (SQLSTATE {})",
+    let mut explained = Error::new(kind(error.code()), action).with_sqlstate(error.code()).detail(format!(
+        "PostgreSQL reports: {} (SQLSTATE {})",
         safe_message(&fields),
         error.code()
     ));
@@ -225,7 +231,7 @@ fn tell(error: &PgDatabaseError, what: &str) -> Error {
 
 fn kind(code: &str) -> Kind {
     match code {
-        // A right that is missing: the transaction is gone, green is as it was.
+        // A missing privilege: the transaction is rolled back, green is unchanged.
         "42501" => Kind::Refused,
         "53300" | "57P01" | "57P02" | "57P03" | "57P05" => Kind::Connection,
         _ if code.starts_with("08") || code.starts_with("28") => Kind::Connection,
@@ -236,24 +242,24 @@ fn kind(code: &str) -> Kind {
 fn remedy(code: &str, message: &str, config: &GreenConfig) -> Option<String> {
     Some(match code {
         "42501" => format!(
-            "Run as the owner of Kong's tables, or ask for the missing right for \"{}\"; \"inspect\" lists them.",
+            "Connect as the owner of Kong's tables, or grant the missing privilege to \"{}\"; \"inspect\" lists them.",
             config.username()
         ),
         "25006" => "This server or transaction is read-only: connect to the primary.".to_owned(),
-        "53100" => "Free disk space on green, then run the command again: green is as it was.".to_owned(),
+        "53100" => "Free disk space on green, then run the command again: green is unchanged.".to_owned(),
         "53300" => "Close other clients, or raise max_connections.".to_owned(),
         "55P03" => {
-            "Somebody else holds a lock on a table: stop Kong and other clients on green, or try again."
+            "Another session holds a lock on a table: stop Kong and other clients of green, or run the command again."
                 .to_owned()
         }
         "40P01" | "40001" => {
-            "Somebody else wrote to the same tables: stop them, then run the command again.".to_owned()
+            "Another session wrote to the same tables: stop it, then run the command again.".to_owned()
         }
         "57P01" | "57P02" | "57P03" => {
             "Wait until the server is ready, then run the command again.".to_owned()
         }
         "08P01" if message.contains("statement pooling") => {
-            "The pooler is in statement mode: use one in transaction or session mode, or connect directly."
+            "The pooler is in statement mode: use transaction or session mode, or connect to PostgreSQL directly."
                 .to_owned()
         }
         _ => return None,
@@ -264,12 +270,12 @@ fn place(error: &PgDatabaseError) -> Option<String> {
     let parts: Vec<String> =
         [("table", error.table()), ("column", error.column()), ("constraint", error.constraint())]
             .into_iter()
-            .filter_map(|(what, name)| name.map(|name| format!("{what} \"{name}\"")))
+            .filter_map(|(kind, name)| name.map(|name| format!("{kind} \"{name}\"")))
             .collect();
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
-/// The fields of an error that may hold values.
+/// The fields of an error that may contain values.
 struct Fields<'a> {
     code: &'a str,
     message: &'a str,
@@ -278,12 +284,12 @@ struct Fields<'a> {
 }
 
 impl Fields<'_> {
-    /// Whether the error is about a value (class 22), or raised by somebody's function (P0).
+    /// Whether the error is about a value (class 22), or raised by a PL/pgSQL function (P0).
     fn is_about_a_value(&self) -> bool {
         self.code.starts_with("22") || self.code.starts_with("P0")
     }
 
-    /// Classes whose details speak of objects, locks and limits, never of rows.
+    /// Classes whose details contain objects, locks and limits, never rows.
     fn has_plain_detail(&self) -> bool {
         ["08", "0A", "25", "28", "2B", "3D", "3F", "40", "42", "53", "54", "55", "57", "58"]
             .iter()
@@ -293,7 +299,7 @@ impl Fields<'_> {
 
 const HIDDEN: &str = "…";
 
-/// The message, without values. Only errors about a value have them there.
+/// The message, without values. Only errors about a value contain one there.
 fn safe_message(fields: &Fields<'_>) -> String {
     if !fields.is_about_a_value() {
         return fields.message.to_owned();
@@ -306,8 +312,8 @@ fn safe_message(fields: &Fields<'_>) -> String {
     if cut { format!("{head}: {HIDDEN}") } else { head }
 }
 
-/// Puts a placeholder for all from the first quote to the last, in those of any language that the server may speak.
-/// A value may itself hold quotes, so they cannot be paired.
+/// Replaces everything from the first quotation mark to the last, in any language of the server. A value may itself
+/// contain quotation marks, so they cannot be paired.
 fn mask_quoted(text: &str) -> String {
     const QUOTES: &[char] = &['"', '\'', '«', '»', '„', '“', '”', '‘', '’', '「', '」', '『', '』'];
     match (text.split_once(QUOTES), text.rsplit_once(QUOTES)) {
@@ -331,7 +337,7 @@ fn safe_detail(fields: &Fields<'_>) -> Option<String> {
 /// `Key (a, b)=(1, 2) already exists.` → `Key (a, b) already exists.`
 fn key_detail(detail: &str) -> Option<String> {
     let (columns, rest) = detail.strip_prefix("Key (")?.split_once(")=(")?;
-    // A value may itself hold ") is not present"; what counts is the last of them, which the server wrote.
+    // A value may itself contain ") is not present"; the last occurrence is the server's.
     let endings = [
         ") already exists.",
         ") is not present in table ",
@@ -343,7 +349,7 @@ fn key_detail(detail: &str) -> Option<String> {
     Some(format!("Key ({columns}){ending}"))
 }
 
-/// The lines of the context that name a table, a column or a function, cut where a value may begin.
+/// The lines of the context that name a table, a column or a function, cut before a value may begin.
 fn safe_context(fields: &Fields<'_>) -> Vec<String> {
     let lines = fields.context.into_iter().flat_map(str::lines);
     lines
@@ -368,17 +374,20 @@ mod tests {
 
     #[test]
     fn the_key_of_a_duplicate_is_named_without_its_value() {
-        let of = |detail| safe_detail(&fields("23505", "", Some(detail), None));
-        assert_eq!(of("Key (key)=(s3cr3t) already exists.").as_deref(), Some("Key (key) already exists."));
+        let detail_of = |detail| safe_detail(&fields("23505", "", Some(detail), None));
         assert_eq!(
-            of("Key (lower(username))=(a) already exists.").as_deref(),
+            detail_of("Key (key)=(s3cr3t) already exists.").as_deref(),
+            Some("Key (key) already exists.")
+        );
+        assert_eq!(
+            detail_of("Key (lower(username))=(a) already exists.").as_deref(),
             Some("Key (lower(username)) already exists.")
         );
         assert_eq!(
-            of("Key (key)=(a) already exists. s3cr3t) already exists.").as_deref(),
+            detail_of("Key (key)=(a) already exists. s3cr3t) already exists.").as_deref(),
             Some("Key (key) already exists.")
         );
-        assert_eq!(of("Schlüssel »(key)=(s3cr3t)« existiert bereits."), None);
+        assert_eq!(detail_of("Schlüssel »(key)=(s3cr3t)« existiert bereits."), None);
     }
 
     #[test]
@@ -412,8 +421,8 @@ mod tests {
             of("invalid input syntax for type uuid: \"s3cr3t\""),
             "invalid input syntax for type uuid: …"
         );
-        assert_eq!(of("value \"s3cr3t\" is out of range"), "value \"…\" is out of range");
-        assert_eq!(of("value \"s3c\"r3t\" is out of range"), "value \"…\" is out of range");
+        assert_eq!(detail_of("value \"s3cr3t\" is out of range"), "value \"…\" is out of range");
+        assert_eq!(detail_of("value \"s3c\"r3t\" is out of range"), "value \"…\" is out of range");
         assert!(!of("Wert »s3cr3t« ist außerhalb des Bereichs").contains("s3cr3t"));
         assert!(!of("invalid byte sequence for encoding \"UTF8\": 0x73 0x33").contains("0x73"));
     }

@@ -1,4 +1,4 @@
-//! The journal read: which runs there were; and the end of it, when our schema leaves green.
+//! Reads the runs in the journal, and drops our own schema.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -11,53 +11,47 @@ use super::statement::query_scalar;
 use crate::error::{Error, Result};
 use crate::green::session::During;
 
-/// One run, as the journal has it.
+/// One run of the journal.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Run {
-    /// Its id.
     pub run: String,
     /// `staging`, `staged`, `applied`, `repaired`, `refused`, `failed` or `cut off`.
     pub state: String,
-    /// When it began, in UTC.
+    /// In UTC.
     pub started: String,
-    /// How long it took, or takes so far.
+    /// Its duration until now, or until it ended.
     pub seconds: f64,
-    /// The version of this program.
+    /// The version of kongferry.
     pub kongferry: String,
-    /// Where it ran.
     pub host: String,
-    /// As which process.
     pub process_id: i32,
-    /// Blue's cluster.
     pub blue_cluster: String,
-    /// Blue's keyspace.
     pub blue_keyspace: String,
-    /// Digest of the schema maps in force.
+    /// Digest of the schema map.
     pub map_digest: String,
     /// Counts per table, once it was applied.
     pub tables: Option<Value>,
     /// Wall time of its phases.
     pub phases: Option<Value>,
-    /// Rows that it left behind.
+    /// The number of rows that it rejected.
     pub rejects: i64,
-    /// Whether it is about Kong's tables as they stand now, or history only.
+    /// Whether it describes Kong's current tables, or is history only.
     pub is_current: bool,
 }
 
 /// One relation in our own schema.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Belonging {
-    /// Its name.
     pub name: String,
-    /// Its size with indexes.
+    /// With indexes.
     pub bytes: i64,
-    /// Rows, as green's statistics have them.
+    /// By green's statistics.
     pub about_rows: i64,
-    /// Whether we made it.
+    /// Whether kongferry created it.
     pub is_ours: bool,
 }
 
-/// The latest runs; none where there is no journal.
+/// The latest runs; empty without a journal.
 pub async fn runs(green: &Green, limit: i64) -> Result<Vec<Run>> {
     let work = quote(green.work_schema());
     green
@@ -69,7 +63,7 @@ pub async fn runs(green: &Green, limit: i64) -> Result<Vec<Run>> {
                 query_scalar(fill(include_str!("../../sql/journal/runs.sql"), &[("work", &work)]))
                     .bind(green.kong_schema())
                     .bind(limit)
-                    .bind(journal::guard_name(green))
+                    .bind(journal::run_lock_name(green))
                     .fetch_all(tx)
                     .await?;
             Ok(runs.into_iter().map(|Json(run)| run).collect())
@@ -90,27 +84,28 @@ pub async fn belongings(green: &Green) -> Result<Vec<Belonging>> {
     listed.await
 }
 
-/// Removes our schema. Refused while a run is at work, and where something stands in it that we did not make.
+/// Drops our schema. Refused during a run, and where the schema has a relation that kongferry did not create.
 pub async fn remove(green: &Green, found: &[Belonging]) -> Result<()> {
-    let strangers: Vec<&str> = found.iter().filter(|one| !one.is_ours).map(|one| one.name.as_str()).collect();
-    if !strangers.is_empty() {
+    let foreign = found.iter().filter(|relation| !relation.is_ours);
+    let foreign: Vec<&str> = foreign.map(|relation| relation.name.as_str()).collect();
+    if !foreign.is_empty() {
         return Err(Error::refused(format!(
-            "the schema \"{}\" on green holds what kongferry did not make: {}",
+            "the schema \"{}\" on green has relations that kongferry did not create: {}",
             green.work_schema(),
-            strangers.join(", ")
+            foreign.join(", ")
         ))
-        .remedy("Move it elsewhere, and run the command again."));
+        .remedy("Move them to another schema, and run the command again."));
     }
-    let what = "cannot remove our schema from green";
-    // The guard is this transaction itself: a run that begins meanwhile waits or is refused.
-    let mut tx = journal::take_guard(green).await?;
-    for one in found {
-        let name = format!("{}.{}", quote(green.work_schema()), quote(&one.name));
-        // Tables of ours refer to each other only.
+    let action = "cannot drop kongferry's own schema on green";
+    // This transaction has the run lock: a run that begins meanwhile is refused.
+    let mut tx = journal::take_run_lock(green).await?;
+    for relation in found {
+        let name = format!("{}.{}", quote(green.work_schema()), quote(&relation.name));
+        // Our tables refer only to each other.
         let sql = fill("drop table if exists {name} cascade", &[("name", &name)]);
-        sqlx::raw_sql(sql).execute(&mut *tx).await.during(green, what)?;
+        sqlx::raw_sql(sql).execute(&mut *tx).await.during(green, action)?;
     }
     let sql = fill("drop schema if exists {work}", &[("work", &quote(green.work_schema()))]);
-    sqlx::raw_sql(sql).execute(&mut *tx).await.during(green, what)?;
-    tx.commit().await.during(green, what)
+    sqlx::raw_sql(sql).execute(&mut *tx).await.during(green, action)?;
+    tx.commit().await.during(green, action)
 }

@@ -1,7 +1,7 @@
-//! The journal on green: which run did what, and the guard that lets only one run work at a time.
+//! The journal on green: the runs and their results, and the run lock, which allows only one run at a time.
 //!
-//! The guard is a transaction of its own that holds an advisory lock from begin to end: it lives as long as the
-//! process does and needs no clean-up after a kill.
+//! The run lock is an advisory lock that a transaction of its own holds from begin to end: it is released when the process
+//! ends, so a killed process leaves nothing to clean up.
 
 use serde_json::Value;
 use sqlx::{PgConnection, Postgres, Transaction};
@@ -15,39 +15,36 @@ use crate::error::{Error, Result};
 use crate::green::session::During;
 use crate::mapping::reason::current_code;
 
-/// Who runs what: the fixed part of a run's entry.
+/// The fixed part of a run's entry.
 #[derive(Debug, Clone)]
 pub struct RunEntry {
-    /// Its id.
     pub run: Uuid,
-    /// Blue's cluster.
     pub cluster: String,
-    /// Blue's keyspace.
     pub keyspace: String,
-    /// Digest of the schema maps in force.
+    /// Digest of the schema map.
     pub map_digest: String,
 }
 
 const STATE: &str = "cannot record the state of the run in the journal on green";
 
-/// The journal of runs, and the right to be the only one.
+/// The journal, with the run lock.
 pub struct Journal {
     green: Green,
     run: Uuid,
-    guard: Transaction<'static, Postgres>,
+    run_lock: Transaction<'static, Postgres>,
 }
 
 impl Journal {
-    /// Makes our schema if it is not there, takes the guard, and enters the run.
+    /// Creates our schema if it does not exist, takes the run lock, and inserts the run.
     pub async fn open(green: &Green, entry: &RunEntry) -> Result<Journal> {
         ensure_schema(green).await?;
-        let guard = take_guard(green).await?;
-        let journal = Journal { green: green.clone(), run: entry.run, guard };
-        journal.enter(entry).await?;
+        let run_lock = take_run_lock(green).await?;
+        let journal = Journal { green: green.clone(), run: entry.run, run_lock };
+        journal.insert_run(entry).await?;
         Ok(journal)
     }
 
-    async fn enter(&self, entry: &RunEntry) -> Result<()> {
+    async fn insert_run(&self, entry: &RunEntry) -> Result<()> {
         let work = quote(self.green.work_schema());
         let action = "cannot record the run in the journal on green";
         let insert = self.green.write(action, async |tx| {
@@ -70,7 +67,7 @@ impl Journal {
         insert.await
     }
 
-    /// Enters a new state and, if given, the counts per table; inside the caller's transaction, so that the state
+    /// Records a new state and, if given, the counts per table; inside the caller's transaction, so that the state
     /// `applied` is committed with the rows or not at all.
     pub async fn state(&self, tx: &mut PgConnection, state: &str, tables: Option<&Value>) -> Result<()> {
         let sql = fill(
@@ -81,7 +78,7 @@ impl Journal {
         done.map(|_| ()).during(&self.green, STATE)
     }
 
-    /// Enters how long the phases took, once the run has ended. The rows stand on green whether or not this can be noted.
+    /// Records the durations of the phases, once the run has ended. The rows are on green whether or not this succeeds.
     pub async fn seconds(&self, seconds: &Value) -> Result<()> {
         let sql = fill(
             "update {work}.run set seconds = $2 where run_id = $1",
@@ -95,42 +92,42 @@ impl Journal {
         update.await
     }
 
-    /// Enters a new state in a transaction of its own.
+    /// Records a new state in a transaction of its own.
     pub async fn note(&self, state: &str) -> Result<()> {
         self.green.write(STATE, async |tx| Ok(self.state(tx, state, None).await?)).await
     }
 
-    /// Keeps of each reject what may be kept: key, reason and a digest, never the row.
+    /// Records the key, the reason and a digest of each reject, never the row.
     pub async fn keep_rejects(&self, tx: &mut PgConnection) -> Result<()> {
         let sql = fill(
             include_str!("../../sql/journal/insert_rejects.sql"),
             &[("work", &quote(self.green.work_schema()))],
         );
         let done = query(sql).bind(self.run).execute(tx).await;
-        done.map(|_| ()).during(&self.green, "cannot keep the rejects in the journal")
+        done.map(|_| ()).during(&self.green, "cannot record the rejects in the journal on green")
     }
 
-    /// Keeps the definitions of Kong's schema as the run leaves them.
+    /// Records the definitions of Kong's schema at the end of the run.
     pub async fn keep_definitions(&self, tx: &mut PgConnection) -> Result<()> {
         let definitions = Definitions::read(tx, self.green.kong_schema()).await?;
-        let kept = definitions.record(tx, &quote(self.green.work_schema()), self.run).await;
-        kept.during(&self.green, "cannot keep the definitions of Kong's schema in the journal")
+        let recorded = definitions.record(tx, &quote(self.green.work_schema()), self.run).await;
+        recorded.during(&self.green, "cannot record the definitions of Kong's schema in the journal on green")
     }
 
-    /// Makes sure that no other run can have begun meanwhile: the guard goes with its connection.
-    pub async fn still_guarded(&mut self) -> Result<()> {
-        let asked = query("select 1").execute(&mut *self.guard).await;
-        asked.map(|_| ()).during(&self.green, "the guard on green is gone, so nothing is applied")
+    /// Fails where another run may have begun meanwhile: the run lock is lost with its connection.
+    pub async fn check_run_lock(&mut self) -> Result<()> {
+        let asked = query("select 1").execute(&mut *self.run_lock).await;
+        asked.map(|_| ()).during(&self.green, "the run lock on green was lost; nothing was applied")
     }
 
-    /// Whether the run was committed after all, when its commit failed with this error. Waits until the server has ended
-    /// that transaction; the error comes back where it cannot be asked.
+    /// Whether the run was committed although its commit failed with this error. Waits until the server has ended that
+    /// transaction; returns the error where green does not answer.
     pub async fn was_applied(&self, error: Error) -> Result<bool> {
-        self.came_to("applied", error).await
+        self.has_state("applied", error).await
     }
 
-    /// The same for another state that its commit would have entered.
-    pub async fn came_to(&self, wanted: &str, error: Error) -> Result<bool> {
+    /// The same for another state that the commit would have recorded.
+    pub async fn has_state(&self, expected: &str, error: Error) -> Result<bool> {
         let sql = fill(
             "select state from {work}.run where run_id = $1 for update",
             &[("work", &quote(self.green.work_schema()))],
@@ -140,35 +137,34 @@ impl Journal {
             query_scalar::<String>(sql).bind(self.run).fetch_optional(&mut *tx).await.ok()?
         };
         match asked.await {
-            Some(state) => Ok(state == wanted),
+            Some(state) => Ok(state == expected),
             None => Err(error.detail(format!(
-                "Whether the rows were applied is not known: the state of run {} in the journal says so once green answers.",
+                "Whether the rows were applied is unknown: check the state of run {} with \"kongferry status\" once green answers.",
                 self.run
             ))),
         }
     }
 
-    /// Lets the next run in.
+    /// Releases the run lock.
     pub async fn close(self) -> Result<()> {
-        self.guard.rollback().await.during(&self.green, "cannot release the guard on green")
+        self.run_lock.rollback().await.during(&self.green, "cannot release the run lock on green")
     }
 }
 
-/// A row that the last applied run left behind.
+/// A row that the last applied run rejected.
 #[derive(Debug, Clone)]
-pub struct LeftBehind {
-    /// Its table.
+pub struct AcceptedReject {
     pub table_name: String,
     /// Its key, as JSON text.
     pub key: String,
-    /// The code of the reason.
+    /// A reason code.
     pub reason: String,
     /// The digest of its values, where it could be converted.
     pub mark: Option<Vec<u8>>,
 }
 
-/// What the last run that was applied to this very database left behind with somebody's consent.
-pub async fn left_behind(green: &Green) -> Result<Vec<LeftBehind>> {
+/// The rejects of the last run that was applied to this very database: the operator accepted them.
+pub async fn accepted_rejects(green: &Green) -> Result<Vec<AcceptedReject>> {
     let sql =
         fill(include_str!("../../sql/journal/latest_rejects.sql"), &[("work", &quote(green.work_schema()))]);
     let rejects = green.read("cannot read the rejects of earlier runs from the journal", async |tx| {
@@ -177,7 +173,7 @@ pub async fn left_behind(green: &Green) -> Result<Vec<LeftBehind>> {
         }
         let rows: Vec<(String, String, String, Option<Vec<u8>>)> =
             super::statement::query_as(sql).bind(green.kong_schema()).fetch_all(tx).await?;
-        let row = |(table_name, key, reason, mark)| LeftBehind {
+        let row = |(table_name, key, reason, mark)| AcceptedReject {
             table_name,
             key,
             reason: current_code(reason),
@@ -188,38 +184,38 @@ pub async fn left_behind(green: &Green) -> Result<Vec<LeftBehind>> {
     rejects.await
 }
 
-/// The text whose hash is the guard's number.
-pub(super) fn guard_name(green: &Green) -> String {
+/// The text whose hash is the key of the run lock.
+pub(super) fn run_lock_name(green: &Green) -> String {
     format!("kongferry/{}", green.work_schema())
 }
 
-fn guard_key(green: &Green) -> String {
-    format!("hashtextextended({}, 0)", literal(&guard_name(green)))
+fn run_lock_key(green: &Green) -> String {
+    format!("hashtextextended({}, 0)", literal(&run_lock_name(green)))
 }
 
-/// Takes the guard, or says who has it.
-pub async fn take_guard(green: &Green) -> Result<Transaction<'static, Postgres>> {
-    let what = "cannot take the guard on green";
-    let mut guard = green.begin().await?;
-    let sql = fill("select pg_try_advisory_xact_lock({key})", &[("key", &guard_key(green))]);
-    let alone: bool = query_scalar(sql).fetch_one(&mut *guard).await.during(green, what)?;
-    if alone { Ok(guard) } else { Err(other_run(green).await) }
+/// Takes the run lock; where another process has it, the error names that process.
+pub async fn take_run_lock(green: &Green) -> Result<Transaction<'static, Postgres>> {
+    let action = "cannot take the run lock on green";
+    let mut run_lock = green.begin().await?;
+    let sql = fill("select pg_try_advisory_xact_lock({key})", &[("key", &run_lock_key(green))]);
+    let is_taken: bool = query_scalar(sql).fetch_one(&mut *run_lock).await.during(green, action)?;
+    if is_taken { Ok(run_lock) } else { Err(other_run(green).await) }
 }
 
-/// Takes the guard of a run that has just been cut off: its connection may take a moment to go.
-pub async fn wait_for_guard(green: &Green) -> Result<Transaction<'static, Postgres>> {
-    let what = "cannot take the guard on green";
-    let mut guard = green.begin().await?;
+/// Takes the run lock after an interrupted run, whose connection may take a moment to close.
+pub async fn wait_for_run_lock(green: &Green) -> Result<Transaction<'static, Postgres>> {
+    let action = "cannot take the run lock on green";
+    let mut run_lock = green.begin().await?;
     let sql = fill(
         "set local lock_timeout = '3s'; select pg_advisory_xact_lock({key})",
-        &[("key", &guard_key(green))],
+        &[("key", &run_lock_key(green))],
     );
-    sqlx::raw_sql(sql).execute(&mut *guard).await.during(green, what)?;
-    Ok(guard)
+    sqlx::raw_sql(sql).execute(&mut *run_lock).await.during(green, action)?;
+    Ok(run_lock)
 }
 
-/// Enters that a run was cut off, and says its state; nothing where it had not come as far as the journal.
-pub async fn after_interruption(green: &Green, run: Uuid) -> Result<Option<String>> {
+/// Records that a run was interrupted, and returns its state; `None` where the journal does not have it.
+pub async fn record_interruption(green: &Green, run: Uuid) -> Result<Option<String>> {
     let sql = fill(include_str!("../../sql/journal/interrupt.sql"), &[("work", &quote(green.work_schema()))]);
     let update = green.write("cannot record the interruption of the run in the journal", async |tx| {
         if !green.has_own_table(tx, "run").await? {
@@ -232,7 +228,7 @@ pub async fn after_interruption(green: &Green, run: Uuid) -> Result<Option<Strin
 
 const CREATE_SCHEMA: &str = "cannot create kongferry's own schema on green";
 
-/// Makes our schema, or says which right is missing.
+/// Creates our schema, or names the missing privilege.
 async fn ensure_schema(green: &Green) -> Result<()> {
     let create = green.write(CREATE_SCHEMA, async |tx| {
         let exists: bool = query_scalar("select exists (select from pg_namespace where nspname = $1)")
@@ -241,20 +237,20 @@ async fn ensure_schema(green: &Green) -> Result<()> {
             .await?;
         if !exists {
             let sql = fill("create schema {work}", &[("work", &quote(green.work_schema()))]);
-            sqlx::raw_sql(sql).execute(tx).await.map_err(|e| missing_right(green, e))?;
+            sqlx::raw_sql(sql).execute(tx).await.map_err(|e| missing_privilege(green, e))?;
         }
         Ok(())
     });
     create.await
 }
 
-fn missing_right(green: &Green, error: sqlx::Error) -> Error {
+fn missing_privilege(green: &Green, error: sqlx::Error) -> Error {
     if super::explain::sqlstate(&error).as_deref() != Some("42501") {
         return green.explain(error, CREATE_SCHEMA);
     }
     let config = green.config();
     Error::refused(format!(
-        "the role \"{}\" may not create the schema \"{}\" for our own tables on green",
+        "the role \"{}\" may not create the schema \"{}\" for kongferry's own tables on green",
         config.username(),
         green.work_schema()
     ))
@@ -264,10 +260,10 @@ fn missing_right(green: &Green, error: sqlx::Error) -> Error {
     ))
 }
 
-/// The statements that give a role a schema of its own, or the use of one that is there.
-pub fn grant(work_schema: &str, role: &str, is_there: bool) -> String {
+/// The statements that give a role a schema of its own, or the use of an existing one.
+pub fn grant(work_schema: &str, role: &str, exists: bool) -> String {
     let (schema, role) = (quote(work_schema), quote(role));
-    if is_there {
+    if exists {
         format!(
             "GRANT USAGE, CREATE ON SCHEMA {schema} TO {role}; GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO {role};"
         )
@@ -276,15 +272,15 @@ pub fn grant(work_schema: &str, role: &str, is_there: bool) -> String {
     }
 }
 
-/// Says who holds the guard.
+/// Names the process that has the run lock.
 async fn other_run(green: &Green) -> Error {
-    let error = Error::refused("another kongferry works on this database")
-        .remedy("Wait until it has ended, or stop it; its work is undone by itself.");
+    let error = Error::refused("another kongferry process uses this database")
+        .remedy("Wait until it has ended, or stop it: green then rolls its transaction back.");
     let Ok(mut tx) = green.begin().await else { return error };
     let sql =
         fill(include_str!("../../sql/journal/latest_run.sql"), &[("work", &quote(green.work_schema()))]);
     match query_scalar::<String>(sql).fetch_optional(&mut *tx).await {
-        Ok(Some(who)) => error.detail(who),
+        Ok(Some(run)) => error.detail(run),
         _ => error,
     }
 }

@@ -1,4 +1,4 @@
-//! What Kong on green says about itself, and what our role may do there: read only.
+//! Reads the state of Kong on green, and the privileges of our role there.
 
 use sqlx::PgConnection;
 
@@ -8,38 +8,35 @@ use super::statement::{query, query_as, query_scalar};
 use crate::error::Result;
 use crate::green::session::During;
 
-/// How often, and how far apart, other sessions are looked for before they count.
-const LEAVING_LOOKS: u32 = 6;
-const LEAVING_PAUSE: std::time::Duration = std::time::Duration::from_millis(250);
+/// How often, and at which interval, other sessions are read before they count.
+const SESSION_ATTEMPTS: u32 = 6;
+const SESSION_INTERVAL: std::time::Duration = std::time::Duration::from_millis(250);
 
-/// One row of Kong's record of migrations: subsystem, last executed, executed, pending.
-pub type MetaRow = (String, Option<String>, Option<Vec<String>>, Option<Vec<String>>);
+/// One row of Kong's `schema_meta`: subsystem, last executed, executed, pending.
+pub type SchemaMetaRow = (String, Option<String>, Option<Vec<String>>, Option<Vec<String>>);
 
 /// Another client of green's database.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Session {
-    /// Process id on the server.
     pub pid: i32,
-    /// Its role.
     pub user_name: String,
-    /// What it calls itself.
     pub application: String,
-    /// Where it comes from.
+    /// Its host.
     pub client: String,
 }
 
-/// What our role lacks.
+/// The privileges that our role lacks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct MissingRights {
-    /// Kong's tables on which it may not do all that is needed.
+pub struct MissingPrivileges {
+    /// Kong's tables on which it lacks one.
     pub tables: Vec<String>,
-    /// The statements that would let our role use our own schema, where it may not.
+    /// The statements that grant the use of our own schema, where it is missing.
     pub work_schema: Option<String>,
 }
 
 impl Green {
-    /// Kong's record of migrations.
-    pub async fn schema_meta(&self, table: &str) -> Result<Vec<MetaRow>> {
+    /// Reads Kong's record of migrations.
+    pub async fn schema_meta(&self, table: &str) -> Result<Vec<SchemaMetaRow>> {
         let action = "cannot read Kong's record of migrations on green";
         let sql = fill(
             "select subsystem, last_executed, executed, pending from {table}",
@@ -48,7 +45,7 @@ impl Green {
         self.read(action, async |tx| Ok(query_as(sql).fetch_all(tx).await?)).await
     }
 
-    /// Live locks of a running migration: rows whose time has not run out.
+    /// Counts the locks of running migrations: rows that have not expired.
     pub async fn live_locks(&self, table: &str, expiry: &str) -> Result<i64> {
         let action = "cannot read the locks of Kong's migrations on green";
         let sql = fill(
@@ -58,34 +55,34 @@ impl Green {
         self.read(action, async |tx| Ok(query_scalar(sql).fetch_one(tx).await?)).await
     }
 
-    /// Other clients of the database. One that is just going away is given a moment to do so: a script that ran `psql`
-    /// right before us would else be told that green is in use.
+    /// Other clients of the database. One that is just closing is given a moment: otherwise green would be reported as in
+    /// use right after a script ran `psql`.
     pub async fn other_sessions(&self, tx: &mut PgConnection) -> Result<Vec<Session>> {
-        for _ in 0..LEAVING_LOOKS {
+        for _ in 0..SESSION_ATTEMPTS {
             if self.sessions_now(tx).await?.is_empty() {
                 return Ok(Vec::new());
             }
-            tokio::time::sleep(LEAVING_PAUSE).await;
+            tokio::time::sleep(SESSION_INTERVAL).await;
         }
         self.sessions_now(tx).await
     }
 
     async fn sessions_now(&self, tx: &mut PgConnection) -> Result<Vec<Session>> {
-        let what = "cannot see who else uses green";
-        // Within a transaction PostgreSQL shows the sessions of its first look for ever.
-        let look = query("select pg_stat_clear_snapshot()").execute(&mut *tx).await;
-        look.during(self, what)?;
+        let action = "cannot list the other sessions on green";
+        // Within a transaction PostgreSQL always returns the sessions of the first query.
+        let cleared = query("select pg_stat_clear_snapshot()").execute(&mut *tx).await;
+        cleared.during(self, action)?;
         let rows: Vec<(i32, String, String, String)> =
             query_as(include_str!("../../sql/inspect/sessions.sql"))
                 .bind(self.application_name())
                 .fetch_all(tx)
                 .await
-                .during(self, what)?;
+                .during(self, action)?;
         let session = |(pid, user_name, application, client)| Session { pid, user_name, application, client };
         Ok(rows.into_iter().map(session).collect())
     }
 
-    /// Rows of each of these tables, exactly.
+    /// Counts the rows of each of these tables.
     pub async fn count(&self, tables: &[String]) -> Result<Vec<(String, i64)>> {
         self.read("cannot count the rows of green's tables", async |tx| {
             let mut counts = Vec::with_capacity(tables.len());
@@ -98,8 +95,8 @@ impl Green {
         .await
     }
 
-    /// What our role would lack for a migration into these tables.
-    pub async fn missing_rights(&self, tables: &[String]) -> Result<MissingRights> {
+    /// The privileges that our role lacks for a migration into these tables.
+    pub async fn missing_privileges(&self, tables: &[String]) -> Result<MissingPrivileges> {
         self.read("cannot read the privileges of our role on green", async |tx| {
             let lacking = query_scalar(include_str!("../../sql/inspect/missing_privileges.sql"))
                 .bind(self.kong_schema())
@@ -113,28 +110,28 @@ impl Green {
                     .await?;
             let (schema, role) = (self.work_schema(), self.config().username());
             let work_schema = (!is_usable).then(|| super::journal::grant(schema, role, exists));
-            Ok(MissingRights { tables: lacking, work_schema })
+            Ok(MissingPrivileges { tables: lacking, work_schema })
         })
         .await
     }
 
-    /// Bytes of the whole database, as PostgreSQL counts them.
+    /// The size of the whole database in bytes.
     pub async fn size(&self) -> Result<i64> {
         let sql = "select pg_database_size(current_database())";
         self.read("cannot read green's size", async |tx| Ok(query_scalar(sql).fetch_one(tx).await?)).await
     }
 
-    /// Free bytes where the database's files are, when they are on this machine and our role may know where.
+    /// Free bytes in the file system of the database, where it is on this machine and our role may read its path.
     pub async fn free_bytes(&self) -> Option<u64> {
         let sql = "select current_setting('data_directory')";
         let asked = self.read("cannot read green's settings", async |tx| {
             Ok(query_scalar::<String>(sql).fetch_one(tx).await?)
         });
-        let folder = asked.await.ok()?;
-        let folder = std::path::Path::new(&folder);
-        // The same path on this machine may be another server's; only a cluster has this file.
-        folder.join("PG_VERSION").exists().then_some(())?;
-        let room = nix::sys::statvfs::statvfs(folder).ok()?;
-        room.blocks_available().checked_mul(room.fragment_size())
+        let directory = asked.await.ok()?;
+        let directory = std::path::Path::new(&directory);
+        // The same path on this machine may belong to another server; only a data directory has this file.
+        directory.join("PG_VERSION").exists().then_some(())?;
+        let status = nix::sys::statvfs::statvfs(directory).ok()?;
+        status.blocks_available().checked_mul(status.fragment_size())
     }
 }

@@ -67,14 +67,14 @@ impl<T> During<T> for sqlx::Result<T> {
 }
 
 impl Green {
-    /// Connects and checks that Kong's schema exists. Does not look into the schema, and writes nothing.
+    /// Connects and checks that Kong's schema exists. Does not read the schema, and writes nothing.
     pub async fn connect(config: &GreenConfig, application_name: &str) -> Result<Green> {
         config.check_files()?;
-        // For `verify-ca` sqlx takes the provider of the process, and panics where none was chosen. Somebody may
-        // have chosen one before, which is as good.
+        // For `verify-ca` sqlx takes the provider of the process, and panics where none is installed. One that was
+        // installed before is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let options = config.options(application_name);
-        // The pool retries a refused connection and then only says "timed out"; one connection of our own says why.
+        // The pool retries a refused connection and then only reports a timeout; a connection of our own shows the reason.
         let connection = Box::pin(first_connection(&options, config)).await?;
         // An error while closing changes nothing: the connection is not used again.
         let _ = connection.close().await;
@@ -133,7 +133,7 @@ impl Green {
         self.begin_as("begin isolation level read committed, read write").await
     }
 
-    /// Whether a table of our own stands on green: before the first run none does.
+    /// Whether a table of our own exists on green: before the first run none does.
     pub async fn has_own_table(&self, tx: &mut sqlx::PgConnection, table: &str) -> sqlx::Result<bool> {
         statement::query_scalar("select to_regclass($1) is not null")
             .bind(format!("{}.{table}", quote(self.work_schema())))
@@ -141,7 +141,7 @@ impl Green {
             .await
     }
 
-    /// Begins a transaction that reads one and the same state throughout and cannot write.
+    /// Begins a transaction that sees one state of the database throughout and cannot write.
     pub async fn begin_snapshot(&self) -> Result<Transaction<'static, Postgres>> {
         self.begin_as("begin isolation level repeatable read, read only").await
     }
@@ -165,7 +165,6 @@ impl Green {
         .during(self, format_args!("cannot set {setting} on green"))
     }
 
-    /// What the connections were opened with.
     pub fn config(&self) -> &GreenConfig {
         &self.config
     }
@@ -180,17 +179,17 @@ impl Green {
         self.config.work_schema()
     }
 
-    /// What our connections call themselves, so that we can tell them from other sessions.
+    /// The name of our connections, by which they are told from other sessions.
     pub fn application_name(&self) -> &str {
         &self.application_name
     }
 
-    /// The server's version as it says it, such as `15.14 (Debian 15.14-0+deb12u1)`.
+    /// Such as `15.14 (Debian 15.14-0+deb12u1)`.
     pub fn server_version(&self) -> &str {
         &self.server_version
     }
 
-    /// The server's version as a number, such as 150014.
+    /// Such as 150014.
     pub fn server_version_num(&self) -> i32 {
         self.server_version_num
     }
@@ -200,10 +199,9 @@ impl Green {
         self.server_version_num >= 140_000
     }
 
-    /// Turns the driver's error about a statement into ours. `what` is the message's beginning, such as
-    /// `cannot fill the stage of "routes"`.
-    pub fn explain(&self, error: sqlx::Error, what: &str) -> Error {
-        explain::statement(&error, &self.config, what)
+    /// Turns the driver's error about a statement into ours. `action` begins the message.
+    pub fn explain(&self, error: sqlx::Error, action: &str) -> Error {
+        explain::statement(&error, &self.config, action)
     }
 
     /// Closes all connections that are not in use, and waits for the others.
@@ -211,20 +209,20 @@ impl Green {
         self.pool.close().await;
     }
 
-    /// Its version, and what more a transaction on it has to set.
+    /// Reads the version, and adds the settings that depend on it.
     async fn read_server(&mut self) -> Result<()> {
-        let what = "cannot ask green for its version";
+        let action = "cannot read green's version";
         let sql = "select current_setting('server_version'), current_setting('server_version_num'),
                    current_setting('synchronous_commit')";
         let (version, number, commit): (String, String, String) =
-            self.write(what, async |tx| Ok(statement::query_as(sql).fetch_one(tx).await?)).await?;
+            self.write(action, async |tx| Ok(statement::query_as(sql).fetch_one(tx).await?)).await?;
         self.server_version = version;
         self.server_version_num = number.parse().unwrap_or(0);
-        // Newer servers can end a transaction for its length alone.
+        // Newer servers can end a transaction for its duration alone.
         if self.server_version_num >= 170_000 {
             self.settings.push_str("; set local transaction_timeout = 0");
         }
-        // What we say is on green must outlive a crash of green, whatever it risks for Kong's own writes.
+        // What is reported as applied must survive a crash of green, whatever the setting allows for Kong's own writes.
         if commit == "off" {
             self.settings.push_str("; set local synchronous_commit = on");
         }
@@ -235,13 +233,13 @@ impl Green {
         if !self.config.schema_must_exist() {
             return Ok(());
         }
-        let what = "cannot list green's schemas";
-        let wanted = self.kong_schema();
+        let action = "cannot list green's schemas";
+        let schema = self.kong_schema();
         let sql = "select nspname::text from pg_namespace
                    where nspname !~ '^pg_' and nspname <> 'information_schema' order by 1";
         let schemas: Vec<String> =
-            self.read(what, async |tx| Ok(statement::query_scalar(sql).fetch_all(tx).await?)).await?;
-        if schemas.iter().any(|schema| schema == wanted) {
+            self.read(action, async |tx| Ok(statement::query_scalar(sql).fetch_all(tx).await?)).await?;
+        if schemas.iter().any(|name| name == schema) {
             return Ok(());
         }
         Err(no_schema(&self.config, &schemas))
@@ -249,22 +247,24 @@ impl Green {
 }
 
 fn no_schema(config: &GreenConfig, found: &[String]) -> Error {
-    let wanted = config.kong_schema();
-    let message = format!("database \"{}\" of green has no schema \"{wanted}\"", config.database());
+    let schema = config.kong_schema();
+    let message = format!("database \"{}\" of green has no schema \"{schema}\"", config.database());
     let error = Error::new(Kind::Connection, message);
-    if let Some(other) = found.iter().find(|name| name.eq_ignore_ascii_case(wanted)) {
-        return error
-            .remedy(format!("There is \"{other}\": upper and lower case matter, so write it exactly so."));
+    if let Some(other) = found.iter().find(|name| name.eq_ignore_ascii_case(schema)) {
+        return error.remedy(format!(
+            "There is \"{other}\": names are case-sensitive, so give it exactly like this."
+        ));
     }
     let names = found.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
     error.detail(format!("its schemas are: {names}")).remedy(
-        "Name the pg_schema of Kong's configuration with --green-schema; if it is new, run \"kong migrations bootstrap\" \
+        "Give the pg_schema of Kong's configuration with --green-schema; if it is new, run \"kong migrations bootstrap\" \
          first.",
     )
 }
 
-/// The settings without which Kong's own triggers write to the wrong place or delete live rows (facts 4.12, 4.12b),
-/// and those without which a setting of the role or the database could change what we read or end what we do.
+/// The settings without which Kong's own triggers write to the wrong schema or delete live rows
+/// (docs/kong-data-model.md, 4.12 and 4.12b), and those without which a setting of the role or the database could change
+/// what is read or end a transaction.
 fn settings(config: &GreenConfig) -> String {
     [
         "set local time zone 'UTC'".to_owned(),
@@ -277,7 +277,7 @@ fn settings(config: &GreenConfig) -> String {
         "set local statement_timeout = 0".to_owned(),
         "set local idle_in_transaction_session_timeout = 0".to_owned(),
         format!("set local lock_timeout = {}", config.lock_timeout.as_millis()),
-        // An error, instead of rows that a policy hides without a word.
+        // An error, instead of rows that a policy hides silently.
         "set local row_security = off".to_owned(),
     ]
     .join("; ")
@@ -287,7 +287,7 @@ async fn first_connection(options: &PgConnectOptions, config: &GreenConfig) -> R
     match tokio::time::timeout(config.connect_timeout, PgConnection::connect_with(options)).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => Err(explain::connect(&error, config)),
-        Err(_) => Err(explain::silent(config)),
+        Err(_) => Err(explain::no_answer(config)),
     }
 }
 
@@ -299,7 +299,7 @@ mod tests {
     fn the_search_path_is_one_quoted_schema() {
         let config = GreenConfig::parse("postgres://u@h/d")
             .and_then(|config| config.with_schemas("Ko\"ng, pg_temp", "kongferry"))
-            .expect("odd, but a name");
+            .expect("an unusual name");
         assert!(settings(&config).contains("set local search_path to \"Ko\"\"ng, pg_temp\"; "));
     }
 

@@ -1,8 +1,8 @@
-//! Statements that leave nothing behind in the session.
+//! Statements that keep no state in the session.
 //!
 //! sqlx names and keeps every statement unless told not to – even with its cache switched off. Behind a pooler in
-//! transaction mode the next transaction runs in another session: there the name is unknown or, worse, taken by
-//! somebody else's statement. So every statement with parameters is made here; a test keeps it that way.
+//! transaction mode the next transaction runs in another session: there the name is unknown or, worse, belongs to
+//! another client's statement. So every statement with parameters is created here; a test enforces it.
 
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::{Query, QueryAs, QueryScalar};

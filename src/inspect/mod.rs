@@ -103,7 +103,7 @@ impl GreenSide {
             return Err(not_bootstrapped(green));
         }
         let rows = green.schema_meta(schema_meta::TABLE).await?;
-        let subsystem = |(name, last_executed, executed, pending): crate::green::kong::MetaRow| {
+        let subsystem = |(name, last_executed, executed, pending): crate::green::kong::SchemaMetaRow| {
             let set = |names: Option<Vec<String>>| names.into_iter().flatten().collect();
             (name, Subsystem { last_executed, executed: set(executed), pending: set(pending) })
         };
@@ -322,7 +322,7 @@ impl Inspection {
         let mut found = Vec::new();
         let mut tables: Vec<String> = self.plan.moved.iter().map(|table| table.table.clone()).collect();
         tables.extend(self.blue.map.names.derived_tags.iter().map(|tags| tags.table.clone()));
-        let missing = green.missing_rights(&tables).await?;
+        let missing = green.missing_privileges(&tables).await?;
         let role = green.config().username().to_owned();
         if !missing.tables.is_empty() {
             let schema = crate::green::sql::quote(green.kong_schema());

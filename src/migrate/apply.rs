@@ -80,7 +80,7 @@ impl Run<'_> {
         journal.keep_definitions(&mut tx).await?;
         journal.state(&mut tx, "applied", Some(&tables)).await?;
         failpoints::reached("applying").await;
-        journal.still_guarded().await?;
+        journal.check_run_lock().await?;
         if let Err(error) = tx.commit().await {
             // A connection that breaks just here leaves open which of the two it was.
             let error = self.green.explain(error, "cannot apply the stage");

@@ -167,7 +167,7 @@ pub async fn run(
         )
         .remedy("Run migrate first; the ledger that it leaves on green says what was written."));
     }
-    let left_behind = crate::green::journal::left_behind(green).await?;
+    let left_behind = crate::green::journal::accepted_rejects(green).await?;
     let comparing = Comparing {
         blue: blue.clone(),
         green,

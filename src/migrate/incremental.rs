@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::blue::session::Blue;
 use crate::error::{Error, Kind, Result};
 use crate::green::deletions::Deletions;
-use crate::green::journal::LeftBehind;
+use crate::green::journal::AcceptedReject;
 use crate::green::ledger::{Ledger, LocalChanges, copy_fields};
 use crate::green::session::During;
 use crate::green::session::Green;
@@ -55,7 +55,7 @@ pub struct Comparing<'a> {
     /// Whether what somebody did on green is undone.
     pub replace: bool,
     /// What the last run left behind.
-    pub left_behind: &'a [LeftBehind],
+    pub left_behind: &'a [AcceptedReject],
 }
 
 impl Comparing<'_> {

@@ -47,11 +47,11 @@ impl std::fmt::Display for Interrupted {
 /// After an interruption: says how green stands, and removes the stage of the run that was cut off. What another run
 /// works on is left alone.
 pub async fn tidy_up(green: &Green, run: Uuid) -> Result<Interrupted> {
-    let Some(state) = journal::after_interruption(green, run).await? else {
+    let Some(state) = journal::record_interruption(green, run).await? else {
         return Ok(Interrupted::AsItWas);
     };
     let tidied = async {
-        let guard = journal::wait_for_guard(green).await?;
+        let guard = journal::wait_for_run_lock(green).await?;
         Stage::new(green, run).drop_tables().await?;
         guard.rollback().await.during(green, "cannot release the guard on green")
     };

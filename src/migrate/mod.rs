@@ -32,7 +32,7 @@ use crate::green::apply_context::ApplyContext;
 use crate::green::bootstrap::BootstrapRows;
 use crate::green::checks::{CheckCounts, Checks};
 use crate::green::deletions::{Deletions, blocked};
-use crate::green::journal::{self, Journal, LeftBehind, RunEntry};
+use crate::green::journal::{self, AcceptedReject, Journal, RunEntry};
 use crate::green::ledger::{Ledger, LocalChanges};
 use crate::green::merge::{self, Forecast, ManualChanges, Merge, changed_manually};
 use crate::green::rows::AppliedTable;
@@ -79,7 +79,7 @@ struct Work {
     checked: BTreeMap<String, CheckCounts>,
     forecast: Option<BTreeMap<String, Forecast>>,
     by_hand: Vec<ManualChanges>,
-    left_behind: Vec<LeftBehind>,
+    left_behind: Vec<AcceptedReject>,
 }
 
 impl Work {
@@ -273,7 +273,7 @@ impl Run<'_> {
             checked: BTreeMap::new(),
             forecast: None,
             by_hand: Vec::new(),
-            left_behind: journal::left_behind(self.green).await?,
+            left_behind: journal::accepted_rejects(self.green).await?,
         };
         if work.ledger.is_empty() && !self.options.replace {
             work.loaded = self.stage_rows(stage, &plan, Vec::new()).await?;

@@ -330,10 +330,10 @@ impl RepairRun<'_> {
         let counts = serde_json::json!({ "written": repaired.written, "removed": repaired.removed });
         journal.state(&mut tx, "repaired", Some(&counts)).await?;
         failpoints::reached("applying").await;
-        journal.still_guarded().await?;
+        journal.check_run_lock().await?;
         if let Err(error) = tx.commit().await {
             let error = self.green.explain(error, "cannot repair green");
-            if !journal.came_to("repaired", error).await? {
+            if !journal.has_state("repaired", error).await? {
                 return Err(Error::new(Kind::Server, "green did not commit the repair; green is unchanged")
                     .remedy("Run the command again."));
             }

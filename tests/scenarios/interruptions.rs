@@ -175,7 +175,7 @@ async fn a_second_kongferry_process_is_refused_and_told_who_runs_the_first() {
     let first = Running::start(&arguments, Some("staged")).held().await;
     let second = kongferry(&arguments).await.expect_code(4);
     let process = format!("as process {} since", first.id());
-    assert!(second.stderr.contains("another kongferry works on this database"), "{second:#?}");
+    assert!(second.stderr.contains("another kongferry process uses this database"), "{second:#?}");
     assert!(second.stderr.contains(&process), "{second:#?}");
     let ran = third.signal(Signal::SIGINT).end().await.expect_code(130);
     assert!(ran.stderr.contains("green is as it was"), "{ran:#?}");

@@ -111,7 +111,7 @@ async fn a_wrong_password_or_tls_mode_of_either_side_is_refused() {
         (at_blue(""), green_url.clone(), "cassandra", "TLS"),
         (at_blue("?tls=verify"), green_url, "cassandra", "is not trusted"),
         (blue_url.clone(), at_green("?sslmode=require"), "wrong", "green refuses the login"),
-        (blue_url.clone(), at_green("?sslmode=disable"), PASSWORD, "wants TLS"),
+        (blue_url.clone(), at_green("?sslmode=disable"), PASSWORD, "requires TLS"),
         (blue_url, at_green("?sslmode=verify-full"), PASSWORD, "is not trusted"),
     ];
     for (blue, green, password, wanted) in cases {

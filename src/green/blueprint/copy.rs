@@ -68,7 +68,7 @@ async fn stream(from: &mut PgConnection, to: &mut PgConnection, route: &Route, w
             Ok(Some(chunk)) => sink.send(chunk).await.map_err(|e| failed(&e, what))?,
             Ok(None) => return sink.finish().await.map_err(|e| failed(&e, what)),
             Err(error) => {
-                // The source's error is the one to tell.
+                // The source's error is the one to report.
                 let _ = sink.abort("the source failed").await;
                 return Err(failed(&error, what));
             }

@@ -1,7 +1,7 @@
 //! A private PostgreSQL on this machine: the scratch server of `plan`, and green in tests and in the demo.
 //!
-//! PostgreSQL refuses to run as root, so for root the server runs as `postgres` or `nobody` in a directory that
-//! user owns. Nothing of it is meant to last: server and data end with this process, however it ends.
+//! PostgreSQL refuses to run as root, so for root the server runs as `postgres` or `nobody` in a directory of that user.
+//! Server and data are removed with this process, however it ends.
 
 mod binaries;
 mod settings;
@@ -33,11 +33,11 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 const START_ATTEMPTS: usize = 3;
 
-/// A running private PostgreSQL, listening on 127.0.0.1. It is gone with its data on [`stop`](Self::stop), on
-/// drop and when this process is killed; it is no place for data that somebody wants to keep.
+/// A running private PostgreSQL, listening on 127.0.0.1. It is removed with its data on [`stop`](Self::stop), on drop and
+/// when this process is killed.
 #[derive(Debug)]
 pub struct LocalPostgres {
-    // Declared before the directory: dropped first, so the server has ended when its files go.
+    // Declared before the directory: dropped first, so the server has ended when its files are removed.
     server: BoundChild,
     dir: WorkDir,
     binaries: Binaries,
@@ -46,7 +46,7 @@ pub struct LocalPostgres {
 }
 
 impl LocalPostgres {
-    /// Finds the programs (see [`Binaries::find`]), makes a cluster, starts it and waits until it answers.
+    /// Finds the programs (see [`Binaries::find`]), creates a cluster, starts it and waits until it answers.
     pub async fn start(options: Options) -> Result<Self> {
         let binaries = Binaries::find().await?;
         LocalPostgres::start_with(&binaries, options).await
@@ -60,7 +60,7 @@ impl LocalPostgres {
             let launched = tokio::task::spawn_blocking(move || launch(&binaries, options)).await;
             let server = launched.map_err(|e| cannot_start("the starting thread ended").source(e))??;
             match server.wait_until_it_answers().await {
-                // Between finding a free port and binding it, somebody else may have taken it.
+                // Between finding a free port and binding it, another process may have taken it.
                 Err(error) if attempt < START_ATTEMPTS && server.lost_its_port() => {
                     tracing::debug!(%error, "Another process took the port, starting PostgreSQL again.");
                     attempt += 1;
@@ -81,7 +81,7 @@ impl LocalPostgres {
         self.server.id()
     }
 
-    /// How to connect to `database` as the superuser, password and TLS included, whatever `PG*` variables say.
+    /// How to connect to `database` as the superuser, with password and TLS, ignoring `PG*` variables.
     pub fn connect_options(&self, database: &str) -> PgConnectOptions {
         let options = PgConnectOptions::new_without_pgpass()
             .host("127.0.0.1")

@@ -1,4 +1,4 @@
-//! What a private PostgreSQL is configured with.
+//! The configuration of a private PostgreSQL.
 
 use std::fmt;
 use std::fs::OpenOptions;
@@ -41,7 +41,7 @@ impl Options {
         self.line("fsync = off").line("synchronous_commit = off").line("full_page_writes = off")
     }
 
-    /// The superuser's password; scram-sha-256 is then asked of everybody.
+    /// The superuser's password; every login then requires scram-sha-256.
     #[must_use]
     pub fn password(mut self, password: impl Into<String>) -> Self {
         self.password = Some(password.into());
