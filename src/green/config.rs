@@ -15,12 +15,12 @@ use url::Url;
 use crate::error::{Error, Result};
 
 /// The environment variable with green's password; it overrides `PGPASSWORD` and `~/.pgpass`.
-pub const PASSWORD_VARIABLE: &str = "KONGFERRY_GREEN_PASSWORD";
+pub(crate) const PASSWORD_VARIABLE: &str = "KONGFERRY_GREEN_PASSWORD";
 
-pub const DEFAULT_KONG_SCHEMA: &str = "public";
+pub(crate) const DEFAULT_KONG_SCHEMA: &str = "public";
 
 /// The schema of kongferry's own tables.
-pub const DEFAULT_WORK_SCHEMA: &str = "kongferry";
+pub(crate) const DEFAULT_WORK_SCHEMA: &str = "kongferry";
 
 /// Options that sqlx reads, each by one of its names.
 const SUPPORTED: &[&str] = &[
@@ -134,6 +134,7 @@ impl GreenConfig {
         self
     }
 
+    /// Sets the schemas of Kong's tables and of kongferry's own.
     pub fn with_schemas(mut self, kong: &str, work: &str) -> Result<Self> {
         check_schema(kong, "Kong's schema")?;
         check_schema(work, "the work schema")?;
@@ -169,17 +170,17 @@ impl GreenConfig {
     }
 
     /// Whether connecting fails where Kong's schema is missing.
-    pub fn schema_must_exist(&self) -> bool {
+    pub(super) fn schema_must_exist(&self) -> bool {
         self.schema_must_exist
     }
 
     /// Whether the address contains a password, which other users may see.
-    pub fn password_in_address(&self) -> bool {
+    pub(crate) fn password_in_address(&self) -> bool {
         self.password_in_address
     }
 
     /// Options without effect, one sentence each.
-    pub fn warnings(&self) -> &[String] {
+    pub(crate) fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
@@ -195,17 +196,17 @@ impl GreenConfig {
         Ok(())
     }
 
-    pub fn username(&self) -> &str {
+    pub(crate) fn username(&self) -> &str {
         self.options.get_username()
     }
 
     /// The database; libpq's default is the name of the role.
-    pub fn database(&self) -> &str {
+    pub(crate) fn database(&self) -> &str {
         self.options.get_database().unwrap_or_else(|| self.options.get_username())
     }
 
     /// Host and port or socket, for messages.
-    pub fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         let (host, port) = (self.options.get_host(), self.options.get_port());
         match self.options.get_socket() {
             Some(socket) => format!("{}, port {port}", socket.display()),
@@ -215,7 +216,7 @@ impl GreenConfig {
         }
     }
 
-    pub fn ssl_mode(&self) -> PgSslMode {
+    pub(crate) fn ssl_mode(&self) -> PgSslMode {
         self.options.get_ssl_mode()
     }
 

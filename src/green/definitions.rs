@@ -46,6 +46,7 @@ type Recorded = (String, String, String, Aspects);
 /// One difference between two moments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
+    /// The table, or what belongs to one.
     pub subject: Subject,
     /// Such as `default`; `None` where the whole subject was created or dropped.
     pub aspect: Option<String>,
@@ -178,6 +179,7 @@ impl Definitions {
         Ok(found.map(|Json(list)| Definitions(list.into_iter().map(entry).collect())))
     }
 
+    /// The number of subjects.
     pub fn len(&self) -> usize {
         self.0.len()
     }

@@ -416,15 +416,15 @@ mod tests {
 
     #[test]
     fn messages_about_values_lose_them_in_every_language() {
-        let of = |message| safe_message(&fields("22P02", message, None, None));
+        let message_of = |message| safe_message(&fields("22P02", message, None, None));
         assert_eq!(
-            of("invalid input syntax for type uuid: \"s3cr3t\""),
+            message_of("invalid input syntax for type uuid: \"s3cr3t\""),
             "invalid input syntax for type uuid: …"
         );
-        assert_eq!(detail_of("value \"s3cr3t\" is out of range"), "value \"…\" is out of range");
-        assert_eq!(detail_of("value \"s3c\"r3t\" is out of range"), "value \"…\" is out of range");
-        assert!(!of("Wert »s3cr3t« ist außerhalb des Bereichs").contains("s3cr3t"));
-        assert!(!of("invalid byte sequence for encoding \"UTF8\": 0x73 0x33").contains("0x73"));
+        assert_eq!(message_of("value \"s3cr3t\" is out of range"), "value \"…\" is out of range");
+        assert_eq!(message_of("value \"s3c\"r3t\" is out of range"), "value \"…\" is out of range");
+        assert!(!message_of("Wert »s3cr3t« ist außerhalb des Bereichs").contains("s3cr3t"));
+        assert!(!message_of("invalid byte sequence for encoding \"UTF8\": 0x73 0x33").contains("0x73"));
     }
 
     #[test]

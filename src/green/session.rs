@@ -134,7 +134,7 @@ impl Green {
     }
 
     /// Whether a table of our own exists on green: before the first run none does.
-    pub async fn has_own_table(&self, tx: &mut sqlx::PgConnection, table: &str) -> sqlx::Result<bool> {
+    pub(crate) async fn has_own_table(&self, tx: &mut sqlx::PgConnection, table: &str) -> sqlx::Result<bool> {
         statement::query_scalar("select to_regclass($1) is not null")
             .bind(format!("{}.{table}", quote(self.work_schema())))
             .fetch_one(tx)
@@ -153,7 +153,7 @@ impl Green {
     }
 
     /// Raises one of green's memory settings for this transaction, unless it is as high already.
-    pub async fn at_least(&self, tx: &mut PgConnection, setting: &str, least: &str) -> Result<()> {
+    pub(crate) async fn at_least(&self, tx: &mut PgConnection, setting: &str, least: &str) -> Result<()> {
         statement::query(
             "select set_config($1, $2, true) where pg_size_bytes(current_setting($1)) < pg_size_bytes($2)",
         )
@@ -165,22 +165,22 @@ impl Green {
         .during(self, format_args!("cannot set {setting} on green"))
     }
 
-    pub fn config(&self) -> &GreenConfig {
+    pub(crate) fn config(&self) -> &GreenConfig {
         &self.config
     }
 
     /// The schema with Kong's tables, unquoted. In every transaction it is the whole search path.
-    pub fn kong_schema(&self) -> &str {
+    pub(crate) fn kong_schema(&self) -> &str {
         self.config.kong_schema()
     }
 
     /// The schema with our own tables, unquoted.
-    pub fn work_schema(&self) -> &str {
+    pub(crate) fn work_schema(&self) -> &str {
         self.config.work_schema()
     }
 
     /// The name of our connections, by which they are told from other sessions.
-    pub fn application_name(&self) -> &str {
+    pub(crate) fn application_name(&self) -> &str {
         &self.application_name
     }
 
@@ -195,7 +195,7 @@ impl Green {
     }
 
     /// Whether it can hash a whole row (`hash_record_extended`), which is new in 14.
-    pub fn hashes_rows(&self) -> bool {
+    pub(crate) fn hashes_rows(&self) -> bool {
         self.server_version_num >= 140_000
     }
 
