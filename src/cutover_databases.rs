@@ -13,10 +13,10 @@ use crate::green::config::GreenConfig;
 use crate::green::session::{During, Green};
 use crate::green::sql::{fill, quote};
 use crate::green::statement::{query_as, query_scalar};
-use crate::inspect::Choices;
+use crate::inspect::InspectOptions;
 use crate::mapping::schema_map::Writer;
-use crate::migrate::drift::{self, Drift};
-use crate::progress::Unwatched;
+use crate::migrate::drift::{self, DriftReport};
+use crate::progress::NoProgress;
 use crate::verify;
 use crate::verify::options::VerifyOptions;
 use crate::verify::report::VerifyReport;
@@ -27,7 +27,7 @@ pub struct LiveDatabases {
     pub(crate) blue: BlueConfig,
     pub(crate) green: GreenConfig,
     /// Which tables were migrated, and the user's schema maps.
-    pub(crate) choices: Choices,
+    pub(crate) choices: InspectOptions,
 }
 
 impl LiveDatabases {
@@ -50,21 +50,21 @@ impl LiveDatabases {
     async fn verify(&self) -> Result<VerifyReport> {
         let (blue, green) = self.connect().await?;
         let options = VerifyOptions { choices: self.choices.clone(), ..VerifyOptions::default() };
-        let report = Box::pin(verify::run(blue, &green, &options, Arc::new(Unwatched))).await;
+        let report = Box::pin(verify::run(blue, &green, &options, Arc::new(NoProgress))).await;
         green.close().await;
         report
     }
 
-    async fn read_drift(&self) -> Result<Drift> {
+    async fn read_drift(&self) -> Result<DriftReport> {
         let (blue, green) = self.connect().await?;
-        let drift = Box::pin(drift::look(blue, &green, &self.choices, Arc::new(Unwatched))).await;
+        let drift = Box::pin(drift::look(blue, &green, &self.choices, Arc::new(NoProgress))).await;
         green.close().await;
         drift
     }
 
     /// Reads the drift on a thread of its own, because its future cannot be sent between threads. The thread ends when
     /// the caller stops waiting: neither a rollback nor the end of the program waits for a scan of a large keyspace.
-    async fn drift_on_own_thread(&self) -> Result<Drift> {
+    async fn drift_on_own_thread(&self) -> Result<DriftReport> {
         let (mut sender, receiver) = oneshot::channel();
         let databases = self.clone();
         let scan = move || {

@@ -23,15 +23,16 @@ use crate::green::session::During;
 use crate::green::session::Green;
 use crate::green::sql::{fill, literal};
 use crate::green::statement::query_scalar;
-use crate::inspect::{BlueSide, Choices, GreenSide, Inspection};
+use crate::inspect::{BlueSide, GreenSide, InspectOptions, Inspection};
 use crate::mapping::prefix::PrefixPolicy;
 use crate::mapping::table_plan::{ColumnPlan, ColumnSource, KeyspacePlan, Substitute, TablePlan};
-use crate::migrate::load::{Loader, Spare, Tally, Target};
-use crate::migrate::rejects::{Accept, RejectsFile};
-use crate::migrate::report::{Group, Outcome, Refusal, Report, Seconds};
-use crate::migrate::summary::{Found, Summary};
-use crate::migrate::{self, Options};
-use crate::progress::{Observer, Phase};
+use crate::migrate::destination::{Destination, QuickResults};
+use crate::migrate::load::{BufferPool, Loader};
+use crate::migrate::rejects::{AcceptedRejects, RejectsFile};
+use crate::migrate::report::{MigrationReport, PhaseSeconds, Refusal, RowGroup, RunOutcome};
+use crate::migrate::summary::{RejectsAndRepairs, ReportBuilder};
+use crate::migrate::{self, MigrateOptions};
+use crate::progress::{Observer, ProgressPhase};
 
 /// The schemas that Kong's own bootstrap leaves, and its record of migrations, for a plan before green exists.
 const BUILT_IN: &[(&str, &str, &str)] = &[
@@ -52,7 +53,7 @@ const WORK_SCHEMA: &str = "kongferry";
 #[derive(Debug, Clone, Default)]
 pub struct Rehearsal {
     /// About tables, maps and other sessions.
-    pub choices: Choices,
+    pub choices: InspectOptions,
     /// Where the rows that would be rejected are written.
     pub rejects_file: Option<PathBuf>,
     /// Where it is held.
@@ -76,7 +77,7 @@ pub enum Scratch {
 pub struct PlanReport {
     /// What `migrate` would do.
     #[serde(flatten)]
-    pub report: Report,
+    pub report: MigrationReport,
     /// How each column is converted.
     pub columns: Vec<TableColumns>,
     /// What this plan could not look at, each as a sentence.
@@ -342,21 +343,21 @@ async fn rehearse(
 ) -> Result<PlanReport> {
     let name = format!("kongferry rehearsal {}", std::process::id());
     let scratch = Green::connect(scratch, &name).await?;
-    let choices = Choices { green_online: true, ..rehearsal.choices.clone() };
+    let choices = InspectOptions { green_online: true, ..rehearsal.choices.clone() };
     let mut inspection = inspect_scratch(&blue, &scratch, &choices).await?;
     let mut refusal = None;
     if let Some(green) = green {
-        let real = Inspection::take(&blue, green, &rehearsal.choices).await?;
+        let real = Inspection::read(&blue, green, &rehearsal.choices).await?;
         inspection.findings.clone_from(&real.findings);
         refusal = real.refusal().err();
     } else if let Err(error) = inspection.refusal() {
         refusal = Some(error);
     }
     let columns = columns(&inspection.plan);
-    let options = Options {
+    let options = MigrateOptions {
         run: Uuid::new_v4(),
         choices,
-        accept: Accept::All,
+        accept: AcceptedRejects::All,
         rejects_file: rehearsal.rejects_file.clone(),
         rehearsal: true,
         replace: false,
@@ -375,15 +376,15 @@ async fn rehearse(
         (Err(error), None) => return Err(error),
     };
     report.green = green.map(DatabaseInfo::from).unwrap_or_default();
-    report.outcome = Outcome::Rehearsed;
+    report.outcome = RunOutcome::Rehearsed;
     Ok(PlanReport { report, columns, not_checked })
 }
 
 /// The scratch has neither rows nor sessions that matter; what counts of it is its catalog.
-async fn inspect_scratch(blue: &Blue, scratch: &Green, choices: &Choices) -> Result<Inspection> {
+async fn inspect_scratch(blue: &Blue, scratch: &Green, choices: &InspectOptions) -> Result<Inspection> {
     let blue_side = BlueSide::read(blue, &choices.maps).await?;
     let green_side = GreenSide::read(scratch).await?;
-    Inspection::of(blue, scratch, blue_side, green_side, choices).await
+    Inspection::from_sides(blue, scratch, blue_side, green_side, choices).await
 }
 
 /// Converts every row and looks at nothing else.
@@ -394,41 +395,43 @@ async fn quick(
     observer: Arc<dyn Observer>,
 ) -> Result<PlanReport> {
     let mut file = rehearsal.rejects_file.as_deref().map(RejectsFile::create).transpose()?;
-    let inspection = Inspection::take(&blue, green, &rehearsal.choices).await?;
+    let inspection = Inspection::read(&blue, green, &rehearsal.choices).await?;
     let began = Instant::now();
     let plan = Arc::new(inspection.plan.clone());
-    observer.phase(Phase::Staging, plan.moved.len());
+    observer.begin_phase(ProgressPhase::Staging, plan.moved.len());
     let loader = Arc::new(Loader {
         blue: blue.clone(),
-        target: Target::Nowhere(Mutex::new(Tally::default())),
-        wanted: Vec::new(),
-        spare: Spare::default(),
+        destination: Destination::Discard(Mutex::new(QuickResults::default())),
+        filters: Vec::new(),
+        buffers: BufferPool::default(),
         plan: plan.clone(),
-        surroundings: migrate::surroundings(&inspection),
+        row_context: migrate::row_context(&inspection),
         observer: observer.clone(),
         parallel: blue.parallel(),
     });
     let loaded = loader.clone().run().await?;
     observer.finish();
     let seconds = began.elapsed().as_secs_f64();
-    let seconds = Seconds { stage: seconds, total: seconds, ..Seconds::default() };
-    let tally = match &loader.target {
-        Target::Nowhere(tally) => std::mem::take(&mut *tally.lock().unwrap_or_else(PoisonError::into_inner)),
-        Target::Stage(_) | Target::Marks(..) => Tally::default(),
+    let seconds = PhaseSeconds { stage: seconds, total: seconds, ..PhaseSeconds::default() };
+    let results = match &loader.destination {
+        Destination::Discard(results) => {
+            std::mem::take(&mut *results.lock().unwrap_or_else(PoisonError::into_inner))
+        }
+        Destination::Stage(_) | Destination::Fingerprints(..) => QuickResults::default(),
     };
     if let Some(file) = &mut file {
-        tally.aside.iter().try_for_each(|(table, row)| file.write_unstaged(table, row))?;
+        results.rejects.iter().try_for_each(|(table, row)| file.write_unstaged(table, row))?;
     }
-    let summary = Summary {
+    let builder = ReportBuilder {
         id: Uuid::new_v4(),
         blue: &blue,
         green,
         inspection: &inspection,
         seconds,
-        outcome: Outcome::Rehearsed,
+        outcome: RunOutcome::Rehearsed,
         forecast: None,
     };
-    let mut report = summary.report(&loaded, &BTreeMap::new(), None, found(tally));
+    let mut report = builder.report(&loaded, &BTreeMap::new(), None, found(results));
     report.rejects_file = file.map(|file| file.path().display().to_string());
     report.refusal = inspection.refusal().err().map(|error| Refusal::from(&error));
     Ok(PlanReport {
@@ -440,10 +443,10 @@ async fn quick(
     })
 }
 
-fn found(tally: Tally) -> Found {
-    let mut groups: BTreeMap<(String, &'static str), Group> = BTreeMap::new();
-    for (table, row) in tally.aside {
-        let group = groups.entry((table.clone(), row.reason)).or_insert_with(|| Group {
+fn found(results: QuickResults) -> RejectsAndRepairs {
+    let mut groups: BTreeMap<(String, &'static str), RowGroup> = BTreeMap::new();
+    for (table, row) in results.rejects {
+        let group = groups.entry((table.clone(), row.reason)).or_insert_with(|| RowGroup {
             table,
             column: None,
             reason: row.reason.to_owned(),
@@ -455,14 +458,18 @@ fn found(tally: Tally) -> Found {
             group.examples.push(row.key);
         }
     }
-    let repairs = tally.mended.into_iter().map(|((table, column, repair), (rows, examples))| Group {
+    let repairs = results.repairs.into_iter().map(|((table, column, repair), (rows, examples))| RowGroup {
         table,
         column: Some(column),
         reason: repair.to_owned(),
         rows,
         examples,
     });
-    Found { rejects: groups.into_values().collect(), repairs: repairs.collect(), repaired: tally.mended_rows }
+    RejectsAndRepairs {
+        rejects: groups.into_values().collect(),
+        repairs: repairs.collect(),
+        repaired: results.repaired_rows,
+    }
 }
 
 /// How every column of every moved table is converted.

@@ -9,7 +9,7 @@ use clap::{ArgAction, Args, ValueEnum};
 
 use crate::error::Result;
 use crate::green::baseline::Baseline;
-use crate::inspect::Choices;
+use crate::inspect::InspectOptions;
 use crate::mapping::schema_map::SchemaMap;
 use crate::mapping::table_plan::TableChoices;
 use crate::settings::kong_conf::Side;
@@ -126,8 +126,8 @@ pub(crate) struct TableArgs {
 
 impl TableArgs {
     /// Reads the schema maps and the baseline.
-    pub fn choices(&self, green_online: bool) -> Result<Choices> {
-        Ok(Choices {
+    pub fn choices(&self, green_online: bool) -> Result<InspectOptions> {
+        Ok(InspectOptions {
             tables: TableChoices {
                 include: self.include_table.iter().cloned().collect(),
                 skip: self.skip_table.iter().cloned().collect(),

@@ -9,13 +9,13 @@ use super::text::{self, BAD, Class, GOOD, WARN, counted, spent, wrapped};
 use crate::blue::session::Blue;
 use crate::error::Result;
 use crate::green::session::Green;
-use crate::migrate::drift::{self, Counts, Drift};
-use crate::progress::Phase;
+use crate::migrate::drift::{self, DriftCounts, DriftReport};
+use crate::progress::ProgressPhase;
 
 pub async fn run(blue: &BlueArgs, green: &GreenArgs, tables: &TableArgs, common: &CommonArgs) -> Result<u8> {
     let choices = tables.choices(true)?;
     let (blue_config, green_config) = (blue.resolve(common)?, green.resolve(common)?);
-    let observer = progress::observer(common, "checking both databases", Phase::word);
+    let observer = progress::observer(common, "checking both databases", ProgressPhase::label);
     let green = Green::connect(&green_config, &application_name()).await?;
     let blue = Arc::new(Blue::connect(&blue_config).await?);
     let drift = Box::pin(drift::look(blue, &green, &choices, observer)).await?;
@@ -26,7 +26,7 @@ pub async fn run(blue: &BlueArgs, green: &GreenArgs, tables: &TableArgs, common:
     Ok(drift.exit_code())
 }
 
-const CLASSES: [Class<Counts>; 6] = [
+const CLASSES: [Class<DriftCounts>; 6] = [
     ("unchanged", |counts| counts.unchanged),
     ("new", |counts| counts.added),
     ("changed", |counts| counts.changed),
@@ -35,8 +35,8 @@ const CLASSES: [Class<Counts>; 6] = [
     ("rejected", |counts| counts.rejected),
 ];
 
-fn print(drift: &Drift) {
-    let (style, title) = if drift.clean { (GOOD, "No drift.") } else { (BAD, "Drift.") };
+fn print(drift: &DriftReport) {
+    let (style, title) = if drift.clean { (GOOD, "No drift.") } else { (BAD, "DriftReport.") };
     let sentence = format!("{} ({})", drift.sentence(), spent(drift.seconds));
     anstream::println!("{style}{title}{style:#} {}", wrapped(&sentence, title.len() + 1, 2));
     anstream::println!("  blue   {}", text::side(&drift.blue, "keyspace"));
@@ -44,9 +44,9 @@ fn print(drift: &Drift) {
     if drift.tables.is_empty() {
         return;
     }
-    let rows: Vec<(String, Counts)> =
+    let rows: Vec<(String, DriftCounts)> =
         drift.tables.iter().map(|table| (table.table.clone(), table.counts)).collect();
-    let mut total = Counts::default();
+    let mut total = DriftCounts::default();
     rows.iter().for_each(|(_, counts)| total.add(counts));
     anstream::println!("\n{}", text::by_class(&CLASSES, &rows, &total));
     for table in drift.tables.iter().filter(|table| !table.deleted_keys.is_empty()) {

@@ -17,7 +17,7 @@ use crate::finding::{Finding, Severity};
 use crate::green::baseline::Baseline;
 use crate::green::kong::Session;
 use crate::green::session::Green;
-use crate::inspect::{Inspection, Survey, writer_word};
+use crate::inspect::{DatabaseSizes, Inspection, writer_word};
 use crate::mapping::schema_meta::SchemaMeta;
 
 #[derive(Debug, Clone, Args)]
@@ -29,7 +29,7 @@ pub struct InspectArgs {
     #[command(flatten)]
     tables: TableArgs,
 
-    /// Accept that other sessions use green's database
+    /// AcceptedRejects that other sessions use green's database
     ///
     /// Without it they are a finding.
     #[arg(long)]
@@ -103,8 +103,8 @@ pub async fn run(args: &InspectArgs) -> Result<u8> {
     let waiting = progress::waiting(&args.common, "checking both databases, counting rows");
     let green = Green::connect(&green_config, &application_name()).await?;
     let blue = Arc::new(Blue::connect(&blue_config).await?);
-    let inspection = Inspection::take(&blue, &green, &choices).await?;
-    let survey = Survey::take(&blue, &green, &inspection).await?;
+    let inspection = Inspection::read(&blue, &green, &choices).await?;
+    let survey = DatabaseSizes::read(&blue, &green, &inspection).await?;
     let baseline = match &args.save_baseline {
         Some(path) => {
             let baseline = Baseline::take(&green, &inspection.green.catalog).await?;
@@ -126,7 +126,7 @@ pub async fn run(args: &InspectArgs) -> Result<u8> {
     Ok(if stops { 4 } else { 0 })
 }
 
-fn to_output(blue: &Blue, green: &Green, inspection: Inspection, survey: Survey) -> InspectOutput {
+fn to_output(blue: &Blue, green: &Green, inspection: Inspection, survey: DatabaseSizes) -> InspectOutput {
     let enterprise = inspection.blue.meta.is_enterprise();
     InspectOutput {
         format: 1,
@@ -169,7 +169,7 @@ fn pending(meta: &SchemaMeta) -> Vec<String> {
     meta.pending().iter().map(|(subsystem, name)| format!("{subsystem} {name}")).collect()
 }
 
-fn tables(inspection: &Inspection, survey: &Survey) -> Vec<TableOutput> {
+fn tables(inspection: &Inspection, survey: &DatabaseSizes) -> Vec<TableOutput> {
     let moved = inspection.plan.moved.iter().map(|plan| (plan.table.clone(), plan.writer, None));
     let left = inspection
         .plan
@@ -180,7 +180,7 @@ fn tables(inspection: &Inspection, survey: &Survey) -> Vec<TableOutput> {
         .chain(left)
         .map(|(table, writer, reason)| TableOutput {
             writer: writer_word(writer),
-            on_blue: survey.on_blue.get(&table).or_else(|| inspection.left_rows.get(&table)).copied(),
+            on_blue: survey.on_blue.get(&table).or_else(|| inspection.rows_not_migrated.get(&table)).copied(),
             on_green: survey.on_green.get(&table).copied(),
             moved: reason.is_none(),
             reason,

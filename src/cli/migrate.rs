@@ -16,10 +16,10 @@ use crate::green::ledger;
 use crate::green::session::Green;
 use crate::inspect::Inspection;
 use crate::migrate::interrupted::{self, Interrupted};
-use crate::migrate::rejects::{Accept, Reviewed};
-use crate::migrate::report::Report;
-use crate::migrate::{self, Options};
-use crate::progress::Phase;
+use crate::migrate::rejects::{AcceptedRejects, ReviewedRejects};
+use crate::migrate::report::MigrationReport;
+use crate::migrate::{self, MigrateOptions};
+use crate::progress::ProgressPhase;
 
 #[derive(Debug, Clone, Args)]
 pub struct MigrateArgs {
@@ -72,13 +72,13 @@ pub async fn run(args: &MigrateArgs) -> Result<u8> {
     let mut options = options(args)?;
     let (blue_config, green_config) = (args.blue.resolve(&args.common)?, args.green.resolve(&args.common)?);
     confirm::require_terminal(args.yes)?;
-    let observer = progress::observer(&args.common, "checking both databases", Phase::word);
+    let observer = progress::observer(&args.common, "checking both databases", ProgressPhase::label);
     let green = Green::connect(&green_config, &application_name()).await?;
     let blue = Arc::new(Blue::connect(&blue_config).await?);
     // A table that an earlier run moved on request is kept up to date without --include-table.
     options.choices.tables.include.extend(ledger::tables(&green).await?);
-    let inspection = Inspection::take(&blue, &green, &options.choices).await?;
-    let confirm = |report: &Report| {
+    let inspection = Inspection::read(&blue, &green, &options.choices).await?;
+    let confirm = |report: &MigrationReport| {
         if args.yes { Box::pin(ready(Ok(true))) } else { ask(report, args.common.is_verbose()) }
     };
     let report = Box::pin(migrate::run(blue, &green, inspection, &options, observer, &confirm)).await?;
@@ -89,17 +89,17 @@ pub async fn run(args: &MigrateArgs) -> Result<u8> {
     Ok(report.exit_code())
 }
 
-fn options(args: &MigrateArgs) -> Result<Options> {
+fn options(args: &MigrateArgs) -> Result<MigrateOptions> {
     if let (Some(Some(reviewed)), Some(file)) = (&args.accept_rejects, &args.rejects_file) {
         refuse_to_overwrite(reviewed, file)?;
     }
-    Ok(Options {
+    Ok(MigrateOptions {
         run: args.run,
         choices: args.tables.choices(args.green_online)?,
         accept: match &args.accept_rejects {
-            None => Accept::None,
-            Some(None) => Accept::All,
-            Some(Some(path)) => Accept::Reviewed(Reviewed::read(path)?),
+            None => AcceptedRejects::None,
+            Some(None) => AcceptedRejects::All,
+            Some(Some(path)) => AcceptedRejects::Reviewed(ReviewedRejects::read(path)?),
         },
         rejects_file: args.rejects_file.clone(),
         rehearsal: false,
@@ -124,7 +124,7 @@ fn refuse_to_overwrite(reviewed: &Path, file: &Path) -> Result<()> {
 }
 
 /// Shows the counts and asks whether to apply them.
-fn ask(report: &Report, verbose: bool) -> BoxFuture<'static, Result<bool>> {
+fn ask(report: &MigrationReport, verbose: bool) -> BoxFuture<'static, Result<bool>> {
     summary::print_counts(report, verbose);
     confirm::ask(&format!("Apply this to green ({}, database {})?", report.green.server, report.green.name))
 }

@@ -12,8 +12,8 @@ use crate::blue::session::Blue;
 use crate::error::{Error, Result};
 use crate::green::config::GreenConfig;
 use crate::green::session::Green;
-use crate::inspect::Choices;
-use crate::progress::Phase;
+use crate::inspect::InspectOptions;
+use crate::progress::ProgressPhase;
 use crate::rehearsal::{self, PlanReport, Rehearsal, Scratch};
 
 #[derive(Debug, Clone, Args)]
@@ -51,7 +51,7 @@ pub struct PlanArgs {
     #[arg(long, value_name = "FILE")]
     rejects_file: Option<PathBuf>,
 
-    /// Accept that other sessions use green's database
+    /// AcceptedRejects that other sessions use green's database
     ///
     /// Without it they are a finding.
     #[arg(long)]
@@ -67,7 +67,7 @@ pub async fn run(args: &PlanArgs) -> Result<u8> {
     let green_config =
         if args.green.is_given(&args.common) { Some(args.green.resolve(&args.common)?) } else { None };
     let rehearsal = Rehearsal {
-        choices: Choices { only_reading: true, ..args.tables.choices(args.green_online)? },
+        choices: InspectOptions { only_reading: true, ..args.tables.choices(args.green_online)? },
         rejects_file: args.rejects_file.clone(),
         scratch: scratch(args)?,
     };
@@ -96,10 +96,10 @@ pub async fn run(args: &PlanArgs) -> Result<u8> {
 }
 
 /// "apply" alone would read as if green were written.
-fn phase_name(phase: Phase) -> &'static str {
+fn phase_name(phase: ProgressPhase) -> &'static str {
     match phase {
-        Phase::Applying => "apply to the scratch server",
-        other => other.word(),
+        ProgressPhase::Applying => "apply to the scratch server",
+        other => other.label(),
     }
 }
 

@@ -10,7 +10,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
 use super::args::CommonArgs;
 use super::text::{grouped, spent};
-use crate::progress::{Observer, Phase, Unwatched};
+use crate::progress::{NoProgress, Observer, ProgressPhase};
 
 /// Least time between two plain lines about one table.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -25,12 +25,12 @@ const ROWS_FOR_A_BAR: u64 = 2_000;
 static BARS: OnceLock<MultiProgress> = OnceLock::new();
 
 /// A command's name for a phase.
-pub type PhaseName = fn(Phase) -> &'static str;
+pub type PhaseName = fn(ProgressPhase) -> &'static str;
 
 /// The observer for this terminal and these flags. `preparation` is shown until the first phase.
 pub fn observer(common: &CommonArgs, preparation: &'static str, name: PhaseName) -> Arc<dyn Observer> {
     if common.quiet {
-        Arc::new(Unwatched)
+        Arc::new(NoProgress)
     } else if std::io::stderr().is_terminal() {
         Arc::new(BarObserver::new(
             BARS.get_or_init(MultiProgress::new).clone(),
@@ -122,7 +122,7 @@ struct BarObserver {
 
 /// The current phase.
 struct PhaseProgress {
-    phase: Phase,
+    phase: ProgressPhase,
     line: ProgressBar,
     began: Instant,
     tables: usize,
@@ -143,7 +143,7 @@ impl PhaseProgress {
         let tables = format!("{} of {} tables", self.done.min(self.tables), self.tables);
         match self.phase {
             // References are checked until no more rows are rejected, so a table is checked an unknown number of times.
-            Phase::Checking => format!("{} tables", self.tables),
+            ProgressPhase::Checking => format!("{} tables", self.tables),
             _ if self.rows > 0 => format!("{tables} · {} rows", grouped(self.rows)),
             _ => tables,
         }
@@ -220,7 +220,7 @@ impl TableProgress {
 }
 
 impl Observer for BarObserver {
-    fn phase(&self, phase: Phase, tables: usize) {
+    fn begin_phase(&self, phase: ProgressPhase, tables: usize) {
         self.finish();
         let line = self.screen.add(ProgressBar::new_spinner());
         line.set_style(style("  {prefix:.bold}  {msg} · {elapsed}"));
@@ -231,13 +231,16 @@ impl Observer for BarObserver {
         *lock(&self.phase) = Some(current);
     }
 
-    fn rows(&self, name: &str, rows: u64) {
+    fn add_rows(&self, name: &str, rows: u64) {
         let mut phase = lock(&self.phase);
         let Some(current) = &mut *phase else { return };
         current.rows += rows;
         current.line.set_message(current.state());
         // The other phases report a table's rows only at its end.
-        if !matches!(current.phase, Phase::Marking | Phase::Staging | Phase::Comparing) {
+        if !matches!(
+            current.phase,
+            ProgressPhase::Scanning | ProgressPhase::Staging | ProgressPhase::Comparing
+        ) {
             return;
         }
         let mut tables = lock(&self.tables);
@@ -256,7 +259,7 @@ impl Observer for BarObserver {
         }
     }
 
-    fn parts(&self, name: &str, done: usize, total: usize) {
+    fn set_parts(&self, name: &str, done: usize, total: usize) {
         let mut tables = lock(&self.tables);
         let Some(table) = tables.get_mut(name) else { return };
         table.parts = (table.parts.0.max(done), total);
@@ -269,7 +272,7 @@ impl Observer for BarObserver {
         bar.set_message(format!("{}/s, {} left", grouped(table.rate() as u64), remaining(seconds)));
     }
 
-    fn done(&self, name: &str) {
+    fn table_done(&self, name: &str) {
         if let Some(table) = lock(&self.tables).get(name) {
             table.done();
         }
@@ -297,7 +300,7 @@ struct LineObserver {
     name: PhaseName,
     tables: Mutex<BTreeMap<String, (u64, Option<Instant>)>>,
     total: AtomicU64,
-    phase: Mutex<Option<(Phase, Instant)>>,
+    phase: Mutex<Option<(ProgressPhase, Instant)>>,
 }
 
 impl LineObserver {
@@ -312,13 +315,13 @@ impl LineObserver {
 }
 
 impl Observer for LineObserver {
-    fn phase(&self, phase: Phase, tables: usize) {
+    fn begin_phase(&self, phase: ProgressPhase, tables: usize) {
         self.finish();
         *lock(&self.phase) = Some((phase, Instant::now()));
         eprintln!("{}: {tables} tables", (self.name)(phase));
     }
 
-    fn rows(&self, name: &str, rows: u64) {
+    fn add_rows(&self, name: &str, rows: u64) {
         self.total.fetch_add(rows, Ordering::Relaxed);
         let mut tables = lock(&self.tables);
         let (count, last) = tables.entry(name.to_owned()).or_insert((0, None));
@@ -334,9 +337,9 @@ impl Observer for LineObserver {
         }
     }
 
-    fn parts(&self, _: &str, _: usize, _: usize) {}
+    fn set_parts(&self, _: &str, _: usize, _: usize) {}
 
-    fn done(&self, name: &str) {
+    fn table_done(&self, name: &str) {
         if let Some((count, _)) = lock(&self.tables).get(name)
             && *count >= ROWS_FOR_A_BAR
         {

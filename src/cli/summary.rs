@@ -1,13 +1,13 @@
 //! The summary of `plan` and `migrate`: what happened to every row, on one screen. `-v` and JSON have all of it.
 
 use super::text::{self, BAD, BOLD, Class, GOOD, WARN, counted, grouped, spent, wrapped};
-use crate::migrate::report::{Counts, Group, Outcome, Report, TableReport};
+use crate::migrate::report::{MigrationCounts, MigrationReport, MigrationTableReport, RowGroup, RunOutcome};
 
 /// Groups that are listed; the rest is only counted.
 const LISTED: usize = 6;
 
 /// Prints the counts of every table that has rows to stderr, before the question whether to apply them.
-pub fn print_counts(report: &Report, verbose: bool) {
+pub fn print_counts(report: &MigrationReport, verbose: bool) {
     anstream::eprintln!("\n{}", rows_by_table(report, false, verbose));
     if let Some(line) = undone_changes(report) {
         anstream::eprintln!("\n{WARN}{}{WARN:#}", wrapped(&line, 0, 2));
@@ -15,7 +15,7 @@ pub fn print_counts(report: &Report, verbose: bool) {
 }
 
 /// What `--replace` would undo, in one line.
-fn undone_changes(report: &Report) -> Option<String> {
+fn undone_changes(report: &MigrationReport) -> Option<String> {
     let rows = |reason: &str| -> u64 {
         report.by_hand.iter().filter(|group| group.reason == reason).map(|group| group.rows).sum()
     };
@@ -29,12 +29,12 @@ fn undone_changes(report: &Report) -> Option<String> {
     })
 }
 
-fn rows_by_table(report: &Report, done: bool, verbose: bool) -> String {
+fn rows_by_table(report: &MigrationReport, done: bool, verbose: bool) -> String {
     if report.incremental { changes(report, verbose) } else { counts(report, done, verbose) }
 }
 
 /// The classes of an incremental run.
-const CHANGES: [Class<TableReport>; 8] = [
+const CHANGES: [Class<MigrationTableReport>; 8] = [
     ("on blue", |table| table.counts.source),
     ("unchanged", |table| table.changes.unchanged),
     ("inserted", |table| table.changes.inserted),
@@ -46,12 +46,13 @@ const CHANGES: [Class<TableReport>; 8] = [
 ];
 
 /// Tables with changes, and the others in one line.
-fn changes(report: &Report, verbose: bool) -> String {
+fn changes(report: &MigrationReport, verbose: bool) -> String {
     let with_rows = report.tables.iter().filter(|table| table.counts.source > 0 || !table.changes.is_none());
-    let (unchanged, changed): (Vec<&TableReport>, Vec<&TableReport>) = with_rows.partition(|table| {
-        !verbose && table.changes.is_none() && table.counts.rejected + table.counts.expired == 0
-    });
-    let mut rows: Vec<(String, TableReport)> =
+    let (unchanged, changed): (Vec<&MigrationTableReport>, Vec<&MigrationTableReport>) =
+        with_rows.partition(|table| {
+            !verbose && table.changes.is_none() && table.counts.rejected + table.counts.expired == 0
+        });
+    let mut rows: Vec<(String, MigrationTableReport)> =
         changed.into_iter().map(|table| (table.table.clone(), table.clone())).collect();
     if let Some(first) = unchanged.first() {
         let mut sum = (*first).clone();
@@ -61,7 +62,7 @@ fn changes(report: &Report, verbose: bool) -> String {
         }
         rows.push((plural(unchanged.len(), "table unchanged"), sum));
     }
-    let total = TableReport {
+    let total = MigrationTableReport {
         table: String::new(),
         writer: crate::mapping::schema_map::Writer::Admin,
         counts: report.totals,
@@ -71,7 +72,7 @@ fn changes(report: &Report, verbose: bool) -> String {
     text::by_class(&CHANGES, &rows, &total)
 }
 
-pub fn print(report: &Report, verbose: bool) {
+pub fn print(report: &MigrationReport, verbose: bool) {
     anstream::println!("{}", wrapped(&headline(report), 0, 2));
     anstream::println!("  blue   {}", text::side(&report.blue, "keyspace"));
     if report.green.server.is_empty() {
@@ -82,7 +83,7 @@ pub fn print(report: &Report, verbose: bool) {
     } else {
         anstream::println!("  green  {}\n", text::side(&report.green, "database"));
     }
-    anstream::println!("{}", rows_by_table(report, report.outcome == Outcome::Applied, verbose));
+    anstream::println!("{}", rows_by_table(report, report.outcome == RunOutcome::Applied, verbose));
     print_not_copied(report, verbose);
     print_groups("Changed on green outside kongferry", WARN, &report.by_hand, verbose);
     print_groups("Rejected", BAD, &report.rejects, verbose);
@@ -96,33 +97,33 @@ pub fn print(report: &Report, verbose: bool) {
     print_next(&report.next);
 }
 
-fn headline(report: &Report) -> String {
+fn headline(report: &MigrationReport) -> String {
     let on_green = report.totals.applied + report.totals.repaired;
     let time = spent(report.seconds.total);
     let kong = format!("Kong {}", report.kong);
     match report.outcome {
-        Outcome::Applied if report.incremental && report.changes.is_none() => format!(
+        RunOutcome::Applied if report.incremental && report.changes.is_none() => format!(
             "{GOOD}Unchanged.{GOOD:#} {kong}: {} on blue, none to write ({time}).",
             counted(report.totals.source, "row")
         ),
-        Outcome::Applied if report.incremental => format!(
+        RunOutcome::Applied if report.incremental => format!(
             "{GOOD}Applied.{GOOD:#} {kong}: {} inserted, {} updated, {} deleted; {} unchanged ({time}).",
             grouped(report.changes.inserted),
             grouped(report.changes.updated),
             grouped(report.changes.deleted),
             grouped(report.changes.unchanged)
         ),
-        Outcome::Applied => format!(
+        RunOutcome::Applied => format!(
             "{GOOD}Applied.{GOOD:#} {kong}: {} on green after {time}{}.",
             counted(on_green, "row"),
             rate(on_green, report.seconds.total)
         ),
-        Outcome::Rehearsed => format!(
+        RunOutcome::Rehearsed => format!(
             "{GOOD}Rehearsed.{GOOD:#} {kong}: {} of {} would be applied; green was not written ({time}).",
             grouped(on_green),
             counted(report.totals.source, "row")
         ),
-        Outcome::Refused => format!("{BAD}Refused; green is unchanged.{BAD:#} {kong}, after {time}."),
+        RunOutcome::Refused => format!("{BAD}Refused; green is unchanged.{BAD:#} {kong}, after {time}."),
     }
 }
 
@@ -135,7 +136,7 @@ fn rate(rows: u64, seconds: f64) -> String {
 }
 
 /// The classes of a first run.
-fn classes(done: bool) -> [Class<Counts>; 6] {
+fn classes(done: bool) -> [Class<MigrationCounts>; 6] {
     [
         ("on blue", |counts| counts.source),
         (if done { "applied" } else { "to apply" }, |counts| counts.applied),
@@ -146,9 +147,9 @@ fn classes(done: bool) -> [Class<Counts>; 6] {
     ]
 }
 
-fn counts(report: &Report, done: bool, verbose: bool) -> String {
+fn counts(report: &MigrationReport, done: bool, verbose: bool) -> String {
     let folded = folded(&report.tables, verbose);
-    let mut rows: Vec<(String, Counts)> =
+    let mut rows: Vec<(String, MigrationCounts)> =
         folded.listed.iter().map(|table| (table.table.clone(), table.counts)).collect();
     for (tables, noun) in [(&folded.small, "smaller table"), (&folded.excluded, "table that does not move")] {
         if let Some(sum) = sum(tables) {
@@ -175,15 +176,15 @@ fn plural(tables: usize, noun: &str) -> String {
 
 /// Tables with rows: those with a line each, and those that are added up.
 struct Folded<'a> {
-    listed: Vec<&'a TableReport>,
-    small: Vec<&'a TableReport>,
-    excluded: Vec<&'a TableReport>,
+    listed: Vec<&'a MigrationTableReport>,
+    small: Vec<&'a MigrationTableReport>,
+    excluded: Vec<&'a MigrationTableReport>,
 }
 
 /// A table is listed if rows of it were not applied as they are, or if it is one of the largest.
-fn folded(tables: &[TableReport], verbose: bool) -> Folded<'_> {
+fn folded(tables: &[MigrationTableReport], verbose: bool) -> Folded<'_> {
     let with_rows = tables.iter().filter(|table| table.counts.source > 0);
-    let (excluded, moved): (Vec<&TableReport>, Vec<&TableReport>) =
+    let (excluded, moved): (Vec<&MigrationTableReport>, Vec<&MigrationTableReport>) =
         with_rows.partition(|table| !verbose && table.counts.not_copied == table.counts.source);
     if verbose {
         return Folded { listed: moved, small: Vec::new(), excluded };
@@ -194,13 +195,13 @@ fn folded(tables: &[TableReport], verbose: bool) -> Folded<'_> {
     Folded { listed, small, excluded }
 }
 
-fn sum(tables: &[&TableReport]) -> Option<Counts> {
-    let mut sum = Counts::default();
+fn sum(tables: &[&MigrationTableReport]) -> Option<MigrationCounts> {
+    let mut sum = MigrationCounts::default();
     tables.iter().for_each(|table| sum.add(&table.counts));
     (!tables.is_empty()).then_some(sum)
 }
 
-fn print_not_copied(report: &Report, verbose: bool) {
+fn print_not_copied(report: &MigrationReport, verbose: bool) {
     let excluded: Vec<(&str, u64, &str)> = report
         .tables
         .iter()
@@ -210,13 +211,13 @@ fn print_not_copied(report: &Report, verbose: bool) {
     text::print_excluded("Not copied", &excluded, verbose);
 }
 
-fn print_groups(title: &str, style: anstyle::Style, groups: &[Group], verbose: bool) {
+fn print_groups(title: &str, style: anstyle::Style, groups: &[RowGroup], verbose: bool) {
     if groups.is_empty() {
         return;
     }
     anstream::println!("\n{style}{title}{style:#}");
     let listed = if verbose { groups.len() } else { LISTED };
-    let place = |group: &Group| match &group.column {
+    let place = |group: &RowGroup| match &group.column {
         Some(column) => format!("{}.{column}", group.table),
         None => group.table.clone(),
     };
@@ -239,7 +240,7 @@ fn print_groups(title: &str, style: anstyle::Style, groups: &[Group], verbose: b
     }
 }
 
-fn print_refusal(report: &Report) {
+fn print_refusal(report: &MigrationReport) {
     let Some(refusal) = &report.refusal else { return };
     anstream::println!("\n{BAD}Refused:{BAD:#} {}", wrapped(&refusal.problem, 9, 2));
     refusal.details.iter().for_each(|detail| anstream::println!("  {}", wrapped(detail, 2, 4)));
@@ -264,8 +265,8 @@ mod tests {
     use crate::mapping::schema_map::Writer;
     use crate::migrate::report::Changes;
 
-    fn table(name: &str, counts: Counts) -> TableReport {
-        TableReport {
+    fn table(name: &str, counts: MigrationCounts) -> MigrationTableReport {
+        MigrationTableReport {
             table: name.to_owned(),
             writer: Writer::Admin,
             counts,
@@ -274,19 +275,26 @@ mod tests {
         }
     }
 
-    fn moved(name: &str, rows: u64) -> TableReport {
-        table(name, Counts { source: rows, applied: rows, ..Counts::default() })
+    fn moved(name: &str, rows: u64) -> MigrationTableReport {
+        table(name, MigrationCounts { source: rows, applied: rows, ..MigrationCounts::default() })
     }
 
-    fn names(tables: &[&TableReport]) -> String {
+    fn names(tables: &[&MigrationTableReport]) -> String {
         tables.iter().map(|table| table.table.as_str()).collect::<Vec<_>>().join(" ")
     }
 
     #[test]
     fn small_tables_are_added_up_unless_rows_were_rejected() {
-        let mut tables: Vec<TableReport> = (0..10).map(|n| moved(&format!("t{n}"), 100 - n)).collect();
-        tables.push(table("partly", Counts { source: 2, applied: 1, rejected: 1, ..Counts::default() }));
-        tables.push(table("tags", Counts { source: 60, not_copied: 60, ..Counts::default() }));
+        let mut tables: Vec<MigrationTableReport> =
+            (0..10).map(|n| moved(&format!("t{n}"), 100 - n)).collect();
+        tables.push(table(
+            "partly",
+            MigrationCounts { source: 2, applied: 1, rejected: 1, ..MigrationCounts::default() },
+        ));
+        tables.push(table(
+            "tags",
+            MigrationCounts { source: 60, not_copied: 60, ..MigrationCounts::default() },
+        ));
         tables.push(moved("empty", 0));
         let folded = folded(&tables, false);
         assert_eq!(names(&folded.listed), "t0 t1 t2 t3 t4 t5 t6 t7 partly");

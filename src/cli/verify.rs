@@ -18,7 +18,7 @@ use crate::error::Result;
 use crate::green::session::Green;
 use crate::mapping::schema_map::Writer;
 use crate::migrate::interrupted::Interrupted;
-use crate::progress::Phase;
+use crate::progress::ProgressPhase;
 use crate::repair::{self, RepairOptions, RepairReport};
 use crate::verify;
 use crate::verify::definitions::DefinitionsState;
@@ -132,7 +132,7 @@ pub async fn run(args: &VerifyArgs) -> Result<u8> {
     };
     let (blue_config, green_config) = (args.blue.resolve(&args.common)?, args.green.resolve(&args.common)?);
     confirm::require_terminal(args.repair.yes || !args.repair.repair)?;
-    let observer = progress::observer(&args.common, "checking both databases", Phase::word);
+    let observer = progress::observer(&args.common, "checking both databases", ProgressPhase::label);
     let green = Green::connect(&green_config, &application_name()).await?;
     let blue = Arc::new(Blue::connect(&blue_config).await?);
     let (report, repair) = if args.repair.repair {

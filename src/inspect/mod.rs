@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use futures::{StreamExt, TryStreamExt};
 use uuid::Uuid;
 
-use self::prefixes::Counted;
+use self::prefixes::PrefixCount;
 use crate::blue::session::Blue;
 use crate::catalog::blue::BlueCatalog;
 use crate::catalog::green::GreenCatalog;
@@ -58,14 +58,14 @@ pub struct Inspection {
     /// How tables would be moved.
     pub plan: KeyspacePlan,
     /// Rows of tables that are not moved.
-    pub left_rows: BTreeMap<String, u64>,
+    pub rows_not_migrated: BTreeMap<String, u64>,
     /// What was found, what stops first.
     pub findings: Vec<Finding>,
 }
 
 /// What the user said that matters here.
 #[derive(Debug, Clone, Default)]
-pub struct Choices {
+pub struct InspectOptions {
     /// About single tables.
     pub tables: TableChoices,
     /// The user's own schema maps, later ones over earlier ones.
@@ -120,19 +120,19 @@ impl GreenSide {
 
 impl Inspection {
     /// Looks at both sides. Errors are what makes looking itself impossible; everything else is a finding.
-    pub async fn take(blue: &Blue, green: &Green, choices: &Choices) -> Result<Inspection> {
+    pub async fn read(blue: &Blue, green: &Green, choices: &InspectOptions) -> Result<Inspection> {
         let blue_side = BlueSide::read(blue, &choices.maps).await?;
         let green_side = GreenSide::read(green).await?;
-        Inspection::of(blue, green, blue_side, green_side, choices).await
+        Inspection::from_sides(blue, green, blue_side, green_side, choices).await
     }
 
     /// Puts together what was read of either side.
-    pub async fn of(
+    pub async fn from_sides(
         blue: &Blue,
         green: &Green,
         blue_side: BlueSide,
         green_side: GreenSide,
-        choices: &Choices,
+        choices: &InspectOptions,
     ) -> Result<Inspection> {
         let mut plan =
             KeyspacePlan::resolve(&blue_side.map, &blue_side.catalog, &green_side.catalog, &choices.tables);
@@ -142,21 +142,21 @@ impl Inspection {
         );
         let counted = prefixes::count(blue, &mut plan).await?;
         let mut inspection = Inspection {
-            left_rows: count_left(blue, &blue_side, &plan).await?,
+            rows_not_migrated: count_not_migrated(blue, &blue_side, &plan).await?,
             blue: blue_side,
             green: green_side,
             plan,
             findings: Vec::new(),
         };
-        inspection.compare_versions();
-        inspection.look_at_edition();
-        inspection.look_at_prefixes(&counted);
-        inspection.look_for_locks(blue, green).await?;
-        inspection.look_at_workspaces();
-        inspection.look_at_tables();
-        inspection.look_at_rights(green, choices).await?;
-        inspection.look_at_sessions(choices);
-        inspection.look_at_consistency(blue);
+        inspection.check_versions();
+        inspection.check_edition();
+        inspection.check_prefixes(&counted);
+        inspection.check_locks(blue, green).await?;
+        inspection.check_workspaces();
+        inspection.check_tables();
+        inspection.check_rights(green, choices).await?;
+        inspection.check_sessions(choices);
+        inspection.check_consistency(blue);
         inspection.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         Ok(inspection)
     }
@@ -174,7 +174,7 @@ impl Inspection {
         self.findings.push(Finding::warning(problem, remedy));
     }
 
-    fn compare_versions(&mut self) {
+    fn check_versions(&mut self) {
         for (side, meta) in [("blue", self.blue.meta.clone()), ("green", self.green.meta.clone())] {
             let pending = meta.pending();
             if !pending.is_empty() {
@@ -221,7 +221,7 @@ impl Inspection {
     }
 
     /// What is not known of Enterprise is said before anything else is: nobody shall take a guess for a fact.
-    fn look_at_edition(&mut self) {
+    fn check_edition(&mut self) {
         if !self.blue.meta.is_enterprise() {
             return;
         }
@@ -243,7 +243,7 @@ impl Inspection {
         );
     }
 
-    fn look_at_prefixes(&mut self, counted: &[Counted]) {
+    fn check_prefixes(&mut self, counted: &[PrefixCount]) {
         for column in counted.iter().filter(|column| column.odd() > 0) {
             self.warn(
                 format!(
@@ -255,7 +255,7 @@ impl Inspection {
         }
     }
 
-    async fn look_for_locks(&mut self, blue: &Blue, green: &Green) -> Result<()> {
+    async fn check_locks(&mut self, blue: &Blue, green: &Green) -> Result<()> {
         let Some(table) = self.blue.map.names.locks_table.clone() else { return Ok(()) };
         let remedy = "Wait until it has ended; a lock left by a crash goes by itself within a minute.";
         if self.blue.catalog.tables.contains_key(&table) && blue.rows_in(&table).await? > 0 {
@@ -270,7 +270,7 @@ impl Inspection {
         Ok(())
     }
 
-    fn look_at_workspaces(&mut self) {
+    fn check_workspaces(&mut self) {
         let Some(names) = self.blue.map.names.workspaces.clone() else { return };
         let is_default = |name: &Option<String>| name.as_deref() == Some(names.default.as_str());
         let defaults: Vec<String> = self
@@ -293,7 +293,7 @@ impl Inspection {
         }
     }
 
-    fn look_at_tables(&mut self) {
+    fn check_tables(&mut self) {
         let obstacles = self.plan.obstacles.iter().map(|obstacle| {
             Finding::blocker(&obstacle.problem, &obstacle.remedy).with_schema_map(obstacle.schema_map.clone())
         });
@@ -303,7 +303,7 @@ impl Inspection {
             .not_moved
             .iter()
             .filter(|left| left.must_be_empty)
-            .filter_map(|left| Some((left.table.clone(), *self.left_rows.get(&left.table)?)))
+            .filter_map(|left| Some((left.table.clone(), *self.rows_not_migrated.get(&left.table)?)))
             .filter(|(_, rows)| *rows > 0)
             .collect();
         for (table, rows) in stuck {
@@ -317,7 +317,7 @@ impl Inspection {
         }
     }
 
-    async fn look_at_rights(&mut self, green: &Green, choices: &Choices) -> Result<()> {
+    async fn check_rights(&mut self, green: &Green, choices: &InspectOptions) -> Result<()> {
         let severity = if choices.only_reading { Severity::Warning } else { Severity::Blocker };
         let mut found = Vec::new();
         let mut tables: Vec<String> = self.plan.moved.iter().map(|table| table.table.clone()).collect();
@@ -347,7 +347,7 @@ impl Inspection {
         Ok(())
     }
 
-    fn look_at_sessions(&mut self, choices: &Choices) {
+    fn check_sessions(&mut self, choices: &InspectOptions) {
         let sessions = &self.green.sessions;
         let Some(first) = sessions.first() else { return };
         let named = format!("{} ({}, from {})", first.application, first.user_name, first.client);
@@ -359,7 +359,7 @@ impl Inspection {
         }
     }
 
-    fn look_at_consistency(&mut self, blue: &Blue) {
+    fn check_consistency(&mut self, blue: &Blue) {
         let consistency = blue.config().consistency;
         if consistency.name() != "all" {
             self.warn(
@@ -457,13 +457,16 @@ fn unequal(
 }
 
 /// Counts the tables that are not moved: every row of blue is accounted for.
-async fn count_left(blue: &Blue, side: &BlueSide, plan: &KeyspacePlan) -> Result<BTreeMap<String, u64>> {
-    let counting = plan.not_moved.iter().filter_map(|left| side.catalog.tables.get(&left.table)).map(
-        |table| async move {
+async fn count_not_migrated(
+    blue: &Blue,
+    side: &BlueSide,
+    plan: &KeyspacePlan,
+) -> Result<BTreeMap<String, u64>> {
+    let counting =
+        plan.not_moved.iter().filter_map(|left| side.catalog.tables.get(&left.table)).map(|table| async move {
             let key: Vec<String> = table.partition_key().into_iter().map(str::to_owned).collect();
             Ok::<_, Error>((table.name.clone(), blue.count(&table.name, &key).await?))
-        },
-    );
+        });
     futures::stream::iter(counting).buffer_unordered(4).try_collect().await
 }
 
@@ -477,7 +480,7 @@ pub fn writer_word(writer: Writer) -> &'static str {
 
 /// Numbers that only people want: how much there is, and how much room.
 #[derive(Debug, Clone, Default)]
-pub struct Survey {
+pub struct DatabaseSizes {
     /// Rows on blue of the tables that are moved.
     pub on_blue: BTreeMap<String, u64>,
     /// Rows on green of all tables.
@@ -488,9 +491,9 @@ pub struct Survey {
     pub green_free_bytes: Option<u64>,
 }
 
-impl Survey {
+impl DatabaseSizes {
     /// Counts both sides.
-    pub async fn take(blue: &Blue, green: &Green, inspection: &Inspection) -> Result<Survey> {
+    pub async fn read(blue: &Blue, green: &Green, inspection: &Inspection) -> Result<DatabaseSizes> {
         let counting = inspection.plan.moved.iter().map(|plan| async move {
             Ok::<_, Error>((plan.table.clone(), blue.count(&plan.table, &plan.partition_key).await?))
         });
@@ -498,7 +501,7 @@ impl Survey {
         let tables: Vec<String> = inspection.green.catalog.tables.keys().cloned().collect();
         let on_green = green.count(&tables).await?;
         let number = |count: i64| u64::try_from(count).unwrap_or(0);
-        Ok(Survey {
+        Ok(DatabaseSizes {
             on_blue,
             on_green: on_green.into_iter().map(|(table, count)| (table, number(count))).collect(),
             green_bytes: green.size().await?,

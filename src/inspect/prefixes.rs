@@ -16,7 +16,7 @@ use crate::mapping::table_plan::{ColumnSource, KeyspacePlan, TablePlan};
 
 /// What was counted of one column.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Counted {
+pub struct PrefixCount {
     /// Its table.
     pub table: String,
     /// Its name.
@@ -27,7 +27,7 @@ pub struct Counted {
     pub without: u64,
 }
 
-impl Counted {
+impl PrefixCount {
     /// What most of its rows do.
     fn prefix_policy(&self) -> PrefixPolicy {
         if self.with == 0 && self.without > 0 {
@@ -46,7 +46,7 @@ impl Counted {
 }
 
 /// Counts every such column of blue and enters into the plan what its rows do.
-pub async fn count(blue: &Blue, plan: &mut KeyspacePlan) -> Result<Vec<Counted>> {
+pub async fn count(blue: &Blue, plan: &mut KeyspacePlan) -> Result<Vec<PrefixCount>> {
     let open: Vec<(TablePlan, Vec<(usize, usize)>)> = plan
         .moved
         .iter()
@@ -54,9 +54,9 @@ pub async fn count(blue: &Blue, plan: &mut KeyspacePlan) -> Result<Vec<Counted>>
         .filter(|(_, open)| !open.is_empty())
         .collect();
     let counting = open.iter().map(|(table, columns)| count_table(blue, table, columns));
-    let counted: Vec<Vec<Counted>> =
+    let counted: Vec<Vec<PrefixCount>> =
         futures::stream::iter(counting).buffer_unordered(4).try_collect().await?;
-    let counted: Vec<Counted> = counted.into_iter().flatten().collect();
+    let counted: Vec<PrefixCount> = counted.into_iter().flatten().collect();
     for table in &mut plan.moved {
         for column in &mut table.columns {
             let found = counted.iter().find(|one| one.table == table.table && one.column == column.name);
@@ -81,11 +81,11 @@ fn open_columns(table: &TablePlan) -> Vec<(usize, usize)> {
         .collect()
 }
 
-async fn count_table(blue: &Blue, table: &TablePlan, columns: &[(usize, usize)]) -> Result<Vec<Counted>> {
+async fn count_table(blue: &Blue, table: &TablePlan, columns: &[(usize, usize)]) -> Result<Vec<PrefixCount>> {
     let name = |cell: usize| table.cell_name(cell).unwrap_or_default().to_owned();
-    let mut counted: Vec<Counted> = columns
+    let mut counted: Vec<PrefixCount> = columns
         .iter()
-        .map(|(_, cell)| Counted { table: table.table.clone(), column: name(*cell), with: 0, without: 0 })
+        .map(|(_, cell)| PrefixCount { table: table.table.clone(), column: name(*cell), with: 0, without: 0 })
         .collect();
     let Some(workspace) = table.workspace else { return Ok(counted) };
     let cells: Vec<String> = std::iter::once(workspace)

@@ -1,4 +1,4 @@
-//! The last part of a run: Kong's tables are written in one transaction, again where somebody's lock is in the way, and
+//! The last part of a run: Kong's tables are rejects in one transaction, again where somebody's lock is in the way, and
 //! green's planner is told about it.
 
 use std::time::Instant;
@@ -15,10 +15,10 @@ use crate::green::sql::fill;
 use crate::green::stage::Stage;
 use crate::mapping::digest::Digest128;
 use crate::mapping::table_plan::TablePlan;
-use crate::progress::Phase;
+use crate::progress::ProgressPhase;
 
-use super::report::Report;
-use super::{Run, Work, faults};
+use super::report::MigrationReport;
+use super::{Run, RunState, faults};
 
 /// Tables whose statistics are brought up to date at the same time.
 const ANALYZED: usize = 2;
@@ -30,20 +30,20 @@ impl Run<'_> {
         &mut self,
         stage: &Stage,
         journal: &mut Journal,
-        work: &Work,
-    ) -> Result<Report> {
+        state: &RunState,
+    ) -> Result<MigrationReport> {
         let began = Instant::now();
-        self.observer.phase(Phase::Applying, self.inspection.plan.moved.len());
+        self.observer.begin_phase(ProgressPhase::Applying, self.inspection.plan.moved.len());
         let mut attempt = 1;
         let mut report = loop {
-            match Box::pin(self.apply_once(stage, journal, work)).await {
+            match Box::pin(self.apply_once(stage, journal, state)).await {
                 Ok(report) => break report,
                 Err(error) => faults::wait_to_apply_again(&error, attempt).await.ok_or(error)?,
             }
             attempt += 1;
         };
         failpoints::reached("applied").await;
-        if let Err(error) = self.analyze(work).await {
+        if let Err(error) = self.analyze(state).await {
             tracing::warn!("{error}.");
         }
         self.seconds.apply = began.elapsed().as_secs_f64();
@@ -53,28 +53,33 @@ impl Run<'_> {
     }
 
     /// What is reported is counted before the commit: after it, the rows stand on green whatever happens to us.
-    async fn apply_once(&self, stage: &Stage, journal: &mut Journal, work: &Work) -> Result<Report> {
+    async fn apply_once(
+        &self,
+        stage: &Stage,
+        journal: &mut Journal,
+        state: &RunState,
+    ) -> Result<MigrationReport> {
         let mut tx = self.green.begin().await?;
-        self.still_alone(&mut tx).await?;
-        self.green_stands_still().await?;
+        self.check_no_other_sessions(&mut tx).await?;
+        self.check_green_schema().await?;
         failpoints::reached("writing").await;
-        let staged: u64 = work.loaded.iter().map(|table| table.staged).sum();
+        let staged: u64 = state.loaded.iter().map(|table| table.staged).sum();
         let alone = self.options.rehearsal || !self.options.choices.green_online;
         let at_work = |table: &str, key: &Digest128| {
-            work.comparison.as_ref().is_some_and(|comparison| comparison.at_work(table, key))
+            state.comparison.as_ref().is_some_and(|comparison| comparison.at_work(table, key))
         };
-        let context = self.apply_context(stage, &work.ledger);
-        let merge = work.comparison.as_ref().map(|comparison| self.merge(context, comparison, &at_work));
+        let context = self.apply_context(stage, &state.ledger);
+        let merge = state.comparison.as_ref().map(|comparison| self.merge(context, comparison, &at_work));
         let bulk_load = merge.is_none() && alone && staged >= bulk_load::MIN_ROWS;
         let apply = Apply { context, bulk_load, merge };
         let applied = apply
             .run(&mut tx, |table, rows| {
-                self.observer.rows(table, rows);
-                self.observer.done(table);
+                self.observer.add_rows(table, rows);
+                self.observer.table_done(table);
             })
             .await?;
-        let report = self.report(stage, work, Some(&applied)).await?;
-        accounted_for(&report)?;
+        let report = self.report(stage, state, Some(&applied)).await?;
+        check_sums(&report)?;
         let tables = serde_json::to_value(&report.tables).unwrap_or_default();
         journal.keep_rejects(&mut tx).await?;
         journal.keep_definitions(&mut tx).await?;
@@ -93,7 +98,7 @@ impl Run<'_> {
     }
 
     /// A column that came since the plan was made would be left without blue's values.
-    async fn green_stands_still(&self) -> Result<()> {
+    async fn check_green_schema(&self) -> Result<()> {
         if self.options.rehearsal {
             return Ok(());
         }
@@ -102,12 +107,12 @@ impl Run<'_> {
             return Ok(());
         }
         Err(Error::refused(
-            "Kong's tables on green were changed while the run was at work; nothing was applied",
+            "Kong's tables on green were changed while the run was at state; nothing was applied",
         )
         .remedy("Let nobody run Kong's migrations during a run, and run the command again."))
     }
 
-    async fn still_alone(&self, tx: &mut sqlx::PgConnection) -> Result<()> {
+    async fn check_no_other_sessions(&self, tx: &mut sqlx::PgConnection) -> Result<()> {
         if self.options.choices.green_online || self.options.rehearsal {
             return Ok(());
         }
@@ -126,11 +131,12 @@ impl Run<'_> {
     }
 
     /// Gives green's planner the sizes of its new tables, so that Kong's first queries are planned well.
-    async fn analyze(&self, work: &Work) -> Result<()> {
+    async fn analyze(&self, state: &RunState) -> Result<()> {
         let what =
             "everything was applied, but green's statistics could not be brought up to date; run ANALYZE";
         let at_work = |table: &&TablePlan| {
-            work.forecast
+            state
+                .forecast
                 .as_ref()
                 .and_then(|all| all.get(&table.table))
                 .is_none_or(|forecast| forecast.affected > 0)
@@ -151,7 +157,7 @@ impl Run<'_> {
 }
 
 /// The last look before the commit: no row may have gone without a word.
-fn accounted_for(report: &Report) -> Result<()> {
+fn check_sums(report: &MigrationReport) -> Result<()> {
     for table in &report.tables {
         if !table.counts.add_up() {
             return Err(Error::new(

@@ -1,5 +1,5 @@
-//! One page of blue, converted, and several of them on their way into the stage: they go in by one COPY, because each
-//! COPY costs a transaction and a wait for the network, however few rows it brings.
+//! ConvertedRows pages of one table that wait for a COPY. Several pages share one, because each COPY costs a transaction and
+//! a round trip however few rows it copies.
 
 use crate::blue::scan::Page;
 use crate::green::stage::{RejectedRow, RepairedValue, RowBuffer};
@@ -9,78 +9,81 @@ use crate::mapping::table_plan::TablePlan;
 use crate::mapping::transcode::RowNotes;
 
 use super::fingerprints::Fingerprint;
-use super::load::{EXAMPLES, Loaded};
+use super::loaded::{EXAMPLES, LoadedTable};
 
-/// Bytes that are worth a COPY of their own.
-const FULL: usize = 4 << 20;
+/// Bytes at which a batch is copied.
+const MAX_BYTES: usize = 4 << 20;
 
-/// Pages that are at most kept for one: each is held as blue sent it, too, until its rows are in.
-const MANY: usize = 512;
+/// Pages at which a batch is copied: each is kept as blue sent it, too, until its rows are in the stage.
+const MAX_PAGES: usize = 512;
 
-/// A page with what became of it.
-pub(super) type Kept = (Page, Converted);
+/// A page of blue and its rows for green.
+pub(super) type ConvertedPage = (Page, ConvertedRows);
 
-/// Pages of one table that wait for their COPY.
 #[derive(Default)]
 pub(super) struct Batch {
-    pages: Vec<Kept>,
+    pages: Vec<ConvertedPage>,
     bytes: usize,
 }
 
 impl Batch {
-    /// Adds a page; gives all of them back when there are enough.
-    pub(super) fn add(&mut self, page: Page, converted: Converted) -> Option<Vec<Kept>> {
+    /// Adds a page; returns all pages once they are enough for a COPY.
+    pub(super) fn add(&mut self, page: Page, converted: ConvertedRows) -> Option<Vec<ConvertedPage>> {
         self.bytes += converted.buffer.bytes.len();
         self.pages.push((page, converted));
-        (self.bytes >= FULL || self.pages.len() >= MANY).then(|| self.take())
+        (self.bytes >= MAX_BYTES || self.pages.len() >= MAX_PAGES).then(|| self.take())
     }
 
-    /// Gives back all of them.
-    pub(super) fn take(&mut self) -> Vec<Kept> {
+    pub(super) fn take(&mut self) -> Vec<ConvertedPage> {
         self.bytes = 0;
         std::mem::take(&mut self.pages)
     }
 }
 
-/// One page, converted. Its memory goes from page to page.
+/// The rows of one page after conversion. Its buffers are used again for other pages.
 #[derive(Default)]
-pub(super) struct Converted {
+pub(super) struct ConvertedRows {
     pub(super) buffer: RowBuffer,
-    /// For each row of the buffer its place in the page.
-    pub(super) places: Vec<usize>,
-    pub(super) aside: Vec<RejectedRow>,
-    pub(super) mended: Vec<RepairedValue>,
-    pub(super) marks: Vec<Fingerprint>,
-    /// For each row of the buffer its key, where only some rows are wanted.
+    /// For each row of the buffer its row number in the page.
+    pub(super) page_rows: Vec<usize>,
+    pub(super) rejects: Vec<RejectedRow>,
+    pub(super) repairs: Vec<RepairedValue>,
+    pub(super) fingerprints: Vec<Fingerprint>,
+    /// For each row of the buffer its key, where the filter names keys.
     pub(super) keys: Vec<Digest128>,
-    pub(super) counts: Loaded,
+    pub(super) counts: LoadedTable,
 }
 
-impl Converted {
+impl ConvertedRows {
     pub(super) fn clear(&mut self) {
         self.buffer.clear();
-        self.places.clear();
-        self.aside.clear();
-        self.mended.clear();
-        self.marks.clear();
+        self.page_rows.clear();
+        self.rejects.clear();
+        self.repairs.clear();
+        self.fingerprints.clear();
         self.keys.clear();
-        self.counts = Loaded::default();
+        self.counts = LoadedTable::default();
     }
 
-    pub(super) fn remark(&mut self, plan: &TablePlan, cells: &[Option<&[u8]>], remarks: &RowNotes) {
-        for (at, repair) in &remarks.repairs {
+    pub(super) fn add_repairs_and_notes(
+        &mut self,
+        plan: &TablePlan,
+        cells: &[Option<&[u8]>],
+        notes: &RowNotes,
+    ) {
+        for (at, repair) in &notes.repairs {
             let Some(column) = plan.columns.get(*at) else { continue };
-            self.mended.push(RepairedValue {
+            self.repairs.push(RepairedValue {
                 key: row_json::key(plan, cells),
                 column: column.name.clone(),
                 repair: repair.code(),
             });
         }
-        self.note(plan, cells, remarks);
+        self.add_notes(plan, cells, notes);
     }
 
-    pub(super) fn note(&mut self, plan: &TablePlan, cells: &[Option<&[u8]>], remarks: &RowNotes) {
-        for (at, note) in &remarks.notes {
+    pub(super) fn add_notes(&mut self, plan: &TablePlan, cells: &[Option<&[u8]>], notes: &RowNotes) {
+        for (at, note) in &notes.notes {
             let Some(column) = plan.columns.get(*at) else { continue };
             let (count, keys) = self.counts.notes.entry((column.name.clone(), *note)).or_default();
             *count += 1;

@@ -1,4 +1,4 @@
-//! Converts a page of blue: each of its rows goes into the buffer for the stage, becomes a mark, or is set aside.
+//! Converts a page of blue: each row is added to the buffer for the stage, is fingerprinted, or is rejected.
 
 use serde_json::Value;
 
@@ -11,99 +11,102 @@ use crate::mapping::row_json;
 use crate::mapping::table_plan::TablePlan;
 use crate::mapping::transcode::{Rejection, RowContext, RowNotes, RowOutcome, Transcoder};
 
-use super::batch::Converted;
+use super::batch::ConvertedRows;
 use super::fingerprints::Fingerprint;
-use super::load::Wanted;
+use super::row_filter::RowFilter;
 
-/// How the rows of one table are converted.
-pub(super) struct Converting<'a> {
-    /// Its plan.
+/// Converts the pages of one table.
+pub(super) struct PageConverter<'a> {
     pub plan: &'a TablePlan,
-    /// What transcoders must know.
-    pub surroundings: &'a RowContext,
-    /// Which of its rows.
-    pub wanted: &'a Wanted,
-    /// Whether only marks are kept of them.
-    pub marking: bool,
+    pub context: &'a RowContext,
+    pub filter: &'a RowFilter,
+    pub fingerprints_only: bool,
 }
 
 /// Why a page could not be converted to its end.
-pub(super) enum Stop {
+pub(super) enum ConvertError {
     /// The driver cannot read it.
     Unreadable(Failure),
-    /// A cell at this place holds a value that green has no column for; the row's key.
+    /// The cell with this number has a value, and green has no such column; the key of the row.
     UnknownColumn(usize, Value),
-    /// What was made of a row is not one: a defect of ours.
+    /// The converted row is malformed: a defect of kongferry.
     NotARow,
 }
 
-impl Converting<'_> {
-    /// Converts all rows of a page, in place of what was there.
-    pub fn page(&self, page: &Page, to: &mut Converted) -> Result<(), Stop> {
-        let transcoder = Transcoder::new(self.plan, self.surroundings);
+impl PageConverter<'_> {
+    /// Converts all rows of a page; what `to` held before is replaced.
+    pub fn convert(&self, page: &Page, to: &mut ConvertedRows) -> Result<(), ConvertError> {
+        let transcoder = Transcoder::new(self.plan, self.context);
         let mut digester = Digester::new(self.plan);
-        let mut remarks = RowNotes::default();
-        let mut stop = None;
-        let mut place = 0;
+        let mut notes = RowNotes::default();
+        let mut error = None;
+        let mut row_number = 0;
         to.clear();
         let read = page.for_each(|cells| {
             let start = to.buffer.bytes.len();
-            let counts = match transcoder.row(cells, &mut to.buffer.bytes, &mut remarks) {
-                RowOutcome::Staged if self.marking => self.mark(&mut digester, cells, start, &remarks, to),
-                RowOutcome::Staged => self.stage(&mut digester, cells, (start, place), &remarks, to),
+            let is_counted = match transcoder.row(cells, &mut to.buffer.bytes, &mut notes) {
+                RowOutcome::Staged if self.fingerprints_only => {
+                    self.fingerprint(&mut digester, cells, start, &notes, to)
+                }
+                RowOutcome::Staged => self.stage(&mut digester, cells, (start, row_number), &notes, to),
                 RowOutcome::OtherPartition => {
                     to.counts.other_partition += 1;
                     Some(true)
                 }
                 RowOutcome::Rejected(rejection) => {
-                    Some(self.set_aside(rejection, transcoder.key(cells), cells, to))
+                    Some(self.reject(rejection, transcoder.key(cells), cells, to))
                 }
                 RowOutcome::UnknownColumn(cell) => {
-                    stop = Some(Stop::UnknownColumn(cell, row_json::key(self.plan, cells)));
+                    error = Some(ConvertError::UnknownColumn(cell, row_json::key(self.plan, cells)));
                     Some(true)
                 }
             };
-            match counts {
-                Some(counts) => to.counts.source += u64::from(counts),
-                None => stop = Some(Stop::NotARow),
+            match is_counted {
+                Some(is_counted) => to.counts.source += u64::from(is_counted),
+                None => error = Some(ConvertError::NotARow),
             }
-            place += 1;
+            row_number += 1;
         });
-        read.map_err(Stop::Unreadable)?;
-        stop.map_or(Ok(()), Err)
+        read.map_err(ConvertError::Unreadable)?;
+        error.map_or(Ok(()), Err)
     }
 
-    /// Keeps the mark of the last row of the buffer in the place of the row.
-    fn mark(
+    /// Replaces the last row of the buffer by its fingerprint.
+    fn fingerprint(
         &self,
         digester: &mut Digester,
         cells: &[Option<&[u8]>],
         start: usize,
-        remarks: &RowNotes,
-        to: &mut Converted,
+        notes: &RowNotes,
+        to: &mut ConvertedRows,
     ) -> Option<bool> {
         let row = to.buffer.bytes.get(start..)?;
         let (key, (digest, expiry)) = (digester.key(row)?, digester.values(row)?);
         to.buffer.bytes.truncate(start);
-        to.note(self.plan, cells, remarks);
-        let repaired = !remarks.repairs.is_empty();
+        to.add_notes(self.plan, cells, notes);
+        let repaired = !notes.repairs.is_empty();
         let mark = RowDigest { key, digest, expiry };
-        let of_key = self.plan.partition_cells.iter().map(|&at| cells.get(at).copied().flatten());
-        to.marks.push(Fingerprint { mark, token: token::of(of_key)?, repaired, rejected: false });
+        let partition_key = self.plan.partition_cells.iter().map(|&at| cells.get(at).copied().flatten());
+        to.fingerprints.push(Fingerprint {
+            mark,
+            token: token::of(partition_key)?,
+            repaired,
+            rejected: false,
+        });
         Some(true)
     }
 
-    /// Finishes the last row of the buffer, which began at `start`; takes it out again where it is not wanted.
+    /// Finishes the last row of the buffer, which begins at `start`; removes it if the filter excludes it.
     fn stage(
         &self,
         digester: &mut Digester,
         cells: &[Option<&[u8]>],
-        (start, place): (usize, usize),
-        remarks: &RowNotes,
-        to: &mut Converted,
+        (start, row_number): (usize, usize),
+        notes: &RowNotes,
+        to: &mut ConvertedRows,
     ) -> Option<bool> {
         let row = to.buffer.bytes.get(start..)?;
-        if let Wanted::Only { keys, .. } = self.wanted {
+        if let RowFilter::Keys { keys, .. } = self.filter {
             let key = digester.key(row)?;
             if !keys.contains(&key) {
                 to.buffer.bytes.truncate(start);
@@ -114,31 +117,31 @@ impl Converting<'_> {
         let (digest, _) = digester.values(row)?;
         to.buffer.starts.push(start);
         to.buffer.add_field(start, &digest);
-        to.places.push(place);
+        to.page_rows.push(row_number);
         to.counts.staged += 1;
-        to.remark(self.plan, cells, remarks);
+        to.add_repairs_and_notes(self.plan, cells, notes);
         Some(true)
     }
 
-    /// Sets a row aside, where it is wanted.
-    fn set_aside(
+    /// Rejects a row, unless the filter excludes it.
+    fn reject(
         &self,
         rejection: Rejection,
         key: Option<Digest128>,
         cells: &[Option<&[u8]>],
-        to: &mut Converted,
+        to: &mut ConvertedRows,
     ) -> bool {
-        if let Wanted::Only { keys, .. } = self.wanted {
+        if let RowFilter::Keys { keys, .. } = self.filter {
             match key.filter(|key| keys.contains(key)) {
-                Some(key) => to.counts.aside.insert(key),
+                Some(key) => to.counts.rejected_keys.insert(key),
                 None => return false,
             };
         }
-        if let (true, Some(key)) = (self.marking, key) {
+        if let (true, Some(key)) = (self.fingerprints_only, key) {
             let mark = RowDigest { key, digest: Digest128::default(), expiry: None };
-            to.marks.push(Fingerprint { mark, token: 0, repaired: false, rejected: true });
+            to.fingerprints.push(Fingerprint { mark, token: 0, repaired: false, rejected: true });
         }
-        to.aside.push(RejectedRow {
+        to.rejects.push(RejectedRow {
             key: row_json::key(self.plan, cells),
             column: rejection.column,
             reason: rejection.reason.code(),

@@ -12,14 +12,14 @@ use crate::blue::session::Blue;
 use crate::error::{Error, Result};
 use crate::green::ledger::{Ledger, LocalChange};
 use crate::green::session::Green;
-use crate::inspect::{Choices, Inspection};
+use crate::inspect::{InspectOptions, Inspection};
 use crate::mapping::digest::Digest128;
 use crate::mapping::schema_map::Writer;
 use crate::mapping::table_plan::TablePlan;
 use crate::progress::Observer;
 
 use super::fingerprints::DeleteReason;
-use super::incremental::{Comparing, Comparison};
+use super::incremental::{Comparison, LedgerComparer};
 use crate::database_info::DatabaseInfo;
 
 /// Keys shown of one kind of change.
@@ -27,7 +27,7 @@ const EXAMPLES: usize = 5;
 
 /// What differs, table by table.
 #[derive(Debug, Clone, Serialize)]
-pub struct Drift {
+pub struct DriftReport {
     /// Version of this structure, 1.
     pub format: u32,
     /// Blue.
@@ -37,9 +37,9 @@ pub struct Drift {
     /// Whether no table written by people differs; what traffic writes is never a reason to stop.
     pub clean: bool,
     /// Sums over the tables written by people.
-    pub admin: Counts,
+    pub admin: DriftCounts,
     /// Sums over the tables written while requests flow.
-    pub traffic: Counts,
+    pub traffic: DriftCounts,
     /// Tables with a difference.
     pub tables: Vec<TableDrift>,
     /// Wall time.
@@ -48,7 +48,7 @@ pub struct Drift {
 
 /// How many rows changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
+pub struct DriftCounts {
     /// Rows that the last run did not know.
     pub added: u64,
     /// Rows that are otherwise now.
@@ -72,7 +72,7 @@ pub struct TableDrift {
     pub writer: Writer,
     /// How many rows.
     #[serde(flatten)]
-    pub counts: Counts,
+    pub counts: DriftCounts,
     /// Keys of some deleted rows: they still stand on green.
     pub deleted_keys: Vec<Value>,
     /// When the new and changed rows were written last, by blue's clock: the newest write where they are. It explains,
@@ -80,9 +80,9 @@ pub struct TableDrift {
     pub newest_write: Option<DateTime<Utc>>,
 }
 
-impl Counts {
+impl DriftCounts {
     /// Adds another table's.
-    pub fn add(&mut self, other: &Counts) {
+    pub fn add(&mut self, other: &DriftCounts) {
         self.added += other.added;
         self.changed += other.changed;
         self.deleted += other.deleted;
@@ -97,7 +97,7 @@ impl Counts {
     }
 }
 
-impl Drift {
+impl DriftReport {
     /// 0 where nothing of what people write differs, else 3.
     pub fn exit_code(&self) -> u8 {
         if self.clean { 0 } else { 3 }
@@ -106,7 +106,7 @@ impl Drift {
     /// The tables that people write and that differ, with how: for a sentence of somebody else's.
     pub fn in_tables(&self) -> String {
         let tables = self.tables.iter().filter(|table| table.writer == Writer::Admin).map(|table| {
-            let Counts { added, changed, deleted, on_green, .. } = table.counts;
+            let DriftCounts { added, changed, deleted, on_green, .. } = table.counts;
             let parts = [
                 (added, "new on blue"),
                 (changed, "changed on blue"),
@@ -125,7 +125,7 @@ impl Drift {
 
     /// One sentence for a gate or a summary.
     pub fn sentence(&self) -> String {
-        let Counts { added, changed, deleted, on_green, .. } = self.admin;
+        let DriftCounts { added, changed, deleted, on_green, .. } = self.admin;
         if self.clean {
             return "Nothing that people write has changed since the last run.".to_owned();
         }
@@ -140,13 +140,13 @@ impl Drift {
 pub async fn look(
     blue: Arc<Blue>,
     green: &Green,
-    choices: &Choices,
+    choices: &InspectOptions,
     observer: Arc<dyn Observer>,
-) -> Result<Drift> {
+) -> Result<DriftReport> {
     let mut choices = choices.clone();
     choices.only_reading = true;
     choices.tables.include.extend(crate::green::ledger::tables(green).await?);
-    let inspection = Inspection::take(&blue, green, &choices).await?;
+    let inspection = Inspection::read(&blue, green, &choices).await?;
     inspection.refusal()?;
     run(blue, green, &inspection, observer).await
 }
@@ -157,7 +157,7 @@ pub async fn run(
     green: &Green,
     inspection: &Inspection,
     observer: Arc<dyn Observer>,
-) -> Result<Drift> {
+) -> Result<DriftReport> {
     let began = Instant::now();
     let plan = Arc::new(inspection.plan.clone());
     let ledger = Ledger::read(green, &plan).await?;
@@ -168,27 +168,27 @@ pub async fn run(
         .remedy("Run migrate first; the ledger that it leaves on green says what was written."));
     }
     let left_behind = crate::green::journal::accepted_rejects(green).await?;
-    let comparing = Comparing {
+    let comparer = LedgerComparer {
         blue: blue.clone(),
         green,
         plan: plan.clone(),
-        surroundings: super::surroundings(inspection),
+        row_context: super::row_context(inspection),
         ledger: &ledger,
         observer: observer.clone(),
         parallel: blue.parallel(),
         replace: false,
         left_behind: &left_behind,
     };
-    let result = comparing.run(None).await;
+    let result = comparer.run(None).await;
     observer.finish();
     let comparison = result?;
-    let mut drift = Drift {
+    let mut drift = DriftReport {
         format: 1,
         blue: blue.as_ref().into(),
         green: green.into(),
         clean: true,
-        admin: Counts::default(),
-        traffic: Counts::default(),
+        admin: DriftCounts::default(),
+        traffic: DriftCounts::default(),
         tables: Vec::new(),
         seconds: 0.0,
     };
@@ -218,8 +218,8 @@ pub async fn run(
     Ok(drift)
 }
 
-fn counts(comparison: &Comparison, table: &str) -> Counts {
-    let Some(difference) = comparison.differences.get(table) else { return Counts::default() };
+fn counts(comparison: &Comparison, table: &str) -> DriftCounts {
+    let Some(difference) = comparison.differences.get(table) else { return DriftCounts::default() };
     let touched = comparison.touched.get(table);
     // A row that is gone on both sides is no difference.
     let matters = |key: &Digest128, touch: LocalChange| {
@@ -237,7 +237,7 @@ fn counts(comparison: &Comparison, table: &str) -> Counts {
     let of = |wanted: DeleteReason| {
         difference.gone.iter().filter(|(key, why)| **why == wanted && !removed(key)).count() as u64
     };
-    Counts {
+    DriftCounts {
         // What the last run rejected is unknown to the ledger at every look, and no news.
         added: (added as u64).saturating_sub(difference.rejected_before),
         changed,

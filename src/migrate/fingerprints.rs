@@ -84,7 +84,7 @@ impl DeleteReason {
 
 /// What of one table differs from the ledger.
 #[derive(Debug, Default)]
-pub struct Difference {
+pub struct TableDifference {
     /// Rows that are as they were written.
     pub unchanged: u64,
     /// Those of them with a value mended.
@@ -96,7 +96,7 @@ pub struct Difference {
     /// Rows that it knows otherwise.
     pub changed: u64,
     /// Rows of a table written by traffic that green, in use, has changed itself: they are left as they are there.
-    pub greens_own: u64,
+    pub changed_on_green: u64,
     /// Rows to be read again and staged.
     pub wanted: Arc<HashSet<Digest128>>,
     /// Those of them that the ledger knows.
@@ -109,7 +109,7 @@ pub struct Difference {
 
 /// How a table is compared.
 #[derive(Debug, Clone, Copy)]
-pub struct Rules<'a> {
+pub struct CompareRules<'a> {
     /// Digests of the rows that the last run rejected.
     pub rejected: &'a HashSet<Digest128>,
     /// Green may have rows and changes of its own, and they stay.
@@ -142,9 +142,9 @@ pub fn compare(
     blue: SpillFile<Fingerprint>,
     ledger: SpillFile<Fingerprint>,
     touched: &LocalChanges,
-    rules: Rules<'_>,
-) -> Result<Difference> {
-    let mut found = Difference::default();
+    rules: CompareRules<'_>,
+) -> Result<TableDifference> {
+    let mut found = TableDifference::default();
     for (rows, known) in blue.partitions().zip(ledger.partitions()) {
         let known: ByKey<RowDigest> = known?.into_iter().map(|row| (row.mark.key, row.mark)).collect();
         found.partition(rows?, known, touched, rules);
@@ -152,13 +152,13 @@ pub fn compare(
     Ok(found)
 }
 
-impl Difference {
+impl TableDifference {
     fn partition(
         &mut self,
         rows: Vec<Fingerprint>,
         mut known: ByKey<RowDigest>,
         touched: &LocalChanges,
-        rules: Rules<'_>,
+        rules: CompareRules<'_>,
     ) {
         let mut unchanged: ByKey<Fingerprint> = HashMap::default();
         for row in rows {
@@ -171,7 +171,9 @@ impl Difference {
                         self.gone.insert(key, DeleteReason::Rejected);
                     }
                 }
-                (_, Some(LocalChange::Edited | LocalChange::Removed)) if left_alone => self.greens_own += 1,
+                (_, Some(LocalChange::Edited | LocalChange::Removed)) if left_alone => {
+                    self.changed_on_green += 1
+                }
                 (None, _) => {
                     // Two rows of blue with one key on green: both have to be looked at.
                     if let Some(twin) = unchanged.remove(&key) {
@@ -229,8 +231,8 @@ mod tests {
 
     static NONE: std::sync::LazyLock<HashSet<Digest128>> = std::sync::LazyLock::new(HashSet::new);
 
-    fn rules() -> Rules<'static> {
-        Rules { rejected: &NONE, merge_by_key: false, replace: false, now: 1_000_000_000 }
+    fn rules() -> CompareRules<'static> {
+        CompareRules { rejected: &NONE, merge_by_key: false, replace: false, now: 1_000_000_000 }
     }
 
     fn row(key: u8, digest: u8, expiry: Option<i64>) -> Fingerprint {
@@ -248,8 +250,8 @@ mod tests {
         blue: &[Fingerprint],
         ledger: &[Fingerprint],
         touched: &LocalChanges,
-        rules: Rules<'_>,
-    ) -> Difference {
+        rules: CompareRules<'_>,
+    ) -> TableDifference {
         compare(spool(blue), spool(ledger), touched, rules).expect("compared")
     }
 
@@ -319,11 +321,11 @@ mod tests {
             ([row(1, 1, None), row(2, 2, None)], [row(1, 1, None), row(2, 2, None), row(3, 3, None)]);
         let admin = compared(&blue, &ledger, &touched, rules());
         assert_eq!((admin.unchanged, admin.wanted.len(), admin.gone.len()), (0, 2, 1));
-        let traffic = compared(&blue, &ledger, &touched, Rules { merge_by_key: true, ..rules() });
-        assert_eq!((traffic.greens_own, traffic.wanted.len(), traffic.gone.len()), (2, 0, 0));
+        let traffic = compared(&blue, &ledger, &touched, CompareRules { merge_by_key: true, ..rules() });
+        assert_eq!((traffic.changed_on_green, traffic.wanted.len(), traffic.gone.len()), (2, 0, 0));
         let replaced =
-            compared(&blue, &ledger, &touched, Rules { merge_by_key: true, replace: true, ..rules() });
-        assert_eq!((replaced.greens_own, replaced.wanted.len(), replaced.gone.len()), (0, 2, 1));
+            compared(&blue, &ledger, &touched, CompareRules { merge_by_key: true, replace: true, ..rules() });
+        assert_eq!((replaced.changed_on_green, replaced.wanted.len(), replaced.gone.len()), (0, 2, 1));
     }
 
     #[test]

@@ -19,11 +19,14 @@ use crate::mapping::digest::{Digest128, RowDigest};
 use crate::mapping::schema_map::Writer;
 use crate::mapping::table_plan::{KeyspacePlan, TablePlan};
 use crate::mapping::transcode::RowContext;
-use crate::progress::{Observer, Phase};
+use crate::progress::{Observer, ProgressPhase};
 use crate::spill::SpillFile;
 
-use super::fingerprints::{self, DeleteReason, Difference, Fingerprint, Rules};
-use super::load::{Loaded, Loader, Spare, Target, Wanted};
+use super::destination::Destination;
+use super::fingerprints::{self, CompareRules, DeleteReason, Fingerprint, TableDifference};
+use super::load::{BufferPool, Loader};
+use super::loaded::LoadedTable;
+use super::row_filter::RowFilter;
 
 /// Both sides as they differ from what earlier runs wrote.
 #[derive(Debug, Default)]
@@ -31,13 +34,13 @@ pub struct Comparison {
     /// What somebody did on green, by table.
     pub touched: BTreeMap<String, LocalChanges>,
     /// What is otherwise on blue, by table.
-    pub differences: BTreeMap<String, Difference>,
+    pub differences: BTreeMap<String, TableDifference>,
     /// What was read of each table, in the plan's order.
-    pub loaded: Vec<Loaded>,
+    pub loaded: Vec<LoadedTable>,
 }
 
 /// Everything that comparing needs.
-pub struct Comparing<'a> {
+pub struct LedgerComparer<'a> {
     /// Blue.
     pub blue: Arc<Blue>,
     /// Green.
@@ -45,7 +48,7 @@ pub struct Comparing<'a> {
     /// The plan.
     pub plan: Arc<KeyspacePlan>,
     /// What transcoders must know.
-    pub surroundings: RowContext,
+    pub row_context: RowContext,
     /// What earlier runs wrote.
     pub ledger: &'a Ledger,
     /// Who watches.
@@ -58,10 +61,10 @@ pub struct Comparing<'a> {
     pub left_behind: &'a [AcceptedReject],
 }
 
-impl Comparing<'_> {
+impl LedgerComparer<'_> {
     /// Reads blue whole and compares. Rows that cannot be converted are recorded in the stage, where there is one.
     pub async fn run(&self, stage: Option<&Stage>) -> Result<Comparison> {
-        self.observer.phase(Phase::Marking, self.plan.moved.len());
+        self.observer.begin_phase(ProgressPhase::Scanning, self.plan.moved.len());
         // Green is read while blue is: neither waits for the other.
         let (touched, ledgers, (loaded, spools)) =
             tokio::try_join!(self.touched(), self.ledgers(), self.mark(stage))?;
@@ -72,7 +75,7 @@ impl Comparing<'_> {
         for ((table, difference), loaded) in self.plan.moved.iter().zip(differences).zip(&mut found.loaded) {
             loaded.unchanged = difference.unchanged;
             loaded.unchanged_repaired = difference.unchanged_repaired;
-            loaded.greens_own = difference.greens_own;
+            loaded.changed_on_green = difference.changed_on_green;
             found.differences.insert(table.table.clone(), difference);
         }
         Ok(found)
@@ -108,25 +111,25 @@ impl Comparing<'_> {
         Ok(all)
     }
 
-    async fn mark(&self, stage: Option<&Stage>) -> Result<(Vec<Loaded>, Vec<SpillFile<Fingerprint>>)> {
+    async fn mark(&self, stage: Option<&Stage>) -> Result<(Vec<LoadedTable>, Vec<SpillFile<Fingerprint>>)> {
         let spools = self.plan.moved.iter().map(|_| Mutex::new(SpillFile::default())).collect();
         let loader = Arc::new(Loader {
             blue: self.blue.clone(),
-            target: Target::Marks(stage.cloned().map(Box::new), spools),
+            destination: Destination::Fingerprints(stage.cloned().map(Box::new), spools),
             plan: self.plan.clone(),
-            surroundings: self.surroundings.clone(),
+            row_context: self.row_context.clone(),
             observer: self.observer.clone(),
             parallel: self.parallel,
-            wanted: Vec::new(),
-            spare: Spare::default(),
+            filters: Vec::new(),
+            buffers: BufferPool::default(),
         });
         let loaded = loader.clone().run().await?;
-        let spools = match &loader.target {
-            Target::Marks(_, spools) => spools
+        let spools = match &loader.destination {
+            Destination::Fingerprints(_, spools) => spools
                 .iter()
                 .map(|spool| std::mem::take(&mut *spool.lock().unwrap_or_else(PoisonError::into_inner)))
                 .collect(),
-            Target::Stage(_) | Target::Nowhere(_) => Vec::new(),
+            Destination::Stage(_) | Destination::Discard(_) => Vec::new(),
         };
         Ok((loaded, spools))
     }
@@ -137,11 +140,11 @@ impl Comparing<'_> {
         both: Vec<((&TablePlan, SpillFile<Fingerprint>), SpillFile<Fingerprint>)>,
         touched: &BTreeMap<String, LocalChanges>,
         now: i64,
-    ) -> Result<Vec<Difference>> {
+    ) -> Result<Vec<TableDifference>> {
         std::thread::scope(|scope| {
             let compare = |((table, blue), known)| move || self.difference(table, blue, known, touched, now);
             let threads: Vec<_> = both.into_iter().map(|one| scope.spawn(compare(one))).collect();
-            let ended = |thread: std::thread::ScopedJoinHandle<'_, Result<Difference>>| {
+            let ended = |thread: std::thread::ScopedJoinHandle<'_, Result<TableDifference>>| {
                 thread.join().unwrap_or_else(|_| {
                     Err(Error::new(Kind::Server, "a part of the comparison ended unexpectedly"))
                 })
@@ -157,11 +160,11 @@ impl Comparing<'_> {
         known: SpillFile<Fingerprint>,
         touched: &BTreeMap<String, LocalChanges>,
         now: i64,
-    ) -> Result<Difference> {
+    ) -> Result<TableDifference> {
         let here = self.left_behind.iter().filter(|one| one.table_name == table.table);
         let rejected: HashSet<Digest128> =
             here.filter_map(|one| one.mark.as_deref()?.try_into().ok()).collect();
-        let rules = Rules {
+        let rules = CompareRules {
             rejected: &rejected,
             merge_by_key: table.writer == Writer::Traffic,
             replace: self.replace,
@@ -184,31 +187,31 @@ impl Comparing<'_> {
 
 impl Comparison {
     /// Which rows are read again, table by table.
-    pub fn wanted(&mut self, plan: &KeyspacePlan) -> Vec<Wanted> {
+    pub fn filters(&mut self, plan: &KeyspacePlan) -> Vec<RowFilter> {
         let loaded = self.loaded.iter();
         plan.moved
             .iter()
             .zip(loaded)
             .map(|(table, loaded)| {
-                let Some(difference) = self.differences.get_mut(&table.table) else { return Wanted::All };
-                Wanted::Only {
+                let Some(difference) = self.differences.get_mut(&table.table) else { return RowFilter::All };
+                RowFilter::Keys {
                     keys: difference.wanted.clone(),
                     tokens: std::mem::take(&mut difference.tokens),
-                    of: loaded.source,
+                    table_rows: loaded.source,
                 }
             })
             .collect()
     }
 
     /// Adds what the second reading showed: rows that could not be staged, and rows that are gone since.
-    pub fn staged(&mut self, plan: &KeyspacePlan, second: Vec<Loaded>) {
+    pub fn staged(&mut self, plan: &KeyspacePlan, second: Vec<LoadedTable>) {
         for ((table, loaded), second) in plan.moved.iter().zip(&mut self.loaded).zip(second) {
             loaded.staged = second.staged;
             let Some(difference) = self.differences.get_mut(&table.table) else { continue };
             let not_staged: Vec<Digest128> =
-                difference.wanted.iter().filter(|key| !second.kept.contains(*key)).copied().collect();
+                difference.wanted.iter().filter(|key| !second.staged_keys.contains(*key)).copied().collect();
             for key in not_staged {
-                let aside = second.aside.contains(&key);
+                let aside = second.rejected_keys.contains(&key);
                 if !aside {
                     loaded.source = loaded.source.saturating_sub(1);
                 }
@@ -249,7 +252,7 @@ impl Comparison {
     /// Whether both sides are as earlier runs left them.
     pub fn is_none(&self) -> bool {
         self.touched.values().all(LocalChanges::is_empty)
-            && self.differences.values().all(Difference::is_none)
+            && self.differences.values().all(TableDifference::is_none)
     }
 
     /// Whether a row is one that the run changes.

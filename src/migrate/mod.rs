@@ -6,15 +6,18 @@
 mod apply;
 mod batch;
 mod convert;
+pub mod destination;
 pub mod drift;
 pub mod faults;
 pub mod fingerprints;
 pub mod incremental;
 pub mod interrupted;
 pub mod load;
+pub mod loaded;
 mod next_steps;
 pub mod rejects;
 pub mod report;
+pub mod row_filter;
 pub mod summary;
 
 use std::collections::BTreeMap;
@@ -40,29 +43,32 @@ use crate::green::session::During;
 use crate::green::session::Green;
 use crate::green::stage::Stage;
 use crate::green::unexplained;
-use crate::inspect::{Choices, Inspection};
+use crate::inspect::{InspectOptions, Inspection};
 use crate::mapping::digest::Digest128;
 use crate::mapping::schema_map::Writer;
 use crate::mapping::table_plan::KeyspacePlan;
 use crate::mapping::transcode::RowContext;
-use crate::progress::{Observer, Phase};
+use crate::progress::{Observer, ProgressPhase};
 
-use incremental::{Comparing, Comparison};
-use load::{Loaded, Loader, Target, Wanted};
-use rejects::{Accept, RejectsFile, Written, spelled};
-use report::{Group, Outcome, Refusal, Report, Seconds};
-use summary::{Found, Summary};
+use destination::Destination;
+use incremental::{Comparison, LedgerComparer};
+use load::{BufferPool, Loader};
+use loaded::LoadedTable;
+use rejects::{AcceptedRejects, RejectsFile, RejectsSummary, normalize_key};
+use report::{MigrationReport, PhaseSeconds, Refusal, RowGroup, RunOutcome};
+use row_filter::RowFilter;
+use summary::{RejectsAndRepairs, ReportBuilder};
 
 /// What a run is told.
 #[derive(Debug, Clone, Default)]
-pub struct Options {
+pub struct MigrateOptions {
     /// The run's id, in the journal and in the report. Whoever gives it can tidy up after an interruption.
     pub run: Uuid,
     /// About tables, maps and other sessions.
-    pub choices: Choices,
+    pub choices: InspectOptions,
     /// Which rejects may stay behind.
-    pub accept: Accept,
-    /// Where rejects are written; a file of the run's own name in the working directory where nothing is said.
+    pub accept: AcceptedRejects,
+    /// Where rejects are rejects; a file of the run's own name in the working directory where nothing is said.
     pub rejects_file: Option<PathBuf>,
     /// The rehearsal of `plan`: everything is applied to a scratch server, whatever was rejected.
     pub rehearsal: bool,
@@ -71,37 +77,37 @@ pub struct Options {
 }
 
 /// What a run has read and found of the rows.
-struct Work {
+struct RunState {
     ledger: Ledger,
     /// What differs from what earlier runs wrote; nothing in a first run.
     comparison: Option<Comparison>,
-    loaded: Vec<Loaded>,
+    loaded: Vec<LoadedTable>,
     checked: BTreeMap<String, CheckCounts>,
     forecast: Option<BTreeMap<String, Forecast>>,
     by_hand: Vec<ManualChanges>,
     left_behind: Vec<AcceptedReject>,
 }
 
-impl Work {
+impl RunState {
     /// Whether there is nothing to check and to apply: nothing is staged, and no areas are made for what leaves.
     fn is_none(&self) -> bool {
         self.comparison.as_ref().is_some_and(Comparison::is_none)
     }
 }
 
-/// Asks a person, with the counts, before Kong's tables are written; `false` ends the run.
-pub type Confirm<'a> = &'a (dyn Fn(&Report) -> BoxFuture<'static, Result<bool>> + Send + Sync);
+/// Asks a person, with the counts, before Kong's tables are rejects; `false` ends the run.
+pub type Confirm<'a> = &'a (dyn Fn(&MigrationReport) -> BoxFuture<'static, Result<bool>> + Send + Sync);
 
 /// One run, and what it has found so far.
 struct Run<'a> {
     id: Uuid,
     blue: Arc<Blue>,
     green: &'a Green,
-    options: &'a Options,
+    options: &'a MigrateOptions,
     observer: Arc<dyn Observer>,
     inspection: Inspection,
     started: Instant,
-    seconds: Seconds,
+    seconds: PhaseSeconds,
 }
 
 /// Moves blue's keyspace into green, or says why not. An `Err` means that green is as it was.
@@ -109,10 +115,10 @@ pub async fn run(
     blue: Arc<Blue>,
     green: &Green,
     inspection: Inspection,
-    options: &Options,
+    options: &MigrateOptions,
     observer: Arc<dyn Observer>,
     confirm: Confirm<'_>,
-) -> Result<Report> {
+) -> Result<MigrationReport> {
     if !options.rehearsal {
         inspection.refusal()?;
     }
@@ -126,15 +132,15 @@ pub async fn run(
         observer,
         inspection,
         started: Instant::now(),
-        seconds: Seconds::default(),
+        seconds: PhaseSeconds::default(),
     };
-    let result = run.go(&mut file, confirm).await;
+    let result = run.execute(&mut file, confirm).await;
     run.observer.finish();
     file.close();
     result.map_err(faults::with_remedy)
 }
 
-fn create_file(options: &Options, id: Uuid) -> Result<RejectsFile> {
+fn create_file(options: &MigrateOptions, id: Uuid) -> Result<RejectsFile> {
     match &options.rejects_file {
         Some(path) => RejectsFile::create(path),
         None if options.rehearsal => RejectsFile::create(std::path::Path::new("/dev/null")),
@@ -147,7 +153,7 @@ fn create_file(options: &Options, id: Uuid) -> Result<RejectsFile> {
 }
 
 impl Run<'_> {
-    async fn go(&mut self, file: &mut RejectsFile, confirm: Confirm<'_>) -> Result<Report> {
+    async fn execute(&mut self, file: &mut RejectsFile, confirm: Confirm<'_>) -> Result<MigrationReport> {
         failpoints::reached("inspected").await;
         let entry = RunEntry {
             run: self.id,
@@ -156,16 +162,16 @@ impl Run<'_> {
             map_digest: self.inspection.blue.map.fingerprint(),
         };
         let mut journal = Journal::open(self.green, &entry).await?;
-        let result = self.journaled(&mut journal, file, confirm).await;
-        self.tidy(journal, &result).await;
+        let result = self.execute_journaled(&mut journal, file, confirm).await;
+        self.clean_up(journal, &result).await;
         result
     }
 
     /// Removes the stage and lets the next run in. Nothing that fails here changes what became of Kong's tables, so none
     /// of it may take the place of the result; the next run tidies up before it begins.
-    async fn tidy(&self, journal: Journal, result: &Result<Report>) {
+    async fn clean_up(&self, journal: Journal, result: &Result<MigrationReport>) {
         let state = match result {
-            Ok(report) if report.outcome == Outcome::Refused => Some("refused"),
+            Ok(report) if report.outcome == RunOutcome::Refused => Some("refused"),
             Ok(_) => None,
             Err(_) => Some("failed"),
         };
@@ -184,41 +190,42 @@ impl Run<'_> {
         }
     }
 
-    async fn journaled(
+    async fn execute_journaled(
         &mut self,
         journal: &mut Journal,
         file: &mut RejectsFile,
         confirm: Confirm<'_>,
-    ) -> Result<Report> {
+    ) -> Result<MigrationReport> {
         let plan = Arc::new(self.inspection.plan.clone());
         let stage = Stage::create(self.green, self.id, &plan).await?;
-        let mut work = self.load(&stage).await?;
+        let mut state = self.read_blue(&stage).await?;
         journal.note("staged").await?;
         failpoints::reached("staged").await;
-        self.check(&stage, &mut work).await?;
+        self.check(&stage, &mut state).await?;
         failpoints::reached("checked").await;
         file.accepted_before.extend(
-            work.left_behind
+            state
+                .left_behind
                 .iter()
-                .map(|one| (one.table_name.clone(), spelled(&one.key), one.reason.clone())),
+                .map(|one| (one.table_name.clone(), normalize_key(&one.key), one.reason.clone())),
         );
-        let written = self.write_rejects(&stage, file).await?;
-        let refusal = self.refusal(&stage, &mut work, &written).await?;
-        let mut report = self.report(&stage, &work, None).await?;
-        report.rejects_file = self.shown_file(file, &written);
+        let rejects = self.write_rejects(&stage, file).await?;
+        let refusal = self.refusal(&stage, &mut state, &rejects).await?;
+        let mut report = self.report(&stage, &state, None).await?;
+        report.rejects_file = self.reported_file(file, &rejects);
         if let Some(refusal) = refusal {
-            report.outcome = Outcome::Refused;
+            report.outcome = RunOutcome::Refused;
             report.refusal = Some(refusal);
             report.next = next_steps::steps(&report);
             return Ok(report);
         }
-        let nothing = work.forecast.as_ref().is_some_and(|all| all.values().all(|one| one.affected == 0));
+        let nothing = state.forecast.as_ref().is_some_and(|all| all.values().all(|one| one.affected == 0));
         if nothing {
             self.note_unchanged(&stage, journal, &mut report).await?;
         } else {
-            self.ask(confirm, &report).await?;
+            self.ask_for_confirmation(confirm, &report).await?;
             let rejects_file = report.rejects_file.take();
-            report = self.apply(&stage, journal, &work).await?;
+            report = self.apply(&stage, journal, &state).await?;
             report.rejects_file = rejects_file;
         }
         if let Err(error) = journal.seconds(&serde_json::to_value(report.seconds).unwrap_or_default()).await {
@@ -228,7 +235,7 @@ impl Run<'_> {
         Ok(report)
     }
 
-    async fn ask(&mut self, confirm: Confirm<'_>, report: &Report) -> Result<()> {
+    async fn ask_for_confirmation(&mut self, confirm: Confirm<'_>, report: &MigrationReport) -> Result<()> {
         self.observer.finish();
         let asked = Instant::now();
         let confirmed = confirm(report).await?;
@@ -249,7 +256,7 @@ impl Run<'_> {
         &mut self,
         stage: &Stage,
         journal: &mut Journal,
-        report: &mut Report,
+        report: &mut MigrationReport,
     ) -> Result<()> {
         let mut tx = self.green.begin().await?;
         stage.check_epoch(&mut tx).await?;
@@ -262,11 +269,11 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn load(&mut self, stage: &Stage) -> Result<Work> {
+    async fn read_blue(&mut self, stage: &Stage) -> Result<RunState> {
         let began = Instant::now();
         let plan = Arc::new(self.inspection.plan.clone());
         let ledger = Ledger::read(self.green, &plan).await?;
-        let mut work = Work {
+        let mut state = RunState {
             ledger,
             comparison: None,
             loaded: Vec::new(),
@@ -275,21 +282,21 @@ impl Run<'_> {
             by_hand: Vec::new(),
             left_behind: journal::accepted_rejects(self.green).await?,
         };
-        if work.ledger.is_empty() && !self.options.replace {
-            work.loaded = self.stage_rows(stage, &plan, Vec::new()).await?;
+        if state.ledger.is_empty() && !self.options.replace {
+            state.loaded = self.stage_rows(stage, &plan, Vec::new()).await?;
         } else {
-            self.compare(stage, &plan, &mut work).await?;
+            self.compare(stage, &plan, &mut state).await?;
         }
-        self.blue_stands_still().await?;
-        if !work.is_none() {
+        self.check_blue_schema().await?;
+        if !state.is_none() {
             stage.analyze(&plan).await?;
         }
         self.seconds.stage = began.elapsed().as_secs_f64();
-        Ok(work)
+        Ok(state)
     }
 
     /// A column that came while rows were read would have been left behind without a word.
-    async fn blue_stands_still(&self) -> Result<()> {
+    async fn check_blue_schema(&self) -> Result<()> {
         let now = self.blue.catalog().await?;
         if now == self.inspection.blue.catalog {
             return Ok(());
@@ -303,50 +310,50 @@ impl Run<'_> {
         &self,
         stage: &Stage,
         plan: &Arc<KeyspacePlan>,
-        wanted: Vec<Wanted>,
-    ) -> Result<Vec<Loaded>> {
-        self.observer.phase(Phase::Staging, plan.moved.len());
+        filters: Vec<RowFilter>,
+    ) -> Result<Vec<LoadedTable>> {
+        self.observer.begin_phase(ProgressPhase::Staging, plan.moved.len());
         let loader = Arc::new(Loader {
             blue: self.blue.clone(),
-            target: Target::Stage(Box::new(stage.clone())),
+            destination: Destination::Stage(Box::new(stage.clone())),
             plan: plan.clone(),
-            surroundings: surroundings(&self.inspection),
+            row_context: row_context(&self.inspection),
             observer: self.observer.clone(),
             parallel: self.blue.parallel(),
-            wanted,
-            spare: load::Spare::default(),
+            filters,
+            buffers: BufferPool::default(),
         });
         loader.run().await
     }
 
     /// Compares with what earlier runs wrote, and stages what differs.
-    async fn compare(&self, stage: &Stage, plan: &Arc<KeyspacePlan>, work: &mut Work) -> Result<()> {
-        self.keys_on_green(stage, work).await?;
-        work.ledger.create_missing(self.green, plan).await?;
-        let comparing = Comparing {
+    async fn compare(&self, stage: &Stage, plan: &Arc<KeyspacePlan>, state: &mut RunState) -> Result<()> {
+        self.check_keys_on_green(stage, state).await?;
+        state.ledger.create_missing(self.green, plan).await?;
+        let comparer = LedgerComparer {
             blue: self.blue.clone(),
             green: self.green,
             plan: plan.clone(),
-            surroundings: surroundings(&self.inspection),
-            ledger: &work.ledger,
+            row_context: row_context(&self.inspection),
+            ledger: &state.ledger,
             observer: self.observer.clone(),
             parallel: self.blue.parallel(),
             replace: self.options.replace,
-            left_behind: &work.left_behind,
+            left_behind: &state.left_behind,
         };
-        let mut comparison = comparing.run(Some(stage)).await?;
-        let wanted = comparison.wanted(plan);
-        let second = self.stage_rows(stage, plan, wanted).await?;
+        let mut comparison = comparer.run(Some(stage)).await?;
+        let filters = comparison.filters(plan);
+        let second = self.stage_rows(stage, plan, filters).await?;
         comparison.staged(plan, second);
-        work.loaded = std::mem::take(&mut comparison.loaded);
+        state.loaded = std::mem::take(&mut comparison.loaded);
         if comparison.is_none() {
-            work.comparison = Some(comparison);
+            state.comparison = Some(comparison);
             return Ok(());
         }
-        let context = self.apply_context(stage, &work.ledger);
+        let context = self.apply_context(stage, &state.ledger);
         let gone = Deletions(context);
         gone.create().await?;
-        comparison.note(&gone, &work.ledger, self.green).await?;
+        comparison.note(&gone, &state.ledger, self.green).await?;
         for table in plan.moved.iter().filter(|table| table.writer == Writer::Admin && !table.key.is_empty())
         {
             let untouched = comparison.touched.get(&table.table).is_none_or(LocalChanges::is_empty);
@@ -354,76 +361,81 @@ impl Run<'_> {
                 gone.replace(table, &is_replaced).await?;
             }
         }
-        work.comparison = Some(comparison);
+        state.comparison = Some(comparison);
         Ok(())
     }
 
     /// Better said before blue is read than after.
-    async fn keys_on_green(&self, stage: &Stage, work: &Work) -> Result<()> {
+    async fn check_keys_on_green(&self, stage: &Stage, state: &RunState) -> Result<()> {
         let mut tx = self.green.begin().await?;
-        let found = merge::missing_primary_key(&self.apply_context(stage, &work.ledger), &mut tx).await?;
+        let found = merge::missing_primary_key(&self.apply_context(stage, &state.ledger), &mut tx).await?;
         tx.rollback().await.during(&self.green, "cannot look into green's tables")?;
         found.map_or(Ok(()), Err)
     }
 
-    async fn check(&mut self, stage: &Stage, work: &mut Work) -> Result<()> {
-        if work.is_none() {
+    async fn check(&mut self, stage: &Stage, state: &mut RunState) -> Result<()> {
+        if state.is_none() {
             return Ok(());
         }
         let began = Instant::now();
         let plan = &self.inspection.plan;
-        self.observer.phase(Phase::Checking, plan.moved.len());
+        self.observer.begin_phase(ProgressPhase::Checking, plan.moved.len());
         let checks = Checks {
-            context: self.apply_context(stage, &work.ledger),
-            incremental: work.comparison.is_some(),
+            context: self.apply_context(stage, &state.ledger),
+            incremental: state.comparison.is_some(),
         };
-        let checked = checks.run(self.options.accept.keep(), |table| self.observer.done(table)).await?;
-        work.checked = checked;
+        let checked = checks.run(self.options.accept.keep(), |table| self.observer.table_done(table)).await?;
+        state.checked = checked;
         self.seconds.check = began.elapsed().as_secs_f64();
         Ok(())
     }
 
-    async fn write_rejects(&self, stage: &Stage, file: &mut RejectsFile) -> Result<Written> {
+    async fn write_rejects(&self, stage: &Stage, file: &mut RejectsFile) -> Result<RejectsSummary> {
         let mut tx = self.green.begin().await?;
-        let written = file.write(stage, &mut tx, &self.options.accept).await?;
+        let rejects = file.write(stage, &mut tx, &self.options.accept).await?;
         tx.rollback().await.during(&self.green, "cannot read the rows that were set aside")?;
-        Ok(written)
+        Ok(rejects)
     }
 
-    fn shown_file(&self, file: &RejectsFile, written: &Written) -> Option<String> {
+    fn reported_file(&self, file: &RejectsFile, rejects: &RejectsSummary) -> Option<String> {
         let asked = self.options.rejects_file.is_some();
-        (asked || (written.lines > 0 && !self.options.rehearsal)).then(|| file.path().display().to_string())
+        (asked || (rejects.lines > 0 && !self.options.rehearsal)).then(|| file.path().display().to_string())
     }
 
     /// What stops the run now that every row is known.
-    async fn refusal(&self, stage: &Stage, work: &mut Work, written: &Written) -> Result<Option<Refusal>> {
+    async fn refusal(
+        &self,
+        stage: &Stage,
+        state: &mut RunState,
+        rejects: &RejectsSummary,
+    ) -> Result<Option<Refusal>> {
         let mut tx = self.green.begin().await?;
-        let found = self.unexplained(&mut tx, stage, work).await;
+        let found = self.unexplained(&mut tx, stage, state).await;
         tx.rollback().await.during(&self.green, "cannot look for rows that are on green already")?;
-        if !self.options.rehearsal && written.not_accepted > 0 {
-            return Ok(Some(written.refusal(&self.options.accept)));
+        if !self.options.rehearsal && rejects.not_accepted > 0 {
+            return Ok(Some(rejects.refusal(&self.options.accept)));
         }
         Ok(found?.map(|error| Refusal::from(&error)))
     }
 
-    /// Rows of green that nobody explains; counts on the way what would be written.
+    /// Rows of green that nobody explains; counts on the way what would be rejects.
     async fn unexplained(
         &self,
         tx: &mut sqlx::PgConnection,
         stage: &Stage,
-        work: &mut Work,
+        state: &mut RunState,
     ) -> Result<Option<Error>> {
         let at_work = |table: &str, key: &Digest128| {
-            work.comparison.as_ref().is_some_and(|comparison| comparison.at_work(table, key))
+            state.comparison.as_ref().is_some_and(|comparison| comparison.at_work(table, key))
         };
-        let context = self.apply_context(stage, &work.ledger);
-        let Some(comparison) = &work.comparison else {
+        let context = self.apply_context(stage, &state.ledger);
+        let Some(comparison) = &state.comparison else {
             let found = unexplained::find(&context, tx).await?;
             return Ok((!found.is_empty()).then(|| unexplained::not_empty(&found)));
         };
-        if work.is_none() {
+        if state.is_none() {
             let keyed = self.inspection.plan.moved.iter().filter(|table| !table.key.is_empty());
-            work.forecast = Some(keyed.map(|table| (table.table.clone(), Forecast::default())).collect());
+            state.forecast = Some(keyed.map(|table| (table.table.clone(), Forecast::default())).collect());
             return Ok(None);
         }
         let merge = self.merge(context, comparison, &at_work);
@@ -431,13 +443,13 @@ impl Run<'_> {
         let blocking = Deletions(context).cascade(tx, false).await?;
         let without_key = merge::missing_primary_key(&context, tx).await?;
         let forecast = merge.forecast(tx).await?;
-        work.forecast = Some(forecast);
-        work.by_hand = by_hand;
+        state.forecast = Some(forecast);
+        state.by_hand = by_hand;
         if let Some(error) = without_key {
             return Ok(Some(error));
         }
-        if !self.options.replace && !work.by_hand.is_empty() {
-            return Ok(Some(changed_manually(&work.by_hand)));
+        if !self.options.replace && !state.by_hand.is_empty() {
+            return Ok(Some(changed_manually(&state.by_hand)));
         }
         Ok((!blocking.is_empty()).then(|| blocked(&blocking)))
     }
@@ -467,30 +479,30 @@ impl Run<'_> {
     async fn report(
         &self,
         stage: &Stage,
-        work: &Work,
+        state: &RunState,
         applied: Option<&BTreeMap<String, AppliedTable>>,
-    ) -> Result<Report> {
+    ) -> Result<MigrationReport> {
         let mut seconds = self.seconds;
         seconds.total = self.started.elapsed().as_secs_f64();
-        let outcome = if self.options.rehearsal { Outcome::Rehearsed } else { Outcome::Applied };
-        let found = Found::read(stage).await?;
-        let summary = Summary {
+        let outcome = if self.options.rehearsal { RunOutcome::Rehearsed } else { RunOutcome::Applied };
+        let found = RejectsAndRepairs::read(stage).await?;
+        let builder = ReportBuilder {
             id: self.id,
             blue: &self.blue,
             green: self.green,
             inspection: &self.inspection,
             seconds,
             outcome,
-            forecast: work.forecast.as_ref(),
+            forecast: state.forecast.as_ref(),
         };
-        let mut report = summary.report(&work.loaded, &work.checked, applied, found);
-        report.by_hand = work.by_hand.iter().map(group_by_hand).collect();
+        let mut report = builder.report(&state.loaded, &state.checked, applied, found);
+        report.by_hand = state.by_hand.iter().map(group_by_hand).collect();
         Ok(report)
     }
 }
 
-fn group_by_hand(found: &ManualChanges) -> Group {
-    Group {
+fn group_by_hand(found: &ManualChanges) -> RowGroup {
+    RowGroup {
         table: found.table.clone(),
         column: None,
         reason: found.change.clone(),
@@ -500,7 +512,7 @@ fn group_by_hand(found: &ManualChanges) -> Group {
 }
 
 /// What transcoders must know of the rest of blue.
-pub fn surroundings(inspection: &Inspection) -> RowContext {
+pub fn row_context(inspection: &Inspection) -> RowContext {
     RowContext {
         workspaces: inspection.blue.workspaces.iter().map(|(id, _)| *id).collect(),
         now_ms: chrono::Utc::now().timestamp_millis(),

@@ -2,31 +2,31 @@
 
 use crate::mapping::reason::Note;
 
-use super::report::{Outcome, Report};
+use super::report::{MigrationReport, RunOutcome};
 
 /// The next steps after the run of this report. A refusal says itself what to do.
-pub(super) fn steps(report: &Report) -> Vec<String> {
+pub(super) fn steps(report: &MigrationReport) -> Vec<String> {
     match report.outcome {
-        Outcome::Refused => Vec::new(),
-        Outcome::Rehearsed if report.totals.rejected == 0 => {
+        RunOutcome::Refused => Vec::new(),
+        RunOutcome::Rehearsed if report.totals.rejected == 0 => {
             vec!["Run migrate with the same addresses.".to_owned()]
         }
-        Outcome::Rehearsed => vec![
+        RunOutcome::Rehearsed => vec![
             "Mend the rejected rows on blue through the Admin API where you can, and run plan again."
                 .to_owned(),
             format!("Or review the rejects file and run migrate with --accept-rejects={}.", file(report)),
         ],
-        Outcome::Applied if report.incremental && report.changes.is_none() => {
+        RunOutcome::Applied if report.incremental && report.changes.is_none() => {
             vec![match report.totals.rejected {
                 0 => "Nothing had changed; green is as blue is.".to_owned(),
                 _ => "Nothing had changed; green is as blue is, but for what stays behind.".to_owned(),
             }]
         }
-        Outcome::Applied => after_apply(report),
+        RunOutcome::Applied => after_apply(report),
     }
 }
 
-fn after_apply(report: &Report) -> Vec<String> {
+fn after_apply(report: &MigrationReport) -> Vec<String> {
     let has_cipher_text = report.notes.iter().any(|note| note.reason == Note::KeyringCipherText.code());
     let left_behind =
         (report.totals.rejected > 0).then(|| format!("Look at what stayed behind, in {}.", file(report)));
@@ -42,6 +42,6 @@ fn after_apply(report: &Report) -> Vec<String> {
         .collect()
 }
 
-fn file(report: &Report) -> &str {
+fn file(report: &MigrationReport) -> &str {
     report.rejects_file.as_deref().unwrap_or("FILE")
 }

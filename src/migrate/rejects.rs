@@ -55,30 +55,30 @@ enum Decision {
 
 /// Which rejects may be left behind.
 #[derive(Debug, Clone, Default)]
-pub enum Accept {
+pub enum AcceptedRejects {
     /// None: one reject stops the run.
     #[default]
     None,
     /// All, after the counts were shown.
     All,
     /// Those of a reviewed file.
-    Reviewed(Reviewed),
+    Reviewed(ReviewedRejects),
 }
 
 /// A rejects file that a person went through.
 #[derive(Debug, Clone, Default)]
-pub struct Reviewed {
+pub struct ReviewedRejects {
     accepted: BTreeSet<(String, String, String)>,
     keep: Vec<KeptDuplicate>,
 }
 
-impl Reviewed {
+impl ReviewedRejects {
     /// Reads a file that `plan` or `migrate` wrote.
-    pub fn read(path: &Path) -> Result<Reviewed> {
+    pub fn read(path: &Path) -> Result<ReviewedRejects> {
         let shown = path.display();
         let file = File::open(path)
             .map_err(|e| Error::usage(format!("cannot read the reviewed rejects file {shown}")).source(e))?;
-        let mut reviewed = Reviewed::default();
+        let mut reviewed = ReviewedRejects::default();
         for (number, line) in BufReader::new(file).lines().enumerate() {
             let line = line.map_err(|e| {
                 Error::usage(format!("cannot read the reviewed rejects file {shown}")).source(e)
@@ -112,29 +112,29 @@ impl Reviewed {
     }
 
     fn accepts(&self, table: &str, key: &str, reason: &str) -> bool {
-        self.accepted.contains(&(table.to_owned(), spelled(key), reason.to_owned()))
+        self.accepted.contains(&(table.to_owned(), normalize_key(key), reason.to_owned()))
     }
 }
 
 /// A key as serde_json writes it into the file; PostgreSQL spells the same one with other blanks.
-pub fn spelled(key: &str) -> String {
+pub fn normalize_key(key: &str) -> String {
     serde_json::from_str::<Value>(key).map_or_else(|_| key.to_owned(), |key| key.to_string())
 }
 
-impl Accept {
+impl AcceptedRejects {
     /// The duplicates that may go through.
     pub fn keep(&self) -> &[KeptDuplicate] {
         match self {
-            Accept::Reviewed(reviewed) => &reviewed.keep,
-            Accept::None | Accept::All => &[],
+            AcceptedRejects::Reviewed(reviewed) => &reviewed.keep,
+            AcceptedRejects::None | AcceptedRejects::All => &[],
         }
     }
 
     fn accepts(&self, table: &str, key: &str, reason: &str) -> bool {
         match self {
-            Accept::None => false,
-            Accept::All => true,
-            Accept::Reviewed(reviewed) => reviewed.accepts(table, key, reason),
+            AcceptedRejects::None => false,
+            AcceptedRejects::All => true,
+            AcceptedRejects::Reviewed(reviewed) => reviewed.accepts(table, key, reason),
         }
     }
 }
@@ -153,7 +153,7 @@ pub struct RejectsFile {
 
 /// What went into the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Written {
+pub struct RejectsSummary {
     /// Lines written.
     pub lines: u64,
     /// Lines that were not accepted.
@@ -162,11 +162,11 @@ pub struct Written {
     pub examples: Vec<String>,
 }
 
-impl Written {
+impl RejectsSummary {
     /// Why the run stops at what was not accepted.
-    pub fn refusal(&self, accept: &Accept) -> Refusal {
+    pub fn refusal(&self, accept: &AcceptedRejects) -> Refusal {
         let problem = match accept {
-            Accept::Reviewed(_) => format!(
+            AcceptedRejects::Reviewed(_) => format!(
                 "{} of {} rows that green would not accept are not in the reviewed file with the same reason",
                 self.not_accepted, self.lines
             ),
@@ -215,11 +215,16 @@ impl RejectsFile {
     }
 
     /// Writes every row that was set aside, ordered by table, and says which of them were not accepted.
-    pub async fn write(&mut self, stage: &Stage, tx: &mut PgConnection, accept: &Accept) -> Result<Written> {
+    pub async fn write(
+        &mut self,
+        stage: &Stage,
+        tx: &mut PgConnection,
+        accept: &AcceptedRejects,
+    ) -> Result<RejectsSummary> {
         let sql =
             fill(include_str!("../../sql/stage/rejects.sql"), &[("rejects", &stage.own("stage_reject"))]);
         let what = "cannot read the rows that were set aside";
-        let mut written = Written::default();
+        let mut written = RejectsSummary::default();
         let mut rows = query(sql).fetch(tx);
         while let Some(row) = rows.try_next().await.during(stage.green(), what)? {
             self.line(&row, accept, &mut written).map_err(|e| {
@@ -237,8 +242,8 @@ impl RejectsFile {
     fn line(
         &mut self,
         row: &sqlx::postgres::PgRow,
-        accept: &Accept,
-        written: &mut Written,
+        accept: &AcceptedRejects,
+        written: &mut RejectsSummary,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let (table, key, reason): (&str, &str, &str) =
             (row.try_get("table_name")?, row.try_get("key")?, row.try_get("reason")?);
@@ -257,7 +262,7 @@ impl RejectsFile {
         self.file.write_all(b"\n")?;
         written.lines += 1;
         self.lines += 1;
-        let before = (table.to_owned(), spelled(key), reason.to_owned());
+        let before = (table.to_owned(), normalize_key(key), reason.to_owned());
         if !accept.accepts(table, key, reason) && !self.accepted_before.contains(&before) {
             written.not_accepted += 1;
             if written.examples.len() < 5 {
@@ -349,17 +354,17 @@ fn message(table: &str, column: Option<&str>, reason: &str, detail: Option<&str>
 mod tests {
     use super::*;
 
-    fn reviewed(text: &str) -> Result<Reviewed> {
+    fn reviewed(text: &str) -> Result<ReviewedRejects> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
-        Reviewed::read(file.path())
+        ReviewedRejects::read(file.path())
     }
 
     #[test]
     fn a_reviewed_file_accepts_its_own_lines_and_no_others() {
         let file =
             reviewed("{\"table\":\"acls\",\"key\":\"a\",\"reason\":\"duplicate\",\"row\":{}}\n\n").unwrap();
-        let accept = Accept::Reviewed(file);
+        let accept = AcceptedRejects::Reviewed(file);
         assert!(accept.accepts("acls", "\"a\"", "duplicate"));
         assert!(!accept.accepts("acls", "\"a\"", "incomplete_row"));
         assert!(!accept.accepts("acls", "\"b\"", "duplicate"));
@@ -379,7 +384,7 @@ mod tests {
     fn keys_of_several_columns_match_whatever_the_blanks() {
         let file =
             reviewed("{\"table\":\"t\",\"key\":{\"a\":\"1\",\"b\":\"2\"},\"reason\":\"duplicate\"}").unwrap();
-        assert!(Accept::Reviewed(file).accepts("t", "{\"a\": \"1\", \"b\": \"2\"}", "duplicate"));
+        assert!(AcceptedRejects::Reviewed(file).accepts("t", "{\"a\": \"1\", \"b\": \"2\"}", "duplicate"));
     }
 
     #[test]

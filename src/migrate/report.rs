@@ -12,7 +12,7 @@ use crate::mapping::schema_map::Writer;
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum RunOutcome {
     /// Everything that was not rejected, expired or left by rule stands on green.
     Applied,
     /// Rehearsed only: a scratch server took the rows.
@@ -23,13 +23,13 @@ pub enum Outcome {
 
 /// A whole run.
 #[derive(Debug, Clone, Serialize)]
-pub struct Report {
+pub struct MigrationReport {
     /// Version of this structure, 1.
     pub format: u32,
     /// The run's id, as in the journal on green.
     pub run: String,
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: RunOutcome,
     /// Why it was refused, if it was.
     pub refusal: Option<Refusal>,
     /// The line of Kong versions.
@@ -43,25 +43,25 @@ pub struct Report {
     /// Whether only what changed since an earlier run was applied.
     pub incremental: bool,
     /// Sums over all tables.
-    pub totals: Counts,
+    pub totals: MigrationCounts,
     /// What an incremental run did, summed over all tables.
     pub changes: Changes,
     /// Every table of blue.
-    pub tables: Vec<TableReport>,
+    pub tables: Vec<MigrationTableReport>,
     /// Rows set aside, per table and reason.
-    pub rejects: Vec<Group>,
+    pub rejects: Vec<RowGroup>,
     /// Values mended, per table, column and way.
-    pub repairs: Vec<Group>,
+    pub repairs: Vec<RowGroup>,
     /// What was copied and is worth a look.
-    pub notes: Vec<Group>,
+    pub notes: Vec<RowGroup>,
     /// Rows that somebody changed on green, per table and kind: `made`, `edited`, `removed`.
-    pub by_hand: Vec<Group>,
+    pub by_hand: Vec<RowGroup>,
     /// The rejects file, if there is one.
     pub rejects_file: Option<String>,
     /// What was found before the run and did not stop it.
     pub warnings: Vec<Finding>,
     /// Wall time of the phases.
-    pub seconds: Seconds,
+    pub seconds: PhaseSeconds,
     /// What to do next, in order.
     pub next: Vec<String>,
 }
@@ -89,7 +89,7 @@ impl From<&Error> for Refusal {
 
 /// Where every row of blue went: these add up to `source`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
+pub struct MigrationCounts {
     /// Rows on blue.
     pub source: u64,
     /// Rows that stand on green as they were.
@@ -134,14 +134,14 @@ impl Changes {
 
 /// One table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct TableReport {
+pub struct MigrationTableReport {
     /// Its name.
     pub table: String,
     /// Who writes it.
     pub writer: Writer,
     /// Where its rows went.
     #[serde(flatten)]
-    pub counts: Counts,
+    pub counts: MigrationCounts,
     /// What an incremental run did to it.
     pub changes: Changes,
     /// Why rows were left behind, if any were.
@@ -150,7 +150,7 @@ pub struct TableReport {
 
 /// Several rows with the same fate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Group {
+pub struct RowGroup {
     /// Their table.
     pub table: String,
     /// The column, where one is to blame.
@@ -165,7 +165,7 @@ pub struct Group {
 
 /// Wall time of the phases, in seconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub struct Seconds {
+pub struct PhaseSeconds {
     /// Reading blue, filling the stage.
     pub stage: f64,
     /// Checking the stage.
@@ -176,14 +176,14 @@ pub struct Seconds {
     pub total: f64,
 }
 
-impl Counts {
+impl MigrationCounts {
     /// Whether every row of blue is in exactly one class.
     pub fn add_up(&self) -> bool {
         self.source == self.applied + self.repaired + self.rejected + self.expired + self.not_copied
     }
 
     /// Adds another table's.
-    pub fn add(&mut self, other: &Counts) {
+    pub fn add(&mut self, other: &MigrationCounts) {
         self.source += other.source;
         self.applied += other.applied;
         self.repaired += other.repaired;
@@ -193,13 +193,13 @@ impl Counts {
     }
 }
 
-impl Report {
+impl MigrationReport {
     /// The exit code that scripts see: 0 clean, 3 with rejects, 4 refused.
     pub fn exit_code(&self) -> u8 {
         match self.outcome {
-            Outcome::Refused => 4,
-            Outcome::Applied | Outcome::Rehearsed if self.totals.rejected > 0 => 3,
-            Outcome::Applied | Outcome::Rehearsed => 0,
+            RunOutcome::Refused => 4,
+            RunOutcome::Applied | RunOutcome::Rehearsed if self.totals.rejected > 0 => 3,
+            RunOutcome::Applied | RunOutcome::Rehearsed => 0,
         }
     }
 }

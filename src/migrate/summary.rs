@@ -20,11 +20,13 @@ use crate::green::statement::query;
 use crate::inspect::Inspection;
 use crate::mapping::table_plan::TablePlan;
 
-use super::load::Loaded;
-use super::report::{Changes, Counts, Group, Outcome, Report, Seconds, TableReport};
+use super::loaded::LoadedTable;
+use super::report::{
+    Changes, MigrationCounts, MigrationReport, MigrationTableReport, PhaseSeconds, RowGroup, RunOutcome,
+};
 
 /// What a report is about.
-pub struct Summary<'a> {
+pub struct ReportBuilder<'a> {
     /// The run.
     pub id: Uuid,
     /// Where rows came from.
@@ -34,25 +36,25 @@ pub struct Summary<'a> {
     /// What was found before.
     pub inspection: &'a Inspection,
     /// How long it took.
-    pub seconds: Seconds,
+    pub seconds: PhaseSeconds,
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: RunOutcome,
     /// In an incremental run, what applying would write.
     pub forecast: Option<&'a BTreeMap<String, Forecast>>,
 }
 
-impl Summary<'_> {
-    /// Counts everything. `applied` is known only once the rows stand on green; until then every row that is neither
+impl ReportBuilder<'_> {
+    /// MigrationCounts everything. `applied` is known only once the rows stand on green; until then every row that is neither
     /// rejected nor expired counts as applied.
     pub fn report(
         &self,
-        loaded: &[Loaded],
+        loaded: &[LoadedTable],
         checked: &BTreeMap<String, CheckCounts>,
         applied: Option<&BTreeMap<String, AppliedTable>>,
-        found: Found,
-    ) -> Report {
+        found: RejectsAndRepairs,
+    ) -> MigrationReport {
         let moved = self.inspection.plan.moved.iter().zip(loaded);
-        let mut tables: Vec<TableReport> = moved
+        let mut tables: Vec<MigrationTableReport> = moved
             .map(|(plan, loaded)| {
                 let checked = checked.get(&plan.table).copied().unwrap_or_default();
                 let done = applied.and_then(|applied| applied.get(&plan.table)).copied();
@@ -61,14 +63,14 @@ impl Summary<'_> {
             })
             .collect();
         tables.extend(self.left());
-        let mut totals = Counts::default();
+        let mut totals = MigrationCounts::default();
         tables.iter().for_each(|table| totals.add(&table.counts));
         let mut changes = Changes::default();
         tables.iter().for_each(|table| changes.add(&table.changes));
         changes.deleted += self.cascaded(applied);
         let warnings =
             self.inspection.findings.iter().filter(|finding| finding.severity == Severity::Warning);
-        Report {
+        MigrationReport {
             format: 1,
             run: self.id.to_string(),
             outcome: self.outcome,
@@ -98,13 +100,13 @@ impl Summary<'_> {
         applied.into_iter().flatten().filter(others).map(|(_, counts)| counts.deleted).sum()
     }
 
-    fn left(&self) -> impl Iterator<Item = TableReport> {
+    fn left(&self) -> impl Iterator<Item = MigrationTableReport> {
         self.inspection.plan.not_moved.iter().map(|left| {
-            let rows = self.inspection.left_rows.get(&left.table).copied().unwrap_or(0);
-            TableReport {
+            let rows = self.inspection.rows_not_migrated.get(&left.table).copied().unwrap_or(0);
+            MigrationTableReport {
                 table: left.table.clone(),
                 writer: left.writer,
-                counts: Counts { source: rows, not_copied: rows, ..Counts::default() },
+                counts: MigrationCounts { source: rows, not_copied: rows, ..MigrationCounts::default() },
                 changes: Changes::default(),
                 reason: Some(left.reason.clone()),
             }
@@ -114,19 +116,19 @@ impl Summary<'_> {
 
 fn moved_table(
     plan: &TablePlan,
-    loaded: &Loaded,
+    loaded: &LoadedTable,
     checked: CheckCounts,
     done: Option<AppliedTable>,
     forecast: Option<Forecast>,
-    found: &Found,
-) -> TableReport {
+    found: &RejectsAndRepairs,
+) -> MigrationTableReport {
     let rejected = found.rejected(&plan.table);
     let unchanged = loaded.unchanged.saturating_sub(checked.dependents);
     let on_green = match done {
         Some(done) => done.applied + unchanged,
         None => loaded
             .source
-            .saturating_sub(loaded.other_partition + loaded.greens_own + rejected + checked.expired),
+            .saturating_sub(loaded.other_partition + loaded.changed_on_green + rejected + checked.expired),
     };
     let changes = forecast.map_or_else(Changes::default, |planned| {
         let (inserted, updated, deleted) = match done {
@@ -138,16 +140,16 @@ fn moved_table(
     let done = done.unwrap_or_default();
     let repaired = found.repaired.get(&plan.table).copied().unwrap_or(0) + loaded.unchanged_repaired;
     let repaired = repaired.min(on_green);
-    TableReport {
+    MigrationTableReport {
         table: plan.table.clone(),
         writer: plan.writer,
-        counts: Counts {
+        counts: MigrationCounts {
             source: loaded.source,
             applied: on_green - repaired,
             repaired,
             rejected,
             expired: checked.expired + done.expired,
-            not_copied: loaded.other_partition + loaded.greens_own + done.held_back,
+            not_copied: loaded.other_partition + loaded.changed_on_green + done.held_back,
         },
         changes,
         reason: left_reason(loaded, &done),
@@ -156,25 +158,25 @@ fn moved_table(
 
 /// What the stage knows about rows set aside and values mended.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct RejectsAndRepairs {
     /// Rows set aside, per table and reason.
-    pub rejects: Vec<Group>,
+    pub rejects: Vec<RowGroup>,
     /// Values mended, per table, column and way.
-    pub repairs: Vec<Group>,
+    pub repairs: Vec<RowGroup>,
     /// Rows with a mended value, per table.
     pub repaired: BTreeMap<String, u64>,
 }
 
-impl Found {
-    /// Counts what the stage holds.
-    pub async fn read(stage: &Stage) -> Result<Found> {
+impl RejectsAndRepairs {
+    /// MigrationCounts what the stage holds.
+    pub async fn read(stage: &Stage) -> Result<RejectsAndRepairs> {
         let green = stage.green();
         let what = "cannot count what was set aside";
         let mut tx = green.begin().await?;
         let rejects = stage.own("stage_reject");
         let repairs = stage.own("stage_repair");
         let places = [("rejects", rejects.as_str()), ("repairs", repairs.as_str())];
-        let mut found = Found::default();
+        let mut found = RejectsAndRepairs::default();
         let rows =
             query(fill(include_str!("../../sql/stage/reject_counts.sql"), &places)).fetch_all(&mut *tx).await;
         for row in rows.during(green, what)? {
@@ -201,10 +203,10 @@ impl Found {
     }
 }
 
-fn group(row: &sqlx::postgres::PgRow, reason: &str, column: Option<&str>) -> sqlx::Result<Group> {
+fn group(row: &sqlx::postgres::PgRow, reason: &str, column: Option<&str>) -> sqlx::Result<RowGroup> {
     let examples: Vec<String> = row.try_get("examples")?;
     let rows: i64 = row.try_get("rows")?;
-    Ok(Group {
+    Ok(RowGroup {
         table: row.try_get("table_name")?,
         column: column.map(|name| row.try_get(name)).transpose()?,
         reason: row.try_get(reason)?,
@@ -213,11 +215,11 @@ fn group(row: &sqlx::postgres::PgRow, reason: &str, column: Option<&str>) -> sql
     })
 }
 
-fn notes(inspection: &Inspection, loaded: &[Loaded]) -> Vec<Group> {
+fn notes(inspection: &Inspection, loaded: &[LoadedTable]) -> Vec<RowGroup> {
     let mut groups = Vec::new();
     for (plan, loaded) in inspection.plan.moved.iter().zip(loaded) {
         for ((column, note), (rows, keys)) in &loaded.notes {
-            groups.push(Group {
+            groups.push(RowGroup {
                 table: plan.table.clone(),
                 column: Some(column.clone()),
                 reason: note.code().to_owned(),
@@ -229,7 +231,7 @@ fn notes(inspection: &Inspection, loaded: &[Loaded]) -> Vec<Group> {
     groups
 }
 
-fn left_reason(loaded: &Loaded, done: &AppliedTable) -> Option<String> {
+fn left_reason(loaded: &LoadedTable, done: &AppliedTable) -> Option<String> {
     let mut reasons = Vec::new();
     if loaded.other_partition > 0 {
         reasons.push(format!("{} rows of a partition that Kong does not read", loaded.other_partition));
@@ -240,8 +242,11 @@ fn left_reason(loaded: &Loaded, done: &AppliedTable) -> Option<String> {
             done.held_back
         ));
     }
-    if loaded.greens_own > 0 {
-        reasons.push(format!("{} rows that green, in use, has changed or used up itself", loaded.greens_own));
+    if loaded.changed_on_green > 0 {
+        reasons.push(format!(
+            "{} rows that green, in use, has changed or used up itself",
+            loaded.changed_on_green
+        ));
     }
     (!reasons.is_empty()).then(|| format!("{}.", reasons.join("; ")))
 }

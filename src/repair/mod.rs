@@ -25,12 +25,13 @@ use crate::green::row_repair::{RepairedRows, RowRepair, SelectedKeys, Unrepairab
 use crate::green::session::During;
 use crate::green::session::Green;
 use crate::green::stage::Stage;
-use crate::inspect::{Choices, Inspection};
+use crate::inspect::{InspectOptions, Inspection};
 use crate::mapping::schema_map::Writer;
 use crate::mapping::table_plan::TablePlan;
-use crate::migrate::load::{Loader, Spare, Target};
-use crate::migrate::surroundings;
-use crate::progress::{Observer, Phase};
+use crate::migrate::destination::Destination;
+use crate::migrate::load::{BufferPool, Loader};
+use crate::migrate::row_context;
+use crate::progress::{Observer, ProgressPhase};
 use crate::verify;
 use crate::verify::differences::DifferenceLog;
 use crate::verify::last_run::LastRun;
@@ -127,9 +128,9 @@ async fn compare_and_repair(
     if selection.is_empty() {
         return Ok(RepairedReport { comparison: first, repair: before });
     }
-    let mut choices: Choices = options.verify.choices.clone();
+    let mut choices: InspectOptions = options.verify.choices.clone();
     choices.tables.include.extend(LastRun::read(green).await?.moved);
-    let inspection = Box::pin(Inspection::take(&blue, green, &choices)).await?;
+    let inspection = Box::pin(Inspection::read(&blue, green, &choices)).await?;
     inspection.refusal()?;
     let repair_run = RepairRun {
         blue: blue.clone(),
@@ -252,22 +253,22 @@ impl RepairRun<'_> {
     async fn load(&self, context: ApplyContext<'_>) -> Result<()> {
         let stage = context.stage;
         let plan = Arc::new(self.inspection.plan.clone());
-        self.observer.phase(Phase::Staging, plan.moved.len());
+        self.observer.begin_phase(ProgressPhase::Staging, plan.moved.len());
         let loader = Arc::new(Loader {
             blue: self.blue.clone(),
-            target: Target::Stage(Box::new(stage.clone())),
+            destination: Destination::Stage(Box::new(stage.clone())),
             plan: plan.clone(),
-            surroundings: surroundings(self.inspection),
+            row_context: row_context(self.inspection),
             observer: self.observer.clone(),
             parallel: self.blue.parallel(),
-            wanted: Vec::new(),
-            spare: Spare::default(),
+            filters: Vec::new(),
+            buffers: BufferPool::default(),
         });
         loader.run().await?;
         stage.analyze(&plan).await?;
-        self.observer.phase(Phase::Checking, plan.moved.len());
+        self.observer.begin_phase(ProgressPhase::Checking, plan.moved.len());
         let checks = Checks { context, incremental: false };
-        checks.run(&self.keys_on_green(), |table| self.observer.done(table)).await.map(|_| ())
+        checks.run(&self.keys_on_green(), |table| self.observer.table_done(table)).await.map(|_| ())
     }
 
     /// The run that wrote a row of green accepted it, even as one of several duplicates.
@@ -324,7 +325,7 @@ impl RepairRun<'_> {
 
     async fn write(&self, row_repair: &RowRepair<'_>, journal: &mut Journal) -> Result<RepairedRows> {
         let tables = self.tables();
-        self.observer.phase(Phase::Applying, tables.len());
+        self.observer.begin_phase(ProgressPhase::Applying, tables.len());
         let mut tx = self.green.begin().await?;
         let repaired = row_repair.run(&mut tx, &tables).await?;
         let counts = serde_json::json!({ "written": repaired.written, "removed": repaired.removed });

@@ -127,7 +127,7 @@ impl BlueScan {
         }
         self.page(&page, counts)?;
         let done = counts.parts.fetch_add(1, Ordering::Relaxed) + 1;
-        self.observer.parts(&self.table.name, done, part_count);
+        self.observer.set_parts(&self.table.name, done, part_count);
         Ok(())
     }
 
@@ -148,7 +148,7 @@ impl BlueScan {
             }
         });
         read.map_err(|e| self.blue.explain(e, &format!("cannot read the table \"{}\"", self.table.name)))?;
-        self.observer.rows(&self.table.name, page.len() as u64);
+        self.observer.add_rows(&self.table.name, page.len() as u64);
         result
     }
 }

@@ -18,7 +18,7 @@ use super::value::rfc3339;
 use crate::blue::session::Blue;
 use crate::error::{Error, Kind, Result};
 use crate::green::session::Green;
-use crate::progress::{Observer, Unwatched};
+use crate::progress::{NoProgress, Observer};
 
 /// Two expiries so near are the same: each side counts by a clock of its own (docs/architecture.md, "Time to live").
 const SAME_EXPIRY_MS: i64 = 2_000;
@@ -104,7 +104,7 @@ impl TableComparer<'_> {
         for batch in candidates.chunks(batch) {
             self.compare_again(context, batch, &mut counts, differences).await?;
         }
-        self.observer.done(&table.name);
+        self.observer.table_done(&table.name);
         check_sum(&table.name, &counts)?;
         Ok(VerifyTableReport {
             table: table.name.clone(),
@@ -149,7 +149,7 @@ impl TableComparer<'_> {
             table: table.clone(),
             sink,
             // Reading rows again is not progress.
-            observer: if all_workspaces { Arc::new(Unwatched) } else { self.observer.clone() },
+            observer: if all_workspaces { Arc::new(NoProgress) } else { self.observer.clone() },
             parallel: self.parallel,
             all_workspaces,
         }

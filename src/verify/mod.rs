@@ -32,7 +32,7 @@ use crate::blue::session::Blue;
 use crate::error::{Error, Result};
 use crate::green::session::Green;
 use crate::inspect::{BlueSide, GreenSide};
-use crate::progress::{Observer, Phase};
+use crate::progress::{Observer, ProgressPhase};
 
 use compare::TableComparer;
 use definitions::DefinitionsState;
@@ -74,7 +74,7 @@ pub(crate) async fn compare(
     let workspaces = workspace_ids(&blue_side, green, options).await?;
     let tables = tables::compared(&blue_side, &green_side, options, &run, workspaces.as_ref())?;
     let tables = prefix_census::decide(&blue, tables).await?;
-    observer.phase(Phase::Comparing, tables.len());
+    observer.begin_phase(ProgressPhase::Comparing, tables.len());
     let comparer = TableComparer {
         blue: blue.clone(),
         green,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use crate::inspect::Choices;
+use crate::inspect::InspectOptions;
 
 /// How many rows of each table are compared.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -17,7 +17,7 @@ pub enum Coverage {
 /// The options of one comparison.
 #[derive(Debug, Clone, Default)]
 pub struct VerifyOptions {
-    pub choices: Choices,
+    pub choices: InspectOptions,
     /// The differences file.
     pub findings: Option<PathBuf>,
     /// Whether secrets are written to that file in full instead of as a digest.
