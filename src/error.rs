@@ -1,14 +1,14 @@
 //! The one error type: what failed, where, what it means for the migration, what to do next.
 //!
-//! A message names table, key and column, never a secret. The kind decides the exit code, which is a contract
-//! (DESIGN, "Exit codes"); the remedy is one sentence that a person at night can follow.
+//! A message names table, key and column, never a secret. The kind decides the exit code, which scripts rely on
+//! (docs/architecture.md, "Exit codes"); the remedy is one imperative sentence.
 
 use std::fmt;
 
 /// A `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What sort of failure this is. Decides the exit code and nothing else.
+/// Decides the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {
@@ -16,7 +16,7 @@ pub enum Kind {
     Usage,
     /// A server could not be reached, refused the login, or dropped the connection. Exit code 1.
     Connection,
-    /// A server answered with an error that no rule of ours foresees. Exit code 1.
+    /// A server answered with an unexpected error. Exit code 1.
     Server,
     /// A local file or process failed. Exit code 1.
     Io,

@@ -1,10 +1,8 @@
-//! What long work tells whoever watches it. The library reports; the command line draws.
+//! The progress of long work: the library reports, the command line draws.
 
 /// The phases of a run, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProgressPhase {
-    /// Rows are counted in tables that are not moved.
-    Counting,
     /// Blue is read and compared with what earlier runs wrote.
     Scanning,
     /// Blue is read, green's staging tables are filled.
@@ -18,11 +16,9 @@ pub enum ProgressPhase {
 }
 
 impl ProgressPhase {
-    /// The word for it.
     pub fn label(self) -> &'static str {
         match self {
-            ProgressPhase::Counting => "count",
-            ProgressPhase::Scanning => "look",
+            ProgressPhase::Scanning => "scan",
             ProgressPhase::Staging => "stage",
             ProgressPhase::Checking => "check",
             ProgressPhase::Applying => "apply",
@@ -31,13 +27,13 @@ impl ProgressPhase {
     }
 }
 
-/// Watches a run. Calls come from many tasks at once and must return at once.
+/// Receives the progress of a run. Called from many tasks at the same time; must not block.
 pub trait Observer: Send + Sync {
-    /// A phase begins; it will go over so many tables.
+    /// A phase begins, over this number of tables.
     fn begin_phase(&self, phase: ProgressPhase, tables: usize);
-    /// So many more rows of a table are done.
+    /// More rows of a table are done.
     fn add_rows(&self, table: &str, rows: u64);
-    /// So many of a table's parts, all of about the same size, are done.
+    /// Of a table's ranges, all of about the same size, `done` are done.
     fn set_parts(&self, table: &str, done: usize, of: usize);
     /// A table is done in this phase.
     fn table_done(&self, table: &str);
@@ -45,7 +41,6 @@ pub trait Observer: Send + Sync {
     fn finish(&self);
 }
 
-/// Watches nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoProgress;
 

@@ -1,7 +1,6 @@
-//! The rehearsal: `plan` is `migrate`, pointed at a scratch PostgreSQL that is built from green's catalog – or, before
-//! green exists, from the schema that blue's version of Kong would bootstrap.
-//!
-//! Green and blue are only read. The scratch server is of this machine, ends with this process and leaves nothing.
+//! The rehearsal: `plan` runs `migrate` against a scratch PostgreSQL that is built from green's catalog or, before green
+//! exists, from the schema that blue's version of Kong bootstraps. Green and blue are only read. The scratch server runs
+//! on this machine, ends with this process and leaves no files.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -46,17 +45,15 @@ const BUILT_IN: &[(&str, &str, &str)] = &[
 /// The database in our own scratch server.
 const DATABASE: &str = "rehearsal";
 
-/// Our own schema there.
 const WORK_SCHEMA: &str = "kongferry";
 
-/// What a rehearsal is told.
+/// The options of a rehearsal.
 #[derive(Debug, Clone, Default)]
 pub struct Rehearsal {
     /// About tables, maps and other sessions.
     pub choices: InspectOptions,
     /// Where the rows that would be rejected are written.
     pub rejects_file: Option<PathBuf>,
-    /// Where it is held.
     pub scratch: Scratch,
 }
 
@@ -80,14 +77,13 @@ pub struct PlanReport {
     pub report: MigrationReport,
     /// How each column is converted.
     pub columns: Vec<TableColumns>,
-    /// What this plan could not look at, each as a sentence.
+    /// What this plan does not check, each as a sentence.
     pub not_checked: Vec<String>,
 }
 
 /// How one table's columns are converted.
 #[derive(Debug, Clone, Serialize)]
 pub struct TableColumns {
-    /// The table.
     pub table: String,
     /// Its columns: green's in their order, then blue's that are left behind.
     pub columns: Vec<ColumnRule>,
@@ -96,7 +92,6 @@ pub struct TableColumns {
 /// How one column is converted.
 #[derive(Debug, Clone, Serialize)]
 pub struct ColumnRule {
-    /// Its name.
     pub column: String,
     /// Its type on blue; a dash where blue has none.
     pub blue: String,
@@ -126,9 +121,7 @@ pub async fn run(
 ) -> Result<PlanReport> {
     match (&rehearsal.scratch, green) {
         (Scratch::None, Some(green)) => quick(blue, green, rehearsal, observer).await,
-        (Scratch::None, None) => {
-            Err(Error::usage("without green and without a scratch server there is nothing to plan against"))
-        }
+        (Scratch::None, None) => Err(Error::usage("plan needs green or a scratch server")),
         (Scratch::At(config), _) => {
             let before = must_be_empty(config).await?;
             let result = Box::pin(in_given(blue, green, rehearsal, config, observer)).await;
@@ -180,7 +173,7 @@ async fn in_own(
     Box::pin(rehearse(blue, green, rehearsal, &config, not_checked, observer)).await
 }
 
-/// The same encoding and the same order of texts as green, where this machine knows them.
+/// With the encoding and the collation of green, where this machine has them.
 async fn create_database(
     green: Option<&Green>,
     server: &LocalPostgres,
@@ -205,7 +198,7 @@ async fn create_database(
                 Ok(_) => Ok(()),
                 Err(_) => {
                     not_checked.push(format!(
-                        "green compares texts as {}, which this machine does not know; the rehearsal compared them byte by byte.",
+                        "green compares texts as {}, which this machine does not have; the rehearsal compared them byte by byte.",
                         locale.1
                     ));
                     execute(&mut connection, &plain).await
@@ -239,11 +232,10 @@ async fn execute(connection: &mut PgConnection, sql: &str) -> Result<()> {
         .map_err(|e| Error::new(Kind::Server, "cannot build Kong's schema on the scratch server").source(e))
 }
 
-/// A database that somebody gave for the rehearsal must have nothing in it that could be lost. Says what it has all the
-/// same, such as extensions.
+/// Refuses a scratch database with tables in it. Returns the objects that it has nevertheless, such as extensions.
 async fn must_be_empty(config: &GreenConfig) -> Result<Vec<i64>> {
     let scratch = Green::connect(&config.clone().without_schema_check(), "kongferry scratch").await?;
-    let what = "cannot look into the scratch database";
+    let what = "cannot read the scratch database";
     let mut tx = scratch.begin_snapshot().await?;
     let relations: i64 = query_scalar(include_str!("../sql/inspect/relations.sql"))
         .fetch_one(&mut *tx)
@@ -257,13 +249,13 @@ async fn must_be_empty(config: &GreenConfig) -> Result<Vec<i64>> {
     scratch.close().await;
     if relations > 0 {
         return Err(Error::usage("the scratch database is not empty, and a rehearsal writes to it").remedy(
-            "Give --scratch an empty database, or leave it out: then plan starts a PostgreSQL of its own.",
+            "Pass an empty database with --scratch, or omit it: plan then starts a PostgreSQL of its own.",
         ));
     }
     Ok(before)
 }
 
-/// Removes from a given database all that the rehearsal made: there were credentials in it.
+/// Removes everything that the rehearsal created in the given database, which includes credentials.
 async fn empty(config: &GreenConfig, before: &[i64]) -> Result<()> {
     let scratch = Green::connect(&config.clone().without_schema_check(), "kongferry scratch").await?;
     let what = "the scratch database could not be emptied";
@@ -282,7 +274,7 @@ async fn empty(config: &GreenConfig, before: &[i64]) -> Result<()> {
     Ok(())
 }
 
-/// Builds Kong's schema on the scratch server; gives back what could not be rebuilt and does not matter to rows.
+/// Builds Kong's schema on the scratch server; returns what could not be rebuilt and does not affect rows.
 async fn build(
     blue: &Blue,
     green: Option<&Green>,
@@ -321,12 +313,12 @@ async fn bootstrap(blue: &Blue, rehearsal: &Rehearsal, scratch: &mut PgConnectio
         return Err(Error::usage(format!(
             "the schema of Kong{edition} {line} on PostgreSQL is not built in"
         ))
-        .remedy("Bootstrap green with blue's version of Kong and give it with --green."));
+        .remedy("Bootstrap green with blue's version of Kong and pass its address with --green."));
     };
     execute(scratch, schema).await?;
     execute(scratch, meta).await?;
     Ok(vec![
-        "green itself: its rows, its version and its rights (give --green once it exists).".to_owned(),
+        "green itself: its rows, its version and its privileges (pass --green once it exists).".to_owned(),
         format!(
             "whether green's plugins have tables of their own; the schema is that of open-source Kong {line}."
         ),
@@ -371,7 +363,7 @@ async fn rehearse(
             report.refusal = Some(Refusal::from(&error));
             report
         }
-        // What would stop migrate anyway says more than how the rehearsal stumbled over it.
+        // What would stop migrate is the better explanation.
         (Err(_), Some(error)) => return Err(error),
         (Err(error), None) => return Err(error),
     };
@@ -380,14 +372,14 @@ async fn rehearse(
     Ok(PlanReport { report, columns, not_checked })
 }
 
-/// The scratch has neither rows nor sessions that matter; what counts of it is its catalog.
+/// Only the catalog of the scratch database matters, not its rows and sessions.
 async fn inspect_scratch(blue: &Blue, scratch: &Green, choices: &InspectOptions) -> Result<Inspection> {
     let blue_side = BlueSide::read(blue, &choices.maps).await?;
     let green_side = GreenSide::read(scratch).await?;
     Inspection::from_sides(blue, scratch, blue_side, green_side, choices).await
 }
 
-/// Converts every row and looks at nothing else.
+/// Converts every row and checks nothing else.
 async fn quick(
     blue: Arc<Blue>,
     green: &Green,
@@ -438,7 +430,7 @@ async fn quick(
         report,
         columns: columns(&plan),
         not_checked: vec![
-            "duplicates, references, CHECK constraints, sizes of index rows, rows already on green (plan without --quick looks at all of them).".to_owned(),
+            "duplicates, references, CHECK constraints, sizes of index rows, rows already on green (plan without --quick checks all of them).".to_owned(),
         ],
     })
 }

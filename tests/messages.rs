@@ -49,9 +49,6 @@ const NOT_YET: &[&str] = &[
     "src/cutover",
     "src/dns",
     "src/green",
-    "src/inspect",
-    "src/migrate",
-    "src/rehearsal",
     "help cutover",
 ];
 

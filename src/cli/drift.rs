@@ -36,7 +36,7 @@ const CLASSES: [Class<DriftCounts>; 6] = [
 ];
 
 fn print(drift: &DriftReport) {
-    let (style, title) = if drift.clean { (GOOD, "No drift.") } else { (BAD, "DriftReport.") };
+    let (style, title) = if drift.clean { (GOOD, "No drift.") } else { (BAD, "Drift.") };
     let sentence = format!("{} ({})", drift.sentence(), spent(drift.seconds));
     anstream::println!("{style}{title}{style:#} {}", wrapped(&sentence, title.len() + 1, 2));
     anstream::println!("  blue   {}", text::side(&drift.blue, "keyspace"));

@@ -29,7 +29,7 @@ pub struct InspectArgs {
     #[command(flatten)]
     tables: TableArgs,
 
-    /// AcceptedRejects that other sessions use green's database
+    /// Accept that other sessions use green's database
     ///
     /// Without it they are a finding.
     #[arg(long)]

@@ -51,7 +51,7 @@ pub struct PlanArgs {
     #[arg(long, value_name = "FILE")]
     rejects_file: Option<PathBuf>,
 
-    /// AcceptedRejects that other sessions use green's database
+    /// Accept that other sessions use green's database
     ///
     /// Without it they are a finding.
     #[arg(long)]

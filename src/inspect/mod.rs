@@ -1,6 +1,5 @@
-//! What stands on either side before anything is moved, and what must be done first.
-//!
-//! Read only. `inspect` prints it; `plan` and `migrate` begin with it and go on only where nothing stops them.
+//! Reads both sides before a migration and checks the prerequisites. `inspect` prints the result; `plan` and `migrate`
+//! begin with it and continue only without blockers.
 
 pub mod prefixes;
 
@@ -24,12 +23,9 @@ use crate::mapping::schema_meta::{self, SchemaMeta, Subsystem};
 use crate::mapping::table_plan::{KeyspacePlan, TableChoices, leave_behind};
 use crate::mapping::validate_names;
 
-/// Kong on blue.
 #[derive(Debug, Clone)]
 pub struct BlueSide {
-    /// Tables of the keyspace.
     pub catalog: BlueCatalog,
-    /// Kong's record of migrations.
     pub meta: SchemaMeta,
     /// The schema map in force, user's maps laid over it.
     pub map: SchemaMap,
@@ -37,12 +33,9 @@ pub struct BlueSide {
     pub workspaces: Vec<(Uuid, Option<String>)>,
 }
 
-/// Kong on green.
 #[derive(Debug, Clone)]
 pub struct GreenSide {
-    /// Tables of Kong's schema.
     pub catalog: GreenCatalog,
-    /// Kong's record of migrations.
     pub meta: SchemaMeta,
     /// Other clients of the database.
     pub sessions: Vec<Session>,
@@ -51,9 +44,7 @@ pub struct GreenSide {
 /// Both sides, the plan, and what was found.
 #[derive(Debug, Clone)]
 pub struct Inspection {
-    /// Kong on blue.
     pub blue: BlueSide,
-    /// Kong on green.
     pub green: GreenSide,
     /// How tables would be moved.
     pub plan: KeyspacePlan,
@@ -63,18 +54,17 @@ pub struct Inspection {
     pub findings: Vec<Finding>,
 }
 
-/// What the user said that matters here.
+/// What to inspect, and how strictly.
 #[derive(Debug, Clone, Default)]
 pub struct InspectOptions {
-    /// About single tables.
     pub tables: TableChoices,
     /// The user's own schema maps, later ones over earlier ones.
     pub maps: Vec<SchemaMap>,
-    /// Other sessions on green are no reason to stop.
+    /// Allow other sessions on green.
     pub green_online: bool,
-    /// Green is not written to for now, so rights that only writing needs are no reason to stop.
+    /// Green is not written: missing write privileges are only warnings.
     pub only_reading: bool,
-    /// What stood on green right after its bootstrap, where somebody kept it.
+    /// The rows of green right after its bootstrap (`inspect --save-baseline`).
     pub baseline: Option<Baseline>,
 }
 
@@ -113,20 +103,20 @@ impl GreenSide {
         }
         let mut tx = green.begin().await?;
         let sessions = green.other_sessions(&mut tx).await?;
-        tx.rollback().await.during(green, "cannot see who else uses green")?;
+        tx.rollback().await.during(green, "cannot read the sessions of green")?;
         Ok(GreenSide { catalog, meta, sessions })
     }
 }
 
 impl Inspection {
-    /// Looks at both sides. Errors are what makes looking itself impossible; everything else is a finding.
+    /// Reads and checks both sides. An error means that a side cannot be read; everything else is a finding.
     pub async fn read(blue: &Blue, green: &Green, choices: &InspectOptions) -> Result<Inspection> {
         let blue_side = BlueSide::read(blue, &choices.maps).await?;
         let green_side = GreenSide::read(green).await?;
         Inspection::from_sides(blue, green, blue_side, green_side, choices).await
     }
 
-    /// Puts together what was read of either side.
+    /// Checks what was read of both sides.
     pub async fn from_sides(
         blue: &Blue,
         green: &Green,
@@ -181,7 +171,7 @@ impl Inspection {
                 let names: Vec<String> =
                     pending.iter().map(|(subsystem, name)| format!("{subsystem} {name}")).collect();
                 self.block(
-                    format!("Kong's migrations on {side} are not finished: {}", names.join(", ")),
+                    format!("Kong's migrations on {side} are pending: {}", names.join(", ")),
                     format!("Run \"kong migrations finish\" against {side}, with the version of Kong that began them."),
                 );
             }
@@ -190,7 +180,7 @@ impl Inspection {
         // Where Kong itself is another version, so are its plugins; that it is comes first.
         found.unequal.sort_by_key(|(subsystem, ..)| subsystem != schema_meta::CORE);
         for (subsystem, only_blue, only_green) in &found.unequal {
-            self.block(unequal(subsystem, only_blue, only_green, &self.blue.meta, &self.green.meta), "Bootstrap green with the very version of Kong that runs on blue: rows of one version are not rows of another.");
+            self.block(unequal(subsystem, only_blue, only_green, &self.blue.meta, &self.green.meta), "Bootstrap green with the version of Kong that runs on blue: the rows of two versions differ.");
         }
         if self.blue.meta.is_enterprise() != self.green.meta.is_enterprise() {
             let name = |enterprise| if enterprise { "Kong Enterprise" } else { "open-source Kong" };
@@ -200,27 +190,24 @@ impl Inspection {
                     name(self.blue.meta.is_enterprise()),
                     name(self.green.meta.is_enterprise())
                 ),
-                "Bootstrap green with the very edition and version of Kong that runs on blue.",
+                "Bootstrap green with the edition and version of Kong that run on blue.",
             );
         }
         if !found.only_blue.is_empty() {
             self.warn(
-                format!("plugins with tables of their own were loaded on blue only: {}", found.only_blue.join(", ")),
-                "If they are in use, load them on green too and run \"kong migrations bootstrap\" or \"up\" there again; Kong does not start with a plugin that it does not know.",
+                format!("plugins with tables exist on blue only: {}", found.only_blue.join(", ")),
+                "If they are in use, load them on green too and run \"kong migrations bootstrap\" or \"up\" there again; Kong does not start with an unknown plugin.",
             );
         }
         if !found.only_green.is_empty() {
             self.warn(
-                format!(
-                    "plugins with tables of their own were loaded on green only: {}",
-                    found.only_green.join(", ")
-                ),
-                "Nothing needs to be done; their tables stay empty.",
+                format!("plugins with tables exist on green only: {}", found.only_green.join(", ")),
+                "Do nothing: their tables stay empty.",
             );
         }
     }
 
-    /// What is not known of Enterprise is said before anything else is: nobody shall take a guess for a fact.
+    /// The rules for Enterprise's tables are inferred: the operator must know.
     fn check_edition(&mut self) {
         if !self.blue.meta.is_enterprise() {
             return;
@@ -228,18 +215,18 @@ impl Inspection {
         if self.blue.map.detect.is_some() {
             self.warn(
                 "the rules for Kong Enterprise's own tables are modelled on published facts, not observed on an Enterprise server",
-                "Rehearse with plan, and prove the result with verify and credentials check before traffic moves (docs/enterprise.md).",
+                "Rehearse with plan, and check the result with verify and credentials check before you shift traffic (docs/enterprise.md).",
             );
             return;
         }
         self.warn(
             format!(
-                "no schema map is for this version of Kong Enterprise (core {}, enterprise {}): its tables are moved as the two catalogs say, with the rules of Enterprise {} where it has the same ones. Not known is which of its other tables hold counters and the like, and which rows its bootstrap makes beside the default roles and kong_admin",
+                "no schema map covers this version of Kong Enterprise (core {}, enterprise {}): its tables are copied by the two catalogs, with the rules of Enterprise {} for the tables of the same name. Unknown are the tables that hold run-time data, and the rows that its bootstrap creates apart from the default roles and kong_admin",
                 self.blue.meta.core(),
                 self.blue.meta.enterprise(),
                 self.blue.map.extends.as_deref().unwrap_or("2.8"),
             ),
-            "Bootstrap green afresh, keep what it made with inspect --save-baseline FILE, and give --baseline FILE to plan and migrate; write a schema map for tables that shall not move.",
+            "Bootstrap green again, record its rows with inspect --save-baseline FILE, and pass --baseline FILE to plan and migrate; write a schema map for tables that must not be copied.",
         );
     }
 
@@ -247,17 +234,17 @@ impl Inspection {
         for column in counted.iter().filter(|column| column.odd() > 0) {
             self.warn(
                 format!(
-                    "blue's rows do not agree whether {}.{} carries the workspace in front: {} do, {} do not; the fewer ones will be rejected",
+                    "blue's rows are inconsistent in {}.{}: {} start with their workspace's id, {} do not; the minority will be rejected",
                     column.table, column.column, column.with, column.without
                 ),
-                "Look at them in the rejects file of plan. If you know how the column is written, say so in a schema map: {\"prefix\": \"workspace\"} or {\"prefix\": \"never\"}.",
+                "Review them in the rejects file of plan. If you know how Kong writes the column, set it in a schema map: {\"prefix\": \"workspace\"} or {\"prefix\": \"never\"}.",
             );
         }
     }
 
     async fn check_locks(&mut self, blue: &Blue, green: &Green) -> Result<()> {
         let Some(table) = self.blue.map.names.locks_table.clone() else { return Ok(()) };
-        let remedy = "Wait until it has ended; a lock left by a crash goes by itself within a minute.";
+        let remedy = "Wait until it ends; the lock of a crashed migration expires within a minute.";
         if self.blue.catalog.tables.contains_key(&table) && blue.rows_in(&table).await? > 0 {
             self.block("a migration of Kong is running on blue: its lock is held", remedy);
         }
@@ -284,11 +271,11 @@ impl Inspection {
             [_] => {}
             [] => self.block(
                 format!("blue has no workspace named \"{}\"", names.default),
-                "Kong cannot run on such a keyspace; check that this is the keyspace that Kong uses.",
+                "Check that this is the keyspace that Kong uses: Kong does not start without that workspace.",
             ),
             many => self.block(
                 format!("blue has {} workspaces named \"{}\": {}", many.len(), names.default, many.join(", ")),
-                "A known defect of Kong 2.1 made them. Find out which one its entities belong to, move the others' entities there or delete them, and delete the other workspaces on blue.",
+                "Find out which workspace Kong's entities belong to, move or delete the entities of the others, and delete the other workspaces on blue. A defect of Kong 2.1 creates them.",
             ),
         }
     }
@@ -310,7 +297,7 @@ impl Inspection {
             let finding = Finding::blocker(
                 format!("blue's table \"{table}\" holds {rows} rows, and green has no such table"),
                 format!(
-                    "Install the plugin that made it on green and run \"kong migrations bootstrap\" or \"up\" there, or leave the rows behind with --skip-table {table} (or for good, with the schema map)."
+                    "Install the plugin of that table on green and run \"kong migrations bootstrap\" or \"up\" there, or exclude the table with --skip-table {table} (or permanently, with the schema map)."
                 ),
             );
             self.findings.push(finding.with_schema_map(Some(leave_behind(&table))));
@@ -327,14 +314,14 @@ impl Inspection {
         if !missing.tables.is_empty() {
             let schema = crate::green::sql::quote(green.kong_schema());
             found.push((
-                format!("the role \"{role}\" may not write to {} of Kong's tables on green, such as \"{}\"", missing.tables.len(), missing.tables.first().map_or("", String::as_str)),
+                format!("the role \"{role}\" lacks write privileges on {} of Kong's tables on green, such as \"{}\"", missing.tables.len(), missing.tables.first().map_or("", String::as_str)),
                 format!("Connect as the role that Kong itself uses, or run: GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {};", crate::green::sql::quote(&role)),
             ));
         }
         if let Some(statements) = missing.work_schema {
             found.push((
                 format!(
-                    "the role \"{role}\" may not make or use the schema \"{}\" for our own tables on green",
+                    "the role \"{role}\" may not create or use the schema \"{}\" for kongferry's own tables on green",
                     green.work_schema()
                 ),
                 format!("As the owner of the database, run: {statements}"),
@@ -355,7 +342,7 @@ impl Inspection {
         if choices.green_online {
             self.warn(problem, "Restart every Kong node on green after the migration.");
         } else {
-            self.block(problem, "Stop Kong and other clients of green's database, or say that it may be in use with --green-online.");
+            self.block(problem, "Stop Kong and other clients of green's database, or pass --green-online to migrate while they are connected.");
         }
     }
 
@@ -368,7 +355,7 @@ impl Inspection {
                     consistency.name(),
                     consistency.risk().trim_end_matches('.')
                 ),
-                "Run \"nodetool repair -full\" on blue first, or read at consistency all.",
+                "Run \"nodetool repair -full\" on blue first, or read at consistency ALL.",
             );
         }
     }
@@ -402,14 +389,14 @@ fn line(meta: &SchemaMeta, user: &[SchemaMap]) -> Result<SchemaMap> {
 
 fn unknown_version(meta: &SchemaMeta) -> Error {
     if meta.subsystems.is_empty() {
-        return Error::refused("blue's keyspace has Kong's tables but no record of migrations, so its version cannot be told")
-            .remedy("Check that this is the keyspace that Kong uses; a keyspace that was only half bootstrapped cannot be moved.");
+        return Error::refused("blue's keyspace has Kong's tables but no record of migrations, so its version is unknown")
+            .remedy("Check that this is the keyspace that Kong uses; a keyspace that is not fully bootstrapped cannot be migrated.");
     }
     Error::refused(format!(
-        "blue is a version of Kong that no schema map is for: its last core migration is {}",
+        "no schema map covers blue's version of Kong: its last core migration is {}",
         meta.core()
     ))
-    .remedy("Upgrade Kong on blue to the last release of 2.8, 3.0, 3.1, 3.2 or 3.3, or give a map of your own with --schema-map.")
+    .remedy("Upgrade Kong on blue to the last release of 2.8, 3.0, 3.1, 3.2 or 3.3, or pass your own schema map with --schema-map.")
 }
 
 fn not_kong(blue: &Blue, catalog: &BlueCatalog) -> Error {
@@ -423,7 +410,7 @@ fn not_kong(blue: &Blue, catalog: &BlueCatalog) -> Error {
             catalog.tables.len()
         ))
     };
-    error.remedy("Give the keyspace that Kong uses: cassandra_keyspace in its configuration, \"kong\" unless it says otherwise.")
+    error.remedy("Use the keyspace of Kong's configuration: cassandra_keyspace, by default \"kong\".")
 }
 
 fn not_bootstrapped(green: &Green) -> Error {
@@ -435,7 +422,7 @@ fn not_bootstrapped(green: &Green) -> Error {
             green.kong_schema()
         ),
     )
-    .remedy("Run \"kong migrations bootstrap\" against it with the very version of Kong that runs on blue; for another schema give --green-schema.")
+    .remedy("Run \"kong migrations bootstrap\" against it with the version of Kong that runs on blue; for another schema pass --green-schema.")
 }
 
 fn unequal(
@@ -446,7 +433,7 @@ fn unequal(
     green: &SchemaMeta,
 ) -> String {
     if subsystem == schema_meta::CORE {
-        return format!("the versions of Kong differ: blue is at {}, green at {}", blue.core(), green.core());
+        return format!("the versions of Kong differ: blue has {}, green has {}", blue.core(), green.core());
     }
     let list = |names: &[String]| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
     format!(
@@ -456,7 +443,7 @@ fn unequal(
     )
 }
 
-/// Counts the tables that are not moved: every row of blue is accounted for.
+/// Counts the rows of tables that are not migrated, so that the report accounts for every row of blue.
 async fn count_not_migrated(
     blue: &Blue,
     side: &BlueSide,
@@ -470,7 +457,7 @@ async fn count_not_migrated(
     futures::stream::iter(counting).buffer_unordered(4).try_collect().await
 }
 
-/// Whether a table's rows are people's or the data plane's, as a word.
+/// The name of a writer in JSON and text.
 pub fn writer_word(writer: Writer) -> &'static str {
     match writer {
         Writer::Admin => "admin",
@@ -478,21 +465,19 @@ pub fn writer_word(writer: Writer) -> &'static str {
     }
 }
 
-/// Numbers that only people want: how much there is, and how much room.
+/// Row counts and sizes, for the operator only.
 #[derive(Debug, Clone, Default)]
 pub struct DatabaseSizes {
     /// Rows on blue of the tables that are moved.
     pub on_blue: BTreeMap<String, u64>,
     /// Rows on green of all tables.
     pub on_green: BTreeMap<String, u64>,
-    /// Size of green's database.
     pub green_bytes: i64,
     /// Free bytes where green's data is, when that is a file system of this machine.
     pub green_free_bytes: Option<u64>,
 }
 
 impl DatabaseSizes {
-    /// Counts both sides.
     pub async fn read(blue: &Blue, green: &Green, inspection: &Inspection) -> Result<DatabaseSizes> {
         let counting = inspection.plan.moved.iter().map(|plan| async move {
             Ok::<_, Error>((plan.table.clone(), blue.count(&plan.table, &plan.partition_key).await?))

@@ -1,8 +1,8 @@
-//! Whether a unique text that no schema map knows carries its workspace in front: blue's own rows say.
+//! Decides from blue's rows whether a unique text column that no schema map knows has the workspace's id as a prefix.
 //!
-//! For open-source Kong's tables it was observed. For those of Enterprise and of custom plugins green's constraints only
-//! suggest it, and taking something off that belongs to a value would be silent damage. So the rows are counted before
-//! anything is converted: all of them carry it, or none does, or the odd ones are set aside.
+//! For open-source Kong's tables the prefix was observed. For tables of Enterprise and of custom plugins green's
+//! constraints only suggest it, and removing characters that belong to a value would be silent damage. So the rows are
+//! counted before any is converted: all have the prefix, or none has, or the minority is rejected.
 
 use futures::{StreamExt, TryStreamExt};
 use scylla::response::PagingState;
@@ -17,9 +17,7 @@ use crate::mapping::table_plan::{ColumnSource, KeyspacePlan, TablePlan};
 /// What was counted of one column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PrefixCount {
-    /// Its table.
     pub table: String,
-    /// Its name.
     pub column: String,
     /// Rows that carry their own workspace in front.
     pub with: u64,

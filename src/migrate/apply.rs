@@ -1,5 +1,5 @@
-//! The last part of a run: Kong's tables are rejects in one transaction, again where somebody's lock is in the way, and
-//! green's planner is told about it.
+//! The last phase of a run: writes Kong's tables in one transaction, retries while another session holds a lock, and
+//! updates the planner's statistics.
 
 use std::time::Instant;
 
@@ -24,8 +24,7 @@ use super::{Run, RunState, faults};
 const ANALYZED: usize = 2;
 
 impl Run<'_> {
-    /// Writes Kong's tables, in one transaction. Somebody else on green may hold a lock for a moment: then the whole
-    /// transaction is tried again.
+    /// Writes Kong's tables in one transaction, which is retried as a whole while another session holds a lock.
     pub(super) async fn apply(
         &mut self,
         stage: &Stage,
@@ -52,7 +51,7 @@ impl Run<'_> {
         Ok(report)
     }
 
-    /// What is reported is counted before the commit: after it, the rows stand on green whatever happens to us.
+    /// Builds the report before the commit: after it, the rows are on green whatever happens to this process.
     async fn apply_once(
         &self,
         stage: &Stage,
@@ -90,14 +89,14 @@ impl Run<'_> {
             // A connection that breaks just here leaves open which of the two it was.
             let error = self.green.explain(error, "cannot apply the stage");
             if !journal.was_applied(error).await? {
-                return Err(Error::new(Kind::Server, "green did not commit the rows; it is as it was")
+                return Err(Error::new(Kind::Server, "green did not commit the rows; green is unchanged")
                     .remedy("Run the command again."));
             }
         }
         Ok(report)
     }
 
-    /// A column that came since the plan was made would be left without blue's values.
+    /// A column that was added since the plan was resolved would lack blue's values.
     async fn check_green_schema(&self) -> Result<()> {
         if self.options.rehearsal {
             return Ok(());
@@ -107,9 +106,9 @@ impl Run<'_> {
             return Ok(());
         }
         Err(Error::refused(
-            "Kong's tables on green were changed while the run was at state; nothing was applied",
+            "the definition of Kong's tables on green changed during the run; nothing was applied",
         )
-        .remedy("Let nobody run Kong's migrations during a run, and run the command again."))
+        .remedy("Do not run Kong's migrations during a run, and run the command again."))
     }
 
     async fn check_no_other_sessions(&self, tx: &mut sqlx::PgConnection) -> Result<()> {
@@ -120,17 +119,17 @@ impl Run<'_> {
         match sessions.first() {
             None => Ok(()),
             Some(one) => Err(Error::refused(format!(
-                "green has come into use meanwhile: {} other sessions, such as {} ({}, from {})",
+                "green is in use since the run began: {} other sessions, such as {} ({}, from {})",
                 sessions.len(),
                 one.application,
                 one.user_name,
                 one.client
             ))
-            .remedy("Stop Kong and other clients of green's database and run the command again, or say that it may be in use with --green-online.")),
+            .remedy("Stop Kong and other clients of green's database and run the command again, or pass --green-online to migrate while they are connected.")),
         }
     }
 
-    /// Gives green's planner the sizes of its new tables, so that Kong's first queries are planned well.
+    /// Runs ANALYZE, so that Kong's first queries are planned well.
     async fn analyze(&self, state: &RunState) -> Result<()> {
         let what =
             "everything was applied, but green's statistics could not be brought up to date; run ANALYZE";
@@ -156,7 +155,7 @@ impl Run<'_> {
     }
 }
 
-/// The last look before the commit: no row may have gone without a word.
+/// The last check before the commit: every row of blue is accounted for.
 fn check_sums(report: &MigrationReport) -> Result<()> {
     for table in &report.tables {
         if !table.counts.add_up() {
@@ -167,7 +166,7 @@ fn check_sums(report: &MigrationReport) -> Result<()> {
                     table.table, table.counts
                 ),
             )
-            .remedy("Run the command again; if it stays so, report it: this is a defect of kongferry."));
+            .remedy("Run the command again; if the error remains, report it: it is a defect of kongferry."));
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! ConvertedRows pages of one table that wait for a COPY. Several pages share one, because each COPY costs a transaction and
+//! Converted pages of one table that wait for a COPY. Several pages share one, because each COPY costs a transaction and
 //! a round trip however few rows it copies.
 
 use crate::blue::scan::Page;

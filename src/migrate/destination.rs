@@ -13,7 +13,6 @@ use super::fingerprints::Fingerprint;
 use super::loaded::EXAMPLES;
 
 pub enum Destination {
-    /// Green's staging tables.
     Stage(Box<Stage>),
     /// `plan --quick` only reports which rows cannot be converted.
     Discard(Mutex<QuickResults>),

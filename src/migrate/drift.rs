@@ -1,5 +1,5 @@
 //! What changed on blue since the last run, by key sets and digests against the ledger: what an incremental run would
-//! have to move. A deleted row is drift as well – a revoked key must not live on on green. Both sides are only read.
+//! have to apply. A deleted row is drift too: a revoked key must not stay valid on green. Both sides are only read.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -30,23 +30,18 @@ const EXAMPLES: usize = 5;
 pub struct DriftReport {
     /// Version of this structure, 1.
     pub format: u32,
-    /// Blue.
     pub blue: DatabaseInfo,
-    /// Green.
     pub green: DatabaseInfo,
-    /// Whether no table written by people differs; what traffic writes is never a reason to stop.
+    /// Whether no admin table differs; traffic tables are only reported.
     pub clean: bool,
-    /// Sums over the tables written by people.
+    /// Sums over the tables that the Admin API writes.
     pub admin: DriftCounts,
-    /// Sums over the tables written while requests flow.
+    /// Sums over the tables that the data plane writes.
     pub traffic: DriftCounts,
-    /// Tables with a difference.
     pub tables: Vec<TableDrift>,
-    /// Wall time.
     pub seconds: f64,
 }
 
-/// How many rows changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct DriftCounts {
     /// Rows that the last run did not know.
@@ -55,7 +50,7 @@ pub struct DriftCounts {
     pub changed: u64,
     /// Rows that blue has no longer; not those whose time had run out.
     pub deleted: u64,
-    /// Rows that somebody made, edited or deleted on green.
+    /// Rows inserted, edited or deleted on green outside kongferry.
     pub on_green: u64,
     /// Rows that the last run left behind, and that are as they were.
     pub rejected: u64,
@@ -63,17 +58,13 @@ pub struct DriftCounts {
     pub unchanged: u64,
 }
 
-/// One table.
 #[derive(Debug, Clone, Serialize)]
 pub struct TableDrift {
-    /// Its name.
     pub table: String,
-    /// Who writes it.
     pub writer: Writer,
-    /// How many rows.
     #[serde(flatten)]
     pub counts: DriftCounts,
-    /// Keys of some deleted rows: they still stand on green.
+    /// Keys of some deleted rows, which are on green until the next run.
     pub deleted_keys: Vec<Value>,
     /// When the new and changed rows were written last, by blue's clock: the newest write where they are. It explains,
     /// and decides nothing; a deletion has no time that could be asked for.
@@ -81,7 +72,6 @@ pub struct TableDrift {
 }
 
 impl DriftCounts {
-    /// Adds another table's.
     pub fn add(&mut self, other: &DriftCounts) {
         self.added += other.added;
         self.changed += other.changed;
@@ -91,19 +81,18 @@ impl DriftCounts {
         self.unchanged += other.unchanged;
     }
 
-    /// Whether nothing differs.
     pub fn is_none(&self) -> bool {
         self.added + self.changed + self.deleted + self.on_green == 0
     }
 }
 
 impl DriftReport {
-    /// 0 where nothing of what people write differs, else 3.
+    /// 0 where no admin table differs, else 3.
     pub fn exit_code(&self) -> u8 {
         if self.clean { 0 } else { 3 }
     }
 
-    /// The tables that people write and that differ, with how: for a sentence of somebody else's.
+    /// The admin tables that differ, with numbers of rows, as part of a sentence.
     pub fn in_tables(&self) -> String {
         let tables = self.tables.iter().filter(|table| table.writer == Writer::Admin).map(|table| {
             let DriftCounts { added, changed, deleted, on_green, .. } = table.counts;
@@ -127,7 +116,7 @@ impl DriftReport {
     pub fn sentence(&self) -> String {
         let DriftCounts { added, changed, deleted, on_green, .. } = self.admin;
         if self.clean {
-            return "Nothing that people write has changed since the last run.".to_owned();
+            return "No table written through the Admin API has changed since the last run.".to_owned();
         }
         format!(
             "Since the last run, on blue: {added} new, {changed} changed, {deleted} deleted; changed on green: {on_green}."
@@ -135,8 +124,8 @@ impl DriftReport {
     }
 }
 
-/// Looks at both sides and compares them with what the last run wrote. What was moved on request is looked at again
-/// without being asked for.
+/// Inspects both sides and compares them with what the last run wrote. Tables that an earlier run included on request
+/// are included.
 pub async fn look(
     blue: Arc<Blue>,
     green: &Green,
@@ -221,7 +210,7 @@ pub async fn run(
 fn counts(comparison: &Comparison, table: &str) -> DriftCounts {
     let Some(difference) = comparison.differences.get(table) else { return DriftCounts::default() };
     let touched = comparison.touched.get(table);
-    // A row that is gone on both sides is no difference.
+    // A row that was deleted on both sides is no difference.
     let matters = |key: &Digest128, touch: LocalChange| {
         touch != LocalChange::Removed || !difference.gone.contains_key(key)
     };
@@ -238,7 +227,7 @@ fn counts(comparison: &Comparison, table: &str) -> DriftCounts {
         difference.gone.iter().filter(|(key, why)| **why == wanted && !removed(key)).count() as u64
     };
     DriftCounts {
-        // What the last run rejected is unknown to the ledger at every look, and no news.
+        // Rows that the last run rejected are not in the ledger; they are no news.
         added: (added as u64).saturating_sub(difference.rejected_before),
         changed,
         deleted: of(DeleteReason::Deleted) + of(DeleteReason::Rejected),
@@ -248,7 +237,7 @@ fn counts(comparison: &Comparison, table: &str) -> DriftCounts {
     }
 }
 
-/// Without an answer the drift is what it is.
+/// `None` where blue does not tell: the drift does not depend on it.
 async fn newest_write(
     comparison: &Comparison,
     blue: &Blue,
@@ -290,7 +279,7 @@ async fn deleted_keys(
     Ok(keys)
 }
 
-/// A key as people see it; what is neither a uuid nor text is shown by its bytes.
+/// A key as JSON; a column that is neither a uuid nor text becomes hexadecimal bytes.
 fn shown(table: &TablePlan, fields: &[Option<&[u8]>]) -> Value {
     let one = |name: &String, bytes: &Option<&[u8]>| {
         let column = table.columns.iter().find(|column| column.name == *name);

@@ -1,14 +1,14 @@
 //! Which faults are tried again, and which stop a run.
 //!
 //! The table is narrow on purpose: reading changes nothing and may be repeated; an apply is one transaction and may be
-//! repeated where PostgreSQL undid it to let somebody else go first. Everything else stops the run with a remedy, and
-//! green is as it was. docs/incremental.md has the same table for people; a test keeps the two together.
+//! repeated where PostgreSQL rolled it back in favor of another session. Everything else stops the run with a remedy,
+//! and green is unchanged. docs/incremental.md has the same table; a test keeps the two together.
 
 use std::time::Duration;
 
 use crate::error::Error;
 
-/// How often an apply is tried when somebody else holds a lock.
+/// How often an apply is tried while another session holds a lock.
 const ATTEMPTS: u32 = 8;
 
 /// What to do about a fault.
@@ -20,18 +20,14 @@ pub enum Directive {
     Stop,
 }
 
-/// One kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
-    /// On which side.
     pub side: &'static str,
     /// What happens, in a few words.
     pub what: &'static str,
     /// PostgreSQL's codes, or the first two characters of a class of them.
     pub sqlstates: &'static [&'static str],
-    /// What is done.
     pub directive: Directive,
-    /// What the person does.
     pub remedy: &'static str,
 }
 
@@ -39,66 +35,66 @@ pub struct Fault {
 pub const FAULTS: &[Fault] = &[
     Fault {
         side: "blue",
-        what: "a node is overloaded, restarts, or does not answer in time",
+        what: "a node is overloaded, restarts, or times out",
         sqlstates: &[],
         directive: Directive::Retry,
-        remedy: "Nothing, for about a minute; then check the nodes (nodetool status) and run again.",
+        remedy: "Wait about a minute: kongferry reads again. If it stops, check the nodes with nodetool status and run the command again.",
     },
     Fault {
         side: "blue",
-        what: "too few replicas answer for the consistency that was asked for",
+        what: "too few replicas answer for the requested consistency",
         sqlstates: &[],
         directive: Directive::Stop,
-        remedy: "Bring the replica back, or ask for less with consistency=… in the address of blue.",
+        remedy: "Restart the replica, or set a lower consistency with consistency=… in the address of blue.",
     },
     Fault {
         side: "blue",
-        what: "a table or column is changed while it is read",
+        what: "a table or column changes while it is read",
         sqlstates: &[],
         directive: Directive::Stop,
-        remedy: "Let nobody run Kong's migrations during a run; run again.",
+        remedy: "Do not run Kong's migrations during a run; run the command again.",
     },
     Fault {
         side: "green",
-        what: "a lock is not free in time, or two transactions wait for each other",
+        what: "a lock times out, or two transactions deadlock",
         sqlstates: &["55P03", "40P01", "40001"],
         directive: Directive::Retry,
-        remedy: "Nothing, up to eight times; then stop whoever holds the lock and run again.",
+        remedy: "Wait: kongferry tries up to eight times. If it stops, end the session that holds the lock and run the command again.",
     },
     Fault {
         side: "green",
-        what: "the server is restarted, or the connection is cut",
+        what: "the server restarts, or the connection is lost",
         sqlstates: &["57P01", "57P02", "57P03", "08"],
         directive: Directive::Stop,
-        remedy: "Once green answers, run again: what was staged is dropped, nothing was applied by halves.",
+        remedy: "Run the command again once green answers: the stage is dropped, and green is unchanged or complete.",
     },
     Fault {
         side: "green",
         what: "a statement runs longer than the server allows",
         sqlstates: &["57014"],
         directive: Directive::Stop,
-        remedy: "Run again; kongferry switches statement_timeout off for itself, so somebody cancelled it.",
+        remedy: "Run the command again. kongferry disables statement_timeout for its sessions, so another session canceled the statement.",
     },
     Fault {
         side: "green",
         what: "the disk is full",
         sqlstates: &["53100"],
         directive: Directive::Stop,
-        remedy: "Make room (inspect says how much is needed) and run again; the stage is dropped.",
+        remedy: "Free disk space (inspect prints how much is needed) and run the command again; the stage is dropped.",
     },
     Fault {
         side: "green",
         what: "memory or connections run out",
         sqlstates: &["53"],
         directive: Directive::Stop,
-        remedy: "Raise the limit or stop other clients, and run again.",
+        remedy: "Raise the limit or stop other clients, and run the command again.",
     },
     Fault {
         side: "green",
-        what: "Kong's schema is changed while the run is at work",
+        what: "Kong's schema changes during the run",
         sqlstates: &["42P01", "42703"],
         directive: Directive::Stop,
-        remedy: "Let nobody run Kong's migrations during a run; run again.",
+        remedy: "Do not run Kong's migrations during a run; run the command again.",
     },
 ];
 
@@ -110,7 +106,7 @@ pub fn of_sqlstate(code: &str) -> Option<&'static Fault> {
     })
 }
 
-/// Says what the person does about an error, where this table knows better than whoever made it.
+/// Adds the remedy of the table to an error, unless the error has a more specific one.
 pub fn with_remedy(error: Error) -> Error {
     let fault = error.sqlstate().and_then(|code| {
         let fault = of_sqlstate(code)?;

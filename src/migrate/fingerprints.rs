@@ -13,19 +13,17 @@ use crate::spill::{Record, SpillFile};
 /// The expiry of a row without one.
 const NEVER: i64 = i64::MIN;
 
-/// Two expiries so near are the same: each run counts from the clock of the node that it asks (DESIGN, "Time to live").
+/// Microseconds by which equal expiries may differ: each is computed from the clock of the node that was read
+/// (docs/architecture.md, "Time to live").
 const SAME_EXPIRY: u64 = 2_000_000;
 
-/// A row of blue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint {
-    /// Key, values, expiry.
     pub mark: RowDigest,
     /// Where it is on the ring: it can be read again alone.
     pub token: i64,
-    /// Whether a value was mended.
     pub repaired: bool,
-    /// Whether it was set aside; then its digest says nothing.
+    /// Whether it was rejected; then its digest means nothing.
     pub rejected: bool,
 }
 
@@ -87,7 +85,7 @@ impl DeleteReason {
 pub struct TableDifference {
     /// Rows that are as they were written.
     pub unchanged: u64,
-    /// Those of them with a value mended.
+    /// Those of them with a repaired value.
     pub unchanged_repaired: u64,
     /// Rows that the ledger does not know.
     pub new: u64,
@@ -114,7 +112,7 @@ pub struct CompareRules<'a> {
     pub rejected: &'a HashSet<Digest128>,
     /// Green may have rows and changes of its own, and they stay.
     pub merge_by_key: bool,
-    /// Whatever somebody did on green is undone.
+    /// Overwrite rows that were changed on green outside kongferry.
     pub replace: bool,
     /// Now, in microseconds since 2000.
     pub now: i64,
@@ -175,7 +173,7 @@ impl TableDifference {
                     self.changed_on_green += 1
                 }
                 (None, _) => {
-                    // Two rows of blue with one key on green: both have to be looked at.
+                    // Two rows of blue have the same key on green: both are read again.
                     if let Some(twin) = unchanged.remove(&key) {
                         self.known.insert(key);
                         self.want(&twin);

@@ -1,7 +1,7 @@
 //! A run after the first one: blue is read and compared with the ledger, and only what differs is read again and staged.
 //!
-//! Nothing is staged and nothing written for a row that is as it was. What somebody changed on green meanwhile is looked
-//! for at the same time, so that no edit is written over unseen.
+//! Unchanged rows are neither staged nor written. Local changes on green are read at the same time, so that no edit is
+//! overwritten unnoticed.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,34 +28,28 @@ use super::load::{BufferPool, Loader};
 use super::loaded::LoadedTable;
 use super::row_filter::RowFilter;
 
-/// Both sides as they differ from what earlier runs wrote.
+/// How both sides differ from what earlier runs wrote.
 #[derive(Debug, Default)]
 pub struct Comparison {
-    /// What somebody did on green, by table.
+    /// Rows changed on green outside kongferry, by table.
     pub touched: BTreeMap<String, LocalChanges>,
-    /// What is otherwise on blue, by table.
+    /// Rows changed on blue, by table.
     pub differences: BTreeMap<String, TableDifference>,
     /// What was read of each table, in the plan's order.
     pub loaded: Vec<LoadedTable>,
 }
 
-/// Everything that comparing needs.
+/// Compares blue and green with the ledger.
 pub struct LedgerComparer<'a> {
-    /// Blue.
     pub blue: Arc<Blue>,
-    /// Green.
     pub green: &'a Green,
-    /// The plan.
     pub plan: Arc<KeyspacePlan>,
-    /// What transcoders must know.
     pub row_context: RowContext,
-    /// What earlier runs wrote.
     pub ledger: &'a Ledger,
-    /// Who watches.
     pub observer: Arc<dyn Observer>,
-    /// Pages worked on at the same time.
+    /// Pages in work at the same time.
     pub parallel: usize,
-    /// Whether what somebody did on green is undone.
+    /// Overwrite rows that were changed on green outside kongferry.
     pub replace: bool,
     /// What the last run left behind.
     pub left_behind: &'a [AcceptedReject],
@@ -65,7 +59,7 @@ impl LedgerComparer<'_> {
     /// Reads blue whole and compares. Rows that cannot be converted are recorded in the stage, where there is one.
     pub async fn run(&self, stage: Option<&Stage>) -> Result<Comparison> {
         self.observer.begin_phase(ProgressPhase::Scanning, self.plan.moved.len());
-        // Green is read while blue is: neither waits for the other.
+        // Both sides are read at the same time.
         let (touched, ledgers, (loaded, spools)) =
             tokio::try_join!(self.touched(), self.ledgers(), self.mark(stage))?;
         let mut found = Comparison { touched, loaded, ..Comparison::default() };
@@ -81,13 +75,13 @@ impl LedgerComparer<'_> {
         Ok(found)
     }
 
-    /// What somebody did on green, table by table.
+    /// Rows changed on green outside kongferry, table by table.
     async fn touched(&self) -> Result<BTreeMap<String, LocalChanges>> {
         let mut all = BTreeMap::new();
         for table in self.plan.moved.iter().filter(|table| self.ledger.contains(&table.table)) {
             let mut tx = self.green.begin().await?;
             let touched = self.ledger.local_changes(self.green, &mut tx, table).await?;
-            tx.rollback().await.during(&self.green, "cannot look at green's rows")?;
+            tx.rollback().await.during(&self.green, "cannot read the rows that changed on green")?;
             all.insert(table.table.clone(), touched);
         }
         Ok(all)
@@ -186,7 +180,7 @@ impl LedgerComparer<'_> {
 }
 
 impl Comparison {
-    /// Which rows are read again, table by table.
+    /// The rows to read again, table by table.
     pub fn filters(&mut self, plan: &KeyspacePlan) -> Vec<RowFilter> {
         let loaded = self.loaded.iter();
         plan.moved
@@ -203,7 +197,7 @@ impl Comparison {
             .collect()
     }
 
-    /// Adds what the second reading showed: rows that could not be staged, and rows that are gone since.
+    /// Adds the result of the second scan: rows that could not be staged, and rows deleted since the first.
     pub fn staged(&mut self, plan: &KeyspacePlan, second: Vec<LoadedTable>) {
         for ((table, loaded), second) in plan.moved.iter().zip(&mut self.loaded).zip(second) {
             loaded.staged = second.staged;
@@ -224,7 +218,7 @@ impl Comparison {
         }
     }
 
-    /// Writes down which rows leave green, and which were touched there.
+    /// Records which rows are deleted on green, and which were changed there.
     pub async fn note(&self, gone: &Deletions<'_>, ledger: &Ledger, green: &Green) -> Result<()> {
         for table in &gone.0.plan.moved {
             if let Some(touched) = self.touched.get(&table.table) {
@@ -249,13 +243,13 @@ impl Comparison {
         Ok(())
     }
 
-    /// Whether both sides are as earlier runs left them.
+    /// Whether nothing differs from what earlier runs wrote.
     pub fn is_none(&self) -> bool {
         self.touched.values().all(LocalChanges::is_empty)
             && self.differences.values().all(TableDifference::is_none)
     }
 
-    /// Whether a row is one that the run changes.
+    /// Whether the run writes or deletes a row.
     pub fn at_work(&self, table: &str, key: &Digest128) -> bool {
         self.differences
             .get(table)

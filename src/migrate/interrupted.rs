@@ -20,13 +20,12 @@ pub enum Interrupted {
 }
 
 impl Interrupted {
-    /// What to do next.
     pub fn remedy(self) -> &'static str {
         match self {
-            Interrupted::AsItWas => "Run the same command again; it begins anew.",
+            Interrupted::AsItWas => "Run the same command again; it starts from the beginning.",
             Interrupted::Complete => "Run verify, then restart every Kong node on green.",
             Interrupted::Unknown => {
-                "Once green answers, run the same command again; it changes nothing that is there already."
+                "Run the same command again once green answers; rows that are there already do not change."
             }
         }
     }
@@ -35,11 +34,9 @@ impl Interrupted {
 impl std::fmt::Display for Interrupted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Interrupted::AsItWas => "green is as it was",
-            Interrupted::Complete => "the rows had been applied already, and green is complete",
-            Interrupted::Unknown => {
-                "green does not say whether it is as it was or complete; it is one of the two"
-            }
+            Interrupted::AsItWas => "green is unchanged",
+            Interrupted::Complete => "all rows are applied, and green is complete",
+            Interrupted::Unknown => "green does not answer: it is unchanged or complete",
         })
     }
 }

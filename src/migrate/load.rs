@@ -203,7 +203,6 @@ impl Loader {
         Ok(self.recycle(converted))
     }
 
-    /// Copies the pages that still wait.
     async fn copy_rest(&self, plan: &TablePlan, batch: &Mutex<Batch>) -> Result<LoadedTable> {
         let pages = locked(batch).take();
         match &self.destination {

@@ -10,7 +10,6 @@ pub(super) const EXAMPLES: usize = 100;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LoadedTable {
-    /// Rows on blue.
     pub source: u64,
     pub staged: u64,
     /// Rows of a partition that Kong does not read.

@@ -59,20 +59,20 @@ use report::{MigrationReport, PhaseSeconds, Refusal, RowGroup, RunOutcome};
 use row_filter::RowFilter;
 use summary::{RejectsAndRepairs, ReportBuilder};
 
-/// What a run is told.
+/// The options of a run.
 #[derive(Debug, Clone, Default)]
 pub struct MigrateOptions {
     /// The run's id, in the journal and in the report. Whoever gives it can tidy up after an interruption.
     pub run: Uuid,
     /// About tables, maps and other sessions.
     pub choices: InspectOptions,
-    /// Which rejects may stay behind.
+    /// With which rejects it may apply.
     pub accept: AcceptedRejects,
-    /// Where rejects are rejects; a file of the run's own name in the working directory where nothing is said.
+    /// By default a file in the working directory, named after the run.
     pub rejects_file: Option<PathBuf>,
     /// The rehearsal of `plan`: everything is applied to a scratch server, whatever was rejected.
     pub rehearsal: bool,
-    /// Whether what somebody changed on green by hand is undone.
+    /// Overwrite rows that were changed on green outside kongferry.
     pub replace: bool,
 }
 
@@ -95,7 +95,7 @@ impl RunState {
     }
 }
 
-/// Asks a person, with the counts, before Kong's tables are rejects; `false` ends the run.
+/// Asks the operator, with the counts, before Kong's tables are written; `false` ends the run.
 pub type Confirm<'a> = &'a (dyn Fn(&MigrationReport) -> BoxFuture<'static, Result<bool>> + Send + Sync);
 
 /// One run, and what it has found so far.
@@ -110,7 +110,7 @@ struct Run<'a> {
     seconds: PhaseSeconds,
 }
 
-/// Moves blue's keyspace into green, or says why not. An `Err` means that green is as it was.
+/// Migrates blue's keyspace to green. An `Err` means that green is unchanged.
 pub async fn run(
     blue: Arc<Blue>,
     green: &Green,
@@ -183,7 +183,7 @@ impl Run<'_> {
         let closed = journal.close().await;
         for error in [dropped, noted, closed].into_iter().filter_map(Result::err) {
             if result.is_ok() {
-                tracing::warn!("{error}; the next run removes what is left in our own schema.");
+                tracing::warn!("{error}; the next run removes the remaining tables of kongferry's schema.");
             } else {
                 tracing::debug!(%error, "Not everything could be tidied up.");
             }
@@ -239,19 +239,15 @@ impl Run<'_> {
         self.observer.finish();
         let asked = Instant::now();
         let confirmed = confirm(report).await?;
-        // A person's time to think is not the run's.
+        // The time until the operator answers does not count.
         self.started += asked.elapsed();
         if confirmed {
             return Ok(());
         }
-        Err(Error::new(
-            Kind::Interrupted,
-            "not applied: the question was not answered with yes; green is as it was",
-        ))
+        Err(Error::new(Kind::Interrupted, "not applied: the operator did not answer yes; green is unchanged"))
     }
 
-    /// Nothing differs: the journal says so, and Kong's tables are not touched. A stage that a crash has emptied looks
-    /// just like one with nothing in it.
+    /// Nothing differs: only the journal is written. The epoch tells an empty stage from one that a crash has emptied.
     async fn note_unchanged(
         &mut self,
         stage: &Stage,
@@ -263,7 +259,7 @@ impl Run<'_> {
         let tables = serde_json::to_value(&report.tables).unwrap_or_default();
         journal.keep_rejects(&mut tx).await?;
         journal.state(&mut tx, "applied", Some(&tables)).await?;
-        tx.commit().await.during(&self.green, "cannot enter the run into the journal")?;
+        tx.commit().await.during(&self.green, "cannot record the run in the journal")?;
         self.seconds.total = self.started.elapsed().as_secs_f64();
         report.seconds = self.seconds;
         Ok(())
@@ -295,14 +291,17 @@ impl Run<'_> {
         Ok(state)
     }
 
-    /// A column that came while rows were read would have been left behind without a word.
+    /// A column that was added while rows were read would be missing without notice.
     async fn check_blue_schema(&self) -> Result<()> {
         let now = self.blue.catalog().await?;
         if now == self.inspection.blue.catalog {
             return Ok(());
         }
-        Err(Error::refused("blue's tables were changed while they were read; green is as it was").remedy(
-            "Let nobody run Kong's migrations or change the keyspace during a run, and run the command again.",
+        Err(Error::refused(
+            "the definition of blue's tables changed while they were read; green is unchanged",
+        )
+        .remedy(
+            "Do not run Kong's migrations or change the keyspace during a run, and run the command again.",
         ))
     }
 
@@ -365,11 +364,11 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Better said before blue is read than after.
+    /// Checked before blue is read, which may take long.
     async fn check_keys_on_green(&self, stage: &Stage, state: &RunState) -> Result<()> {
         let mut tx = self.green.begin().await?;
         let found = merge::missing_primary_key(&self.apply_context(stage, &state.ledger), &mut tx).await?;
-        tx.rollback().await.during(&self.green, "cannot look into green's tables")?;
+        tx.rollback().await.during(&self.green, "cannot read green's tables")?;
         found.map_or(Ok(()), Err)
     }
 
@@ -393,7 +392,7 @@ impl Run<'_> {
     async fn write_rejects(&self, stage: &Stage, file: &mut RejectsFile) -> Result<RejectsSummary> {
         let mut tx = self.green.begin().await?;
         let rejects = file.write(stage, &mut tx, &self.options.accept).await?;
-        tx.rollback().await.during(&self.green, "cannot read the rows that were set aside")?;
+        tx.rollback().await.during(&self.green, "cannot read the rejected rows")?;
         Ok(rejects)
     }
 
@@ -411,14 +410,14 @@ impl Run<'_> {
     ) -> Result<Option<Refusal>> {
         let mut tx = self.green.begin().await?;
         let found = self.unexplained(&mut tx, stage, state).await;
-        tx.rollback().await.during(&self.green, "cannot look for rows that are on green already")?;
+        tx.rollback().await.during(&self.green, "cannot read the rows that green has")?;
         if !self.options.rehearsal && rejects.not_accepted > 0 {
             return Ok(Some(rejects.refusal(&self.options.accept)));
         }
         Ok(found?.map(|error| Refusal::from(&error)))
     }
 
-    /// Rows of green that nobody explains; counts on the way what would be rejects.
+    /// Rows of green that have no known origin; also computes what would be written.
     async fn unexplained(
         &self,
         tx: &mut sqlx::PgConnection,

@@ -12,14 +12,14 @@ pub(super) fn steps(report: &MigrationReport) -> Vec<String> {
             vec!["Run migrate with the same addresses.".to_owned()]
         }
         RunOutcome::Rehearsed => vec![
-            "Mend the rejected rows on blue through the Admin API where you can, and run plan again."
+            "Repair the rejected rows on blue through the Admin API where possible, and run plan again."
                 .to_owned(),
             format!("Or review the rejects file and run migrate with --accept-rejects={}.", file(report)),
         ],
         RunOutcome::Applied if report.incremental && report.changes.is_none() => {
             vec![match report.totals.rejected {
-                0 => "Nothing had changed; green is as blue is.".to_owned(),
-                _ => "Nothing had changed; green is as blue is, but for what stays behind.".to_owned(),
+                0 => "Nothing has changed; green equals blue.".to_owned(),
+                _ => "Nothing has changed; green equals blue except for the rejected rows.".to_owned(),
             }]
         }
         RunOutcome::Applied => after_apply(report),
@@ -29,8 +29,8 @@ pub(super) fn steps(report: &MigrationReport) -> Vec<String> {
 fn after_apply(report: &MigrationReport) -> Vec<String> {
     let has_cipher_text = report.notes.iter().any(|note| note.reason == Note::KeyringCipherText.code());
     let left_behind =
-        (report.totals.rejected > 0).then(|| format!("Look at what stayed behind, in {}.", file(report)));
-    let keyring = has_cipher_text.then(|| "Import blue's keyring on green (POST /keyring/import) before Kong serves there: without it nothing that it encrypted can be read.".to_owned());
+        (report.totals.rejected > 0).then(|| format!("Review the rejected rows in {}.", file(report)));
+    let keyring = has_cipher_text.then(|| "Import blue's keyring on green (POST /keyring/import) before Kong on green serves traffic: without it, encrypted values cannot be read.".to_owned());
     left_behind
         .into_iter()
         .chain(keyring)

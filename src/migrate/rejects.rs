@@ -1,4 +1,4 @@
-//! The rejects file: rows that were set aside, one JSON object per line, and the reviewed file of an earlier run.
+//! The rejects file: rejected rows, one JSON object per line, and the reviewed file of an earlier run.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -34,7 +34,7 @@ struct Line<'a> {
     row: &'a RawValue,
 }
 
-/// What of a line matters when a person has reviewed it.
+/// What is read of a line of a reviewed file.
 #[derive(Debug, Deserialize)]
 struct ReviewedLine {
     table: String,
@@ -43,17 +43,17 @@ struct ReviewedLine {
     decision: Option<Decision>,
 }
 
-/// What a person wrote into a reviewed line.
+/// The operator's decision on a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Decision {
-    /// Let this member of a group of duplicates go; the others stay behind.
+    /// Apply this one of a group of duplicates; the others are rejected.
     Keep,
-    /// Leave it behind, as a line without a decision says as well.
+    /// The same as a line without a decision.
     Reject,
 }
 
-/// Which rejects may be left behind.
+/// The rejects with which a run may apply.
 #[derive(Debug, Clone, Default)]
 pub enum AcceptedRejects {
     /// None: one reject stops the run.
@@ -65,7 +65,7 @@ pub enum AcceptedRejects {
     Reviewed(ReviewedRejects),
 }
 
-/// A rejects file that a person went through.
+/// A rejects file that an operator reviewed.
 #[derive(Debug, Clone, Default)]
 pub struct ReviewedRejects {
     accepted: BTreeSet<(String, String, String)>,
@@ -103,7 +103,7 @@ impl ReviewedRejects {
     fn keep(&mut self, line: ReviewedLine, number: usize) -> Result<()> {
         if line.reason != Reason::Duplicate.code() {
             return Err(Error::usage(format!(
-                "line {number} keeps a row that was set aside for \"{}\": only one of several duplicates can be kept",
+                "line {number} keeps a row that was rejected for \"{}\": only a duplicate can be kept",
                 line.reason
             )));
         }
@@ -122,7 +122,7 @@ pub fn normalize_key(key: &str) -> String {
 }
 
 impl AcceptedRejects {
-    /// The duplicates that may go through.
+    /// The duplicates that are applied.
     pub fn keep(&self) -> &[KeptDuplicate] {
         match self {
             AcceptedRejects::Reviewed(reviewed) => &reviewed.keep,
@@ -145,16 +145,15 @@ pub struct RejectsFile {
     path: PathBuf,
     file: BufWriter<File>,
     lines: u64,
-    /// Whether it may go again when nothing was written to it.
+    /// Whether to remove it if nothing was written to it.
     pub remove_if_empty: bool,
-    /// Table, key and reason of what an earlier run left behind with somebody's consent.
+    /// Table, key and reason of the rejects that an earlier run was allowed to apply with.
     pub accepted_before: BTreeSet<(String, String, String)>,
 }
 
-/// What went into the file.
+/// What was written to the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RejectsSummary {
-    /// Lines written.
     pub lines: u64,
     /// Lines that were not accepted.
     pub not_accepted: u64,
@@ -167,11 +166,11 @@ impl RejectsSummary {
     pub fn refusal(&self, accept: &AcceptedRejects) -> Refusal {
         let problem = match accept {
             AcceptedRejects::Reviewed(_) => format!(
-                "{} of {} rows that green would not accept are not in the reviewed file with the same reason",
+                "{} of {} rejected rows are not in the reviewed file with the same reason",
                 self.not_accepted, self.lines
             ),
-            _ if self.lines == 1 => "green would not accept one row of blue as it is".to_owned(),
-            _ => format!("green would not accept {} rows of blue as they are", self.lines),
+            _ if self.lines == 1 => "green does not accept one row of blue".to_owned(),
+            _ => format!("green does not accept {} rows of blue", self.lines),
         };
         let mut details = self.examples.clone();
         let more = self.not_accepted.saturating_sub(details.len() as u64);
@@ -182,7 +181,7 @@ impl RejectsSummary {
             problem,
             details,
             remedy: Some(
-                "Mend them on blue, or review the rejects file and give it with --accept-rejects=FILE; --accept-rejects alone leaves all of them behind. A rejected plugin may leave a route open."
+                "Repair them on blue, or review the rejects file and pass it with --accept-rejects=FILE; --accept-rejects alone accepts all of them. A rejected plugin may leave a route unprotected."
                     .to_owned(),
             ),
         }
@@ -197,7 +196,7 @@ impl RejectsFile {
         let file = opened.map_err(|e| {
             Error::new(Kind::Usage, format!("cannot write the rejects file {}", path.display()))
                 .source(e)
-                .remedy("Give a path in a folder that you may write to with --rejects-file; nothing was read or written yet.")
+                .remedy("Pass a writable path with --rejects-file; nothing has been read or written yet.")
         })?;
         restrict(&file, path)?;
         Ok(RejectsFile {
@@ -209,12 +208,11 @@ impl RejectsFile {
         })
     }
 
-    /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Writes every row that was set aside, ordered by table, and says which of them were not accepted.
+    /// Writes every rejected row, ordered by table, and counts those that were not accepted.
     pub async fn write(
         &mut self,
         stage: &Stage,
@@ -223,7 +221,7 @@ impl RejectsFile {
     ) -> Result<RejectsSummary> {
         let sql =
             fill(include_str!("../../sql/stage/rejects.sql"), &[("rejects", &stage.own("stage_reject"))]);
-        let what = "cannot read the rows that were set aside";
+        let what = "cannot read the rejected rows";
         let mut written = RejectsSummary::default();
         let mut rows = query(sql).fetch(tx);
         while let Some(row) = rows.try_next().await.during(stage.green(), what)? {
@@ -272,7 +270,7 @@ impl RejectsFile {
         Ok(())
     }
 
-    /// Writes one row that was set aside without ever being staged.
+    /// Writes a row that was rejected without a stage.
     pub fn write_unstaged(&mut self, table: &str, row: &RejectedRow) -> Result<()> {
         let cannot = |path: &Path, e: std::io::Error| {
             Error::new(Kind::Io, format!("cannot write the rejects file {}", path.display())).source(e)
@@ -289,10 +287,10 @@ impl RejectsFile {
         writeln!(self.file, "{line}").and_then(|()| self.file.flush()).map_err(|e| cannot(&self.path, e))
     }
 
-    /// Ends the work with the file; an empty one that nobody asked for goes.
+    /// Closes the file; removes an empty one that the operator did not request.
     pub fn close(self) {
         if self.lines == 0 && self.remove_if_empty {
-            // It is empty and ours; if it cannot be removed, nobody loses anything.
+            // It is empty: if it cannot be removed, nothing is lost.
             let _ = std::fs::remove_file(&self.path);
         }
     }
@@ -321,19 +319,21 @@ fn message(table: &str, column: Option<&str>, reason: &str, detail: Option<&str>
     let sentence = match reason {
         "dangling_reference" => format!("{column} refers to a row that blue does not have"),
         "cross_workspace_reference" => format!("{column} refers to a row of another workspace"),
-        "parent_rejected" => format!("the row that {column} refers to was rejected; see cause"),
+        "parent_rejected" => format!("the row that {column} refers to is rejected; see cause"),
         "workspace_null" => "the entity belongs to no workspace".to_owned(),
         "workspace_unknown" => "the entity belongs to a workspace that blue does not have".to_owned(),
-        "prefix_foreign" => format!("{column} carries the id of another workspace in front of its value"),
-        "prefix_double" => format!("{column} carries a workspace id twice in front of its value"),
+        "prefix_foreign" => format!("{column} starts with the id of another workspace"),
+        "prefix_double" => format!("{column} starts with a workspace id twice"),
         "prefix_literal" => {
-            format!("{column} holds $(VALUE): a defect of Kong 2.1.0 overwrote the real value")
+            format!("{column} holds $(VALUE): a defect of Kong 2.1.0 overwrote the original value")
         }
-        "duplicate" => format!("{column} holds a value that green allows only once"),
+        "duplicate" => {
+            format!("{column} holds the same value as another row, and green requires unique values")
+        }
         "text_nul" => format!("{column} holds U+0000, which PostgreSQL cannot store"),
         "text_not_utf8" => format!("{column} holds bytes that are not UTF-8"),
-        "text_too_long" => format!("{column} holds more characters than green's column takes"),
-        "json_invalid" => format!("{column} holds text that PostgreSQL does not take as JSON"),
+        "text_too_long" => format!("{column} holds more characters than green's column allows"),
+        "json_invalid" => format!("{column} holds text that PostgreSQL does not accept as JSON"),
         "json_not_object" => format!("{column} holds JSON that is not an object"),
         "incomplete_row" => format!("the row is incomplete: {column} is missing"),
         "index_row_too_large" => format!("{column} is too long for one of green's indexes"),

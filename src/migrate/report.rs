@@ -9,11 +9,10 @@ use crate::error::Error;
 use crate::finding::Finding;
 use crate::mapping::schema_map::Writer;
 
-/// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunOutcome {
-    /// Everything that was not rejected, expired or left by rule stands on green.
+    /// Every row that was not rejected, expired or excluded by rule is on green.
     Applied,
     /// Rehearsed only: a scratch server took the rows.
     Rehearsed,
@@ -21,14 +20,12 @@ pub enum RunOutcome {
     Refused,
 }
 
-/// A whole run.
 #[derive(Debug, Clone, Serialize)]
 pub struct MigrationReport {
     /// Version of this structure, 1.
     pub format: u32,
     /// The run's id, as in the journal on green.
     pub run: String,
-    /// How it ended.
     pub outcome: RunOutcome,
     /// Why it was refused, if it was.
     pub refusal: Option<Refusal>,
@@ -38,23 +35,20 @@ pub struct MigrationReport {
     pub kongferry: &'static str,
     /// Where the rows came from.
     pub blue: DatabaseInfo,
-    /// Where they went.
     pub green: DatabaseInfo,
     /// Whether only what changed since an earlier run was applied.
     pub incremental: bool,
-    /// Sums over all tables.
     pub totals: MigrationCounts,
     /// What an incremental run did, summed over all tables.
     pub changes: Changes,
-    /// Every table of blue.
     pub tables: Vec<MigrationTableReport>,
-    /// Rows set aside, per table and reason.
+    /// Rejected rows, per table and reason.
     pub rejects: Vec<RowGroup>,
-    /// Values mended, per table, column and way.
+    /// Repaired values, per table, column and repair.
     pub repairs: Vec<RowGroup>,
-    /// What was copied and is worth a look.
+    /// What was copied as it is and deserves a check.
     pub notes: Vec<RowGroup>,
-    /// Rows that somebody changed on green, per table and kind: `made`, `edited`, `removed`.
+    /// Rows changed on green outside kongferry, per table and kind: `made`, `edited`, `removed`.
     pub by_hand: Vec<RowGroup>,
     /// The rejects file, if there is one.
     pub rejects_file: Option<String>,
@@ -66,14 +60,10 @@ pub struct MigrationReport {
     pub next: Vec<String>,
 }
 
-/// Why nothing was written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Refusal {
-    /// What is so.
     pub problem: String,
-    /// More about it.
     pub details: Vec<String>,
-    /// What to do.
     pub remedy: Option<String>,
 }
 
@@ -90,17 +80,14 @@ impl From<&Error> for Refusal {
 /// Where every row of blue went: these add up to `source`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct MigrationCounts {
-    /// Rows on blue.
     pub source: u64,
-    /// Rows that stand on green as they were.
+    /// Rows on green with blue's values.
     pub applied: u64,
-    /// Rows that stand on green with a value mended.
+    /// Rows on green with a repaired value.
     pub repaired: u64,
-    /// Rows set aside.
     pub rejected: u64,
-    /// Rows whose time ran out on the way.
+    /// Rows that expired before they were applied.
     pub expired: u64,
-    /// Rows left behind by rule.
     pub not_copied: u64,
 }
 
@@ -109,16 +96,12 @@ pub struct MigrationCounts {
 pub struct Changes {
     /// Rows that are as an earlier run wrote them.
     pub unchanged: u64,
-    /// Rows that green did not have.
     pub inserted: u64,
-    /// Rows that it had otherwise.
     pub updated: u64,
-    /// Rows that left it.
     pub deleted: u64,
 }
 
 impl Changes {
-    /// Adds another table's.
     pub fn add(&mut self, other: &Changes) {
         self.unchanged += other.unchanged;
         self.inserted += other.inserted;
@@ -126,40 +109,32 @@ impl Changes {
         self.deleted += other.deleted;
     }
 
-    /// Whether nothing is written.
     pub fn is_none(&self) -> bool {
         self.inserted + self.updated + self.deleted == 0
     }
 }
 
-/// One table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct MigrationTableReport {
-    /// Its name.
     pub table: String,
-    /// Who writes it.
     pub writer: Writer,
-    /// Where its rows went.
     #[serde(flatten)]
     pub counts: MigrationCounts,
     /// What an incremental run did to it.
     pub changes: Changes,
-    /// Why rows were left behind, if any were.
+    /// Why rows are not copied, if there are any.
     pub reason: Option<String>,
 }
 
 /// Several rows with the same fate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RowGroup {
-    /// Their table.
     pub table: String,
     /// The column, where one is to blame.
     pub column: Option<String>,
     /// The code of the reason, repair or note.
     pub reason: String,
-    /// How many.
     pub rows: u64,
-    /// Some of their keys.
     pub examples: Vec<Value>,
 }
 
@@ -168,11 +143,9 @@ pub struct RowGroup {
 pub struct PhaseSeconds {
     /// Reading blue, filling the stage.
     pub stage: f64,
-    /// Checking the stage.
     pub check: f64,
-    /// Applying it.
     pub apply: f64,
-    /// All of it, connecting aside.
+    /// The whole run without connecting.
     pub total: f64,
 }
 
@@ -182,7 +155,6 @@ impl MigrationCounts {
         self.source == self.applied + self.repaired + self.rejected + self.expired + self.not_copied
     }
 
-    /// Adds another table's.
     pub fn add(&mut self, other: &MigrationCounts) {
         self.source += other.source;
         self.applied += other.applied;

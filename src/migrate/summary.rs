@@ -1,4 +1,4 @@
-//! Puts a run's report together: where every row of blue went, table by table.
+//! Builds the report of a run: what happened to every row of blue, table by table.
 
 use std::collections::BTreeMap;
 
@@ -25,26 +25,20 @@ use super::report::{
     Changes, MigrationCounts, MigrationReport, MigrationTableReport, PhaseSeconds, RowGroup, RunOutcome,
 };
 
-/// What a report is about.
+/// What the report is built from.
 pub struct ReportBuilder<'a> {
-    /// The run.
     pub id: Uuid,
-    /// Where rows came from.
     pub blue: &'a Blue,
-    /// Where they went.
     pub green: &'a Green,
-    /// What was found before.
     pub inspection: &'a Inspection,
-    /// How long it took.
     pub seconds: PhaseSeconds,
-    /// How it ended.
     pub outcome: RunOutcome,
     /// In an incremental run, what applying would write.
     pub forecast: Option<&'a BTreeMap<String, Forecast>>,
 }
 
 impl ReportBuilder<'_> {
-    /// MigrationCounts everything. `applied` is known only once the rows stand on green; until then every row that is neither
+    /// Builds the report. `applied` is known only once the rows are on green; until then every row that is neither
     /// rejected nor expired counts as applied.
     pub fn report(
         &self,
@@ -94,7 +88,7 @@ impl ReportBuilder<'_> {
         }
     }
 
-    /// Rows of tables that are not moved, and that left green with the row they hung on.
+    /// Rows of tables that are not migrated, deleted with the row that they referred to.
     fn cascaded(&self, applied: Option<&BTreeMap<String, AppliedTable>>) -> u64 {
         let others = |(table, _): &(&String, &AppliedTable)| self.inspection.plan.table(table).is_none();
         applied.into_iter().flatten().filter(others).map(|(_, counts)| counts.deleted).sum()
@@ -156,22 +150,21 @@ fn moved_table(
     }
 }
 
-/// What the stage knows about rows set aside and values mended.
+/// Rejected rows and repaired values in the stage.
 #[derive(Debug, Default)]
 pub struct RejectsAndRepairs {
-    /// Rows set aside, per table and reason.
+    /// Rejected rows, per table and reason.
     pub rejects: Vec<RowGroup>,
-    /// Values mended, per table, column and way.
+    /// Repaired values, per table, column and repair.
     pub repairs: Vec<RowGroup>,
-    /// Rows with a mended value, per table.
+    /// Rows with a repaired value, per table.
     pub repaired: BTreeMap<String, u64>,
 }
 
 impl RejectsAndRepairs {
-    /// MigrationCounts what the stage holds.
     pub async fn read(stage: &Stage) -> Result<RejectsAndRepairs> {
         let green = stage.green();
-        let what = "cannot count what was set aside";
+        let what = "cannot count rejects and repairs";
         let mut tx = green.begin().await?;
         let rejects = stage.own("stage_reject");
         let repairs = stage.own("stage_repair");
@@ -238,15 +231,13 @@ fn left_reason(loaded: &LoadedTable, done: &AppliedTable) -> Option<String> {
     }
     if done.held_back > 0 {
         reasons.push(format!(
-            "for {} rows green, in use, holds another row with the same value",
+            "{} rows have the value of another row that clients of green inserted",
             done.held_back
         ));
     }
     if loaded.changed_on_green > 0 {
-        reasons.push(format!(
-            "{} rows that green, in use, has changed or used up itself",
-            loaded.changed_on_green
-        ));
+        reasons
+            .push(format!("{} rows that green's data plane has changed or deleted", loaded.changed_on_green));
     }
     (!reasons.is_empty()).then(|| format!("{}.", reasons.join("; ")))
 }

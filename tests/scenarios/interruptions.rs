@@ -1,4 +1,4 @@
-//! Runs that are cut off: green is as it was or complete, nothing that is left blocks the next run, and the operator is
+//! Runs that are cut off: green is unchanged or complete, nothing that is left blocks the next run, and the operator is
 //! told which of the two it is.
 
 use std::fs::File;
@@ -69,9 +69,9 @@ async fn a_run_interrupted_at_any_failpoint_leaves_green_unchanged() {
         for (signal, name) in [(Signal::SIGINT, "Ctrl-C"), (Signal::SIGTERM, "SIGTERM")] {
             let ran = Running::start(&arguments, Some(place)).held().await.signal(signal).end().await;
             let ran = ran.expect_code(130);
-            let message = format!("interrupted by {name}; green is as it was");
+            let message = format!("interrupted by {name}; green is unchanged");
             assert_eq!(ran.json()["message"], message, "{place}: {ran:#?}");
-            assert!(ran.stderr.contains("begins anew"), "{place}: {ran:#?}");
+            assert!(ran.stderr.contains("starts from the beginning"), "{place}: {ran:#?}");
             assert_eq!(Contents::read(&green).await.without_journal(), before, "{place} {name}");
             if place != "inspected" {
                 assert_eq!(last_state(&green).await, "failed", "{place} {name}");
@@ -116,7 +116,7 @@ async fn an_earlier_run_with_the_same_process_id_is_not_mistaken_for_this_one() 
     let same = format!("update kongferry.run set process_id = {}", running.id());
     green.execute(&same).await.expect("the same id");
     let ran = running.signal(Signal::SIGINT).end().await.expect_code(130);
-    assert!(ran.json()["message"].to_string().contains("green is as it was"), "{ran:#?}");
+    assert!(ran.json()["message"].to_string().contains("green is unchanged"), "{ran:#?}");
     assert_eq!(last_state(&green).await, "applied");
 }
 
@@ -178,7 +178,7 @@ async fn a_second_kongferry_process_is_refused_and_told_who_runs_the_first() {
     assert!(second.stderr.contains("another kongferry process uses this database"), "{second:#?}");
     assert!(second.stderr.contains(&process), "{second:#?}");
     let ran = third.signal(Signal::SIGINT).end().await.expect_code(130);
-    assert!(ran.stderr.contains("green is as it was"), "{ran:#?}");
+    assert!(ran.stderr.contains("green is unchanged"), "{ran:#?}");
     let ran = first.release().end().await.expect_code(0);
     assert_eq!(ran.json()["totals"]["applied"], 3);
 }
@@ -250,13 +250,13 @@ async fn the_confirmation_prompt_obeys_yes_no_and_ctrl_c() {
     let (blue, green) = (small_blue("3.3").await, fresh_green().await);
     let arguments = ["migrate", "--blue", &blue.url(), "--green", green.url()].map(str::to_owned);
     let before = Contents::read(&green).await;
-    for (keys, wanted) in [(b"n\n".as_slice(), "not answered with yes"), (b"\x03", "interrupted by Ctrl-C")] {
+    for (keys, wanted) in [(b"n\n".as_slice(), "did not answer yes"), (b"\x03", "interrupted by Ctrl-C")] {
         let mut terminal = Terminal::start(&arguments);
         terminal.asked().await;
         terminal.types(keys);
         assert_eq!(terminal.end().await, 130, "{}", terminal.said());
         let said = terminal.said();
-        assert!(said.contains(wanted) && said.contains("green is as it was"), "{said}");
+        assert!(said.contains(wanted) && said.contains("green is unchanged"), "{said}");
         assert_eq!(Contents::read(&green).await.without_journal(), before);
     }
     let mut terminal = Terminal::start(&arguments);

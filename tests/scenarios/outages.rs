@@ -1,5 +1,5 @@
 //! What goes wrong with the servers while a run is at work, kind by kind as the table in docs/incremental.md has them:
-//! tried again where that is safe, otherwise one clear error with what to do; green is as it was, and the next run goes
+//! tried again where that is safe, otherwise one clear error with what to do; green is unchanged, and the next run goes
 //! through.
 
 use std::os::unix::fs::{MetadataExt, chown, symlink};
@@ -101,7 +101,7 @@ async fn a_table_dropped_on_blue_during_a_run_stops_it() {
         let running = Running::start(&migrate_arguments(&blue, &green, &[]), Some(place)).held().await;
         let table = if place == "loading" { "acls" } else { "basicauth_credentials" };
         blue.execute(&format!("DROP TABLE {table}")).await.expect("dropped");
-        stopped(running.release().end().await, 4, "Let nobody run Kong's migrations");
+        stopped(running.release().end().await, 4, "Do not run Kong's migrations");
         assert_eq!(Contents::read(&green).await.without_journal(), before, "{place}");
     }
 }

@@ -601,7 +601,7 @@ async fn a_failed_run_leaves_nothing_behind_and_the_next_one_is_complete() {
         create trigger fail before insert on oauth2_tokens for each row execute function fail()").await.expect("a trigger");
     let ran = kongferry(&migrate_arguments(&blue, &green, &["--accept-rejects"])).await;
     assert_eq!(ran.code, 1, "{ran:#?}");
-    assert_eq!(texts(&green).await, before, "green is as it was");
+    assert_eq!(texts(&green).await, before, "green is unchanged");
     let stages = "select to_jsonb(count(*)) from pg_class where relname like 'stage%' and relkind = 'r'";
     assert_eq!(green.json(stages).await.expect("a count"), [json!(0)], "no staging table is left");
 

@@ -70,7 +70,7 @@ async fn migrate_does_exactly_what_plan_reported() {
     let ran = kongferry(&migrate_arguments(&blue, &green, &[&accept])).await.expect_code(4);
     assert_documented(&ran);
     let refusal = ran.json()["refusal"].clone();
-    let problem = format!("1 of {} rows that green would not accept are not in the reviewed file", lines + 1);
+    let problem = format!("1 of {} rejected rows are not in the reviewed file", lines + 1);
     assert!(refusal["problem"].to_string().contains(&problem), "{refusal}");
     assert!(refusal["details"].to_string().contains(late), "{refusal}");
     assert_eq!(Contents::read(&green).await.without_journal(), before);
@@ -310,7 +310,7 @@ async fn the_scratch_server_is_removed_however_the_plan_ends() {
         };
         if matches!(signal, Some(Signal::SIGINT | Signal::SIGTERM)) {
             assert_eq!(ran.code, 130, "{ran:#?}");
-            assert!(ran.stderr.contains("green is as it was"), "{ran:#?}");
+            assert!(ran.stderr.contains("green is unchanged"), "{ran:#?}");
             assert_documented(&ran);
         }
         let deleted =

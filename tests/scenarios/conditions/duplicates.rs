@@ -194,5 +194,5 @@ async fn duplicates_missing_from_the_reviewed_file_stop_the_run() {
     }
     refused_into(&blue, &green, &[&accepting(&file(&both))], "2 of 6 rows").await;
     // And without any word nothing is accepted.
-    refused_into(&blue, &green, &[], "green would not accept 6 rows of blue as they are").await;
+    refused_into(&blue, &green, &[], "green does not accept 6 rows of blue").await;
 }
