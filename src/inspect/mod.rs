@@ -449,11 +449,12 @@ async fn count_not_migrated(
     side: &BlueSide,
     plan: &KeyspacePlan,
 ) -> Result<BTreeMap<String, u64>> {
-    let counting =
-        plan.not_moved.iter().filter_map(|left| side.catalog.tables.get(&left.table)).map(|table| async move {
+    let counting = plan.not_moved.iter().filter_map(|left| side.catalog.tables.get(&left.table)).map(
+        |table| async move {
             let key: Vec<String> = table.partition_key().into_iter().map(str::to_owned).collect();
             Ok::<_, Error>((table.name.clone(), blue.count(&table.name, &key).await?))
-        });
+        },
+    );
     futures::stream::iter(counting).buffer_unordered(4).try_collect().await
 }
 
