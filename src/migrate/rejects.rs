@@ -374,7 +374,7 @@ mod tests {
     fn a_reviewed_file_of_an_earlier_release_accepts_by_the_old_codes() {
         let line = |reason: &str| format!("{{\"table\":\"t\",\"key\":\"a\",\"reason\":\"{reason}\"}}");
         for (old, code) in [("half_row", "incomplete_row"), ("prefix_odd", "inconsistent_prefix")] {
-            let accept = Accept::Reviewed(reviewed(&line(old)).unwrap());
+            let accept = AcceptedRejects::Reviewed(reviewed(&line(old)).unwrap());
             assert!(accept.accepts("t", "\"a\"", code));
             assert!(!accept.accepts("t", "\"a\"", "duplicate"));
         }
