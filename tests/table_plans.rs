@@ -200,7 +200,7 @@ fn every_column_comes_from_where_it_was_measured() {
 }
 
 #[test]
-fn half_rows_are_told_by_the_columns_that_were_measured() {
+fn incomplete_rows_are_recognised_by_the_columns_that_were_measured() {
     for line in lines(&ON_REQUEST) {
         for plan in &line.plan.moved {
             let name = |cells: &Vec<usize>| {
@@ -209,7 +209,7 @@ fn half_rows_are_told_by_the_columns_that_were_measured() {
             let found: BTreeSet<String> = plan.required.iter().map(name).collect();
             let mut measured = line.not_null(&plan.table);
             measured.extend(texts(&line.model[&plan.table]["required_columns"]));
-            // Null in these is mended, so it is not what makes a half row.
+            // Null in these is repaired, so it does not make a row incomplete.
             for mended in ["enabled", "cert_digest"] {
                 measured.remove(mended);
             }

@@ -13,7 +13,7 @@ use secrecy::SecretString;
 pub use super::consistency::ReadConsistency;
 use crate::error::{Error, Result};
 
-/// The port that Cassandra listens on unless told otherwise.
+/// Cassandra's default port.
 pub const DEFAULT_PORT: u16 = 9042;
 
 /// The environment variable with blue's password.
@@ -122,11 +122,11 @@ impl BlueConfig {
 
     /// Reads `cassandra://[user@]host[:port][,host[:port]…]/keyspace[?option=value&…]`.
     ///
-    /// No error repeats the address, because a password may stand in it by mistake.
+    /// No error repeats the address, because it may contain a password by mistake.
     pub fn parse(address: &str) -> Result<Self> {
         let rest = without_scheme(address)?;
         let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
-        // Before anything is looked at more closely: a password with a "/" or "?" in it would be cut in two, and
+        // Before anything else is parsed: a password with a "/" or "?" in it would be cut in two, and
         // the pieces would show up in other messages.
         refuse_password(place, query)?;
         let (username, place) = match place.rsplit_once('@') {
@@ -137,13 +137,13 @@ impl BlueConfig {
         let contact_points = hosts.split(',').map(|host| ContactPoint::parse(host, DEFAULT_PORT));
         let mut config = BlueConfig::new(contact_points.collect::<Result<_>>()?, parse_keyspace(keyspace)?);
         config.username = username.filter(|name| !name.is_empty());
-        Options::parse(query)?.apply(&mut config)?;
+        AddressOptions::parse(query)?.apply(&mut config)?;
         Ok(config)
     }
 
-    /// Lays options, written as in the address (`consistency=quorum&tls=require`), over this configuration.
+    /// Applies options, written as in the address (`consistency=quorum&tls=require`), over this configuration.
     pub fn set_options(&mut self, options: &str) -> Result<()> {
-        Options::parse(options.trim().trim_start_matches('?'))?.apply(self)
+        AddressOptions::parse(options.trim().trim_start_matches('?'))?.apply(self)
     }
 
     /// The same with this password.
@@ -172,7 +172,7 @@ impl ContactPoint {
                 (host, (!after.is_empty()).then(|| after.strip_prefix(':').unwrap_or_default()))
             }
             None if text.matches(':').count() > 1 => {
-                return Err(Error::usage("an IPv6 address in the address of blue stands without brackets")
+                return Err(Error::usage("an IPv6 address in the address of blue is not in brackets")
                     .remedy("Write it as [::1]:9042."));
             }
             None => text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
@@ -243,15 +243,15 @@ pub(crate) fn check_keyspace(name: &str) -> Result<()> {
     ))
 }
 
-fn decode(text: &str, what: &str) -> Result<String> {
+fn decode(text: &str, part: &str) -> Result<String> {
     percent_decode_str(text).decode_utf8().map(|text| text.into_owned()).map_err(|_| {
-        Error::usage(format!("{what} in the address of blue is not UTF-8 after percent-decoding"))
+        Error::usage(format!("{part} in the address of blue is not UTF-8 after percent-decoding"))
     })
 }
 
-/// The options of the address, before they are weighed against each other.
+/// The options of the address, before they are checked against each other.
 #[derive(Default)]
-struct Options {
+struct AddressOptions {
     seen: Vec<String>,
     datacenter: Option<String>,
     consistency: Option<ReadConsistency>,
@@ -264,15 +264,15 @@ struct Options {
     page_size: Option<i32>,
 }
 
-impl Options {
+impl AddressOptions {
     fn parse(query: &str) -> Result<Self> {
-        let mut options = Options::default();
+        let mut options = AddressOptions::default();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let name = decode(name, "an option")?;
             let value = decode(value, "an option's value")?;
             if options.seen.contains(&name) {
-                return Err(Error::usage(format!("option \"{name}\" stands twice in the address of blue")));
+                return Err(Error::usage(format!("option \"{name}\" is given twice in the address of blue")));
             }
             options.set(&name, value)?;
             options.seen.push(name);

@@ -1,4 +1,4 @@
-//! What the driver's errors mean for the person who runs the migration: the cause, and what to do.
+//! Explains the driver's errors to the operator: the cause, and what to do.
 
 use std::error::Error as StdError;
 use std::io::{ErrorKind, Read, Write};
@@ -19,64 +19,68 @@ use crate::error::{Error, Kind};
 pub(super) const WHERE: &str = "in the address of blue or with --blue-options";
 
 /// Explains why a request failed; `nodes` are those of the cluster as we see them now.
-pub(super) fn request(failure: Failure, config: &BlueConfig, nodes: &[Node], what: &str) -> Error {
+pub(super) fn request(failure: Failure, config: &BlueConfig, nodes: &[Node], action: &str) -> Error {
     match failure.0 {
-        Cause::Attempt(RequestAttemptError::DbError(error, text)) => server(error, &text, config, nodes, what),
-        Cause::Attempt(RequestAttemptError::BrokenConnectionError(e)) => lost(what).source(e),
-        Cause::Attempt(e) => Error::new(Kind::Server, what).source(e),
+        Cause::Attempt(RequestAttemptError::DbError(error, text)) => server(error, &text, config, nodes, action),
+        Cause::Attempt(RequestAttemptError::BrokenConnectionError(e)) => lost(action).source(e),
+        Cause::Attempt(e) => Error::new(Kind::Server, action).source(e),
         Cause::Timeout(waited) => with_nodes(
-            Error::new(Kind::Connection, format!("{what}: no answer within {} s", waited.as_secs_f64())),
+            Error::new(Kind::Connection, format!("{action}: no answer within {} s", waited.as_secs_f64())),
             nodes,
         )
         .remedy(format!(
-            "Set a longer request_timeout=… or a smaller page_size=… {WHERE}, and look at the load of its nodes."
+            "Set a longer request_timeout=… or a smaller page_size=… {WHERE}, and check the load of blue's nodes."
         )),
-        Cause::NoConnection(e) => with_nodes(lost(what), nodes).source(e),
-        Cause::Other(e) => Error::new(Kind::Server, what).source(e),
+        Cause::NoConnection(e) => with_nodes(lost(action), nodes).source(e),
+        Cause::Other(e) => Error::new(Kind::Server, action).source(e),
     }
 }
 
-fn lost(what: &str) -> Error {
-    Error::new(Kind::Connection, format!("{what}: the connection to blue was lost"))
-        .remedy("Check that the node still runs, then run the command again.")
+fn lost(action: &str) -> Error {
+    Error::new(Kind::Connection, format!("{action}: the connection to blue was lost"))
+        .remedy("Check that blue's nodes are running, then run the command again.")
 }
 
-fn server(error: DbError, text: &str, config: &BlueConfig, nodes: &[Node], what: &str) -> Error {
+fn server(error: DbError, text: &str, config: &BlueConfig, nodes: &[Node], action: &str) -> Error {
     let level = config.consistency;
     match error {
         DbError::Unavailable { required, alive, .. } => {
-            let message = format!("{what}: {alive} of {required} replicas are up, consistency {level} needs {required}");
+            let message = format!(
+                "{action}: {alive} of {required} replicas are up, consistency {level} needs {required}"
+            );
             too_few(message, required, alive, config, nodes)
         }
         DbError::ReadTimeout { required, received, .. } => {
-            let message =
-                format!("{what}: {received} of {required} replicas answered in time, consistency {level} needs {required}");
+            let message = format!(
+                "{action}: {received} of {required} replicas answered in time, consistency {level} needs {required}"
+            );
             too_few(message, required, received, config, nodes)
         }
-        DbError::ReadFailure { numfailures, .. } => {
-            Error::new(Kind::Server, format!("{what}: {numfailures} replica(s) failed while reading"))
-                .detail(text)
-                .remedy(format!(
-                    "Read the system.log of blue's nodes; if it speaks of tombstones, set a smaller page_size=… {WHERE}."
-                ))
-        }
-        DbError::Unauthorized => Error::refused(format!("{what}: the role has no right to read it"))
+        DbError::ReadFailure { numfailures, .. } => Error::new(
+            Kind::Server,
+            format!("{action}: {numfailures} replica(s) failed while reading"),
+        )
+        .detail(text)
+        .remedy(format!(
+            "Read the system.log of blue's nodes; if it names tombstones, set a smaller page_size=… {WHERE}."
+        )),
+        DbError::Unauthorized => Error::refused(format!("{action}: the role has no right to read it"))
             .detail(text)
             .remedy(format!(
                 "Ask an administrator for: GRANT SELECT ON KEYSPACE \"{}\" TO \"{}\".",
                 config.keyspace,
                 config.username.as_deref().unwrap_or("…")
             )),
-        DbError::Overloaded => Error::new(Kind::Server, format!("{what}: blue is overloaded"))
+        DbError::Overloaded => Error::new(Kind::Server, format!("{action}: blue is overloaded"))
             .detail(text)
             .remedy(format!("Wait until its load is lower, or set a smaller page_size=… {WHERE}.")),
-        // A statement that was right when it was prepared: a table or column of it is gone, or has another type.
-        DbError::Invalid => Error::refused(format!("{what}: it is not as it was when the run began"))
+        // The statement was valid when it was prepared: a table or column was dropped since, or has another type.
+        DbError::Invalid => Error::refused(format!("{action}: its definition changed after the run began"))
             .detail(format!("Cassandra says: {text}"))
             .remedy(
-                "Let nobody run Kong's migrations or change the keyspace during a run, and run the command again.",
+                "Do not run Kong's migrations or change the keyspace during a run; run the command again.",
             ),
-        other => Error::new(Kind::Server, what).detail(format!("Cassandra says: {text} ({other})")),
+        other => Error::new(Kind::Server, action).detail(format!("Cassandra says: {text} ({other})")),
     }
 }
 
@@ -114,13 +118,13 @@ fn with_nodes(error: Error, nodes: &[Node]) -> Error {
     }
     if down.is_empty() {
         return error.detail(
-            "We have a connection to every node, so Cassandra lost sight of one or it is too slow: see nodetool status",
+            "kongferry has a connection to every node, so a peer considers one down or it is too slow: see nodetool status",
         );
     }
     down.into_iter().fold(error, |error, node| error.detail(format!("down: {node}")))
 }
 
-/// Explains why no session could be opened. May try one more connection, to tell a server that wants TLS.
+/// Explains why no session could be opened. May open one more connection, to recognise a server that requires TLS.
 pub(super) async fn connect(error: &NewSessionError, config: &BlueConfig) -> Error {
     if let NewSessionError::FailedToResolveAnyHostname(_) = error {
         return Error::new(
@@ -187,9 +191,9 @@ fn login(config: &BlueConfig, text: &str) -> Error {
 
 fn missing_password(config: &BlueConfig) -> Error {
     let (message, user) = match &config.username {
-        Some(user) => (format!("blue wants a password for \"{user}\", and none was given"), ""),
+        Some(user) => (format!("blue requires a password for \"{user}\", and none is given"), ""),
         None => (
-            "blue wants a user and a password, and none was given".to_owned(),
+            "blue requires a user and a password, and none is given".to_owned(),
             "Put the user before the host (cassandra://user@host/…). ",
         ),
     };
@@ -233,7 +237,7 @@ fn certificate(cause: &rustls::Error, config: &BlueConfig) -> Error {
             .source(cause.clone());
     if tls::is_wrong_name(cause) {
         return error.remedy(
-            "Give a host name that stands in the certificate (as subject alternative name), or use tls=verify-ca, \
+            "Use a host name that is in the certificate (as subject alternative name), or use tls=verify-ca, \
              which checks the issuer only, as Kong does.",
         );
     }
@@ -249,11 +253,11 @@ fn plain_server(config: &BlueConfig) -> Error {
 }
 
 fn alert(error: &ConnectionError, config: &BlueConfig) -> Error {
-    let message = format!("blue at {} breaks off the TLS handshake", config.hosts());
+    let message = format!("blue at {} aborts the TLS handshake", config.hosts());
     let error = Error::new(Kind::Connection, message).source(error.clone());
     match config.tls.client {
         None => error.remedy(
-            "It probably wants a client certificate (require_client_auth): add tls_cert=… and tls_key=….",
+            "It probably requires a client certificate (require_client_auth): add tls_cert=… and tls_key=….",
         ),
         Some(_) => {
             error.remedy("Check that blue trusts the issuer of tls_cert, and which TLS versions it allows.")
@@ -263,7 +267,7 @@ fn alert(error: &ConnectionError, config: &BlueConfig) -> Error {
 
 /// A connection that was accepted and then broke, or an answer that is not Cassandra's.
 async fn other(error: &(impl StdError + Clone + Send + Sync + 'static), config: &BlueConfig) -> Error {
-    if let Some(error) = wants_tls(config).await {
+    if let Some(error) = requires_tls(config).await {
         return error;
     }
     Error::new(Kind::Connection, format!("blue at {} does not answer like Cassandra", config.hosts()))
@@ -273,7 +277,7 @@ async fn other(error: &(impl StdError + Clone + Send + Sync + 'static), config: 
 
 /// The error for a server that accepted the connection and never said a word.
 pub(super) async fn silent(config: &BlueConfig, waited: Duration) -> Error {
-    if let Some(error) = wants_tls(config).await {
+    if let Some(error) = requires_tls(config).await {
         return error;
     }
     unreachable_host(
@@ -283,17 +287,18 @@ pub(super) async fn silent(config: &BlueConfig, waited: Duration) -> Error {
     .remedy("Check that this is Cassandra's port for clients (native_transport_port, 9042 by default).")
 }
 
-async fn wants_tls(config: &BlueConfig) -> Option<Error> {
+async fn requires_tls(config: &BlueConfig) -> Option<Error> {
     if config.tls.mode != TlsMode::Off {
         return None;
     }
     for point in &config.contact_points {
         if speaks_tls(point.clone(), config.connect_timeout).await {
             return Some(
-                Error::new(Kind::Connection, format!("blue at {point} wants TLS, and we did not use it"))
-                    .remedy(format!(
+                Error::new(Kind::Connection, format!("blue at {point} requires TLS, and TLS is off")).remedy(
+                    format!(
                         "Set tls=verify&tls_ca=FILE {WHERE}, or tls=require to encrypt without checking."
-                    )),
+                    ),
+                ),
             );
         }
     }

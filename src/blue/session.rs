@@ -1,4 +1,4 @@
-//! One session to blue, and the words for everything that can go wrong with it.
+//! One session to blue, and the errors of opening it.
 //!
 //! Blue is only read: nothing in this file, and nothing that uses it, sends a write. Statements name their table with
 //! [`Blue::table`]; the session has no current keyspace.
@@ -128,10 +128,10 @@ impl Blue {
         nodes
     }
 
-    /// Turns the driver's error about a request into ours. `what` is the message's beginning, such as
+    /// Turns the driver's error about a request into ours. `action` is the beginning of the message, such as
     /// `cannot read table "routes"`.
-    pub fn explain(&self, error: impl Into<Failure>, what: &str) -> Error {
-        explain::request(error.into(), &self.config, &self.nodes(), what)
+    pub fn explain(&self, error: impl Into<Failure>, action: &str) -> Error {
+        explain::request(error.into(), &self.config, &self.nodes(), action)
     }
 
     /// The driver needs one contact point to learn where the nodes are; then it needs a node.

@@ -78,7 +78,7 @@ impl File {
             let line = line_of(text, key.span().start);
             let name = key.into_inner().into_owned();
             let values = texts(value.get_ref()).ok_or_else(|| {
-                Error::usage(format!("{origin}, line {line}: \"{name}\" must be a text, a number, true, false or a list of texts"))
+                Error::usage(format!("{origin}, line {line}: \"{name}\" must be a string, an integer, a boolean or an array of strings"))
             })?;
             check_addresses(&name, &values).map_err(|e| {
                 let remedy = e.remedy_text().unwrap_or_default().to_owned();

@@ -220,9 +220,9 @@ async fn a_missing_password_or_user_is_reported() {
     let (endpoint, _) = secured().await;
     let error = gets_in(at(endpoint, "cassandra", "tls=require")).await.expect_err("no password");
     assert_eq!(error.kind(), Kind::Connection);
-    assert_tells(&error, &["wants a password for \"cassandra\"", "KONGFERRY_BLUE_PASSWORD"]);
+    assert_tells(&error, &["requires a password for \"cassandra\"", "KONGFERRY_BLUE_PASSWORD"]);
     let error = gets_in(at(endpoint, "", "tls=require")).await.expect_err("no user");
-    assert_tells(&error, &["wants a user and a password", "user@host"]);
+    assert_tells(&error, &["requires a user and a password", "user@host"]);
 }
 
 #[tokio::test]
@@ -231,7 +231,7 @@ async fn a_server_that_requires_tls_is_reported() {
     let config = at(endpoint, "cassandra", "tls=off").with_password("cassandra".into());
     let error = gets_in(config).await.expect_err("plain");
     assert_eq!(error.kind(), Kind::Connection);
-    assert_tells(&error, &["wants TLS, and we did not use it", "tls=verify", "tls=require"]);
+    assert_tells(&error, &["requires TLS, and TLS is off", "tls=verify", "tls=require"]);
 }
 
 #[tokio::test]
@@ -260,7 +260,7 @@ async fn a_certificate_must_be_for_the_address_or_a_name_in_it() {
     let error =
         gets_in(config(&format!("127.0.0.2:{port}"), "verify")).await.expect_err("not in the certificate");
     assert_eq!(error.kind(), Kind::Connection);
-    assert_tells(&error, &["is not trusted", "host name that stands in the certificate", "tls=verify-ca"]);
+    assert_tells(&error, &["is not trusted", "host name that is in the certificate", "tls=verify-ca"]);
     gets_in(config(&format!("127.0.0.2:{port}"), "verify-ca")).await.expect("the issuer is right");
     // The second host is never reached, but its name is what the certificate may be for.
     gets_in(config(&format!("127.0.0.2:{port},localhost:{}", closed_port()), "verify"))
@@ -316,7 +316,7 @@ async fn a_server_that_requires_a_client_certificate_is_reported() {
     );
     let error = refused(&address).await;
     assert_eq!(error.kind(), Kind::Connection);
-    assert_tells(&error, &["breaks off the TLS handshake", "tls_cert=", "tls_key="]);
+    assert_tells(&error, &["aborts the TLS handshake", "tls_cert=", "tls_key="]);
     let files = format!("&tls_cert={}&tls_key={}", certificate.path().display(), key.path().display());
     let error = refused(&format!("{address}{files}")).await;
     assert_tells(&error, &["blue has no keyspace \"system\""]);
