@@ -58,6 +58,7 @@ pub enum JournalEvent {
         written: bool,
         text: String,
     },
+    #[serde(rename = "said")]
     Notice {
         #[serde(flatten)]
         notice: Notice,
