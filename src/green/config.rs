@@ -216,6 +216,7 @@ impl GreenConfig {
         }
     }
 
+    #[cfg(test)]
     pub(crate) fn ssl_mode(&self) -> PgSslMode {
         self.options.get_ssl_mode()
     }

@@ -204,12 +204,12 @@ async fn every_row_of_blue_is_on_green_or_rejected_under_its_id() {
 async fn a_known_password_still_hashes_to_what_green_holds() {
     let blue = KongKeyspace::new("3.3").await;
     let consumer = blue.put("consumers", "ann", json!({})).await;
-    let hash = fill::basic_auth_hash("correct horse", consumer.parse().expect("an id"));
+    let hash = fill::basic_auth_hash("correct horse", &consumer);
     let row = json!({ "consumer_id": consumer, "password": hash });
     let credential = blue.put("basicauth_credentials", "ann's", row).await;
     let migrated = Migrated::new(&blue, "3.3").await;
     let found = migrated.row("basicauth_credentials", &credential);
-    let of_green = found["consumer_id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
+    let of_green = found["consumer_id"].as_str().and_then(|id| id.parse::<uuid::Uuid>().ok()).expect("an id");
     assert_eq!(found["password"], fill::basic_auth_hash("correct horse", of_green));
 }
 
