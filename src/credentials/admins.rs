@@ -1,5 +1,5 @@
 //! Admins of Enterprise. An admin is several rows – admin, consumer, RBAC user, roles, password – and works only if all
-//! of them exist (docs/kong-data-model.md, 8.5).
+//! of them exist (docs/enterprise.md).
 
 use uuid::Uuid;
 

@@ -1,5 +1,5 @@
 //! From one type of CQL to one type of PostgreSQL: which pairs there are, and how the bytes of a cell become the bytes
-//! of a field (facts, section 1).
+//! of a field (docs/kong-data-model.md, 1).
 
 use crate::cql::CqlType;
 use crate::cql::cell::{self, Elements, Malformed};

@@ -3,7 +3,7 @@
 //! Both are taken over the fields of PostgreSQL's binary row, so a row that is about to be written and a row that
 //! green gives back have the same digest: most types come out as the bytes that went in. `jsonb` does not – green
 //! stores values, not text –, so JSON is digested by value. The expiry stays out: an unchanged row with a time to live
-//! is read a second later or earlier at every run (DESIGN, "Time to live"), and is compared by itself.
+//! is read a second later or earlier at every run (docs/architecture.md, "Time to live"), and is compared by itself.
 
 use ring::digest::{Context, SHA256};
 

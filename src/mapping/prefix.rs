@@ -1,7 +1,7 @@
 //! The workspace id that Kong on Cassandra writes in front of unique texts, and what else may stand there.
 //!
 //! Kong's reader cuts 37 bytes whenever byte 37 is `:`; a migrator that did so would corrupt values. Cut is only the
-//! row's own workspace id; every other shape is a finding (facts, sections 1 and 4.4).
+//! row's own workspace id; every other shape is a finding (docs/kong-data-model.md, 1 and 4.4).
 
 use uuid::Uuid;
 

@@ -54,7 +54,7 @@ pub struct SchemaMap {
     pub bootstrap: Vec<BootstrapRow>,
 }
 
-/// A migration whose whole name tells the line (facts, section 5: never compare ordinals).
+/// A migration whose whole name tells the line (docs/kong-data-model.md, 5: never compare ordinals).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Detect {
@@ -143,7 +143,7 @@ pub struct TableRules {
     pub columns: BTreeMap<String, ColumnRules>,
 }
 
-/// Who writes a table (DESIGN, "The words").
+/// Who writes a table (docs/architecture.md, "Terms").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Writer {
@@ -165,7 +165,7 @@ pub enum CopyPolicy {
     Never,
 }
 
-/// The partition that Kong reads (facts, section 1 "partition").
+/// The partition that Kong reads (docs/kong-data-model.md, 1 "partition").
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Partition {
@@ -263,7 +263,7 @@ pub enum JsonShape {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ColumnRemark {
-    /// Elements that look like a regular expression but lack the `~` that Kong 3.x asks for (facts, 4.18).
+    /// Elements that look like a regular expression but lack the `~` that Kong 3.x asks for (docs/kong-data-model.md, 4.18).
     RegexPath,
 }
 

@@ -1,4 +1,4 @@
-//! Kong's record of its own migrations, as either side holds it, and whether the two agree (facts, section 5).
+//! Kong's record of its own migrations, as either side holds it, and whether the two agree (docs/kong-data-model.md, 5).
 //!
 //! Whole names are compared, as sets: an ordinal means one thing in open source and another in Enterprise, and
 //! Cassandra keeps `executed` in byte order.

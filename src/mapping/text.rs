@@ -1,4 +1,4 @@
-//! What PostgreSQL accepts as text: strict UTF-8 without U+0000 (facts, 4.7).
+//! What PostgreSQL accepts as text: strict UTF-8 without U+0000 (docs/kong-data-model.md, 4.7).
 
 use super::reason::Reason;
 

@@ -295,7 +295,7 @@ impl Field<'_, '_> {
         Ok(())
     }
 
-    /// Read time cut to the second plus the largest time to live, both of the same page (DESIGN, "Time to live").
+    /// Read time cut to the second plus the largest time to live, both of the same page (docs/architecture.md, "Time to live").
     fn cell_expiry(&mut self, ttls: &[usize], now: usize) -> Result<(), Reason> {
         let mut largest: Option<i32> = None;
         for bytes in ttls.iter().filter_map(|&ttl| get(self.cells, ttl)) {
@@ -379,7 +379,7 @@ fn certificate_digest(pem: &[u8]) -> Option<String> {
     Some(data_encoding::HEXLOWER.encode(digest(&SHA256, &certificate).as_ref()))
 }
 
-/// Kong 3.0's own test for a plain path: only these characters (facts, 4.18).
+/// Kong 3.0's own test for a plain path: only these characters (docs/kong-data-model.md, 4.18).
 fn any_regex_without_tilde(paths: &[u8]) -> bool {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"._~/%-".contains(byte);
     let Ok(paths) = cell::Elements::of_collection(paths) else { return false };

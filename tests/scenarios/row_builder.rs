@@ -195,7 +195,7 @@ fn as_map(value: Value) -> Map<String, Value> {
     }
 }
 
-/// What Kong computes (facts, section 1): seven parts, but for keys.
+/// What Kong computes (docs/kong-data-model.md, 1): seven parts, but for keys.
 pub fn cache_key(table: &str, row: &Map<String, Value>) -> String {
     let part = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let parts: Vec<String> = match table {

@@ -90,7 +90,7 @@ async fn verify_finds_no_difference_after_migrating_any_version() {
     }
 }
 
-/// A database of Kong 2.8 that Kong 3.3 upgraded in place, as far as `facts/DIFFERENCES.md` says what that does.
+/// A database of Kong 2.8 that Kong 3.3 upgraded in place, as far as `docs/kong-data-model.md` says what that does.
 async fn upgraded() -> Keyspace {
     let mut fixture = Fixture::shipped("2.8").expect("a fixture");
     let vaults = fixture.blue.remove("vaults_beta").expect("vaults");

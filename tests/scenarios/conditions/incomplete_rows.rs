@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::migrated::Migrated;
 use crate::row_builder::{KongKeyspace, id};
 
-/// What each table's rows cannot be without (facts, section 2); the last member of a pair is reported for it.
+/// What each table's rows cannot be without (docs/kong-data-model.md, 2); the last member of a pair is reported for it.
 const REQUIRED: &[(&str, &str)] = &[
     ("acls", "consumer_id"),
     ("acls", "group"),
