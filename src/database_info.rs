@@ -7,10 +7,8 @@ use crate::green::session::Green;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct DatabaseInfo {
-    /// Cluster or server, without credentials.
     pub server: String,
     pub version: String,
-    /// Keyspace or database.
     pub name: String,
 }
 

@@ -20,7 +20,6 @@
 #[cfg(feature = "test-hooks")]
 pub(crate) use hooks::reached;
 
-/// Does nothing.
 #[cfg(not(feature = "test-hooks"))]
 pub(crate) fn reached(_place: &str) -> std::future::Ready<()> {
     std::future::ready(())

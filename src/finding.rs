@@ -9,7 +9,6 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// The check passed.
     Ok,
     /// The operator should know; nothing stops.
     Warning,
@@ -19,10 +18,8 @@ pub enum Severity {
     Blocker,
 }
 
-/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// A blocker stops the command.
     pub severity: Severity,
     /// One sentence without a full stop at its end.
     pub message: String,

@@ -47,7 +47,6 @@ const DATABASE: &str = "rehearsal";
 
 const WORK_SCHEMA: &str = "kongferry";
 
-/// The options of a rehearsal.
 #[derive(Debug, Clone, Default)]
 pub struct Rehearsal {
     /// About tables, maps and other sessions.
@@ -57,7 +56,6 @@ pub struct Rehearsal {
     pub scratch: Scratch,
 }
 
-/// Where a rehearsal is held.
 #[derive(Debug, Clone, Default)]
 pub enum Scratch {
     /// In a PostgreSQL that is started for it.
@@ -75,7 +73,6 @@ pub struct PlanReport {
     /// What `migrate` would do.
     #[serde(flatten)]
     pub report: MigrationReport,
-    /// How each column is converted.
     pub columns: Vec<TableColumns>,
     /// What this plan does not check, each as a sentence.
     pub not_checked: Vec<String>,
@@ -89,7 +86,6 @@ pub struct TableColumns {
     pub columns: Vec<ColumnRule>,
 }
 
-/// How one column is converted.
 #[derive(Debug, Clone, Serialize)]
 pub struct ColumnRule {
     pub column: String,

@@ -56,7 +56,6 @@ impl<R: Record> SpillFile<R> {
         if partition.buffer.len() < IN_MEMORY { Ok(()) } else { partition.write().map_err(cannot_spill) }
     }
 
-    /// Records pushed so far.
     pub fn rows(&self) -> u64 {
         self.rows
     }

@@ -321,7 +321,6 @@ fn every_exception_is_needed() {
 #[test]
 fn literals_are_found_in_code_and_not_in_tests_or_comments() {
     let source = r##"
-        /// Not a literal.
         #[cfg(test)]
         mod tests { const A: &str = "in a test"; }
         fn f() -> Error {

@@ -33,7 +33,6 @@ const INFERRED_PAIRS: [(&str, &str); 13] = [
 ];
 const HEADERS_PAIR: (&str, &str) = ("map<text, frozen<set<text>>>", "jsonb");
 
-/// Everything known about one line.
 struct Line {
     name: &'static str,
     map: SchemaMap,

@@ -18,7 +18,6 @@ use crate::servers::{Servers, failed};
 /// Parts of the ring that a table is read in.
 const RANGES: i64 = 32;
 
-/// Rows of a page.
 const PAGE: i32 = 5000;
 
 /// Bytes that are sent at a time.
@@ -27,7 +26,6 @@ const CHUNK: usize = 1 << 20;
 /// Tables that are copied at the same time.
 const COPIES: usize = 2;
 
-/// Both floors, prepared.
 pub struct Floor {
     session: Arc<Session>,
     statements: Vec<PreparedStatement>,
@@ -77,7 +75,6 @@ impl Floor {
         Ok(())
     }
 
-    /// Copies all rows.
     pub async fn copy(&self, green: &Database) -> Result<()> {
         let copies =
             self.tables.iter().zip(&self.rows).map(|(table, pieces)| copy_table(green, table, pieces));

@@ -29,7 +29,6 @@ const SCAN_SETTINGS: [usize; 3] = [2, 4, 8];
 struct Options {
     shape: Shape,
     rounds: u32,
-    /// Where the result goes.
     result: PathBuf,
     /// Only to show that it works.
     smoke: bool,
@@ -96,7 +95,6 @@ async fn run(options: &Options) -> Result<()> {
     if options.smoke { smoke_test(&options.result) } else { Ok(()) }
 }
 
-/// All steps, each once.
 async fn one_round(
     round: u32,
     servers: &Servers,

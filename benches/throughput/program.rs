@@ -31,7 +31,6 @@ pub struct Ran {
 }
 
 impl Program {
-    /// A folder for its files.
     pub fn new() -> Result<Program> {
         let folder = tempfile::tempdir().map_err(|e| failed("there is no directory to run in", e))?;
         Ok(Program { folder })

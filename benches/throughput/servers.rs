@@ -15,7 +15,6 @@ use uuid::Uuid;
 
 use crate::shape::Shape;
 
-/// Name of the keyspace.
 const KEYSPACE: &str = "kong";
 
 /// The line of Kong versions whose tables are used.
@@ -34,10 +33,8 @@ pub struct Servers {
     workspaces: Vec<(Uuid, String)>,
 }
 
-/// What one step took.
 #[derive(Debug, Clone, Default)]
 pub struct Measured {
-    /// Wall time.
     pub seconds: f64,
     /// CPU seconds of ours, Cassandra's and PostgreSQL's; not known of a part of a step.
     pub cpu: Option<[f64; 3]>,
@@ -72,7 +69,6 @@ impl Servers {
         Ok(Servers { cassandra, postgres, blue, shape: *shape, workspace, workspaces })
     }
 
-    /// Blue's rows.
     pub fn blue(&self) -> &Keyspace {
         &self.blue
     }
@@ -82,7 +78,6 @@ impl Servers {
         self.shape.tables()
     }
 
-    /// Blue's workspaces, id and name.
     pub fn workspaces(&self) -> &[(Uuid, String)] {
         &self.workspaces
     }

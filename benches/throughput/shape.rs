@@ -23,7 +23,6 @@ enum Kind {
 }
 
 impl Shape {
-    /// The shape of that name.
     pub fn new(name: &str, n: u64) -> Result<Shape> {
         let kind = match name {
             "consumers" => Kind::Consumers,
@@ -59,7 +58,6 @@ impl Shape {
         }
     }
 
-    /// Writes the rows.
     pub async fn fill(&self, keyspace: &Keyspace, workspace: Uuid) -> Result<()> {
         match self.kind {
             Kind::Consumers => fill::fill(keyspace, workspace, self.n).await,

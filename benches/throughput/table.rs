@@ -35,7 +35,6 @@ pub const RATIOS: &[&str] = &[
     "plan_vs_migrate",
 ];
 
-/// All that was measured.
 pub struct Table {
     rows: u64,
     lines: BTreeMap<&'static str, Vec<Measured>>,
@@ -145,7 +144,6 @@ fn rounded(number: f64) -> f64 {
     (number * 1000.0).round() / 1000.0
 }
 
-/// min – median – max.
 fn spread(sorted: &[f64]) -> String {
     let at = |place: usize| sorted.get(place).copied().unwrap_or(f64::NAN);
     format!("{:>7.2} {:>7.2} {:>7.2}", at(0), median(sorted), at(sorted.len().saturating_sub(1)))

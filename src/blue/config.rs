@@ -13,7 +13,6 @@ use secrecy::SecretString;
 pub use super::consistency::ReadConsistency;
 use crate::error::{Error, Result};
 
-/// Cassandra's default port.
 pub const DEFAULT_PORT: u16 = 9042;
 
 /// The environment variable with blue's password.
@@ -32,9 +31,7 @@ pub struct BlueConfig {
     pub keyspace: String,
     /// The role to log in as.
     pub username: Option<String>,
-    /// Its password.
     pub password: Option<SecretString>,
-    /// The datacenter to read from.
     pub datacenter: Option<String>,
     /// How many replicas must answer a read.
     pub consistency: ReadConsistency,
@@ -44,16 +41,13 @@ pub struct BlueConfig {
     pub connect_timeout: Duration,
     /// How long a request may take, retries included.
     pub request_timeout: Duration,
-    /// Rows in one page.
     pub page_size: i32,
 }
 
-/// One node to begin with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContactPoint {
     /// Name or address, IPv6 without brackets.
     pub host: String,
-    /// Port.
     pub port: u16,
 }
 
@@ -70,7 +64,6 @@ impl fmt::Display for ContactPoint {
 /// Whether and how connections to blue are encrypted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tls {
-    /// What is checked.
     pub mode: TlsMode,
     /// Files with the certificates to trust.
     pub ca_files: Vec<PathBuf>,
@@ -83,7 +76,6 @@ pub struct Tls {
 /// What is checked about the server's certificate.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum TlsMode {
-    /// Not encrypted.
     #[default]
     Off,
     /// Encrypted; the certificate is not checked.
@@ -146,7 +138,6 @@ impl BlueConfig {
         AddressOptions::parse(options.trim().trim_start_matches('?'))?.apply(self)
     }
 
-    /// The same with this password.
     #[must_use]
     pub fn with_password(mut self, password: SecretString) -> Self {
         self.password = Some(password);

@@ -9,22 +9,14 @@ use crate::error::{Error, Result};
 /// How many replicas must answer a read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ReadConsistency {
-    /// Every replica.
     #[default]
     All,
-    /// Most replicas of each datacenter.
     EachQuorum,
-    /// Most replicas.
     Quorum,
-    /// Most replicas of one datacenter.
     LocalQuorum,
-    /// Three replicas.
     Three,
-    /// Two replicas.
     Two,
-    /// One replica of one datacenter.
     LocalOne,
-    /// One replica.
     One,
 }
 
@@ -95,7 +87,6 @@ impl ReadConsistency {
         matches!(self, ReadConsistency::LocalQuorum | ReadConsistency::LocalOne)
     }
 
-    /// The driver's value.
     pub fn level(self) -> Consistency {
         match self {
             ReadConsistency::All => Consistency::All,

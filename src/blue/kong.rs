@@ -14,13 +14,11 @@ pub type MetaRow = (String, Option<String>, Option<HashSet<String>>, Option<Hash
 pub type Workspace = (Uuid, Option<String>);
 
 impl Blue {
-    /// Kong's record of migrations.
     pub async fn schema_meta(&self, table: &str) -> Result<Vec<MetaRow>> {
         let cql = format!("SELECT subsystem, last_executed, executed, pending FROM {}", self.table(table));
         self.rows(&cql, (), "cannot read Kong's record of migrations on blue").await
     }
 
-    /// All workspaces.
     pub async fn workspaces(&self, table: &str, id: &str, name: &str) -> Result<Vec<Workspace>> {
         let cql = format!("SELECT {}, {} FROM {}", quote(id), quote(name), self.table(table));
         self.rows(&cql, (), "cannot read the workspaces of blue").await

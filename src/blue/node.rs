@@ -5,7 +5,6 @@ use std::fmt;
 /// A node of blue as the driver sees it now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// Address and port.
     pub address: String,
     /// Datacenter, where the node says so.
     pub datacenter: Option<String>,

@@ -44,7 +44,6 @@ fn pause_after(attempt: u32) -> Duration {
 pub struct TokenRange {
     /// The token before the first one.
     pub after: i64,
-    /// The last token.
     pub up_to: i64,
 }
 
@@ -69,7 +68,6 @@ impl TableReader {
     }
 }
 
-/// One page of raw rows.
 #[derive(Debug)]
 pub struct Page {
     rows: QueryRowsResult,
@@ -261,7 +259,6 @@ fn split(tokens: &[i64], wanted: usize) -> VecDeque<TokenRange> {
 }
 
 impl Page {
-    /// How many rows it has.
     pub fn len(&self) -> usize {
         self.rows.rows_num()
     }

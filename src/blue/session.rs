@@ -23,7 +23,6 @@ use super::tls;
 use super::token;
 use crate::error::{Error, Kind, Result};
 
-/// An open session to blue.
 pub struct Blue {
     session: Session,
     config: BlueConfig,

@@ -31,7 +31,6 @@ struct State {
     slowed: Option<Instant>,
 }
 
-/// One request under way.
 pub(super) struct Permit<'p> {
     pace: &'p Throttle,
     permit: SemaphorePermit<'p>,
@@ -63,7 +62,6 @@ impl Throttle {
 }
 
 impl Permit<'_> {
-    /// Blue answered.
     pub(super) fn answered(self) {
         let mut state = self.pace.state();
         state.answers += 1;

@@ -13,7 +13,6 @@ use crate::error::Result;
 /// Places that are asked about at most.
 const PLACES: usize = 1000;
 
-/// Requests at the same time.
 const AT_ONCE: usize = 4;
 
 impl Blue {

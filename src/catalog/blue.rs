@@ -4,30 +4,22 @@ use std::collections::BTreeMap;
 
 use crate::cql::CqlType;
 
-/// The tables of the keyspace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BlueCatalog {
-    /// By name.
     pub tables: BTreeMap<String, BlueTable>,
 }
 
-/// One table of the keyspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlueTable {
-    /// Its name.
     pub name: String,
     /// Partition key first, then clustering columns, each in key order, then the others by name.
     pub columns: Vec<BlueColumn>,
 }
 
-/// One column of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlueColumn {
-    /// Its name.
     pub name: String,
-    /// Its place in the key.
     pub kind: ColumnKind,
-    /// Its type.
     pub cql_type: CqlType,
 }
 
@@ -45,7 +37,6 @@ pub enum ColumnKind {
 }
 
 impl BlueTable {
-    /// The column of that name.
     pub fn column(&self, name: &str) -> Option<&BlueColumn> {
         self.columns.iter().find(|column| column.name == name)
     }
@@ -64,7 +55,6 @@ pub struct OnePartition {
     pub column: String,
     /// What it holds in every row that Kong reads.
     pub value: String,
-    /// The first clustering column.
     pub clustering: String,
 }
 

@@ -2,17 +2,13 @@
 
 use std::collections::BTreeMap;
 
-/// The tables of Kong's schema.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GreenCatalog {
-    /// By name.
     pub tables: BTreeMap<String, GreenTable>,
 }
 
-/// One table of Kong's schema.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GreenTable {
-    /// Its name.
     pub name: String,
     /// In the order of the table.
     pub columns: Vec<GreenColumn>,
@@ -22,18 +18,14 @@ pub struct GreenTable {
     pub primary_key: Vec<String>,
     /// All indexes, the primary key's among them.
     pub indexes: Vec<Index>,
-    /// References to other tables.
     pub foreign_keys: Vec<ForeignKey>,
-    /// CHECK constraints.
     pub checks: Vec<Check>,
     /// Triggers, but the internal ones of foreign keys.
     pub triggers: Vec<Trigger>,
 }
 
-/// One column of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GreenColumn {
-    /// Its name.
     pub name: String,
     /// Its type, as `format_type()` spells it.
     pub column_type: String,
@@ -41,16 +33,12 @@ pub struct GreenColumn {
     pub element_oid: u32,
     /// Whether NULL is refused.
     pub not_null: bool,
-    /// Its default, as an expression.
     pub default: Option<String>,
 }
 
-/// One index.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Index {
-    /// Its name.
     pub name: String,
-    /// Whether it refuses duplicates.
     pub unique: bool,
     /// Whether it is the primary key's.
     pub primary: bool,
@@ -72,14 +60,10 @@ pub struct Index {
     pub definition: String,
 }
 
-/// One reference to another table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ForeignKey {
-    /// Its name.
     pub name: String,
-    /// The referring columns.
     pub columns: Vec<String>,
-    /// The table referred to.
     pub parent: String,
     /// The columns referred to, in the same order.
     pub parent_columns: Vec<String>,
@@ -87,21 +71,16 @@ pub struct ForeignKey {
     pub match_full: bool,
 }
 
-/// One trigger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trigger {
-    /// Its name.
     pub name: String,
-    /// The function it calls.
     pub function: String,
     /// `O` fires, `D` does not, `R` and `A` are about replication.
     pub enabled: String,
 }
 
-/// One CHECK constraint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    /// Its name.
     pub name: String,
     /// The condition over the table's columns.
     pub expression: String,
@@ -113,7 +92,6 @@ impl GreenTable {
         self.triggers.iter().any(|trigger| trigger.function == function)
     }
 
-    /// The column of that name.
     pub fn column(&self, name: &str) -> Option<&GreenColumn> {
         self.columns.iter().find(|column| column.name == name)
     }

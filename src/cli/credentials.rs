@@ -52,7 +52,7 @@ pub struct CheckArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["kind", "workspace", "user", "secret_file"])]
     file: Option<PathBuf>,
 
-    /// CredentialKind of the credential
+    /// Kind of the credential
     #[arg(long, value_enum, value_name = "KIND", required_unless_present = "file")]
     kind: Option<CredentialKind>,
 

@@ -11,7 +11,6 @@ pub(super) const TABLE: &str = "admins";
 const COLUMNS: &[&str] =
     &["id", "username", "custom_id", "email", "consumer_id", "rbac_user_id", "rbac_token_enabled", "status"];
 
-/// The rows of one admin.
 #[derive(Debug, Clone, Default)]
 pub(super) struct AdminRows {
     pub(super) admin: TextRow,
@@ -22,7 +21,6 @@ pub(super) struct AdminRows {
     pub(super) roles: Vec<TextRow>,
     /// The number of assigned roles that do not exist.
     pub(super) missing_roles: usize,
-    /// Credentials of basic-auth.
     pub(super) passwords: Vec<TextRow>,
 }
 

@@ -21,7 +21,6 @@ use crate::error::Result;
 /// A hash of the value and the row's id, sorted: 24 bytes a row whatever the length of the values.
 type Entries = Vec<(u64, Uuid)>;
 
-/// Table and column.
 type IndexedColumn = (String, String);
 
 /// What was read of each column, once.

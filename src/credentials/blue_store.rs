@@ -18,7 +18,6 @@ pub(super) struct BlueStore<'a> {
     pub(super) blue: &'a Blue,
     pub(super) catalog: &'a BlueCatalog,
     pub(super) map: &'a SchemaMap,
-    /// All of blue's workspaces.
     pub(super) workspaces: Vec<Uuid>,
     pub(super) indexes: BlueIndexes,
 }

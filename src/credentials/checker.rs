@@ -38,7 +38,6 @@ pub(super) struct CredentialChecker<S> {
     pub(super) now_ms: i64,
 }
 
-/// Id and name.
 type Workspace = (Uuid, String);
 
 impl<S: CredentialStore> CredentialChecker<S> {
@@ -101,7 +100,6 @@ impl<S: CredentialStore> CredentialChecker<S> {
             .and_then(|row| Some((id_in(row, "id")?, row.get("name").cloned().unwrap_or_default()))))
     }
 
-    /// Rows with this unique text.
     async fn unique(
         &self,
         table: &str,

@@ -35,7 +35,6 @@ use green_store::GreenStore;
 use kind::CredentialKind;
 use outcome::CheckOutcome;
 
-/// A secret to check.
 #[derive(Clone)]
 pub(crate) struct CredentialCheck {
     kind: CredentialKind,
@@ -121,7 +120,6 @@ impl CredentialCheck {
     }
 }
 
-/// The result of one check.
 #[derive(Debug, Clone)]
 pub(crate) struct CheckResult {
     entry: Map<String, Value>,

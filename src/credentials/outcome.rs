@@ -9,7 +9,6 @@ pub(crate) enum OutcomeReason {
     Accepted,
     WrongSecret,
     UnknownUser,
-    /// No credential has this secret.
     UnknownSecret,
     UnknownWorkspace,
     /// The secret is correct in another workspace.
@@ -23,7 +22,6 @@ pub(crate) enum OutcomeReason {
     BrokenChain,
     /// The consumer, or the client of a token, is missing.
     OwnerMissing,
-    /// No secret is stored.
     NoSecret,
     /// The stored hash has a form that Kong does not accept.
     HashNotAccepted,

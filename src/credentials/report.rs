@@ -22,7 +22,6 @@ use crate::verify::last_run::LastRun;
 pub(crate) struct CredentialsReport {
     /// Version of this structure, 1.
     pub(crate) format: u32,
-    /// Credentials, by kind and workspace.
     pub(crate) kinds: Vec<KindReport>,
     /// Rows that the last run rejected, by kind.
     pub(crate) rejected: BTreeMap<&'static str, u64>,
@@ -42,7 +41,6 @@ pub(crate) struct KindReport {
     pub(crate) kind: &'static str,
     /// `None` for rows without a workspace.
     pub(crate) workspace: Option<String>,
-    /// Rows on green.
     pub(crate) carried: u64,
     /// Rows on blue now, where it is connected.
     pub(crate) on_blue: Option<u64>,
@@ -53,14 +51,12 @@ pub(crate) struct KindReport {
     pub(crate) with_expiry: u64,
     pub(crate) hashed: u64,
     pub(crate) plain: u64,
-    /// Cipher text of the keyring.
     pub(crate) encrypted: u64,
     /// Without a stored secret, as a jwt credential with a public key.
     pub(crate) without_secret: u64,
     /// Kong accepts no secret at all for the stored value.
     #[serde(rename = "dead")]
     pub(crate) unusable: u64,
-    /// Their consumer does not exist.
     pub(crate) owners_missing: u64,
 }
 
@@ -71,7 +67,6 @@ pub(crate) struct AdminReport {
     pub(crate) workspace: Option<String>,
     /// As workspace:role.
     pub(crate) roles: Vec<String>,
-    /// Whether there are no gaps.
     #[serde(rename = "whole")]
     pub(crate) is_complete: bool,
     /// Why the admin does not work.
@@ -87,9 +82,7 @@ pub(crate) struct AdminReport {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct RejectedAdmin {
     pub(crate) id: String,
-    /// On blue.
     pub(crate) name: Option<String>,
-    /// On blue.
     pub(crate) gaps: Vec<String>,
 }
 

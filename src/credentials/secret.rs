@@ -13,7 +13,6 @@ pub(super) fn is_equal(given: &[u8], stored: &[u8]) -> bool {
     given.ct_eq(stored).into()
 }
 
-/// Also behind a workspace.
 pub(super) fn is_encrypted(stored: &str) -> bool {
     stored.starts_with(CIPHER) || stored.get(36..).is_some_and(|rest| rest.starts_with(":$ke$"))
 }

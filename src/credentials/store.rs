@@ -28,7 +28,6 @@ pub(super) struct RowQuery<'a> {
     pub(super) workspace: Option<Uuid>,
 }
 
-/// The rows of one side.
 pub(super) trait CredentialStore: Send + Sync {
     /// `blue` or `green`, for messages.
     fn side(&self) -> &'static str;

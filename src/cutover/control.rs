@@ -34,7 +34,6 @@ struct ControlRequest {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct ControlResponse {
-    /// The reply to the command.
     said: Option<std::result::Result<String, String>>,
     /// Named as before, so that a client and an engine of different versions understand each other.
     #[serde(rename = "shown")]

@@ -4,11 +4,6 @@
 //! [`journal`] records, [`environment`] has the traits for everything outside. The provider's records and the marker
 //! beside them are the truth; the journal only explains.
 
-#![allow(
-    missing_docs,
-    reason = "public for the tests of this crate; a comment stands where the name does not say it all"
-)]
-
 pub mod call;
 pub mod clock;
 pub mod config;

@@ -4,15 +4,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-/// How traffic can be split.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Weights {
     /// By two whole weights whose sum, in lowest terms, may be at most this: 100 allows every whole per cent.
-    Whole {
-        /// The largest sum.
-        max_sum: u32,
-    },
+    Whole { max_sum: u32 },
     /// Not at all: 0 % or 100 %.
     SwitchOnly,
 }
@@ -46,7 +42,6 @@ pub enum Confirmation {
     Immediate,
     /// By [`confirm`](super::DnsProvider::confirm), asked again at this interval.
     Poll {
-        /// Between two questions.
         #[serde(rename = "seconds", serialize_with = "as_seconds")]
         interval: Duration,
     },
@@ -55,11 +50,9 @@ pub enum Confirmation {
 /// What a provider, as it is configured, can do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Capabilities {
-    /// How traffic is split.
     pub weights: Weights,
     /// What protects from a second writer.
     pub exclusion: Exclusion,
-    /// How a write is confirmed.
     pub confirmation: Confirmation,
     /// The least TTL that it accepts, in seconds.
     pub min_ttl: u32,

@@ -16,16 +16,13 @@ use super::{Share, Target, Ttl, Value, Weights};
 pub struct Change {
     /// The same for the same run and generation, so that a provider may recognise a repetition.
     pub id: String,
-    /// What it is about.
     pub target: Target,
     /// What stood there when it was planned.
     pub before: Observed,
-    /// What was asked for.
     pub desired: Desired,
     /// What will be read when it has been carried out. `version` is meaningless here for providers with a version of
     /// their own. Planning the next step from this is how `cutover plan` shows all steps without sending one.
     pub after: Observed,
-    /// What is sent.
     pub request: Request,
 }
 
@@ -33,22 +30,17 @@ pub struct Change {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
-    /// One HTTP request.
     Http {
-        /// The method.
         method: String,
-        /// Scheme, host, path and query.
         url: String,
         /// Headers without the credentials; those are shown as what they are.
         headers: Vec<(String, String)>,
-        /// The body, readable.
         body: String,
     },
     /// One DNS UPDATE message, shown in the language of `nsupdate`.
     Update(DnsUpdate),
     /// One call of the user's program.
     Program {
-        /// The program and its arguments.
         command: Vec<String>,
         /// What it reads on its standard input.
         input: serde_json::Value,
@@ -246,7 +238,6 @@ pub(super) fn blue_again(form: RecordForm, ttl: u32) -> Desired {
     Desired { form, ttl: Ttl::All(ttl), marker: None, precondition: Precondition::Overwrite }
 }
 
-/// For providers without aliases.
 pub(super) fn refuse_aliases(provider: &'static str, target: &Target) -> DnsResult<()> {
     for record in target.records() {
         if record.blue.iter().chain(&record.green).any(|value| matches!(value, Value::Alias(_))) {

@@ -11,7 +11,6 @@ pub type DnsResult<T> = Result<T, DnsError>;
 /// A provider's refusal or failure. No text of it holds a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DnsError {
-    /// What to do about it.
     pub kind: DnsErrorKind,
     /// The provider's name, as in `cutover.toml`.
     pub provider: &'static str,

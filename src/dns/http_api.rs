@@ -7,7 +7,6 @@ use reqwest::header::RETRY_AFTER;
 use super::{DnsError, DnsErrorKind, DnsResult};
 use crate::error::{Error, Result};
 
-/// A response, whatever its status.
 pub(super) struct HttpResponse {
     pub status: reqwest::StatusCode,
     /// `Retry-After` in seconds.

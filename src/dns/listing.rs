@@ -14,7 +14,6 @@ pub struct Listing {
 /// One record, in the provider's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedRecord {
-    /// Its name.
     pub name: DomainName,
     /// Its type, as in a zone file; also those that cannot be moved, such as HTTPS.
     pub rtype: String,

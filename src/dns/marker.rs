@@ -61,7 +61,6 @@ pub struct Marker {
 /// A record's TTL before the run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OriginalTtl {
-    /// The record.
     pub key: RecordKey,
     /// In seconds.
     pub ttl: u32,

@@ -10,8 +10,6 @@
 //! fails with [`may_be_applied`](DnsError::may_be_applied), or the process died in between: `read`, and ask
 //! [`Change::outcome`].
 
-#![allow(missing_docs, reason = "public for the tests of this crate; a comment says what the name does not")]
-
 mod capabilities;
 mod change;
 mod error;

@@ -16,7 +16,6 @@ use crate::error::{Error, Result};
 pub struct DomainName(String);
 
 impl DomainName {
-    /// With the final dot.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -12,7 +12,6 @@ use crate::settings::password;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", from = "Given")]
 pub enum SecretSource {
-    /// The variable that holds it.
     Env(String),
     /// The file that holds it and nothing else.
     File(PathBuf),

@@ -14,9 +14,7 @@ use crate::error::{Error, Result};
 pub struct Share(u16);
 
 impl Share {
-    /// Everything goes to blue.
     pub const BLUE: Share = Share(0);
-    /// Everything goes to green.
     pub const GREEN: Share = Share(10_000);
 
     /// A share of whole per cent; `None` above 100.

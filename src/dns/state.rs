@@ -14,12 +14,7 @@ pub enum RecordState {
     /// An ordinary record with exactly the values of one side: how it stood before the cutover, and stands after it.
     Plain(Side),
     /// Both sides with weights, in the provider's own form as this module writes it. Weights are as they are stored.
-    Split {
-        /// Blue's weight.
-        blue: u32,
-        /// Green's weight.
-        green: u32,
-    },
+    Split { blue: u32, green: u32 },
     /// Anything else: other values, another policy, members that differ in TTL. The text is for people.
     Foreign(String),
 }
@@ -55,16 +50,13 @@ pub struct SiblingRecord {
     pub rtype: String,
     /// Its TTL in seconds.
     pub ttl: u32,
-    /// Its values, for people.
     pub text: String,
 }
 
 /// One record as it was read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObservedRecord {
-    /// Which one.
     pub key: RecordKey,
-    /// How it stands.
     pub state: RecordState,
     /// Its TTL in seconds; `None` when absent.
     pub ttl: Option<u32>,
@@ -90,7 +82,6 @@ pub struct Observed {
     pub marker: Option<Marker>,
     /// The text that stands where the marker belongs, read or not: compare-and-swap needs it to the letter.
     pub marker_text: Option<String>,
-    /// The stamp.
     pub version: Version,
 }
 
@@ -162,7 +153,6 @@ pub enum RecordForm {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ttl {
-    /// The one they have.
     AsFound,
     /// The same for all, in seconds.
     All(u32),
@@ -185,13 +175,10 @@ pub enum Precondition {
 /// What one change shall bring about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Desired {
-    /// Form of all records.
     pub form: RecordForm,
-    /// TTL of all records.
     pub ttl: Ttl,
     /// The new marker; `None` removes it, which ends the run.
     pub marker: Option<Marker>,
-    /// Whether to compare first.
     #[serde(alias = "guard")]
     pub precondition: Precondition,
 }

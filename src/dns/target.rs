@@ -16,12 +16,10 @@ pub enum RecordType {
     A,
     /// IPv6 addresses.
     Aaaa,
-    /// Another name.
     Cname,
 }
 
 impl RecordType {
-    /// As in a zone file.
     pub fn as_str(self) -> &'static str {
         match self {
             RecordType::A => "A",
@@ -46,9 +44,7 @@ impl fmt::Display for RecordType {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
-    /// The platform being left.
     Blue,
-    /// The platform being entered.
     Green,
 }
 
@@ -61,15 +57,11 @@ impl fmt::Display for Side {
     }
 }
 
-/// One value of a record.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Value {
-    /// Of an A record.
     V4(Ipv4Addr),
-    /// Of an AAAA record.
     V6(Ipv6Addr),
-    /// Of a CNAME record.
     Name(DomainName),
     /// A record of type A or AAAA whose addresses the provider takes from another of its resources, such as
     /// Route 53's alias for a load balancer. Only some providers have it; the others refuse it.
@@ -129,9 +121,7 @@ impl fmt::Display for Value {
 /// Which record: the name and the type. Written `api.example.com/A`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RecordKey {
-    /// The owner name.
     pub name: DomainName,
-    /// The type.
     #[serde(rename = "type")]
     pub rtype: RecordType,
 }
@@ -154,7 +144,6 @@ impl fmt::Display for RecordKey {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Given", into = "Given")]
 pub struct Record {
-    /// Its name and type.
     pub key: RecordKey,
     /// What it says when all traffic goes to blue: sorted, at least one, one only for a CNAME.
     pub blue: Vec<Value>,
@@ -199,7 +188,6 @@ impl Record {
         self.blue.iter().chain(&self.green).any(|value| matches!(value, Value::Alias(_)))
     }
 
-    /// The values of one side.
     pub fn values(&self, side: Side) -> &[Value] {
         match side {
             Side::Blue => &self.blue,

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-/// The lines of one table.
 #[derive(Debug, Default)]
 pub(crate) struct TomlDraft(String);
 

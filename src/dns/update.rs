@@ -18,34 +18,28 @@ pub struct DnsUpdate {
     /// The primary, `host:port`.
     pub server: String,
     pub zone: DomainName,
-    /// Prerequisites first, then changes.
     pub steps: Vec<UpdateStep>,
 }
 
-/// An RRset of the update.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UpdateSet {
-    /// A record of the target.
     Record(RecordKey),
     /// A TXT record: the marker.
     Text(DomainName),
 }
 
-/// A prerequisite or a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UpdateStep {
     /// The RRset must exist with exactly these values.
     Require(UpdateSet, Vec<UpdateData>),
-    /// The RRset must not exist.
     RequireAbsent(UpdateSet),
     Delete(UpdateSet),
     /// A value with its TTL in seconds.
     Add(UpdateSet, u32, UpdateData),
 }
 
-/// A value of an RRset.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UpdateData {

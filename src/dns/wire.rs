@@ -113,7 +113,6 @@ fn query_error(error: &NetError) -> QueryError {
     }
 }
 
-/// hickory's form of the name.
 pub(super) fn wire_name(name: &DomainName) -> Name {
     // A DomainName is always valid for hickory.
     let mut parsed = Name::from_ascii(name.as_str()).unwrap_or_else(|_| Name::root());
@@ -121,7 +120,6 @@ pub(super) fn wire_name(name: &DomainName) -> Name {
     parsed
 }
 
-/// hickory's form of the type.
 pub(super) fn wire_type(rtype: super::RecordType) -> RecordType {
     match rtype {
         super::RecordType::A => RecordType::A,

@@ -23,7 +23,6 @@ pub struct ApplyContext<'a> {
     pub map: &'a SchemaMap,
     /// The rows of green right after its bootstrap, where the operator recorded them.
     pub baseline: Option<&'a Baseline>,
-    /// What earlier runs wrote.
     pub ledger: &'a Ledger,
     /// Whether rows that were changed manually are replaced.
     pub replace: bool,

@@ -19,21 +19,16 @@ use crate::green::session::During;
 
 const FORMAT: u32 = 1;
 
-/// What stood on green.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Baseline {
     /// Version of the format, 1.
     pub format: u32,
-    /// Where it was taken.
     pub green: String,
-    /// When.
     pub taken_at: String,
-    /// Rows by table.
     pub tables: BTreeMap<String, Vec<BaselineRow>>,
 }
 
-/// One row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BaselineRow {
@@ -83,12 +78,10 @@ impl Baseline {
         })
     }
 
-    /// How many rows it knows.
     pub fn rows(&self) -> usize {
         self.tables.values().map(Vec::len).sum()
     }
 
-    /// Reads it from a file.
     pub fn from_file(path: &Path) -> Result<Baseline> {
         let unreadable = || Error::usage(format!("cannot read the baseline {}", path.display()));
         let text = std::fs::read_to_string(path).map_err(|e| unreadable().source(e))?;

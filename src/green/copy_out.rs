@@ -52,7 +52,6 @@ enum NextRow {
     /// A whole row of this length.
     Row(usize),
     Incomplete,
-    /// The trailer.
     End,
 }
 

@@ -11,7 +11,6 @@ use super::sql::{fill, literal, quote};
 use super::statement::query_scalar;
 use crate::error::Result;
 
-/// Its ids on both sides.
 pub(super) struct DefaultWorkspace {
     green: String,
     blue: String,

@@ -43,7 +43,6 @@ type Aspects = BTreeMap<String, String>;
 /// A definition as the journal contains it: table, kind, name, aspects.
 type Recorded = (String, String, String, Aspects);
 
-/// One difference between two moments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
     /// The table, or what belongs to one.
@@ -179,7 +178,6 @@ impl Definitions {
         Ok(found.map(|Json(list)| Definitions(list.into_iter().map(entry).collect())))
     }
 
-    /// The number of subjects.
     pub fn len(&self) -> usize {
         self.0.len()
     }

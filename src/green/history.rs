@@ -11,7 +11,6 @@ use super::statement::query_scalar;
 use crate::error::{Error, Result};
 use crate::green::session::During;
 
-/// One run of the journal.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Run {
     pub run: String,
@@ -21,17 +20,14 @@ pub struct Run {
     pub started: String,
     /// Its duration until now, or until it ended.
     pub seconds: f64,
-    /// The version of kongferry.
     pub kongferry: String,
     pub host: String,
     pub process_id: i32,
     pub blue_cluster: String,
     pub blue_keyspace: String,
-    /// Digest of the schema map.
     pub map_digest: String,
     /// Counts per table, once it was applied.
     pub tables: Option<Value>,
-    /// Wall time of its phases.
     pub phases: Option<Value>,
     /// The number of rows that it rejected.
     pub rejects: i64,
@@ -43,11 +39,8 @@ pub struct Run {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Belonging {
     pub name: String,
-    /// With indexes.
     pub bytes: i64,
-    /// By green's statistics.
     pub about_rows: i64,
-    /// Whether kongferry created it.
     pub is_ours: bool,
 }
 
@@ -71,7 +64,6 @@ pub async fn runs(green: &Green, limit: i64) -> Result<Vec<Run>> {
         .await
 }
 
-/// Everything in our own schema.
 pub async fn belongings(green: &Green) -> Result<Vec<Belonging>> {
     let listed = green.read("cannot list kongferry's own tables on green", async |tx| {
         let relations: Vec<Json<Belonging>> =

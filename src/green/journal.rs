@@ -21,7 +21,6 @@ pub struct RunEntry {
     pub run: Uuid,
     pub cluster: String,
     pub keyspace: String,
-    /// Digest of the schema map.
     pub map_digest: String,
 }
 
@@ -145,7 +144,6 @@ impl Journal {
         }
     }
 
-    /// Releases the run lock.
     pub async fn close(self) -> Result<()> {
         self.run_lock.rollback().await.during(&self.green, "cannot release the run lock on green")
     }
@@ -157,7 +155,6 @@ pub struct AcceptedReject {
     pub table_name: String,
     /// Its key, as JSON text.
     pub key: String,
-    /// A reason code.
     pub reason: String,
     /// The digest of its values, where it could be converted.
     pub mark: Option<Vec<u8>>,

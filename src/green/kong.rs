@@ -15,13 +15,11 @@ const SESSION_INTERVAL: std::time::Duration = std::time::Duration::from_millis(2
 /// One row of Kong's `schema_meta`: subsystem, last executed, executed, pending.
 pub type SchemaMetaRow = (String, Option<String>, Option<Vec<String>>, Option<Vec<String>>);
 
-/// Another client of green's database.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Session {
     pub pid: i32,
     pub user_name: String,
     pub application: String,
-    /// Its host.
     pub client: String,
 }
 
@@ -35,7 +33,6 @@ pub struct MissingPrivileges {
 }
 
 impl Green {
-    /// Reads Kong's record of migrations.
     pub async fn schema_meta(&self, table: &str) -> Result<Vec<SchemaMetaRow>> {
         let action = "cannot read Kong's record of migrations on green";
         let sql = fill(

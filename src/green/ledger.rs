@@ -28,7 +28,6 @@ const CURRENT_XID: &str = "(txid_current() % 4294967296)::text";
 /// What earlier runs wrote into the tables of this very database.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
-    /// Tables with a ledger.
     tables: BTreeSet<String>,
     /// Numbers of the transactions of our runs.
     writers: Vec<String>,
@@ -41,7 +40,6 @@ pub struct Ledger {
 pub enum LocalChange {
     /// None of our runs wrote it.
     Made,
-    /// A run wrote other values.
     Edited,
     /// A run wrote it, and it was deleted since.
     Removed,
@@ -112,7 +110,6 @@ impl Ledger {
         create.await
     }
 
-    /// Whether this table has one.
     pub fn contains(&self, table: &str) -> bool {
         self.tables.contains(table)
     }

@@ -44,9 +44,7 @@ impl std::fmt::Debug for Merge<'_> {
 /// What a run would write into one table.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Forecast {
-    /// Rows that green lacks.
     pub inserted: u64,
-    /// Rows that differ.
     pub updated: u64,
     pub deleted: u64,
     /// Rows that were staged or are to be deleted, whether or not they differ.

@@ -57,7 +57,6 @@ impl RowRepair<'_> {
         created.map(|_| ()).during(self.0.green(), "cannot create the table of the rows to repair")
     }
 
-    /// Selects rows by their keys.
     pub async fn select(&self, tx: &mut PgConnection, keys: SelectedKeys<'_>) -> Result<()> {
         let Some(plan) = self.0.plan.table(keys.table) else { return Ok(()) };
         let objects: Vec<Value> = keys.keys.iter().map(|key| key_object(plan, key)).collect();

@@ -38,7 +38,6 @@ impl fmt::Debug for Green {
 pub(crate) enum Failure {
     /// Explained by the action of the whole transaction.
     Statement(sqlx::Error),
-    /// Explained already.
     Explained(Error),
 }
 

@@ -6,7 +6,6 @@
 use ring::digest::{SHA256, digest};
 use sqlx::AssertSqlSafe;
 
-/// PostgreSQL cuts longer names.
 const MAX_NAME_BYTES: usize = 63;
 
 /// A name as SQL takes it literally.

@@ -24,32 +24,25 @@ pub struct Stage {
     run: Uuid,
 }
 
-/// Rows in COPY's binary format.
 #[derive(Debug, Default)]
 pub struct RowBuffer {
     /// The rows, one after another, without header and trailer.
     pub bytes: Vec<u8>,
-    /// The offset of each row.
     pub starts: Vec<usize>,
 }
 
-/// A row that PostgreSQL refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
-    /// Its index in the buffer.
     pub row: usize,
     pub sqlstate: String,
 }
 
-/// A row rejected while reading.
 #[derive(Debug, Clone)]
 pub struct RejectedRow {
     pub key: serde_json::Value,
     /// The column that caused the rejection.
     pub column: Option<String>,
-    /// A reason code.
     pub reason: &'static str,
-    /// Contains no values.
     pub detail: Option<String>,
     /// The row as it is on blue.
     pub row: serde_json::Value,
@@ -57,13 +50,10 @@ pub struct RejectedRow {
     pub mark: Option<Vec<u8>>,
 }
 
-/// A value repaired while reading.
 #[derive(Debug, Clone)]
 pub struct RepairedValue {
-    /// The key of its row.
     pub key: serde_json::Value,
     pub column: String,
-    /// The code of the repair.
     pub repair: &'static str,
 }
 

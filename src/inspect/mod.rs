@@ -37,7 +37,6 @@ pub struct BlueSide {
 pub struct GreenSide {
     pub catalog: GreenCatalog,
     pub meta: SchemaMeta,
-    /// Other clients of the database.
     pub sessions: Vec<Session>,
 }
 
@@ -46,7 +45,6 @@ pub struct GreenSide {
 pub struct Inspection {
     pub blue: BlueSide,
     pub green: GreenSide,
-    /// How tables would be moved.
     pub plan: KeyspacePlan,
     /// Rows of tables that are not moved.
     pub rows_not_migrated: BTreeMap<String, u64>,
@@ -60,7 +58,6 @@ pub struct InspectOptions {
     pub tables: TableChoices,
     /// The user's own schema maps, later ones over earlier ones.
     pub maps: Vec<SchemaMap>,
-    /// Allow other sessions on green.
     pub green_online: bool,
     /// Green is not written: missing write privileges are only warnings.
     pub only_reading: bool,

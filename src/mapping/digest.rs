@@ -16,9 +16,7 @@ pub type Digest128 = [u8; 16];
 /// What is kept of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowDigest {
-    /// Its key.
     pub key: Digest128,
-    /// Its values, the expiry aside.
     pub digest: Digest128,
     /// Its expiry, in PostgreSQL's microseconds since 2000.
     pub expiry: Option<i64>,
@@ -29,7 +27,6 @@ pub struct RowDigest {
 pub struct Digester {
     /// Places of the key's columns, in the key's order.
     key: Vec<usize>,
-    /// How each column is digested.
     columns: Vec<ColumnDigest>,
     /// Memory that goes from row to row.
     json: CanonicalJson,

@@ -18,12 +18,10 @@ pub enum JsonType {
     Jsonb,
 }
 
-/// What the outermost value is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TopLevel {
     /// `{…}`
     Object,
-    /// An array or a scalar.
     Other,
 }
 

@@ -145,7 +145,6 @@ impl Note {
         }
     }
 
-    /// One sentence for the summary.
     pub fn sentence(self) -> &'static str {
         match self {
             Note::PrefixMissing => {

@@ -68,7 +68,6 @@ pub struct Detect {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Names {
-    /// Table of workspaces.
     pub workspaces: Option<WorkspaceNames>,
     /// Column that holds an entity's workspace.
     pub workspace_column: Option<String>,
@@ -88,11 +87,8 @@ pub struct Names {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct WorkspaceNames {
-    /// The table.
     pub table: String,
-    /// Its id column.
     pub id: String,
-    /// Its name column.
     pub name: String,
     /// The name of the default workspace.
     pub default: String,
@@ -102,11 +98,8 @@ pub struct WorkspaceNames {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct DerivedTags {
-    /// The table.
     pub table: String,
-    /// Column with the entity's id.
     pub entity_id: String,
-    /// Column with the entity's table.
     pub entity_name: String,
     /// Column with the tags, also the entities' own column.
     pub tags: String,
@@ -147,7 +140,6 @@ pub struct TableRules {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Writer {
-    /// People, through the Admin API.
     Admin,
     /// The data plane, while requests flow.
     Traffic,
@@ -157,7 +149,6 @@ pub enum Writer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CopyPolicy {
-    /// Moved.
     Always,
     /// Moved only with `--include-table`.
     OnRequest,
@@ -169,7 +160,6 @@ pub enum CopyPolicy {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Partition {
-    /// The partition column.
     pub column: String,
     /// The only value that Kong reads.
     pub value: String,
@@ -223,7 +213,6 @@ pub struct ColumnRules {
 pub enum Prefix {
     /// Blue holds `<ws_id>:<value>`.
     Workspace,
-    /// Blue holds the value.
     Never,
 }
 
@@ -231,9 +220,7 @@ pub enum Prefix {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum WhenNull {
-    /// This boolean.
     Boolean(bool),
-    /// This whole number.
     Integer(i32),
     /// Lower-case hex of SHA-256 over the DER of the first certificate in this PEM column.
     Sha256OfCertificate(String),
@@ -255,7 +242,6 @@ pub enum KeyPart {
 pub enum JsonShape {
     /// An object, as Kong writes for every record and map.
     Object,
-    /// Anything.
     Any,
 }
 
@@ -271,11 +257,8 @@ pub enum ColumnRemark {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct BootstrapRow {
-    /// The table.
     pub table: String,
-    /// Column that tells the row.
     pub column: String,
-    /// Its value.
     pub value: String,
     /// What becomes of it where blue has no row of this meaning.
     #[serde(default)]

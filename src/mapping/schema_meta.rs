@@ -11,28 +11,22 @@ use super::schema_map::{ENTERPRISE, SchemaMap};
 /// apart, so no schema map can name it.
 pub const TABLE: &str = "schema_meta";
 
-/// The subsystem of Kong itself.
 pub const CORE: &str = "core";
 
-/// The record of one side.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SchemaMeta {
     /// By subsystem: `core`, and each plugin that has migrations.
     pub subsystems: BTreeMap<String, Subsystem>,
 }
 
-/// The record of one subsystem.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Subsystem {
-    /// The last migration recorded.
     pub last_executed: Option<String>,
-    /// Migrations that are finished.
     pub executed: BTreeSet<String>,
     /// Migrations that began and wait for `kong migrations finish`.
     pub pending: BTreeSet<String>,
 }
 
-/// How two records differ.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Disagreement {
     /// Subsystems that only blue has.
@@ -44,7 +38,6 @@ pub struct Disagreement {
 }
 
 impl SchemaMeta {
-    /// Whether this is Kong Enterprise.
     pub fn is_enterprise(&self) -> bool {
         self.subsystems.contains_key(ENTERPRISE)
     }
@@ -82,7 +75,6 @@ impl SchemaMeta {
         self.subsystems.get(ENTERPRISE).and_then(|one| one.last_executed.as_deref()).unwrap_or("none")
     }
 
-    /// Compares blue's record with green's.
     pub fn disagreement(&self, green: &SchemaMeta) -> Disagreement {
         let mut found = Disagreement::default();
         for (name, own) in &self.subsystems {

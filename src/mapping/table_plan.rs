@@ -18,7 +18,6 @@ use super::schema_map::{ColumnRemark, Writer};
 pub struct TableChoices {
     /// Tables to move although the map moves them only on request.
     pub include: BTreeSet<String>,
-    /// Tables to leave behind.
     pub skip: BTreeSet<String>,
 }
 
@@ -38,11 +37,8 @@ pub struct KeyspacePlan {
 /// A table of blue that is not moved.
 #[derive(Debug, Clone)]
 pub struct UnmovedTable {
-    /// Its name.
     pub table: String,
-    /// Who writes it.
     pub writer: Writer,
-    /// Why it is not moved.
     pub reason: String,
     /// Whether rows in it are a reason to stop: nobody decided that they may stay behind.
     pub must_be_empty: bool,
@@ -51,9 +47,7 @@ pub struct UnmovedTable {
 /// Something that stops the run, with the way out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Obstacle {
-    /// What is wrong, one sentence.
     pub problem: String,
-    /// What to do, one sentence.
     pub remedy: String,
     /// A schema map that would decide it, where one can.
     pub schema_map: Option<String>,
@@ -71,7 +65,6 @@ impl Obstacle {
 pub struct TablePlan {
     /// Its name, the same on both sides.
     pub table: String,
-    /// Who writes it.
     pub writer: Writer,
     /// What is read from blue, in this order.
     pub cells: Vec<Cell>,
@@ -98,7 +91,6 @@ pub struct TablePlan {
     pub required: Vec<Vec<usize>>,
     /// Cells of blue that green has no column for, and that must be null.
     pub unknown: Vec<usize>,
-    /// Green's column with the expiry.
     pub expiry: Option<String>,
     /// Names of blue's columns that are left behind, and why.
     pub dropped: Vec<(String, String)>,
@@ -107,31 +99,23 @@ pub struct TablePlan {
 /// One thing read from blue for each row.
 #[derive(Debug, Clone)]
 pub enum Cell {
-    /// The value of a column.
     Value(String, crate::cql::CqlType),
     /// The seconds that a column's cell has left to live.
     TimeToLive(String),
-    /// The time of reading.
     ReadTime,
 }
 
 /// Where one column of green comes from.
 #[derive(Debug, Clone)]
 pub struct ColumnPlan {
-    /// Its name.
     pub name: String,
-    /// Its type on green.
     pub green_type: String,
-    /// Where its value comes from.
     pub source: ColumnSource,
 }
 
-/// Where a value comes from.
 #[derive(Debug, Clone)]
 pub enum ColumnSource {
-    /// A cell of blue, converted.
     Cell {
-        /// Place among the cells.
         cell: usize,
         /// How its bytes are converted.
         conversion: Conversion,
@@ -145,24 +129,16 @@ pub enum ColumnSource {
         remark: Option<ColumnRemark>,
     },
     /// A composite key, rebuilt from other cells; the stored one is compared with it.
-    CacheKey {
-        /// The stored one.
-        cell: Option<usize>,
-        /// What it is made of.
-        parts: Vec<CacheKeyPart>,
-    },
+    CacheKey { cell: Option<usize>, parts: Vec<CacheKeyPart> },
     /// Read time plus the largest of these cells' times to live.
     CellExpiry {
         /// Places of the times to live.
         ttls: Vec<usize>,
-        /// Place of the read time.
         now: usize,
     },
     /// Start of a window plus the seconds of its period.
     WindowExpiry {
-        /// Place of the window's start.
         start: usize,
-        /// Place of the period's name.
         period: usize,
         /// Seconds of each period.
         seconds: BTreeMap<String, i64>,
@@ -174,7 +150,6 @@ pub enum ColumnSource {
 /// What takes the place of null.
 #[derive(Debug, Clone)]
 pub enum Substitute {
-    /// A boolean.
     Boolean(bool),
     /// A whole number, as green's column holds it.
     Integer(Vec<u8>),
@@ -185,25 +160,16 @@ pub enum Substitute {
 /// One part of a composite key.
 #[derive(Debug, Clone)]
 pub enum CacheKeyPart {
-    /// A fixed text.
     Text(String),
-    /// A cell's value.
-    Cell {
-        /// Place among the cells.
-        cell: usize,
-        /// How its text is made.
-        kind: CacheKeyPartKind,
-    },
+    Cell { cell: usize, kind: CacheKeyPartKind },
 }
 
 /// How a cell becomes a part of a composite key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CacheKeyPartKind {
-    /// Its text as it is.
     Text,
     /// Its text without the workspace id in front.
     Prefixed,
-    /// Its uuid in text form.
     Uuid,
 }
 

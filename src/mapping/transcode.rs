@@ -23,10 +23,8 @@ use super::{conversion, pg_binary};
 /// A timestamp before this (2010-01-01) is older than Kong.
 const BEFORE_KONG_MS: i64 = 1_262_304_000_000;
 
-/// What became of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RowOutcome {
-    /// It stands in the buffer.
     Staged,
     /// Its partition is one that Kong does not read; nothing was written.
     OtherPartition,
@@ -41,7 +39,6 @@ pub enum RowOutcome {
 pub struct Rejection {
     /// The column, where one is to error; for a half row the columns that are missing.
     pub column: Option<String>,
-    /// The reason.
     pub reason: Reason,
 }
 
@@ -184,7 +181,6 @@ impl From<Reason> for FieldError {
     }
 }
 
-/// One field in the making.
 struct Field<'r, 'c> {
     at: usize,
     cells: &'r Cells<'c>,

@@ -25,7 +25,6 @@ pub(super) struct PageConverter<'a> {
 
 /// Why a page could not be converted to its end.
 pub(super) enum ConvertError {
-    /// The driver cannot read it.
     Unreadable(Failure),
     /// The cell with this number has a value, and green has no such column; the key of the row.
     UnknownColumn(usize, Value),

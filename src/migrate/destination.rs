@@ -23,7 +23,6 @@ pub enum Destination {
 /// Rejects and repairs of a run without a stage.
 #[derive(Debug, Default)]
 pub struct QuickResults {
-    /// Rejected rows with their table.
     pub rejects: Vec<(String, RejectedRow)>,
     /// Repaired values per table, column and repair: how many, and keys of some of the rows.
     pub repairs: BTreeMap<(String, String, &'static str), (u64, Vec<Value>)>,

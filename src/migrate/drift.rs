@@ -25,7 +25,6 @@ use crate::database_info::DatabaseInfo;
 /// Keys shown of one kind of change.
 const EXAMPLES: usize = 5;
 
-/// What differs, table by table.
 #[derive(Debug, Clone, Serialize)]
 pub struct DriftReport {
     /// Version of this structure, 1.
@@ -46,7 +45,6 @@ pub struct DriftReport {
 pub struct DriftCounts {
     /// Rows that the last run did not know.
     pub added: u64,
-    /// Rows that are otherwise now.
     pub changed: u64,
     /// Rows that blue has no longer; not those whose time had run out.
     pub deleted: u64,

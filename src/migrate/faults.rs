@@ -31,7 +31,6 @@ pub struct Fault {
     pub remedy: &'static str,
 }
 
-/// Every kind that is known.
 pub const FAULTS: &[Fault] = &[
     Fault {
         side: "blue",

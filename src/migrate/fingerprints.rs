@@ -58,12 +58,9 @@ impl Record for Fingerprint {
     }
 }
 
-/// Why a row leaves green.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DeleteReason {
-    /// Blue has it no longer.
     Deleted,
-    /// Its time has run out.
     Expired,
     /// Green would not accept it as it is on blue now.
     Rejected,
@@ -91,7 +88,6 @@ pub struct TableDifference {
     pub new: u64,
     /// Those of them that an earlier run rejected as they are now.
     pub rejected_before: u64,
-    /// Rows that it knows otherwise.
     pub changed: u64,
     /// Rows of a table written by traffic that green, in use, has changed itself: they are left as they are there.
     pub changed_on_green: u64,
@@ -105,7 +101,6 @@ pub struct TableDifference {
     pub gone: HashMap<Digest128, DeleteReason>,
 }
 
-/// How a table is compared.
 #[derive(Debug, Clone, Copy)]
 pub struct CompareRules<'a> {
     /// Digests of the rows that the last run rejected.

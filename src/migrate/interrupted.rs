@@ -11,7 +11,6 @@ use crate::green::stage::Stage;
 /// What an interrupted run left on green.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interrupted {
-    /// Kong's tables as they were.
     AsItWas,
     /// All rows: the run had been committed.
     Complete,

@@ -54,7 +54,6 @@ struct ScanTask {
     table: usize,
     reader: Arc<TableReader>,
     range: TokenRange,
-    /// Rows of its first page.
     rows: i32,
     progress: Arc<TableProgress>,
 }

@@ -59,7 +59,6 @@ use report::{MigrationReport, PhaseSeconds, Refusal, RowGroup, RunOutcome};
 use row_filter::RowFilter;
 use summary::{RejectsAndRepairs, ReportBuilder};
 
-/// The options of a run.
 #[derive(Debug, Clone, Default)]
 pub struct MigrateOptions {
     /// The run's id, in the journal and in the report. Whoever gives it can tidy up after an interruption.

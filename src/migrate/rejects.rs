@@ -22,7 +22,6 @@ use crate::mapping::reason::{Reason, current_code};
 
 use super::report::Refusal;
 
-/// One line of the file.
 #[derive(Debug, Serialize)]
 struct Line<'a> {
     table: &'a str,
@@ -61,7 +60,6 @@ pub enum AcceptedRejects {
     None,
     /// All, after the counts were shown.
     All,
-    /// Those of a reviewed file.
     Reviewed(ReviewedRejects),
 }
 
@@ -122,7 +120,6 @@ pub fn normalize_key(key: &str) -> String {
 }
 
 impl AcceptedRejects {
-    /// The duplicates that are applied.
     pub fn keep(&self) -> &[KeptDuplicate] {
         match self {
             AcceptedRejects::Reviewed(reviewed) => &reviewed.keep,
@@ -155,7 +152,6 @@ pub struct RejectsFile {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RejectsSummary {
     pub lines: u64,
-    /// Lines that were not accepted.
     pub not_accepted: u64,
     /// The first of those, as sentences.
     pub examples: Vec<String>,

@@ -29,11 +29,8 @@ pub struct MigrationReport {
     pub outcome: RunOutcome,
     /// Why it was refused, if it was.
     pub refusal: Option<Refusal>,
-    /// The line of Kong versions.
     pub kong: String,
-    /// The version of this program.
     pub kongferry: &'static str,
-    /// Where the rows came from.
     pub blue: DatabaseInfo,
     pub green: DatabaseInfo,
     /// Whether only what changed since an earlier run was applied.
@@ -54,7 +51,6 @@ pub struct MigrationReport {
     pub rejects_file: Option<String>,
     /// What was found before the run and did not stop it.
     pub warnings: Vec<Finding>,
-    /// Wall time of the phases.
     pub seconds: PhaseSeconds,
     /// What to do next, in order.
     pub next: Vec<String>,
@@ -141,11 +137,9 @@ pub struct RowGroup {
 /// Wall time of the phases, in seconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct PhaseSeconds {
-    /// Reading blue, filling the stage.
     pub stage: f64,
     pub check: f64,
     pub apply: f64,
-    /// The whole run without connecting.
     pub total: f64,
 }
 

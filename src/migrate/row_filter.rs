@@ -19,7 +19,6 @@ pub enum RowFilter {
         keys: Arc<HashSet<Digest128>>,
         /// The tokens of their partitions on blue.
         tokens: HashSet<i64>,
-        /// Rows of the whole table.
         table_rows: u64,
     },
 }

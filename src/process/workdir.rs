@@ -57,7 +57,6 @@ impl WorkDir {
         Ok(WorkDir { path, _owner: owner, keeper })
     }
 
-    /// The directory itself.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -65,7 +65,6 @@ pub(crate) struct RepairReport {
     pub(crate) tags: u64,
     /// Rows that the checks reject, or that blue no longer has.
     pub(crate) not_repaired: u64,
-    /// The first of those.
     pub(crate) left: Vec<UnrepairableRow>,
     /// The sums before the repair.
     pub(crate) before: RowCounts,

@@ -21,12 +21,10 @@ pub(super) struct SelectedKey {
     pub(super) is_on_green: bool,
 }
 
-/// What a repair would do.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Selection {
     /// Rows that differ, or that green lacks.
     pub(super) write: KeysByTable,
-    /// Rows that blue lacks.
     pub(super) delete: KeysByTable,
     /// Whether green's table of tags does not match the entities.
     pub(super) tags: bool,

@@ -23,10 +23,8 @@ const LOOK_UPS: usize = 32;
 /// Parts of the ring, of which a sample reads some.
 const SAMPLE_PARTS: usize = 400;
 
-/// Receives each row.
 pub(super) type RowSink = Arc<dyn Fn(KongRow) -> Result<()> + Send + Sync>;
 
-/// Reads one table of blue.
 pub(super) struct BlueScan {
     pub(super) blue: Arc<Blue>,
     pub(super) table: Arc<ReadingRules>,

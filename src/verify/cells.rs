@@ -66,7 +66,6 @@ impl FieldType {
     }
 }
 
-/// Decodes a cell of blue.
 pub(crate) fn blue(field_type: &FieldType, cell: Option<&[u8]>) -> KongValue {
     let Some(bytes) = cell else { return KongValue::Null };
     let value = match field_type {

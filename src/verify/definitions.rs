@@ -13,14 +13,12 @@ use crate::error::Result;
 use crate::green::definitions::{self, Definitions};
 use crate::green::session::Green;
 
-/// The result of that comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DefinitionsState {
     Unchanged,
     /// The differences name each changed definition.
     Changed,
-    /// No run recorded them.
     NotRecorded,
     /// Only some tables or rows were compared.
     #[serde(rename = "not_looked_at")]

@@ -12,7 +12,6 @@ use serde_json::{Value as Json, json};
 use super::value::KongValue;
 use crate::error::{Error, Kind, Result};
 
-/// Differences that the summary lists.
 const LISTED: usize = 10;
 
 /// Columns that hold, or may hold, a secret.
@@ -54,7 +53,6 @@ pub enum DifferenceKind {
     Missing,
     /// On green only.
     Extra,
-    /// A field differs.
     Different,
     WrongWorkspace,
     /// The expiry differs, or is on one side only.
@@ -65,22 +63,18 @@ pub enum DifferenceKind {
     TagsDiffer,
     /// A reference to a row that does not exist.
     Orphan,
-    /// More than one default workspace.
     SecondDefaultWorkspace,
     /// A definition of Kong's schema is not as the run left it: `key` names it, `blue` holds how it was.
     DefinitionChanged,
 }
 
-/// One line of the file.
 #[derive(Debug, Clone, Serialize)]
 pub struct Difference {
     pub table: String,
     pub key: Json,
     pub kind: DifferenceKind,
     pub column: Option<String>,
-    /// What Kong reads on blue.
     pub blue: Json,
-    /// What Kong reads on green.
     pub green: Json,
     /// Whether the comparison after a repair found it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]

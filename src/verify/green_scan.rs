@@ -33,7 +33,6 @@ const MAX_PARTS: i64 = 4;
 /// The first bytes of every binary COPY.
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 
-/// Reads one table of green.
 #[derive(Clone)]
 pub(super) struct GreenScan {
     pub(super) green: Green,

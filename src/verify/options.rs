@@ -14,11 +14,9 @@ pub enum Coverage {
     Sample(f64),
 }
 
-/// The options of one comparison.
 #[derive(Debug, Clone, Default)]
 pub struct VerifyOptions {
     pub choices: InspectOptions,
-    /// The differences file.
     pub findings: Option<PathBuf>,
     /// Whether secrets are written to that file in full instead of as a digest.
     pub show_secrets: bool,

@@ -21,7 +21,6 @@ const PARALLEL: usize = 4;
 /// First bytes of a value that Enterprise's keyring encrypted.
 const CIPHER_TEXT: &[u8] = b"$ke$";
 
-/// The rows of one column.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Census {
     with_prefix: u64,

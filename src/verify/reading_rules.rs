@@ -40,7 +40,6 @@ pub struct ReadingRules {
     pub(super) columns: Vec<ComparedColumn>,
     /// Places of the key among `columns`.
     pub(super) key: Vec<usize>,
-    /// Green's column with the expiry.
     pub(super) expiry: Option<String>,
     /// Columns of green of a type that is not compared.
     pub(super) not_compared: Vec<String>,
@@ -57,7 +56,6 @@ pub struct ReadingRules {
     pub(super) workspaces: Option<WorkspaceFilter>,
 }
 
-/// One column of blue's key.
 #[derive(Debug, Clone)]
 pub(super) enum BlueKeyColumn {
     Id(String),
@@ -282,7 +280,6 @@ impl ReadingRules {
         }
     }
 
-    /// The number of compared columns.
     pub fn column_count(&self) -> usize {
         self.columns.len()
     }

@@ -14,7 +14,6 @@ pub struct VerifyReport {
     pub format: u32,
     /// Whether no difference fails the comparison.
     pub clean: bool,
-    /// The line of Kong versions.
     pub kong: String,
     pub kongferry: &'static str,
     /// The run whose rejects were taken into account.
@@ -37,7 +36,6 @@ pub struct VerifyReport {
     pub partial: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub part: Option<Restriction>,
-    /// Wall time.
     pub seconds: f64,
 }
 
@@ -72,17 +70,14 @@ impl Restriction {
 /// The class of each row. All classes but `extra` add up to `source`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct RowCounts {
-    /// Rows on blue.
     pub source: u64,
     /// Kong reads the same on both sides.
     pub equal: u64,
     /// The same, once a value is repaired as `migrate` repairs it.
     pub repaired: u64,
-    /// Past their time to live.
     pub expired: u64,
     /// Rejected by the run, and accepted as such.
     pub rejected: u64,
-    /// A field differs.
     pub different: u64,
     /// On blue only.
     pub missing: u64,

@@ -8,7 +8,6 @@ use super::reading_rules::ReadingRules;
 use super::value::KongValue;
 use crate::spill::{Record, SpillFile};
 
-/// Stands for no expiry.
 const NEVER: i64 = i64::MIN;
 
 /// The id of a row, where that is its key; else a salted digest of its key.
@@ -17,7 +16,6 @@ pub(super) type RowKey = [u8; 16];
 /// What a comparison keeps of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RowDigest {
-    /// Digest of its values.
     pub(super) values: [u8; 16],
     /// Milliseconds since 1970.
     pub(super) expiry: Option<i64>,

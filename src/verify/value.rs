@@ -5,7 +5,6 @@ use uuid::Uuid;
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum KongValue {
-    /// Also an absent cell.
     Null,
     Uuid([u8; 16]),
     Bool(bool),

@@ -7,7 +7,6 @@ use kongferry::catalog::green::{ForeignKey, GreenCatalog, GreenColumn, GreenTabl
 use kongferry::cql::CqlType;
 use serde_json::Value;
 
-/// A file of the fixtures.
 pub fn json(path: &str) -> Value {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(path);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
@@ -18,7 +17,6 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap().to_owned()
 }
 
-/// A list of texts.
 pub fn texts(value: &Value) -> Vec<String> {
     value.as_array().unwrap().iter().map(text).collect()
 }

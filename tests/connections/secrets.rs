@@ -23,7 +23,6 @@ pub const BLUE_PASSWORD: &str = "blue-Pa55word/with?odd&characters=";
 /// A wrong one, for the errors.
 const WRONG_PASSWORD: &str = "wrong-Pa55word-of-no-role";
 
-/// Columns that hold secrets.
 const SECRET_COLUMNS: &[(&str, &[&str])] = &[
     ("acme_storage", &["value"]),
     ("basicauth_credentials", &["password"]),
@@ -43,7 +42,6 @@ const SECRET_COLUMNS: &[(&str, &[&str])] = &[
 /// Members of a plugin's configuration that are secrets.
 const SECRET_MEMBERS: &[&str] = &["secret", "password", "token", "api_key", "private_key", "aws_secret"];
 
-/// Commands that have no blue.
 const ONLY_GREEN: &[&str] = &["status", "cleanup"];
 
 /// Shorter texts are words that may stand anywhere.

@@ -18,9 +18,7 @@ use super::clock::SimulatedClock;
 /// What goes wrong with one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// The key is wrong.
     Auth,
-    /// Too many requests.
     Throttled(u64),
     /// The server fails before it does anything.
     Server,
@@ -34,7 +32,6 @@ pub enum Fault {
     Slow(u64),
 }
 
-/// What the provider holds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Held {
     pub state: RecordState,
@@ -111,7 +108,6 @@ impl Memory {
         self.lock().pending_confirms = questions;
     }
 
-    /// Somebody writes behind our back.
     pub fn set(&self, change: impl FnOnce(&mut Held)) {
         let mut store = self.lock();
         let mut held = store.held.clone();
@@ -119,7 +115,6 @@ impl Memory {
         hold(&mut store, held);
     }
 
-    /// Current records now.
     pub fn held(&self) -> Held {
         let mut store = self.lock();
         self.land(&mut store);

@@ -44,7 +44,6 @@ pub struct Scripts {
     pub told: Mutex<Vec<Notice>>,
 }
 
-/// The world of one process.
 #[derive(Clone)]
 pub struct World {
     pub clock: SimulatedClock,
@@ -192,7 +191,6 @@ impl World {
         self.clock.run(read, LONG * 10).expect("read")
     }
 
-    /// How many hours have passed.
     pub fn clock_hours(&self) -> f64 {
         self.clock.now().as_secs_f64() / 3_600.0
     }
@@ -268,7 +266,6 @@ impl Running {
         self
     }
 
-    /// Runs to its end.
     pub fn end(self) -> EngineOutcome {
         self.clock.run(self.engine.run(), LONG * 10).expect("an end")
     }

@@ -112,7 +112,6 @@ pub async fn lasting_blue(line: &str) -> Keyspace {
 pub struct Contents(BTreeMap<String, String>);
 
 impl Contents {
-    /// All schemas.
     pub async fn read(green: &Database) -> Contents {
         let mut contents = BTreeMap::new();
         for line in green.json(DEFINITIONS).await.expect("definitions") {

@@ -18,7 +18,6 @@ async fn run(blue: &Keyspace, green: &Database, more: &[&str]) -> Ran {
     kongferry(&migrate_arguments(blue, green, &[&["--accept-rejects"], more].concat())).await
 }
 
-/// Inserted, updated, deleted.
 fn changes(ran: &Ran) -> (u64, u64, u64) {
     let changes = &ran.json()["changes"];
     let number = |name: &str| changes[name].as_u64().unwrap_or_else(|| panic!("no {name} in {changes}"));
@@ -29,7 +28,6 @@ fn id(number: u32) -> String {
     format!("11111111-2222-4333-8444-5555555557{number:02}")
 }
 
-/// Ids of a table's rows.
 async fn ids(green: &Database, table: &str) -> BTreeSet<String> {
     rows(green, table).await.iter().map(|row| row["id"].as_str().expect("an id").to_owned()).collect()
 }

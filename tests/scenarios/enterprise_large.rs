@@ -37,9 +37,7 @@ struct Case {
     admin: fn() -> Value,
     /// Whether the RBAC user, its roles, the consumer and the password are written.
     parts: [bool; 4],
-    /// More rows.
     more: fn() -> Vec<(&'static str, Value)>,
-    /// Whether the admin stays behind.
     rejected: bool,
     /// A part of what is missing; empty where the admin is whole.
     gap: &'static str,

@@ -27,7 +27,6 @@ async fn proven(blue: &Keyspace, green: &Database) {
     assert_eq!(ran.code, 0, "{ran:#?}");
 }
 
-/// Inserted, updated, deleted.
 fn changes(ran: &Ran) -> (u64, u64, u64) {
     let changes = &ran.json()["changes"];
     let number = |name: &str| changes[name].as_u64().unwrap_or_else(|| panic!("no {name} in {changes}"));

@@ -10,11 +10,8 @@ use serde_json::{Value, json};
 
 use super::support::{Ran, kongferry, migrate_arguments};
 
-/// What became of blue.
 pub struct Migrated {
-    /// What the program said.
     pub ran: Ran,
-    /// Where the rows are.
     pub green: Database,
     tables: BTreeMap<String, Vec<Value>>,
 }
@@ -25,7 +22,6 @@ impl Migrated {
         Migrated::with(blue, line, &[]).await
     }
 
-    /// The same with more arguments.
     pub async fn with(blue: &Keyspace, line: &str, more: &[&str]) -> Migrated {
         let green = lab().fresh_green(line).await.expect("green");
         Migrated::into_green(blue, green, more).await
@@ -172,7 +168,6 @@ async fn per_table(green: &Database, shown: &str) -> BTreeMap<String, Vec<Value>
     all.into_iter().map(pair).collect()
 }
 
-/// All definitions of green's schema.
 pub async fn definitions(green: &Database) -> Definitions {
     let mut connection = green.connect().await.expect("a connection");
     Definitions::read(&mut connection, "public").await.expect("definitions")

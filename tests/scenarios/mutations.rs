@@ -10,26 +10,21 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 /// One sort of damage, done to one row for each of its columns.
 struct Damage {
     what: &'static str,
-    /// The kind of finding.
     kind: &'static str,
     /// `table.column`; what a line of Kong versions does not have is left out.
     places: &'static [&'static str],
     /// Which rows can be damaged so; `{c}` is the column.
     of: &'static str,
-    /// Its new value.
     becomes: &'static str,
 }
 
 /// What was done to one row.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mutation {
-    /// Its description.
     pub what: &'static str,
     /// The kind of finding that it must come to.
     pub kind: &'static str,
-    /// Its table.
     pub table: String,
-    /// Its key.
     pub key: String,
     /// Its column; none where it is about the row.
     pub column: Option<String>,

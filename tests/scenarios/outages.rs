@@ -18,7 +18,6 @@ use super::row_builder::{KongKeyspace, id};
 use super::running::{Running, until};
 use super::support::{Ran, kongferry, migrate_arguments};
 
-/// Four rows each.
 const CONSUMERS: u64 = 1_500;
 
 async fn fresh_green() -> Database {

@@ -53,7 +53,6 @@ async fn migrations() -> [&'static Migration; 2] {
 }
 
 impl Migration {
-    /// Tables that were moved.
     fn tables(&self) -> Vec<String> {
         let report = self.migrated.ran.json();
         let tables = report["tables"].as_array().expect("tables").iter();

@@ -51,7 +51,6 @@ pub fn incompressible(name: &str, characters: usize) -> String {
 pub struct KongKeyspace {
     keyspace: Keyspace,
     columns: BTreeMap<String, Vec<String>>,
-    /// Id of the default workspace.
     pub ws: String,
 }
 

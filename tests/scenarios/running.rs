@@ -54,7 +54,6 @@ impl Running {
         Running { child, folder }
     }
 
-    /// Its process id.
     pub fn id(&self) -> i32 {
         self.child.id().and_then(|id| i32::try_from(id).ok()).expect("it has not ended")
     }
@@ -73,13 +72,11 @@ impl Running {
         self
     }
 
-    /// Lets it go on.
     pub fn release(self) -> Running {
         fs::remove_file(self.pause()).expect("it is held");
         self
     }
 
-    /// Sends it a signal.
     pub fn signal(self, signal: Signal) -> Running {
         kill(Pid::from_raw(self.id()), signal).expect("it has not ended");
         self
@@ -90,7 +87,6 @@ impl Running {
         self.child.kill().await.expect("it has ended");
     }
 
-    /// Waits for its end.
     pub async fn end(mut self) -> Ran {
         let status =
             tokio::time::timeout(LIMIT, self.child.wait()).await.expect("it ends").expect("its state");

@@ -13,11 +13,8 @@ use super::schemas;
 /// The result of one call of the program.
 #[derive(Debug)]
 pub struct Ran {
-    /// Its exit code.
     pub code: i32,
-    /// What it printed.
     pub stdout: String,
-    /// Its standard error.
     pub stderr: String,
     /// The rejects file of a migration, line by line; empty where there is none.
     pub rejects: Vec<Value>,

@@ -21,7 +21,6 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// A number of the summary.
     pub fn number(&self, name: &str) -> u64 {
         self.ran.json()["summary"][name].as_u64().unwrap_or_else(|| panic!("no {name} in {:#?}", self.ran))
     }

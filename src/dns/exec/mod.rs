@@ -33,10 +33,8 @@ const NAME: &str = "exec";
 const ALWAYS_PASSED: &[&str] =
     &["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR"];
 
-/// More than any answer needs.
 const OUTPUT_LIMIT: u64 = 1 << 20;
 
-/// The user's program.
 #[derive(Debug)]
 pub struct Exec {
     config: ExecConfig,

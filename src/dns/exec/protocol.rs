@@ -12,7 +12,6 @@ use crate::dns::{
     Version, Weights,
 };
 
-/// The version of the protocol.
 const V: u32 = 1;
 
 /// The answer to `capabilities`.
@@ -111,7 +110,6 @@ enum StateAnswer {
     Foreign { text: String },
 }
 
-/// How a record shall stand.
 #[derive(Debug, Serialize)]
 struct RecordRequest<'a> {
     name: &'a str,

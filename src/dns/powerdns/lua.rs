@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::dns::{Record, RecordState, RecordType, Value};
 
-/// How one answer is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Policy {

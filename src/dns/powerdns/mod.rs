@@ -34,7 +34,6 @@ const NAME: &str = "powerdns";
 /// Hundredths of a per cent.
 const WEIGHTS: Weights = Weights::Whole { max_sum: 10_000 };
 
-/// A PowerDNS server.
 #[derive(Debug)]
 pub struct PowerDns {
     config: PowerDnsConfig,

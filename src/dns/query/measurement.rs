@@ -16,7 +16,6 @@ pub enum AnswerFault {
     NxDomain,
     /// The name exists, without a record of this type.
     NoData,
-    /// Another error code.
     Refused,
     BothSides,
     OtherValue,
@@ -50,9 +49,7 @@ pub struct ShareMeasurement {
     pub key: RecordKey,
     /// Queries that were to be sent.
     pub queries: u32,
-    /// Answers with blue's values.
     pub blue: u32,
-    /// Answers with green's values.
     pub green: u32,
     /// Answers with values of neither side where a side is an alias, whose addresses may have changed.
     pub ambiguous: u32,

@@ -35,7 +35,6 @@ const MARKER_TTL: u32 = 10;
 /// How far the two clocks may be apart, as in `nsupdate`.
 const FUDGE: u16 = 300;
 
-/// A primary server.
 pub struct Rfc2136 {
     config: Rfc2136Config,
     /// `host:port`.

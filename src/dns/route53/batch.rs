@@ -73,7 +73,6 @@ impl Batch {
         Ok(Batch { comment, changes })
     }
 
-    /// The body of the request.
     pub(super) fn xml(&self) -> String {
         let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
         let _ = writeln!(xml, "<ChangeResourceRecordSetsRequest xmlns=\"{NAMESPACE}\">\n  <ChangeBatch>");

@@ -44,7 +44,6 @@ const WEIGHTS: Weights = Weights::Whole { max_sum: 256 };
 /// Five requests a second are allowed to the whole account, so questions are rare.
 const POLL: Duration = Duration::from_secs(3);
 
-/// A hosted zone.
 #[derive(Debug)]
 pub struct Route53 {
     config: Route53Config,

@@ -8,7 +8,6 @@ use crate::dns::{
     Side, Target, Value, share,
 };
 
-/// The largest weight.
 const MAX_WEIGHT: u32 = 255;
 
 /// The TTL that answers of an alias for a load balancer have; it cannot be set.
@@ -20,7 +19,6 @@ pub(super) const MARKER_TTL: u32 = 10;
 /// What the identifiers of our weighted sets begin with.
 const PREFIX: &str = "kongferry-";
 
-/// One resource record set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Set {
     pub name: DomainName,

@@ -4,16 +4,13 @@ use chrono::{DateTime, Utc};
 use ring::{digest, hmac};
 use secrecy::{ExposeSecret, SecretString};
 
-/// Who signs.
 #[derive(Debug, Clone)]
 pub(super) struct Credentials {
     pub access_key_id: SecretString,
     pub secret_access_key: SecretString,
-    /// Of temporary credentials.
     pub session_token: Option<SecretString>,
 }
 
-/// What is signed.
 #[derive(Debug)]
 pub(super) struct Unsigned<'a> {
     pub method: &'a str,

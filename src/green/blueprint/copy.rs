@@ -8,11 +8,8 @@ use crate::green::catalog_settings::{self, failed};
 use crate::green::sql::quote;
 use crate::green::statement;
 
-/// How a table's rows travel.
 struct Route {
-    /// What the source is asked.
     out: String,
-    /// What the target is told.
     into: String,
 }
 

@@ -11,14 +11,12 @@ use sqlx::postgres::PgRow;
 use super::Step;
 use crate::error::{Error, Result};
 
-/// Something that others may need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Item {
     id: String,
     kind: String,
     name: String,
     statement: Option<String>,
-    /// Why there is no statement.
     obstacle: Option<String>,
 }
 
@@ -38,11 +36,9 @@ pub(super) struct Need {
 pub(super) struct Chosen {
     /// What is built before the rows are copied.
     pub early: Vec<Item>,
-    /// Views, and what needs one.
     pub late: Vec<Item>,
     /// The extensions without which something could not be built.
     pub extensions: BTreeSet<String>,
-    /// Sentences.
     pub left_out: Vec<String>,
     ids: BTreeSet<String>,
 }
@@ -59,7 +55,6 @@ impl Item {
         })
     }
 
-    /// What makes it.
     pub fn step(&self) -> Step {
         Step { what: self.to_string(), sql: self.statement.clone().unwrap_or_default() }
     }
@@ -89,7 +84,6 @@ impl Need {
 }
 
 impl Chosen {
-    /// Whether that item is built.
     pub fn has(&self, id: &str) -> bool {
         self.ids.contains(id)
     }

@@ -22,7 +22,6 @@ use crate::mapping::table_plan::TablePlan;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Checks<'a> {
-    /// With a filled stage.
     pub context: ApplyContext<'a>,
     /// In an incremental run, which checks rows also against those that remain on green.
     pub incremental: bool,

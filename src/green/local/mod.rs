@@ -52,7 +52,6 @@ impl LocalPostgres {
         LocalPostgres::start_with(&binaries, options).await
     }
 
-    /// The same with given programs.
     pub async fn start_with(binaries: &Binaries, options: Options) -> Result<Self> {
         let mut attempt = 1;
         loop {

@@ -13,7 +13,6 @@ use uuid::Uuid;
 pub struct ServerTls {
     /// The server's certificate, with the intermediate ones if there are any.
     pub certificate: String,
-    /// The key of that certificate.
     pub key: String,
     /// The CA of client certificates. They are checked when shown, never demanded.
     pub client_ca: Option<String>,

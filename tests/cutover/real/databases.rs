@@ -9,7 +9,6 @@ use kongferry_harness::{Database, Keyspace, lab};
 
 use super::site::{ON_TRUST, Ran, STEPS, Site, at_share, baking, ran};
 
-/// Kong on both sides.
 struct Sides {
     blue: Keyspace,
     green: Database,

@@ -10,7 +10,6 @@ use kongferry::dns::{Marker, Record, Share};
 use kongferry_harness::dns::PowerDns;
 use serde_json::{Value, json};
 
-/// The name that is moved.
 pub const NAME: &str = "api.example.test";
 
 /// A short cutover; tests put gates behind it, or other things before `[[step]]`.
@@ -46,7 +45,6 @@ impl Ran {
         result
     }
 
-    /// Checks the exit code.
     #[track_caller]
     pub fn ends_with(self, code: i32) -> Ran {
         assert_eq!(self.code, code, "{self:#?}");
@@ -126,7 +124,6 @@ green = ["192.0.2.2"]
         self.command_in(self.home.path(), arguments)
     }
 
-    /// The same in another directory.
     pub fn command_in(&self, directory: &Path, arguments: &[&str]) -> Command {
         let mut command = self.program_in(directory);
         command.arg("cutover").args(arguments);
@@ -152,7 +149,6 @@ green = ["192.0.2.2"]
         command
     }
 
-    /// Runs it to its end.
     pub async fn run(&self, arguments: &[&str]) -> Ran {
         ran(self.command(arguments)).await
     }
@@ -236,7 +232,6 @@ pub async fn ran(mut command: Command) -> Ran {
 pub struct Running(Option<Child>);
 
 impl Running {
-    /// Waits for its end.
     pub async fn end(mut self) -> Ran {
         let child = self.0.take().expect("running");
         tokio::task::spawn_blocking(move || child.wait_with_output())
@@ -254,7 +249,6 @@ impl Running {
         }
     }
 
-    /// Sends a signal.
     pub fn signal(&self, signal: nix::sys::signal::Signal) {
         let id = self.0.as_ref().map(Child::id).and_then(|id| i32::try_from(id).ok()).expect("running");
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), signal).expect("sent");

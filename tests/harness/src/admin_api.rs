@@ -16,7 +16,6 @@ use crate::context::Context;
 use crate::metrics::Line;
 use crate::postgres::Database;
 
-/// What a node is like.
 #[derive(Debug, Clone)]
 struct Node {
     line: Line,
@@ -74,7 +73,6 @@ impl AdminApi {
         Ok(AdminApi { address, database: database.clone(), node, server })
     }
 
-    /// Its address.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }

@@ -22,11 +22,9 @@ const CONCURRENCY: usize = 4;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(transparent)]
 pub struct Catalog {
-    /// By name.
     pub tables: BTreeMap<String, Table>,
 }
 
-/// One table.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Table {
     /// Its columns, keys included, in no order that matters.
@@ -40,9 +38,7 @@ pub struct Table {
 /// One column, in the words of `system_schema.columns`.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Column {
-    /// Its name.
     pub name: String,
-    /// Its CQL type.
     #[serde(rename = "type")]
     pub cql_type: String,
     /// `partition_key`, `clustering`, `static` or `regular`.
@@ -56,7 +52,6 @@ pub struct Column {
 /// A secondary index.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Index {
-    /// Its name.
     pub name: String,
     /// Holds the `target`.
     pub options: BTreeMap<String, String>,
@@ -69,13 +64,10 @@ pub struct TableOptions {
     pub default_time_to_live: i32,
     /// Seconds that a deletion is remembered.
     pub gc_grace_seconds: i32,
-    /// Class and thresholds.
     pub compaction: BTreeMap<String, String>,
-    /// The table's comment.
     pub comment: String,
 }
 
-/// How a keyspace is made.
 #[derive(Debug, Clone, Copy)]
 pub struct KeyspaceOptions {
     /// Copies of each row. Above the number of nodes, reads at ALL and QUORUM fail.
@@ -201,7 +193,6 @@ fn create_indexes(keyspace: &str, name: &str, table: &Table) -> Vec<String> {
     table.indexes.iter().map(create).collect()
 }
 
-/// A CQL string.
 pub(crate) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }

@@ -12,18 +12,14 @@ use crate::context::Context;
 /// name is `kongferry`. None of it is fit for anything but tests.
 #[derive(Debug, Clone)]
 pub struct Certificates {
-    /// The certificate of the CA.
     pub ca: String,
-    /// What the server shows.
     pub server: Identity,
-    /// What a client may show.
     pub client: Identity,
 }
 
 /// A certificate and its key, PEM.
 #[derive(Debug, Clone)]
 pub struct Identity {
-    /// The certificate.
     pub certificate: String,
     /// The key, PKCS#8.
     pub key: String,

@@ -17,11 +17,9 @@ use crate::context::Context;
 #[derive(Debug, Clone)]
 pub struct Fixture {
     directory: PathBuf,
-    /// What Cassandra held, by table.
     pub blue: BTreeMap<String, Vec<BlueRow>>,
 }
 
-/// One row of Cassandra.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BlueRow {

@@ -91,12 +91,10 @@ impl Keyspace {
         Ok(())
     }
 
-    /// Its name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The server it is on.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
@@ -235,7 +233,6 @@ impl Keyspace {
         result.map(|_| ()).context(|| format!("cannot write a row of {table}"))
     }
 
-    /// Cassandra refuses INSERT for counters.
     async fn add_to_counters(&self, table: &str, row: &Map<String, Value>) -> Result<()> {
         let (condition, values) = self.condition(table, row)?;
         let columns = self.columns(table)?;

@@ -25,7 +25,6 @@ const SCHEMA_TABLES: &[&str] =
 /// How long the flush of a table with one row may take.
 const FLUSH: Duration = Duration::from_millis(500);
 
-/// Statements under way at once.
 const CONCURRENCY: usize = 4;
 
 /// A keyspace that goes back to the pool.

@@ -61,7 +61,6 @@ impl<A, S> Shared<A, S> {
     }
 }
 
-/// The lab of this process.
 pub fn lab() -> &'static Lab {
     static LAB: OnceLock<Lab> = OnceLock::new();
     LAB.get_or_init(|| {
@@ -141,7 +140,6 @@ impl Lab {
         self.fresh_keyspace_with(line, KeyspaceOptions::default()).await
     }
 
-    /// The same with options.
     pub async fn fresh_keyspace_with(&self, line: &str, options: KeyspaceOptions) -> Result<Keyspace> {
         self.create_keyspace(line, &Catalog::of(line)?, options).await
     }

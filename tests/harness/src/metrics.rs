@@ -31,7 +31,6 @@ pub enum Line {
 /// Ends of latency buckets, in milliseconds, that both lines have.
 const BOUNDS: [u32; 6] = [25, 100, 400, 1_000, 5_000, 60_000];
 
-/// What was counted.
 #[derive(Debug, Default)]
 struct Counters {
     ok: u64,
@@ -53,7 +52,6 @@ pub struct KongMetrics {
 }
 
 impl KongMetrics {
-    /// Listens on a free port.
     pub async fn start(line: Line) -> Result<KongMetrics> {
         let listener =
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context(|| "no port is free".to_owned())?;
@@ -77,12 +75,10 @@ impl KongMetrics {
         Ok(KongMetrics { line, address, counters, server })
     }
 
-    /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The job's name in Prometheus.
     pub fn job(&self) -> &'static str {
         match self.line {
             Line::Two => "blue",
@@ -95,7 +91,6 @@ impl KongMetrics {
         lock(&self.counters).failing = of_a_hundred;
     }
 
-    /// One request.
     fn request(counters: &Mutex<Counters>) {
         let mut counters = lock(counters);
         counters.seen += 1;
@@ -232,7 +227,6 @@ fn question(name: &str) -> Vec<u8> {
     bytes
 }
 
-/// A real Prometheus.
 #[derive(Debug)]
 pub struct Prometheus {
     // Declared before the directory: dropped first, so the server has ended when its files go.
@@ -265,7 +259,6 @@ impl Prometheus {
         Ok(Prometheus { server, _home: home, port })
     }
 
-    /// Where it is asked.
     pub fn url(&self) -> String {
         format!("http://{}", loopback(self.port))
     }
@@ -294,7 +287,6 @@ impl Prometheus {
         }
     }
 
-    /// Takes it away.
     pub fn stop(&self) {
         let _ = self.server.stop(nix::sys::signal::Signal::SIGKILL, Duration::from_secs(5));
     }

@@ -115,7 +115,6 @@ pub struct Database {
 }
 
 impl Database {
-    /// Its name.
     pub fn name(&self) -> &str {
         &self.name
     }

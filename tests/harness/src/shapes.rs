@@ -20,10 +20,8 @@ const CONCURRENCY: usize = 128;
 /// Bytes of one plugin's configuration, about.
 const CONFIG: usize = 20_000;
 
-/// Routes of one service.
 const ROUTES_EACH: u64 = 100;
 
-/// Tokens of one consumer's application.
 const TOKENS_EACH: u64 = 100;
 
 /// Seconds that a token lives.
@@ -56,7 +54,6 @@ pub async fn plugins(keyspace: &Keyspace, workspace: Uuid, plugins: u64) -> Resu
     .await
 }
 
-/// Gives these plugins another configuration.
 pub async fn change_plugins(
     keyspace: &Keyspace,
     numbers: impl Iterator<Item = u64>,
@@ -112,7 +109,6 @@ pub async fn routes(keyspace: &Keyspace, workspace: Uuid, routes: u64) -> Result
     .await
 }
 
-/// Gives these routes another path.
 pub async fn change_routes(
     keyspace: &Keyspace,
     numbers: impl Iterator<Item = u64>,

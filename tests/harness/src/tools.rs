@@ -83,7 +83,6 @@ pub(crate) fn cache_directory() -> PathBuf {
     std::env::var_os("KONGFERRY_HARNESS_CACHE").map_or_else(default, PathBuf::from)
 }
 
-/// Root on Debian or Ubuntu.
 fn may_install() -> bool {
     geteuid().is_root() && on_path("apt-get").is_some()
 }

@@ -49,7 +49,6 @@ struct Arguments {
     env_file: Option<PathBuf>,
 }
 
-/// The row to show.
 struct Row {
     env_file: PathBuf,
     table: String,
@@ -127,7 +126,6 @@ async fn look(row: &Row) -> Result<()> {
     Ok(())
 }
 
-/// A day on blue.
 struct Day {
     env_file: PathBuf,
     consumers: u64,

@@ -27,12 +27,9 @@ pub struct Endpoint {
     pub tls: Option<ClientTls>,
 }
 
-/// A user and its password.
 #[derive(Debug, Clone)]
 pub struct Login {
-    /// The role.
     pub user: String,
-    /// Its password.
     pub password: String,
 }
 

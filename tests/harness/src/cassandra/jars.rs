@@ -9,7 +9,6 @@ use kongferry::error::{Error, Kind, Result};
 use crate::context::Context;
 use crate::tools;
 
-/// The version that is started.
 pub const VERSION: &str = "5.0.4";
 
 /// The directory with Cassandra and all it depends on. Blocks while Maven works; a second process that needs the

@@ -45,7 +45,6 @@ pub struct Options {
     pub partitioner: &'static str,
 }
 
-/// The server's side of TLS.
 #[derive(Debug, Clone)]
 pub struct Tls {
     /// What the server shows, and by whose CA it knows clients.
@@ -120,7 +119,6 @@ impl Cassandra {
         }
     }
 
-    /// The process id.
     pub fn id(&self) -> i32 {
         self.server.id()
     }

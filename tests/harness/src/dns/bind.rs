@@ -108,7 +108,6 @@ impl Forwarder {
         Bind::start(&options, "", &[]).await.map(Forwarder)
     }
 
-    /// Where it answers.
     pub fn address(&self) -> SocketAddr {
         self.0.address()
     }

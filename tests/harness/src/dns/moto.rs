@@ -14,7 +14,6 @@ use crate::context::Context;
 use crate::ports;
 use crate::tools;
 
-/// The version that is installed.
 const VERSION: &str = "5.2.5";
 
 /// A running moto; it ends on drop and with this process.
@@ -39,7 +38,6 @@ impl Moto {
         Ok(Moto { _server: server, _home: home, port })
     }
 
-    /// The endpoint.
     pub fn url(&self) -> String {
         format!("http://{}", loopback(self.port))
     }
@@ -55,12 +53,10 @@ impl Moto {
         id.map(str::to_owned).ok_or_else(|| Error::new(Kind::Io, "moto made no hosted zone").detail(text))
     }
 
-    /// Sends XML, behind kongferry's back.
     pub async fn post(&self, path: &str, body: String) -> Result<String> {
         self.call(path, Some(body)).await
     }
 
-    /// Reads XML, behind kongferry's back.
     pub async fn get(&self, path: &str) -> Result<String> {
         self.call(path, None).await
     }

@@ -49,12 +49,10 @@ impl PowerDns {
         Ok(PowerDns { _server: server, home, dns, api })
     }
 
-    /// Where it answers queries.
     pub fn dns(&self) -> SocketAddr {
         loopback(self.dns)
     }
 
-    /// Where its API listens.
     pub fn url(&self) -> String {
         format!("http://{}", loopback(self.api))
     }
@@ -64,7 +62,6 @@ impl PowerDns {
         self.home.path().join("api-key")
     }
 
-    /// Its log, for people.
     pub fn log(&self) -> PathBuf {
         self.home.path().join("log")
     }

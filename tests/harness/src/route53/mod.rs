@@ -28,18 +28,14 @@ pub enum Fault {
     LostAnswer,
 }
 
-/// A record set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Set {
     /// Its name, with the dot at the end.
     pub name: String,
-    /// Its type.
     pub rtype: String,
     /// Its identifier and weight, where it has them.
     pub weighted: Option<(String, u32)>,
-    /// Its time to live.
     pub ttl: Option<u32>,
-    /// Its values.
     pub values: Vec<String>,
 }
 
@@ -82,7 +78,6 @@ impl FakeRoute53 {
         FakeRoute53 { url, zone }
     }
 
-    /// Its endpoint.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -97,7 +92,6 @@ impl FakeRoute53 {
         lock(&self.zone).faults.push_back(None);
     }
 
-    /// All record sets.
     pub fn sets(&self) -> Vec<Set> {
         lock(&self.zone).sets.clone()
     }

@@ -12,13 +12,10 @@ const MODEL: &str = include_str!("service-2.extract.json");
 /// One element of a parsed document.
 #[derive(Debug, Default)]
 pub struct Element {
-    /// Its name, without a prefix.
     pub name: String,
     /// Its `xmlns`.
     pub namespace: Option<String>,
-    /// What stands in it.
     pub children: Vec<Element>,
-    /// Its text, entities resolved.
     pub text: String,
 }
 
@@ -34,7 +31,6 @@ impl Element {
     }
 }
 
-/// Reads a whole document.
 pub fn parse(xml: &str) -> Element {
     let mut reader = Reader::from_str(xml);
     let mut open: Vec<Element> = vec![Element::default()];
