@@ -68,7 +68,7 @@ fn print(output: &StatusOutput) {
         }
         (Some(run), _) => anstream::println!("{WARN}Applied last: run {run}.{WARN:#}"),
         (None, _) => {
-            anstream::println!("{BAD}No run is applied to this database in its present state.{BAD:#}")
+            anstream::println!("{BAD}No run is applied to this database in its present state.{BAD:#}");
         }
     }
     if output.runs.iter().any(|run| !run.is_current) {

@@ -48,7 +48,7 @@ pub fn socket_path(dir: &Path) -> PathBuf {
         return beside;
     }
     let digest = digest(&SHA256, beside.as_os_str().as_encoded_bytes());
-    let name = data_encoding::HEXLOWER.encode(&digest.as_ref()[..8]);
+    let name = data_encoding::HEXLOWER.encode(digest.as_ref().get(..8).unwrap_or_default());
     std::env::temp_dir().join(format!("kongferry-{}-{name}.sock", nix::unistd::geteuid()))
 }
 

@@ -96,7 +96,7 @@ impl Observed {
             hasher.update(seen.to_string().as_bytes());
         }
         hasher.update(format!("{marker_text:?}").as_bytes());
-        let stamp = data_encoding::HEXLOWER.encode(&hasher.finish().as_ref()[..16]);
+        let stamp = data_encoding::HEXLOWER.encode(hasher.finish().as_ref().get(..16).unwrap_or_default());
         Observed { records, marker, marker_text, version: Version(stamp) }
     }
 

@@ -144,8 +144,8 @@ impl Run<'_> {
             let sql = fill("analyze {table}", &[("table", &crate::green::sql::quote(&table.table))]);
             async move {
                 let mut tx = self.green.begin().await?;
-                sqlx::raw_sql(sql).execute(&mut *tx).await.during(&self.green, what)?;
-                tx.commit().await.during(&self.green, what)
+                sqlx::raw_sql(sql).execute(&mut *tx).await.during(self.green, what)?;
+                tx.commit().await.during(self.green, what)
             }
         };
         futures::stream::iter(self.inspection.plan.moved.iter().filter(at_work).map(analyze))

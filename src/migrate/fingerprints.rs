@@ -165,7 +165,7 @@ impl TableDifference {
                     }
                 }
                 (_, Some(LocalChange::Edited | LocalChange::Removed)) if left_alone => {
-                    self.changed_on_green += 1
+                    self.changed_on_green += 1;
                 }
                 (None, _) => {
                     // Two rows of blue have the same key on green: both are read again.

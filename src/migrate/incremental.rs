@@ -55,6 +55,9 @@ pub struct LedgerComparer<'a> {
     pub left_behind: &'a [AcceptedReject],
 }
 
+/// A table's rows on blue, and those in the ledger.
+type BothSides<'a> = ((&'a TablePlan, SpillFile<Fingerprint>), SpillFile<Fingerprint>);
+
 impl LedgerComparer<'_> {
     /// Reads blue whole and compares. Rows that cannot be converted are recorded in the stage, where there is one.
     pub async fn run(&self, stage: Option<&Stage>) -> Result<Comparison> {
@@ -81,7 +84,7 @@ impl LedgerComparer<'_> {
         for table in self.plan.moved.iter().filter(|table| self.ledger.contains(&table.table)) {
             let mut tx = self.green.begin().await?;
             let touched = self.ledger.local_changes(self.green, &mut tx, table).await?;
-            tx.rollback().await.during(&self.green, "cannot read the rows that changed on green")?;
+            tx.rollback().await.during(self.green, "cannot read the rows that changed on green")?;
             all.insert(table.table.clone(), touched);
         }
         Ok(all)
@@ -131,7 +134,7 @@ impl LedgerComparer<'_> {
     /// Compares all tables, each on a thread of its own: most are over at once, and large ones keep all cores busy.
     fn differences(
         &self,
-        both: Vec<((&TablePlan, SpillFile<Fingerprint>), SpillFile<Fingerprint>)>,
+        both: Vec<BothSides<'_>>,
         touched: &BTreeMap<String, LocalChanges>,
         now: i64,
     ) -> Result<Vec<TableDifference>> {
@@ -173,8 +176,8 @@ impl LedgerComparer<'_> {
         let what = "cannot ask green for the time";
         let sql = "select floor((extract(epoch from now()) - 946684800) * 1000000)::bigint";
         let mut tx = self.green.begin_snapshot().await?;
-        let now = query_scalar(sql).fetch_one(&mut *tx).await.during(&self.green, what)?;
-        tx.rollback().await.during(&self.green, what)?;
+        let now = query_scalar(sql).fetch_one(&mut *tx).await.during(self.green, what)?;
+        tx.rollback().await.during(self.green, what)?;
         Ok(now)
     }
 }

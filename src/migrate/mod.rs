@@ -258,7 +258,7 @@ impl Run<'_> {
         let tables = serde_json::to_value(&report.tables).unwrap_or_default();
         journal.keep_rejects(&mut tx).await?;
         journal.state(&mut tx, "applied", Some(&tables)).await?;
-        tx.commit().await.during(&self.green, "cannot record the run in the journal")?;
+        tx.commit().await.during(self.green, "cannot record the run in the journal")?;
         self.seconds.total = self.started.elapsed().as_secs_f64();
         report.seconds = self.seconds;
         Ok(())
@@ -367,7 +367,7 @@ impl Run<'_> {
     async fn check_keys_on_green(&self, stage: &Stage, state: &RunState) -> Result<()> {
         let mut tx = self.green.begin().await?;
         let found = merge::missing_primary_key(&self.apply_context(stage, &state.ledger), &mut tx).await?;
-        tx.rollback().await.during(&self.green, "cannot read green's tables")?;
+        tx.rollback().await.during(self.green, "cannot read green's tables")?;
         found.map_or(Ok(()), Err)
     }
 
@@ -391,7 +391,7 @@ impl Run<'_> {
     async fn write_rejects(&self, stage: &Stage, file: &mut RejectsFile) -> Result<RejectsSummary> {
         let mut tx = self.green.begin().await?;
         let rejects = file.write(stage, &mut tx, &self.options.accept).await?;
-        tx.rollback().await.during(&self.green, "cannot read the rejected rows")?;
+        tx.rollback().await.during(self.green, "cannot read the rejected rows")?;
         Ok(rejects)
     }
 
@@ -409,7 +409,7 @@ impl Run<'_> {
     ) -> Result<Option<Refusal>> {
         let mut tx = self.green.begin().await?;
         let found = self.unexplained(&mut tx, stage, state).await;
-        tx.rollback().await.during(&self.green, "cannot read the rows that green has")?;
+        tx.rollback().await.during(self.green, "cannot read the rows that green has")?;
         if !self.options.rehearsal && rejects.not_accepted > 0 {
             return Ok(Some(rejects.refusal(&self.options.accept)));
         }

@@ -312,7 +312,7 @@ impl RepairRun<'_> {
         }
         repair.remove =
             self.selection.delete.iter().map(|(table, keys)| (table.clone(), keys.len() as u64)).collect();
-        tx.commit().await.during(&self.green, "cannot select the rows to repair")?;
+        tx.commit().await.during(self.green, "cannot select the rows to repair")?;
         Ok(repair)
     }
 

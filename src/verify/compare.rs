@@ -214,7 +214,7 @@ impl TableComparer<'_> {
             }
             match (blue, green) {
                 (Some(blue), Some(green)) => {
-                    self.compare_fields(table, &blue, &green, counts, differences)?
+                    self.compare_fields(table, &blue, &green, counts, differences)?;
                 }
                 (Some(blue), None) => classify_without_green(context, &blue, counts, differences)?,
                 (None, Some(green)) => classify_without_blue(context, &green, counts, differences)?,

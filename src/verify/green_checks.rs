@@ -43,7 +43,7 @@ impl GreenChecks<'_> {
             self.tags(&mut tx, tags, tables, all_workspaces, differences).await?;
         }
         self.default_workspaces(&mut tx, differences).await?;
-        tx.rollback().await.during(&self.green, "cannot check green")
+        tx.rollback().await.during(self.green, "cannot check green")
     }
 
     async fn orphans(
@@ -72,8 +72,8 @@ impl GreenChecks<'_> {
         );
         let action = format!("cannot check the references of green's table \"{}\"", table.name);
         let mut rows = query(sql).fetch(tx);
-        while let Some(row) = rows.try_next().await.during(&self.green, &action)? {
-            let key: Json = row.try_get("key").during(&self.green, &action)?;
+        while let Some(row) = rows.try_next().await.during(self.green, &action)? {
+            let key: Json = row.try_get("key").during(self.green, &action)?;
             let mut difference = Difference::new(&table.name, key, DifferenceKind::Orphan);
             difference.column = Some(reference.columns.join(", "));
             differences.write(difference)?;
@@ -117,9 +117,9 @@ impl GreenChecks<'_> {
             );
             let action = format!("cannot compare the tags of green's table \"{}\"", table.name);
             let mut rows = query(sql).fetch(&mut *tx);
-            while let Some(row) = rows.try_next().await.during(&self.green, &action)? {
-                let key: String = row.try_get("key").during(&self.green, &action)?;
-                let kept: Option<Json> = row.try_get("kept").during(&self.green, &action)?;
+            while let Some(row) = rows.try_next().await.during(self.green, &action)? {
+                let key: String = row.try_get("key").during(self.green, &action)?;
+                let kept: Option<Json> = row.try_get("kept").during(self.green, &action)?;
                 let mut difference = Difference::new(&table.name, key.into(), DifferenceKind::TagsDiffer);
                 difference.column = Some(tags.tags.clone());
                 difference.green = kept.unwrap_or_default();
@@ -153,9 +153,9 @@ impl GreenChecks<'_> {
         );
         let action = "cannot find tags without an entity on green";
         let mut rows = query(sql).fetch(tx);
-        while let Some(row) = rows.try_next().await.during(&self.green, action)? {
-            let key: String = row.try_get("key").during(&self.green, action)?;
-            let name: Option<String> = row.try_get("name").during(&self.green, action)?;
+        while let Some(row) = rows.try_next().await.during(self.green, action)? {
+            let key: String = row.try_get("key").during(self.green, action)?;
+            let name: Option<String> = row.try_get("name").during(self.green, action)?;
             let table = name.unwrap_or_else(|| tags.table.clone());
             differences.write(Difference::new(&table, key.into(), DifferenceKind::TagsDiffer))?;
         }
@@ -174,12 +174,12 @@ impl GreenChecks<'_> {
             ],
         );
         let action = "cannot read the default workspaces on green";
-        let rows = query(sql).fetch_all(tx).await.during(&self.green, action)?;
+        let rows = query(sql).fetch_all(tx).await.during(self.green, action)?;
         if rows.len() < 2 {
             return Ok(());
         }
         for row in rows {
-            let key: String = row.try_get("key").during(&self.green, action)?;
+            let key: String = row.try_get("key").during(self.green, action)?;
             differences.write(Difference::new(
                 &names.table,
                 key.into(),

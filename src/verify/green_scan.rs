@@ -53,7 +53,7 @@ impl GreenScan {
             _ if parts > 1 => self.in_parts(&mut tx, blocks, parts.min(MAX_PARTS)).await?,
             _ => self.copy(&mut tx, "", "true").await?,
         }
-        tx.rollback().await.during(&self.green, &self.action())
+        tx.rollback().await.during(&self.green, self.action())
     }
 
     /// Reads the rows with these ids, of any workspace.
@@ -75,7 +75,7 @@ impl GreenScan {
             .bind(quote(&self.table.name))
             .fetch_one(tx)
             .await
-            .during(&self.green, &self.action())?;
+            .during(&self.green, self.action())?;
         Ok(blocks.unwrap_or(0))
     }
 
@@ -84,7 +84,7 @@ impl GreenScan {
         let snapshot: String = query_scalar("select pg_export_snapshot()")
             .fetch_one(tx)
             .await
-            .during(&self.green, &self.action())?;
+            .during(&self.green, self.action())?;
         let each = blocks / parts;
         let range = |part: i64| {
             let from = format!("ctid >= '({},0)'::tid", part * each);
@@ -133,9 +133,9 @@ impl GreenScan {
             columns.join(", "),
             quote(&table.name)
         );
-        let mut stream = tx.copy_out_raw(&sql).await.during(&self.green, &self.action())?;
+        let mut stream = tx.copy_out_raw(&sql).await.during(&self.green, self.action())?;
         let mut copy = CopyStream::default();
-        while let Some(bytes) = stream.try_next().await.during(&self.green, &self.action())? {
+        while let Some(bytes) = stream.try_next().await.during(&self.green, self.action())? {
             let read = copy.read(bytes, |fields| (self.sink)(table.read_green(fields)));
             read.ok_or_else(|| self.unreadable())??;
         }

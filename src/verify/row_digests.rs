@@ -59,7 +59,7 @@ impl RowHasher {
         hasher.update(&self.salt);
         hasher.update(bytes);
         let mut first_half = [0; 16];
-        first_half.copy_from_slice(&hasher.finish().as_ref()[..16]);
+        first_half.iter_mut().zip(hasher.finish().as_ref()).for_each(|(to, from)| *to = *from);
         first_half
     }
 }

@@ -350,7 +350,7 @@ pub async fn unlock(args: &UnlockArgs) -> Result<u8> {
     match args.place.common.format {
         Format::Json => text::print_json(&json!({ "outcome": "unlocked", "was": held })),
         Format::Text => {
-            anstream::println!("Unlocked. It was held by {held}; that process stops if it is running.")
+            anstream::println!("Unlocked. It was held by {held}; that process stops if it is running.");
         }
     }
     Ok(0)

@@ -93,7 +93,7 @@ impl Engine {
             Some(Unexpected::TakenOver(by)) => self.taken_over = Some(by),
             Some(Unexpected::Changed(_)) if going_back && observed.share() == Some(Share::BLUE) => {}
             Some(Unexpected::Changed(text)) if going_back => {
-                self.handle_event(Event::RollbackUndone(text), now)
+                self.handle_event(Event::RollbackUndone(text), now);
             }
             Some(Unexpected::Changed(text)) => self.handle_event(Event::RecordsChanged(text), now),
         }

@@ -104,7 +104,7 @@ impl Engine {
             TaskResult::Read(observed) if current => self.write(task, observed, now),
             TaskResult::Applied(change, result) => self.on_applied(task, *change, result, now),
             TaskResult::Reread(change, reason, observed) => {
-                self.on_reread(task, *change, reason, observed, now)
+                self.on_reread(task, *change, reason, observed, now);
             }
             TaskResult::Confirmed(progress) if current => self.on_confirmed(progress, now),
             TaskResult::Surveyed(survey) if current => self.on_name_servers_answered(survey, now),

@@ -173,7 +173,7 @@ impl Engine {
                 // It may be applied later: the next attempt reads first.
                 WriteOutcome::NotApplied if current => self.handle_event(Event::RetryLater(reason), now),
                 WriteOutcome::Conflicting if current && goal == Goal::Rollback => {
-                    self.handle_event(Event::RetryLater(reason), now)
+                    self.handle_event(Event::RetryLater(reason), now);
                 }
                 WriteOutcome::Conflicting if current => {
                     self.pending = None;
@@ -181,7 +181,7 @@ impl Engine {
                         Some(Unexpected::TakenOver(by)) => self.taken_over = Some(by),
                         Some(Unexpected::RolledBack(by)) => self.rolled_back_by(&observed, by, now),
                         Some(Unexpected::Changed(text)) => {
-                            self.handle_event(Event::Blocked("changed", text), now)
+                            self.handle_event(Event::Blocked("changed", text), now);
                         }
                         None => self.handle_event(Event::RetryLater(reason), now),
                     }

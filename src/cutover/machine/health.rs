@@ -14,7 +14,7 @@ impl Machine {
         match self.phase {
             // A rollback cannot be rolled back: the query is repeated and reported.
             CutoverPhase::Moving { goal: Goal::Rollback, .. } => {
-                self.on_retry_later(None, text, now, notices)
+                self.on_retry_later(None, text, now, notices);
             }
             _ if self.is_exposed() => self.roll_back(format!("wrong answers: {text}"), now, notices),
             _ => self.pause("name_servers", text, now, notices),

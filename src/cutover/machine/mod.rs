@@ -296,7 +296,7 @@ impl Machine {
             Event::InSync => self.finish_activity(Activity::Propagating, Activity::Settling, now, notices),
             Event::RetryLater(text) => self.on_retry_later(None, text, now, notices),
             Event::Throttled(announce_wait, text) => {
-                self.on_retry_later(Some(announce_wait), text, now, notices)
+                self.on_retry_later(Some(announce_wait), text, now, notices);
             }
             Event::NameServersAgree => {
                 self.attempts = 0;

@@ -182,7 +182,7 @@ impl Machine {
             CutoverPhase::Ready => self.enter(CutoverPhase::toward(Goal::Step(0)), now, notices),
             _ if self.ends_at().is_none_or(|at| at > now) => {}
             CutoverPhase::Moving { goal, activity: Activity::Settling } => {
-                self.on_settled(goal, now, notices)
+                self.on_settled(goal, now, notices);
             }
             CutoverPhase::Moving { goal, activity: Activity::Baking } => self.on_baked(goal, now, notices),
             CutoverPhase::Draining => self.on_drained(now, notices),
@@ -244,7 +244,7 @@ impl Machine {
                 None if self.rules.has_counters
                     && now < self.since + self.rules.resolver_floor + self.first_count_timeout() => {}
                 Some((Traffic { green: Some(_), .. }, _)) => {
-                    self.enter(CutoverPhase::RolledBack, now, notices)
+                    self.enter(CutoverPhase::RolledBack, now, notices);
                 }
                 _ => {
                     let text = "No counter shows whether traffic on green has stopped: open connections may be in use";
