@@ -251,8 +251,8 @@ async fn no_value_is_in_the_error_when_rows_cannot_be_copied() {
 
 /// A statement, and the beginning of the one sentence that tells its effect.
 const MUTATIONS: &[(&str, &str)] = &[
-    ("drop index routes_service_id_idx", "index \"routes_service_id_idx\" of table \"routes\" is gone"),
-    ("create index extra on routes (name)", "index \"extra\" of table \"routes\" is new"),
+    ("drop index routes_service_id_idx", "index \"routes_service_id_idx\" of table \"routes\" was dropped"),
+    ("create index extra on routes (name)", "index \"extra\" of table \"routes\" was created"),
     (
         "alter index routes_tags_idx set (fastupdate = off)",
         "index \"routes_tags_idx\" of table \"routes\": its definition",
@@ -268,11 +268,11 @@ const MUTATIONS: &[(&str, &str)] = &[
     ("alter table routes replica identity full", "table \"routes\": its replica identity"),
     (
         "alter table routes drop constraint routes_service_id_fkey",
-        "constraint \"routes_service_id_fkey\" of table \"routes\" is gone",
+        "constraint \"routes_service_id_fkey\" of table \"routes\" was dropped",
     ),
     (
         "alter table routes rename constraint routes_service_id_fkey to renamed",
-        "constraint \"renamed\" of table \"routes\" is new",
+        "constraint \"renamed\" of table \"routes\" was created",
     ),
     (
         "alter table routes alter constraint routes_service_id_fkey deferrable",
@@ -301,7 +301,7 @@ const MUTATIONS: &[(&str, &str)] = &[
     ),
     (
         "drop trigger routes_sync_tags_trigger on routes",
-        "trigger \"routes_sync_tags_trigger\" of table \"routes\" is gone",
+        "trigger \"routes_sync_tags_trigger\" of table \"routes\" was dropped",
     ),
     (
         "comment on trigger routes_sync_tags_trigger on routes is 'x'",
@@ -353,8 +353,8 @@ const MUTATIONS: &[(&str, &str)] = &[
     ),
     ("grant select (name) on routes to somebody", "column \"name\" of table \"routes\": it had no grants"),
     ("comment on column routes.name is 'x'", "column \"name\" of table \"routes\": it had no comment"),
-    ("alter table routes add extra text", "column \"extra\" of table \"routes\" is new"),
-    ("alter table routes rename name to title", "column \"title\" of table \"routes\" is new"),
+    ("alter table routes add extra text", "column \"extra\" of table \"routes\" was created"),
+    ("alter table routes rename name to title", "column \"title\" of table \"routes\" was created"),
     (
         "alter table routes alter path_handling set default 'v1'",
         "column \"path_handling\" of table \"routes\": its default",
@@ -379,26 +379,26 @@ const MUTATIONS: &[(&str, &str)] = &[
     ("comment on table routes is 'x'", "table \"routes\": it had no comment and now has \"x\""),
     ("alter table routes enable row level security", "table \"routes\": it had no row security"),
     ("alter table routes force row level security", "table \"routes\": it had no row security"),
-    ("create policy p on routes for select using (true)", "policy \"p\" of table \"routes\" is new"),
-    ("create rule r as on delete to routes do instead nothing", "rule \"r\" of table \"routes\" is new"),
+    ("create policy p on routes for select using (true)", "policy \"p\" of table \"routes\" was created"),
+    ("create rule r as on delete to routes do instead nothing", "rule \"r\" of table \"routes\" was created"),
     (
         "create statistics s on name, protocols from routes",
-        "extended statistics \"s\" of table \"routes\" is new",
+        "extended statistics \"s\" of table \"routes\" was created",
     ),
     ("alter table consumers inherit acls_parent", "table \"consumers\": it had no parents"),
-    ("drop table acme_storage", "table \"acme_storage\" is gone"),
-    ("create table extra (id int)", "table \"extra\" is new"),
-    ("create view extra as select 1", "view \"extra\" is new"),
-    ("create sequence extra", "sequence \"extra\" is new"),
+    ("drop table acme_storage", "table \"acme_storage\" was dropped"),
+    ("create table extra (id int)", "table \"extra\" was created"),
+    ("create view extra as select 1", "view \"extra\" was created"),
+    ("create sequence extra", "sequence \"extra\" was created"),
     ("alter sequence counter increment by 2", "sequence parameters \"counter\": its increment was \"1\""),
     ("alter sequence counter owned by routes.name", "sequence parameters \"counter\": it had no owned by"),
     ("alter type mood add value 'new'", "type \"mood\": its labels"),
     ("alter domain positive drop not null", "type \"positive\": its nullability"),
     ("alter domain positive add check (value > 7) not valid", "type \"positive\": it had no constraints"),
-    ("create type extra as (a int)", "type \"extra\" is new"),
+    ("create type extra as (a int)", "type \"extra\" was created"),
     (
         "create operator @@@ (leftarg = int, rightarg = int, function = int4pl)",
-        "object \"operator public.@@@(integer,integer)\" is new",
+        "object \"operator public.@@@(integer,integer)\" was created",
     ),
     (
         "create or replace function sync_tags() returns trigger language plpgsql as 'begin return old; end'",
@@ -411,7 +411,7 @@ const MUTATIONS: &[(&str, &str)] = &[
     ("grant create on schema public to somebody", "schema \"public\": its grants"),
     ("alter schema public owner to somebody", "schema \"public\": its owner"),
     ("alter default privileges in schema public grant select on tables to somebody", "default grants"),
-    ("create extension hstore", "extension \"hstore\" is new"),
+    ("create extension hstore", "extension \"hstore\" was created"),
 ];
 
 #[tokio::test]

@@ -92,7 +92,8 @@ impl CredentialCheck {
         };
         let kind: CredentialKind = match entry.get("kind") {
             Some(kind) => serde_json::from_value(kind.clone()).map_err(|_| {
-                invalid("\"kind\" is unknown").remedy("kongferry credentials check --help lists the kinds.")
+                invalid("\"kind\" is unknown")
+                    .remedy("Run \"kongferry credentials check --help\": it lists the kinds.")
             })?,
             None => return Err(invalid("\"kind\" is missing")),
         };

@@ -160,7 +160,7 @@ async fn a_role_without_a_free_connection_or_connect_privilege_is_reported() {
     let of = |role: &str| database.url().replacen("postgres@", &format!("{role}_{}@", database.name()), 1);
     let error = refused(&of("limited")).await;
     assert_eq!(error.kind(), Kind::Connection);
-    assert_tells(&error, &["no connection left", "CONNECTION LIMIT"]);
+    assert_tells(&error, &["no free connection", "CONNECTION LIMIT"]);
     let error = refused(&of("barred")).await;
     assert_tells(&error, &["may not connect to database", "GRANT CONNECT ON DATABASE"]);
 }

@@ -239,7 +239,7 @@ async fn a_column_added_on_blue_during_the_scan_stops_the_run() {
     let running = Running::start(&migrate_arguments(&blue, &green, &[]), Some("loading")).held().await;
     blue.execute("ALTER TABLE consumers ADD secret_of_a_plugin text").await.expect("a column");
     let ran = running.release().end().await.expect_code(4);
-    assert!(ran.stderr.contains("blue's tables were changed while they were read"), "{ran:#?}");
+    assert!(ran.stderr.contains("the definition of blue's tables changed while they were read"), "{ran:#?}");
     assert_eq!(Contents::read(&green).await.without_journal(), before);
 }
 

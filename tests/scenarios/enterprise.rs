@@ -331,7 +331,7 @@ async fn an_enterprise_version_without_a_map_is_migrated_by_catalog_with_a_warni
     let report = ran.json();
     assert_eq!(report["kong"], "3.1");
     assert!(
-        report["warnings"].to_string().contains("no schema map is for this version of Kong Enterprise"),
+        report["warnings"].to_string().contains("no schema map covers this version of Kong Enterprise"),
         "{report:#}"
     );
     only_the_broken_admin(&ran);

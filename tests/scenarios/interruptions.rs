@@ -96,7 +96,7 @@ async fn a_run_interrupted_after_its_commit_reports_green_as_complete() {
         if signal != Signal::SIGKILL {
             let ran = ran.expect_code(130);
             let message = ran.json()["message"].to_string();
-            assert!(message.contains("applied already, and green is complete"), "{ran:#?}");
+            assert!(message.contains("all rows are applied, and green is complete"), "{ran:#?}");
             let _ = Contents::read(&green).await.without_journal();
         }
         assert_eq!(last_state(&green).await, "applied");

@@ -164,7 +164,7 @@ async fn a_cancelled_statement_or_a_held_lock_stops_the_run() {
         "select count(pg_cancel_backend(pid)) from pg_stat_activity where datname = current_database()
         and application_name like 'kongferry%' and wait_event_type = 'Lock'";
     assert_eq!(value(&green, cancel).await, json!(1));
-    let ran = stopped(running.end().await, 1, "Run again; kongferry switches statement_timeout off");
+    let ran = stopped(running.end().await, 1, "kongferry disables statement_timeout for its sessions");
     assert!(ran.stderr.contains("57014"), "{ran:#?}");
     assert_eq!(Contents::read(&green).await.without_journal(), before);
     busy.close().await.expect("let go");
@@ -179,7 +179,7 @@ async fn a_cancelled_statement_or_a_held_lock_stops_the_run() {
     let before = Contents::read(&green).await.without_journal();
     let busy = held_by_somebody(&green).await;
     let ran = kongferry(&arguments).await;
-    let ran = stopped(ran, 1, "Nothing, up to eight times; then stop whoever holds the lock");
+    let ran = stopped(ran, 1, "kongferry tries up to eight times");
     assert!(ran.stderr.contains("trying again (7 of 8)") && ran.stderr.contains("55P03"), "{ran:#?}");
     assert_eq!(Contents::read(&green).await.without_journal(), before);
     busy.close().await.expect("let go");
@@ -242,7 +242,7 @@ async fn forget_open_files(green: &Database) {
     value(green, sql).await;
 }
 
-const ROOM: &str = "Make room (inspect says how much is needed) and run again";
+const ROOM: &str = "Free disk space (inspect prints how much is needed) and run the command again";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_stops_the_run_and_the_next_one_succeeds_with_free_space() {

@@ -565,7 +565,7 @@ async fn another_version_or_an_unfinished_migration_stops_the_run() {
         .execute("update schema_meta set pending = '{099_later}' where subsystem = 'core'")
         .await
         .expect("an update");
-    refused_into(&blue, &green, &[], "migrations on green are not finished: core 099_later").await;
+    refused_into(&blue, &green, &[], "migrations on green are pending: core 099_later").await;
 
     let green = lab().fresh_green("3.3").await.expect("green");
     green
@@ -586,7 +586,7 @@ async fn another_version_or_an_unfinished_migration_stops_the_run() {
     )
     .await
     .expect("an update");
-    refused(&blue, "3.3", &[], "migrations on blue are not finished: core 099_later").await;
+    refused(&blue, "3.3", &[], "migrations on blue are pending: core 099_later").await;
 }
 
 /// 26: rows and tags of a first try that failed.

@@ -216,7 +216,7 @@ async fn plan_needs_only_read_privileges_on_both_sides() {
         assert_eq!(plan.json()["totals"]["applied"], 3);
         let warnings = plan.json()["warnings"].to_string();
         assert!(
-            warnings.contains("may not write to") && warnings.contains("GRANT"),
+            warnings.contains("lacks write privileges on") && warnings.contains("GRANT"),
             "what migrate needs is said: {warnings}"
         );
         assert_eq!(Contents::read(&green).await, before);

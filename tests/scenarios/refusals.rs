@@ -146,7 +146,7 @@ async fn a_keyspace_that_is_empty_or_not_kongs_is_refused() {
     refuses(&empty, &green, &[], 4, &["is not Kong's", "no table \"schema_meta\""]).await;
     let half = bare_blue("3.3", &["schema_meta", "workspaces"]).await;
     half.execute("TRUNCATE schema_meta").await.expect("emptied");
-    refuses(&half, &green, &[], 4, &["no record of migrations", "half bootstrapped"]).await;
+    refuses(&half, &green, &[], 4, &["no record of migrations", "not fully bootstrapped"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -175,7 +175,7 @@ async fn a_green_of_another_kong_version_is_refused() {
                 core(&Fixture::shipped(on_blue).expect("a fixture")),
                 core(&Fixture::shipped(on_green).expect("a fixture")),
             );
-            let wanted = format!("the versions of Kong differ: blue is at {ours}, green at {theirs}");
+            let wanted = format!("the versions of Kong differ: blue has {ours}, green has {theirs}");
             refuses(&blue, &green, &["--accept-rejects"], 4, &[&wanted, "the very version of Kong"]).await;
         }
     }
@@ -189,11 +189,11 @@ async fn pending_migrations_on_either_side_are_refused() {
         .execute("update schema_meta set pending = '{020_x}' where subsystem = 'core'")
         .await
         .expect("pending");
-    refuses(&blue, &green, &[], 4, &["on green are not finished: core 020_x", finish]).await;
+    refuses(&blue, &green, &[], 4, &["on green are pending: core 020_x", finish]).await;
     green.execute("update schema_meta set pending = null").await.expect("finished");
     let pending = json!({ "key": "schema_meta", "subsystem": "core", "pending": ["020_x"] });
     blue.write_row("schema_meta", &pending).await.expect("pending");
-    refuses(&blue, &green, &[], 4, &["on blue are not finished: core 020_x", finish]).await;
+    refuses(&blue, &green, &[], 4, &["on blue are pending: core 020_x", finish]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -326,7 +326,7 @@ async fn a_malformed_reviewed_rejects_file_is_refused_by_line() {
         (good.replace("\"duplicate\"", "\"duplicate\",\"decision\":\"perhaps\""), "line 1 of"),
         (
             good.replace("\"duplicate\"", "\"incomplete_row\",\"decision\":\"keep\""),
-            "only one of several duplicates",
+            "only a duplicate can be kept",
         ),
     ];
     let accept = format!("--accept-rejects={}", file.display());
@@ -393,7 +393,10 @@ async fn a_read_only_role_is_refused_with_working_grants() {
     let ran = kongferry(&arguments).await.expect_code(4);
     assert_tells(
         &ran,
-        &[&format!("the role \"{role}\" may not write to"), "may not make or use the schema \"kongferry\""],
+        &[
+            &format!("the role \"{role}\" lacks write privileges on"),
+            "may not create or use the schema \"kongferry\"",
+        ],
     );
     assert_eq!(Contents::read(&green).await, before);
     green.execute(&statement(&ran, "GRANT SELECT")).await.expect("the statement works");
@@ -410,7 +413,7 @@ async fn a_role_without_access_to_the_kongferry_schema_is_refused_with_a_working
     let arguments = with_green(&blue, &as_role(&green, &role), &[]);
     let before = Contents::read(&green).await;
     let ran = kongferry(&arguments).await.expect_code(4);
-    assert_tells(&ran, &["\"kongferry\" for our own tables on green"]);
+    assert_tells(&ran, &["\"kongferry\" for kongferry's own tables on green"]);
     assert_eq!(Contents::read(&green).await, before);
     green.execute(&statement(&ran, "GRANT")).await.expect("the statement works");
     kongferry(&arguments).await.expect_code(0);

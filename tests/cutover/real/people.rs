@@ -179,7 +179,7 @@ async fn going_on_without_the_databases_is_refused_and_going_back_is_not() {
     );
     let refused = site.run(&["resume"]).await.ends_with(4);
     assert!(
-        refused.stderr.contains("will not be noticed") && refused.stderr.contains("--blue and --green"),
+        refused.stderr.contains("will not be detected") && refused.stderr.contains("--blue and --green"),
         "{refused:#?}"
     );
     assert!(at_share(1)(&site.status().await));
@@ -286,7 +286,7 @@ async fn a_split_that_nobody_marked_is_told_and_adopted_once() {
     let status = site.run(&["status", "--format", "json"]).await.ends_with(3).json();
     assert_eq!((status["state"].as_str(), at_share(10)(&status)), (Some("paused"), true), "{status:#}");
     let text = site.run(&["status"]).await.ends_with(3);
-    assert!(text.stdout.contains("10 % to green, without a marker"), "{text:#?}");
+    assert!(text.stdout.contains("10 % to green without a marker"), "{text:#?}");
     assert!(!text.stdout.contains("not begun"), "{text:#?}");
 
     let running = site.spawn(&["adopt", "--from-provider"]);
@@ -334,7 +334,9 @@ async fn a_rollback_that_the_provider_refuses_prints_how_to_do_it_by_hand() {
     );
     site.configure_with(site.home.path(), &provider, &slow());
     let refused = site.run(&["rollback"]).await.ends_with(1);
-    for said in ["by hand, in bash", "curl", "{100,'192.0.2.1'}, {0,'192.0.2.2'}", "\nJSON\n"] {
+    for said in
+        ["To roll back manually, run this in bash", "curl", "{100,'192.0.2.1'}, {0,'192.0.2.2'}", "\nJSON\n"]
+    {
         assert!(refused.stderr.contains(said), "{said}: {refused:#?}");
     }
     assert!(!refused.stderr.contains("not-the-key"), "{refused:#?}");
@@ -398,7 +400,7 @@ async fn while_the_provider_is_down_nobody_waits_to_be_told_how_it_is_done_by_ha
     tokio::time::sleep(Duration::from_secs(6)).await;
     running.signal(Signal::SIGKILL);
     let killed = running.end().await;
-    assert_eq!(killed.stderr.matches("To bring blue back by hand").count(), 1, "{killed:#?}");
+    assert_eq!(killed.stderr.matches("To roll back manually").count(), 1, "{killed:#?}");
     assert!(pasted(&killed.stderr).contains("\"$PDNS_KEY\""), "{killed:#?}");
     assert!(!killed.stderr.contains("s3cr3t"), "{killed:#?}");
 }
@@ -483,7 +485,7 @@ async fn it_watches_after_the_drain_until_another_terminal_says_finish() {
     let text = site.run(&["status"]).await.ends_with(0);
     assert!(text.stdout.contains("drained – \"kongferry cutover finish\" restores the TTL"), "{text:#?}");
     let finished = site.run(&["finish"]).await.ends_with(0);
-    assert!(finished.stdout.contains("Blue can be taken down."), "{finished:#?}");
+    assert!(finished.stdout.contains("Blue can be shut down."), "{finished:#?}");
     assert_eq!(site.records().await, ["\"A\" 2 \"192.0.2.2\""]);
     let ended = running.end().await.ends_with(0);
     assert!(ended.stdout.contains("Finished."), "{ended:#?}");

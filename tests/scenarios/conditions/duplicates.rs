@@ -179,20 +179,20 @@ async fn duplicates_missing_from_the_reviewed_file_stop_the_run() {
     let is_bob = |line: &Value, at: usize| line["key"] == bobs[at].as_str();
     // One line is missing.
     let without: Vec<Value> = lines.iter().filter(|line| !is_bob(line, 2)).cloned().collect();
-    let refusal = refused_into(&blue, &green, &[&accepting(&file(&without))], "1 of 6 rows").await;
+    let refusal = refused_into(&blue, &green, &[&accepting(&file(&without))], "1 of 6 rejected rows").await;
     assert!(refusal["details"].to_string().contains(&bobs[2]), "the row is named: {refusal:#}");
     // The same row with another reason was not reviewed.
     let mut otherwise = lines.clone();
     for line in otherwise.iter_mut().filter(|line| is_bob(line, 0)) {
         line["reason"] = "incomplete_row".into();
     }
-    refused_into(&blue, &green, &[&accepting(&file(&otherwise))], "1 of 6 rows").await;
+    refused_into(&blue, &green, &[&accepting(&file(&otherwise))], "1 of 6 rejected rows").await;
     // Two of one group cannot both be kept.
     let mut both = lines.clone();
     for line in both.iter_mut().filter(|line| is_bob(line, 0) || is_bob(line, 1)) {
         line["decision"] = "keep".into();
     }
-    refused_into(&blue, &green, &[&accepting(&file(&both))], "2 of 6 rows").await;
+    refused_into(&blue, &green, &[&accepting(&file(&both))], "2 of 6 rejected rows").await;
     // And without any word nothing is accepted.
     refused_into(&blue, &green, &[], "green does not accept 6 rows of blue").await;
 }

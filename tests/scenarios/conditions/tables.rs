@@ -165,8 +165,8 @@ async fn a_plugin_installed_on_one_side_only_is_reported() {
     let plugin = blue.put("plugins", "quotas", json!({ "config": config })).await;
     let migrated = Migrated::into_green(&blue, green, &[]).await;
     let warnings = migrated.ran.json()["warnings"].to_string();
-    assert!(warnings.contains("loaded on blue only: quotas"), "{warnings}");
-    assert!(warnings.contains("loaded on green only: meters"), "{warnings}");
+    assert!(warnings.contains("plugins with tables exist on blue only: quotas"), "{warnings}");
+    assert!(warnings.contains("plugins with tables exist on green only: meters"), "{warnings}");
     assert_eq!(
         migrated.row("plugins", &plugin)["config"],
         serde_json::from_str::<Value>(config).expect("JSON")
