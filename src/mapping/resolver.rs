@@ -337,7 +337,7 @@ impl Resolver<'_> {
                     "green's column {}.{} must have a value, and blue has nothing to put there",
                     self.blue.name, column.name
                 ),
-                "Bootstrap green with the very version of Kong that blue runs, or leave the table behind with --skip-table.",
+                "Bootstrap green with the version of Kong that runs on blue, or exclude the table with --skip-table.",
             );
         }
         ColumnSource::Null

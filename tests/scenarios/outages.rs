@@ -164,7 +164,11 @@ async fn a_cancelled_statement_or_a_held_lock_stops_the_run() {
         "select count(pg_cancel_backend(pid)) from pg_stat_activity where datname = current_database()
         and application_name like 'kongferry%' and wait_event_type = 'Lock'";
     assert_eq!(value(&green, cancel).await, json!(1));
-    let ran = stopped(running.end().await, 1, "kongferry disables statement_timeout for its sessions");
+    let ran = stopped(
+        running.end().await,
+        1,
+        "Run the command again. kongferry disables statement_timeout for its sessions",
+    );
     assert!(ran.stderr.contains("57014"), "{ran:#?}");
     assert_eq!(Contents::read(&green).await.without_journal(), before);
     busy.close().await.expect("let go");
@@ -179,7 +183,7 @@ async fn a_cancelled_statement_or_a_held_lock_stops_the_run() {
     let before = Contents::read(&green).await.without_journal();
     let busy = held_by_somebody(&green).await;
     let ran = kongferry(&arguments).await;
-    let ran = stopped(ran, 1, "kongferry tries up to eight times");
+    let ran = stopped(ran, 1, "Wait: kongferry tries up to eight times");
     assert!(ran.stderr.contains("trying again (7 of 8)") && ran.stderr.contains("55P03"), "{ran:#?}");
     assert_eq!(Contents::read(&green).await.without_journal(), before);
     busy.close().await.expect("let go");

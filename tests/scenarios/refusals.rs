@@ -176,7 +176,14 @@ async fn a_green_of_another_kong_version_is_refused() {
                 core(&Fixture::shipped(on_green).expect("a fixture")),
             );
             let wanted = format!("the versions of Kong differ: blue has {ours}, green has {theirs}");
-            refuses(&blue, &green, &["--accept-rejects"], 4, &[&wanted, "the very version of Kong"]).await;
+            refuses(
+                &blue,
+                &green,
+                &["--accept-rejects"],
+                4,
+                &[&wanted, "the version of Kong that runs on blue"],
+            )
+            .await;
         }
     }
 }
