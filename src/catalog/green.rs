@@ -12,7 +12,7 @@ pub struct GreenTable {
     pub name: String,
     /// In the order of the table.
     pub columns: Vec<GreenColumn>,
-    /// Columns that green computes by itself from their `default`; nobody may write them.
+    /// Columns that green computes by itself from their `default`; no client may write them.
     pub generated: Vec<GreenColumn>,
     /// The primary key's columns, in order; empty where there is none.
     pub primary_key: Vec<String>,

@@ -152,7 +152,7 @@ pub trait DnsProvider: Send + Sync + std::fmt::Debug {
 
     /// Sends the change: all records and the marker, all or nothing. Sending it twice does no harm.
     ///
-    /// With [`Precondition::Unchanged`] a write by somebody else since `change.before` is a `Conflict`, and so is an
+    /// With [`Precondition::Unchanged`] a write by another client since `change.before` is a `Conflict`, and so is an
     /// accepted write after which something else is read.
     async fn apply(&self, change: &Change) -> DnsResult<Ticket>;
 

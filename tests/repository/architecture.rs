@@ -3,13 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Every module of the crate: its path (`green::apply`) and its text without comments and tests.
+/// Every module of the crate: its path (`green::apply`) and its text without comments.
 struct Crate {
     modules: BTreeMap<String, String>,
 }
 
 impl Crate {
-    fn read() -> Crate {
+    /// Without the unit tests, which may look at more than the code beside them.
+    fn without_tests() -> Crate {
+        Crate::read(|text| text.split("#[cfg(test)]\nmod ").next().unwrap_or_default())
+    }
+
+    fn read(part: fn(&str) -> &str) -> Crate {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
         let mut modules = BTreeMap::new();
         let mut folders = vec![root.clone()];
@@ -19,7 +24,7 @@ impl Crate {
                 if path.is_dir() {
                     folders.push(path);
                 } else if let Some(name) = module_name(&root, &path) {
-                    modules.insert(name, code(&std::fs::read_to_string(&path).expect("a source file")));
+                    modules.insert(name, code(part(&std::fs::read_to_string(&path).expect("a source file"))));
                 }
             }
         }
@@ -64,7 +69,7 @@ impl Crate {
     }
 
     fn reexports(&self, module: &str) -> Vec<Vec<String>> {
-        let text = &self.modules[module];
+        let Some(text) = self.modules.get(module) else { return Vec::new() };
         let children = |path: &Vec<String>| {
             let first = path.first().map(String::as_str);
             first != Some("crate") && first != Some("super")
@@ -90,9 +95,8 @@ fn module_name(root: &Path, path: &Path) -> Option<String> {
     if name == "main" || name == "lib" { None } else { Some(name) }
 }
 
-/// The text without comments and without the tests at its end.
+/// The text without comments.
 fn code(text: &str) -> String {
-    let text = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
     let lines = text.lines().map(|line| line.split("//").next().unwrap_or_default());
     lines.collect::<Vec<_>>().join("\n")
 }
@@ -188,7 +192,7 @@ fn cycles(imports: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
 
 #[test]
 fn no_modules_import_each_other() {
-    let source = Crate::read();
+    let source = Crate::without_tests();
     let imports = source.modules.keys().map(|module| (module.clone(), source.imports(module))).collect();
     let found = cycles(&imports);
     assert!(found.is_empty(), "{} cycles of imports:\n{}", found.len(), found.join("\n"));
@@ -196,7 +200,7 @@ fn no_modules_import_each_other() {
 
 #[test]
 fn folders_do_not_import_each_other() {
-    let source = Crate::read();
+    let source = Crate::without_tests();
     let folder = |module: &str| module.split("::").next().unwrap_or_default().to_owned();
     let mut imports: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for module in source.modules.keys() {
@@ -219,11 +223,21 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
     (
         "verify",
         &[
-            "mapping::transcode",
-            "mapping::conversion",
-            "mapping::table_plan",
-            "mapping::resolver",
+            "cql::cell",
+            "green::apply",
+            "green::checks",
+            "green::stage",
+            "inspect::prefixes",
             "mapping::canonical_json",
+            "mapping::conversion",
+            "mapping::json",
+            "mapping::pg_binary",
+            "mapping::prefix",
+            "mapping::resolver",
+            "mapping::row_json",
+            "mapping::table_plan",
+            "mapping::text",
+            "mapping::transcode",
             "migrate",
             "repair",
         ],
@@ -238,10 +252,15 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
 
 #[test]
 fn fences_between_modules_hold() {
-    let source = Crate::read();
+    let source = Crate::read(|text| text);
     let below = |module: &str, folder: &str| module == folder || module.starts_with(&format!("{folder}::"));
     let mut found = Vec::new();
     for (from, forbidden, reason) in FORBIDDEN {
+        // A fence around a module that was renamed would hold whatever is imported.
+        for folder in std::iter::once(from).chain(*forbidden) {
+            let exists = source.modules.keys().any(|module| below(module, folder));
+            assert!(exists, "the fence of {from} names {folder}, which does not exist");
+        }
         for module in source.modules.keys().filter(|module| below(module, from)) {
             for target in source.imports(module) {
                 if forbidden.iter().any(|folder| below(&target, folder)) {
