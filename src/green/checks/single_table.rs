@@ -95,14 +95,6 @@ impl Checks<'_> {
         let Some(deletions) = self.deletions() else {
             return if repeated { find_duplicates(tx, check, index, "false").await } else { Ok(0) };
         };
-        let parts = index.expressions.iter().enumerate();
-        let named: Vec<String> = parts.map(|(at, part)| format!("({part}) as part_{at}")).collect();
-        let keys = |alias: &str| {
-            let keys = plan.key.iter().enumerate();
-            keys.map(|(at, name)| format!("{alias}{} as own_{at}", quote(name)))
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
         let parts_of = |alias: &str| {
             (0..index.expressions.len()).map(|at| format!("{alias}.part_{at}")).collect::<Vec<_>>()
         };
@@ -113,8 +105,8 @@ impl Checks<'_> {
         };
         let on_green = format!(
             "exists (select from (select {}, {} from {} where {}) o where {} and ({}) is not distinct from ({}))",
-            keys(""),
-            named.join(", "),
+            numbered_key(plan, ""),
+            numbered_parts(index),
             self.context.stage.kong_table(&plan.table),
             covered(index),
             key_is("o"),
@@ -138,14 +130,6 @@ impl Checks<'_> {
         index: &Index,
         deletions: &Deletions<'_>,
     ) -> sqlx::Result<u64> {
-        let parts = index.expressions.iter().enumerate();
-        let named: Vec<String> = parts.map(|(at, part)| format!("({part}) as part_{at}")).collect();
-        let keys = |alias: &str| {
-            let keys = plan.key.iter().enumerate();
-            keys.map(|(at, name)| format!("{alias}{} as own_{at}", quote(name)))
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
         let equal = if index.nulls_distinct { "=" } else { "is not distinct from" };
         let equal_parts: Vec<String> =
             (0..index.expressions.len()).map(|at| format!("m.part_{at} {equal} g.part_{at}")).collect();
@@ -156,11 +140,11 @@ impl Checks<'_> {
         let is_deleted: Vec<String> =
             (0..plan.key.len()).map(|at| format!("d.key_{} = g.own_{at}", at + 1)).collect();
         let places = [
-            ("staged_keys", keys("s.")),
-            ("green_keys", keys("")),
+            ("staged_keys", numbered_key(plan, "s.")),
+            ("green_keys", numbered_key(plan, "")),
             ("green_key_json", key(&plan.key, "k").replace("k.", "")),
             ("alive", alive(plan.expiry.as_deref(), "k").replace("k.", "")),
-            ("named_parts", named.join(", ")),
+            ("named_parts", numbered_parts(index)),
             ("covered", covered(index)),
             ("table_ref", self.context.stage.kong_table(&plan.table)),
             ("equal_parts", equal_parts.join(" and ")),
@@ -173,6 +157,18 @@ impl Checks<'_> {
         let places: Vec<(&str, &str)> = places.iter().map(|(name, value)| (*name, value.as_str())).collect();
         check.execute(tx, include_str!("../../../sql/checks/conflicts_on_green.sql"), &places).await
     }
+}
+
+/// The parts of an index's entry, as columns `part_0`, `part_1` and so on.
+fn numbered_parts(index: &Index) -> String {
+    let parts = index.expressions.iter().enumerate();
+    parts.map(|(at, part)| format!("({part}) as part_{at}")).collect::<Vec<_>>().join(", ")
+}
+
+/// The key of a row, as columns `own_0`, `own_1` and so on. `alias` ends in a dot, or is empty.
+fn numbered_key(plan: &TablePlan, alias: &str) -> String {
+    let names = plan.key.iter().enumerate();
+    names.map(|(at, name)| format!("{alias}{} as own_{at}", quote(name))).collect::<Vec<_>>().join(", ")
 }
 
 /// Whether blue's primary key already makes these values unique, as in most tables.
@@ -208,13 +204,11 @@ async fn find_duplicates(
 }
 
 async fn check_exclusion(tx: &mut PgConnection, check: &CheckSql, index: &Index) -> sqlx::Result<u64> {
-    let parts = index.expressions.iter().enumerate();
-    let named: Vec<String> = parts.map(|(at, part)| format!("({part}) as part_{at}")).collect();
     let pairs = index.exclusion.iter().enumerate();
     let excluded: Vec<String> =
         pairs.map(|(at, operator)| format!("m.part_{at} {operator} o.part_{at}")).collect();
     let places = [
-        ("named_parts", named.join(", ")),
+        ("named_parts", numbered_parts(index)),
         ("excluded", excluded.join(" and ")),
         ("covered", covered(index)),
         ("columns", column_list(&index.named)),
