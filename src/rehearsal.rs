@@ -17,6 +17,7 @@ use crate::database_info::DatabaseInfo;
 use crate::error::{Error, Kind, Result};
 use crate::green::blueprint::{Blueprint, copy_rows};
 use crate::green::config::GreenConfig;
+use crate::green::kong_schema;
 use crate::green::local::{self, LocalPostgres};
 use crate::green::session::During;
 use crate::green::session::Green;
@@ -32,15 +33,6 @@ use crate::migrate::report::{MigrationReport, PhaseSeconds, Refusal, RowGroup, R
 use crate::migrate::summary::{RejectsAndRepairs, ReportBuilder};
 use crate::migrate::{self, MigrateOptions};
 use crate::progress::{Observer, ProgressPhase};
-
-/// The schemas that Kong's own bootstrap leaves, and its record of migrations, for a plan before green exists.
-const BUILT_IN: &[(&str, &str, &str)] = &[
-    ("2.8", include_str!("../sql/kong/2.8.sql"), include_str!("../sql/kong/schema_meta/2.8.sql")),
-    ("3.0", include_str!("../sql/kong/3.0.sql"), include_str!("../sql/kong/schema_meta/3.0.sql")),
-    ("3.1", include_str!("../sql/kong/3.1.sql"), include_str!("../sql/kong/schema_meta/3.1.sql")),
-    ("3.2", include_str!("../sql/kong/3.2.sql"), include_str!("../sql/kong/schema_meta/3.2.sql")),
-    ("3.3", include_str!("../sql/kong/3.3.sql"), include_str!("../sql/kong/schema_meta/3.3.sql")),
-];
 
 /// The database in our own scratch server.
 const DATABASE: &str = "rehearsal";
@@ -303,21 +295,18 @@ async fn rebuild(green: &Green, rehearsal: &Rehearsal, scratch: &mut PgConnectio
 async fn bootstrap(blue: &Blue, rehearsal: &Rehearsal, scratch: &mut PgConnection) -> Result<Vec<String>> {
     let side = BlueSide::read(blue, &rehearsal.choices.maps).await?;
     let line = side.map.line.clone().unwrap_or_default();
-    let edition = if side.meta.is_enterprise() { " Enterprise" } else { "" };
-    let known = BUILT_IN.iter().find(|(own, _, _)| *own == line && edition.is_empty());
-    let Some((_, schema, meta)) = known else {
-        return Err(Error::usage(format!(
-            "the schema of Kong{edition} {line} on PostgreSQL is not built in"
-        ))
-        .remedy("Bootstrap green with blue's version of Kong and pass its address with --green."));
+    let enterprise = side.meta.is_enterprise();
+    let kong = if enterprise { "Kong Enterprise" } else { "open-source Kong" };
+    // A version of Enterprise that no map is for is not that of the open-source line with the same core.
+    let known = side.map.detect.is_some().then(|| kong_schema::statements(&line, enterprise)).flatten();
+    let Some(statements) = known else {
+        return Err(Error::usage(format!("the schema of {kong} {line} on PostgreSQL is not built in"))
+            .remedy("Bootstrap green with blue's version of Kong and pass its address with --green."));
     };
-    execute(scratch, schema).await?;
-    execute(scratch, meta).await?;
+    execute(scratch, &statements).await?;
     Ok(vec![
         "green itself: its rows, its version and its privileges (pass --green once it exists).".to_owned(),
-        format!(
-            "whether green's plugins have tables of their own; the schema is that of open-source Kong {line}."
-        ),
+        format!("whether green's plugins have tables of their own; the schema is that of {kong} {line}."),
     ])
 }
 

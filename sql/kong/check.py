@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Loads sql/kong/*.sql into a real PostgreSQL and compares what stands there with the catalogs, field by field.
 
-Each file is loaded twice, into schema public of a fresh database and into another schema; then the triggers are tried.
+Each line is loaded twice, into schema public of a fresh database and into another schema; then the triggers are tried.
 Needs psql, and a server on which a database may be created, named by PGHOST, PGPORT, PGUSER …:
 
     PGHOST=127.0.0.1 PGPORT=54391 PGUSER=postgres python3 sql/kong/check.py
@@ -14,7 +14,7 @@ import subprocess
 import sys
 
 sys.dont_write_bytecode = True
-from generate import FIXTURES, HERE, LINES, WORKSPACE_ID, WORKSPACE_PLACEHOLDER
+from generate import FIXTURES, HERE, LINES, WORKSPACE_ID, WORKSPACE_PLACEHOLDER, read
 
 DATABASE = "kongferry_sql_check"
 
@@ -72,8 +72,8 @@ select coalesce(json_object_agg(t.relname, json_build_object(
 # Tried in every line: the row in tags follows the entity.
 TAGS = """
 insert into workspaces (id, name) values ('00000000-0000-4000-8000-000000000001', 'ws');
-insert into consumers (id, username, tags@EXTRA@) values
-    ('00000000-0000-4000-8000-00000000000a', 'a', '{x,y}'@VALUE@), ('00000000-0000-4000-8000-00000000000b', 'b', null@VALUE@);
+insert into consumers (id, username, tags) values
+    ('00000000-0000-4000-8000-00000000000a', 'a', '{x,y}'), ('00000000-0000-4000-8000-00000000000b', 'b', null);
 select 'inserted', json_agg(t order by entity_id) from tags t;
 update consumers set tags = '{z}' where username = 'a';
 select 'updated', json_agg(t order by entity_id) from tags t;
@@ -145,12 +145,27 @@ def differences(path, want, got):
         yield f"{path}: catalog {want!r}, loaded {got!r}"
 
 
+def files(line):
+    """The files of a line, of open-source Kong or Enterprise, in the order in which they are loaded."""
+    own = line.removeprefix("enterprise-")
+    return [own] if own == line else [own, "enterprise", line]
+
+
+def metas(line):
+    """The names in schema_meta, by subsystem."""
+    own = line.removeprefix("enterprise-")
+    if own != line:
+        return read("schema_meta-enterprise.json")[own]
+    return {name: meta["executed"] for name, meta in read("schema_meta.json")["versions"][LINES[line]].items()}
+
+
 def check(line, schema):
     psql(f"drop database if exists {DATABASE}", "postgres")
     psql(f"create database {DATABASE} template template0", "postgres")
     if schema != "public":
         psql(f"create schema {schema}")
-    psql((HERE / f"{line}.sql").read_text(), schema=schema)
+    definition = "".join((HERE / f"{file}.sql").read_text() for file in files(line))
+    psql(definition, schema=schema)
 
     got = json.loads(psql(CATALOG, schema=schema))
     for table in got.values():
@@ -158,25 +173,22 @@ def check(line, schema):
         table["foreign_keys"].sort(key=lambda entry: entry["name"])
     wrong = list(differences(line, expected(line, schema), got))
 
-    modelled = LINES[line] is None
-    tags = TAGS.replace("@EXTRA@", ", ws_id, type" if modelled else "")
-    tags = tags.replace("@VALUE@", ", '00000000-0000-4000-8000-000000000001', 0" if modelled else "")
-    behaviour = [(tags, TAGS_EXPECTED)]
-    if "batch_delete_expired_rows" in (HERE / f"{line}.sql").read_text():
+    behaviour = [(TAGS, TAGS_EXPECTED)]
+    if "batch_delete_expired_rows" in definition:
         behaviour.append((EXPIRY, EXPIRY_EXPECTED))
     for sql, want in behaviour:
         seen = psql(sql, schema=schema)
         if seen != "\n".join(want):
             wrong.append(f"{line}: triggers: expected {want}, seen {seen}")
 
-    meta = HERE / "schema_meta" / f"{line}.sql"
-    if meta.exists():
-        psql(meta.read_text(), schema=schema)
-        rows = psql("select subsystem, last_executed, executed, coalesce(pending, '{}') from schema_meta", schema=schema)
-        want = json.loads((FIXTURES / "schema_meta.json").read_text())["versions"][LINES[line]]
-        want = [f"{name}|{m['last_executed']}|{{{','.join(m['executed'])}}}|{{}}" for name, m in want.items()]
-        if sorted(rows.splitlines()) != sorted(want):
-            wrong.append(f"{line}: schema_meta: expected {want}, seen {rows}")
+    for file in files(line):
+        meta = HERE / "schema_meta" / f"{file}.sql"
+        if meta.exists():
+            psql(meta.read_text(), schema=schema)
+    rows = psql("select subsystem, last_executed, executed, coalesce(pending, '{}') from schema_meta", schema=schema)
+    want = [f"{name}|{executed[-1]}|{{{','.join(executed)}}}|{{}}" for name, executed in metas(line).items()]
+    if sorted(rows.splitlines()) != sorted(want):
+        wrong.append(f"{line}: schema_meta: expected {want}, seen {rows}")
 
     columns = sum(len(t["columns"]) for t in got.values())
     print(f"{line:<15} in schema {schema:<10} {len(got)} tables, {columns} columns: {'DIFFERENT' if wrong else 'equal'}")
@@ -184,7 +196,7 @@ def check(line, schema):
 
 
 def main():
-    wrong = [w for line in LINES for schema in ("public", "kong_other") for w in check(line, schema)]
+    wrong = [w for line in [*LINES, *(f"enterprise-{line}" for line in LINES)] for schema in ("public", "kong_other") for w in check(line, schema)]
     psql(f"drop database if exists {DATABASE}", "postgres")
     print("\n".join(wrong), end="\n" if wrong else "")
     return 1 if wrong else 0

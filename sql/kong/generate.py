@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
 """Writes sql/kong/*.sql and sql/kong/schema_meta/*.sql: the tables of Kong on PostgreSQL, per line of versions.
 
-Source: the catalogs that Kong's own bootstrap left on a real PostgreSQL 15, tests/fixtures/catalog/LINE/postgres.json,
-and the records of migrations, tests/fixtures/schema_meta.json. Nothing here is copied from Kong's migrations; the two
-trigger functions are our own, written from what Kong's were seen to do.
+Source: catalogs read from a real PostgreSQL 15, tests/fixtures/catalog/LINE/postgres.json, and the records of
+migrations, tests/fixtures/schema_meta*.json. Nothing here is copied from Kong's migrations; the two trigger functions
+are our own, written from what Kong's were seen to do.
+
+Enterprise's files are loaded after the open-source file of the same line: enterprise.sql holds the tables that are the
+same in all of its lines, enterprise-LINE.sql the other tables and the columns that Enterprise adds to open-source ones.
 
 Run it from anywhere: python3 sql/kong/generate.py. Then sql/kong/check.py compares the result with the catalogs.
 """
@@ -15,13 +18,13 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 FIXTURES = HERE.parent.parent / "tests" / "fixtures"
 
-# Line of versions → the release that was bootstrapped to read its catalog; None: modelled, never observed.
-LINES = {"2.8": "2.8.5", "3.0": "3.0.2", "3.1": "3.1.1", "3.2": "3.2.2", "3.3": "3.3.1", "enterprise-2.8": None}
+# Line of versions → the release of open-source Kong that was bootstrapped to read its catalog.
+LINES = {"2.8": "2.8.5", "3.0": "3.0.2", "3.1": "3.1.1", "3.2": "3.2.2", "3.3": "3.3.1"}
 
 # Enterprise writes the id of the default workspace, random for each database, into the defaults of ws_id. The catalog
-# has a placeholder there; this is the id in tests/fixtures of a modelled, freshly bootstrapped green.
+# has a placeholder there, the SQL the nil UUID.
 WORKSPACE_PLACEHOLDER = "<default-workspace-id>"
-WORKSPACE_ID = "77840cb0-09d5-4821-855b-428aa04bcd1c"
+WORKSPACE_ID = "00000000-0000-0000-0000-000000000000"
 
 # Reserved words of PostgreSQL 15: as a name they need quotes.
 RESERVED = set(
@@ -127,36 +130,36 @@ def constraints(name, table):
     return found
 
 
-def default(expression):
-    if WORKSPACE_PLACEHOLDER in expression:
-        return expression.replace(WORKSPACE_PLACEHOLDER, WORKSPACE_ID), " -- the default workspace"
-    return expression, ""
+def column_clause(column, width=0):
+    text = f"{quote(column['name']):<{width}} {column['type']}"
+    if column["not_null"]:
+        text += " NOT NULL"
+    if column["default"] is not None:
+        text += f" DEFAULT {column['default'].replace(WORKSPACE_PLACEHOLDER, WORKSPACE_ID)}"
+    return text
 
 
 def create_table(name, table):
-    columns = table["columns"]
-    widest = max(len(quote(c["name"])) for c in columns)
-    lines = []  # (text, comment)
-    for column in columns:
-        text = f"    {quote(column['name']):<{widest}} {column['type']}"
-        comment = ""
-        if column["not_null"]:
-            text += " NOT NULL"
-        if column["default"] is not None:
-            expression, comment = default(column["default"])
-            text += f" DEFAULT {expression}"
-        lines.append((text, comment))
+    widest = max(len(quote(c["name"])) for c in table["columns"])
     owned = constraints(name, table)
-    lines += [(f"    CONSTRAINT {quote(index)} {clause}", "") for index, clause in owned]
+    lines = [column_clause(column, widest) for column in table["columns"]]
+    lines += [f"CONSTRAINT {quote(index)} {clause}" for index, clause in owned]
     if table["checks"]:
         raise SystemExit(f"{name}: check constraints are not handled")
-    out = [f"CREATE TABLE {quote(name)} ("]
-    for number, (text, comment) in enumerate(lines):
-        out.append(text + ("," if number + 1 < len(lines) else "") + comment)
-    out.append(");")
+    out = [f"CREATE TABLE {quote(name)} (", ",\n".join("    " + line for line in lines), ");"]
     of_constraints = {index for index, _ in owned}
     out += [unqualified(i["def"]) + ";" for i in table["indexes"] if i["name"] not in of_constraints]
     return "\n".join(out) + "\n"
+
+
+def add_columns(name, base, table):
+    """The columns and indexes that a table of open-source Kong has on Enterprise besides its own."""
+    added = table["columns"][len(base["columns"]) :]
+    indexes = [i for i in table["indexes"] if i not in base["indexes"]]
+    if {**base, "columns": base["columns"] + added, "indexes": table["indexes"]} != table:
+        raise SystemExit(f"{name}: Enterprise has more than other columns and indexes there")
+    clauses = ",\n".join(f"    ADD COLUMN {column_clause(column)}" for column in added)
+    return f"ALTER TABLE {quote(name)}\n{clauses};\n" + "".join(unqualified(i["def"]) + ";\n" for i in indexes)
 
 
 def foreign_keys(name, table):
@@ -167,65 +170,117 @@ def foreign_keys(name, table):
         yield f"ALTER TABLE {quote(name)} ADD CONSTRAINT {quote(key['name'])}\n    {clause};\n"
 
 
-def header(line, release):
-    if release is None:
-        origin = (
-            "-- The tables of Kong Enterprise 2.8 on PostgreSQL, MODELLED from published facts, not observed on a server.\n"
-            f"-- ws_id defaults to {WORKSPACE_ID}: the default workspace that this green's bootstrap is\n"
-            "-- taken to have made. On a real server the id is random.\n"
-        )
-    else:
-        origin = f"-- The tables that the bootstrap of Kong {line} (seen with {release}) leaves on PostgreSQL: no rows.\n"
-    return (
-        origin
-        + f"-- Generated by sql/kong/generate.py from tests/fixtures/catalog/{line}/postgres.json. Do not edit.\n"
-        + "-- No schema is named: load it with search_path set to one empty schema.\n"
-    )
+def triggers(table):
+    return "".join(unqualified(t["def"]).replace(" FOR EACH", "\n    FOR EACH") + ";\n" for t in table["triggers"])
 
 
-def schema(line, release, catalog):
+def schema(introduction, catalog, added="", keys=(), known=""):
+    """One file: these tables, what is added to others, the foreign keys of more tables; functions that are `known` exist."""
     functions = {re.search(r"EXECUTE FUNCTION (\w+)\(", t["def"])[1] for c in catalog.values() for t in c["triggers"]}
-    known = {"sync_tags": SYNC_TAGS, "batch_delete_expired_rows": BATCH_DELETE}
-    parts = [header(line, release), "-- Functions of the triggers\n"]
-    parts += [known[f] for f in sorted(functions, reverse=True)]
-    parts.append("-- Tables and their indexes\n")
-    parts += [create_table(name, table) for name, table in sorted(catalog.items())]
-    parts.append("-- Foreign keys\n")
-    parts += ["".join(foreign_keys(name, table)) for name, table in sorted(catalog.items()) if table["foreign_keys"]]
-    parts.append("-- Triggers\n")
-    parts += [
-        "".join(unqualified(t["def"]).replace(" FOR EACH", "\n    FOR EACH") + ";\n" for t in table["triggers"])
-        for _, table in sorted(catalog.items())
-        if table["triggers"]
-    ]
+    bodies = {"sync_tags": SYNC_TAGS, "batch_delete_expired_rows": BATCH_DELETE}
+    sections = {
+        "Functions of the triggers": [bodies[f] for f in sorted(functions, reverse=True) if bodies[f] not in known],
+        "Columns of open-source tables": [added] if added else [],
+        "Tables and their indexes": [create_table(name, table) for name, table in sorted(catalog.items())],
+        "Foreign keys": ["".join(foreign_keys(n, t)) for n, t in sorted({**catalog, **dict(keys)}.items()) if t["foreign_keys"]],
+        "Triggers": [triggers(table) for _, table in sorted(catalog.items()) if table["triggers"]],
+    }
+    parts = [introduction]
+    for title, texts in sections.items():
+        parts += [f"-- {title}\n", *texts] if texts else []
     return "\n".join(parts)
 
 
+def generated(source):
+    return f"-- Generated by sql/kong/generate.py from tests/fixtures/{source}. Do not edit.\n"
+
+
+def insert_meta(subsystem, executed, finished):
+    pending = "'{}'" if finished else "NULL"
+    return (
+        "INSERT INTO schema_meta (key, subsystem, last_executed, executed, pending) VALUES (\n"
+        f"    'schema_meta', {literal(subsystem)}, {literal(executed[-1])},\n    {array(executed)},\n    {pending}\n);\n"
+    )
+
+
 def schema_meta(line, release, subsystems):
-    out = [
+    introduction = (
         f"-- What schema_meta holds after a finished bootstrap of Kong {line} with all bundled plugins (seen with {release}).\n"
-        "-- Generated by sql/kong/generate.py from tests/fixtures/schema_meta.json. Do not edit.\n"
-        "-- pending is {} where a migration was once pending, and null where none ever was: both mean finished.\n"
+        + generated("schema_meta.json")
+        + "-- pending is {} where a migration was once pending, and null where none ever was: both mean finished.\n"
+    )
+    rows = [
+        insert_meta(name, meta["executed"], meta["with_teardown"]["postgres"])
+        for name, meta in sorted(subsystems.items())
     ]
-    for name, meta in sorted(subsystems.items()):
-        pending = "'{}'" if meta["with_teardown"]["postgres"] else "NULL"
-        out.append(
-            "INSERT INTO schema_meta (key, subsystem, last_executed, executed, pending) VALUES (\n"
-            f"    'schema_meta', {literal(name)}, {literal(meta['last_executed'])},\n"
-            f"    {array(meta['executed'])},\n"
-            f"    {pending}\n"
-            ");\n"
+    return "\n".join([introduction, *rows])
+
+
+def enterprise_meta(line, subsystems, base):
+    introduction = (
+        f"-- What schema_meta holds on Kong Enterprise {line} besides, or instead of, the rows of open-source Kong {line}.\n"
+        + generated("schema_meta-enterprise.json")
+    )
+    own = {n: executed for n, executed in sorted(subsystems.items()) if executed != base.get(n, {}).get("executed")}
+    replaced = "".join(f"DELETE FROM schema_meta WHERE subsystem = {literal(n)};\n" for n in own if n in base)
+    return "\n".join([introduction, replaced, *(insert_meta(n, executed, False) for n, executed in own.items())])
+
+
+def read(path):
+    return json.loads((FIXTURES / path).read_text())
+
+
+def catalog(line):
+    return read(f"catalog/{line}/postgres.json")
+
+
+def enterprise():
+    """Writes the files of Enterprise."""
+    releases, metas = read("schema_meta.json")["versions"], read("schema_meta-enterprise.json")
+    base = {line: catalog(line) for line in LINES}
+    whole = {line: catalog(f"enterprise-{line}") for line in LINES}
+    own = {line: {n: t for n, t in whole[line].items() if n not in base[line]} for line in LINES}
+    first, *others = own.values()
+    shared = {name: table for name, table in first.items() if all(table == other.get(name) for other in others)}
+    # A foreign key can be made where the table that it refers to stands.
+    here = shared.keys() | base["2.8"].keys()
+    within = {n: {**t, "foreign_keys": [k for k in t["foreign_keys"] if k["ref_table"] in here]} for n, t in shared.items()}
+    beyond = {n: {**t, "foreign_keys": [k for k in t["foreign_keys"] if k["ref_table"] not in here]} for n, t in shared.items()}
+    nil = "-- ws_id defaults to the nil UUID: it stands for the id of the default workspace, which a bootstrap draws at random.\n"
+    introduction = (
+        "-- The tables that all lines of Kong Enterprise, 2.8 to 3.3, have on PostgreSQL besides open-source Kong's: no rows.\n"
+        "-- Load it after LINE.sql and before enterprise-LINE.sql, with the same search_path.\n"
+        + nil
+        + generated("catalog/enterprise-*/postgres.json")
+    )
+    (HERE / "enterprise.sql").write_text(schema(introduction, within, known=SYNC_TAGS))
+    for line, release in LINES.items():
+        changed = {n: t for n, t in base[line].items() if t != whole[line][n]}
+        added = "\n".join(add_columns(n, t, whole[line][n]) for n, t in sorted(changed.items()))
+        introduction = (
+            f"-- What Kong Enterprise {line} has on PostgreSQL besides {line}.sql and enterprise.sql: no rows.\n"
+            "-- Load it after them, with the same search_path.\n"
+            + nil
+            + generated(f"catalog/enterprise-{line}/postgres.json")
         )
-    return "\n".join(out)
+        tables = {n: t for n, t in own[line].items() if n not in shared}
+        known = (HERE / f"{line}.sql").read_text()
+        text = schema(introduction, tables, added, beyond.items(), known)
+        (HERE / f"enterprise-{line}.sql").write_text(text)
+        (HERE / "schema_meta" / f"enterprise-{line}.sql").write_text(enterprise_meta(line, metas[line], releases[release]))
 
 
 def main():
-    metas = json.loads((FIXTURES / "schema_meta.json").read_text())["versions"]
+    metas = read("schema_meta.json")["versions"]
     for line, release in LINES.items():
-        catalog = json.loads((FIXTURES / "catalog" / line / "postgres.json").read_text())
-        (HERE / f"{line}.sql").write_text(schema(line, release, catalog))
-        if release:
-            (HERE / "schema_meta" / f"{line}.sql").write_text(schema_meta(line, release, metas[release]))
+        introduction = (
+            f"-- The tables that the bootstrap of Kong {line} (seen with {release}) leaves on PostgreSQL: no rows.\n"
+            + generated(f"catalog/{line}/postgres.json")
+            + "-- No schema is named: load it with search_path set to one empty schema.\n"
+        )
+        (HERE / f"{line}.sql").write_text(schema(introduction, catalog(line)))
+        (HERE / "schema_meta" / f"{line}.sql").write_text(schema_meta(line, release, metas[release]))
+    enterprise()
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ mod explain;
 pub(crate) mod history;
 pub(crate) mod journal;
 pub(crate) mod kong;
+pub mod kong_schema;
 pub(crate) mod ledger;
 pub mod local;
 pub(crate) mod merge;
