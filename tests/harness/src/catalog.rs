@@ -12,7 +12,18 @@ use serde::Deserialize;
 use crate::context::Context;
 
 /// Every line of Kong versions that there is a catalog of.
-pub const LINES: &[&str] = &["2.8", "3.0", "3.1", "3.2", "3.3", "enterprise-2.8"];
+pub const LINES: &[&str] = &[
+    "2.8",
+    "3.0",
+    "3.1",
+    "3.2",
+    "3.3",
+    "enterprise-2.8",
+    "enterprise-3.0",
+    "enterprise-3.1",
+    "enterprise-3.2",
+    "enterprise-3.3",
+];
 
 /// Statements that are under way at once. Cassandra applies changes of the schema one by one; more than a few only
 /// wait there.
@@ -131,6 +142,11 @@ impl Table {
         columns.sort_by_key(|column| column.position);
         columns
     }
+}
+
+/// The version of one of [`LINES`], and whether it is Enterprise's.
+pub fn edition(line: &str) -> (&str, bool) {
+    line.strip_prefix("enterprise-").map_or((line, false), |version| (version, true))
 }
 
 /// The folder `tests/fixtures` of this repository.

@@ -179,16 +179,18 @@ pub fn id(kind: &str, n: u64) -> Uuid {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::Fixture;
+    use crate::fixture::{BlueRow, Fixture};
 
     #[test]
     fn the_hash_is_that_of_the_fixture() {
         // tests/fixtures/enterprise-2.8: secrets.json has the password, basicauth_credentials the hash.
         let fixture = Fixture::shipped("enterprise-2.8").unwrap();
         let credentials = &fixture.blue["basicauth_credentials"];
-        let consumer = Uuid::parse_str("ad867238-16db-4dad-a6e7-41663be29552").unwrap();
-        let stored = credentials.iter().find(|row| row.row["consumer_id"] == consumer.to_string()).unwrap();
-        assert_eq!(stored.row["password"], basic_auth_hash("Kong-Adm1n!", consumer));
+        let of_admin =
+            |row: &&BlueRow| row.row["username"].as_str().is_some_and(|name| name.ends_with(":kong_admin"));
+        let stored = &credentials.iter().find(of_admin).unwrap().row;
+        let consumer = stored["consumer_id"].as_str().unwrap();
+        assert_eq!(stored["password"], basic_auth_hash("Kong's-Adm1n!", consumer));
     }
 
     #[test]

@@ -1,47 +1,47 @@
 //! Kong's tables on PostgreSQL as Kong's own bootstrap leaves them.
 
-use std::fs;
-use std::path::Path;
-
 use kongferry::error::{Error, Kind, Result};
+use kongferry::green::kong_schema;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
 use uuid::Uuid;
 
-use crate::catalog::{fixtures, quote};
+use crate::catalog::{edition, quote};
 use crate::context::Context;
-use crate::fixture::read_green;
-use crate::postgres::{Database, PgServer, insert};
-
-/// The line whose bootstrap rows were modelled with fixed ids, because column defaults name one of them.
-const ENTERPRISE: &str = "enterprise-2.8";
+use crate::enterprise;
+use crate::postgres::{Database, PgServer};
 
 /// Fills an empty database: tables, functions, indexes and triggers of `line`, and the rows that a bootstrap makes
-/// (`schema_meta`, a default workspace and a `cluster_id` with new random ids).
+/// (`schema_meta`, a default workspace and a `cluster_id` with new random ids, and [Enterprise's](crate::enterprise)
+/// with [`enterprise::PASSWORD`]).
 pub async fn bootstrap_green(database: &Database, line: &str) -> Result<()> {
-    create_tables(database, line).await?;
-    add_own_rows(database, line).await
+    database.execute(&definition(line)?).await?;
+    add_rows(database, line, Some(enterprise::PASSWORD)).await
 }
 
 /// A new database with the content of [`bootstrap_green`], copied from a template that is made once per server and
 /// definition.
 pub async fn fresh_green(server: &PgServer, name: &str, line: &str) -> Result<Database> {
+    fresh_green_with_password(server, name, line, Some(enterprise::PASSWORD)).await
+}
+
+/// The same with this `KONG_PASSWORD`, or none; only Enterprise reads it.
+pub async fn fresh_green_with_password(
+    server: &PgServer,
+    name: &str,
+    line: &str,
+    password: Option<&str>,
+) -> Result<Database> {
     let template = template(server, line).await?;
     let database = server.copy_database(name, &template).await?;
-    add_own_rows(&database, line).await?;
+    add_rows(&database, line, password).await?;
     Ok(database)
 }
 
-/// What all bootstraps of a line have in common.
-async fn create_tables(database: &Database, line: &str) -> Result<()> {
-    database.execute(&definition(line)?).await?;
-    if line == ENTERPRISE { insert_modelled_rows(database).await } else { Ok(()) }
-}
-
 /// What every bootstrap makes anew. The row of a new workspace passes the triggers, like Kong's.
-async fn add_own_rows(database: &Database, line: &str) -> Result<()> {
-    if line == ENTERPRISE {
-        return Ok(());
+async fn add_rows(database: &Database, line: &str, password: Option<&str>) -> Result<()> {
+    if edition(line).1 {
+        return enterprise::seed_green(database, password).await;
     }
     let (workspace, cluster) = (Uuid::new_v4(), Uuid::new_v4());
     let rows = format!(
@@ -51,29 +51,11 @@ async fn add_own_rows(database: &Database, line: &str) -> Result<()> {
     database.execute(&rows).await
 }
 
-/// The DDL of a line and, where it was observed, its `schema_meta`.
+/// The DDL of a line and its `schema_meta`.
 fn definition(line: &str) -> Result<String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sql/kong");
-    let read = |path: &Path| fs::read_to_string(path).context(|| format!("cannot read {}", path.display()));
-    let tables = read(&folder.join(format!("{line}.sql")))?;
-    if line == ENTERPRISE {
-        return Ok(tables);
-    }
-    Ok(tables + &read(&folder.join("schema_meta").join(format!("{line}.sql")))?)
-}
-
-/// Inserts the rows as they were recorded, without triggers and foreign keys: they name each other in circles, and
-/// the rows that triggers made are among them.
-async fn insert_modelled_rows(database: &Database) -> Result<()> {
-    let tables = read_green(&fixtures().join(ENTERPRISE).join("green/_bootstrap"))?;
-    let mut connection = database.connect().await?;
-    run(&mut connection, "set session_replication_role = replica").await?;
-    for (table, rows) in tables {
-        for row in rows {
-            insert(&mut connection, &table, &row).await?;
-        }
-    }
-    connection.close().await.context(|| "PostgreSQL ended the connection".to_owned())
+    let (line, is_enterprise) = edition(line);
+    kong_schema::statements(line, is_enterprise)
+        .ok_or_else(|| Error::usage(format!("the schema of Kong {line} on PostgreSQL is not known")))
 }
 
 /// The name of the template for `line`, made now if there is none. Its name tells the definition, so a changed one
@@ -101,7 +83,7 @@ async fn make_template(server: &PgServer, name: &str, line: &str) -> Result<()> 
     let unfinished = format!("{name} unfinished");
     server.maintain(&format!("drop database if exists {} with (force)", quote(&unfinished))).await?;
     let database = server.create_database(&unfinished).await?;
-    create_tables(&database, line).await?;
+    database.execute(&definition(line)?).await?;
     server.maintain(&format!("alter database {} rename to {}", quote(&unfinished), quote(name))).await
 }
 

@@ -182,7 +182,36 @@ impl Keyspace {
         for (using, cells) in self.split(table, row, options)? {
             self.write(table, &cells, using).await?;
         }
-        Ok(())
+        if row.then.is_empty() {
+            return Ok(());
+        }
+        let key = row
+            .row
+            .iter()
+            .filter(|(name, _)| self.columns(table).is_ok_and(|c| c.get(*name).is_some_and(|c| c.is_key)));
+        let key = key.map(|(name, value)| (name.clone(), value.clone()));
+        self.update(table, &key.chain(row.then.clone()).collect()).await
+    }
+
+    /// Sets columns of a row by an UPDATE: unlike an INSERT it gives the row no life of its own beside its cells.
+    pub async fn update_row(&self, table: &str, row: &Value) -> Result<()> {
+        self.update(table, as_object(row)?).await
+    }
+
+    async fn update(&self, table: &str, row: &Map<String, Value>) -> Result<()> {
+        let columns = self.columns(table)?;
+        let (mut terms, mut values) = (Vec::new(), Vec::new());
+        for (name, value) in row {
+            if !columns.get(name).ok_or_else(|| unknown(table, name))?.is_key {
+                terms.push(format!("{} = fromJson(?)", quote(name)));
+                values.push(value.to_string());
+            }
+        }
+        let (condition, key) = self.condition(table, row)?;
+        values.extend(key);
+        let cql = format!("UPDATE {} SET {} WHERE {condition}", quote(table), terms.join(", "));
+        let result = self.session.execute_unpaged(cql, values).await;
+        result.map(|_| ()).context(|| format!("cannot update a row of {table}"))
     }
 
     /// The cells of a row by what they are written with. The cells that live longest come last: each INSERT sets

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::cassandra::{self, Cassandra, Endpoint};
 use crate::catalog::{Catalog, KeyspaceOptions};
 use crate::certs::Certificates;
+use crate::enterprise;
 use crate::fixture::Fixture;
 use crate::green;
 use crate::keyspace::{Keyspace, LoadOptions};
@@ -172,9 +173,20 @@ impl Lab {
         self.loaded_keyspace(line, &Fixture::read(directory)?).await
     }
 
-    /// A database of one's own as the bootstrap of `line` leaves it.
+    /// A keyspace of one's own as the bootstrap of a line of Enterprise leaves it: its rows, on Cassandra. `password` is
+    /// `KONG_PASSWORD`.
+    pub async fn bootstrapped_keyspace(&self, line: &str, password: Option<&str>) -> Result<Keyspace> {
+        self.loaded_keyspace(line, &enterprise::bootstrapped_blue(line, password)?).await
+    }
+
+    /// A database of one's own as the bootstrap of `line` leaves it, on Enterprise with a `KONG_PASSWORD`.
     pub async fn fresh_green(&self, line: &str) -> Result<Database> {
-        green::fresh_green(self.postgres().await?, &unique_name(line), line).await
+        self.fresh_green_with_password(line, Some(enterprise::PASSWORD)).await
+    }
+
+    /// The same with this `KONG_PASSWORD`, or none.
+    pub async fn fresh_green_with_password(&self, line: &str, password: Option<&str>) -> Result<Database> {
+        green::fresh_green_with_password(self.postgres().await?, &unique_name(line), line, password).await
     }
 
     /// An empty database of one's own.

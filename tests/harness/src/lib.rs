@@ -10,6 +10,7 @@ pub mod catalog;
 pub mod certs;
 mod context;
 pub mod dns;
+pub mod enterprise;
 pub mod fill;
 pub mod fixture;
 pub mod green;

@@ -12,12 +12,13 @@ use kongferry_harness::dns::PowerDns;
 use kongferry_harness::fixture::Fixture;
 use kongferry_harness::keyspace::{Keyspace, LoadOptions};
 use kongferry_harness::postgres::PgServer;
-use kongferry_harness::{fill, green, postgres};
+use kongferry_harness::{enterprise, fill, green, postgres};
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
 const USAGE: &str = "usage: kongferry-lab up [--line 3.3] [--fixture DIR] [--fill CONSUMERS] [--env-file FILE]
+                        [--kong-password PASSWORD]
        kongferry-lab look ENV_FILE TABLE COLUMN=VALUE COLUMN…
        kongferry-lab change ENV_FILE CONSUMERS DAY
        kongferry-lab dns [--config-file FILE]
@@ -25,10 +26,12 @@ const USAGE: &str = "usage: kongferry-lab up [--line 3.3] [--fixture DIR] [--fil
 Starts a real Cassandra with the rows that Kong left there (blue) and a real PostgreSQL with Kong's empty tables
 (green), prints where they are, and waits for Ctrl-C. Nothing of it stays.
 
-  --line LINE       2.8, 3.0, 3.1, 3.2, 3.3 or enterprise-2.8
+  --line LINE       2.8, 3.0, 3.1, 3.2 or 3.3; enterprise-2.8 to enterprise-3.3
   --fixture DIR     rows from DIR/blue/TABLE.jsonl instead of those that come with kongferry
   --fill CONSUMERS  so many more consumers, each with basic-auth, key-auth and acl
   --env-file FILE   writes the addresses there as well, once both servers are ready
+  --kong-password PASSWORD
+                    what Enterprise's bootstrap of green found in KONG_PASSWORD; an empty one makes no first admin
 
 look shows these columns of the first row of green with that value, beside the row of blue with the same id.
 ENV_FILE is what --env-file wrote; with * as the value, any that is not null will do.
@@ -47,6 +50,7 @@ struct Arguments {
     fixture: Option<PathBuf>,
     fill: u64,
     env_file: Option<PathBuf>,
+    kong_password: String,
 }
 
 struct Row {
@@ -181,7 +185,13 @@ fn fail(error: &Error) -> ExitCode {
 }
 
 fn parse(mut given: impl Iterator<Item = String>) -> Result<Arguments> {
-    let mut arguments = Arguments { line: "3.3".to_owned(), fixture: None, fill: 0, env_file: None };
+    let mut arguments = Arguments {
+        line: "3.3".to_owned(),
+        fixture: None,
+        fill: 0,
+        env_file: None,
+        kong_password: enterprise::PASSWORD.to_owned(),
+    };
     while let Some(flag) = given.next() {
         let value = given.next().ok_or_else(|| usage(format!("{flag} needs a value, or is not known")))?;
         match flag.as_str() {
@@ -193,6 +203,7 @@ fn parse(mut given: impl Iterator<Item = String>) -> Result<Arguments> {
                 arguments.fill = parsed.map_err(|_| usage(format!("--fill takes a number, not {value}")))?;
             }
             "--env-file" => arguments.env_file = Some(PathBuf::from(value)),
+            "--kong-password" => arguments.kong_password = value,
             _ => return Err(usage(format!("{flag} is not known"))),
         }
     }
@@ -251,7 +262,8 @@ async fn run(arguments: Arguments) -> Result<()> {
     let (cassandra, local) = tokio::try_join!(Cassandra::start(options), postgres::start())?;
     let (endpoint, server) = (cassandra.endpoint(), PgServer::from(&local));
     let blue = prepare_blue(&endpoint, &arguments).await?;
-    let green = green::fresh_green(&server, NAME, &arguments.line).await?;
+    let password = Some(arguments.kong_password.as_str()).filter(|password| !password.is_empty());
+    let green = green::fresh_green_with_password(&server, NAME, &arguments.line, password).await?;
     let addresses = format!(
         "KONGFERRY_BLUE={}\nKONGFERRY_GREEN={}\nKONGFERRY_LAB_CASSANDRA={}\nKONGFERRY_LAB_POSTGRES={}\n",
         blue.url(),
