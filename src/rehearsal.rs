@@ -25,7 +25,9 @@ use crate::green::sql::{fill, literal};
 use crate::green::statement::query_scalar;
 use crate::inspect::{BlueSide, GreenSide, InspectOptions, Inspection};
 use crate::mapping::prefix::PrefixPolicy;
-use crate::mapping::table_plan::{ColumnPlan, ColumnSource, KeyspacePlan, Substitute, TablePlan};
+use crate::mapping::table_plan::{
+    ColumnPlan, ColumnSource, ExpiryChoice, KeyspacePlan, Substitute, TablePlan,
+};
 use crate::migrate::destination::{Destination, QuickResults};
 use crate::migrate::load::{BufferPool, Loader};
 use crate::migrate::rejects::{AcceptedRejects, RejectsFile};
@@ -492,16 +494,23 @@ fn source_type(table: &TablePlan, column: &ColumnPlan) -> String {
     match &column.source {
         ColumnSource::Null => "–".to_owned(),
         ColumnSource::CellExpiry { .. } => "TTL of cells".to_owned(),
-        ColumnSource::WindowExpiry { .. } | ColumnSource::Cell { .. } | ColumnSource::CacheKey { .. } => {
-            blue_type(table, &column.name)
-        }
+        ColumnSource::WindowExpiry { .. }
+        | ColumnSource::Cell { .. }
+        | ColumnSource::CacheKey { .. }
+        | ColumnSource::WhenNamed { .. } => blue_type(table, &column.name),
     }
 }
 
 fn describe(table: &TablePlan, column: &ColumnPlan) -> String {
     match &column.source {
         ColumnSource::Null => "NULL".to_owned(),
-        ColumnSource::CellExpiry { .. } => "read time + largest TTL of the row".to_owned(),
+        ColumnSource::CellExpiry { choice, .. } => match choice {
+            ExpiryChoice::Smallest => "read time + smallest TTL of the cells that Kong needs".to_owned(),
+            ExpiryChoice::Largest => "read time + largest TTL of the row".to_owned(),
+        },
+        ColumnSource::WhenNamed { table, value, .. } => {
+            format!("\"{value}\" in the row that {table} names")
+        }
         ColumnSource::WindowExpiry { start, .. } => {
             format!("{} + seconds of the period", table.cell_name(*start).unwrap_or_default())
         }

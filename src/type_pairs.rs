@@ -94,17 +94,19 @@ fn collection(elements: &[&[u8]]) -> Vec<u8> {
 fn every_kind_of_conversion_is_known_everywhere() {
     let json = br#"{"a":[1]}"#;
     let map = [1_i32.to_be_bytes().as_slice(), &collection(&[b"k", &collection(&[b"v"])])[4..]].concat();
-    let pairs: [(&str, &str, Vec<u8>); 8] = [
+    let pairs: [(&str, &str, Vec<u8>); 10] = [
         ("text", "json", json.to_vec()),
         ("ascii", "jsonb", json.to_vec()),
         ("set<text>", "text[]", collection(&[b"a", b"b"])),
         ("list<uuid>", "uuid[]", collection(&[&[7; 16]])),
         ("list<text>", "jsonb[]", collection(&[json])),
         ("set<text>", "json[]", collection(&[json])),
+        ("text", "jsonb[]", br#"[{"a":[1]},null]"#.to_vec()),
+        ("ascii", "json[]", br#" [ "x" ] "#.to_vec()),
         ("map<text, frozen<set<text>>>", "jsonb", map.clone()),
         ("map<text, frozen<list<text>>>", "json", map),
     ];
-    let mut kinds = [false; 5];
+    let mut kinds = [false; 6];
     for (blue, green, cell) in pairs {
         let blue = CqlType::parse(blue);
         let (conversion, field) = convert(&blue, green, &cell);
@@ -114,6 +116,7 @@ fn every_kind_of_conversion_is_known_everywhere() {
             Conversion::Array(..) => (2, ColumnDigest::Plain),
             Conversion::JsonArray(..) => (3, ColumnDigest::JsonbArray),
             Conversion::Object(..) => (4, ColumnDigest::Jsonb),
+            Conversion::JsonElements(..) => (5, ColumnDigest::JsonbArray),
         };
         kinds[kind] = true;
         check_verify(&blue, green, &cell, &field);
@@ -122,5 +125,5 @@ fn every_kind_of_conversion_is_known_everywhere() {
         // PostgreSQL has no hash of theirs that the checks rely on, and none is always short.
         assert!(!HASHED_TYPES.contains(&green) && !SHORT_TYPES.contains(&green), "prescan: {green}");
     }
-    assert_eq!(kinds, [false, true, true, true, true]);
+    assert_eq!(kinds, [false, true, true, true, true, true]);
 }

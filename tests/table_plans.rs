@@ -9,7 +9,7 @@ use kongferry::catalog::blue::{BlueCatalog, BlueTable};
 use kongferry::catalog::green::{GreenCatalog, GreenTable};
 use kongferry::mapping::schema_map::{SchemaMap, Writer};
 use kongferry::mapping::table_plan::{
-    CacheKeyPart, Cell, ColumnSource, KeyspacePlan, Substitute, TableChoices, TablePlan,
+    CacheKeyPart, Cell, ColumnSource, ExpiryChoice, KeyspacePlan, Substitute, TableChoices, TablePlan,
 };
 use serde_json::Value;
 
@@ -175,14 +175,17 @@ fn every_column_comes_from_where_it_was_measured() {
                         let measured = noted.split(" (").next().unwrap().replace(" or empty", "");
                         assert_eq!(recipe(plan, parts), measured, "{here}");
                     }
-                    ColumnSource::CellExpiry { ttls, now } => {
+                    ColumnSource::CellExpiry { ttls, now, choice, .. } => {
                         assert!(matches!(plan.cells[*now], Cell::ReadTime), "{here}");
-                        let asked = ttls.iter().any(|&at| match &plan.cells[at] {
-                            Cell::TimeToLive(name) => facts["ttl_probe_column"] == name.as_str(),
-                            _ => false,
+                        assert!(facts["ttl_probe_column"].is_string(), "{here}: Kong asks for no expiry");
+                        assert_eq!(*choice, ExpiryChoice::Smallest, "{here}");
+                        let asked = ttls.iter().filter_map(|&at| match &plan.cells[at] {
+                            Cell::TimeToLive(name) => Some(name.as_str()),
+                            _ => None,
                         });
-                        assert!(asked, "{here}: the column that Kong itself asks is not asked");
+                        assert_eq!(asked.collect::<Vec<_>>(), needed_cells(&plan.table), "{here}");
                     }
+                    ColumnSource::WhenNamed { .. } => panic!("{here} is Enterprise's"),
                     ColumnSource::WindowExpiry { start, period, .. } => {
                         assert_eq!(facts["ttl"], true, "{here}");
                         assert!(facts["ttl_probe_column"].is_null(), "{here}");
@@ -196,6 +199,20 @@ fn every_column_comes_from_where_it_was_measured() {
             let has_key = plan.columns.iter().any(|c| matches!(c.source, ColumnSource::CacheKey { .. }));
             assert_eq!(has_key, facts["cache_key"].is_string(), "{} {}", line.name, plan.table);
         }
+    }
+}
+
+/// The cells without which Kong cannot use a row of a table that expires.
+fn needed_cells(table: &str) -> &'static [&'static str] {
+    match table {
+        "acme_storage" => &["key", "value"],
+        "keyauth_credentials" => &["consumer_id", "key", "ws_id"],
+        "oauth2_authorization_codes" => &["code", "credential_id", "service_id", "ws_id"],
+        "oauth2_tokens" => {
+            &["access_token", "credential_id", "refresh_token", "service_id", "ws_id"]
+        }
+        "sessions" => &["session_id"],
+        other => panic!("{other} expires"),
     }
 }
 

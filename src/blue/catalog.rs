@@ -21,7 +21,7 @@ impl Blue {
             let columns = &mut catalog
                 .tables
                 .entry(table.clone())
-                .or_insert_with(|| BlueTable { name: table, columns: Vec::new() })
+                .or_insert_with(|| BlueTable { name: table, columns: Vec::new(), default_ttl: 0 })
                 .columns;
             columns.push(BlueColumn {
                 name,
@@ -29,10 +29,25 @@ impl Blue {
                 cql_type: CqlType::parse(&cql_type),
             });
         }
+        for (table, default_ttl) in self.default_ttls().await? {
+            if let Some(table) = catalog.tables.get_mut(&table) {
+                table.default_ttl = default_ttl;
+            }
+        }
         for table in catalog.tables.values_mut() {
             table.columns.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
         }
         Ok(catalog)
+    }
+
+    /// Names of tables, with the seconds after which a cell expires that was written without a TTL.
+    async fn default_ttls(&self) -> Result<Vec<(String, i32)>> {
+        let query =
+            "SELECT table_name, default_time_to_live FROM system_schema.tables WHERE keyspace_name = ?";
+        let rows = self
+            .rows::<(String, Option<i32>)>(query, (self.keyspace(),), "cannot read the catalog of blue")
+            .await?;
+        Ok(rows.into_iter().map(|(table, seconds)| (table, seconds.unwrap_or(0))).collect())
     }
 }
 

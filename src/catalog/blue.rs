@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::catalog::green::GreenTable;
 use crate::cql::CqlType;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub struct BlueTable {
     pub name: String,
     /// Partition key first, then clustering columns, each in key order, then the others by name.
     pub columns: Vec<BlueColumn>,
+    /// Seconds after which a cell expires that was written without a TTL; 0 for never.
+    pub default_ttl: i32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +48,18 @@ impl BlueTable {
     pub fn partition_key(&self) -> Vec<&str> {
         let is_key = |column: &&BlueColumn| matches!(column.kind, ColumnKind::PartitionKey(_));
         self.columns.iter().filter(is_key).map(|column| column.name.as_str()).collect()
+    }
+}
+
+/// The column that Kong puts in front of the key of a table which it lists as a whole, and which PostgreSQL does not need.
+const PARTITION: &str = "partition";
+
+impl BlueTable {
+    /// That column, where it leads the key and green has none; in Kong's own rows it holds the table's name
+    /// (docs/kong-data-model.md, 1 "partition").
+    pub fn kong_partition(&self, green: &GreenTable) -> Option<&BlueColumn> {
+        let leads = self.column(PARTITION).filter(|column| column.kind == ColumnKind::PartitionKey(0))?;
+        (leads.cql_type.is("text") && green.column(PARTITION).is_none()).then_some(leads)
     }
 }
 

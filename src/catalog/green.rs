@@ -14,7 +14,8 @@ pub struct GreenTable {
     pub columns: Vec<GreenColumn>,
     /// Columns that green computes by itself from their `default`; no client may write them.
     pub generated: Vec<GreenColumn>,
-    /// The primary key's columns, in order; empty where there is none.
+    /// The columns that identify a row, in order: the primary key's, or those of a unique index that
+    /// [`identify_rows`](GreenTable::identify_rows) chose; empty where there is neither.
     pub primary_key: Vec<String>,
     /// All indexes, the primary key's among them.
     pub indexes: Vec<Index>,
@@ -40,7 +41,7 @@ pub struct GreenColumn {
 pub struct Index {
     pub name: String,
     pub unique: bool,
-    /// Whether it is the primary key's.
+    /// Whether it identifies the rows: the primary key's, or the one chosen instead.
     pub primary: bool,
     /// Whether two nulls count as different, as they do unless the index says otherwise.
     pub nulls_distinct: bool,
@@ -97,6 +98,29 @@ impl GreenTable {
     }
 
     /// Whether some unique index covers exactly these columns, in any order and for all rows.
+    /// In a table without a primary key, lets a unique index over plain columns identify the rows instead, one that takes
+    /// no nulls before others. Enterprise's `event_hooks` is such a table.
+    pub fn identify_rows(&mut self) {
+        if !self.primary_key.is_empty() {
+            return;
+        }
+        let not_null = |name: &String| self.column(name).is_some_and(|column| column.not_null);
+        let is_whole = |index: &&Index| {
+            index.unique
+                && index.exclusion.is_empty()
+                && index.predicate.is_none()
+                && !index.columns.is_empty()
+                && index.columns.len() == index.expressions.len()
+        };
+        let whole = || self.indexes.iter().filter(is_whole);
+        let chosen = whole().find(|index| index.columns.iter().all(not_null)).or_else(|| whole().next());
+        let Some(name) = chosen.map(|index| index.name.clone()) else { return };
+        for index in self.indexes.iter_mut().filter(|index| index.name == name) {
+            index.primary = true;
+            self.primary_key.clone_from(&index.columns);
+        }
+    }
+
     pub fn is_unique_over(&self, columns: &[&str]) -> bool {
         self.indexes.iter().any(|index| {
             index.unique

@@ -7,7 +7,7 @@
 use sqlx::PgConnection;
 
 use super::apply_context::ApplyContext;
-use super::conditions::{any, same_key, same_numbered_key};
+use super::conditions::{any, same_key, same_numbered_key, same_row};
 use super::ledger;
 use super::sql::{columns, fill, key, literal, quote};
 use crate::catalog::green::ForeignKey;
@@ -118,8 +118,17 @@ impl BootstrapRows<'_> {
         let mut conditions: Vec<String> =
             removed.map(|row| format!("({} and {not_on_blue})", is_row(row, "g"))).collect();
         conditions.extend(self.refers_to_bootstrap_row(table));
-        conditions.extend(self.in_baseline(table).map(|known| format!("({known} and {not_on_blue})")));
+        let replaced = self.differs_from_blue(table);
+        conditions.extend(self.in_baseline(table).map(|known| format!("({known} and {replaced})")));
         conditions
+    }
+
+    /// Before a first run also a row with the key of one of blue's: both bootstraps make some rows under the same fixed key.
+    fn differs_from_blue(&self, table: &TablePlan) -> String {
+        if self.0.ledger.contains(&table.table) {
+            return self.not_on_blue(table, "g");
+        }
+        format!("not exists (select from {} s where {})", self.0.stage.table(&table.table), same_row(table))
     }
 
     fn not_on_blue(&self, table: &TablePlan, alias: &str) -> String {

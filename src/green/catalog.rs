@@ -66,6 +66,7 @@ async fn read_indexes(catalog: &mut GreenCatalog, tx: &mut PgConnection, schema:
         }
         table.indexes.push(index);
     }
+    catalog.tables.values_mut().for_each(GreenTable::identify_rows);
     Ok(())
 }
 

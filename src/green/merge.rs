@@ -342,8 +342,8 @@ impl Merge<'_> {
     }
 }
 
-/// The refusal of tables without a primary key on green that have rows, or are about to. Two of their rows may be equal
-/// in every column, so a run after the first one cannot tell which of them was made manually.
+/// The refusal of tables with neither a primary key nor a unique index on green that have rows, or are about to. Two of
+/// their rows may be equal in every column, so a run after the first one cannot tell which of them was made manually.
 pub async fn missing_primary_key(context: &ApplyContext<'_>, tx: &mut PgConnection) -> Result<Option<Error>> {
     for table in context.plan.moved.iter().filter(|table| !has_primary_key(context, table)) {
         let action = format!("cannot read green's table \"{}\"", table.table);
@@ -362,7 +362,8 @@ pub async fn missing_primary_key(context: &ApplyContext<'_>, tx: &mut PgConnecti
 }
 
 fn has_primary_key(context: &ApplyContext<'_>, table: &TablePlan) -> bool {
-    context.table(&table.table).is_some_and(|table| !table.primary_key.is_empty())
+    let is_key = |on_green: &GreenTable| !table.key.is_empty() && on_green.primary_key == table.key;
+    context.table(&table.table).is_some_and(is_key)
 }
 
 fn no_primary_key(context: &ApplyContext<'_>, table: &TablePlan) -> Error {

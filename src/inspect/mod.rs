@@ -20,7 +20,8 @@ use crate::green::session::During;
 use crate::green::session::Green;
 use crate::mapping::schema_map::{SchemaMap, Writer};
 use crate::mapping::schema_meta::{self, SchemaMeta, Subsystem};
-use crate::mapping::table_plan::{KeyspacePlan, TableChoices, leave_behind};
+use crate::mapping::table_plan::{KeyspacePlan, TableChoices, leave_behind, partition_in};
+use crate::mapping::transcode::NamedRows;
 use crate::mapping::validate_names;
 
 #[derive(Debug, Clone)]
@@ -31,6 +32,8 @@ pub struct BlueSide {
     pub map: SchemaMap,
     /// Id and name of each workspace.
     pub workspaces: Vec<(Uuid, Option<String>)>,
+    /// The names in tables that name rows of other tables.
+    pub named_rows: NamedRows,
 }
 
 #[derive(Debug, Clone)]
@@ -78,7 +81,8 @@ impl BlueSide {
             Some(names) => blue.workspaces(&names.table, &names.id, &names.name).await?,
             None => Vec::new(),
         };
-        Ok(BlueSide { catalog, meta, map, workspaces })
+        let named_rows = named_rows(blue, &catalog, &map).await?;
+        Ok(BlueSide { catalog, meta, map, workspaces, named_rows })
     }
 }
 
@@ -140,7 +144,9 @@ impl Inspection {
         inspection.check_prefixes(&counted);
         inspection.check_locks(blue, green).await?;
         inspection.check_workspaces();
-        inspection.check_tables();
+        inspection.check_tables(blue).await?;
+        inspection.check_partitions(blue).await?;
+        inspection.check_lost_expiry();
         inspection.check_rights(green, choices).await?;
         inspection.check_sessions(choices);
         inspection.check_consistency(blue);
@@ -229,12 +235,17 @@ impl Inspection {
 
     fn check_prefixes(&mut self, counted: &[PrefixCount]) {
         for column in counted.iter().filter(|column| column.odd() > 0) {
+            let outcome = if column.with >= column.without {
+                "those without are copied as they are"
+            } else {
+                "those with it will be rejected"
+            };
             self.warn(
                 format!(
-                    "blue's rows are inconsistent in {}.{}: {} start with their workspace's id, {} do not; the minority will be rejected",
+                    "blue's rows are inconsistent in {}.{}: {} start with their workspace's id, {} do not; {outcome}",
                     column.table, column.column, column.with, column.without
                 ),
-                "Review them in the rejects file of plan. If you know how Kong writes the column, set it in a schema map: {\"prefix\": \"workspace\"} or {\"prefix\": \"never\"}.",
+                "Review them in the report and the rejects file of plan. If you know how Kong writes the column, set it in a schema map: {\"prefix\": \"workspace\"} or {\"prefix\": \"never\"}.",
             );
         }
     }
@@ -277,11 +288,16 @@ impl Inspection {
         }
     }
 
-    fn check_tables(&mut self) {
-        let obstacles = self.plan.obstacles.iter().map(|obstacle| {
-            Finding::blocker(&obstacle.problem, &obstacle.remedy).with_schema_map(obstacle.schema_map.clone())
-        });
-        self.findings.extend(obstacles);
+    async fn check_tables(&mut self, blue: &Blue) -> Result<()> {
+        for obstacle in &self.plan.obstacles {
+            if let Some(table) = obstacle.only_with_rows_in.as_ref().and_then(|name| self.blue.catalog.tables.get(name))
+                && !blue.has_rows(&table.name, &table.partition_key()).await?
+            {
+                continue;
+            }
+            let finding = Finding::blocker(&obstacle.problem, &obstacle.remedy);
+            self.findings.push(finding.with_schema_map(obstacle.schema_map.clone()));
+        }
         let stuck: Vec<(String, u64)> = self
             .plan
             .not_moved
@@ -298,6 +314,55 @@ impl Inspection {
                 ),
             );
             self.findings.push(finding.with_schema_map(Some(leave_behind(&table))));
+        }
+        Ok(())
+    }
+
+    /// A partition that no map names is the one with the table's name. Rows of others are counted; a table that has only
+    /// others is one whose plugin names its partition otherwise.
+    async fn check_partitions(&mut self, blue: &Blue) -> Result<()> {
+        let mut found = Vec::new();
+        for plan in self.plan.moved.iter().filter(|plan| plan.partition_inferred) {
+            let ([column], Some((_, value))) = (plan.partition_key.as_slice(), &plan.partition) else { continue };
+            let partitions = blue.partitions(&plan.table, column).await?;
+            if partitions.is_empty() || partitions.contains(value) {
+                continue;
+            }
+            let shown: Vec<&str> = partitions.iter().take(3).map(String::as_str).collect();
+            found.push(
+                Finding::blocker(
+                    format!(
+                        "blue's table \"{}\" has rows, but none in the partition \"{value}\", the only one that Kong reads; it has the partitions \"{}\"",
+                        plan.table,
+                        shown.join("\", \"")
+                    ),
+                    "If the plugin of that table reads another partition, name it in a schema map.",
+                )
+                .with_schema_map(Some(partition_in(&plan.table, column, shown.first().copied().unwrap_or_default()))),
+            );
+        }
+        self.findings.extend(found);
+        Ok(())
+    }
+
+    /// Rows that expire on blue and have no column for it on green.
+    fn check_lost_expiry(&mut self) {
+        let permanent: Vec<(String, i32)> = self
+            .plan
+            .moved
+            .iter()
+            .filter(|plan| plan.expiry.is_none())
+            .filter_map(|plan| self.blue.catalog.tables.get(&plan.table))
+            .filter(|table| table.default_ttl > 0)
+            .map(|table| (table.name.clone(), table.default_ttl))
+            .collect();
+        for (table, seconds) in permanent {
+            self.warn(
+                format!(
+                    "rows of blue's table \"{table}\" expire after {seconds} seconds by its default; green's table has no column for an expiry, so they become permanent"
+                ),
+                format!("Exclude the table with --skip-table {table} if its rows should expire, or delete them on green later."),
+            );
         }
     }
 
@@ -438,6 +503,18 @@ fn unequal(
         list(only_blue),
         list(only_green)
     )
+}
+
+/// What the tables hold by which blue names a row of another table; nothing for a table that blue lacks.
+async fn named_rows(blue: &Blue, catalog: &BlueCatalog, map: &SchemaMap) -> Result<NamedRows> {
+    let columns = map.tables.values().flat_map(|rules| rules.columns.values());
+    let mut found = NamedRows::new();
+    for named in columns.filter_map(|rules| rules.when_named.as_ref()) {
+        if catalog.tables.get(&named.table).is_some_and(|table| table.column(&named.column).is_some()) {
+            found.insert(named.table.clone(), blue.texts(&named.table, &named.column).await?);
+        }
+    }
+    Ok(found)
 }
 
 /// Counts the rows of tables that are not migrated, so that the report accounts for every row of blue.

@@ -2,7 +2,8 @@
 //!
 //! For open-source Kong's tables the prefix was observed. For tables of Enterprise and of custom plugins green's
 //! constraints only suggest it, and removing characters that belong to a value would be silent damage. So the rows are
-//! counted before any is converted: all have the prefix, or none has, or the minority is rejected.
+//! counted before any is converted. Where most have the prefix it is removed, and a value without one is kept; where most
+//! have none, one that has it is rejected.
 
 use futures::{StreamExt, TryStreamExt};
 use scylla::response::PagingState;

@@ -1,6 +1,8 @@
 //! From one type of CQL to one type of PostgreSQL: which pairs there are, and how the bytes of a cell become the bytes
 //! of a field (docs/kong-data-model.md, 1).
 
+use serde_json::value::RawValue;
+
 use crate::cql::CqlType;
 use crate::cql::cell::{self, Elements, Malformed};
 
@@ -39,6 +41,8 @@ pub enum Conversion {
     Array(Scalar, u32),
     /// A list or set of JSON texts.
     JsonArray(JsonType, JsonShape, u32),
+    /// A text with a JSON array, whose elements become those of an array of JSON.
+    JsonElements(JsonType, u32),
     /// A map whose values become the members of a JSON object.
     Object(JsonType, CqlType),
 }
@@ -63,6 +67,10 @@ impl Conversion {
             CqlType::Native(name) => match (json_type_of(green_type), is_text(name)) {
                 (Some(json_type), true) => Some(Conversion::Json(json_type, shape)),
                 (Some(_), false) => None,
+                (None, true) if green_type.ends_with("[]") => {
+                    let json_type = json_type_of(green_type.trim_end_matches("[]"))?;
+                    Some(Conversion::JsonElements(json_type, element_oid))
+                }
                 (None, _) => scalar(name, green_type).map(|(scalar, rule)| Conversion::Scalar(scalar, rule)),
             },
             CqlType::List(element) | CqlType::Set(element) => {
@@ -92,6 +100,7 @@ impl Conversion {
             Conversion::Json(..) => "JSON text, parsed by PostgreSQL",
             Conversion::Array(..) => "elements in blue's order",
             Conversion::JsonArray(..) => "each element parsed as JSON",
+            Conversion::JsonElements(..) => "the elements of the JSON array",
             Conversion::Object(..) => "map to JSON object",
         }
     }
@@ -107,6 +116,7 @@ impl Conversion {
             Conversion::JsonArray(json_type, shape, oid) => {
                 write_array(cell, *oid, out, |element, out| write_json(element, *json_type, *shape, out))
             }
+            Conversion::JsonElements(json_type, oid) => write_json_elements(cell, *json_type, *oid, out),
             Conversion::Object(json_type, value) => {
                 json_version(*json_type, out);
                 write_object(cell, value, *json_type, out)
@@ -294,6 +304,27 @@ fn write_json(cell: &[u8], json_type: JsonType, shape: JsonShape, out: &mut Vec<
     Ok(())
 }
 
+/// An element `null` is a JSON null, not a null of SQL: Kong wrote a value there.
+fn write_json_elements(
+    cell: &[u8],
+    json_type: JsonType,
+    element_oid: u32,
+    out: &mut Vec<u8>,
+) -> Result<(), Reason> {
+    let text = text::check(cell)?;
+    json::check(cell, json_type)?;
+    let elements: Vec<&RawValue> = serde_json::from_str(text).map_err(|_| Reason::JsonNotArray)?;
+    pg_binary::array(out, element_oid, elements.len());
+    for element in elements {
+        pg_binary::field(out, |out| {
+            json_version(json_type, out);
+            out.extend_from_slice(element.get().as_bytes());
+            Ok::<_, Reason>(())
+        })?;
+    }
+    Ok(())
+}
+
 /// Whether values of this type can be members of a JSON object.
 fn json_value(value: &CqlType) -> bool {
     match value {
@@ -455,6 +486,26 @@ mod tests {
     }
 
     #[test]
+    fn a_text_with_a_json_array_becomes_its_elements() {
+        let out = convert("text", "jsonb[]", br#" [{"kid": "a"}, null, 1e400] "#).unwrap();
+        let elements = [br#"{"kid": "a"}"#.as_slice(), b"null", b"1e400"];
+        let mut expected = Vec::new();
+        pg_binary::array(&mut expected, 25, elements.len());
+        for element in elements {
+            expected.extend((element.len() as i32 + 1).to_be_bytes());
+            expected.push(1);
+            expected.extend(element);
+        }
+        assert_eq!(out, expected);
+        assert_eq!(convert("text", "json[]", b"[]").unwrap().len(), 12);
+        assert_eq!(convert("text", "jsonb[]", b"{}"), Err(Reason::JsonNotArray));
+        assert_eq!(convert("text", "jsonb[]", b"null"), Err(Reason::JsonNotArray));
+        assert_eq!(convert("text", "jsonb[]", br#"["\u0000"]"#), Err(Reason::JsonInvalid));
+        assert_eq!(convert("text", "jsonb[]", b"[1"), Err(Reason::JsonInvalid));
+        assert_eq!(convert("text", "jsonb[]", b""), Err(Reason::JsonInvalid));
+    }
+
+    #[test]
     fn a_text_too_long_is_found_even_where_postgres_would_only_cut_blanks_off() {
         assert_eq!(convert("text", "character varying(3)", "日本é".as_bytes()), Ok("日本é".into()));
         for text in ["abcd", "abc ", "日本é "] {
@@ -470,6 +521,7 @@ mod tests {
             Conversion::between(&CqlType::parse(blue), green, 0, JsonShape::Object).is_none()
         };
         assert!(none("text", "uuid"));
+        assert!(none("text", "text[]"));
         assert!(none("int", "text"));
         assert!(none("set<text>", "text"));
         assert!(none("set<int>", "jsonb[]"));

@@ -25,13 +25,12 @@ pub enum Stripped<'a> {
 /// What the rows of one column do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PrefixPolicy {
-    /// They carry it: it was observed, or a map says so. A value without is worth a note.
-    Known,
     /// Not known before they are counted.
     Undetermined,
-    /// They carry it; a value without is odd.
+    /// They carry it: it was observed, a map says so, or most rows do. A value without is kept and worth a note: Kong reads
+    /// it as it is (docs/kong-data-model.md, 8.3).
     Prefixed,
-    /// They do not; a value with it is odd.
+    /// They do not; a value with it is inconsistent.
     Plain,
 }
 
@@ -54,16 +53,12 @@ pub fn strip_by_policy<'a>(
     policy: PrefixPolicy,
 ) -> Result<Stripped<'a>, Reason> {
     match policy {
-        PrefixPolicy::Known | PrefixPolicy::Undetermined => strip(value, own, known),
+        PrefixPolicy::Prefixed | PrefixPolicy::Undetermined => strip(value, own, known),
         PrefixPolicy::Plain => match split(value) {
             Some((workspace, _)) if workspace == own => Err(Reason::InconsistentPrefix),
             Some((workspace, _)) if known.contains(&workspace) => Err(Reason::PrefixForeign),
             // Nothing was in front, so nothing is missing.
             _ => Ok(Stripped::Own(value)),
-        },
-        PrefixPolicy::Prefixed => match strip(value, own, known)? {
-            Stripped::Missing(value) if !value.starts_with(CIPHER) => Err(Reason::InconsistentPrefix),
-            stripped => Ok(stripped),
         },
     }
 }
@@ -145,7 +140,7 @@ mod tests {
         };
         let with = format!("{OWN}:bob");
         assert_eq!(check(&with, PrefixPolicy::Prefixed), Ok("bob".into()));
-        assert_eq!(check("bob", PrefixPolicy::Prefixed), Err(Reason::InconsistentPrefix));
+        assert_eq!(check("bob", PrefixPolicy::Prefixed), Ok("bob".into()));
         assert_eq!(check("$ke$1$-x", PrefixPolicy::Prefixed), Ok("$ke$1$-x".into()));
         assert_eq!(check(&format!("{OWN}:$ke$1$-x"), PrefixPolicy::Prefixed), Ok("$ke$1$-x".into()));
         assert_eq!(check("bob", PrefixPolicy::Plain), Ok("bob".into()));
@@ -157,7 +152,6 @@ mod tests {
             Ok(url.clone()),
             "a uuid that is no workspace is part of the value"
         );
-        assert_eq!(check("bob", PrefixPolicy::Known), Ok("bob".into()));
         assert_eq!((has_prefix(with.as_bytes(), own), has_prefix(b"bob", own)), (Some(true), Some(false)));
         assert_eq!(has_prefix(b"$ke$1$-x", own), None);
     }

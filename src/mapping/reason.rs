@@ -23,7 +23,7 @@ pub enum Reason {
     PrefixDouble,
     /// A unique text that a defect of Kong 2.1.0 replaced by `$(VALUE)` (4.4).
     PrefixLiteral,
-    /// A unique text without its workspace id where most of its column have it as prefix, or the reverse (8.6).
+    /// A unique text with its workspace id as prefix where most of its column have none (8.3).
     #[serde(alias = "prefix_odd")]
     InconsistentPrefix,
     /// Several rows hold what green allows only once (4.6, 4.6b).
@@ -38,6 +38,8 @@ pub enum Reason {
     JsonInvalid,
     /// JSON whose top level is not an object where Kong expects one (4.8).
     JsonNotObject,
+    /// JSON whose top level is not an array where green has one (4.8).
+    JsonNotArray,
     /// A required column is null (4.9, 4.10).
     #[serde(alias = "half_row")]
     IncompleteRow,
@@ -76,6 +78,7 @@ impl Reason {
             Reason::TextTooLong => "text_too_long",
             Reason::JsonInvalid => "json_invalid",
             Reason::JsonNotObject => "json_not_object",
+            Reason::JsonNotArray => "json_not_array",
             Reason::IncompleteRow => "incomplete_row",
             Reason::IndexRowTooLarge => "index_row_too_large",
             Reason::TimestampOutOfRange => "timestamp_out_of_range",
@@ -132,6 +135,8 @@ pub enum Note {
     RegexPathWithoutTilde,
     /// A value encrypted by Enterprise's keyring: green needs the same keyring.
     KeyringCipherText,
+    /// An expiry within the default time to live of blue's table (8.4).
+    DefaultTimeToLive,
 }
 
 impl Note {
@@ -142,6 +147,7 @@ impl Note {
             Note::TimestampUnlikely => "timestamp_unlikely",
             Note::RegexPathWithoutTilde => "regex_path_without_tilde",
             Note::KeyringCipherText => "keyring_cipher_text",
+            Note::DefaultTimeToLive => "default_time_to_live",
         }
     }
 
@@ -155,6 +161,9 @@ impl Note {
                 "copied as it is: looks like a regular expression, but Kong 3.x takes a path without ~ literally"
             }
             Note::KeyringCipherText => "copied byte for byte: encrypted; import the same keyring on green",
+            Note::DefaultTimeToLive => {
+                "expires on green when it does on blue, whose table has a default time to live"
+            }
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Resolves the plan of one table: its rules × its columns on blue × its columns on green.
 
+use std::collections::BTreeSet;
+
 use crate::catalog::blue::{BlueTable, ColumnKind};
 use crate::catalog::green::{GreenColumn, GreenTable};
 
@@ -10,8 +12,8 @@ use super::schema_map::{
     Writer,
 };
 use super::table_plan::{
-    CacheKeyPart, CacheKeyPartKind, Cell, ColumnPlan, ColumnSource, Obstacle, Substitute, TablePlan, quoted,
-    snippet,
+    CacheKeyPart, CacheKeyPartKind, Cell, ColumnPlan, ColumnSource, ExpiryChoice, Obstacle, Substitute,
+    TablePlan, quoted, snippet,
 };
 
 /// The plan of one table, and what must be decided before it can be followed.
@@ -21,7 +23,13 @@ pub(super) fn resolve(
     blue: &BlueTable,
     green: &GreenTable,
 ) -> (TablePlan, Vec<Obstacle>) {
-    let mut resolver = Resolver { map, rules, blue, green, cells: Vec::new(), obstacles: Vec::new() };
+    let inferred = blue.kong_partition(green).map(|column| Partition {
+        column: column.name.clone(),
+        value: blue.name.clone(),
+    });
+    let partition = rules.partition.clone().or(inferred);
+    let (cells, unconverted, obstacles) = (Vec::new(), Vec::new(), Vec::new());
+    let mut resolver = Resolver { map, rules, blue, green, partition, cells, unconverted, obstacles };
     (resolver.resolve(), resolver.obstacles)
 }
 
@@ -30,7 +38,11 @@ struct Resolver<'a> {
     rules: &'a TableRules,
     blue: &'a BlueTable,
     green: &'a GreenTable,
+    /// The partition that Kong reads, where the table has one.
+    partition: Option<Partition>,
     cells: Vec<Cell>,
+    /// Cells of a type that green's column cannot be made of.
+    unconverted: Vec<usize>,
     obstacles: Vec<Obstacle>,
 }
 
@@ -55,15 +67,16 @@ impl Resolver<'_> {
             columns,
             generated: self.green.generated.clone(),
             key: self.key(),
+            partition_inferred: self.partition.is_some() && self.rules.partition.is_none(),
             partition: self.partition(),
             one_partition: self
-                .rules
                 .partition
                 .as_ref()
                 .and_then(|shared| self.blue.one_partition(&shared.column, &shared.value)),
             workspace: self.workspace(),
             required: self.required(expiry.as_deref()),
             unknown: self.unknown(),
+            null_when_expired: self.null_when_expired(),
             dropped: self.dropped(),
             expiry,
             cells: std::mem::take(&mut self.cells),
@@ -76,7 +89,7 @@ impl Resolver<'_> {
 
     /// Where blue's primary key is on green, but for the partition that all of Kong's rows share.
     fn identity(&self, columns: &[ColumnPlan]) -> Option<Vec<String>> {
-        let shared = self.rules.partition.as_ref().and_then(|shared| self.cell(&shared.column));
+        let shared = self.partition.as_ref().and_then(|shared| self.cell(&shared.column));
         let of_key = self.blue.columns.iter().enumerate().filter(|(at, column)| {
             matches!(column.kind, ColumnKind::PartitionKey(_) | ColumnKind::Clustering(_))
                 && shared != Some(*at)
@@ -97,10 +110,11 @@ impl Resolver<'_> {
         self.rules.columns.get(column).cloned().unwrap_or_default()
     }
 
-    /// Green's primary key names a row; a table without one is named by blue's key.
+    /// Green's key names a row; in a table without one, or whose key blue lacks, blue's key does.
     fn key(&self) -> Vec<String> {
-        if !self.green.primary_key.is_empty() {
-            return self.green.primary_key.clone();
+        let on_green = &self.green.primary_key;
+        if !on_green.is_empty() && on_green.iter().all(|name| self.cell(name).is_some()) {
+            return on_green.clone();
         }
         let is_key = |kind| matches!(kind, ColumnKind::PartitionKey(_) | ColumnKind::Clustering(_));
         let of_blue =
@@ -109,8 +123,8 @@ impl Resolver<'_> {
     }
 
     fn partition(&mut self) -> Option<(usize, String)> {
-        let Partition { column, value } = self.rules.partition.as_ref()?;
-        let found = self.cell(column);
+        let Partition { column, value } = self.partition.clone()?;
+        let found = self.cell(&column);
         if found.is_none() {
             self.stop(
                 format!(
@@ -120,7 +134,7 @@ impl Resolver<'_> {
                 "Correct the schema map.",
             );
         }
-        Some((found?, value.clone()))
+        Some((found?, value))
     }
 
     fn workspace(&self) -> Option<usize> {
@@ -143,11 +157,7 @@ impl Resolver<'_> {
             .map(|cell| vec![cell])
             .collect();
         for required in self.rules.required.iter().flatten() {
-            let names = match required {
-                Required::Column(name) => std::slice::from_ref(name),
-                Required::OneOf(names) => names.as_slice(),
-            };
-            let group: Vec<usize> = names.iter().filter_map(|name| self.cell(name)).collect();
+            let group: Vec<usize> = required.names().iter().filter_map(|name| self.cell(name)).collect();
             if !group.is_empty() && !groups.contains(&group) {
                 groups.push(group);
             }
@@ -162,13 +172,23 @@ impl Resolver<'_> {
 
     /// Columns that only blue has: dropped by the map, or to be null in every row.
     fn unknown(&self) -> Vec<usize> {
-        let partition = self.rules.partition.as_ref().map(|partition| partition.column.as_str());
+        let partition = self.partition.as_ref().map(|partition| partition.column.as_str());
         let is_unknown = |name: &str| {
             self.green.column(name).is_none() && self.rules_of(name).drop.is_none() && partition != Some(name)
         };
         (0..self.blue.columns.len())
             .filter(|&at| self.blue.columns.get(at).is_some_and(|column| is_unknown(&column.name)))
+            .chain(self.unconverted.iter().copied())
             .collect()
+    }
+
+    fn null_when_expired(&self) -> Vec<usize> {
+        let Some(outlives_row) = &self.rules.outlives_row else { return Vec::new() };
+        let columns = self.blue.columns.iter().enumerate();
+        let expires = columns.filter(|(_, column)| {
+            column.kind == ColumnKind::Regular && !outlives_row.contains(&column.name)
+        });
+        expires.map(|(cell, _)| cell).collect()
     }
 
     fn dropped(&self) -> Vec<(String, String)> {
@@ -183,7 +203,8 @@ impl Resolver<'_> {
         } else if let Some(recipe) = &rules.cache_key {
             ColumnSource::CacheKey { cell: self.cell(&column.name), parts: self.parts(recipe, &column.name) }
         } else if let Some(cell) = self.cell(&column.name) {
-            self.converted(cell, column, &rules)
+            let source = self.converted(cell, column, &rules);
+            self.when_named(source, column, &rules)
         } else {
             self.nothing(column)
         };
@@ -203,7 +224,10 @@ impl Resolver<'_> {
                 ),
                 remedy: "If its values may be lost, drop the column in a schema map; otherwise leave the table behind with --skip-table.".to_owned(),
                 schema_map: Some(snippet(table, &format!("\"columns\": {{{}: {{\"drop\": \"Why its values may be lost.\"}}}}", quoted(name)))),
+                only_with_rows_in: Some(table.clone()),
             });
+            // A row that is written after the check for rows is found there.
+            self.unconverted.push(cell);
             return ColumnSource::Null;
         };
         let prefixed = self.is_prefixed(column, rules);
@@ -212,7 +236,7 @@ impl Resolver<'_> {
             conversion,
             prefixed,
             prefix_policy: if rules.prefix.is_some() || self.rules.observed {
-                PrefixPolicy::Known
+                PrefixPolicy::Prefixed
             } else {
                 PrefixPolicy::Undetermined
             },
@@ -310,6 +334,7 @@ impl Resolver<'_> {
             self.missing_in_map(column, missing);
             return ColumnSource::Null;
         }
+        let needed = self.expiry_cells();
         // Counters cannot expire, and the time to live of a collection may be asked only since Cassandra 5.0.
         let expiring: Vec<String> = self
             .blue
@@ -320,6 +345,11 @@ impl Resolver<'_> {
             })
             .map(|column| column.name.clone())
             .collect();
+        let needed: Vec<String> = expiring.iter().filter(|name| needed.contains(*name)).cloned().collect();
+        let (expiring, choice) = match needed.is_empty() {
+            true => (expiring, ExpiryChoice::Largest),
+            false => (needed, ExpiryChoice::Smallest),
+        };
         if expiring.is_empty() {
             return ColumnSource::Null;
         }
@@ -327,7 +357,37 @@ impl Resolver<'_> {
         self.cells.extend(expiring.into_iter().map(Cell::TimeToLive));
         let now = self.cells.len();
         self.cells.push(Cell::ReadTime);
-        ColumnSource::CellExpiry { ttls: (first..now).collect(), now }
+        let default_ttl = self.blue.default_ttl;
+        ColumnSource::CellExpiry { ttls: (first..now).collect(), now, choice, default_ttl }
+    }
+
+    /// Columns without which Kong cannot use a row: those that the map names; else unique columns, references, columns
+    /// that green requires and those that the map does.
+    fn expiry_cells(&self) -> BTreeSet<String> {
+        if let Some(named) = &self.rules.expires_with {
+            return named.iter().cloned().collect();
+        }
+        let green = self.green;
+        let not_null = green.columns.iter().filter(|column| column.not_null).map(|column| &column.name);
+        let unique = green.indexes.iter().filter(|index| index.unique).flat_map(|index| &index.columns);
+        let references = green.foreign_keys.iter().flat_map(|key| &key.columns);
+        let required = self.rules.required.iter().flatten().flat_map(Required::names);
+        not_null.chain(unique).chain(references).chain(required).cloned().collect()
+    }
+
+    fn when_named(
+        &mut self,
+        otherwise: ColumnSource,
+        column: &GreenColumn,
+        rules: &ColumnRules,
+    ) -> ColumnSource {
+        let Some(named) = &rules.when_named else { return otherwise };
+        let Some(key) = self.cell(&named.key) else {
+            self.missing_in_map(&column.name, &named.key);
+            return otherwise;
+        };
+        let (table, value) = (named.table.clone(), named.value.clone());
+        ColumnSource::WhenNamed { key, table, value, otherwise: Box::new(otherwise) }
     }
 
     fn nothing(&mut self, column: &GreenColumn) -> ColumnSource {

@@ -132,6 +132,10 @@ pub struct TableRules {
     pub required: Option<Vec<Required>>,
     /// Where the expiry comes from when it is not the cells' TTL.
     pub expiry: Option<Expiry>,
+    /// Columns without which Kong cannot use the row: it expires with the first of them.
+    pub expires_with: Option<Vec<String>>,
+    /// Columns that Kong writes without the row's TTL: they outlive it, and a row of these alone has expired.
+    pub outlives_row: Option<Vec<String>>,
     /// What is special about its columns.
     pub columns: BTreeMap<String, ColumnRules>,
 }
@@ -175,6 +179,16 @@ pub enum Required {
     OneOf(Vec<String>),
 }
 
+impl Required {
+    /// The columns, of which one must have a value.
+    pub fn names(&self) -> &[String] {
+        match self {
+            Required::Column(name) => std::slice::from_ref(name),
+            Required::OneOf(names) => names,
+        }
+    }
+}
+
 /// An expiry that is computed from columns: the start of a window plus the seconds of its period.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -205,6 +219,24 @@ pub struct ColumnRules {
     pub json: Option<JsonShape>,
     /// What is worth a note without being touched.
     pub remark: Option<ColumnRemark>,
+    /// A value that blue keeps as a row of another table.
+    pub when_named: Option<WhenNamed>,
+    /// Whether it holds a secret, which no output shows.
+    pub secret: Option<bool>,
+}
+
+/// The value of the one row that another table of blue names.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct WhenNamed {
+    /// Blue's table that names the row.
+    pub table: String,
+    /// Its text column with the row's name.
+    pub column: String,
+    /// The text column of this table that is named.
+    pub key: String,
+    /// The value of the named row; the others keep their own.
+    pub value: String,
 }
 
 /// Whether a text carries its row's workspace id in front.
@@ -424,6 +456,8 @@ impl TableRules {
         replace(&mut self.partition, over.partition);
         replace(&mut self.required, over.required);
         replace(&mut self.expiry, over.expiry);
+        replace(&mut self.expires_with, over.expires_with);
+        replace(&mut self.outlives_row, over.outlives_row);
         for (column, rules) in over.columns {
             self.columns.entry(column).or_default().overlay(rules);
         }
@@ -441,6 +475,8 @@ impl ColumnRules {
         replace(&mut self.cache_key, over.cache_key);
         replace(&mut self.json, over.json);
         replace(&mut self.remark, over.remark);
+        replace(&mut self.when_named, over.when_named);
+        replace(&mut self.secret, over.secret);
     }
 }
 

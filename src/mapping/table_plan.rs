@@ -51,12 +51,14 @@ pub struct Obstacle {
     pub remedy: String,
     /// A schema map that would decide it, where one can.
     pub schema_map: Option<String>,
+    /// It stops the run only where this table of blue has rows.
+    pub only_with_rows_in: Option<String>,
 }
 
 impl Obstacle {
     /// One that no schema map decides.
     pub fn new(problem: impl Into<String>, remedy: impl Into<String>) -> Obstacle {
-        Obstacle { problem: problem.into(), remedy: remedy.into(), schema_map: None }
+        Obstacle { problem: problem.into(), remedy: remedy.into(), schema_map: None, only_with_rows_in: None }
     }
 }
 
@@ -83,6 +85,8 @@ pub struct TablePlan {
     pub identity: Option<Vec<String>>,
     /// Only rows whose cell at this place holds this text are Kong's.
     pub partition: Option<(usize, String)>,
+    /// Whether the partition is inferred from the catalogs: no map names it.
+    pub partition_inferred: bool,
     /// Where they are all in one partition, what that is.
     pub one_partition: Option<OnePartition>,
     /// The cell with the row's workspace.
@@ -91,6 +95,8 @@ pub struct TablePlan {
     pub required: Vec<Vec<usize>>,
     /// Cells of blue that green has no column for, and that must be null.
     pub unknown: Vec<usize>,
+    /// Cells that are all null in what is left of an expired row; empty where nothing outlives its row.
+    pub null_when_expired: Vec<usize>,
     pub expiry: Option<String>,
     /// Names of blue's columns that are left behind, and why.
     pub dropped: Vec<(String, String)>,
@@ -130,11 +136,22 @@ pub enum ColumnSource {
     },
     /// A composite key, rebuilt from other cells; the stored one is compared with it.
     CacheKey { cell: Option<usize>, parts: Vec<CacheKeyPart> },
-    /// Read time plus the largest of these cells' times to live.
+    /// Read time plus one of these cells' times to live.
     CellExpiry {
         /// Places of the times to live.
         ttls: Vec<usize>,
         now: usize,
+        choice: ExpiryChoice,
+        /// The table's default time to live, in seconds; 0 where it has none.
+        default_ttl: i32,
+    },
+    /// A text in the rows that another table of blue names; the others have the value of `otherwise`.
+    WhenNamed {
+        /// The cell that is named.
+        key: usize,
+        table: String,
+        value: String,
+        otherwise: Box<ColumnSource>,
     },
     /// Start of a window plus the seconds of its period.
     WindowExpiry {
@@ -145,6 +162,15 @@ pub enum ColumnSource {
     },
     /// Nothing on blue: NULL, spelled out so that green's default does not step in.
     Null,
+}
+
+/// Which of a row's times to live counts (docs/architecture.md, "Time to live").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExpiryChoice {
+    /// Of cells without which Kong cannot use the row.
+    Smallest,
+    /// Of all cells, where nothing says which Kong needs: the row is visible while one lives.
+    Largest,
 }
 
 /// What takes the place of null.
@@ -193,6 +219,12 @@ impl TablePlan {
 /// The schema map that leaves a table behind for good.
 pub fn leave_behind(table: &str) -> String {
     snippet(table, "\"copy\": \"never\", \"reason\": \"Why its rows may stay behind.\"")
+}
+
+/// The schema map that names the partition of a table that Kong reads.
+pub fn partition_in(table: &str, column: &str, value: &str) -> String {
+    let (column, value) = (quoted(column), quoted(value));
+    snippet(table, &format!("\"partition\": {{\"column\": {column}, \"value\": {value}}}"))
 }
 
 pub(super) fn snippet(table: &str, rules: &str) -> String {

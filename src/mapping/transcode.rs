@@ -4,7 +4,7 @@
 //! appends to the caller's buffer. A row that green would not accept is taken back out of the buffer, whole, and
 //! reported with its column and reason.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ring::digest::{SHA256, digest};
 use uuid::Uuid;
@@ -17,7 +17,9 @@ use super::fault_injection;
 use super::prefix::{self, PrefixPolicy, Stripped};
 use super::reason::{Note, Reason, ValueRepair};
 use super::schema_map::ColumnRemark;
-use super::table_plan::{CacheKeyPart, CacheKeyPartKind, ColumnPlan, ColumnSource, Substitute, TablePlan};
+use super::table_plan::{
+    CacheKeyPart, CacheKeyPartKind, ColumnPlan, ColumnSource, ExpiryChoice, Substitute, TablePlan,
+};
 use super::{conversion, pg_binary};
 
 /// A timestamp before this (2010-01-01) is older than Kong.
@@ -28,6 +30,8 @@ pub enum RowOutcome {
     Staged,
     /// Its partition is one that Kong does not read; nothing was written.
     OtherPartition,
+    /// All cells but those that outlive the row have expired; nothing was written.
+    Expired,
     /// Green would not accept it; nothing was written.
     Rejected(Rejection),
     /// A column that green does not have holds a value; nothing was written. The cell's place is given.
@@ -56,9 +60,14 @@ pub struct RowNotes {
 pub struct RowContext {
     /// Ids of all workspaces on blue.
     pub workspaces: Vec<Uuid>,
+    /// By table of blue that names rows of another one: the names.
+    pub named_rows: NamedRows,
     /// Milliseconds since 1970; a day after it a timestamp lies in the future.
     pub now_ms: i64,
 }
+
+/// By table of blue that names rows of another one: the names.
+pub type NamedRows = BTreeMap<String, BTreeSet<String>>;
 
 /// The compiled converter of one table.
 #[derive(Debug, Clone)]
@@ -88,6 +97,9 @@ impl<'a> Transcoder<'a> {
         if let Some(&unknown) = self.plan.unknown.iter().find(|&&cell| get(cells, cell).is_some()) {
             return RowOutcome::UnknownColumn(unknown);
         }
+        if self.is_expired(cells) {
+            return RowOutcome::Expired;
+        }
         let start = out.len();
         match self.write_row(cells, out, notes) {
             Ok(()) => RowOutcome::Staged,
@@ -98,6 +110,12 @@ impl<'a> Transcoder<'a> {
                 RowOutcome::Rejected(rejection)
             }
         }
+    }
+
+    /// Whether only cells are left that Kong writes without the row's time to live.
+    fn is_expired(&self, cells: &Cells<'_>) -> bool {
+        let expires = &self.plan.null_when_expired;
+        !expires.is_empty() && expires.iter().all(|cell| get(cells, *cell).is_none())
     }
 
     /// The short form of the row's key on green, also of a row that was set aside; nothing where the key itself cannot
@@ -218,7 +236,17 @@ impl Field<'_, '_> {
                     }
                 }
             }
-            ColumnSource::CellExpiry { ttls, now } => self.cell_expiry(ttls, *now),
+            ColumnSource::CellExpiry { ttls, now, choice, default_ttl } => {
+                self.cell_expiry(ttls, *now, *choice, *default_ttl)
+            }
+            ColumnSource::WhenNamed { key, table, value, otherwise } => {
+                let names = self.context.named_rows.get(table);
+                let key = get(self.cells, *key).and_then(|key| std::str::from_utf8(key).ok());
+                match key.filter(|key| names.is_some_and(|names| names.contains(*key))) {
+                    Some(_) => pg_binary::field(self.out, |out| conversion::write_text(value.as_bytes(), out)),
+                    None => self.plain(otherwise, column),
+                }
+            }
             ColumnSource::WindowExpiry { start, period, seconds } => {
                 self.window_expiry(*start, *period, seconds)
             }
@@ -291,13 +319,27 @@ impl Field<'_, '_> {
         Ok(())
     }
 
-    /// Read time cut to the second plus the largest time to live, both of the same page (docs/architecture.md, "Time to live").
-    fn cell_expiry(&mut self, ttls: &[usize], now: usize) -> Result<(), Reason> {
-        let mut largest: Option<i32> = None;
+    /// Read time cut to the second plus a time to live, both of the same page (docs/architecture.md, "Time to live").
+    fn cell_expiry(
+        &mut self,
+        ttls: &[usize],
+        now: usize,
+        choice: ExpiryChoice,
+        default_ttl: i32,
+    ) -> Result<(), Reason> {
+        let mut chosen: Option<i32> = None;
         for bytes in ttls.iter().filter_map(|&ttl| get(self.cells, ttl)) {
-            largest = largest.max(Some(cell::int(bytes)?));
+            let seconds = cell::int(bytes)?;
+            chosen = Some(match (choice, chosen) {
+                (_, None) => seconds,
+                (ExpiryChoice::Smallest, Some(other)) => other.min(seconds),
+                (ExpiryChoice::Largest, Some(other)) => other.max(seconds),
+            });
         }
-        let Some(seconds) = largest else {
+        if chosen.is_some_and(|seconds| seconds <= default_ttl) {
+            self.notes.notes.push((self.at, Note::DefaultTimeToLive));
+        }
+        let Some(seconds) = chosen else {
             pg_binary::null(self.out);
             return Ok(());
         };

@@ -14,6 +14,8 @@ pub struct LoadedTable {
     pub staged: u64,
     /// Rows of a partition that Kong does not read.
     pub other_partition: u64,
+    /// Rows of which only cells without the row's TTL are left.
+    pub expired: u64,
     /// Rows that are on green as an earlier run wrote them; they are not staged.
     pub unchanged: u64,
     /// Those of them with a repaired value.
@@ -33,6 +35,7 @@ impl LoadedTable {
         self.source += other.source;
         self.staged += other.staged;
         self.other_partition += other.other_partition;
+        self.expired += other.expired;
         self.unchanged += other.unchanged;
         self.unchanged_repaired += other.unchanged_repaired;
         self.changed_on_green += other.changed_on_green;

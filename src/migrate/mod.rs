@@ -513,6 +513,7 @@ fn group_by_hand(found: &ManualChanges) -> RowGroup {
 pub fn row_context(inspection: &Inspection) -> RowContext {
     RowContext {
         workspaces: inspection.blue.workspaces.iter().map(|(id, _)| *id).collect(),
+        named_rows: inspection.blue.named_rows.clone(),
         now_ms: chrono::Utc::now().timestamp_millis(),
     }
 }

@@ -331,6 +331,7 @@ fn message(table: &str, column: Option<&str>, reason: &str, detail: Option<&str>
         "text_too_long" => format!("{column} holds more characters than green's column allows"),
         "json_invalid" => format!("{column} holds text that PostgreSQL does not accept as JSON"),
         "json_not_object" => format!("{column} holds JSON that is not an object"),
+        "json_not_array" => format!("{column} holds JSON that is not an array"),
         "incomplete_row" => format!("the row is incomplete: {column} is missing"),
         "index_row_too_large" => format!("{column} is too long for one of green's indexes"),
         "timestamp_out_of_range" => format!("{column} holds a time that PostgreSQL cannot store"),

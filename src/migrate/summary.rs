@@ -122,7 +122,8 @@ fn moved_table(
         Some(done) => done.applied + unchanged,
         None => loaded
             .source
-            .saturating_sub(loaded.other_partition + loaded.changed_on_green + rejected + checked.expired),
+            .saturating_sub(loaded.other_partition + loaded.expired)
+            .saturating_sub(loaded.changed_on_green + rejected + checked.expired),
     };
     let changes = forecast.map_or_else(Changes::default, |planned| {
         let (inserted, updated, deleted) = match done {
@@ -142,7 +143,7 @@ fn moved_table(
             applied: on_green - repaired,
             repaired,
             rejected,
-            expired: checked.expired + done.expired,
+            expired: loaded.expired + checked.expired + done.expired,
             not_copied: loaded.other_partition + loaded.changed_on_green + done.held_back,
         },
         changes,

@@ -18,6 +18,8 @@ pub(crate) enum FieldType {
     Float,
     Instant,
     Json,
+    /// A JSON array in a text on blue, an array of JSON on green.
+    JsonElements,
     /// `character(n)`, which PostgreSQL pads with blanks.
     Padded,
     Bytes,
@@ -53,6 +55,7 @@ impl FieldType {
             "character" if is_text => Some(FieldType::Padded),
             "bytea" if blue == "blob" => Some(FieldType::Bytes),
             "json" | "jsonb" if is_text => Some(FieldType::Json),
+            "json[]" | "jsonb[]" if is_text => Some(FieldType::JsonElements),
             "boolean" if blue == "boolean" => Some(FieldType::Bool),
             "smallint" | "integer" | "bigint"
                 if matches!(blue, "tinyint" | "smallint" | "int" | "bigint" | "counter") =>
@@ -74,6 +77,7 @@ pub(crate) fn blue(field_type: &FieldType, cell: Option<&[u8]>) -> KongValue {
             .map(|cells| KongValue::List(cells.into_iter().map(|cell| blue(element, Some(cell))).collect())),
         FieldType::Set(element) => elements(bytes, 1)
             .map(|cells| KongValue::Set(cells.into_iter().map(|cell| blue(element, Some(cell))).collect())),
+        FieldType::JsonElements => common(&FieldType::Json, bytes).filter(is_array),
         FieldType::Object(values) => {
             let mut out = JsonWriter::default();
             object(bytes, values, &mut out).map(|()| KongValue::Json(out.into_bytes()))
@@ -92,6 +96,7 @@ pub(crate) fn green(field_type: &FieldType, field: Option<&[u8]>) -> KongValue {
             .map(|all| KongValue::List(all.into_iter().map(|field| green(element, field)).collect())),
         FieldType::Set(element) => array(bytes)
             .map(|all| KongValue::Set(all.into_iter().map(|field| green(element, field)).collect())),
+        FieldType::JsonElements => array(bytes).and_then(|elements| json_array(&elements)),
         // jsonb begins with a version byte, with which no JSON text begins.
         FieldType::Json => common(field_type, bytes.strip_prefix(&[1]).unwrap_or(bytes)),
         FieldType::Object(values) => {
@@ -100,6 +105,25 @@ pub(crate) fn green(field_type: &FieldType, field: Option<&[u8]>) -> KongValue {
         scalar => common(scalar, bytes),
     };
     value.unwrap_or_else(|| KongValue::Opaque(bytes.to_vec()))
+}
+
+fn is_array(value: &KongValue) -> bool {
+    matches!(value, KongValue::Json(text) if text.starts_with(b"["))
+}
+
+/// The JSON array with the elements of one of green's arrays, in its canonical form.
+fn json_array(elements: &[Option<&[u8]>]) -> Option<KongValue> {
+    let mut text = b"[".to_vec();
+    for (place, element) in elements.iter().enumerate() {
+        if place > 0 {
+            text.push(b',');
+        }
+        // jsonb begins with a version byte, with which no JSON text begins.
+        let json = (*element)?;
+        text.extend(json::canonical(json.strip_prefix(&[1]).unwrap_or(json))?);
+    }
+    text.push(b']');
+    Some(KongValue::Json(text))
 }
 
 /// Decodes what has the same bytes in both protocols.
@@ -115,7 +139,11 @@ fn common(field_type: &FieldType, bytes: &[u8]) -> Option<KongValue> {
         FieldType::Int => number(bytes).map(KongValue::Int),
         FieldType::Float => float(bytes).map(KongValue::Float),
         FieldType::Json => json::canonical(bytes).map(KongValue::Json),
-        FieldType::Instant | FieldType::Object(_) | FieldType::List(_) | FieldType::Set(_) => None,
+        FieldType::Instant
+        | FieldType::JsonElements
+        | FieldType::Object(_)
+        | FieldType::List(_)
+        | FieldType::Set(_) => None,
     }
 }
 

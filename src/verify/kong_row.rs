@@ -111,6 +111,13 @@ impl ReadingRules {
             ValueSource::CertificateDigest { cell, certificate } => or_default(cell, &|| {
                 cells.get(certificate).and_then(certificate_digest).map_or(KongValue::Null, KongValue::Text)
             }),
+            ValueSource::KeyState { cell, id } => {
+                let id = cells.get(id).and_then(|id| std::str::from_utf8(id).ok());
+                match id.is_some_and(|id| self.active_keys.contains(id)) {
+                    true => KongValue::Text(b"active".to_vec()),
+                    false => decode(cells.get(cell)),
+                }
+            }
             ValueSource::CacheKey(cell) => {
                 let built = self.cache_key(cells);
                 *is_repaired |= cell.and_then(|cell| cells.get(cell)) != Some(built.as_slice());
@@ -141,8 +148,13 @@ impl ReadingRules {
         parts.join(&b':')
     }
 
-    /// The read time in whole seconds plus the longest time to live of a cell; of a counter, the end of its window.
+    /// The read time in whole seconds plus a time to live; of a counter, the end of its window.
     fn blue_expiry(&self, cells: BlueCells<'_>) -> Option<i64> {
+        if !self.null_when_expired.is_empty()
+            && self.null_when_expired.iter().all(|cell| cells.get(*cell).is_none())
+        {
+            return Some(0);
+        }
         self.expiry.as_ref()?;
         if let Some(window) = self.counter_window {
             return window_end(window, cells);
@@ -150,8 +162,9 @@ impl ReadingRules {
         let first = self.cells.len();
         let read_time = first + self.ttls.len();
         let now = cells::number(cells.get(read_time)?)?;
-        let longest = (first..read_time).filter_map(|cell| cells::number(cells.get(cell)?)).max()?;
-        Some(now.div_euclid(1000).saturating_add(longest).saturating_mul(1000))
+        let ttls = (first..read_time).filter_map(|cell| cells::number(cells.get(cell)?));
+        let seconds = if self.expires_with_first { ttls.min()? } else { ttls.max()? };
+        Some(now.div_euclid(1000).saturating_add(seconds).saturating_mul(1000))
     }
 
     /// Reads a row of green: its fields in the order of the columns, then the expiry where the table has one.

@@ -40,7 +40,7 @@ use differences::DifferenceLog;
 use green_checks::GreenChecks;
 use last_run::LastRun;
 use options::{Coverage, VerifyOptions};
-use reading_rules::ReadingRules;
+use reading_rules::{ACTIVE_KEYS, ReadingRules};
 use report::{Restriction, VerifyReport, sum};
 
 /// Compares both sides and writes the differences file. Neither side is written.
@@ -72,7 +72,9 @@ pub(crate) async fn compare(
     let run = LastRun::read(green).await?;
     let names = &blue_side.map.names;
     let workspaces = workspace_ids(&blue_side, green, options).await?;
-    let tables = tables::compared(&blue_side, &green_side, options, &run, workspaces.as_ref())?;
+    let active_keys = active_keys(&blue, &blue_side).await?;
+    let tables =
+        tables::compared(&blue_side, &green_side, options, &run, workspaces.as_ref(), &active_keys)?;
     let tables = prefix_census::decide(&blue, tables).await?;
     observer.begin_phase(ProgressPhase::Comparing, tables.len());
     let comparer = TableComparer {
@@ -125,6 +127,14 @@ pub(crate) async fn compare(
         part: Restriction::from_options(options),
         seconds: began.elapsed().as_secs_f64(),
     })
+}
+
+/// The ids of the keyring's active keys, which Enterprise on Cassandra keeps in a table of its own.
+async fn active_keys(blue: &Blue, side: &BlueSide) -> Result<BTreeSet<String>> {
+    match side.catalog.tables.contains_key(ACTIVE_KEYS) {
+        true => blue.texts(ACTIVE_KEYS, "id").await,
+        false => Ok(BTreeSet::new()),
+    }
 }
 
 /// The ids of the requested workspace on either side; `None` where no workspace is requested.

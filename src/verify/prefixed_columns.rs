@@ -13,6 +13,10 @@ use crate::mapping::schema_map::SchemaMap;
 
 const DATA: &str = include_str!("prefixed_columns.json");
 
+/// The entry with what every line of Enterprise has beside the tables of open-source Kong
+/// (docs/kong-data-model.md, 8.3).
+const ENTERPRISE: &str = "enterprise";
+
 /// The statement for one line of Kong. The default knows no table.
 #[derive(Debug, Clone, Default)]
 pub struct PrefixedColumns {
@@ -36,12 +40,25 @@ impl PrefixedColumns {
         Ok(PrefixedColumns { tables })
     }
 
-    /// The statement for the line of a schema map. Enterprise has the tables of the open-source line that it extends.
-    pub(super) fn of_map(map: &SchemaMap) -> Result<PrefixedColumns> {
+    /// The statement for the line of a schema map. Enterprise has the tables of the open-source line, with columns more,
+    /// and tables of its own.
+    pub(super) fn of_map(map: &SchemaMap, is_enterprise: bool) -> Result<PrefixedColumns> {
         let mut lines = read()?;
         let candidates = [&map.line, &map.extends];
         let tables = candidates.into_iter().flatten().find_map(|line| lines.remove(line));
-        Ok(PrefixedColumns { tables: tables.unwrap_or_default() })
+        let mut statement = PrefixedColumns { tables: tables.unwrap_or_default() };
+        if is_enterprise {
+            statement.add(lines.remove(ENTERPRISE).unwrap_or_default());
+        }
+        Ok(statement)
+    }
+
+    fn add(&mut self, tables: BTreeMap<String, TextColumns>) {
+        for (table, columns) in tables {
+            let known = self.tables.entry(table).or_default();
+            known.prefixed.extend(columns.prefixed);
+            known.plain.extend(columns.plain);
+        }
     }
 
     /// Whether Kong writes the workspace in front of this column's texts; `None` for a column that is not Kong's own.
@@ -115,7 +132,9 @@ mod tests {
             let tables = tables.filter_map(|(name, table)| Some((name.clone(), text_columns(table)?)));
             derived.insert(line.to_owned(), tables.collect());
         }
-        assert_eq!(read().expect("the data"), derived);
+        let mut stated = read().expect("the data");
+        assert!(stated.remove(ENTERPRISE).is_some());
+        assert_eq!(stated, derived);
     }
 
     /// What the rows of one line show: every text column with its table, and whether it carries the row's workspace.
@@ -161,10 +180,13 @@ mod tests {
     #[test]
     fn enterprise_has_the_statement_of_the_line_that_it_extends() {
         let maps = SchemaMap::built_in().expect("maps");
-        let enterprise = maps.iter().find(|map| map.extends.is_some()).expect("Enterprise");
-        let statement = PrefixedColumns::of_map(enterprise).expect("the data");
+        let enterprise = maps.iter().find(|map| map.is_enterprise()).expect("Enterprise");
+        let statement = PrefixedColumns::of_map(enterprise, true).expect("the data");
         assert_eq!(statement.is_prefixed("consumers", "username"), Some(true));
         assert_eq!(statement.is_prefixed("services", "host"), Some(false));
-        assert_eq!(statement.is_prefixed("rbac_users", "name"), None);
+        assert_eq!(statement.is_prefixed("consumers", "username_lower"), Some(true));
+        assert_eq!(statement.is_prefixed("rbac_users", "name"), Some(true));
+        assert_eq!(statement.is_prefixed("rbac_users", "user_token"), Some(false));
+        assert_eq!(statement.is_prefixed("quota_limits", "name"), None);
     }
 }

@@ -11,7 +11,7 @@ use crate::catalog::blue::{BlueTable, ColumnKind, OnePartition};
 use crate::catalog::green::{GreenColumn, GreenTable};
 use crate::cql::CqlType;
 use crate::green::sql::quote;
-use crate::mapping::schema_map::{BootstrapRow, Names, Prefix, TableRules, Writer};
+use crate::mapping::schema_map::{BootstrapRow, Names, Partition, Prefix, TableRules, Writer};
 
 /// Sets of blue that are lists to Kong: their order matters.
 const ORDERED: &[(&str, &str)] = &[("services", "ca_certificates"), ("oauth2_credentials", "redirect_uris")];
@@ -26,6 +26,18 @@ pub(super) const CACHE_KEYS: &[(&str, &[&str])] = &[
 /// The table whose cache_key has a form of its own.
 pub(super) const KEYS: &str = "keys";
 
+/// Enterprise's table of the keyring's keys; on PostgreSQL its `state` names the active one.
+const KEYRING: &str = "keyring_meta";
+
+/// Blue's table that names the active key.
+pub(super) const ACTIVE_KEYS: &str = "keyring_meta_active";
+
+/// Columns that Kong writes without the row's time to live, by a second statement.
+const OUTLIVES_ROW: &[(&str, &str)] = &[("keyauth_enc_credentials", "key_ident")];
+
+/// Columns that Kong needs of a row beside unique columns, references and those that green requires.
+const NEEDED: &[(&str, &str)] = &[("acme_storage", "value")];
+
 /// The reading rules of one table.
 #[derive(Debug, Clone)]
 pub struct ReadingRules {
@@ -35,6 +47,12 @@ pub struct ReadingRules {
     pub(super) cells: Vec<String>,
     /// Blue's columns whose time to live is read.
     pub(super) ttls: Vec<String>,
+    /// Whether a row expires with the first of these cells, not with the last one.
+    pub(super) expires_with_first: bool,
+    /// The cells that are all null in what is left of an expired row; empty where nothing outlives its row.
+    pub(super) null_when_expired: Vec<usize>,
+    /// The ids of the keyring's active keys.
+    pub(super) active_keys: BTreeSet<String>,
     pub(super) partition_key: Vec<String>,
     /// The compared columns, in the order in which green is read.
     pub(super) columns: Vec<ComparedColumn>,
@@ -111,6 +129,11 @@ pub(super) enum ValueSource {
         cell: usize,
         certificate: usize,
     },
+    /// "active" where the keyring's active key has this id.
+    KeyState {
+        cell: usize,
+        id: usize,
+    },
     /// Built from other columns; the cell, where it exists, may hold an outdated value.
     CacheKey(Option<usize>),
 }
@@ -143,13 +166,18 @@ impl ReadingRules {
                 && !column.cql_type.is("counter")
         };
         let ttls = blue.columns.iter().filter(|column| expiry.is_some() && has_ttl(column));
-        let partition = rules.partition.as_ref();
+        let (ttls, expires_with_first) = expiring(ttls.map(|column| column.name.clone()).collect(), green);
+        let partition = kong_partition(blue, green, rules);
+        let partition = partition.as_ref();
         let window = rules.expiry.as_ref();
         let mut table = ReadingRules {
             name: blue.name.clone(),
             writer: rules.writer.unwrap_or(Writer::Admin),
             cells: blue.columns.iter().map(|column| column.name.clone()).collect(),
-            ttls: ttls.map(|column| column.name.clone()).collect(),
+            ttls,
+            expires_with_first,
+            null_when_expired: null_when_expired(blue),
+            active_keys: BTreeSet::new(),
             partition_key: blue.partition_key().into_iter().map(str::to_owned).collect(),
             columns: Vec::new(),
             key: Vec::new(),
@@ -208,6 +236,12 @@ impl ReadingRules {
         self
     }
 
+    #[must_use]
+    pub(super) fn with_active_keys(mut self, ids: &BTreeSet<String>) -> ReadingRules {
+        self.active_keys.clone_from(ids);
+        self
+    }
+
     /// The SQL condition on the table's own columns that selects the rows of the compared workspaces.
     pub(super) fn workspace_condition(&self) -> String {
         let Some(filter) = &self.workspaces else { return "true".to_owned() };
@@ -258,6 +292,10 @@ impl ReadingRules {
                 Some(certificate) => ValueSource::CertificateDigest { cell, certificate },
                 None => ValueSource::Cell(cell),
             },
+            (KEYRING, "state") => match self.cell("id") {
+                Some(id) => ValueSource::KeyState { cell, id },
+                None => ValueSource::Cell(cell),
+            },
             _ if is_text(&column.column_type) => self.text_source(cell, name, facts),
             _ => ValueSource::Cell(cell),
         }
@@ -291,6 +329,36 @@ impl ReadingRules {
             _ => None,
         }
     }
+}
+
+/// The partition that Kong reads: as the operator states it, or of a column `partition` that leads the key and that green
+/// lacks, where Kong writes the table's name.
+fn kong_partition(blue: &BlueTable, green: &GreenTable, rules: &TableRules) -> Option<Partition> {
+    let own = blue.kong_partition(green);
+    let own = own.map(|column| Partition { column: column.name.clone(), value: blue.name.clone() });
+    rules.partition.clone().or(own)
+}
+
+/// Of these columns those without which Kong cannot use a row, and that it expires with the first of them; all, and that
+/// it expires with the last one, where there is none.
+fn expiring(columns: Vec<String>, green: &GreenTable) -> (Vec<String>, bool) {
+    let is_needed = |name: &String| {
+        let is_unique = green.indexes.iter().any(|index| index.unique && index.columns.contains(name));
+        let refers = green.foreign_keys.iter().any(|key| key.columns.contains(name));
+        let is_required = green.column(name).is_some_and(|column| column.not_null);
+        is_unique || refers || is_required || NEEDED.contains(&(green.name.as_str(), name))
+    };
+    let needed: Vec<String> = columns.iter().filter(|name| is_needed(name)).cloned().collect();
+    if needed.is_empty() { (columns, false) } else { (needed, true) }
+}
+
+fn null_when_expired(blue: &BlueTable) -> Vec<usize> {
+    let Some((_, outlives)) = OUTLIVES_ROW.iter().find(|(table, _)| *table == blue.name) else {
+        return Vec::new();
+    };
+    let columns = blue.columns.iter().enumerate();
+    let expires = columns.filter(|(_, own)| own.kind == ColumnKind::Regular && own.name != *outlives);
+    expires.map(|(place, _)| place).collect()
 }
 
 fn is_text(column_type: &str) -> bool {

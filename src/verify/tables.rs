@@ -18,6 +18,7 @@ pub(super) fn compared(
     options: &VerifyOptions,
     run: &LastRun,
     workspaces: Option<&BTreeSet<[u8; 16]>>,
+    active_keys: &BTreeSet<String>,
 ) -> Result<Vec<ReadingRules>> {
     let on_both = blue.catalog.tables.keys().filter(|name| green.catalog.tables.contains_key(*name));
     let is_moved = |name: &&str| is_moved(name, blue, options, run);
@@ -27,8 +28,11 @@ pub(super) fn compared(
             .remedy("Correct the name given with --table; inspect lists the tables."));
     }
     let is_wanted = |name: &&str| options.only_tables.is_empty() || options.only_tables.contains(*name);
-    let prefixes = PrefixedColumns::of_map(&blue.map)?;
-    let rules = |name: &str| reading_rules(name, blue, green, &prefixes, workspaces);
+    let prefixes = PrefixedColumns::of_map(&blue.map, blue.meta.is_enterprise())?;
+    let rules = |name: &str| {
+        let rules = reading_rules(name, blue, green, &prefixes, workspaces)?;
+        Some(rules.with_active_keys(active_keys))
+    };
     Ok(moved.into_iter().filter(is_wanted).filter_map(rules).collect())
 }
 

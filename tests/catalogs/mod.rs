@@ -40,7 +40,7 @@ pub fn blue(line: &str) -> BlueCatalog {
             cql_type: CqlType::parse(column["type"].as_str().unwrap()),
         });
         columns.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
-        catalog.tables.insert(name.clone(), BlueTable { name: name.clone(), columns });
+        catalog.tables.insert(name.clone(), BlueTable { name: name.clone(), columns, default_ttl: 0 });
     }
     catalog
 }
