@@ -28,6 +28,7 @@ pub mod process;
 mod progress;
 mod rehearsal;
 mod repair;
+mod secrets;
 mod settings;
 mod spill;
 #[cfg(test)]

@@ -35,6 +35,7 @@ use crate::migrate::report::{MigrationReport, PhaseSeconds, Refusal, RowGroup, R
 use crate::migrate::summary::{RejectsAndRepairs, ReportBuilder};
 use crate::migrate::{self, MigrateOptions};
 use crate::progress::{Observer, ProgressPhase};
+use crate::secrets::Redaction;
 
 /// The database in our own scratch server.
 const DATABASE: &str = "rehearsal";
@@ -47,6 +48,8 @@ pub struct Rehearsal {
     pub choices: InspectOptions,
     /// Where the rows that would be rejected are written.
     pub rejects_file: Option<PathBuf>,
+    /// Write secrets into that file, not their digests.
+    pub show_secrets: bool,
     pub scratch: Scratch,
 }
 
@@ -338,6 +341,7 @@ async fn rehearse(
         choices,
         accept: AcceptedRejects::All,
         rejects_file: rehearsal.rejects_file.clone(),
+        show_secrets: rehearsal.show_secrets,
         rehearsal: true,
         replace: false,
     };
@@ -373,8 +377,10 @@ async fn quick(
     rehearsal: &Rehearsal,
     observer: Arc<dyn Observer>,
 ) -> Result<PlanReport> {
-    let mut file = rehearsal.rejects_file.as_deref().map(RejectsFile::create).transpose()?;
+    let create = |path| RejectsFile::create(path, Redaction::new(rehearsal.show_secrets));
+    let mut file = rehearsal.rejects_file.as_deref().map(create).transpose()?;
     let inspection = Inspection::read(&blue, green, &rehearsal.choices).await?;
+    file.iter_mut().for_each(|file| file.hide_secrets_of(&inspection.blue.map));
     let began = Instant::now();
     let plan = Arc::new(inspection.plan.clone());
     observer.begin_phase(ProgressPhase::Staging, plan.moved.len());

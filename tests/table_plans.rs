@@ -208,9 +208,7 @@ fn needed_cells(table: &str) -> &'static [&'static str] {
         "acme_storage" => &["key", "value"],
         "keyauth_credentials" => &["consumer_id", "key", "ws_id"],
         "oauth2_authorization_codes" => &["code", "credential_id", "service_id", "ws_id"],
-        "oauth2_tokens" => {
-            &["access_token", "credential_id", "refresh_token", "service_id", "ws_id"]
-        }
+        "oauth2_tokens" => &["access_token", "credential_id", "refresh_token", "service_id", "ws_id"],
         "sessions" => &["session_id"],
         other => panic!("{other} expires"),
     }

@@ -43,10 +43,14 @@ pub struct MigrateArgs {
 
     /// File for rejected rows
     ///
-    /// One JSON object per line. It holds whole rows, credentials included; mode 0600. Default: kongferry-rejects-RUN.jsonl in the working
+    /// One JSON object per line. Secrets are written as a short digest and a length; mode 0600. Default: kongferry-rejects-RUN.jsonl in the working
     /// directory, which is removed if no row was rejected.
     #[arg(long, value_name = "FILE")]
     rejects_file: Option<PathBuf>,
+
+    /// Write secrets to the rejects file in clear text
+    #[arg(long)]
+    show_secrets: bool,
 
     /// Apply although other sessions use green's database
     #[arg(long)]
@@ -102,6 +106,7 @@ fn options(args: &MigrateArgs) -> Result<MigrateOptions> {
             Some(Some(path)) => AcceptedRejects::Reviewed(ReviewedRejects::read(path)?),
         },
         rejects_file: args.rejects_file.clone(),
+        show_secrets: args.show_secrets,
         rehearsal: false,
         replace: args.replace,
     })

@@ -46,10 +46,14 @@ pub struct PlanArgs {
 
     /// File for the rows that would be rejected
     ///
-    /// One JSON object per line. It holds whole rows, credentials included; mode 0600. After review it is the FILE of migrate --accept-rejects.
+    /// One JSON object per line. Secrets are written as a short digest and a length; mode 0600. After review it is the FILE of migrate --accept-rejects.
     /// Default: rejected rows are counted, not written.
     #[arg(long, value_name = "FILE")]
     rejects_file: Option<PathBuf>,
+
+    /// Write secrets to the rejects file in clear text
+    #[arg(long)]
+    show_secrets: bool,
 
     /// Accept that other sessions use green's database
     ///
@@ -69,6 +73,7 @@ pub async fn run(args: &PlanArgs) -> Result<u8> {
     let rehearsal = Rehearsal {
         choices: InspectOptions { only_reading: true, ..args.tables.choices(args.green_online)? },
         rejects_file: args.rejects_file.clone(),
+        show_secrets: args.show_secrets,
         scratch: scratch(args)?,
     };
     if green_config.is_none() && args.quick {

@@ -290,7 +290,8 @@ impl Inspection {
 
     async fn check_tables(&mut self, blue: &Blue) -> Result<()> {
         for obstacle in &self.plan.obstacles {
-            if let Some(table) = obstacle.only_with_rows_in.as_ref().and_then(|name| self.blue.catalog.tables.get(name))
+            if let Some(table) =
+                obstacle.only_with_rows_in.as_ref().and_then(|name| self.blue.catalog.tables.get(name))
                 && !blue.has_rows(&table.name, &table.partition_key()).await?
             {
                 continue;
@@ -323,7 +324,9 @@ impl Inspection {
     async fn check_partitions(&mut self, blue: &Blue) -> Result<()> {
         let mut found = Vec::new();
         for plan in self.plan.moved.iter().filter(|plan| plan.partition_inferred) {
-            let ([column], Some((_, value))) = (plan.partition_key.as_slice(), &plan.partition) else { continue };
+            let ([column], Some((_, value))) = (plan.partition_key.as_slice(), &plan.partition) else {
+                continue;
+            };
             let partitions = blue.partitions(&plan.table, column).await?;
             if partitions.is_empty() || partitions.contains(value) {
                 continue;

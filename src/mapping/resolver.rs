@@ -23,10 +23,9 @@ pub(super) fn resolve(
     blue: &BlueTable,
     green: &GreenTable,
 ) -> (TablePlan, Vec<Obstacle>) {
-    let inferred = blue.kong_partition(green).map(|column| Partition {
-        column: column.name.clone(),
-        value: blue.name.clone(),
-    });
+    let inferred = blue
+        .kong_partition(green)
+        .map(|column| Partition { column: column.name.clone(), value: blue.name.clone() });
     let partition = rules.partition.clone().or(inferred);
     let (cells, unconverted, obstacles) = (Vec::new(), Vec::new(), Vec::new());
     let mut resolver = Resolver { map, rules, blue, green, partition, cells, unconverted, obstacles };
@@ -185,9 +184,8 @@ impl Resolver<'_> {
     fn null_when_expired(&self) -> Vec<usize> {
         let Some(outlives_row) = &self.rules.outlives_row else { return Vec::new() };
         let columns = self.blue.columns.iter().enumerate();
-        let expires = columns.filter(|(_, column)| {
-            column.kind == ColumnKind::Regular && !outlives_row.contains(&column.name)
-        });
+        let expires = columns
+            .filter(|(_, column)| column.kind == ColumnKind::Regular && !outlives_row.contains(&column.name));
         expires.map(|(cell, _)| cell).collect()
     }
 

@@ -243,7 +243,9 @@ impl Field<'_, '_> {
                 let names = self.context.named_rows.get(table);
                 let key = get(self.cells, *key).and_then(|key| std::str::from_utf8(key).ok());
                 match key.filter(|key| names.is_some_and(|names| names.contains(*key))) {
-                    Some(_) => pg_binary::field(self.out, |out| conversion::write_text(value.as_bytes(), out)),
+                    Some(_) => {
+                        pg_binary::field(self.out, |out| conversion::write_text(value.as_bytes(), out))
+                    }
                     None => self.plain(otherwise, column),
                 }
             }

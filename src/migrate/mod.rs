@@ -49,6 +49,7 @@ use crate::mapping::schema_map::Writer;
 use crate::mapping::table_plan::KeyspacePlan;
 use crate::mapping::transcode::RowContext;
 use crate::progress::{Observer, ProgressPhase};
+use crate::secrets::Redaction;
 
 use destination::Destination;
 use incremental::{Comparison, LedgerComparer};
@@ -69,6 +70,8 @@ pub struct MigrateOptions {
     pub accept: AcceptedRejects,
     /// By default a file in the working directory, named after the run.
     pub rejects_file: Option<PathBuf>,
+    /// Write secrets into that file, not their digests.
+    pub show_secrets: bool,
     /// The rehearsal of `plan`: everything is applied to a scratch server, whatever was rejected.
     pub rehearsal: bool,
     /// Overwrite rows that were changed on green outside kongferry.
@@ -123,6 +126,7 @@ pub async fn run(
     }
     let id = options.run;
     let mut file = create_file(options, id)?;
+    file.hide_secrets_of(&inspection.blue.map);
     let mut run = Run {
         id,
         blue,
@@ -140,11 +144,13 @@ pub async fn run(
 }
 
 fn create_file(options: &MigrateOptions, id: Uuid) -> Result<RejectsFile> {
+    let redaction = Redaction::new(options.show_secrets);
     match &options.rejects_file {
-        Some(path) => RejectsFile::create(path),
-        None if options.rehearsal => RejectsFile::create(std::path::Path::new("/dev/null")),
+        Some(path) => RejectsFile::create(path, redaction),
+        None if options.rehearsal => RejectsFile::create(std::path::Path::new("/dev/null"), redaction),
         None => {
-            let mut file = RejectsFile::create(&PathBuf::from(format!("kongferry-rejects-{id}.jsonl")))?;
+            let path = PathBuf::from(format!("kongferry-rejects-{id}.jsonl"));
+            let mut file = RejectsFile::create(&path, redaction)?;
             file.remove_if_empty = true;
             Ok(file)
         }

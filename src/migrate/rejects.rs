@@ -19,6 +19,8 @@ use crate::green::sql::fill;
 use crate::green::stage::{RejectedRow, Stage};
 use crate::green::statement::query;
 use crate::mapping::reason::{Reason, current_code};
+use crate::mapping::schema_map::SchemaMap;
+use crate::secrets::Redaction;
 
 use super::report::Refusal;
 
@@ -30,7 +32,7 @@ struct Line<'a> {
     reason: &'a str,
     message: String,
     cause: Option<&'a RawValue>,
-    row: &'a RawValue,
+    row: Value,
 }
 
 /// What is read of a line of a reviewed file.
@@ -142,6 +144,8 @@ pub struct RejectsFile {
     path: PathBuf,
     file: BufWriter<File>,
     lines: u64,
+    /// What of a row is not shown.
+    redaction: Redaction,
     /// Whether to remove it if nothing was written to it.
     pub remove_if_empty: bool,
     /// Table, key and reason of the rejects that an earlier run was allowed to apply with.
@@ -186,7 +190,7 @@ impl RejectsSummary {
 
 impl RejectsFile {
     /// Creates the file, or says why it cannot be written.
-    pub fn create(path: &Path) -> Result<RejectsFile> {
+    pub fn create(path: &Path, redaction: Redaction) -> Result<RejectsFile> {
         let opened =
             std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
         let file = opened.map_err(|e| {
@@ -199,9 +203,15 @@ impl RejectsFile {
             path: path.to_owned(),
             file: BufWriter::new(file),
             lines: 0,
+            redaction,
             remove_if_empty: false,
             accepted_before: BTreeSet::new(),
         })
+    }
+
+    /// Also hides the columns that this map calls secret.
+    pub fn hide_secrets_of(&mut self, map: &SchemaMap) {
+        self.redaction.add_map(map);
     }
 
     pub fn path(&self) -> &Path {
@@ -250,7 +260,7 @@ impl RejectsFile {
             reason,
             message: message(table, column, reason, row.try_get("detail")?),
             cause: cause.map(serde_json::from_str).transpose()?,
-            row: serde_json::from_str(row.try_get("row_text")?)?,
+            row: self.redaction.shown_row(table, serde_json::from_str(row.try_get("row_text")?)?),
         };
         serde_json::to_writer(&mut self.file, &line)?;
         self.file.write_all(b"\n")?;
@@ -278,7 +288,7 @@ impl RejectsFile {
             "reason": row.reason,
             "message": message(table, row.column.as_deref(), row.reason, row.detail.as_deref()),
             "cause": null,
-            "row": row.row,
+            "row": self.redaction.shown_row(table, row.row.clone()),
         });
         writeln!(self.file, "{line}").and_then(|()| self.file.flush()).map_err(|e| cannot(&self.path, e))
     }
@@ -407,7 +417,7 @@ mod tests {
         let path = folder.path().join("rejects.jsonl");
         std::fs::write(&path, "old").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        RejectsFile::create(&path).unwrap();
+        RejectsFile::create(&path, Redaction::new(false)).unwrap();
         let data = std::fs::metadata(&path).unwrap();
         assert_eq!((data.permissions().mode() & 0o777, data.len()), (0o600, 0));
     }

@@ -240,8 +240,8 @@ impl TableComparer<'_> {
             is_different = true;
             differences.write(Difference {
                 column: Some(column.name.clone()),
-                blue: differences.redacted(&column.name, on_blue),
-                green: differences.redacted(&column.name, on_green),
+                blue: differences.redacted(&table.name, &column.name, on_blue),
+                green: differences.redacted(&table.name, &column.name, on_green),
                 ..difference(table, blue, self.kind(&column.name))
             })?;
         }

@@ -5,45 +5,15 @@ use std::io::{BufWriter, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use ring::digest;
 use serde::Serialize;
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
 use super::value::KongValue;
 use crate::error::{Error, Kind, Result};
+use crate::mapping::schema_map::SchemaMap;
+use crate::secrets::Redaction;
 
 const LISTED: usize = 10;
-
-/// Columns that hold, or may hold, a secret.
-const SECRET_COLUMNS: &[&str] = &[
-    "password",
-    "secret",
-    "key",
-    "client_secret",
-    "access_token",
-    "refresh_token",
-    "code",
-    "value",
-    "data",
-    "session_id",
-    "jwk",
-    "pem",
-    "config",
-    "user_token",
-    "user_token_ident",
-    "rsa_public_key",
-    "cert",
-    "cert_alt",
-    "key_alt",
-    "payload",
-    "credential_data",
-    "vault_token",
-    "keys",
-    "previous",
-    "configuration",
-    "jwks",
-    "contents",
-];
 
 /// The kinds of differences. The codes are a contract with scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -102,8 +72,7 @@ pub(crate) type DifferenceListener = Box<dyn FnMut(&Difference) + Send>;
 pub(crate) struct DifferenceLog {
     file: Option<BufWriter<File>>,
     path: PathBuf,
-    show_secrets: bool,
-    salt: uuid::Uuid,
+    redaction: Redaction,
     listener: Option<DifferenceListener>,
     after_repair: bool,
     pub(super) count: u64,
@@ -118,8 +87,7 @@ impl DifferenceLog {
         Ok(DifferenceLog {
             file,
             path,
-            show_secrets,
-            salt: uuid::Uuid::new_v4(),
+            redaction: Redaction::new(show_secrets),
             listener: None,
             after_repair: false,
             count: 0,
@@ -138,19 +106,14 @@ impl DifferenceLog {
         self.first.clear();
     }
 
+    /// Also hides the columns that this map calls secret.
+    pub(super) fn hide_secrets_of(&mut self, map: &SchemaMap) {
+        self.redaction.add_map(map);
+    }
+
     /// The value as the file may show it.
-    pub(super) fn redacted(&self, column: &str, value: &KongValue) -> Json {
-        let is_plain =
-            !SECRET_COLUMNS.contains(&column) || matches!(value, KongValue::Null | KongValue::Bool(_));
-        if self.show_secrets || is_plain {
-            return value.to_json();
-        }
-        // Enough to compare two values of one file; salted against guessing.
-        let mut hasher = digest::Context::new(&digest::SHA256);
-        hasher.update(self.salt.as_bytes());
-        hasher.update(&value.encoded());
-        let hex = data_encoding::HEXLOWER.encode(hasher.finish().as_ref());
-        json!(format!("digest:{}", hex.get(..12).unwrap_or_default()))
+    pub(super) fn redacted(&self, table: &str, column: &str, value: &KongValue) -> Json {
+        self.redaction.shown(table, column, value.to_json())
     }
 
     pub(super) fn write(&mut self, mut difference: Difference) -> Result<()> {
@@ -207,9 +170,9 @@ mod tests {
         let redacting = DifferenceLog::create(None, false).unwrap();
         let showing = DifferenceLog::create(None, true).unwrap();
         let value = KongValue::Text(b"hunter2".to_vec());
-        assert!(redacting.redacted("password", &value).to_string().contains("digest:"));
-        assert_eq!(showing.redacted("password", &value), "hunter2");
-        assert_eq!(redacting.redacted("username", &value), "hunter2");
-        assert_eq!(redacting.redacted("password", &KongValue::Null), Json::Null);
+        assert!(redacting.redacted("any", "password", &value).to_string().contains("digest:"));
+        assert_eq!(showing.redacted("any", "password", &value), "hunter2");
+        assert_eq!(redacting.redacted("any", "username", &value), "hunter2");
+        assert_eq!(redacting.redacted("any", "password", &KongValue::Null), Json::Null);
     }
 }

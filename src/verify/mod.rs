@@ -68,13 +68,13 @@ pub(crate) async fn compare(
     let began = Instant::now();
     let count_before = differences.count;
     let blue_side = BlueSide::read(&blue, &options.choices.maps).await?;
+    differences.hide_secrets_of(&blue_side.map);
     let green_side = GreenSide::read(green).await?;
     let run = LastRun::read(green).await?;
     let names = &blue_side.map.names;
     let workspaces = workspace_ids(&blue_side, green, options).await?;
     let active_keys = active_keys(&blue, &blue_side).await?;
-    let tables =
-        tables::compared(&blue_side, &green_side, options, &run, workspaces.as_ref(), &active_keys)?;
+    let tables = tables::compared(&blue_side, &green_side, options, &run, workspaces.as_ref(), &active_keys)?;
     let tables = prefix_census::decide(&blue, tables).await?;
     observer.begin_phase(ProgressPhase::Comparing, tables.len());
     let comparer = TableComparer {
