@@ -183,7 +183,9 @@ fn every_column_comes_from_where_it_was_measured() {
                             Cell::TimeToLive(name) => Some(name.as_str()),
                             _ => None,
                         });
-                        assert_eq!(asked.collect::<Vec<_>>(), needed_cells(&plan.table), "{here}");
+                        let exists = |name: &&&str| plan.columns.iter().any(|own| own.name == **name);
+                        let needed = needed_cells(&plan.table).iter().filter(exists).copied();
+                        assert_eq!(asked.collect::<Vec<_>>(), needed.collect::<Vec<_>>(), "{here}");
                     }
                     ColumnSource::WhenNamed { .. } => panic!("{here} is Enterprise's"),
                     ColumnSource::WindowExpiry { start, period, .. } => {
@@ -207,7 +209,7 @@ fn needed_cells(table: &str) -> &'static [&'static str] {
     match table {
         "acme_storage" => &["key", "value"],
         "keyauth_credentials" => &["consumer_id", "key", "ws_id"],
-        "oauth2_authorization_codes" => &["code", "credential_id", "service_id", "ws_id"],
+        "oauth2_authorization_codes" => &["code", "credential_id", "plugin_id", "service_id", "ws_id"],
         "oauth2_tokens" => &["access_token", "credential_id", "refresh_token", "service_id", "ws_id"],
         "sessions" => &["session_id"],
         other => panic!("{other} expires"),
