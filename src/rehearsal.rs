@@ -60,7 +60,7 @@ pub enum Scratch {
     Own,
     /// In this database, which must be empty.
     At(Box<GreenConfig>),
-    /// Nowhere: rows are converted only.
+    /// No server: rows are converted only.
     None,
 }
 
@@ -191,7 +191,7 @@ async fn create_database(
                 Ok(_) => Ok(()),
                 Err(_) => {
                     not_checked.push(format!(
-                        "green compares texts as {}, which this machine does not have; the rehearsal compared them byte by byte.",
+                        "green's collation is {}, which this machine does not have: the rehearsal compared texts byte by byte.",
                         locale.1
                     ));
                     execute(&mut connection, &plain).await
@@ -205,7 +205,7 @@ async fn create_database(
 }
 
 async fn locale(green: &Green) -> Result<(String, String, String)> {
-    let what = "cannot ask green how it compares texts";
+    let what = "cannot read green's collation";
     let mut tx = green.begin_snapshot().await?;
     let sql = "select pg_encoding_to_char(encoding)::text, datcollate::text, datctype::text from pg_database where datname = current_database()";
     let row = crate::green::statement::query_as(sql).fetch_one(&mut *tx).await.during(green, what)?;

@@ -241,7 +241,7 @@ async fn a_scratch_that_is_not_empty_is_left_as_it_was() {
     let mut green = database(&server, "green", "create table a (id int); create table b (id int)").await;
     let mut scratch = database(&server, "scratch", "create table b (other text)").await;
     let error = read(&mut green, "public").await.build_before(&mut scratch).await.expect_err("b is there");
-    assert_eq!(error.message(), "the scratch server does not take green's table \"b\"");
+    assert_eq!(error.message(), "the scratch server rejects green's table \"b\"");
     assert_eq!(error.details(), ["PostgreSQL reports: relation \"b\" already exists (SQLSTATE 42P07)"]);
     assert_eq!(scalar::<i64>(&mut scratch, "select count(*) from pg_tables where tablename = 'a'").await, 0);
 }

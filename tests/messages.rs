@@ -39,12 +39,15 @@ const BANNED: &[(&str, &str)] = &[
 ];
 
 /// Literals that have a banned word for a good reason, each with the reason.
-const ALLOWED: &[(&str, &str)] =
-    &[("is still valid", "the help of credentials: valid before and after the migration")];
+const ALLOWED: &[(&str, &str)] = &[
+    ("is still valid", "the help of credentials: valid before and after the migration"),
+    (") is still referenced from table ", "a message of PostgreSQL's"),
+    ("nobody", "the Unix user"),
+    ("neither a user postgres nor a user nobody", "the Unix user"),
+];
 
 /// Directories and files whose messages are not rewritten yet.
-const NOT_YET: &[&str] =
-    &["src/blue", "src/cli/cutover", "src/cutover", "src/dns", "src/green", "help cutover"];
+const NOT_YET: &[&str] = &["src/cli/cutover", "src/cutover", "src/dns", "help cutover"];
 
 /// A text that may end up in front of a user.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -274,7 +277,7 @@ fn messages_use_none_of_the_banned_words() {
         .collect();
     let mut problems = Vec::new();
     for template in templates() {
-        if ALLOWED.iter().any(|(text, _)| template.text.contains(text)) {
+        if ALLOWED.iter().any(|(text, _)| is_allowed(&template.text, text)) {
             continue;
         }
         for (rule, instead) in &rules {
@@ -284,6 +287,11 @@ fn messages_use_none_of_the_banned_words() {
         }
     }
     fail_with(&problems);
+}
+
+/// A single word is allowed only alone.
+fn is_allowed(text: &str, allowed: &str) -> bool {
+    text == allowed || (allowed.contains(' ') && text.contains(allowed))
 }
 
 #[test]

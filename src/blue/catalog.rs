@@ -13,7 +13,7 @@ impl Blue {
             .rows::<(String, String, String, i32, String)>(
                 query,
                 (self.keyspace(),),
-                "cannot read the catalog of blue",
+                "cannot read blue's catalog",
             )
             .await?;
         let mut catalog = BlueCatalog::default();

@@ -184,11 +184,12 @@ fn without_scheme(address: &str) -> Result<&str> {
     let address = address.trim();
     match address.split_once("://") {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("cassandra") => Ok(rest),
-        Some((scheme, _)) if scheme.starts_with("postgres") => {
-            Err(Error::usage("the address of blue is one of PostgreSQL").remedy(
-                "Blue is the Cassandra that Kong leaves: give cassandra://… with --blue and postgres://… with --green.",
-            ))
-        }
+        Some((scheme, _)) if scheme.starts_with("postgres") => Err(Error::usage(
+            "the address of blue is a PostgreSQL address",
+        )
+        .remedy(
+            "Blue is the Cassandra cluster: give cassandra://… with --blue and postgres://… with --green.",
+        )),
         _ => Err(Error::usage("the address of blue does not begin with cassandra://").remedy(FORM)),
     }
 }
@@ -198,12 +199,15 @@ fn refuse_password(place: &str, query: &str) -> Result<()> {
     // "user:pass?word@host/keyspace": the "?" belongs to a password that was not percent-encoded.
     let hidden_in_query =
         user.is_none() && place.contains(':') && !place.contains('/') && query.contains('@');
-    if hidden_in_query || user.is_some_and(|user| user.contains(':')) {
-        return Err(Error::usage("the address of blue has a password in it, which other users can see").remedy(
-            format!("Leave it out and set {PASSWORD_VARIABLE}, or use --blue-password-file, or type it when asked."),
-        ));
-    }
-    Ok(())
+    if hidden_in_query || user.is_some_and(|user| user.contains(':')) { Err(has_password()) } else { Ok(()) }
+}
+
+fn has_password() -> Error {
+    Error::usage("the address of blue contains a password, which other users of this machine can see").remedy(
+        format!(
+            "Remove it and set {PASSWORD_VARIABLE}, pass --blue-password-file, or type it at the prompt."
+        ),
+    )
 }
 
 fn parse_port(text: &str, host: &str) -> Result<u16> {
@@ -229,9 +233,8 @@ pub(crate) fn check_keyspace(name: &str) -> Result<()> {
     if legal && (1..=48).contains(&name.len()) {
         return Ok(());
     }
-    Err(Error::usage(format!("\"{name}\" cannot be the name of a keyspace")).remedy(
-        "A keyspace has up to 48 letters, digits and underscores; it is written without quotes here.",
-    ))
+    Err(Error::usage(format!("\"{name}\" is not a valid keyspace name"))
+        .remedy("Give a name of up to 48 letters, digits and underscores, without quotes."))
 }
 
 fn decode(text: &str, part: &str) -> Result<String> {
@@ -312,7 +315,7 @@ impl AddressOptions {
         let mode = self.tls.unwrap_or(unsaid);
         if mode == TlsMode::Off && files {
             return Err(Error::usage("tls=off and a TLS file contradict each other in the address of blue")
-                .remedy("Use tls=verify, or leave tls_ca, tls_cert and tls_key out."));
+                .remedy("Use tls=verify, or remove tls_ca, tls_cert and tls_key."));
         }
         if mode == TlsMode::Require && self.ca.is_some() {
             return Err(Error::usage(
@@ -325,7 +328,10 @@ impl AddressOptions {
                 Some(ClientCertificate { certificate: certificate.clone(), key: key.clone() })
             }
             (None, None) => before.client.clone(),
-            _ => return Err(Error::usage("tls_cert and tls_key only work together in the address of blue")),
+            _ => {
+                return Err(Error::usage("the address of blue has only one of tls_cert and tls_key")
+                    .remedy("Give both, or neither."));
+            }
         };
         let (ca_files, system_roots) = match &self.ca {
             Some(file) => (vec![file.clone()], false),
@@ -341,8 +347,7 @@ fn unknown_or(name: &str, otherwise: impl FnOnce() -> Error) -> Error {
 
 fn unknown_option(name: &str) -> Error {
     if matches!(name, "password" | "pass" | "pwd") {
-        return Error::usage("the address of blue has a password in it, which other users can see")
-            .remedy(format!("Leave it out and set {PASSWORD_VARIABLE}."));
+        return has_password();
     }
     Error::usage(format!("the address of blue has an unknown option \"{name}\""))
         .remedy(format!("The known options are {OPTIONS}."))
@@ -354,7 +359,7 @@ fn parse_tls(value: &str) -> Result<TlsMode> {
         "require" => Ok(TlsMode::Require),
         "verify" => Ok(TlsMode::Verify),
         "verify-ca" => Ok(TlsMode::VerifyCa),
-        _ => Err(Error::usage(format!("tls=\"{value}\" is not known in the address of blue")).remedy(
+        _ => Err(Error::usage(format!("tls=\"{value}\" in the address of blue is not supported")).remedy(
             "Use tls=off, tls=require (encrypted, certificate not checked), tls=verify (issuer and host name \
              checked) or tls=verify-ca (issuer only, as Kong does).",
         )),
@@ -497,7 +502,7 @@ mod tests {
         assert!(refused("cassandra://db1,/kong").contains("empty host"));
         assert!(refused("cassandra://::1/kong").contains("brackets"));
         assert!(refused("cassandra://[::1/kong").contains("closing bracket"));
-        assert!(refused("cassandra://db1/my-keyspace").contains("cannot be the name"));
+        assert!(refused("cassandra://db1/my-keyspace").contains("not a valid keyspace name"));
         assert!(refused("cassandra://db1/%22kong%22").contains("without quotes"));
         assert!(refused("cassandra://db1/kong?dc=").contains("no value"));
         assert!(refused("cassandra://db1/kong?dc=a&dc=b").contains("twice"));
@@ -506,7 +511,7 @@ mod tests {
         assert!(refused("cassandra://db1/kong?tls=yes").contains("tls=require"));
         assert!(refused("cassandra://db1/kong?tls=off&tls_ca=x").contains("contradict"));
         assert!(refused("cassandra://db1/kong?tls=require&tls_ca=x").contains("tls=verify"));
-        assert!(refused("cassandra://db1/kong?tls=verify&tls_cert=x").contains("together"));
+        assert!(refused("cassandra://db1/kong?tls=verify&tls_cert=x").contains("only one of"));
         assert!(refused("cassandra://db1/kong?connect_timeout=0").contains("10s"));
         assert!(refused("cassandra://db1/kong?request_timeout=25h").contains("10s"));
         assert!(refused("cassandra://db1/kong?page_size=0").contains("100000"));

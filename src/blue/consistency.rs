@@ -47,12 +47,12 @@ impl ReadConsistency {
         }
     }
 
-    /// What may go wrong with it, one sentence. Kong writes at ONE unless told otherwise, so a row may stand on
+    /// What may go wrong with it, one sentence. Kong writes at ONE unless told otherwise, so a row may exist on
     /// one replica only.
     pub fn risk(self) -> &'static str {
         match self {
             ReadConsistency::All => {
-                "Every replica is asked, so no written row is missed; a single node that is down stops the reading."
+                "All replicas must answer: no written row is missed, and one node that is down stops the run."
             }
             ReadConsistency::EachQuorum => {
                 "A row that Kong wrote at ONE is missed if only a minority of each datacenter's replicas has it."
@@ -66,18 +66,18 @@ impl ReadConsistency {
                  after a full repair."
             }
             ReadConsistency::Three => {
-                "A row that Kong wrote at ONE is missed if none of the three asked replicas has it."
+                "A row that Kong wrote at ONE is missed if none of the three replicas that answer has it."
             }
             ReadConsistency::Two => {
-                "A row that Kong wrote at ONE is missed if neither of the two asked replicas has it."
+                "A row that Kong wrote at ONE is missed if neither of the two replicas that answer has it."
             }
             ReadConsistency::LocalOne => {
-                "A row is missed whenever the one replica asked in this datacenter did not get it; only safe after a \
-                 full repair with nothing written since."
+                "A row is missed if the one replica of this datacenter that answers does not have it; safe only \
+                 after a full repair with no writes since."
             }
             ReadConsistency::One => {
-                "A row is missed whenever the one replica asked did not get it; only safe after a full repair with \
-                 nothing written since."
+                "A row is missed if the one replica that answers does not have it; safe only after a full repair with \
+                 no writes since."
             }
         }
     }
@@ -104,7 +104,7 @@ impl ReadConsistency {
         let wanted = text.to_ascii_lowercase().replace('-', "_");
         ReadConsistency::EVERY.into_iter().find(|c| c.name() == wanted).ok_or_else(|| {
             let names: Vec<&str> = ReadConsistency::EVERY.iter().map(|c| c.name()).collect();
-            Error::usage(format!("\"{text}\" is not a consistency to read at"))
+            Error::usage(format!("\"{text}\" is not a read consistency"))
                 .remedy(format!("Use one of {}.", names.join(", ")))
         })
     }

@@ -64,7 +64,7 @@ fn server(error: DbError, text: &str, config: &BlueConfig, nodes: &[Node], actio
         .remedy(format!(
             "Read the system.log of blue's nodes; if it names tombstones, set a smaller page_size=… {WHERE}."
         )),
-        DbError::Unauthorized => Error::refused(format!("{action}: the role has no right to read it"))
+        DbError::Unauthorized => Error::refused(format!("{action}: the role lacks the SELECT permission"))
             .detail(text)
             .remedy(format!(
                 "Ask an administrator for: GRANT SELECT ON KEYSPACE \"{}\" TO \"{}\".",
@@ -76,21 +76,21 @@ fn server(error: DbError, text: &str, config: &BlueConfig, nodes: &[Node], actio
             .remedy(format!("Wait until its load is lower, or set a smaller page_size=… {WHERE}.")),
         // The statement was valid when it was prepared: a table or column was dropped since, or has another type.
         DbError::Invalid => Error::refused(format!("{action}: its definition changed after the run began"))
-            .detail(format!("Cassandra says: {text}"))
+            .detail(format!("Cassandra reports: {text}"))
             .remedy(
                 "Do not run Kong's migrations or change the keyspace during a run; run the command again.",
             ),
-        other => Error::new(Kind::Server, action).detail(format!("Cassandra says: {text} ({other})")),
+        other => Error::new(Kind::Server, action).detail(format!("Cassandra reports: {text} ({other})")),
     }
 }
 
 /// The error for "not enough replicas": which nodes are down, and what the choices are.
 fn too_few(message: String, required: i32, there: i32, config: &BlueConfig, nodes: &[Node]) -> Error {
     let error = with_nodes(Error::new(Kind::Connection, message), nodes);
-    let start = "Bring the node back and run again";
+    let start = "Restart the node and run the command again";
     match weaker(config.consistency, required, there) {
         Some(weaker) => error.remedy(format!(
-            "{start}; or set consistency={} {WHERE} and take this risk: {}",
+            "{start}, or set consistency={} {WHERE}; its risk: {}",
             weaker.name(),
             weaker.risk()
         )),
@@ -118,7 +118,7 @@ fn with_nodes(error: Error, nodes: &[Node]) -> Error {
     }
     if down.is_empty() {
         return error.detail(
-            "kongferry has a connection to every node, so a peer considers one down or it is too slow: see nodetool status",
+            "kongferry is connected to every node: one is slow, or other nodes consider it down (see nodetool status)",
         );
     }
     down.into_iter().fold(error, |error, node| error.detail(format!("down: {node}")))
@@ -131,7 +131,7 @@ pub(super) async fn connect(error: &NewSessionError, config: &BlueConfig) -> Err
             Kind::Connection,
             format!("no host name of blue can be resolved: {}", config.hosts()),
         )
-        .remedy("Check the spelling, or use an IP address; the port does not matter here.");
+        .remedy("Check the spelling, or give an IP address.");
     }
     match connection_error(error) {
         Some(cause) => connection(cause, config).await,
@@ -155,13 +155,15 @@ async fn connection(error: &ConnectionError, config: &BlueConfig) -> Error {
         return explained;
     }
     match error {
-        ConnectionError::ConnectTimeout => unreachable_host(config, "no answer").remedy(format!(
-            "Check address, port and firewall; a longer connect_timeout=… {WHERE} gives it more time."
-        )),
+        ConnectionError::ConnectTimeout => {
+            let seconds = config.connect_timeout.as_secs_f64();
+            unreachable_host(config, &format!("no answer within {seconds} s")).remedy(format!(
+                "Check address, port and firewall, or set a longer connect_timeout=… {WHERE}."
+            ))
+        }
         ConnectionError::IoError(e) if e.kind() == ErrorKind::ConnectionRefused => {
-            unreachable_host(config, "nothing listens there").remedy(
-                "Check the port, and that native transport (start_native_transport, rpc_address) is on.",
-            )
+            unreachable_host(config, "connection refused")
+                .remedy("Check the port, and start_native_transport and rpc_address in cassandra.yaml.")
         }
         ConnectionError::ConnectionSetupRequestError(setup) => match setup.get_error() {
             ConnectionSetupRequestErrorKind::DbError(DbError::AuthenticationError, text) => {
@@ -170,7 +172,7 @@ async fn connection(error: &ConnectionError, config: &BlueConfig) -> Error {
             ConnectionSetupRequestErrorKind::MissingAuthentication => missing_password(config),
             ConnectionSetupRequestErrorKind::DbError(_, text) => {
                 Error::new(Kind::Connection, format!("blue at {} refuses the connection", config.hosts()))
-                    .detail(format!("Cassandra says: {text}"))
+                    .detail(format!("Cassandra reports: {text}"))
             }
             _ => other(error, config).await,
         },
@@ -185,7 +187,7 @@ fn unreachable_host(config: &BlueConfig, why: &str) -> Error {
 fn login(config: &BlueConfig, text: &str) -> Error {
     let user = config.username.as_deref().unwrap_or_default();
     Error::new(Kind::Connection, format!("blue refuses the login of \"{user}\""))
-        .detail(format!("Cassandra says: {text}"))
+        .detail(format!("Cassandra reports: {text}"))
         .remedy(format!("Check the user in the address of blue and the password in {PASSWORD_VARIABLE}."))
 }
 
@@ -194,11 +196,11 @@ fn missing_password(config: &BlueConfig) -> Error {
         Some(user) => (format!("blue requires a password for \"{user}\", and none is given"), ""),
         None => (
             "blue requires a user and a password, and none is given".to_owned(),
-            "Put the user before the host (cassandra://user@host/…). ",
+            "Give the user before the host (cassandra://user@host/…). ",
         ),
     };
     Error::new(Kind::Connection, message)
-        .remedy(format!("{user}Set {PASSWORD_VARIABLE} or use --blue-password-file."))
+        .remedy(format!("{user}Set {PASSWORD_VARIABLE}, or pass --blue-password-file."))
 }
 
 /// Explains a failure of the encryption itself.
@@ -218,7 +220,8 @@ fn tls_error(error: &ConnectionError, config: &BlueConfig) -> Option<Error> {
         _ if error.to_string().contains("received fatal alert") => Some(alert(error, config)),
         Some(other) => Some(
             Error::new(Kind::Connection, format!("TLS to blue at {} failed", config.hosts()))
-                .source(other.clone()),
+                .source(other.clone())
+                .remedy("Check the tls options in the address of blue and client_encryption_options in cassandra.yaml."),
         ),
         // The plain server of a test or of another kind hangs up on the first byte it does not understand.
         None => {
@@ -237,17 +240,18 @@ fn certificate(cause: &rustls::Error, config: &BlueConfig) -> Error {
             .source(cause.clone());
     if tls::is_wrong_name(cause) {
         return error.remedy(
-            "Use a host name that is in the certificate (as subject alternative name), or use tls=verify-ca, \
+            "Give a host name that the certificate contains (as subject alternative name), or use tls=verify-ca, \
              which checks the issuer only, as Kong does.",
         );
     }
     error.remedy(
-        "Name the file with the certificate authority (tls_ca=…), or use tls=require, which encrypts without checking.",
+        "Give the file of the certificate authority (tls_ca=FILE), or use tls=require, which encrypts without checking the \
+         certificate.",
     )
 }
 
 fn plain_server(config: &BlueConfig) -> Error {
-    Error::new(Kind::Connection, format!("blue at {} does not speak TLS", config.hosts())).remedy(
+    Error::new(Kind::Connection, format!("blue at {} does not support TLS", config.hosts())).remedy(
         "Use tls=off, or the port for encrypted clients (native_transport_port_ssl in cassandra.yaml).",
     )
 }
@@ -270,19 +274,22 @@ async fn other(error: &(impl StdError + Clone + Send + Sync + 'static), config: 
     if let Some(error) = requires_tls(config).await {
         return error;
     }
-    Error::new(Kind::Connection, format!("blue at {} does not answer like Cassandra", config.hosts()))
-        .source(error.clone())
-        .remedy("Check that this is Cassandra's port for clients (native_transport_port, 9042 by default).")
+    Error::new(
+        Kind::Connection,
+        format!("the server at {}, given as blue, does not speak the CQL protocol", config.hosts()),
+    )
+    .source(error.clone())
+    .remedy("Check that this is Cassandra's port for clients (native_transport_port, 9042 by default).")
 }
 
-/// The error for a server that accepted the connection and never said a word.
+/// The error for a server that accepted the connection and sent nothing.
 pub(super) async fn silent(config: &BlueConfig, waited: Duration) -> Error {
     if let Some(error) = requires_tls(config).await {
         return error;
     }
     unreachable_host(
         config,
-        &format!("a connection opens, but nothing comes back within {} s", waited.as_secs()),
+        &format!("it accepts the connection, but does not answer within {} s", waited.as_secs()),
     )
     .remedy("Check that this is Cassandra's port for clients (native_transport_port, 9042 by default).")
 }
@@ -361,7 +368,7 @@ mod tests {
         );
         assert_eq!(error.details(), ["down: 10.0.0.3:9042 (datacenter dc1)"]);
         let remedy = error.remedy_text().expect("a remedy");
-        assert!(remedy.contains("Bring the node back") && remedy.contains("consistency=quorum"), "{remedy}");
+        assert!(remedy.contains("Restart the node") && remedy.contains("consistency=quorum"), "{remedy}");
         assert!(remedy.contains(ReadConsistency::Quorum.risk()), "{remedy}");
     }
 

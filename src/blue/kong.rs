@@ -10,7 +10,7 @@ use crate::error::Result;
 /// One row of Kong's record of migrations: subsystem, last executed, executed, pending.
 pub type MetaRow = (String, Option<String>, Option<HashSet<String>>, Option<HashSet<String>>);
 
-/// A workspace: its id, and its name, which half a row may lack.
+/// A workspace: its id, and its name, which an incomplete row lacks.
 pub type Workspace = (Uuid, Option<String>);
 
 impl Blue {
@@ -51,7 +51,8 @@ impl Blue {
     /// How many rows a small table has.
     pub async fn rows_in(&self, table: &str) -> Result<i64> {
         let cql = format!("SELECT count(*) FROM {}", self.table(table));
-        let rows: Vec<(i64,)> = self.rows(&cql, (), &format!("cannot count the table \"{table}\"")).await?;
+        let rows: Vec<(i64,)> =
+            self.rows(&cql, (), &format!("cannot count the rows of table \"{table}\"")).await?;
         Ok(rows.first().map_or(0, |(count,)| *count))
     }
 }

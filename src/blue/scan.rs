@@ -107,7 +107,7 @@ impl Blue {
                     if attempt >= ATTEMPTS || !failure.is_transient() {
                         return Err(self.explain(failure, &format!("cannot read the table \"{table}\"")));
                     }
-                    tracing::warn!(table, attempt, "Blue did not answer; asking again.");
+                    tracing::warn!(table, attempt, "Blue did not answer; retrying.");
                     tokio::time::sleep(pause_after(attempt)).await;
                     attempt += 1;
                 }
@@ -137,7 +137,7 @@ impl Blue {
                 .and_then(|cell| crate::cql::cell::bigint(cell).ok())
                 .unwrap_or(0);
         })
-        .map_err(|e| self.explain(e, &format!("cannot count the table \"{}\"", reader.table)))?;
+        .map_err(|e| self.explain(e, &format!("cannot count the rows of table \"{}\"", reader.table)))?;
         Ok(u64::try_from(count).unwrap_or(0))
     }
 
@@ -201,7 +201,7 @@ impl Blue {
                     if attempt >= ATTEMPTS || !failure.is_transient() {
                         return Err(self.explain(failure, &what()));
                     }
-                    tracing::warn!(table = reader.table, attempt, "Blue did not answer; asking again.");
+                    tracing::warn!(table = reader.table, attempt, "Blue did not answer; retrying.");
                     tokio::time::sleep(pause_after(attempt)).await;
                     attempt += 1;
                 }

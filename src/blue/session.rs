@@ -142,11 +142,11 @@ impl Blue {
         let message =
             format!("blue answers at {}, but none of its nodes can be reached", self.config.hosts());
         let error = nodes.iter().fold(Error::new(Kind::Connection, message), |error, node| {
-            error.detail(format!("a node says that it is at {node}"))
+            error.detail(format!("advertised address: {node}"))
         });
         Err(error.remedy(
-            "Run the program where these addresses can be reached (no port forward or tunnel in between), or set \
-             broadcast_rpc_address in cassandra.yaml to addresses that can.",
+            "Run kongferry where these addresses are reachable (a port forward or tunnel is not enough), or set \
+             broadcast_rpc_address in cassandra.yaml to reachable addresses.",
         ))
     }
 
@@ -157,10 +157,10 @@ impl Blue {
         match &self.config.datacenter {
             Some(wanted) if !known.contains(wanted) => {
                 Err(Error::usage(format!("blue has no datacenter \"{wanted}\""))
-                    .remedy(format!("Its datacenters are {}; write the name exactly so.", list(&known))))
+                    .remedy(format!("Set dc to one of {}; names are case-sensitive.", list(&known))))
             }
             None if self.config.consistency.is_local() && known.len() > 1 => Err(Error::usage(format!(
-                "consistency {} needs to know the datacenter, and blue has {}",
+                "consistency {} requires a datacenter, and blue has {} of them",
                 self.config.consistency,
                 known.len()
             ))
@@ -178,13 +178,12 @@ impl Blue {
         }
         let error = Error::new(Kind::Connection, format!("blue has no keyspace \"{wanted}\""));
         Err(match found.iter().find(|name| name.eq_ignore_ascii_case(wanted)) {
-            Some(other) => error
-                .remedy(format!("There is \"{other}\": upper and lower case matter, so write it exactly so.")),
+            Some(other) => error.remedy(format!("Use \"{other}\": names are case-sensitive.")),
             None if found.is_empty() => error.remedy(
-                "This cluster has no keyspaces but Cassandra's own; check that the address is that of Kong's cluster.",
+                "Check that the address is that of Kong's cluster: this one has only system keyspaces.",
             ),
             None => error.remedy(format!(
-                "Its keyspaces are {}; Kong's is the cassandra_keyspace of its configuration.",
+                "Use cassandra_keyspace of Kong's configuration; the keyspaces are {}.",
                 list(&found)
             )),
         })
@@ -269,7 +268,7 @@ fn load_balancing(config: &BlueConfig) -> Arc<dyn LoadBalancingPolicy> {
 
 /// Version and partitioner of the node that answers.
 async fn about_the_node(blue: &Blue) -> Result<(String, String)> {
-    let explain = |error: Failure| blue.explain(error, "cannot ask blue for its version");
+    let explain = |error: Failure| blue.explain(error, "cannot read blue's version");
     let result = blue
         .session
         .query_unpaged("SELECT release_version, partitioner FROM system.local", ())
@@ -286,11 +285,11 @@ fn check_partitioner(partitioner: &str) -> Result<()> {
         return Ok(());
     }
     let short = partitioner.rsplit('.').next().unwrap_or(partitioner);
-    Err(Error::refused(format!("blue's partitioner is {short}, and kongferry can read Murmur3Partitioner only"))
+    Err(Error::refused(format!("blue's partitioner is {short}, and kongferry supports only Murmur3Partitioner"))
         .detail("Nothing was read and nothing was written.")
         .remedy(
-            "A cluster cannot change its partitioner: copy Kong's keyspace into one with Murmur3Partitioner, Cassandra's \
-             default (DSBulk keeps times to live), and migrate from there.",
+            "Copy Kong's keyspace to a cluster with Murmur3Partitioner, Cassandra's default, and migrate from there (DSBulk \
+             keeps TTLs); a cluster cannot change its partitioner.",
         ))
 }
 

@@ -12,7 +12,7 @@ const STEADY: u32 = 64;
 /// Requests that fail within so short a time fail for the same reason.
 const SAME_MOMENT: Duration = Duration::from_secs(1);
 
-/// Lets so many requests through at the same time.
+/// Limits the requests that are in flight at the same time.
 #[derive(Debug)]
 pub(super) struct Throttle {
     permits: Semaphore,
@@ -37,7 +37,7 @@ pub(super) struct Permit<'p> {
 }
 
 impl Throttle {
-    /// At most so many at the same time.
+    /// At most `most` at the same time.
     pub(super) fn new(most: usize) -> Throttle {
         let most = most.max(1);
         let state = State { limit: most, surplus: 0, answers: 0, slowed: None };

@@ -56,7 +56,7 @@ fn build(
         .map_err(|e| unreadable(&client.key, "tls_key", "private key").source(e))?;
     builder
         .with_client_auth_cert(chain, key)
-        .map_err(|e| Error::usage("tls_cert and tls_key do not make a usable client certificate").source(e))
+        .map_err(|e| Error::usage("tls_cert and tls_key are not a certificate and its key").source(e))
 }
 
 /// The names that a good certificate may be for.
@@ -73,9 +73,9 @@ fn host_names(config: &BlueConfig) -> Vec<ServerName<'static>> {
 fn chain(config: &BlueConfig, provider: Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>> {
     let roots = Arc::new(roots(&config.tls)?);
     WebPkiServerVerifier::builder_with_provider(roots, provider).build().map_err(|e| {
-        Error::usage("there is no certificate authority to check blue's certificate against")
+        Error::usage("no certificate authority is trusted to verify blue's certificate")
             .source(e)
-            .remedy("Name the file with tls_ca=…, or install the system's ca-certificates.")
+            .remedy("Give its file with tls_ca=FILE, or install the package ca-certificates.")
     })
 }
 
@@ -104,7 +104,7 @@ fn certificates(file: &Path, option: &str) -> Result<Vec<CertificateDer<'static>
 
 fn unreadable(file: &Path, option: &str, what: &str) -> Error {
     Error::usage(format!("cannot read a {what} from {} ({option})", file.display()))
-        .remedy("The file must exist, be readable, and hold PEM text (-----BEGIN …).")
+        .remedy("Give a readable file with PEM text (-----BEGIN …).")
 }
 
 /// Encrypted, but to whom is not checked.

@@ -49,7 +49,7 @@ impl Blue {
                 let times = cells.iter().flatten().filter_map(|bytes| cell::bigint(bytes).ok());
                 newest = newest.max(times.max());
             });
-            read.map_err(|e| self.explain(e, "cannot read when rows were written"))?;
+            read.map_err(|e| self.explain(e, "cannot read the write times of rows"))?;
             match page.next {
                 Some(next) => from = next,
                 None => return Ok(newest),

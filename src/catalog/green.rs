@@ -49,7 +49,7 @@ pub struct Index {
     pub expressions: Vec<String>,
     /// The parts that are plain columns; as long as `expressions` when all are.
     pub columns: Vec<String>,
-    /// Every column that an entry is made of, for people: also those included, and those within expressions.
+    /// Every column that an entry is made of, for messages: also those included, and those within expressions.
     pub named: Vec<String>,
     /// Columns that only ride along in each entry.
     pub included: Vec<String>,

@@ -100,7 +100,7 @@ impl Baseline {
             let error =
                 Error::new(Kind::Io, format!("cannot write the baseline {}", path.display())).source(error);
             if exists {
-                error.remedy("Give another name, or remove the file if it is of no use.")
+                error.remedy("Give another path, or remove the file if it is obsolete.")
             } else {
                 error
             }

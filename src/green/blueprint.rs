@@ -32,7 +32,7 @@ const READING: &str = "cannot read the blueprint of Kong's schema";
 
 /// Items may need one another; see [`items`].
 const ITEMS: &[&str] = &[sql!("sequences"), sql!("types"), sql!("functions"), sql!("tables"), sql!("views")];
-/// What the items still lack before rows can be copied.
+/// What the items lack before rows can be copied.
 const BEFORE_DATA: &[&str] = &[sql!("partitions"), sql!("columns")];
 /// What is quicker to make once the rows are there, or would refuse or change them.
 const AFTER_DATA: &[&str] = &[sql!("constraints"), sql!("indexes"), sql!("index_partitions")];
@@ -229,9 +229,9 @@ async fn build(scratch: &mut PgConnection, steps: &[Step]) -> Result<()> {
     let mut tx = catalog_settings::begin(scratch, what).await?;
     for Step { what, sql } in steps {
         sqlx::raw_sql(AssertSqlSafe(sql.as_str())).execute(&mut *tx).await.map_err(|e| {
-            failed(&e, &format!("the scratch server does not take green's {what}")).remedy(
-                "Name a scratch server as new as green and with the same extensions by --scratch, or run plan --quick, \
-                 which needs none.",
+            failed(&e, &format!("the scratch server rejects green's {what}")).remedy(
+                "Pass a scratch server of green's version and extensions with --scratch, or run plan --quick, which needs no \
+                 scratch server.",
             )
         })?;
     }

@@ -190,7 +190,7 @@ impl GreenConfig {
             std::fs::File::open(file).map_err(|e| {
                 Error::usage(format!("cannot read {} ({option} of green)", file.display()))
                     .source(e)
-                    .remedy("The file must exist, be readable, and contain PEM text (-----BEGIN …).")
+                    .remedy("Give a readable file with PEM text (-----BEGIN …).")
             })?;
         }
         Ok(())
@@ -259,7 +259,7 @@ fn parse_url(address: &str) -> Result<Url> {
     })?;
     if url.host_str().is_some_and(|host| host.contains(',')) {
         return Err(Error::usage("the address of green names several hosts")
-            .remedy("Name the primary only: the migration writes, and a standby cannot take it."));
+            .remedy("Give only the primary: a standby is read-only."));
     }
     if url.fragment().is_some() {
         return Err(Error::usage("the address of green contains a \"#\"")
@@ -326,13 +326,13 @@ fn take_options(url: &mut Url, warnings: &mut Vec<String>) -> Result<Option<Dura
             "channel_binding" if value != "require" => {}
             "host" | "hostaddr" if value.contains(',') => {
                 return Err(Error::usage("the address of green names several hosts")
-                    .remedy("Name the primary only: the migration writes, and a standby cannot take it."));
+                    .remedy("Give only the primary: a standby is read-only."));
             }
             _ if SUPPORTED.contains(&name) || name.starts_with("options[") => {
                 kept.push((name.to_owned(), value));
             }
             _ if WITHOUT_EFFECT.contains(&name) => {
-                warnings.push(format!("\"{name}\" in the address of green has no effect here"));
+                warnings.push(format!("\"{name}\" in the address of green has no effect"));
             }
             _ => return Err(unknown_option(name)),
         }
@@ -363,7 +363,9 @@ fn unknown_option(name: &str) -> Error {
 
 fn parse_seconds(value: &str) -> Result<Duration> {
     value.parse().ok().filter(|s| (1..=3600).contains(s)).map(Duration::from_secs).ok_or_else(|| {
-        Error::usage(format!("connect_timeout={value} in the address of green is not a number of seconds"))
+        Error::usage(format!(
+            "connect_timeout={value} in the address of green is not a number of seconds from 1 to 3600"
+        ))
     })
 }
 

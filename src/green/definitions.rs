@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Result};
 const QUERY: &str = include_str!("../../sql/catalog/definitions.sql");
 const QUERY_SINCE_10: &str = include_str!("../../sql/catalog/definitions_since_10.sql");
 
-/// A message contains at most so many characters of a definition, from the first line that changed.
+/// Characters of a definition in a message, from the first line that changed.
 const MAX_CHARS: usize = 160;
 
 /// How many differences a message names.

@@ -353,11 +353,11 @@ fn references_action(table: &GreenTable) -> String {
 pub fn blocked(found: &[BlockingRows]) -> Error {
     let tables: Vec<String> = found.iter().map(|rows| format!("\"{}\"", rows.table)).collect();
     let mut error = Error::refused(format!(
-        "rows that were made on green refer to rows that were deleted on blue, in {}",
+        "rows that were inserted on green refer to rows that were deleted on blue, in {}",
         tables.join(", ")
     ))
     .remedy(
-        "Delete them on green or move them to another parent, and run the command again; or let --replace delete them.",
+        "Delete them on green, or change what they refer to, and run the command again; or pass --replace, which deletes them.",
     );
     for rows in found {
         let more = if rows.keys.len() > ROWS_NAMED { " and more" } else { "" };

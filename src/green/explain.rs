@@ -61,7 +61,7 @@ pub(super) fn connect(error: &sqlx::Error, config: &GreenConfig) -> Error {
             format!("green at {} does not support TLS", config.address()),
         )
         .remedy(
-            "Enable it there (ssl = on), or use sslmode=disable or sslmode=prefer in the address of green.",
+            "Set ssl = on in postgresql.conf, or use sslmode=disable or sslmode=prefer in the address of green.",
         ),
         sqlx::Error::Tls(e) => tls_failed(config).detail(e.to_string()).remedy(
             "Check the files of sslrootcert, sslcert and sslkey, and the host name in the address of green.",
@@ -71,7 +71,7 @@ pub(super) fn connect(error: &sqlx::Error, config: &GreenConfig) -> Error {
         }
         _ => Error::new(
             Kind::Connection,
-            format!("green at {} does not answer like PostgreSQL", config.address()),
+            format!("the server at {}, given as green, does not speak PostgreSQL's protocol", config.address()),
         )
         .detail(error.to_string())
         .remedy("Check host and port: the default port of PostgreSQL is 5432, that of pgbouncer 6432."),
@@ -102,7 +102,7 @@ fn transport(error: &std::io::Error, config: &GreenConfig) -> Error {
     let unreachable =
         |why: &str| Error::new(Kind::Connection, format!("cannot reach green at {address}: {why}"));
     match error.kind() {
-        ErrorKind::ConnectionRefused => unreachable("nothing listens there")
+        ErrorKind::ConnectionRefused => unreachable("connection refused")
             .remedy("Check host and port, and listen_addresses in postgresql.conf."),
         ErrorKind::NotFound | ErrorKind::PermissionDenied => unreachable("the socket cannot be opened")
             .detail(error.to_string())
@@ -159,7 +159,7 @@ fn refusal(error: &PgDatabaseError, config: &GreenConfig) -> Error {
                 .remedy("Use sslmode=require (or verify-full) in the address of green.")
         }
         "28000" => refused(format!("green does not allow \"{user}\" to log in from this host"))
-            .remedy("Ask an administrator for the role, or for an entry in pg_hba.conf."),
+            .remedy("Ask an administrator to allow this role and host in pg_hba.conf."),
         "3D000" => no_database(refused(format!("green at {address} has no database \"{database}\""))),
         "08P01" if text.contains("no such database") => {
             no_database(refused(format!("green at {address} has no database \"{database}\"")))

@@ -258,7 +258,7 @@ impl Merge<'_> {
             |other: &GreenTable| other.foreign_keys.iter().any(|key| key.parent == plan.table);
         let is_parent = self.context.catalog.tables.values().any(refers_to_table);
         if let (Some(expiry), false) = (&plan.expiry, is_parent) {
-            // Kong ignores expired rows, but their unique values are still taken.
+            // Kong ignores expired rows, but they keep their unique values.
             let sql = fill(
                 "delete from {table} where {expiry} <= now()",
                 &[("table", &self.context.stage.kong_table(&plan.table)), ("expiry", &quote(expiry))],
@@ -402,12 +402,12 @@ fn filled(template: &str, places: &[(&'static str, String)]) -> sqlx::AssertSqlS
 pub fn changed_manually(found: &[ManualChanges]) -> Error {
     let tables: BTreeSet<String> = found.iter().map(|changes| format!("\"{}\"", changes.table)).collect();
     let mut error = Error::refused(format!(
-        "green was changed manually: rows of {} are neither as kongferry wrote them nor as blue has them",
+        "green was changed manually: rows of {} are neither as kongferry wrote them nor as they are on blue",
         tables.into_iter().collect::<Vec<_>>().join(", ")
     ))
     .remedy(
-        "Make the same change on blue, or undo it on green, and run the command again; --replace undoes all of them, \
-         after asking.",
+        "Make the same change on blue, or undo it on green, and run the command again; or pass --replace, which undoes all \
+         of them after a confirmation.",
     );
     for changes in found {
         let more = changes.rows.saturating_sub(changes.keys.len() as u64);

@@ -250,9 +250,7 @@ fn no_schema(config: &GreenConfig, found: &[String]) -> Error {
     let message = format!("database \"{}\" of green has no schema \"{schema}\"", config.database());
     let error = Error::new(Kind::Connection, message);
     if let Some(other) = found.iter().find(|name| name.eq_ignore_ascii_case(schema)) {
-        return error.remedy(format!(
-            "There is \"{other}\": names are case-sensitive, so give it exactly like this."
-        ));
+        return error.remedy(format!("Pass --green-schema \"{other}\": names are case-sensitive."));
     }
     let names = found.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
     error.detail(format!("its schemas are: {names}")).remedy(

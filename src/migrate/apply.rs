@@ -119,7 +119,7 @@ impl Run<'_> {
         match sessions.first() {
             None => Ok(()),
             Some(one) => Err(Error::refused(format!(
-                "green is in use since the run began: {} other sessions, such as {} ({}, from {})",
+                "{} other sessions connected to green during the run, such as {} ({}, from {}); nothing was applied",
                 sessions.len(),
                 one.application,
                 one.user_name,
@@ -131,8 +131,7 @@ impl Run<'_> {
 
     /// Runs ANALYZE, so that Kong's first queries are planned well.
     async fn analyze(&self, state: &RunState) -> Result<()> {
-        let what =
-            "everything was applied, but green's statistics could not be brought up to date; run ANALYZE";
+        let what = "all rows are applied, but green's statistics could not be updated; run ANALYZE on green";
         let at_work = |table: &&TablePlan| {
             state
                 .forecast

@@ -1,4 +1,4 @@
-//! Where converted rows go: into the stage, into fingerprints, or nowhere.
+//! Where converted rows go: into the stage, or into fingerprints; `plan --quick` discards them.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;

@@ -142,9 +142,9 @@ impl LedgerComparer<'_> {
             let compare = |((table, blue), known)| move || self.difference(table, blue, known, touched, now);
             let threads: Vec<_> = both.into_iter().map(|one| scope.spawn(compare(one))).collect();
             let ended = |thread: std::thread::ScopedJoinHandle<'_, Result<TableDifference>>| {
-                thread.join().unwrap_or_else(|_| {
-                    Err(Error::new(Kind::Server, "a part of the comparison ended unexpectedly"))
-                })
+                thread
+                    .join()
+                    .unwrap_or_else(|_| Err(Error::new(Kind::Server, "a thread of the comparison panicked")))
             };
             threads.into_iter().map(ended).collect()
         })
@@ -173,7 +173,7 @@ impl LedgerComparer<'_> {
 
     /// Green's clock: it has the last word on what has expired.
     async fn now(&self) -> Result<i64> {
-        let what = "cannot ask green for the time";
+        let what = "cannot read green's clock";
         let sql = "select floor((extract(epoch from now()) - 946684800) * 1000000)::bigint";
         let mut tx = self.green.begin_snapshot().await?;
         let now = query_scalar(sql).fetch_one(&mut *tx).await.during(self.green, what)?;

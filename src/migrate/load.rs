@@ -360,7 +360,7 @@ fn unknown_column(plan: &TablePlan, cell: usize, key: &serde_json::Value) -> Err
 }
 
 fn not_a_row(plan: &TablePlan) -> Error {
-    Error::new(crate::error::Kind::Server, format!("a row of \"{}\" was not encoded whole", plan.table))
+    Error::new(crate::error::Kind::Server, format!("a row of \"{}\" was encoded incompletely", plan.table))
         .remedy("This is a defect of kongferry: report it. Green is unchanged.")
 }
 

@@ -17,7 +17,7 @@ use crate::blue::config::BlueConfig;
 use crate::error::{Error, Result};
 use crate::green::config::GreenConfig;
 
-/// The name that is looked for in the current directory.
+/// The name of the file in the current directory.
 pub const FILE_NAME: &str = "kongferry.toml";
 
 /// The variable that names another file.
@@ -77,8 +77,8 @@ impl File {
         for (key, value) in table.into_inner() {
             let line = line_of(text, key.span().start);
             let name = key.into_inner().into_owned();
-            let values = texts(value.get_ref()).ok_or_else(|| {
-                Error::usage(format!("{origin}, line {line}: \"{name}\" must be a string, an integer, a boolean or an array of strings"))
+            let values = flag_values(value.get_ref()).map_err(|found| {
+                Error::usage(format!("{origin}, line {line}: \"{name}\": expected {EXPECTED}, found {found}"))
             })?;
             check_addresses(&name, &values).map_err(|e| {
                 let remedy = e.remedy_text().unwrap_or_default().to_owned();
@@ -114,10 +114,8 @@ impl File {
         };
         let flag = argument.strip_prefix("--")?.split([' ', '=']).next()?;
         let setting = self.settings.get(flag).filter(|_| !is_given(arguments, flag))?;
-        let refused = Error::usage(format!(
-            "{}, line {}: \"{flag}\" cannot have this value",
-            self.origin, setting.line
-        ));
+        let refused =
+            Error::usage(format!("{}, line {}: invalid value for \"{flag}\"", self.origin, setting.line));
         Some(match error.get(ContextKind::ValidValue) {
             Some(ContextValue::Strings(values)) if !values.is_empty() => {
                 refused.remedy(format!("Use one of {}.", values.join(", ")))
@@ -130,11 +128,11 @@ impl File {
         let error = Error::usage(format!("{}, line {}: unknown key \"{key}\"", self.origin, setting.line));
         if key.contains("password") {
             return error
-                .remedy("A password does not belong here: use blue-password-file or green-password-file.");
+                .remedy("Set blue-password-file or green-password-file: the configuration file contains no passwords.");
         }
         let names: Vec<&str> =
             known.iter().map(String::as_str).filter(|name| !NOT_IN_FILE.contains(name)).collect();
-        error.remedy(format!("The keys are those of the flags: {}.", names.join(", ")))
+        error.remedy(format!("Use one of the keys {}.", names.join(", ")))
     }
 }
 
@@ -142,21 +140,29 @@ fn line_of(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
 }
 
-/// The value as the command line would have it.
-fn texts(value: &DeValue<'_>) -> Option<Vec<String>> {
+const EXPECTED: &str = "a string, a decimal integer, a boolean or an array of strings";
+
+/// The value as the command line would have it, or the type that no flag takes.
+fn flag_values(value: &DeValue<'_>) -> Result<Vec<String>, String> {
     match value {
-        DeValue::String(text) => Some(vec![text.to_string()]),
-        DeValue::Integer(number) if number.radix() == 10 => Some(vec![number.as_str().to_owned()]),
-        DeValue::Boolean(flag) => Some(vec![flag.to_string()]),
-        DeValue::Array(entries) => {
-            let entries = entries.iter().map(|entry| match entry.get_ref() {
-                DeValue::String(text) => Some(text.to_string()),
-                _ => None,
-            });
-            entries.collect()
-        }
-        _ => None,
+        DeValue::String(text) => Ok(vec![text.to_string()]),
+        DeValue::Integer(number) if number.radix() == 10 => Ok(vec![number.as_str().to_owned()]),
+        DeValue::Boolean(flag) => Ok(vec![flag.to_string()]),
+        DeValue::Array(entries) => entries
+            .iter()
+            .map(|entry| match entry.get_ref() {
+                DeValue::String(text) => Ok(text.to_string()),
+                other => Err(format!("an array with {}", type_name(other))),
+            })
+            .collect(),
+        _ => Err(type_name(value)),
     }
+}
+
+fn type_name(value: &DeValue<'_>) -> String {
+    let name = value.type_str();
+    let article = if name.starts_with(['a', 'i']) { "an" } else { "a" };
+    format!("{article} {name}")
 }
 
 /// Reads the addresses at once, so that what is wrong with one is told with its line. Blue's parser refuses a password
@@ -166,8 +172,9 @@ fn check_addresses(key: &str, values: &[String]) -> Result<()> {
         match key {
             "blue" => drop(BlueConfig::parse(address)?),
             "green" if GreenConfig::parse(address)?.password_in_address() => {
-                return Err(Error::usage("the address of green has a password in it")
-                    .remedy("A password does not belong into this file: use green-password-file."));
+                return Err(Error::usage("the address of green contains a password").remedy(
+                    "Remove it and set green-password-file: the configuration file contains no passwords.",
+                ));
             }
             _ => {}
         }
@@ -202,7 +209,7 @@ fn with_defaults(command: Command, settings: &BTreeMap<String, Setting>, losers:
     })
 }
 
-/// Flags whose setting, or whose variable, has to give way to an alternative from a better source.
+/// Flags whose setting, or whose variable, is overridden by an alternative from a better source.
 #[derive(Default)]
 struct Losers {
     settings: BTreeSet<String>,
@@ -391,8 +398,11 @@ mod tests {
     fn a_file_that_is_not_toml_is_told_with_its_line() {
         let text = refused("yes = true\nblue = s3cr3t\n");
         assert!(text.contains("line 2") && !text.contains("s3cr3t"), "{text}");
-        assert!(refused("yes = 1.5").contains("line 1"));
-        assert!(refused("[blue]\nx = 1").contains("\"blue\""));
+        assert!(
+            refused("yes = 1.5").contains(&format!("line 1: \"yes\": expected {EXPECTED}, found a float"))
+        );
+        assert!(refused("yes = [1]").contains("found an array with an integer"));
+        assert!(refused("[blue]\nx = 1").contains("\"blue\": expected a string"));
     }
 
     #[test]
@@ -402,7 +412,7 @@ mod tests {
         let command = file.apply(Cli::command_for_test(), &line, &|_| None).expect("known keys");
         let error = command.try_get_matches_from(&line).expect_err("not a form");
         let error = file.blame(&error, &line).expect("the file's fault");
-        assert_eq!(error.message(), "kongferry.toml, line 2: \"format\" cannot have this value");
+        assert_eq!(error.message(), "kongferry.toml, line 2: invalid value for \"format\"");
         assert_eq!(error.remedy_text(), Some("Use one of text, json."));
     }
 

@@ -1,8 +1,7 @@
 //! Kong's own configuration: the file that the user has at hand, and the `KONG_*` variables over it.
 //!
 //! Read as Kong reads it, because what works for Kong must work here: the file by the rules of Penlight's `config`
-//! module with the settings that Kong gives it, the variables as they are. Only keys about the database are looked
-//! at. Kong's consistency and time-outs are told to the user and never used: they are made for serving requests.
+//! module with the settings that Kong gives it, the variables as they are. Only keys about the database are used. Kong's consistency and time-outs are told to the user and never used: they are made for serving requests.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -174,11 +173,11 @@ impl KongConf {
         };
         match self.value("database") {
             Some(database) if database != wanted => Err(Error::usage(format!(
-                "database = {database} in {}, but {flag} wants Kong on {name}",
+                "{flag} requires Kong on {name}, but {} has database = {database}",
                 self.origin
             ))
             .remedy(format!(
-                "Give the configuration of a Kong node on {name}; the other one goes to {other}."
+                "Give the configuration of a Kong node on {name}, and pass this one with {other}."
             ))),
             _ => Ok(()),
         }
@@ -257,24 +256,24 @@ impl KongConf {
         // A certificate written into the setting itself would fill the screen.
         let shown: String = file.display().to_string().chars().take(80).collect();
         Error::usage(format!(
-            "lua_ssl_trusted_certificate in {} names a file that is not here: {shown}",
+            "lua_ssl_trusted_certificate in {} names a file that does not exist: {shown}",
             self.origin
         ))
-        .remedy("Copy the certificate to this machine and give the address with --blue or --green instead.")
+        .remedy("Copy the certificate to this path, or give the address with --blue or --green instead of Kong's configuration.")
     }
 
     fn blue_notes(&self) -> Vec<String> {
         let consistency =
             |key: &str| self.value(key).or(self.value("cassandra_consistency")).unwrap_or("ONE").to_owned();
         let mut notes = vec![format!(
-            "Kong reads at {} and writes at {}; that is not used here: all replicas are asked unless --blue-options says otherwise",
+            "Kong reads at {} and writes at {}; kongferry ignores both, and reads at ALL unless --blue-options sets another consistency",
             consistency("cassandra_read_consistency"),
             consistency("cassandra_write_consistency"),
         )];
         notes.extend(self.timeout_note("cassandra_timeout"));
         if self.value("database").is_none() {
             notes.push(format!(
-                "{} names no database; Kong would take postgres, we take it for Cassandra",
+                "{} has no key \"database\": Kong would use PostgreSQL, kongferry uses Cassandra",
                 self.origin
             ));
         }
@@ -286,7 +285,8 @@ impl KongConf {
     }
 
     fn timeout_note(&self, key: &str) -> Option<String> {
-        self.value(key).map(|value| format!("{key} = {value} is Kong's own time-out and not used here"))
+        self.value(key)
+            .map(|value| format!("kongferry ignores {key} = {value}, which is Kong's own time-out"))
     }
 
     /// The value of a key; an empty one counts as none, as in Kong.
@@ -301,14 +301,14 @@ impl KongConf {
         };
         if value.starts_with("{vault://") && value.ends_with('}') {
             return Err(Error::usage(format!(
-                "{key} in {} is a reference to a vault, which only Kong can look up",
+                "{key} in {} is a reference to a vault, which only Kong can resolve",
                 self.origin
             ))
             .remedy(instead(key, side)));
         }
         if self.changed_by_kong.iter().any(|changed| changed == key) {
             return Err(Error::usage(format!(
-                "{key} in {} looks like a number, and Kong changes it when reading it as one",
+                "Kong reads {key} in {} as a number, and thereby changes it",
                 self.origin
             ))
             .remedy(instead(key, side)));

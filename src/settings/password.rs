@@ -16,16 +16,16 @@ pub fn from_file(path: &Path) -> Result<(SecretString, Option<String>)> {
     let password = text.strip_suffix('\n').unwrap_or(&text);
     let password = password.strip_suffix('\r').unwrap_or(password);
     if password.is_empty() {
-        return Err(unreadable().remedy("The file is empty; it must hold the password and nothing else."));
+        return Err(unreadable().remedy("Write the password into the file, and nothing else: it is empty."));
     }
     if password.contains(['\n', '\0']) {
         return Err(
-            unreadable().remedy("The file has several lines; it must hold the password and nothing else.")
+            unreadable().remedy("Write the password into the file, and nothing else: it has several lines.")
         );
     }
     let mode = fs::metadata(path).map_err(|e| unreadable().source(e))?.permissions().mode();
     let open = mode & 0o077 != 0;
-    let warning = open.then(|| format!("{} can be read by others: chmod 600 it", path.display()));
+    let warning = open.then(|| format!("other users can read {}: run chmod 600 on it", path.display()));
     Ok((SecretString::from(password), warning))
 }
 

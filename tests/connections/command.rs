@@ -112,7 +112,7 @@ fn contradictory_addresses_are_usage_errors_before_anything_connects() {
     let password = "cassandra://kong:s3cr3t@no-such-host.invalid/kong";
     let green = "postgres://u@no-such-host.invalid/kong";
     let cases: &[(&[&str], &str)] = &[
-        (&["--blue", password, "--green", green], "has a password in it"),
+        (&["--blue", password, "--green", green], "contains a password"),
         (&["--green", green], "no address for blue"),
         (&["--blue", "cassandra://h/kong?consistency=most", "--green", green], "not a consistency"),
         (&["--blue", "cassandra://h/kong", "--green", "postgres://u@h/kong?sslmode=on"], "sslmode \"on\""),

