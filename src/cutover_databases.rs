@@ -57,7 +57,7 @@ impl LiveDatabases {
 
     async fn read_drift(&self) -> Result<DriftReport> {
         let (blue, green) = self.connect().await?;
-        let drift = Box::pin(drift::look(blue, &green, &self.choices, Arc::new(NoProgress))).await;
+        let drift = Box::pin(drift::detect(blue, &green, &self.choices, Arc::new(NoProgress))).await;
         green.close().await;
         drift
     }

@@ -13,7 +13,7 @@ const PARTITIONS: usize = 64;
 const IN_MEMORY: usize = 32 << 10;
 
 /// What a [`SpillFile`] keeps of one row.
-pub trait Record: Sized {
+pub trait SpillRecord: Sized {
     /// Bytes of one encoded record.
     const SIZE: usize;
 
@@ -23,32 +23,32 @@ pub trait Record: Sized {
     /// Appends exactly `SIZE` bytes.
     fn encode(&self, to: &mut Vec<u8>);
 
-    /// Reads what [`Record::encode`] wrote.
+    /// Reads what [`SpillRecord::encode`] wrote.
     fn decode(bytes: &[u8]) -> Option<Self>;
 }
 
 /// The records of one table on one side.
 #[derive(Debug)]
 pub struct SpillFile<R> {
-    partitions: Vec<Partition>,
+    partitions: Vec<SpillPartition>,
     rows: u64,
     record: PhantomData<R>,
 }
 
 #[derive(Debug, Default)]
-struct Partition {
+struct SpillPartition {
     buffer: Vec<u8>,
     file: Option<File>,
 }
 
 impl<R> Default for SpillFile<R> {
     fn default() -> Self {
-        let partitions = (0..PARTITIONS).map(|_| Partition::default()).collect();
+        let partitions = (0..PARTITIONS).map(|_| SpillPartition::default()).collect();
         SpillFile { partitions, rows: 0, record: PhantomData }
     }
 }
 
-impl<R: Record> SpillFile<R> {
+impl<R: SpillRecord> SpillFile<R> {
     pub fn push(&mut self, record: &R) -> Result<()> {
         self.rows += 1;
         let Some(partition) = self.partitions.get_mut(partition_of(record.key())) else { return Ok(()) };
@@ -69,7 +69,7 @@ impl<R: Record> SpillFile<R> {
     }
 }
 
-impl Partition {
+impl SpillPartition {
     fn write(&mut self) -> std::io::Result<()> {
         let mut file = match self.file.take() {
             Some(file) => file,
@@ -111,7 +111,7 @@ mod tests {
     #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
     struct Id([u8; 16], u8);
 
-    impl Record for Id {
+    impl SpillRecord for Id {
         const SIZE: usize = 17;
 
         fn key(&self) -> [u8; 16] {

@@ -10,7 +10,7 @@ use scylla::errors::{
 };
 
 use super::config::{BlueConfig, ContactPoint, PASSWORD_VARIABLE, ReadConsistency, TlsMode};
-use super::failure::{Cause, Failure};
+use super::failure::{Cause, ReadFailure};
 use super::node::Node;
 use super::tls;
 use crate::error::{Error, Kind};
@@ -19,7 +19,7 @@ use crate::error::{Error, Kind};
 pub(super) const WHERE: &str = "in the address of blue or with --blue-options";
 
 /// Explains why a request failed; `nodes` are those of the cluster as we see them now.
-pub(super) fn request(failure: Failure, config: &BlueConfig, nodes: &[Node], action: &str) -> Error {
+pub(super) fn request(failure: ReadFailure, config: &BlueConfig, nodes: &[Node], action: &str) -> Error {
     match failure.0 {
         Cause::Attempt(RequestAttemptError::DbError(error, text)) => server(error, &text, config, nodes, action),
         Cause::Attempt(RequestAttemptError::BrokenConnectionError(e)) => lost(action).source(e),
@@ -349,7 +349,7 @@ mod tests {
     }
 
     fn answered(error: DbError, config: &BlueConfig, nodes: &[Node]) -> Error {
-        let failure = Failure::from(RequestAttemptError::DbError(error, "the server's text".to_owned()));
+        let failure = ReadFailure::from(RequestAttemptError::DbError(error, "the server's text".to_owned()));
         request(failure, config, nodes, "cannot read table \"routes\"")
     }
 
@@ -401,7 +401,7 @@ mod tests {
 
     #[test]
     fn our_own_time_out_tells_which_option_to_change() {
-        let failure = Failure::from(ExecutionError::RequestTimeout(Duration::from_millis(1500)));
+        let failure = ReadFailure::from(ExecutionError::RequestTimeout(Duration::from_millis(1500)));
         let error = request(failure, &config(), &[], "cannot read");
         assert_eq!(error.message(), "cannot read: no answer within 1.5 s");
         assert!(error.remedy_text().is_some_and(|text| text.contains("request_timeout=")));

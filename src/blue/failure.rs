@@ -10,7 +10,7 @@ use scylla::errors::{
 
 /// Why a request to blue failed, unwrapped from the driver's error types.
 #[derive(Debug)]
-pub struct Failure(pub(super) Cause);
+pub struct ReadFailure(pub(super) Cause);
 
 #[derive(Debug)]
 pub(super) enum Cause {
@@ -22,10 +22,10 @@ pub(super) enum Cause {
     Other(Box<dyn StdError + Send + Sync>),
 }
 
-impl Failure {
+impl ReadFailure {
     /// A failure without a special meaning, such as a response that cannot be decoded.
     pub(super) fn other(error: impl StdError + Send + Sync + 'static) -> Self {
-        Failure(Cause::Other(Box::new(error)))
+        ReadFailure(Cause::Other(Box::new(error)))
     }
 
     /// Whether the same request may succeed a little later. A missing replica is not waited for: the operator has to
@@ -46,70 +46,70 @@ impl Failure {
     }
 }
 
-impl From<RequestAttemptError> for Failure {
+impl From<RequestAttemptError> for ReadFailure {
     fn from(error: RequestAttemptError) -> Self {
-        Failure(Cause::Attempt(error))
+        ReadFailure(Cause::Attempt(error))
     }
 }
 
-impl From<ConnectionPoolError> for Failure {
+impl From<ConnectionPoolError> for ReadFailure {
     fn from(error: ConnectionPoolError) -> Self {
-        Failure(Cause::NoConnection(error))
+        ReadFailure(Cause::NoConnection(error))
     }
 }
 
-impl From<PrepareError> for Failure {
+impl From<PrepareError> for ReadFailure {
     fn from(error: PrepareError) -> Self {
         match error {
             PrepareError::ConnectionPoolError(e) => e.into(),
             PrepareError::AllAttemptsFailed { first_attempt } => first_attempt.into(),
-            other => Failure::other(other),
+            other => ReadFailure::other(other),
         }
     }
 }
 
-impl From<RequestError> for Failure {
+impl From<RequestError> for ReadFailure {
     fn from(error: RequestError) -> Self {
         error.into_execution_error().into()
     }
 }
 
-impl From<ExecutionError> for Failure {
+impl From<ExecutionError> for ReadFailure {
     fn from(error: ExecutionError) -> Self {
         match error {
             ExecutionError::LastAttemptError(e) => e.into(),
             ExecutionError::PrepareError(e) => e.into(),
             ExecutionError::ConnectionPoolError(e) => e.into(),
-            ExecutionError::RequestTimeout(waited) => Failure(Cause::Timeout(waited)),
-            other => Failure::other(other),
+            ExecutionError::RequestTimeout(waited) => ReadFailure(Cause::Timeout(waited)),
+            other => ReadFailure::other(other),
         }
     }
 }
 
-impl From<NextPageError> for Failure {
+impl From<NextPageError> for ReadFailure {
     fn from(error: NextPageError) -> Self {
         match error {
             NextPageError::RequestFailure(e) => e.into(),
-            other => Failure::other(other),
+            other => ReadFailure::other(other),
         }
     }
 }
 
-impl From<NextRowError> for Failure {
+impl From<NextRowError> for ReadFailure {
     fn from(error: NextRowError) -> Self {
         match error {
             NextRowError::NextPageError(e) => e.into(),
-            other => Failure::other(other),
+            other => ReadFailure::other(other),
         }
     }
 }
 
-impl From<PagerExecutionError> for Failure {
+impl From<PagerExecutionError> for ReadFailure {
     fn from(error: PagerExecutionError) -> Self {
         match error {
             PagerExecutionError::PrepareError(e) => e.into(),
             PagerExecutionError::NextPageError(e) => e.into(),
-            other => Failure::other(other),
+            other => ReadFailure::other(other),
         }
     }
 }

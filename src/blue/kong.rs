@@ -11,7 +11,7 @@ use crate::error::Result;
 pub type MetaRow = (String, Option<String>, Option<HashSet<String>>, Option<HashSet<String>>);
 
 /// A workspace: its id, and its name, which an incomplete row lacks.
-pub type Workspace = (Uuid, Option<String>);
+pub type WorkspaceRow = (Uuid, Option<String>);
 
 impl Blue {
     pub async fn schema_meta(&self, table: &str) -> Result<Vec<MetaRow>> {
@@ -19,7 +19,7 @@ impl Blue {
         self.rows(&cql, (), "cannot read Kong's record of migrations on blue").await
     }
 
-    pub async fn workspaces(&self, table: &str, id: &str, name: &str) -> Result<Vec<Workspace>> {
+    pub async fn workspaces(&self, table: &str, id: &str, name: &str) -> Result<Vec<WorkspaceRow>> {
         let cql = format!("SELECT {}, {} FROM {}", quote(id), quote(name), self.table(table));
         self.rows(&cql, (), "cannot read the workspaces of blue").await
     }

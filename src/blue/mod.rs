@@ -16,4 +16,4 @@ pub mod token;
 mod token_routing;
 mod write_times;
 
-pub use failure::Failure;
+pub use failure::ReadFailure;

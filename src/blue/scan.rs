@@ -15,7 +15,7 @@ use scylla::serialize::row::SerializeRow;
 use scylla::statement::prepared::PreparedStatement;
 use scylla::value::CqlValue;
 
-use super::failure::Failure;
+use super::failure::ReadFailure;
 use super::session::{Blue, quote};
 use super::token_routing::RangeOwner;
 use crate::error::Result;
@@ -103,7 +103,7 @@ impl Blue {
                     return Ok(TableReader { table: table.to_owned(), statement, values: None });
                 }
                 Err(error) => {
-                    let failure = Failure::from(error);
+                    let failure = ReadFailure::from(error);
                     if attempt >= ATTEMPTS || !failure.is_transient() {
                         return Err(self.explain(failure, &format!("cannot read the table \"{table}\"")));
                     }
@@ -154,7 +154,7 @@ impl Blue {
             return self.page_of(reader, statement, values, from, rows).await;
         }
         if range != TokenRange::WHOLE {
-            statement.set_load_balancing_policy(Some(Arc::new(RangeOwner::of(
+            statement.set_load_balancing_policy(Some(Arc::new(RangeOwner::new(
                 range.up_to,
                 self.load_balancing(),
             ))));
@@ -179,14 +179,15 @@ impl Blue {
         let what = || format!("cannot read the table \"{}\"", reader.table);
         let mut attempt = 1;
         loop {
-            let under_way = self.pace().enter().await;
+            let permit = self.throttle().enter().await;
             match self.session().execute_single_page(&statement, &values, from.clone()).await {
                 Ok((result, next)) => {
-                    if let Some(request) = under_way {
+                    if let Some(request) = permit {
                         request.answered();
                     }
-                    let rows =
-                        result.into_rows_result().map_err(|e| self.explain(Failure::other(e), &what()))?;
+                    let rows = result
+                        .into_rows_result()
+                        .map_err(|e| self.explain(ReadFailure::other(e), &what()))?;
                     let next = match next.into_paging_control_flow() {
                         ControlFlow::Continue(state) => Some(state),
                         ControlFlow::Break(()) => None,
@@ -194,8 +195,8 @@ impl Blue {
                     return Ok(Page { rows, next });
                 }
                 Err(error) => {
-                    let failure = Failure::from(error);
-                    if let Some(request) = under_way {
+                    let failure = ReadFailure::from(error);
+                    if let Some(request) = permit {
                         request.failed();
                     }
                     if attempt >= ATTEMPTS || !failure.is_transient() {
@@ -215,9 +216,9 @@ impl Blue {
         R: for<'f> scylla::deserialize::row::DeserializeRow<'f, 'f>,
     {
         let result = self.session().query_unpaged(cql, values).await.map_err(|e| self.explain(e, what))?;
-        let rows = result.into_rows_result().map_err(|e| self.explain(Failure::other(e), what))?;
-        let decoded = rows.rows::<R>().map_err(|e| self.explain(Failure::other(e), what))?;
-        decoded.collect::<Result<Vec<R>, _>>().map_err(|e| self.explain(Failure::other(e), what))
+        let rows = result.into_rows_result().map_err(|e| self.explain(ReadFailure::other(e), what))?;
+        let decoded = rows.rows::<R>().map_err(|e| self.explain(ReadFailure::other(e), what))?;
+        decoded.collect::<Result<Vec<R>, _>>().map_err(|e| self.explain(ReadFailure::other(e), what))
     }
 
     /// The ring, cut at every node's tokens and then into at least `wanted` parts.
@@ -283,12 +284,12 @@ impl Page {
     }
 
     /// Shows every row as its cells; `None` is null. Nothing is copied.
-    pub fn for_each<'p>(&'p self, mut row: impl FnMut(&[Option<&'p [u8]>])) -> Result<(), Failure> {
+    pub fn for_each<'p>(&'p self, mut row: impl FnMut(&[Option<&'p [u8]>])) -> Result<(), ReadFailure> {
         let mut cells: Vec<Option<&'p [u8]>> = Vec::new();
-        for columns in self.rows.rows::<ColumnIterator<'p, 'p>>().map_err(Failure::other)? {
+        for columns in self.rows.rows::<ColumnIterator<'p, 'p>>().map_err(ReadFailure::other)? {
             cells.clear();
-            for column in columns.map_err(Failure::other)? {
-                cells.push(column.map_err(Failure::other)?.slice.map(|slice| slice.as_slice()));
+            for column in columns.map_err(ReadFailure::other)? {
+                cells.push(column.map_err(ReadFailure::other)?.slice.map(|slice| slice.as_slice()));
             }
             row(&cells);
         }

@@ -16,7 +16,7 @@ use secrecy::ExposeSecret;
 
 use super::config::BlueConfig;
 use super::explain;
-use super::failure::Failure;
+use super::failure::ReadFailure;
 use super::node::Node;
 use super::throttle::Throttle;
 use super::tls;
@@ -29,7 +29,7 @@ pub struct Blue {
     cluster_name: String,
     release_version: String,
     load_balancing: Arc<dyn LoadBalancingPolicy>,
-    pace: Throttle,
+    throttle: Throttle,
 }
 
 impl fmt::Debug for Blue {
@@ -54,10 +54,10 @@ impl Blue {
             cluster_name: state.cluster_name().to_owned(),
             release_version: String::new(),
             load_balancing,
-            pace: Throttle::new(at_once(state.get_nodes_info().len())),
+            throttle: Throttle::new(parallel_requests(state.get_nodes_info().len())),
         };
         blue.check_nodes()?;
-        let (version, partitioner) = about_the_node(&blue).await?;
+        let (version, partitioner) = read_node_info(&blue).await?;
         check_partitioner(&partitioner)?;
         blue.release_version = version;
         blue.check_datacenter()?;
@@ -76,13 +76,13 @@ impl Blue {
     }
 
     /// What holds back requests for pages when blue cannot keep up.
-    pub(super) fn pace(&self) -> &Throttle {
-        &self.pace
+    pub(super) fn throttle(&self) -> &Throttle {
+        &self.throttle
     }
 
     /// How many pages may be asked for at the same time, by our cores and blue's nodes.
     pub fn parallel(&self) -> usize {
-        self.pace.most()
+        self.throttle.most()
     }
 
     /// What the session was opened with.
@@ -129,7 +129,7 @@ impl Blue {
 
     /// Turns the driver's error about a request into ours. `action` is the beginning of the message, such as
     /// `cannot read table "routes"`.
-    pub fn explain(&self, error: impl Into<Failure>, action: &str) -> Error {
+    pub fn explain(&self, error: impl Into<ReadFailure>, action: &str) -> Error {
         explain::request(error.into(), &self.config, &self.nodes(), action)
     }
 
@@ -200,7 +200,7 @@ fn list(names: &[String]) -> String {
 }
 
 /// Two requests for each of our cores and for each node keep both busy; more would only wait there.
-fn at_once(nodes: usize) -> usize {
+fn parallel_requests(nodes: usize) -> usize {
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     (2 * cores.max(nodes)).clamp(4, 32)
 }
@@ -267,16 +267,16 @@ fn load_balancing(config: &BlueConfig) -> Arc<dyn LoadBalancingPolicy> {
 }
 
 /// Version and partitioner of the node that answers.
-async fn about_the_node(blue: &Blue) -> Result<(String, String)> {
-    let explain = |error: Failure| blue.explain(error, "cannot read blue's version");
+async fn read_node_info(blue: &Blue) -> Result<(String, String)> {
+    let explain = |error: ReadFailure| blue.explain(error, "cannot read blue's version");
     let result = blue
         .session
         .query_unpaged("SELECT release_version, partitioner FROM system.local", ())
         .await
         .map_err(|e| explain(e.into()))?
         .into_rows_result()
-        .map_err(|e| explain(Failure::other(e)))?;
-    result.single_row::<(String, String)>().map_err(|e| explain(Failure::other(e)))
+        .map_err(|e| explain(ReadFailure::other(e)))?;
+    result.single_row::<(String, String)>().map_err(|e| explain(ReadFailure::other(e)))
 }
 
 /// Tables are read by ranges of Murmur3's tokens, which another partitioner does not have.
@@ -294,15 +294,15 @@ fn check_partitioner(partitioner: &str) -> Result<()> {
 }
 
 /// The keyspaces that are not Cassandra's own, sorted.
-async fn keyspaces(session: &Session) -> std::result::Result<Vec<String>, Failure> {
+async fn keyspaces(session: &Session) -> std::result::Result<Vec<String>, ReadFailure> {
     let result = session
         .query_unpaged("SELECT keyspace_name FROM system_schema.keyspaces", ())
         .await?
         .into_rows_result()
-        .map_err(Failure::other)?;
+        .map_err(ReadFailure::other)?;
     let mut names = Vec::new();
-    for row in result.rows::<(String,)>().map_err(Failure::other)? {
-        let (name,) = row.map_err(Failure::other)?;
+    for row in result.rows::<(String,)>().map_err(ReadFailure::other)? {
+        let (name,) = row.map_err(ReadFailure::other)?;
         if !is_system(&name) {
             names.push(name);
         }

@@ -36,7 +36,7 @@ impl Blue {
         whole: &Arc<TableReader>,
         one: &OnePartition,
     ) -> Result<Vec<(Arc<TableReader>, TokenRange)>> {
-        let token = token::of_one(one.value.as_bytes());
+        let token = token::of_single_column(one.value.as_bytes());
         let mut parts: Vec<_> = around(token).into_iter().map(|range| (whole.clone(), range)).collect();
         let (key, column) = (quote(&one.column), quote(&one.clustering));
         let bounds = bounds();

@@ -32,7 +32,7 @@ struct State {
 }
 
 pub(super) struct Permit<'p> {
-    pace: &'p Throttle,
+    throttle: &'p Throttle,
     permit: SemaphorePermit<'p>,
 }
 
@@ -53,7 +53,7 @@ impl Throttle {
     pub(super) async fn enter(&self) -> Option<Permit<'_>> {
         // It is never closed; if it were, there would be no limit, and no harm to the rows.
         let permit = self.permits.acquire().await.ok()?;
-        Some(Permit { pace: self, permit })
+        Some(Permit { throttle: self, permit })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -63,19 +63,19 @@ impl Throttle {
 
 impl Permit<'_> {
     pub(super) fn answered(self) {
-        let mut state = self.pace.state();
+        let mut state = self.throttle.state();
         state.answers += 1;
-        if state.surplus == 0 && state.limit < self.pace.most && state.answers >= STEADY {
+        if state.surplus == 0 && state.limit < self.throttle.most && state.answers >= STEADY {
             state.answers = 0;
             state.limit += 1;
-            self.pace.permits.add_permits(1);
+            self.throttle.permits.add_permits(1);
         }
         self.leave(&mut state);
     }
 
     /// Blue could not keep up, or is not there. Half as many requests are made from now on.
     pub(super) fn failed(self) {
-        let mut state = self.pace.state();
+        let mut state = self.throttle.state();
         state.answers = 0;
         if state.slowed.is_none_or(|last| last.elapsed() > SAME_MOMENT) {
             let fewer = state.limit / 2;
@@ -98,19 +98,19 @@ impl Permit<'_> {
 mod tests {
     use super::*;
 
-    async fn take(pace: &Throttle, n: usize) -> Vec<Permit<'_>> {
+    async fn take(throttle: &Throttle, n: usize) -> Vec<Permit<'_>> {
         let mut taken = Vec::new();
         for _ in 0..n {
-            taken.push(pace.enter().await.expect("never closed"));
+            taken.push(throttle.enter().await.expect("never closed"));
         }
         taken
     }
 
     #[tokio::test]
     async fn a_failure_halves_it_and_steady_answers_bring_it_back() {
-        let pace = Throttle::new(8);
-        let mut eight = take(&pace, 8).await;
-        assert_eq!(pace.permits.available_permits(), 0);
+        let throttle = Throttle::new(8);
+        let mut eight = take(&throttle, 8).await;
+        assert_eq!(throttle.permits.available_permits(), 0);
         for one in eight.drain(..2) {
             one.failed();
         }
@@ -118,27 +118,27 @@ mod tests {
         for one in eight {
             one.answered();
         }
-        assert_eq!(pace.permits.available_permits(), 4);
+        assert_eq!(throttle.permits.available_permits(), 4);
         for _ in 0..STEADY * 10 {
-            pace.enter().await.expect("never closed").answered();
+            throttle.enter().await.expect("never closed").answered();
         }
-        assert_eq!(pace.permits.available_permits(), 8);
+        assert_eq!(throttle.permits.available_permits(), 8);
     }
 
     #[tokio::test]
     async fn one_request_is_always_let_through() {
-        let pace = Throttle::new(2);
+        let throttle = Throttle::new(2);
         for _ in 0..5 {
-            pace.state().slowed = None;
-            pace.enter().await.expect("never closed").failed();
+            throttle.state().slowed = None;
+            throttle.enter().await.expect("never closed").failed();
         }
-        assert_eq!(pace.permits.available_permits(), 1);
+        assert_eq!(throttle.permits.available_permits(), 1);
     }
 
     #[tokio::test]
     async fn a_request_that_is_given_up_leaves_its_place() {
-        let pace = Throttle::new(2);
-        drop(take(&pace, 2).await);
-        assert_eq!(pace.permits.available_permits(), 2);
+        let throttle = Throttle::new(2);
+        drop(take(&throttle, 2).await);
+        assert_eq!(throttle.permits.available_permits(), 2);
     }
 }

@@ -22,9 +22,11 @@ pub(super) fn client_config(config: &BlueConfig) -> Result<Option<Arc<ClientConf
     let verifier: Arc<dyn ServerCertVerifier> = match config.tls.mode {
         TlsMode::Off => return Ok(None),
         TlsMode::Require => Arc::new(AnyCertificate { provider: provider.clone() }),
-        TlsMode::VerifyCa => Arc::new(Checked { chain: chain(config, provider.clone())?, names: Names::Any }),
+        TlsMode::VerifyCa => {
+            Arc::new(Checked { chain: chain(config, provider.clone())?, names: AcceptedNames::Any })
+        }
         TlsMode::Verify => {
-            let names = Names::OneOf(host_names(config));
+            let names = AcceptedNames::OneOf(host_names(config));
             Arc::new(Checked { chain: chain(config, provider.clone())?, names })
         }
     };
@@ -61,7 +63,7 @@ fn build(
 
 /// The names that a good certificate may be for.
 #[derive(Debug)]
-enum Names {
+enum AcceptedNames {
     Any,
     OneOf(Vec<ServerName<'static>>),
 }
@@ -152,7 +154,7 @@ impl ServerCertVerifier for AnyCertificate {
 #[derive(Debug)]
 struct Checked {
     chain: Arc<WebPkiServerVerifier>,
-    names: Names,
+    names: AcceptedNames,
 }
 
 impl ServerCertVerifier for Checked {
@@ -169,8 +171,8 @@ impl ServerCertVerifier for Checked {
         };
         // The chain is checked before the name, so this error means that everything else is right.
         match (check(server_name), &self.names) {
-            (Err(error), Names::Any) if is_wrong_name(&error) => Ok(ServerCertVerified::assertion()),
-            (Err(error), Names::OneOf(names)) if is_wrong_name(&error) => {
+            (Err(error), AcceptedNames::Any) if is_wrong_name(&error) => Ok(ServerCertVerified::assertion()),
+            (Err(error), AcceptedNames::OneOf(names)) if is_wrong_name(&error) => {
                 names.iter().find_map(|name| check(name).ok()).ok_or(error)
             }
             (result, _) => result,

@@ -9,7 +9,7 @@ use scylla::routing::partitioner::{Murmur3Partitioner, Partitioner, PartitionerH
 pub(super) const PARTITIONER: &str = "org.apache.cassandra.dht.Murmur3Partitioner";
 
 /// The token of a partition key of one column, given as blue sends it: it is hashed as it is.
-pub fn of_one(column: &[u8]) -> i64 {
+pub fn of_single_column(column: &[u8]) -> i64 {
     Murmur3Partitioner.hash_one(column).value()
 }
 
@@ -18,7 +18,7 @@ pub fn of_one(column: &[u8]) -> i64 {
 ///
 /// A key of one column is hashed as it is; of several, each has its length (16 bits) in front and a zero behind it
 /// (Cassandra, `CompositeType`).
-pub fn of<'a>(key: impl ExactSizeIterator<Item = Option<&'a [u8]>>) -> Option<i64> {
+pub fn of_key<'a>(key: impl ExactSizeIterator<Item = Option<&'a [u8]>>) -> Option<i64> {
     let mut hasher = Murmur3Partitioner.build_hasher();
     let several = key.len() > 1;
     for part in key {

@@ -15,7 +15,7 @@ pub(super) struct RangeOwner {
 
 impl RangeOwner {
     /// For requests about the range that ends with this token.
-    pub(super) fn of(up_to: i64, policy: Arc<dyn LoadBalancingPolicy>) -> RangeOwner {
+    pub(super) fn new(up_to: i64, policy: Arc<dyn LoadBalancingPolicy>) -> RangeOwner {
         RangeOwner { policy, token: Token::new(up_to) }
     }
 }

@@ -12,7 +12,7 @@ use crate::green::baseline::Baseline;
 use crate::inspect::InspectOptions;
 use crate::mapping::schema_map::SchemaMap;
 use crate::mapping::table_plan::TableChoices;
-use crate::settings::kong_conf::Side;
+use crate::settings::kong_conf::Platform;
 
 const BLUE: &str = "Blue (Kong on Cassandra)";
 const GREEN: &str = "Green (Kong on PostgreSQL)";
@@ -171,7 +171,7 @@ pub(crate) struct CommonArgs {
     )]
     pub log_format: Format,
 
-    /// Side whose Kong configuration the KONG_* variables override
+    /// Platform whose Kong configuration the KONG_* variables override
     ///
     /// Without a configuration file of that side the variables are its whole configuration.
     #[arg(
@@ -181,7 +181,7 @@ pub(crate) struct CommonArgs {
         value_name = "blue|green",
         hide_possible_values = true
     )]
-    pub kong_env: Option<Side>,
+    pub kong_env: Option<Platform>,
 
     /// When to use colors
     ///

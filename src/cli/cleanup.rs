@@ -8,7 +8,7 @@ use super::confirm;
 use super::connect::application_name;
 use super::text::{self, GOOD, WARN, counted, grouped, wrapped};
 use crate::error::{Error, Kind, Result};
-use crate::green::history::{self, Belonging};
+use crate::green::history::{self, OwnRelation};
 use crate::green::session::Green;
 
 /// Arguments of `cleanup`.
@@ -30,7 +30,7 @@ pub struct CleanupArgs {
 struct CleanupOutput {
     format: u32,
     schema: String,
-    removed: Vec<Belonging>,
+    removed: Vec<OwnRelation>,
 }
 
 /// Runs the command.
@@ -38,7 +38,7 @@ pub async fn run(args: &CleanupArgs) -> Result<u8> {
     let config = args.green.resolve(&args.common)?;
     confirm::require_terminal(args.yes)?;
     let green = Green::connect(&config, &application_name()).await?;
-    let found = history::belongings(&green).await?;
+    let found = history::own_relations(&green).await?;
     let schema = green.work_schema().to_owned();
     if !args.yes && !found.is_empty() {
         describe(&schema, &found);
@@ -63,7 +63,7 @@ pub async fn run(args: &CleanupArgs) -> Result<u8> {
     Ok(0)
 }
 
-fn describe(schema: &str, found: &[Belonging]) {
+fn describe(schema: &str, found: &[OwnRelation]) {
     let bytes: i64 = found.iter().map(|relation| relation.bytes).sum();
     let rows = |test: fn(&str) -> bool| -> u64 {
         found

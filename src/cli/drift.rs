@@ -18,7 +18,7 @@ pub async fn run(blue: &BlueArgs, green: &GreenArgs, tables: &TableArgs, common:
     let observer = progress::observer(common, "checking both databases", ProgressPhase::label);
     let green = Green::connect(&green_config, &application_name()).await?;
     let blue = Arc::new(Blue::connect(&blue_config).await?);
-    let drift = Box::pin(drift::look(blue, &green, &choices, observer)).await?;
+    let drift = Box::pin(drift::detect(blue, &green, &choices, observer)).await?;
     match common.format {
         Format::Json => text::print_json(&drift),
         Format::Text => print(&drift),

@@ -80,8 +80,8 @@ pub async fn run(args: &MigrateArgs) -> Result<u8> {
     let green = Green::connect(&green_config, &application_name()).await?;
     let blue = Arc::new(Blue::connect(&blue_config).await?);
     // A table that an earlier run moved on request is kept up to date without --include-table.
-    options.choices.tables.include.extend(ledger::tables(&green).await?);
-    let inspection = Inspection::read(&blue, &green, &options.choices).await?;
+    options.inspect.tables.include.extend(ledger::tables(&green).await?);
+    let inspection = Inspection::read(&blue, &green, &options.inspect).await?;
     let confirm = |report: &MigrationReport| {
         if args.yes { Box::pin(ready(Ok(true))) } else { ask(report, args.common.is_verbose()) }
     };
@@ -99,7 +99,7 @@ fn options(args: &MigrateArgs) -> Result<MigrateOptions> {
     }
     Ok(MigrateOptions {
         run: args.run,
-        choices: args.tables.choices(args.green_online)?,
+        inspect: args.tables.choices(args.green_online)?,
         accept: match &args.accept_rejects {
             None => AcceptedRejects::None,
             Some(None) => AcceptedRejects::All,
@@ -135,7 +135,7 @@ fn ask(report: &MigrationReport, verbose: bool) -> BoxFuture<'static, Result<boo
 }
 
 /// After an interruption: removes the staging tables if possible, and tells the state of green.
-pub async fn tidy_up(args: &MigrateArgs) -> Interrupted {
+pub async fn clean_up(args: &MigrateArgs) -> Interrupted {
     tidy_up_run(&args.green, &args.common, args.run).await
 }
 
@@ -144,7 +144,7 @@ pub async fn tidy_up_run(green: &GreenArgs, common: &CommonArgs, run: Uuid) -> I
     let Ok(config) = green.resolve(common) else { return Interrupted::Unknown };
     let tidied = tokio::time::timeout(std::time::Duration::from_secs(10), async {
         let green = Green::connect(&config, &application_name()).await?;
-        interrupted::tidy_up(&green, run).await
+        interrupted::clean_up(&green, run).await
     });
     match tidied.await {
         Ok(Ok(state)) => state,

@@ -140,7 +140,7 @@ fn parse_from(arguments: &[OsString]) -> std::result::Result<Cli, ParseFailure> 
     let file = File::find(arguments, &variable, Path::new(""))?;
     let command = file.apply(Cli::command(), arguments, &variable)?;
     let matches = command.try_get_matches_from(arguments).map_err(|error| {
-        file.blame(&error, arguments).map_or(ParseFailure::Clap(error), ParseFailure::File)
+        file.explain_invalid_value(&error, arguments).map_or(ParseFailure::Clap(error), ParseFailure::File)
     })?;
     Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()).into())
 }
@@ -155,7 +155,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         biased;
         result = Box::pin(dispatch(&cli.command)) => result,
         signal = interrupted(), if !cli.command.handles_interrupts() => {
-            let left = Box::pin(tidy_up(&cli.command)).await;
+            let left = Box::pin(clean_up(&cli.command)).await;
             Err(Error::new(Kind::Interrupted, format!("interrupted by {signal}; {left}")).remedy(left.remedy()))
         }
     };
@@ -187,7 +187,7 @@ async fn dispatch(command: &Command) -> Result<u8> {
 }
 
 /// What is left to do when the work was cut off, and what to say about green.
-async fn tidy_up(command: &Command) -> Interrupted {
+async fn clean_up(command: &Command) -> Interrupted {
     match command {
         Command::Inspect(_)
         | Command::Plan(_)
@@ -196,9 +196,9 @@ async fn tidy_up(command: &Command) -> Interrupted {
         | Command::Cleanup(_)
         | Command::Cutover(_)
         | Command::Completions(_)
-        | Command::Man(_) => Interrupted::AsItWas,
-        Command::Verify(args) => verify::tidy_up(args).await,
-        Command::Migrate(args) => migrate::tidy_up(args).await,
+        | Command::Man(_) => Interrupted::Unchanged,
+        Command::Verify(args) => verify::clean_up(args).await,
+        Command::Migrate(args) => migrate::clean_up(args).await,
     }
 }
 

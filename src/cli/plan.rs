@@ -71,7 +71,7 @@ pub async fn run(args: &PlanArgs) -> Result<u8> {
     let green_config =
         if args.green.is_given(&args.common) { Some(args.green.resolve(&args.common)?) } else { None };
     let rehearsal = Rehearsal {
-        choices: InspectOptions { only_reading: true, ..args.tables.choices(args.green_online)? },
+        inspect: InspectOptions { only_reading: true, ..args.tables.choices(args.green_online)? },
         rejects_file: args.rejects_file.clone(),
         show_secrets: args.show_secrets,
         scratch: scratch(args)?,

@@ -8,7 +8,7 @@ use super::connect::application_name;
 use super::text::{self, BAD, GOOD, WARN, spent, wrapped};
 use crate::database_info::DatabaseInfo;
 use crate::error::Result;
-use crate::green::history::{self, Run};
+use crate::green::history::{self, RecordedRun};
 use crate::green::session::Green;
 
 /// Arguments of `status`.
@@ -32,7 +32,7 @@ struct StatusOutput {
     green: DatabaseInfo,
     /// The last applied run on this very database.
     applied: Option<String>,
-    runs: Vec<Run>,
+    runs: Vec<RecordedRun>,
 }
 
 /// Runs the command.
@@ -84,11 +84,11 @@ fn print(output: &StatusOutput) {
 }
 
 /// A column's name and its value for a run.
-type RunColumn = (&'static str, fn(&Run) -> String);
+type RunColumn = (&'static str, fn(&RecordedRun) -> String);
 
 /// The runs, the latest first, without columns that are the same for all or do not fit on the screen.
-fn table(runs: &[Run]) -> String {
-    let blue = |run: &Run| format!("{}/{}", run.blue_cluster, run.blue_keyspace);
+fn table(runs: &[RecordedRun]) -> String {
+    let blue = |run: &RecordedRun| format!("{}/{}", run.blue_cluster, run.blue_keyspace);
     let one_blue = runs.iter().all(|run| blue(run) == runs.first().map(blue).unwrap_or_default());
     let columns: [RunColumn; 8] = [
         ("started (UTC)", |run| run.started.get(..16).unwrap_or(&run.started).to_owned()),
@@ -117,13 +117,13 @@ fn table(runs: &[Run]) -> String {
 }
 
 /// Duration of a run, without the wait for confirmation.
-fn time(run: &Run) -> String {
+fn time(run: &RecordedRun) -> String {
     let total = run.phases.as_ref().and_then(|phases| phases.get("total")?.as_f64());
     if run.state == "cut off" { "·".to_owned() } else { spent(total.unwrap_or(run.seconds)) }
 }
 
 /// Rows that a run wrote, by kind of change. A first run inserts what it applies.
-fn written(run: &Run, kind: &str) -> String {
+fn written(run: &RecordedRun, kind: &str) -> String {
     let Some(tables) = run.tables.as_ref().and_then(serde_json::Value::as_array) else {
         return "·".to_owned();
     };

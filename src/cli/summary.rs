@@ -17,9 +17,9 @@ pub fn print_counts(report: &MigrationReport, verbose: bool) {
 /// What `--replace` would undo, in one line.
 fn undone_changes(report: &MigrationReport) -> Option<String> {
     let rows = |reason: &str| -> u64 {
-        report.by_hand.iter().filter(|group| group.reason == reason).map(|group| group.rows).sum()
+        report.manual_changes.iter().filter(|group| group.reason == reason).map(|group| group.rows).sum()
     };
-    (!report.by_hand.is_empty()).then(|| {
+    (!report.manual_changes.is_empty()).then(|| {
         format!(
             "Changes made on green outside kongferry are undone: {} deleted, {} overwritten, {} inserted again.",
             counted(rows("made"), "row"),
@@ -85,7 +85,7 @@ pub fn print(report: &MigrationReport, verbose: bool) {
     }
     anstream::println!("{}", rows_by_table(report, report.outcome == RunOutcome::Applied, verbose));
     print_not_copied(report, verbose);
-    print_groups("Changed on green outside kongferry", WARN, &report.by_hand, verbose);
+    print_groups("Changed on green outside kongferry", WARN, &report.manual_changes, verbose);
     print_groups("Rejected", BAD, &report.rejects, verbose);
     print_groups("Repaired", WARN, &report.repairs, verbose);
     print_groups("Copied with a note", WARN, &report.notes, verbose);

@@ -180,9 +180,9 @@ fn rows_by_table(tables: &BTreeMap<String, u64>, action: &str) -> Vec<String> {
 }
 
 /// After an interruption of a repair: removes its staging tables if possible, and tells the state of green.
-pub async fn tidy_up(args: &VerifyArgs) -> Interrupted {
+pub async fn clean_up(args: &VerifyArgs) -> Interrupted {
     if !args.repair.repair {
-        return Interrupted::AsItWas;
+        return Interrupted::Unchanged;
     }
     super::migrate::tidy_up_run(&args.green, &args.common, args.run).await
 }

@@ -44,7 +44,7 @@ type Aspects = BTreeMap<String, String>;
 type Recorded = (String, String, String, Aspects);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Difference {
+pub struct DefinitionChange {
     /// The table, or what belongs to one.
     pub subject: Subject,
     /// Such as `default`; `None` where the whole subject was created or dropped.
@@ -87,13 +87,13 @@ impl Definitions {
         &self,
         after: &Definitions,
         new_default: &BTreeSet<(String, String)>,
-    ) -> Vec<Difference> {
+    ) -> Vec<DefinitionChange> {
         let subjects: BTreeSet<&Subject> = self.0.keys().chain(after.0.keys()).collect();
         let mut differences = Vec::new();
         for subject in subjects {
             match (self.0.get(subject), after.0.get(subject)) {
                 (Some(before), Some(after)) => compare(subject, before, after, &mut differences),
-                (before, after) => differences.push(Difference {
+                (before, after) => differences.push(DefinitionChange {
                     subject: subject.clone(),
                     aspect: None,
                     before: before.map(whole),
@@ -204,7 +204,7 @@ impl Subject {
     }
 }
 
-impl Difference {
+impl DefinitionChange {
     fn is_new_default(&self, columns: &BTreeSet<(String, String)>) -> bool {
         self.subject.kind == "column"
             && self.aspect.as_deref() == Some("default")
@@ -221,7 +221,7 @@ impl fmt::Display for Subject {
     }
 }
 
-impl fmt::Display for Difference {
+impl fmt::Display for DefinitionChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let subject = &self.subject;
         let Some(aspect) = &self.aspect else {
@@ -255,12 +255,12 @@ fn definition(row: &sqlx::postgres::PgRow) -> sqlx::Result<(Subject, Aspects)> {
     Ok((subject, aspects))
 }
 
-fn compare(subject: &Subject, before: &Aspects, after: &Aspects, differences: &mut Vec<Difference>) {
+fn compare(subject: &Subject, before: &Aspects, after: &Aspects, differences: &mut Vec<DefinitionChange>) {
     let aspects: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     for aspect in aspects {
         let (before, after) = (before.get(aspect), after.get(aspect));
         if before != after {
-            differences.push(Difference {
+            differences.push(DefinitionChange {
                 subject: subject.clone(),
                 aspect: Some(aspect.clone()),
                 before: before.cloned(),

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::green::session::During;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Run {
+pub struct RecordedRun {
     pub run: String,
     /// `staging`, `staged`, `applied`, `repaired`, `refused`, `failed` or `cut off`.
     pub state: String,
@@ -37,7 +37,7 @@ pub struct Run {
 
 /// One relation in our own schema.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Belonging {
+pub struct OwnRelation {
     pub name: String,
     pub bytes: i64,
     pub about_rows: i64,
@@ -45,14 +45,14 @@ pub struct Belonging {
 }
 
 /// The latest runs; empty without a journal.
-pub async fn runs(green: &Green, limit: i64) -> Result<Vec<Run>> {
+pub async fn runs(green: &Green, limit: i64) -> Result<Vec<RecordedRun>> {
     let work = quote(green.work_schema());
     green
         .read("cannot read the journal on green", async |tx| {
             if !green.has_own_table(tx, "run").await? {
                 return Ok(Vec::new());
             }
-            let runs: Vec<Json<Run>> =
+            let runs: Vec<Json<RecordedRun>> =
                 query_scalar(fill(include_str!("../../sql/journal/runs.sql"), &[("work", &work)]))
                     .bind(green.kong_schema())
                     .bind(limit)
@@ -64,9 +64,9 @@ pub async fn runs(green: &Green, limit: i64) -> Result<Vec<Run>> {
         .await
 }
 
-pub async fn belongings(green: &Green) -> Result<Vec<Belonging>> {
+pub async fn own_relations(green: &Green) -> Result<Vec<OwnRelation>> {
     let listed = green.read("cannot list kongferry's own tables on green", async |tx| {
-        let relations: Vec<Json<Belonging>> =
+        let relations: Vec<Json<OwnRelation>> =
             query_scalar(include_str!("../../sql/journal/own_relations.sql"))
                 .bind(green.work_schema())
                 .fetch_all(tx)
@@ -77,7 +77,7 @@ pub async fn belongings(green: &Green) -> Result<Vec<Belonging>> {
 }
 
 /// Drops our schema. Refused during a run, and where the schema has a relation that kongferry did not create.
-pub async fn remove(green: &Green, found: &[Belonging]) -> Result<()> {
+pub async fn remove(green: &Green, found: &[OwnRelation]) -> Result<()> {
     let foreign = found.iter().filter(|relation| !relation.is_ours);
     let foreign: Vec<&str> = foreign.map(|relation| relation.name.as_str()).collect();
     if !foreign.is_empty() {

@@ -157,7 +157,7 @@ pub struct AcceptedReject {
     pub key: String,
     pub reason: String,
     /// The digest of its values, where it could be converted.
-    pub mark: Option<Vec<u8>>,
+    pub digest: Option<Vec<u8>>,
 }
 
 /// The rejects of the last run that was applied to this very database: the operator accepted them.
@@ -170,11 +170,11 @@ pub async fn accepted_rejects(green: &Green) -> Result<Vec<AcceptedReject>> {
         }
         let rows: Vec<(String, String, String, Option<Vec<u8>>)> =
             super::statement::query_as(sql).bind(green.kong_schema()).fetch_all(tx).await?;
-        let row = |(table_name, key, reason, mark)| AcceptedReject {
+        let row = |(table_name, key, reason, digest)| AcceptedReject {
             table_name,
             key,
             reason: current_code(reason),
-            mark,
+            digest,
         };
         Ok(rows.into_iter().map(row).collect())
     });

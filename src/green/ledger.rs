@@ -39,19 +39,19 @@ pub struct Ledger {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LocalChange {
     /// None of our runs wrote it.
-    Made,
+    Inserted,
     Edited,
     /// A run wrote it, and it was deleted since.
-    Removed,
+    Deleted,
 }
 
 impl LocalChange {
     /// Its code in our own tables and in reports.
     pub fn as_str(self) -> &'static str {
         match self {
-            LocalChange::Made => "made",
+            LocalChange::Inserted => "made",
             LocalChange::Edited => "edited",
-            LocalChange::Removed => "removed",
+            LocalChange::Deleted => "removed",
         }
     }
 }
@@ -178,23 +178,23 @@ impl Ledger {
             .collect();
         let select = fill(include_str!("../../sql/ledger/changed_rows.sql"), &places).0;
         copy_out::rows(green, tx, &select, &action, |fields| {
-            let mark = digester.digest_fields(fields);
+            let row = digester.digest_fields(fields);
             let written = fields.get(plan.columns.len()).copied().flatten();
             let other_expiry = fields.get(plan.columns.len() + 1).copied().flatten() == Some(&[1]);
             let change = match written {
-                None => LocalChange::Made,
-                Some(digest) if digest == mark.digest && !other_expiry => return Ok(()),
+                None => LocalChange::Inserted,
+                Some(digest) if digest == row.digest && !other_expiry => return Ok(()),
                 Some(_) => LocalChange::Edited,
             };
             let key: Vec<Option<&[u8]>> =
                 key_positions.iter().map(|at| fields.get(*at).copied().flatten()).collect();
-            changes.insert(mark.key, (change, copy_fields(&key)));
+            changes.insert(row.key, (change, copy_fields(&key)));
             Ok(())
         })
         .await?;
         let select = fill(include_str!("../../sql/ledger/removed_rows.sql"), &places).0;
         copy_out::rows(green, tx, &select, &action, |key| {
-            changes.insert(key_of(key), (LocalChange::Removed, copy_fields(key)));
+            changes.insert(key_of(key), (LocalChange::Deleted, copy_fields(key)));
             Ok(())
         })
         .await?;

@@ -24,13 +24,17 @@ use crate::mapping::digest::Digest128;
 use crate::mapping::schema_map::Writer;
 use crate::mapping::table_plan::TablePlan;
 
+/// The rows that a run changes or deletes, by table and the digest of their key.
+pub trait ChangedRows {
+    fn contains(&self, table: &str, key: &Digest128) -> bool;
+}
+
 #[derive(Clone, Copy)]
 pub struct Merge<'a> {
     pub context: ApplyContext<'a>,
     /// Rows of green that differed from the ledger when it was compared, by table.
     pub local_changes: &'a BTreeMap<String, LocalChanges>,
-    /// Whether the run changes or deletes this row of a table.
-    pub changes_row: &'a (dyn Fn(&str, &Digest128) -> bool + Sync),
+    pub changed_rows: &'a (dyn ChangedRows + Sync),
     /// Kong uses green meanwhile: only rows that change are locked.
     pub online: bool,
 }
@@ -188,11 +192,11 @@ impl Merge<'_> {
         let before = self.local_changes.get(&table.table).unwrap_or(&none);
         let change = |rows: &LocalChanges, key: &Digest128| rows.get(key).map(|(change, _)| *change);
         let keys: BTreeSet<&Digest128> = now.keys().chain(before.keys()).collect();
-        let is_affected = |key: &Digest128| !self.online || (self.changes_row)(&table.table, key);
+        let is_affected = |key: &Digest128| !self.online || self.changed_rows.contains(&table.table, key);
         // A row that expired meanwhile was not changed by a client.
         let is_changed = |key: &&Digest128| match (change(before, key), change(&now, key)) {
             (before, now) if before == now => false,
-            (Some(LocalChange::Edited | LocalChange::Made), None) if table.expiry.is_some() => false,
+            (Some(LocalChange::Edited | LocalChange::Inserted), None) if table.expiry.is_some() => false,
             _ => is_affected(key),
         };
         match keys.into_iter().filter(is_changed).count() {

@@ -3,7 +3,6 @@
 pub(crate) mod apply;
 pub(crate) mod apply_context;
 pub(crate) mod baseline;
-pub mod blueprint;
 pub(crate) mod bootstrap;
 pub(crate) mod bulk_load;
 pub mod catalog;
@@ -26,6 +25,7 @@ pub mod local;
 pub(crate) mod merge;
 pub(crate) mod row_repair;
 pub(crate) mod rows;
+pub mod schema_dump;
 pub mod session;
 pub(crate) mod sql;
 pub(crate) mod stage;

@@ -35,21 +35,21 @@ impl fmt::Debug for Green {
 }
 
 /// What ends a transaction of [`Green::read`] or [`Green::write`] before its time.
-pub(crate) enum Failure {
+pub(crate) enum TransactionFailure {
     /// Explained by the action of the whole transaction.
     Statement(sqlx::Error),
     Explained(Error),
 }
 
-impl From<sqlx::Error> for Failure {
+impl From<sqlx::Error> for TransactionFailure {
     fn from(error: sqlx::Error) -> Self {
-        Failure::Statement(error)
+        TransactionFailure::Statement(error)
     }
 }
 
-impl From<Error> for Failure {
+impl From<Error> for TransactionFailure {
     fn from(error: Error) -> Self {
-        Failure::Explained(error)
+        TransactionFailure::Explained(error)
     }
 }
 
@@ -99,7 +99,7 @@ impl Green {
     pub(crate) async fn read<T>(
         &self,
         action: &str,
-        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Failure>,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, TransactionFailure>,
     ) -> Result<T> {
         let mut tx = self.begin_snapshot().await?;
         let value = work(&mut tx).await.map_err(|failure| self.explain_failure(failure, action))?;
@@ -112,7 +112,7 @@ impl Green {
     pub(crate) async fn write<T>(
         &self,
         action: &str,
-        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Failure>,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, TransactionFailure>,
     ) -> Result<T> {
         let mut tx = self.begin().await?;
         let value = work(&mut tx).await.map_err(|failure| self.explain_failure(failure, action))?;
@@ -120,10 +120,10 @@ impl Green {
         Ok(value)
     }
 
-    fn explain_failure(&self, failure: Failure, action: &str) -> Error {
+    fn explain_failure(&self, failure: TransactionFailure, action: &str) -> Error {
         match failure {
-            Failure::Statement(error) => self.explain(error, action),
-            Failure::Explained(error) => error,
+            TransactionFailure::Statement(error) => self.explain(error, action),
+            TransactionFailure::Explained(error) => error,
         }
     }
 

@@ -47,7 +47,7 @@ pub struct RejectedRow {
     /// The row as it is on blue.
     pub row: serde_json::Value,
     /// The digest of its values, where it could be converted.
-    pub mark: Option<Vec<u8>>,
+    pub digest: Option<Vec<u8>>,
 }
 
 #[derive(Debug, Clone)]
@@ -256,14 +256,14 @@ impl Stage {
         let reason: Vec<&str> = rejected.iter().map(|row| row.reason).collect();
         let detail: Vec<Option<&str>> = rejected.iter().map(|row| row.detail.as_deref()).collect();
         let text: Vec<String> = rejected.iter().map(|row| row.row.to_string()).collect();
-        let mark: Vec<Option<&[u8]>> = rejected.iter().map(|row| row.mark.as_deref()).collect();
+        let digest: Vec<Option<&[u8]>> = rejected.iter().map(|row| row.digest.as_deref()).collect();
         query(sql)
             .bind(keys)
             .bind(column)
             .bind(reason)
             .bind(detail)
             .bind(text)
-            .bind(mark)
+            .bind(digest)
             .execute(tx)
             .await?;
         Ok(())

@@ -10,20 +10,18 @@ use crate::failpoints;
 use crate::green::apply::Apply;
 use crate::green::bulk_load;
 use crate::green::journal::Journal;
-use crate::green::session::During;
 use crate::green::sql::fill;
 use crate::green::stage::Stage;
-use crate::mapping::digest::Digest128;
 use crate::mapping::table_plan::TablePlan;
 use crate::progress::ProgressPhase;
 
 use super::report::MigrationReport;
-use super::{Run, RunState, faults};
+use super::{MigrationRun, RunState, faults};
 
 /// Tables whose statistics are brought up to date at the same time.
 const ANALYZED: usize = 2;
 
-impl Run<'_> {
+impl MigrationRun<'_> {
     /// Writes Kong's tables in one transaction, which is retried as a whole while another session holds a lock.
     pub(super) async fn apply(
         &mut self,
@@ -63,12 +61,9 @@ impl Run<'_> {
         self.check_green_schema().await?;
         failpoints::reached("writing").await;
         let staged: u64 = state.loaded.iter().map(|table| table.staged).sum();
-        let alone = self.options.rehearsal || !self.options.choices.green_online;
-        let at_work = |table: &str, key: &Digest128| {
-            state.comparison.as_ref().is_some_and(|comparison| comparison.at_work(table, key))
-        };
+        let alone = self.options.rehearsal || !self.options.inspect.green_online;
         let context = self.apply_context(stage, &state.ledger);
-        let merge = state.comparison.as_ref().map(|comparison| self.merge(context, comparison, &at_work));
+        let merge = state.comparison.as_ref().map(|comparison| self.merge(context, comparison));
         let bulk_load = merge.is_none() && alone && staged >= bulk_load::MIN_ROWS;
         let apply = Apply { context, bulk_load, merge };
         let applied = apply
@@ -90,7 +85,7 @@ impl Run<'_> {
             let error = self.green.explain(error, "cannot apply the stage");
             if !journal.was_applied(error).await? {
                 return Err(Error::new(Kind::Server, "green did not commit the rows; green is unchanged")
-                    .remedy("Run the command again."));
+                    .remedy("MigrationRun the command again."));
             }
         }
         Ok(report)
@@ -112,18 +107,18 @@ impl Run<'_> {
     }
 
     async fn check_no_other_sessions(&self, tx: &mut sqlx::PgConnection) -> Result<()> {
-        if self.options.choices.green_online || self.options.rehearsal {
+        if self.options.inspect.green_online || self.options.rehearsal {
             return Ok(());
         }
         let sessions = self.green.other_sessions(tx).await?;
         match sessions.first() {
             None => Ok(()),
-            Some(one) => Err(Error::refused(format!(
+            Some(session) => Err(Error::refused(format!(
                 "{} other sessions connected to green during the run, such as {} ({}, from {}); nothing was applied",
                 sessions.len(),
-                one.application,
-                one.user_name,
-                one.client
+                session.application,
+                session.user_name,
+                session.client
             ))
             .remedy("Stop Kong and other clients of green's database and run the command again, or pass --green-online to migrate while they are connected.")),
         }
@@ -131,23 +126,20 @@ impl Run<'_> {
 
     /// Runs ANALYZE, so that Kong's first queries are planned well.
     async fn analyze(&self, state: &RunState) -> Result<()> {
-        let what = "all rows are applied, but green's statistics could not be updated; run ANALYZE on green";
-        let at_work = |table: &&TablePlan| {
-            state
-                .forecast
-                .as_ref()
-                .and_then(|all| all.get(&table.table))
-                .is_none_or(|forecast| forecast.affected > 0)
+        let action =
+            "all rows are applied, but green's statistics could not be updated; run ANALYZE on green";
+        let is_affected = |table: &&TablePlan| {
+            let forecast = state.forecast.as_ref().and_then(|forecasts| forecasts.get(&table.table));
+            forecast.is_none_or(|forecast| forecast.affected > 0)
         };
         let analyze = |table: &TablePlan| {
             let sql = fill("analyze {table}", &[("table", &crate::green::sql::quote(&table.table))]);
-            async move {
-                let mut tx = self.green.begin().await?;
-                sqlx::raw_sql(sql).execute(&mut *tx).await.during(self.green, what)?;
-                tx.commit().await.during(self.green, what)
-            }
+            self.green.write(action, async |tx| {
+                sqlx::raw_sql(sql).execute(tx).await?;
+                Ok(())
+            })
         };
-        futures::stream::iter(self.inspection.plan.moved.iter().filter(at_work).map(analyze))
+        futures::stream::iter(self.inspection.plan.moved.iter().filter(is_affected).map(analyze))
             .buffer_unordered(ANALYZED)
             .try_collect()
             .await
@@ -165,7 +157,7 @@ fn check_sums(report: &MigrationReport) -> Result<()> {
                     table.table, table.counts
                 ),
             )
-            .remedy("Run the command again; if the error remains, report it: it is a defect of kongferry."));
+            .remedy("MigrationRun the command again; if the error remains, report it: it is a defect of kongferry."));
         }
     }
     Ok(())

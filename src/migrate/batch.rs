@@ -21,12 +21,12 @@ const MAX_PAGES: usize = 512;
 pub(super) type ConvertedPage = (Page, ConvertedRows);
 
 #[derive(Default)]
-pub(super) struct Batch {
+pub(super) struct CopyBatch {
     pages: Vec<ConvertedPage>,
     bytes: usize,
 }
 
-impl Batch {
+impl CopyBatch {
     /// Adds a page; returns all pages once they are enough for a COPY.
     pub(super) fn add(&mut self, page: Page, converted: ConvertedRows) -> Option<Vec<ConvertedPage>> {
         self.bytes += converted.buffer.bytes.len();

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::blue::Failure;
+use crate::blue::ReadFailure;
 use crate::blue::scan::Page;
 use crate::blue::token;
 use crate::green::stage::RejectedRow;
@@ -25,7 +25,7 @@ pub(super) struct PageConverter<'a> {
 
 /// Why a page could not be converted to its end.
 pub(super) enum ConvertError {
-    Unreadable(Failure),
+    Unreadable(ReadFailure),
     /// The cell with this number has a value, and green has no such column; the key of the row.
     UnknownColumn(usize, Value),
     /// The converted row is malformed: a defect of kongferry.
@@ -88,11 +88,11 @@ impl PageConverter<'_> {
         to.buffer.bytes.truncate(start);
         to.add_notes(self.plan, cells, notes);
         let repaired = !notes.repairs.is_empty();
-        let mark = RowDigest { key, digest, expiry };
+        let row = RowDigest { key, digest, expiry };
         let partition_key = self.plan.partition_cells.iter().map(|&at| cells.get(at).copied().flatten());
         to.fingerprints.push(Fingerprint {
-            mark,
-            token: token::of(partition_key)?,
+            row,
+            token: token::of_key(partition_key)?,
             repaired,
             rejected: false,
         });
@@ -141,8 +141,8 @@ impl PageConverter<'_> {
             };
         }
         if let (true, Some(key)) = (self.fingerprints_only, key) {
-            let mark = RowDigest { key, digest: Digest128::default(), expiry: None };
-            to.fingerprints.push(Fingerprint { mark, token: 0, repaired: false, rejected: true });
+            let row = RowDigest { key, digest: Digest128::default(), expiry: None };
+            to.fingerprints.push(Fingerprint { row, token: 0, repaired: false, rejected: true });
         }
         to.rejects.push(RejectedRow {
             key: row_json::key(self.plan, cells),
@@ -150,7 +150,7 @@ impl PageConverter<'_> {
             reason: rejection.reason.code(),
             detail: None,
             row: row_json::row(self.plan, cells),
-            mark: None,
+            digest: None,
         });
         true
     }

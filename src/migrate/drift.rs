@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::blue::session::Blue;
 use crate::error::{Error, Result};
-use crate::green::ledger::{Ledger, LocalChange};
+use crate::green::ledger::{Ledger, LocalChange, LocalChanges};
 use crate::green::session::Green;
 use crate::inspect::{InspectOptions, Inspection};
 use crate::mapping::digest::Digest128;
@@ -124,16 +124,16 @@ impl DriftReport {
 
 /// Inspects both sides and compares them with what the last run wrote. Tables that an earlier run included on request
 /// are included.
-pub async fn look(
+pub async fn detect(
     blue: Arc<Blue>,
     green: &Green,
-    choices: &InspectOptions,
+    inspect: &InspectOptions,
     observer: Arc<dyn Observer>,
 ) -> Result<DriftReport> {
-    let mut choices = choices.clone();
-    choices.only_reading = true;
-    choices.tables.include.extend(crate::green::ledger::tables(green).await?);
-    let inspection = Inspection::read(&blue, green, &choices).await?;
+    let mut inspect = inspect.clone();
+    inspect.only_reading = true;
+    inspect.tables.include.extend(crate::green::ledger::tables(green).await?);
+    let inspection = Inspection::read(&blue, green, &inspect).await?;
     inspection.refusal()?;
     run(blue, green, &inspection, observer).await
 }
@@ -146,25 +146,23 @@ pub async fn run(
     observer: Arc<dyn Observer>,
 ) -> Result<DriftReport> {
     let began = Instant::now();
-    let plan = Arc::new(inspection.plan.clone());
-    let ledger = Ledger::read(green, &plan).await?;
+    let plan = &inspection.plan;
+    let ledger = Ledger::read(green, plan).await?;
     if ledger.is_empty() {
         return Err(Error::refused(
             "no run has been applied to this database, so there is nothing to compare with",
         )
-        .remedy("Run migrate first; the ledger that it leaves on green says what was written."));
+        .remedy("Run migrate first: drift is measured against the ledger that it writes on green."));
     }
-    let left_behind = crate::green::journal::accepted_rejects(green).await?;
+    let accepted_rejects = crate::green::journal::accepted_rejects(green).await?;
     let comparer = LedgerComparer {
-        blue: blue.clone(),
+        blue: &blue,
         green,
-        plan: plan.clone(),
-        row_context: super::row_context(inspection),
+        inspection,
         ledger: &ledger,
-        observer: observer.clone(),
-        parallel: blue.parallel(),
+        observer: &observer,
         replace: false,
-        left_behind: &left_behind,
+        accepted_rejects: &accepted_rejects,
     };
     let result = comparer.run(None).await;
     observer.finish();
@@ -207,35 +205,32 @@ pub async fn run(
 
 fn counts(comparison: &Comparison, table: &str) -> DriftCounts {
     let Some(difference) = comparison.differences.get(table) else { return DriftCounts::default() };
-    let touched = comparison.touched.get(table);
+    let none = LocalChanges::new();
+    let local_changes = comparison.local_changes.get(table).unwrap_or(&none);
+    let is_changed = |key: &Digest128| local_changes.contains_key(key);
+    let is_deleted =
+        |key: &Digest128| local_changes.get(key).is_some_and(|(change, _)| *change == LocalChange::Deleted);
     // A row that was deleted on both sides is no difference.
-    let matters = |key: &Digest128, touch: LocalChange| {
-        touch != LocalChange::Removed || !difference.gone.contains_key(key)
-    };
     let on_green =
-        touched.into_iter().flatten().filter(|(key, (touch, _))| matters(key, *touch)).count() as u64;
-    let removed = |key: &Digest128| {
-        touched.and_then(|rows| rows.get(key)).is_some_and(|(touch, _)| *touch == LocalChange::Removed)
-    };
-    let is_edited = |key: &Digest128| touched.is_some_and(|rows| rows.contains_key(key));
-    let changed = difference.known.iter().filter(|key| !is_edited(key)).count() as u64;
-    let added =
-        difference.wanted.iter().filter(|key| !difference.known.contains(*key) && !is_edited(key)).count();
-    let of = |wanted: DeleteReason| {
-        difference.gone.iter().filter(|(key, why)| **why == wanted && !removed(key)).count() as u64
-    };
+        local_changes.keys().filter(|key| !is_deleted(key) || !difference.deletions.contains_key(*key));
+    let changed = difference.in_ledger.iter().filter(|key| !is_changed(key));
+    let added = difference.to_stage.difference(&difference.in_ledger).filter(|key| !is_changed(key));
+    let deleted = difference
+        .deletions
+        .iter()
+        .filter(|(key, reason)| **reason != DeleteReason::Expired && !is_deleted(key));
     DriftCounts {
         // Rows that the last run rejected are not in the ledger; they are no news.
-        added: (added as u64).saturating_sub(difference.rejected_before),
-        changed,
-        deleted: of(DeleteReason::Deleted) + of(DeleteReason::Rejected),
-        on_green,
+        added: (added.count() as u64).saturating_sub(difference.rejected_before),
+        changed: changed.count() as u64,
+        deleted: deleted.count() as u64,
+        on_green: on_green.count() as u64,
         rejected: difference.rejected_before,
         unchanged: difference.unchanged,
     }
 }
 
-/// `None` where blue does not tell: the drift does not depend on it.
+/// `None` where blue cannot be asked: the drift does not depend on it.
 async fn newest_write(
     comparison: &Comparison,
     blue: &Blue,
@@ -243,8 +238,8 @@ async fn newest_write(
     table: &str,
 ) -> Option<DateTime<Utc>> {
     let places: Vec<i64> = comparison.differences.get(table)?.tokens.iter().copied().collect();
-    let asked = blue.newest_write(inspection.blue.catalog.tables.get(table)?, &places).await;
-    let newest = asked.inspect_err(|error| tracing::debug!(%error, table, "No time of writing."));
+    let newest = blue.newest_write(inspection.blue.catalog.tables.get(table)?, &places).await;
+    let newest = newest.inspect_err(|error| tracing::debug!(%error, table, "The write times are unknown."));
     DateTime::from_timestamp_micros(newest.ok()??)
 }
 
@@ -255,21 +250,17 @@ async fn deleted_keys(
     table: &TablePlan,
 ) -> Result<Vec<Value>> {
     let Some(difference) = comparison.differences.get(&table.table) else { return Ok(Vec::new()) };
-    let gone: Vec<_> = difference
-        .gone
-        .iter()
-        .filter(|(_, why)| **why == DeleteReason::Deleted)
-        .map(|(key, _)| *key)
-        .take(EXAMPLES)
-        .collect();
-    if gone.is_empty() {
+    let is_deleted = |(_, reason): &(&Digest128, &DeleteReason)| **reason == DeleteReason::Deleted;
+    let examples: Vec<_> =
+        difference.deletions.iter().filter(is_deleted).take(EXAMPLES).map(|(key, _)| *key).collect();
+    if examples.is_empty() {
         return Ok(Vec::new());
     }
     let mut keys = Vec::new();
     ledger
         .entries(green, table, |key, _, _, fields| {
-            if gone.contains(&key) {
-                keys.push(shown(table, fields));
+            if examples.contains(&key) {
+                keys.push(key_json(table, fields));
             }
             Ok(())
         })
@@ -278,8 +269,8 @@ async fn deleted_keys(
 }
 
 /// A key as JSON; a column that is neither a uuid nor text becomes hexadecimal bytes.
-fn shown(table: &TablePlan, fields: &[Option<&[u8]>]) -> Value {
-    let one = |name: &String, bytes: &Option<&[u8]>| {
+fn key_json(table: &TablePlan, fields: &[Option<&[u8]>]) -> Value {
+    let field_json = |name: &String, bytes: &Option<&[u8]>| {
         let column = table.columns.iter().find(|column| column.name == *name);
         let bytes = bytes.unwrap_or_default();
         let text = match column.map(|column| column.green_type.as_str()) {
@@ -289,13 +280,12 @@ fn shown(table: &TablePlan, fields: &[Option<&[u8]>]) -> Value {
             }
             _ => None,
         };
-        let hex = || bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        Value::String(text.unwrap_or_else(hex))
+        Value::String(text.unwrap_or_else(|| data_encoding::HEXLOWER.encode(bytes)))
     };
     match (table.key.as_slice(), fields) {
-        ([name], [field]) => one(name, field),
+        ([name], [field]) => field_json(name, field),
         (names, fields) => {
-            names.iter().zip(fields).map(|(name, field)| (name.clone(), one(name, field))).collect()
+            names.iter().zip(fields).map(|(name, field)| (name.clone(), field_json(name, field))).collect()
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::green::ledger::{LocalChange, LocalChanges};
 use crate::mapping::digest::{Digest128, RowDigest};
-use crate::spill::{Record, SpillFile};
+use crate::spill::{SpillFile, SpillRecord};
 
 /// The expiry of a row without one.
 const NEVER: i64 = i64::MIN;
@@ -19,7 +19,7 @@ const SAME_EXPIRY: u64 = 2_000_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint {
-    pub mark: RowDigest,
+    pub row: RowDigest,
     /// Where it is on the ring: it can be read again alone.
     pub token: i64,
     pub repaired: bool,
@@ -27,17 +27,17 @@ pub struct Fingerprint {
     pub rejected: bool,
 }
 
-impl Record for Fingerprint {
+impl SpillRecord for Fingerprint {
     const SIZE: usize = 49;
 
     fn key(&self) -> Digest128 {
-        self.mark.key
+        self.row.key
     }
 
     fn encode(&self, to: &mut Vec<u8>) {
-        to.extend_from_slice(&self.mark.key);
-        to.extend_from_slice(&self.mark.digest);
-        to.extend(self.mark.expiry.unwrap_or(NEVER).to_be_bytes());
+        to.extend_from_slice(&self.row.key);
+        to.extend_from_slice(&self.row.digest);
+        to.extend(self.row.expiry.unwrap_or(NEVER).to_be_bytes());
         to.extend(self.token.to_be_bytes());
         to.push(u8::from(self.repaired) | u8::from(self.rejected) << 1);
     }
@@ -46,7 +46,7 @@ impl Record for Fingerprint {
         let number = |at: usize| Some(i64::from_be_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
         let (expiry, flags) = (number(32)?, *bytes.get(48)?);
         Some(Fingerprint {
-            mark: RowDigest {
+            row: RowDigest {
                 key: bytes.get(..16)?.try_into().ok()?,
                 digest: bytes.get(16..32)?.try_into().ok()?,
                 expiry: (expiry != NEVER).then_some(expiry),
@@ -67,8 +67,8 @@ pub enum DeleteReason {
 }
 
 impl DeleteReason {
-    /// The word for it, in our own tables.
-    pub fn word(self) -> &'static str {
+    /// Its code in our own tables.
+    pub fn as_str(self) -> &'static str {
         match self {
             DeleteReason::Deleted => "deleted",
             DeleteReason::Expired => "expired",
@@ -77,28 +77,28 @@ impl DeleteReason {
     }
 }
 
-/// What of one table differs from the ledger.
+/// How one table of blue differs from the ledger.
 #[derive(Debug, Default)]
 pub struct TableDifference {
     /// Rows that are as they were written.
     pub unchanged: u64,
     /// Those of them with a repaired value.
     pub unchanged_repaired: u64,
-    /// Rows that the ledger does not know.
+    /// Rows that are not in the ledger.
     pub new: u64,
     /// Those of them that an earlier run rejected as they are now.
     pub rejected_before: u64,
     pub changed: u64,
-    /// Rows of a table written by traffic that green, in use, has changed itself: they are left as they are there.
+    /// Rows of a traffic table that the data plane of green changed; they stay as they are on green.
     pub changed_on_green: u64,
     /// Rows to be read again and staged.
-    pub wanted: Arc<HashSet<Digest128>>,
-    /// Those of them that the ledger knows.
-    pub known: HashSet<Digest128>,
+    pub to_stage: Arc<HashSet<Digest128>>,
+    /// Those of them that are in the ledger.
+    pub in_ledger: HashSet<Digest128>,
     /// Where they are on the ring.
     pub tokens: HashSet<i64>,
-    /// Rows of the ledger that blue has no longer, or not as green would accept them.
-    pub gone: HashMap<Digest128, DeleteReason>,
+    /// Rows of the ledger that blue no longer has, or has as green would not accept them.
+    pub deletions: HashMap<Digest128, DeleteReason>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -113,8 +113,7 @@ pub struct CompareRules<'a> {
     pub now: i64,
 }
 
-/// Values by the short form of a key. That is a digest already, and its last bytes are as good as any hash of it; by its
-/// first one the partitions are told apart.
+/// Values by the digest of a key. Its last bytes serve as the hash; its first byte is the same within a partition.
 type ByKey<T> = HashMap<Digest128, T, BuildHasherDefault<LastBytes>>;
 
 #[derive(Debug, Default)]
@@ -134,87 +133,89 @@ impl Hasher for LastBytes {
 pub fn compare(
     blue: SpillFile<Fingerprint>,
     ledger: SpillFile<Fingerprint>,
-    touched: &LocalChanges,
+    local_changes: &LocalChanges,
     rules: CompareRules<'_>,
 ) -> Result<TableDifference> {
     let mut found = TableDifference::default();
-    for (rows, known) in blue.partitions().zip(ledger.partitions()) {
-        let known: ByKey<RowDigest> = known?.into_iter().map(|row| (row.mark.key, row.mark)).collect();
-        found.partition(rows?, known, touched, rules);
+    for (fingerprints, written) in blue.partitions().zip(ledger.partitions()) {
+        let written = written?.into_iter().map(|written| (written.row.key, written.row)).collect();
+        found.add_partition(fingerprints?, written, local_changes, rules);
     }
     Ok(found)
 }
 
 impl TableDifference {
-    fn partition(
+    fn add_partition(
         &mut self,
-        rows: Vec<Fingerprint>,
-        mut known: ByKey<RowDigest>,
-        touched: &LocalChanges,
+        fingerprints: Vec<Fingerprint>,
+        mut ledger: ByKey<RowDigest>,
+        local_changes: &LocalChanges,
         rules: CompareRules<'_>,
     ) {
         let mut unchanged: ByKey<Fingerprint> = HashMap::default();
-        for row in rows {
-            let key = row.mark.key;
-            let touch = touched.get(&key).map(|(touch, _)| *touch);
+        for fingerprint in fingerprints {
+            let key = fingerprint.row.key;
+            let change = local_changes.get(&key).map(|(change, _)| *change);
             let left_alone = rules.merge_by_key && !rules.replace;
-            match (known.remove(&key), touch) {
-                (known, _) if row.rejected => {
-                    if known.is_some() {
-                        self.gone.insert(key, DeleteReason::Rejected);
+            match (ledger.remove(&key), change) {
+                (written, _) if fingerprint.rejected => {
+                    if written.is_some() {
+                        self.deletions.insert(key, DeleteReason::Rejected);
                     }
                 }
-                (_, Some(LocalChange::Edited | LocalChange::Removed)) if left_alone => {
+                (_, Some(LocalChange::Edited | LocalChange::Deleted)) if left_alone => {
                     self.changed_on_green += 1;
                 }
                 (None, _) => {
                     // Two rows of blue have the same key on green: both are read again.
                     if let Some(twin) = unchanged.remove(&key) {
-                        self.known.insert(key);
-                        self.want(&twin);
+                        self.in_ledger.insert(key);
+                        self.stage(&twin);
                     }
                     self.new += 1;
-                    self.rejected_before += u64::from(rules.rejected.contains(&row.mark.digest));
-                    self.want(&row);
+                    self.rejected_before += u64::from(rules.rejected.contains(&fingerprint.row.digest));
+                    self.stage(&fingerprint);
                 }
-                (Some(mark), None) if mark.digest == row.mark.digest && same_expiry(mark, row.mark) => {
-                    unchanged.insert(key, row);
+                (Some(written), None)
+                    if written.digest == fingerprint.row.digest && same_expiry(written, fingerprint.row) =>
+                {
+                    unchanged.insert(key, fingerprint);
                 }
                 (Some(_), _) => {
                     self.changed += 1;
-                    self.known.insert(key);
-                    self.want(&row);
+                    self.in_ledger.insert(key);
+                    self.stage(&fingerprint);
                 }
             }
         }
         self.unchanged += unchanged.len() as u64;
         self.unchanged_repaired += unchanged.values().filter(|row| row.repaired).count() as u64;
-        for (key, mark) in known {
-            let touch = touched.get(&key).map(|(touch, _)| *touch);
-            let kept = rules.merge_by_key && !rules.replace && touch == Some(LocalChange::Edited);
-            let over =
-                mark.expiry.is_some_and(|at| at <= rules.now.saturating_add(SAME_EXPIRY.cast_signed()));
+        for (key, written) in ledger {
+            let change = local_changes.get(&key).map(|(change, _)| *change);
+            let kept = rules.merge_by_key && !rules.replace && change == Some(LocalChange::Edited);
+            let is_expired =
+                written.expiry.is_some_and(|at| at <= rules.now.saturating_add(SAME_EXPIRY.cast_signed()));
             if !kept {
-                self.gone.insert(key, if over { DeleteReason::Expired } else { DeleteReason::Deleted });
+                self.deletions
+                    .insert(key, if is_expired { DeleteReason::Expired } else { DeleteReason::Deleted });
             }
         }
     }
 
-    fn want(&mut self, row: &Fingerprint) {
-        Arc::make_mut(&mut self.wanted).insert(row.mark.key);
-        self.tokens.insert(row.token);
+    fn stage(&mut self, fingerprint: &Fingerprint) {
+        Arc::make_mut(&mut self.to_stage).insert(fingerprint.row.key);
+        self.tokens.insert(fingerprint.token);
     }
 
-    /// Whether there is nothing to do.
-    pub fn is_none(&self) -> bool {
-        self.wanted.is_empty() && self.gone.is_empty()
+    pub fn is_empty(&self) -> bool {
+        self.to_stage.is_empty() && self.deletions.is_empty()
     }
 }
 
-fn same_expiry(one: RowDigest, other: RowDigest) -> bool {
-    match (one.expiry, other.expiry) {
-        (Some(one), Some(other)) => one.abs_diff(other) <= SAME_EXPIRY,
-        (one, other) => one == other,
+fn same_expiry(row: RowDigest, other: RowDigest) -> bool {
+    match (row.expiry, other.expiry) {
+        (Some(expiry), Some(other)) => expiry.abs_diff(other) <= SAME_EXPIRY,
+        (expiry, other) => expiry == other,
     }
 }
 
@@ -229,23 +230,23 @@ mod tests {
     }
 
     fn row(key: u8, digest: u8, expiry: Option<i64>) -> Fingerprint {
-        let mark = RowDigest { key: [key; 16], digest: [digest; 16], expiry };
-        Fingerprint { mark, token: i64::from(key), repaired: digest == 9, rejected: false }
+        let row = RowDigest { key: [key; 16], digest: [digest; 16], expiry };
+        Fingerprint { row, token: i64::from(key), repaired: digest == 9, rejected: false }
     }
 
-    fn spool(rows: &[Fingerprint]) -> SpillFile<Fingerprint> {
-        let mut spool = SpillFile::default();
-        rows.iter().for_each(|row| spool.push(row).expect("room"));
-        spool
+    fn spill_file(rows: &[Fingerprint]) -> SpillFile<Fingerprint> {
+        let mut spill_file = SpillFile::default();
+        rows.iter().for_each(|row| spill_file.push(row).expect("room"));
+        spill_file
     }
 
     fn compared(
         blue: &[Fingerprint],
         ledger: &[Fingerprint],
-        touched: &LocalChanges,
+        local_changes: &LocalChanges,
         rules: CompareRules<'_>,
     ) -> TableDifference {
-        compare(spool(blue), spool(ledger), touched, rules).expect("compared")
+        compare(spill_file(blue), spill_file(ledger), local_changes, rules).expect("compared")
     }
 
     #[test]
@@ -257,13 +258,13 @@ mod tests {
             })
             .collect();
         let mut back: Vec<Fingerprint> =
-            spool(&rows).partitions().flat_map(|part| part.expect("readable")).collect();
-        back.sort_by_key(|row| row.mark.key);
+            spill_file(&rows).partitions().flat_map(|part| part.expect("readable")).collect();
+        back.sort_by_key(|row| row.row.key);
         assert_eq!(back, rows);
     }
 
     #[test]
-    fn every_row_is_unchanged_new_changed_or_gone() {
+    fn every_row_is_unchanged_new_changed_or_deleted() {
         let blue = [row(1, 1, None), row(2, 2, None), row(3, 9, Some(5_000_000_000)), row(4, 4, Some(1))];
         let ledger = [
             row(1, 1, None),
@@ -275,10 +276,10 @@ mod tests {
         let found = compared(&blue, &ledger, &LocalChanges::new(), rules());
         assert_eq!((found.unchanged, found.unchanged_repaired), (2, 1));
         assert_eq!((found.new, found.changed), (1, 1));
-        assert_eq!(*found.wanted, HashSet::from([[2; 16], [4; 16]]));
+        assert_eq!(*found.to_stage, HashSet::from([[2; 16], [4; 16]]));
         assert_eq!(found.tokens, HashSet::from([2, 4]));
         assert_eq!(
-            found.gone,
+            found.deletions,
             HashMap::from([([5; 16], DeleteReason::Deleted), ([6; 16], DeleteReason::Expired)])
         );
     }
@@ -295,34 +296,39 @@ mod tests {
     }
 
     #[test]
-    fn a_rejected_row_that_was_written_before_is_gone_and_a_new_one_is_not() {
+    fn a_rejected_row_that_was_written_before_is_deleted_and_a_new_one_is_not() {
         let rejected = |key| Fingerprint { rejected: true, ..row(key, 0, None) };
         let found = compared(&[rejected(1), rejected(2)], &[row(1, 1, None)], &LocalChanges::new(), rules());
-        assert_eq!(found.gone, HashMap::from([([1; 16], DeleteReason::Rejected)]));
-        assert!(found.wanted.is_empty());
+        assert_eq!(found.deletions, HashMap::from([([1; 16], DeleteReason::Rejected)]));
+        assert!(found.to_stage.is_empty());
     }
 
     #[test]
-    fn touched_rows_are_looked_at_or_left_alone_by_who_writes_the_table() {
-        let touched: LocalChanges = [
+    fn locally_changed_rows_are_compared_or_kept_depending_on_the_writer_of_the_table() {
+        let local_changes: LocalChanges = [
             ([1; 16], (LocalChange::Edited, Vec::new())),
-            ([2; 16], (LocalChange::Removed, Vec::new())),
+            ([2; 16], (LocalChange::Deleted, Vec::new())),
             ([3; 16], (LocalChange::Edited, Vec::new())),
         ]
         .into();
         let (blue, ledger) =
             ([row(1, 1, None), row(2, 2, None)], [row(1, 1, None), row(2, 2, None), row(3, 3, None)]);
-        let admin = compared(&blue, &ledger, &touched, rules());
-        assert_eq!((admin.unchanged, admin.wanted.len(), admin.gone.len()), (0, 2, 1));
-        let traffic = compared(&blue, &ledger, &touched, CompareRules { merge_by_key: true, ..rules() });
-        assert_eq!((traffic.changed_on_green, traffic.wanted.len(), traffic.gone.len()), (2, 0, 0));
-        let replaced =
-            compared(&blue, &ledger, &touched, CompareRules { merge_by_key: true, replace: true, ..rules() });
-        assert_eq!((replaced.changed_on_green, replaced.wanted.len(), replaced.gone.len()), (0, 2, 1));
+        let admin = compared(&blue, &ledger, &local_changes, rules());
+        assert_eq!((admin.unchanged, admin.to_stage.len(), admin.deletions.len()), (0, 2, 1));
+        let traffic =
+            compared(&blue, &ledger, &local_changes, CompareRules { merge_by_key: true, ..rules() });
+        assert_eq!((traffic.changed_on_green, traffic.to_stage.len(), traffic.deletions.len()), (2, 0, 0));
+        let replaced = compared(
+            &blue,
+            &ledger,
+            &local_changes,
+            CompareRules { merge_by_key: true, replace: true, ..rules() },
+        );
+        assert_eq!((replaced.changed_on_green, replaced.to_stage.len(), replaced.deletions.len()), (0, 2, 1));
     }
 
     #[test]
-    fn two_rows_with_one_key_are_both_looked_at() {
+    fn two_rows_with_one_key_are_both_staged() {
         let twin = Fingerprint { token: 77, ..row(1, 1, None) };
         let found = compared(&[row(1, 1, None), twin], &[row(1, 1, None)], &LocalChanges::new(), rules());
         assert_eq!((found.unchanged, found.tokens), (0, HashSet::from([1, 77])));

@@ -1,4 +1,4 @@
-//! After an interruption: how green stands, and the stage of the run that was cut off.
+//! After an interruption: the state of green, and the stage of the interrupted run.
 
 use uuid::Uuid;
 
@@ -11,17 +11,17 @@ use crate::green::stage::Stage;
 /// What an interrupted run left on green.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interrupted {
-    AsItWas,
+    Unchanged,
     /// All rows: the run had been committed.
     Complete,
-    /// One of the two; green could not be asked.
+    /// One of the two: green does not answer.
     Unknown,
 }
 
 impl Interrupted {
     pub fn remedy(self) -> &'static str {
         match self {
-            Interrupted::AsItWas => "Run the same command again; it starts from the beginning.",
+            Interrupted::Unchanged => "Run the same command again; it starts from the beginning.",
             Interrupted::Complete => "Run verify, then restart every Kong node on green.",
             Interrupted::Unknown => {
                 "Run the same command again once green answers; rows that are there already do not change."
@@ -33,26 +33,25 @@ impl Interrupted {
 impl std::fmt::Display for Interrupted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Interrupted::AsItWas => "green is unchanged",
+            Interrupted::Unchanged => "green is unchanged",
             Interrupted::Complete => "all rows are applied, and green is complete",
             Interrupted::Unknown => "green does not answer: it is unchanged or complete",
         })
     }
 }
 
-/// After an interruption: says how green stands, and removes the stage of the run that was cut off. What another run
-/// works on is left alone.
-pub async fn tidy_up(green: &Green, run: Uuid) -> Result<Interrupted> {
+/// Removes the stage of the interrupted run, and returns the state of green. The stage of another run is not touched.
+pub async fn clean_up(green: &Green, run: Uuid) -> Result<Interrupted> {
     let Some(state) = journal::record_interruption(green, run).await? else {
-        return Ok(Interrupted::AsItWas);
+        return Ok(Interrupted::Unchanged);
     };
-    let tidied = async {
-        let guard = journal::wait_for_run_lock(green).await?;
+    let dropped = async {
+        let run_lock = journal::wait_for_run_lock(green).await?;
         Stage::new(green, run).drop_tables().await?;
-        guard.rollback().await.during(green, "cannot release the guard on green")
+        run_lock.rollback().await.during(green, "cannot release the run lock on green")
     };
-    if let Err(error) = tidied.await {
-        tracing::debug!(%error, "The stage could not be removed; the next run does so.");
+    if let Err(error) = dropped.await {
+        tracing::debug!(%error, "The staging tables were not dropped; the next run drops them.");
     }
-    Ok(if state == "applied" || state == "repaired" { Interrupted::Complete } else { Interrupted::AsItWas })
+    Ok(if state == "applied" || state == "repaired" { Interrupted::Complete } else { Interrupted::Unchanged })
 }

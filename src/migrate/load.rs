@@ -16,6 +16,7 @@ use crate::blue::scan::{Page, TableReader, TokenRange};
 use crate::blue::session::{Blue, quote};
 use crate::error::{Error, Result};
 use crate::green::stage::{Refused, RejectedRow, RowBuffer, Stage};
+use crate::inspect::Inspection;
 use crate::mapping::digest::Digest128;
 use crate::mapping::reason::Reason;
 use crate::mapping::row_json;
@@ -23,7 +24,7 @@ use crate::mapping::table_plan::{Cell, KeyspacePlan, TablePlan};
 use crate::mapping::transcode::RowContext;
 use crate::progress::Observer;
 
-use super::batch::{Batch, ConvertedPage, ConvertedRows};
+use super::batch::{ConvertedPage, ConvertedRows, CopyBatch};
 use super::convert::{ConvertError, PageConverter};
 use super::destination::Destination;
 use super::loaded::LoadedTable;
@@ -31,21 +32,16 @@ use super::row_filter::RowFilter;
 
 /// Reads and converts the tables of a plan; shared by all tasks.
 pub struct Loader {
-    pub blue: Arc<Blue>,
+    blue: Arc<Blue>,
     pub destination: Destination,
-    pub plan: Arc<KeyspacePlan>,
-    pub row_context: RowContext,
-    pub observer: Arc<dyn Observer>,
-    /// Pages in work at the same time.
-    pub parallel: usize,
+    plan: KeyspacePlan,
+    row_context: RowContext,
+    observer: Arc<dyn Observer>,
     /// Table by table in the plan's order; empty for all rows of all tables.
-    pub filters: Vec<RowFilter>,
-    pub buffers: BufferPool,
+    filters: Vec<RowFilter>,
+    /// Buffers of finished pages, used again.
+    buffers: Mutex<Vec<ConvertedRows>>,
 }
-
-/// Buffers of finished pages, used again.
-#[derive(Default)]
-pub struct BufferPool(Mutex<Vec<ConvertedRows>>);
 
 static ALL_ROWS: RowFilter = RowFilter::All;
 
@@ -55,24 +51,52 @@ struct ScanTask {
     reader: Arc<TableReader>,
     range: TokenRange,
     rows: i32,
-    progress: Arc<TableProgress>,
+    progress: Arc<ScanProgress>,
 }
 
 /// Finished ranges of a table, and its converted pages that wait for a COPY.
-struct TableProgress {
+struct ScanProgress {
     done: AtomicUsize,
     total: usize,
-    batch: Mutex<Batch>,
+    batch: Mutex<CopyBatch>,
 }
 
 impl Loader {
+    /// For all rows of all tables.
+    pub fn new(
+        blue: &Arc<Blue>,
+        inspection: &Inspection,
+        destination: Destination,
+        observer: &Arc<dyn Observer>,
+    ) -> Loader {
+        Loader {
+            blue: blue.clone(),
+            destination,
+            plan: inspection.plan.clone(),
+            row_context: RowContext {
+                workspaces: inspection.blue.workspaces.iter().map(|(id, _)| *id).collect(),
+                named_rows: inspection.blue.named_rows.clone(),
+                now_ms: chrono::Utc::now().timestamp_millis(),
+            },
+            observer: observer.clone(),
+            filters: Vec::new(),
+            buffers: Mutex::default(),
+        }
+    }
+
+    /// For the rows that these filters select, table by table in the plan's order.
+    #[must_use]
+    pub fn with_filters(self, filters: Vec<RowFilter>) -> Loader {
+        Loader { filters, ..self }
+    }
+
     /// Loads all tables; the result is in the plan's order.
     pub async fn run(self: Arc<Self>) -> Result<Vec<LoadedTable>> {
         let mut loaded = vec![LoadedTable::default(); self.plan.moved.len()];
         let mut tasks = Vec::new();
         let firsts = futures::stream::iter(0..self.plan.moved.len())
             .map(|table| spawned(self.clone().first_page(table)))
-            .buffer_unordered(self.parallel);
+            .buffer_unordered(self.blue.parallel());
         let mut firsts = Box::pin(firsts);
         while let Some(first) = firsts.try_next().await? {
             match first {
@@ -84,7 +108,7 @@ impl Loader {
         let mut rest = Box::pin(
             futures::stream::iter(tasks)
                 .map(|task| spawned(self.clone().scan(task)))
-                .buffer_unordered(self.parallel),
+                .buffer_unordered(self.blue.parallel()),
         );
         while let Some((table, counts)) = rest.try_next().await? {
             self.add(&mut loaded, table, counts);
@@ -137,7 +161,7 @@ impl Loader {
         }
         let ranges = match &plan.one_partition {
             Some(partition) => self.blue.slices(&plan.table, &select, &reader, partition).await?,
-            None => in_ranges(&reader, self.blue.ranges(self.parallel * 8)),
+            None => in_ranges(&reader, self.blue.ranges(self.blue.parallel() * 8)),
         };
         Ok(FirstPage::Split(scan_tasks(at, rows, ranges)))
     }
@@ -174,9 +198,9 @@ impl Loader {
         at: usize,
         plan: &TablePlan,
         page: Page,
-        batch: &Mutex<Batch>,
+        batch: &Mutex<CopyBatch>,
     ) -> Result<LoadedTable> {
-        let mut converted = locked(&self.buffers.0).pop().unwrap_or_default();
+        let mut converted = locked(&self.buffers).pop().unwrap_or_default();
         self.convert(at, plan, &page, &mut converted)?;
         match &self.destination {
             Destination::Stage(stage) => {
@@ -202,7 +226,7 @@ impl Loader {
         Ok(self.recycle(converted))
     }
 
-    async fn copy_rest(&self, plan: &TablePlan, batch: &Mutex<Batch>) -> Result<LoadedTable> {
+    async fn copy_rest(&self, plan: &TablePlan, batch: &Mutex<CopyBatch>) -> Result<LoadedTable> {
         let pages = locked(batch).take();
         match &self.destination {
             Destination::Stage(stage) if !pages.is_empty() => self.copy(stage, plan, pages).await,
@@ -244,7 +268,7 @@ impl Loader {
         if !refused.is_empty() {
             let mut rejects = self.read_refused(plan, page, &converted.page_rows, refused)?;
             for (reject, refused) in rejects.iter_mut().zip(refused) {
-                reject.mark =
+                reject.digest =
                     converted.buffer.last_field(refused.row, size_of::<Digest128>()).map(<[u8]>::to_vec);
             }
             converted.rejects.append(&mut rejects);
@@ -262,7 +286,7 @@ impl Loader {
     /// Returns a page's buffers to the pool, and its counts.
     fn recycle(&self, mut converted: ConvertedRows) -> LoadedTable {
         let counts = std::mem::take(&mut converted.counts);
-        locked(&self.buffers.0).push(converted);
+        locked(&self.buffers).push(converted);
         counts
     }
 
@@ -302,7 +326,7 @@ impl Loader {
                     reason: Reason::RefusedByPostgres.code(),
                     detail: Some(format!("SQLSTATE {state}")),
                     row: row_json::row(plan, cells),
-                    mark: None,
+                    digest: None,
                 });
             }
             row += 1;
@@ -327,7 +351,7 @@ fn in_ranges(
 
 fn scan_tasks(table: usize, rows: i32, ranges: Vec<(Arc<TableReader>, TokenRange)>) -> Vec<ScanTask> {
     let progress =
-        Arc::new(TableProgress { done: AtomicUsize::new(0), total: ranges.len(), batch: Mutex::default() });
+        Arc::new(ScanProgress { done: AtomicUsize::new(0), total: ranges.len(), batch: Mutex::default() });
     ranges
         .into_iter()
         .map(|(reader, range)| ScanTask { table, reader, range, rows, progress: progress.clone() })

@@ -44,18 +44,15 @@ use crate::green::session::Green;
 use crate::green::stage::Stage;
 use crate::green::unexplained;
 use crate::inspect::{InspectOptions, Inspection};
-use crate::mapping::digest::Digest128;
 use crate::mapping::schema_map::Writer;
-use crate::mapping::table_plan::KeyspacePlan;
-use crate::mapping::transcode::RowContext;
 use crate::progress::{Observer, ProgressPhase};
 use crate::secrets::Redaction;
 
 use destination::Destination;
 use incremental::{Comparison, LedgerComparer};
-use load::{BufferPool, Loader};
+use load::Loader;
 use loaded::LoadedTable;
-use rejects::{AcceptedRejects, RejectsFile, RejectsSummary, normalize_key};
+use rejects::{AcceptedRejects, RejectsFile, RejectsSummary};
 use report::{MigrationReport, PhaseSeconds, Refusal, RowGroup, RunOutcome};
 use row_filter::RowFilter;
 use summary::{RejectsAndRepairs, ReportBuilder};
@@ -65,7 +62,7 @@ pub struct MigrateOptions {
     /// The run's id, in the journal and in the report. Whoever gives it can tidy up after an interruption.
     pub run: Uuid,
     /// About tables, maps and other sessions.
-    pub choices: InspectOptions,
+    pub inspect: InspectOptions,
     /// With which rejects it may apply.
     pub accept: AcceptedRejects,
     /// By default a file in the working directory, named after the run.
@@ -86,14 +83,14 @@ struct RunState {
     loaded: Vec<LoadedTable>,
     checked: BTreeMap<String, CheckCounts>,
     forecast: Option<BTreeMap<String, Forecast>>,
-    by_hand: Vec<ManualChanges>,
-    left_behind: Vec<AcceptedReject>,
+    manual_changes: Vec<ManualChanges>,
+    accepted_rejects: Vec<AcceptedReject>,
 }
 
 impl RunState {
-    /// Whether there is nothing to check and to apply: nothing is staged, and no areas are made for what leaves.
-    fn is_none(&self) -> bool {
-        self.comparison.as_ref().is_some_and(Comparison::is_none)
+    /// Whether there is nothing to check and to apply: then nothing is staged, and the tables of deletions do not exist.
+    fn is_unchanged(&self) -> bool {
+        self.comparison.as_ref().is_some_and(Comparison::is_empty)
     }
 }
 
@@ -101,7 +98,7 @@ impl RunState {
 pub type Confirm<'a> = &'a (dyn Fn(&MigrationReport) -> BoxFuture<'static, Result<bool>> + Send + Sync);
 
 /// One run, and what it has found so far.
-struct Run<'a> {
+struct MigrationRun<'a> {
     id: Uuid,
     blue: Arc<Blue>,
     green: &'a Green,
@@ -127,7 +124,7 @@ pub async fn run(
     let id = options.run;
     let mut file = create_file(options, id)?;
     file.hide_secrets_of(&inspection.blue.map);
-    let mut run = Run {
+    let mut run = MigrationRun {
         id,
         blue,
         green,
@@ -157,7 +154,7 @@ fn create_file(options: &MigrateOptions, id: Uuid) -> Result<RejectsFile> {
     }
 }
 
-impl Run<'_> {
+impl MigrationRun<'_> {
     async fn execute(&mut self, file: &mut RejectsFile, confirm: Confirm<'_>) -> Result<MigrationReport> {
         failpoints::reached("inspected").await;
         let entry = RunEntry {
@@ -201,19 +198,13 @@ impl Run<'_> {
         file: &mut RejectsFile,
         confirm: Confirm<'_>,
     ) -> Result<MigrationReport> {
-        let plan = Arc::new(self.inspection.plan.clone());
-        let stage = Stage::create(self.green, self.id, &plan).await?;
+        let stage = Stage::create(self.green, self.id, &self.inspection.plan).await?;
         let mut state = self.read_blue(&stage).await?;
         journal.note("staged").await?;
         failpoints::reached("staged").await;
         self.check(&stage, &mut state).await?;
         failpoints::reached("checked").await;
-        file.accepted_before.extend(
-            state
-                .left_behind
-                .iter()
-                .map(|one| (one.table_name.clone(), normalize_key(&one.key), one.reason.clone())),
-        );
+        file.accept_again(&state.accepted_rejects);
         let rejects = self.write_rejects(&stage, file).await?;
         let refusal = self.refusal(&stage, &mut state, &rejects).await?;
         let mut report = self.report(&stage, &state, None).await?;
@@ -224,9 +215,10 @@ impl Run<'_> {
             report.next = next_steps::steps(&report);
             return Ok(report);
         }
-        let nothing = state.forecast.as_ref().is_some_and(|all| all.values().all(|one| one.affected == 0));
-        if nothing {
-            self.note_unchanged(&stage, journal, &mut report).await?;
+        let is_unaffected =
+            |forecasts: &BTreeMap<_, Forecast>| forecasts.values().all(|forecast| forecast.affected == 0);
+        if state.forecast.as_ref().is_some_and(is_unaffected) {
+            self.record_unchanged(&stage, journal, &mut report).await?;
         } else {
             self.ask_for_confirmation(confirm, &report).await?;
             let rejects_file = report.rejects_file.take();
@@ -253,18 +245,19 @@ impl Run<'_> {
     }
 
     /// Nothing differs: only the journal is written. The epoch tells an empty stage from one that a crash has emptied.
-    async fn note_unchanged(
+    async fn record_unchanged(
         &mut self,
         stage: &Stage,
         journal: &mut Journal,
         report: &mut MigrationReport,
     ) -> Result<()> {
-        let mut tx = self.green.begin().await?;
-        stage.check_epoch(&mut tx).await?;
         let tables = serde_json::to_value(&report.tables).unwrap_or_default();
-        journal.keep_rejects(&mut tx).await?;
-        journal.state(&mut tx, "applied", Some(&tables)).await?;
-        tx.commit().await.during(self.green, "cannot record the run in the journal")?;
+        let record = self.green.write("cannot record the run in the journal", async |tx| {
+            stage.check_epoch(tx).await?;
+            journal.keep_rejects(tx).await?;
+            Ok(journal.state(tx, "applied", Some(&tables)).await?)
+        });
+        record.await?;
         self.seconds.total = self.started.elapsed().as_secs_f64();
         report.seconds = self.seconds;
         Ok(())
@@ -272,25 +265,24 @@ impl Run<'_> {
 
     async fn read_blue(&mut self, stage: &Stage) -> Result<RunState> {
         let began = Instant::now();
-        let plan = Arc::new(self.inspection.plan.clone());
-        let ledger = Ledger::read(self.green, &plan).await?;
+        let plan = &self.inspection.plan;
         let mut state = RunState {
-            ledger,
+            ledger: Ledger::read(self.green, plan).await?,
             comparison: None,
             loaded: Vec::new(),
             checked: BTreeMap::new(),
             forecast: None,
-            by_hand: Vec::new(),
-            left_behind: journal::accepted_rejects(self.green).await?,
+            manual_changes: Vec::new(),
+            accepted_rejects: journal::accepted_rejects(self.green).await?,
         };
         if state.ledger.is_empty() && !self.options.replace {
-            state.loaded = self.stage_rows(stage, &plan, Vec::new()).await?;
+            state.loaded = self.stage_rows(stage, Vec::new()).await?;
         } else {
-            self.compare(stage, &plan, &mut state).await?;
+            self.compare(stage, &mut state).await?;
         }
         self.check_blue_schema().await?;
-        if !state.is_none() {
-            stage.analyze(&plan).await?;
+        if !state.is_unchanged() {
+            stage.analyze(plan).await?;
         }
         self.seconds.stage = began.elapsed().as_secs_f64();
         Ok(state)
@@ -310,59 +302,45 @@ impl Run<'_> {
         ))
     }
 
-    async fn stage_rows(
-        &self,
-        stage: &Stage,
-        plan: &Arc<KeyspacePlan>,
-        filters: Vec<RowFilter>,
-    ) -> Result<Vec<LoadedTable>> {
-        self.observer.begin_phase(ProgressPhase::Staging, plan.moved.len());
-        let loader = Arc::new(Loader {
-            blue: self.blue.clone(),
-            destination: Destination::Stage(Box::new(stage.clone())),
-            plan: plan.clone(),
-            row_context: row_context(&self.inspection),
-            observer: self.observer.clone(),
-            parallel: self.blue.parallel(),
-            filters,
-            buffers: BufferPool::default(),
-        });
-        loader.run().await
+    async fn stage_rows(&self, stage: &Stage, filters: Vec<RowFilter>) -> Result<Vec<LoadedTable>> {
+        self.observer.begin_phase(ProgressPhase::Staging, self.inspection.plan.moved.len());
+        let destination = Destination::Stage(Box::new(stage.clone()));
+        let loader = Loader::new(&self.blue, &self.inspection, destination, &self.observer);
+        Arc::new(loader.with_filters(filters)).run().await
     }
 
     /// Compares with what earlier runs wrote, and stages what differs.
-    async fn compare(&self, stage: &Stage, plan: &Arc<KeyspacePlan>, state: &mut RunState) -> Result<()> {
+    async fn compare(&self, stage: &Stage, state: &mut RunState) -> Result<()> {
+        let plan = &self.inspection.plan;
         self.check_keys_on_green(stage, state).await?;
         state.ledger.create_missing(self.green, plan).await?;
         let comparer = LedgerComparer {
-            blue: self.blue.clone(),
+            blue: &self.blue,
             green: self.green,
-            plan: plan.clone(),
-            row_context: row_context(&self.inspection),
+            inspection: &self.inspection,
             ledger: &state.ledger,
-            observer: self.observer.clone(),
-            parallel: self.blue.parallel(),
+            observer: &self.observer,
             replace: self.options.replace,
-            left_behind: &state.left_behind,
+            accepted_rejects: &state.accepted_rejects,
         };
         let mut comparison = comparer.run(Some(stage)).await?;
         let filters = comparison.filters(plan);
-        let second = self.stage_rows(stage, plan, filters).await?;
-        comparison.staged(plan, second);
+        let second = self.stage_rows(stage, filters).await?;
+        comparison.add_second_scan(plan, second);
         state.loaded = std::mem::take(&mut comparison.loaded);
-        if comparison.is_none() {
+        if comparison.is_empty() {
             state.comparison = Some(comparison);
             return Ok(());
         }
         let context = self.apply_context(stage, &state.ledger);
-        let gone = Deletions(context);
-        gone.create().await?;
-        comparison.note(&gone, &state.ledger, self.green).await?;
+        let deletions = Deletions(context);
+        deletions.create().await?;
+        comparison.record(&deletions, &state.ledger, self.green).await?;
         for table in plan.moved.iter().filter(|table| table.writer == Writer::Admin && !table.key.is_empty())
         {
-            let untouched = comparison.touched.get(&table.table).is_none_or(LocalChanges::is_empty);
+            let untouched = comparison.local_changes.get(&table.table).is_none_or(LocalChanges::is_empty);
             if let (false, Some(is_replaced)) = (untouched, BootstrapRows(context).is_deleted(table)) {
-                gone.replace(table, &is_replaced).await?;
+                deletions.replace(table, &is_replaced).await?;
             }
         }
         state.comparison = Some(comparison);
@@ -371,14 +349,15 @@ impl Run<'_> {
 
     /// Checked before blue is read, which may take long.
     async fn check_keys_on_green(&self, stage: &Stage, state: &RunState) -> Result<()> {
-        let mut tx = self.green.begin().await?;
-        let found = merge::missing_primary_key(&self.apply_context(stage, &state.ledger), &mut tx).await?;
-        tx.rollback().await.during(self.green, "cannot read green's tables")?;
-        found.map_or(Ok(()), Err)
+        let context = self.apply_context(stage, &state.ledger);
+        let read = self.green.read("cannot read green's tables", async |tx| {
+            Ok(merge::missing_primary_key(&context, tx).await?)
+        });
+        read.await?.map_or(Ok(()), Err)
     }
 
     async fn check(&mut self, stage: &Stage, state: &mut RunState) -> Result<()> {
-        if state.is_none() {
+        if state.is_unchanged() {
             return Ok(());
         }
         let began = Instant::now();
@@ -395,10 +374,10 @@ impl Run<'_> {
     }
 
     async fn write_rejects(&self, stage: &Stage, file: &mut RejectsFile) -> Result<RejectsSummary> {
-        let mut tx = self.green.begin().await?;
-        let rejects = file.write(stage, &mut tx, &self.options.accept).await?;
-        tx.rollback().await.during(self.green, "cannot read the rejected rows")?;
-        Ok(rejects)
+        let write = self.green.read("cannot read the rejected rows", async |tx| {
+            Ok(file.write(stage, tx, &self.options.accept).await?)
+        });
+        write.await
     }
 
     fn reported_file(&self, file: &RejectsFile, rejects: &RejectsSummary) -> Option<String> {
@@ -429,43 +408,35 @@ impl Run<'_> {
         stage: &Stage,
         state: &mut RunState,
     ) -> Result<Option<Error>> {
-        let at_work = |table: &str, key: &Digest128| {
-            state.comparison.as_ref().is_some_and(|comparison| comparison.at_work(table, key))
-        };
         let context = self.apply_context(stage, &state.ledger);
         let Some(comparison) = &state.comparison else {
             let found = unexplained::find(&context, tx).await?;
             return Ok((!found.is_empty()).then(|| unexplained::not_empty(&found)));
         };
-        if state.is_none() {
+        if state.is_unchanged() {
             let keyed = self.inspection.plan.moved.iter().filter(|table| !table.key.is_empty());
             state.forecast = Some(keyed.map(|table| (table.table.clone(), Forecast::default())).collect());
             return Ok(None);
         }
-        let merge = self.merge(context, comparison, &at_work);
-        let by_hand = merge.manual_changes(tx).await?;
+        let merge = self.merge(context, comparison);
+        let manual_changes = merge.manual_changes(tx).await?;
         let blocking = Deletions(context).cascade(tx, false).await?;
         let without_key = merge::missing_primary_key(&context, tx).await?;
         let forecast = merge.forecast(tx).await?;
         state.forecast = Some(forecast);
-        state.by_hand = by_hand;
+        state.manual_changes = manual_changes;
         if let Some(error) = without_key {
             return Ok(Some(error));
         }
-        if !self.options.replace && !state.by_hand.is_empty() {
-            return Ok(Some(changed_manually(&state.by_hand)));
+        if !self.options.replace && !state.manual_changes.is_empty() {
+            return Ok(Some(changed_manually(&state.manual_changes)));
         }
         Ok((!blocking.is_empty()).then(|| blocked(&blocking)))
     }
 
-    fn merge<'s>(
-        &self,
-        context: ApplyContext<'s>,
-        comparison: &'s Comparison,
-        changes_row: &'s (dyn Fn(&str, &Digest128) -> bool + Sync),
-    ) -> Merge<'s> {
-        let online = self.options.choices.green_online;
-        Merge { context, local_changes: &comparison.touched, changes_row, online }
+    fn merge<'s>(&self, context: ApplyContext<'s>, comparison: &'s Comparison) -> Merge<'s> {
+        let online = self.options.inspect.green_online;
+        Merge { context, local_changes: &comparison.local_changes, changed_rows: comparison, online }
     }
 
     fn apply_context<'s>(&'s self, stage: &'s Stage, ledger: &'s Ledger) -> ApplyContext<'s> {
@@ -474,7 +445,7 @@ impl Run<'_> {
             plan: &self.inspection.plan,
             catalog: &self.inspection.green.catalog,
             map: &self.inspection.blue.map,
-            baseline: self.options.choices.baseline.as_ref(),
+            baseline: self.options.inspect.baseline.as_ref(),
             ledger,
             replace: self.options.replace,
         }
@@ -500,26 +471,17 @@ impl Run<'_> {
             forecast: state.forecast.as_ref(),
         };
         let mut report = builder.report(&state.loaded, &state.checked, applied, found);
-        report.by_hand = state.by_hand.iter().map(group_by_hand).collect();
+        report.manual_changes = state.manual_changes.iter().map(manual_change_group).collect();
         Ok(report)
     }
 }
 
-fn group_by_hand(found: &ManualChanges) -> RowGroup {
+fn manual_change_group(found: &ManualChanges) -> RowGroup {
     RowGroup {
         table: found.table.clone(),
         column: None,
         reason: found.change.clone(),
         rows: found.rows,
         examples: found.keys.iter().map(|key| serde_json::from_str(key).unwrap_or_default()).collect(),
-    }
-}
-
-/// What transcoders must know of the rest of blue.
-pub fn row_context(inspection: &Inspection) -> RowContext {
-    RowContext {
-        workspaces: inspection.blue.workspaces.iter().map(|(id, _)| *id).collect(),
-        named_rows: inspection.blue.named_rows.clone(),
-        now_ms: chrono::Utc::now().timestamp_millis(),
     }
 }

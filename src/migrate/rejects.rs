@@ -14,6 +14,7 @@ use sqlx::{PgConnection, Row};
 
 use crate::error::{Error, Kind, Result};
 use crate::green::checks::KeptDuplicate;
+use crate::green::journal::AcceptedReject;
 use crate::green::session::During;
 use crate::green::sql::fill;
 use crate::green::stage::{RejectedRow, Stage};
@@ -25,7 +26,7 @@ use crate::secrets::Redaction;
 use super::report::Refusal;
 
 #[derive(Debug, Serialize)]
-struct Line<'a> {
+struct RejectLine<'a> {
     table: &'a str,
     key: &'a RawValue,
     column: Option<&'a str>,
@@ -117,7 +118,7 @@ impl ReviewedRejects {
 }
 
 /// A key as serde_json writes it into the file; PostgreSQL spells the same one with other blanks.
-pub fn normalize_key(key: &str) -> String {
+fn normalize_key(key: &str) -> String {
     serde_json::from_str::<Value>(key).map_or_else(|_| key.to_owned(), |key| key.to_string())
 }
 
@@ -149,7 +150,7 @@ pub struct RejectsFile {
     /// Whether to remove it if nothing was written to it.
     pub remove_if_empty: bool,
     /// Table, key and reason of the rejects that an earlier run was allowed to apply with.
-    pub accepted_before: BTreeSet<(String, String, String)>,
+    accepted_before: BTreeSet<(String, String, String)>,
 }
 
 /// What was written to the file.
@@ -218,6 +219,13 @@ impl RejectsFile {
         &self.path
     }
 
+    /// Accepts these rejects of an earlier run as that run did.
+    pub fn accept_again(&mut self, rejects: &[AcceptedReject]) {
+        self.accepted_before.extend(
+            rejects.iter().map(|row| (row.table_name.clone(), normalize_key(&row.key), row.reason.clone())),
+        );
+    }
+
     /// Writes every rejected row, ordered by table, and counts those that were not accepted.
     pub async fn write(
         &mut self,
@@ -227,20 +235,20 @@ impl RejectsFile {
     ) -> Result<RejectsSummary> {
         let sql =
             fill(include_str!("../../sql/stage/rejects.sql"), &[("rejects", &stage.own("stage_reject"))]);
-        let what = "cannot read the rejected rows";
+        let action = "cannot read the rejected rows";
         let mut written = RejectsSummary::default();
         let mut rows = query(sql).fetch(tx);
-        while let Some(row) = rows.try_next().await.during(stage.green(), what)? {
-            self.line(&row, accept, &mut written).map_err(|e| {
-                Error::new(Kind::Io, format!("cannot write the rejects file {}", self.path.display()))
-                    .source(e)
-            })?;
+        while let Some(row) = rows.try_next().await.during(stage.green(), action)? {
+            self.line(&row, accept, &mut written).map_err(|e| self.not_written().source(e))?;
         }
         drop(rows);
-        self.file.flush().and_then(|()| settle(self.file.get_ref())).map_err(|e| {
-            Error::new(Kind::Io, format!("cannot write the rejects file {}", self.path.display())).source(e)
-        })?;
+        let flushed = self.file.flush().and_then(|()| sync(self.file.get_ref()));
+        flushed.map_err(|e| self.not_written().source(e))?;
         Ok(written)
+    }
+
+    fn not_written(&self) -> Error {
+        Error::new(Kind::Io, format!("cannot write the rejects file {}", self.path.display()))
     }
 
     fn line(
@@ -253,7 +261,7 @@ impl RejectsFile {
             (row.try_get("table_name")?, row.try_get("key")?, row.try_get("reason")?);
         let cause: Option<&str> = row.try_get("cause")?;
         let column: Option<&str> = row.try_get("column_name")?;
-        let line = Line {
+        let line = RejectLine {
             table,
             key: serde_json::from_str(key)?,
             column,
@@ -278,9 +286,6 @@ impl RejectsFile {
 
     /// Writes a row that was rejected without a stage.
     pub fn write_unstaged(&mut self, table: &str, row: &RejectedRow) -> Result<()> {
-        let cannot = |path: &Path, e: std::io::Error| {
-            Error::new(Kind::Io, format!("cannot write the rejects file {}", path.display())).source(e)
-        };
         let line = serde_json::json!({
             "table": table,
             "key": row.key,
@@ -290,7 +295,8 @@ impl RejectsFile {
             "cause": null,
             "row": self.redaction.shown_row(table, row.row.clone()),
         });
-        writeln!(self.file, "{line}").and_then(|()| self.file.flush()).map_err(|e| cannot(&self.path, e))
+        let written = writeln!(self.file, "{line}").and_then(|()| self.file.flush());
+        written.map_err(|e| self.not_written().source(e))
     }
 
     /// Closes the file; removes an empty one that the operator did not request.
@@ -303,7 +309,7 @@ impl RejectsFile {
 }
 
 /// Waits until the disk has it; a pipe or a device has no disk to wait for.
-fn settle(file: &File) -> std::io::Result<()> {
+fn sync(file: &File) -> std::io::Result<()> {
     if file.metadata()?.is_file() { file.sync_all() } else { Ok(()) }
 }
 

@@ -1,7 +1,8 @@
 //! What a run did, table by table: the structure that text and JSON output are made of (docs/migrate.md describes it;
 //! its field names are a contract).
 
-use serde::Serialize;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::database_info::DatabaseInfo;
@@ -46,7 +47,8 @@ pub struct MigrationReport {
     /// What was copied as it is and deserves a check.
     pub notes: Vec<RowGroup>,
     /// Rows changed on green outside kongferry, per table and kind: `made`, `edited`, `removed`.
-    pub by_hand: Vec<RowGroup>,
+    #[serde(flatten, serialize_with = "with_former_name")]
+    pub manual_changes: Vec<RowGroup>,
     /// The rejects file, if there is one.
     pub rejects_file: Option<String>,
     /// What was found before the run and did not stop it.
@@ -54,6 +56,14 @@ pub struct MigrationReport {
     pub seconds: PhaseSeconds,
     /// What to do next, in order.
     pub next: Vec<String>,
+}
+
+/// `by_hand` is what earlier releases called `manual_changes`.
+fn with_former_name<S: Serializer>(groups: &[RowGroup], serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(Some(2))?;
+    map.serialize_entry("manual_changes", groups)?;
+    map.serialize_entry("by_hand", groups)?;
+    map.end()
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

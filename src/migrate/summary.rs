@@ -12,11 +12,10 @@ use crate::finding::Severity;
 use crate::green::checks::CheckCounts;
 use crate::green::merge::Forecast;
 use crate::green::rows::AppliedTable;
-use crate::green::session::During;
 use crate::green::session::Green;
 use crate::green::sql::fill;
 use crate::green::stage::Stage;
-use crate::green::statement::query;
+use crate::green::statement::{query, query_as};
 use crate::inspect::Inspection;
 use crate::mapping::table_plan::TablePlan;
 
@@ -56,7 +55,7 @@ impl ReportBuilder<'_> {
                 moved_table(plan, loaded, checked, done, forecast, &found)
             })
             .collect();
-        tables.extend(self.left());
+        tables.extend(self.not_moved());
         let mut totals = MigrationCounts::default();
         tables.iter().for_each(|table| totals.add(&table.counts));
         let mut changes = Changes::default();
@@ -80,7 +79,7 @@ impl ReportBuilder<'_> {
             rejects: found.rejects,
             repairs: found.repairs,
             notes: notes(self.inspection, loaded),
-            by_hand: Vec::new(),
+            manual_changes: Vec::new(),
             rejects_file: None,
             warnings: warnings.cloned().collect(),
             seconds: self.seconds,
@@ -94,15 +93,15 @@ impl ReportBuilder<'_> {
         applied.into_iter().flatten().filter(others).map(|(_, counts)| counts.deleted).sum()
     }
 
-    fn left(&self) -> impl Iterator<Item = MigrationTableReport> {
-        self.inspection.plan.not_moved.iter().map(|left| {
-            let rows = self.inspection.rows_not_migrated.get(&left.table).copied().unwrap_or(0);
+    fn not_moved(&self) -> impl Iterator<Item = MigrationTableReport> {
+        self.inspection.plan.not_moved.iter().map(|table| {
+            let rows = self.inspection.rows_not_migrated.get(&table.table).copied().unwrap_or(0);
             MigrationTableReport {
-                table: left.table.clone(),
-                writer: left.writer,
+                table: table.table.clone(),
+                writer: table.writer,
                 counts: MigrationCounts { source: rows, not_copied: rows, ..MigrationCounts::default() },
                 changes: Changes::default(),
-                reason: Some(left.reason.clone()),
+                reason: Some(table.reason.clone()),
             }
         })
     }
@@ -147,7 +146,7 @@ fn moved_table(
             not_copied: loaded.other_partition + loaded.changed_on_green + done.held_back,
         },
         changes,
-        reason: left_reason(loaded, &done),
+        reason: not_copied_reason(loaded, &done),
     }
 }
 
@@ -164,32 +163,25 @@ pub struct RejectsAndRepairs {
 
 impl RejectsAndRepairs {
     pub async fn read(stage: &Stage) -> Result<RejectsAndRepairs> {
-        let green = stage.green();
-        let what = "cannot count rejects and repairs";
-        let mut tx = green.begin().await?;
-        let rejects = stage.own("stage_reject");
-        let repairs = stage.own("stage_repair");
-        let places = [("rejects", rejects.as_str()), ("repairs", repairs.as_str())];
-        let mut found = RejectsAndRepairs::default();
-        let rows =
-            query(fill(include_str!("../../sql/stage/reject_counts.sql"), &places)).fetch_all(&mut *tx).await;
-        for row in rows.during(green, what)? {
-            found.rejects.push(group(&row, "reason", None).during(green, what)?);
-        }
-        let rows =
-            query(fill(include_str!("../../sql/stage/repair_counts.sql"), &places)).fetch_all(&mut *tx).await;
-        for row in rows.during(green, what)? {
-            found.repairs.push(group(&row, "repair", Some("column_name")).during(green, what)?);
-        }
-        let rows =
-            query(fill(include_str!("../../sql/stage/repaired_rows.sql"), &places)).fetch_all(&mut *tx).await;
-        for row in rows.during(green, what)? {
-            let count: i64 = row.try_get("rows").during(green, what)?;
-            let table: String = row.try_get("table_name").during(green, what)?;
-            found.repaired.insert(table, u64::try_from(count).unwrap_or(0));
-        }
-        tx.rollback().await.during(green, what)?;
-        Ok(found)
+        let (rejects, repairs) = (stage.own("stage_reject"), stage.own("stage_repair"));
+        let filled = |sql: &str| fill(sql, &[("rejects", &rejects), ("repairs", &repairs)]);
+        let read = stage.green().read("cannot count rejects and repairs", async |tx| {
+            let mut found = RejectsAndRepairs::default();
+            let sql = filled(include_str!("../../sql/stage/reject_counts.sql"));
+            for row in query(sql).fetch_all(&mut *tx).await? {
+                found.rejects.push(group(&row, "reason", None)?);
+            }
+            let sql = filled(include_str!("../../sql/stage/repair_counts.sql"));
+            for row in query(sql).fetch_all(&mut *tx).await? {
+                found.repairs.push(group(&row, "repair", Some("column_name"))?);
+            }
+            let sql = filled(include_str!("../../sql/stage/repaired_rows.sql"));
+            let rows: Vec<(String, i64)> = query_as(sql).fetch_all(tx).await?;
+            let number = |(table, rows)| (table, u64::try_from(rows).unwrap_or(0));
+            found.repaired = rows.into_iter().map(number).collect();
+            Ok(found)
+        });
+        read.await
     }
 
     fn rejected(&self, table: &str) -> u64 {
@@ -225,7 +217,7 @@ fn notes(inspection: &Inspection, loaded: &[LoadedTable]) -> Vec<RowGroup> {
     groups
 }
 
-fn left_reason(loaded: &LoadedTable, done: &AppliedTable) -> Option<String> {
+fn not_copied_reason(loaded: &LoadedTable, done: &AppliedTable) -> Option<String> {
     let mut reasons = Vec::new();
     if loaded.other_partition > 0 {
         reasons.push(format!("{} rows of a partition that Kong does not read", loaded.other_partition));

@@ -22,15 +22,13 @@ use crate::green::checks::Checks;
 use crate::green::journal::{Journal, RunEntry};
 use crate::green::ledger::Ledger;
 use crate::green::row_repair::{RepairedRows, RowRepair, SelectedKeys, UnrepairableRow};
-use crate::green::session::During;
 use crate::green::session::Green;
 use crate::green::stage::Stage;
 use crate::inspect::{InspectOptions, Inspection};
 use crate::mapping::schema_map::Writer;
 use crate::mapping::table_plan::TablePlan;
 use crate::migrate::destination::Destination;
-use crate::migrate::load::{BufferPool, Loader};
-use crate::migrate::row_context;
+use crate::migrate::load::Loader;
 use crate::progress::{Observer, ProgressPhase};
 use crate::verify;
 use crate::verify::differences::DifferenceLog;
@@ -251,20 +249,12 @@ impl RepairRun<'_> {
 
     async fn load(&self, context: ApplyContext<'_>) -> Result<()> {
         let stage = context.stage;
-        let plan = Arc::new(self.inspection.plan.clone());
+        let plan = &self.inspection.plan;
         self.observer.begin_phase(ProgressPhase::Staging, plan.moved.len());
-        let loader = Arc::new(Loader {
-            blue: self.blue.clone(),
-            destination: Destination::Stage(Box::new(stage.clone())),
-            plan: plan.clone(),
-            row_context: row_context(self.inspection),
-            observer: self.observer.clone(),
-            parallel: self.blue.parallel(),
-            filters: Vec::new(),
-            buffers: BufferPool::default(),
-        });
-        loader.run().await?;
-        stage.analyze(&plan).await?;
+        let destination = Destination::Stage(Box::new(stage.clone()));
+        let loader = Loader::new(&self.blue, self.inspection, destination, &self.observer);
+        Arc::new(loader).run().await?;
+        stage.analyze(plan).await?;
         self.observer.begin_phase(ProgressPhase::Checking, plan.moved.len());
         let checks = Checks { context, incremental: false };
         checks.run(&self.keys_on_green(), |table| self.observer.table_done(table)).await.map(|_| ())
@@ -291,28 +281,30 @@ impl RepairRun<'_> {
 
     /// Selects the rows on green, and counts those that cannot be written.
     async fn select(&self, row_repair: &RowRepair<'_>, mut repair: RepairReport) -> Result<RepairReport> {
-        let mut tx = self.green.begin().await?;
-        row_repair.create(&mut tx).await?;
-        for (selected, remove) in [(&self.selection.write, false), (&self.selection.delete, true)] {
-            for (table, keys) in selected {
-                let keys: Vec<&Value> = keys.values().map(|key| &key.key).collect();
-                row_repair.select(&mut tx, SelectedKeys { table, keys: &keys, remove }).await?;
+        let select = self.green.write("cannot select the rows to repair", async |tx| {
+            row_repair.create(tx).await?;
+            for (selected, remove) in [(&self.selection.write, false), (&self.selection.delete, true)] {
+                for (table, keys) in selected {
+                    let keys: Vec<&Value> = keys.values().map(|key| &key.key).collect();
+                    row_repair.select(tx, SelectedKeys { table, keys: &keys, remove }).await?;
+                }
             }
-        }
-        for table in self.tables() {
-            let left = row_repair.not_repairable(&mut tx, table).await?;
-            let selected = self.selection.write.get(&table.table).map_or(0, |keys| keys.len() as u64);
-            let repairable = selected.saturating_sub(left.len() as u64);
-            if repairable > 0 {
-                repair.write.insert(table.table.clone(), repairable);
+            for table in self.tables() {
+                let left = row_repair.not_repairable(tx, table).await?;
+                let selected = self.selection.write.get(&table.table).map_or(0, |keys| keys.len() as u64);
+                let repairable = selected.saturating_sub(left.len() as u64);
+                if repairable > 0 {
+                    repair.write.insert(table.table.clone(), repairable);
+                }
+                repair.not_repaired += left.len() as u64;
+                let unlisted = LISTED.saturating_sub(repair.left.len());
+                repair.left.extend(left.into_iter().take(unlisted));
             }
-            repair.not_repaired += left.len() as u64;
-            let unlisted = LISTED.saturating_sub(repair.left.len());
-            repair.left.extend(left.into_iter().take(unlisted));
-        }
+            Ok(())
+        });
+        select.await?;
         repair.remove =
             self.selection.delete.iter().map(|(table, keys)| (table.clone(), keys.len() as u64)).collect();
-        tx.commit().await.during(self.green, "cannot select the rows to repair")?;
         Ok(repair)
     }
 

@@ -104,11 +104,11 @@ impl File {
                 return Err(self.unknown(key, setting, &known));
             }
         }
-        Ok(with_defaults(command, &self.settings, &losers(arguments, variable)))
+        Ok(with_defaults(command, &self.settings, &overridden(arguments, variable)))
     }
 
     /// The error for a setting that clap refuses as a flag's value, which clap takes for one of the command line.
-    pub fn blame(&self, error: &clap::Error, arguments: &[OsString]) -> Option<Error> {
+    pub fn explain_invalid_value(&self, error: &clap::Error, arguments: &[OsString]) -> Option<Error> {
         let ContextValue::String(argument) = error.get(ContextKind::InvalidArg)? else {
             return None;
         };
@@ -188,14 +188,14 @@ fn flags(command: &Command, names: &mut BTreeSet<String>) {
     command.get_subcommands().for_each(|sub| flags(sub, names));
 }
 
-fn with_defaults(command: Command, settings: &BTreeMap<String, Setting>, losers: &Losers) -> Command {
+fn with_defaults(command: Command, settings: &BTreeMap<String, Setting>, overridden: &Overridden) -> Command {
     let command = command.mut_args(|arg| {
         let Some(long) = arg.get_long().map(str::to_owned) else {
             return arg;
         };
-        let arg = if losers.variables.contains(&long) { arg.env(Resettable::Reset) } else { arg };
+        let arg = if overridden.variables.contains(&long) { arg.env(Resettable::Reset) } else { arg };
         match settings.get(&long) {
-            Some(setting) if !losers.settings.contains(&long) => {
+            Some(setting) if !overridden.settings.contains(&long) => {
                 // Whoever reads --help wants the program's defaults, not this file's.
                 let hidden = arg.get_action().takes_values();
                 arg.default_values(setting.values.clone()).required(false).hide_default_value(hidden)
@@ -205,19 +205,19 @@ fn with_defaults(command: Command, settings: &BTreeMap<String, Setting>, losers:
     });
     let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
     names.into_iter().fold(command, |command, name| {
-        command.mut_subcommand(name, |sub| with_defaults(sub, settings, losers))
+        command.mut_subcommand(name, |sub| with_defaults(sub, settings, overridden))
     })
 }
 
 /// Flags whose setting, or whose variable, is overridden by an alternative from a better source.
 #[derive(Default)]
-struct Losers {
+struct Overridden {
     settings: BTreeSet<String>,
     variables: BTreeSet<String>,
 }
 
-fn losers(arguments: &[OsString], variable: &dyn Fn(&str) -> Option<String>) -> Losers {
-    let mut losers = Losers::default();
+fn overridden(arguments: &[OsString], variable: &dyn Fn(&str) -> Option<String>) -> Overridden {
+    let mut overridden = Overridden::default();
     for group in ALTERNATIVES {
         let on_command_line = group.iter().any(|(flag, _)| is_given(arguments, flag));
         let in_environment = group
@@ -226,15 +226,15 @@ fn losers(arguments: &[OsString], variable: &dyn Fn(&str) -> Option<String>) -> 
             .any(|name| variable(name).is_some_and(|text| !text.is_empty()));
         for (flag, _) in *group {
             if on_command_line {
-                losers.variables.insert((*flag).to_owned());
+                overridden.variables.insert((*flag).to_owned());
             }
             if on_command_line || in_environment {
-                losers.settings.insert((*flag).to_owned());
+                overridden.settings.insert((*flag).to_owned());
             }
         }
         // The variable of a flag that is itself on the command line loses to it anyway.
     }
-    losers
+    overridden
 }
 
 fn is_given(arguments: &[OsString], flag: &str) -> bool {
@@ -411,7 +411,7 @@ mod tests {
         let line = arguments("x move --rejects-file r");
         let command = file.apply(Cli::command_for_test(), &line, &|_| None).expect("known keys");
         let error = command.try_get_matches_from(&line).expect_err("not a form");
-        let error = file.blame(&error, &line).expect("the file's fault");
+        let error = file.explain_invalid_value(&error, &line).expect("the file's fault");
         assert_eq!(error.message(), "kongferry.toml, line 2: invalid value for \"format\"");
         assert_eq!(error.remedy_text(), Some("Use one of text, json."));
     }

@@ -49,7 +49,7 @@ const KEYS: &[&str] = &[
 
 /// Which of the two platforms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Side {
+pub enum Platform {
     /// Kong on Cassandra.
     Blue,
     /// Kong on PostgreSQL.
@@ -73,7 +73,7 @@ impl fmt::Debug for KongConf {
 
 /// A configuration, and what the user should know about how it was read.
 #[derive(Debug)]
-pub struct Read<T> {
+pub struct WithNotes<T> {
     /// The configuration.
     pub config: T,
     /// Sentences to show.
@@ -132,24 +132,24 @@ impl KongConf {
     }
 
     /// Where blue is, by this configuration.
-    pub fn blue(&self) -> Result<Read<BlueConfig>> {
-        self.check_database(Side::Blue)?;
+    pub fn blue(&self) -> Result<WithNotes<BlueConfig>> {
+        self.check_database(Platform::Blue)?;
         let port = self.port("cassandra_port", blue::DEFAULT_PORT)?;
-        let keyspace = self.text("cassandra_keyspace", Side::Blue)?.unwrap_or_else(|| "kong".to_owned());
+        let keyspace = self.text("cassandra_keyspace", Platform::Blue)?.unwrap_or_else(|| "kong".to_owned());
         blue::check_keyspace(&keyspace)?;
         let mut config = BlueConfig::new(self.contact_points(port)?, keyspace);
         config.username =
-            Some(self.text("cassandra_username", Side::Blue)?.unwrap_or_else(|| "kong".to_owned()));
-        config.password = self.text("cassandra_password", Side::Blue)?.map(SecretString::from);
-        config.datacenter = self.text("cassandra_local_datacenter", Side::Blue)?;
+            Some(self.text("cassandra_username", Platform::Blue)?.unwrap_or_else(|| "kong".to_owned()));
+        config.password = self.text("cassandra_password", Platform::Blue)?.map(SecretString::from);
+        config.datacenter = self.text("cassandra_local_datacenter", Platform::Blue)?;
         config.tls = self.cassandra_tls()?;
-        Ok(Read { config, notes: self.blue_notes() })
+        Ok(WithNotes { config, notes: self.blue_notes() })
     }
 
     /// Where green is, by this configuration.
-    pub fn green(&self) -> Result<Read<GreenConfig>> {
-        self.check_database(Side::Green)?;
-        let text = |key| self.text(key, Side::Green);
+    pub fn green(&self) -> Result<WithNotes<GreenConfig>> {
+        self.check_database(Platform::Green)?;
+        let text = |key| self.text(key, Platform::Green);
         let host = text("pg_host")?.unwrap_or_else(|| "127.0.0.1".to_owned());
         // Whatever PGHOST and its like say is written over: the user asked for Kong's way.
         let mut options = PgConnectOptions::new_without_pgpass()
@@ -163,13 +163,16 @@ impl KongConf {
         }
         let config = GreenConfig::new(self.pg_certificates(options)?);
         let schema = text("pg_schema")?.unwrap_or_else(|| DEFAULT_KONG_SCHEMA.to_owned());
-        Ok(Read { config: config.with_schemas(&schema, DEFAULT_WORK_SCHEMA)?, notes: self.green_notes() })
+        Ok(WithNotes {
+            config: config.with_schemas(&schema, DEFAULT_WORK_SCHEMA)?,
+            notes: self.green_notes(),
+        })
     }
 
-    fn check_database(&self, side: Side) -> Result<()> {
+    fn check_database(&self, side: Platform) -> Result<()> {
         let (wanted, name, flag, other) = match side {
-            Side::Blue => ("cassandra", "Cassandra", "--blue-kong-conf", "--green-kong-conf"),
-            Side::Green => ("postgres", "PostgreSQL", "--green-kong-conf", "--blue-kong-conf"),
+            Platform::Blue => ("cassandra", "Cassandra", "--blue-kong-conf", "--green-kong-conf"),
+            Platform::Green => ("postgres", "PostgreSQL", "--green-kong-conf", "--blue-kong-conf"),
         };
         match self.value("database") {
             Some(database) if database != wanted => Err(Error::usage(format!(
@@ -185,7 +188,7 @@ impl KongConf {
 
     fn contact_points(&self, port: u16) -> Result<Vec<ContactPoint>> {
         let hosts =
-            self.text("cassandra_contact_points", Side::Blue)?.unwrap_or_else(|| "127.0.0.1".to_owned());
+            self.text("cassandra_contact_points", Platform::Blue)?.unwrap_or_else(|| "127.0.0.1".to_owned());
         let one = |host: &str| match host.parse::<Ipv6Addr>() {
             Ok(address) => Ok(ContactPoint { host: address.to_string(), port }),
             Err(_) => ContactPoint::parse(host, port),
@@ -228,7 +231,7 @@ impl KongConf {
             // The driver trusts the system's certificates in any case.
             options = options.ssl_root_cert_from_pem(pem);
         }
-        match (self.text("pg_ssl_cert", Side::Green)?, self.text("pg_ssl_cert_key", Side::Green)?) {
+        match (self.text("pg_ssl_cert", Platform::Green)?, self.text("pg_ssl_cert_key", Platform::Green)?) {
             (Some(certificate), Some(key)) if self.is_on("pg_ssl") => {
                 Ok(options.ssl_client_cert(certificate).ssl_client_key(key))
             }
@@ -295,7 +298,7 @@ impl KongConf {
     }
 
     /// The value of a key that is a text to Kong, refused where this program cannot know what Kong makes of it.
-    fn text(&self, key: &str, side: Side) -> Result<Option<String>> {
+    fn text(&self, key: &str, side: Platform) -> Result<Option<String>> {
         let Some(value) = self.value(key) else {
             return Ok(None);
         };
@@ -304,14 +307,14 @@ impl KongConf {
                 "{key} in {} is a reference to a vault, which only Kong can resolve",
                 self.origin
             ))
-            .remedy(instead(key, side)));
+            .remedy(remedy_for(key, side)));
         }
         if self.changed_by_kong.iter().any(|changed| changed == key) {
             return Err(Error::usage(format!(
                 "Kong reads {key} in {} as a number, and thereby changes it",
                 self.origin
             ))
-            .remedy(instead(key, side)));
+            .remedy(remedy_for(key, side)));
         }
         Ok(Some(value.to_owned()))
     }
@@ -333,7 +336,7 @@ impl KongConf {
 }
 
 /// What to use in place of a setting that cannot be taken from Kong's configuration.
-fn instead(key: &str, side: Side) -> String {
+fn remedy_for(key: &str, side: Platform) -> String {
     match (key, side) {
         ("cassandra_password", _) => {
             format!("Set {}, or use --blue-password-file.", blue::PASSWORD_VARIABLE)
@@ -342,10 +345,10 @@ fn instead(key: &str, side: Side) -> String {
         ("pg_schema", _) => {
             "Name the schema with --green-schema and the rest with --green postgres://….".to_owned()
         }
-        (_, Side::Blue) => {
+        (_, Platform::Blue) => {
             "Give the address with --blue cassandra://… instead of Kong's configuration.".to_owned()
         }
-        (_, Side::Green) => {
+        (_, Platform::Green) => {
             "Give the address with --green postgres://… instead of Kong's configuration.".to_owned()
         }
     }

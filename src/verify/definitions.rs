@@ -49,7 +49,7 @@ pub(super) async fn compare(
 }
 
 /// A table's own definition names that table; what belongs to no table, such as a function, names none.
-fn difference(change: &definitions::Difference) -> Difference {
+fn difference(change: &definitions::DefinitionChange) -> Difference {
     let subject = &change.subject;
     let table = match (subject.table.as_str(), subject.kind.as_str()) {
         ("", "table") => &subject.name,

@@ -6,7 +6,7 @@ use ring::digest;
 use super::kong_row::KongRow;
 use super::reading_rules::ReadingRules;
 use super::value::KongValue;
-use crate::spill::{Record, SpillFile};
+use crate::spill::{SpillFile, SpillRecord};
 
 const NEVER: i64 = i64::MIN;
 
@@ -67,7 +67,7 @@ impl RowHasher {
 /// The digests of the rows of one side.
 pub(super) type DigestSpill = SpillFile<(RowKey, RowDigest)>;
 
-impl Record for (RowKey, RowDigest) {
+impl SpillRecord for (RowKey, RowDigest) {
     const SIZE: usize = 41;
 
     fn key(&self) -> RowKey {
@@ -103,7 +103,7 @@ mod tests {
             let record = ([3; 16], RowDigest { values: [7; 16], expiry, is_repaired });
             let mut bytes = Vec::new();
             record.encode(&mut bytes);
-            assert_eq!((bytes.len(), Record::decode(&bytes)), (41, Some(record)));
+            assert_eq!((bytes.len(), SpillRecord::decode(&bytes)), (41, Some(record)));
         }
     }
 }

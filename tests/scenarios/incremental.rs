@@ -205,7 +205,9 @@ async fn a_deleted_parent_with_a_locally_created_child_stops_the_run() {
     assert_eq!(contents(&green).await, before);
     let ran = run(&blue, &green, &["--replace"]).await.expect_code(0);
     assert_eq!(changes(&ran), (0, 0, 2), "{ran:#?}");
-    assert_eq!(ran.json()["by_hand"][0]["reason"], "made");
+    let result = ran.json();
+    assert_eq!(result["manual_changes"][0]["reason"], "made");
+    assert_eq!(result["by_hand"], result["manual_changes"], "the name of earlier releases");
     proven(&blue, &green).await;
 }
 
@@ -291,7 +293,7 @@ async fn local_changes_on_green_are_reported_and_kept_unless_replaced() {
     let before = contents(&green).await;
     let ran = run(&blue, &green, &[]).await.expect_code(4);
     assert_eq!(contents(&green).await, before);
-    let mut found: Vec<(Value, Value)> = ran.json()["by_hand"]
+    let mut found: Vec<(Value, Value)> = ran.json()["manual_changes"]
         .as_array()
         .expect("a list")
         .iter()
@@ -321,7 +323,7 @@ async fn a_local_change_of_a_row_that_replaced_a_bootstrap_row_is_detected() {
     green.execute("update workspaces set comment = 'local' where name = 'default'").await.expect("edited");
     green.execute("update parameters set value = 'local' where key = 'cluster_id'").await.expect("edited");
     let ran = run(&blue, &green, &[]).await.expect_code(4);
-    assert_eq!(ran.json()["by_hand"].as_array().map(Vec::len), Some(2), "{ran:#?}");
+    assert_eq!(ran.json()["manual_changes"].as_array().map(Vec::len), Some(2), "{ran:#?}");
     assert_eq!(changes(&run(&blue, &green, &["--replace"]).await.expect_code(0)), (0, 2, 0));
     proven(&blue, &green).await;
 }

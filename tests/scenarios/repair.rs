@@ -70,7 +70,7 @@ async fn mends_every_damage(line: &str) {
     }
     // The next run sees no local change: what the repair wrote is in the ledger.
     let next = migrate(&blue, &green).await.expect_code(3);
-    assert_eq!(next.json()["by_hand"].as_array().map_or(0, Vec::len), 0, "{next:#?}");
+    assert_eq!(next.json()["manual_changes"].as_array().map_or(0, Vec::len), 0, "{next:#?}");
     let left = green
         .json("select to_jsonb(relname) from pg_class where relname like 'stage\\_%'")
         .await

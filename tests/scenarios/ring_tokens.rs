@@ -66,11 +66,11 @@ async fn computed_tokens_equal_cassandras_own() {
                 .collect();
             let (last, of_key) = cells.split_last().expect("cells");
             let theirs = last.and_then(|bytes| bytes.try_into().ok()).map(i64::from_be_bytes);
-            let ours = token::of(of_key.iter().copied());
+            let ours = token::of_key(of_key.iter().copied());
             assert!(ours.is_some());
             assert_eq!(ours, theirs, "{types:?} {of_key:?}");
             if let [Some(one)] = of_key {
-                assert_eq!(Some(token::of_one(one)), theirs, "{types:?} {one:?}");
+                assert_eq!(Some(token::of_single_column(one)), theirs, "{types:?} {one:?}");
             }
         }
     }

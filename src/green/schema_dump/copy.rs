@@ -8,7 +8,7 @@ use crate::green::catalog_settings::{self, failed};
 use crate::green::sql::quote;
 use crate::green::statement;
 
-struct Route {
+struct CopyStatements {
     out: String,
     into: String,
 }
@@ -34,8 +34,13 @@ pub async fn copy_rows(
 }
 
 /// The statements; none for a table without a column that could be written.
-async fn route(from: &mut PgConnection, schema: &str, table: &str, what: &str) -> Result<Option<Route>> {
-    let row = statement::query(include_str!("../../../sql/catalog/blueprint/copy.sql"))
+async fn route(
+    from: &mut PgConnection,
+    schema: &str,
+    table: &str,
+    what: &str,
+) -> Result<Option<CopyStatements>> {
+    let row = statement::query(include_str!("../../../sql/catalog/schema_dump/copy.sql"))
         .bind(schema)
         .bind(table)
         .fetch_optional(from)
@@ -50,14 +55,19 @@ async fn route(from: &mut PgConnection, schema: &str, table: &str, what: &str) -
         let format = if is_binary_safe == Some(true) { "binary" } else { "text" };
         // A partitioned table has rows only in its parts; a table that others inherit from has its own.
         let only = if is_partitioned { "" } else { "only " };
-        Route {
+        CopyStatements {
             out: format!("copy (select {columns} from {only}{name}) to stdout (format {format})"),
             into: format!("copy {name} ({columns}) from stdin (format {format})"),
         }
     }))
 }
 
-async fn stream(from: &mut PgConnection, to: &mut PgConnection, route: &Route, what: &str) -> Result<u64> {
+async fn stream(
+    from: &mut PgConnection,
+    to: &mut PgConnection,
+    route: &CopyStatements,
+    what: &str,
+) -> Result<u64> {
     let mut rows = from.copy_out_raw(&route.out).await.map_err(|e| failed(&e, what))?;
     let mut sink = to.copy_in_raw(&route.into).await.map_err(|e| failed(&e, what))?;
     loop {

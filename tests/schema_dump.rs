@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use kongferry::green::blueprint::{Blueprint, copy_rows};
 use kongferry::green::definitions::Definitions;
 use kongferry::green::kong_schema;
 use kongferry::green::local::{LocalPostgres, Options, SUPERUSER};
+use kongferry::green::schema_dump::{SchemaDump, copy_rows};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-const NASTY: &str = include_str!("fixtures/blueprint/nasty.sql");
+const NASTY: &str = include_str!("fixtures/schema_dump/nasty.sql");
 const NASTY_SCHEMA: &str = "Kong's \"own\"";
 /// What a rebuilt schema does not have from the original.
 const NOT_REBUILT: &[&str] = &["owner", "grants"];
@@ -46,23 +46,23 @@ async fn database(server: &LocalPostgres, name: &str, sql: &str) -> PgConnection
     conn
 }
 
-async fn read(conn: &mut PgConnection, schema: &str) -> Blueprint {
-    Blueprint::read(conn, schema, &BTreeSet::new())
+async fn read(conn: &mut PgConnection, schema: &str) -> SchemaDump {
+    SchemaDump::read(conn, schema, &BTreeSet::new())
         .await
         .unwrap_or_else(|e| panic!("{e}: {:?} {:?}", e.details(), e.remedy_text()))
 }
 
 /// Builds the schema again, rows included, and returns the number of rows.
 async fn rebuild(green: &mut PgConnection, scratch: &mut PgConnection, schema: &str) -> u64 {
-    let blueprint = read(green, schema).await;
-    assert_eq!(blueprint.left_out(), Vec::<String>::new());
+    let dump = read(green, schema).await;
+    assert_eq!(dump.skipped(), Vec::<String>::new());
     let explain = |e: kongferry::error::Error| panic!("{e}: {:?}", e.details());
-    blueprint.build_before(scratch).await.unwrap_or_else(explain);
+    dump.restore_pre_data(scratch).await.unwrap_or_else(explain);
     let mut rows = 0;
-    for table in blueprint.tables() {
+    for table in dump.tables() {
         rows += copy_rows(green, scratch, schema, table).await.expect("rows");
     }
-    blueprint.build_after(scratch).await.unwrap_or_else(explain);
+    dump.restore_post_data(scratch).await.unwrap_or_else(explain);
     rows
 }
 
@@ -125,13 +125,10 @@ async fn a_schema_with_everything_in_it_is_rebuilt_with_its_rows() {
     let is = definitions(&mut scratch, NASTY_SCHEMA).await.without(NOT_REBUILT);
     assert_eq!(sentences(&was, &is), Vec::<String>::new());
 
-    let blueprint = read(&mut green, NASTY_SCHEMA).await;
-    assert!(
-        blueprint.tables().iter().all(|table| !table.starts_with("Events ")),
-        "a partition is copied twice"
-    );
-    let original = contents(&mut green, NASTY_SCHEMA, blueprint.tables()).await;
-    assert_eq!(original, contents(&mut scratch, NASTY_SCHEMA, blueprint.tables()).await);
+    let dump = read(&mut green, NASTY_SCHEMA).await;
+    assert!(dump.tables().iter().all(|table| !table.starts_with("Events ")), "a partition is copied twice");
+    let original = contents(&mut green, NASTY_SCHEMA, dump.tables()).await;
+    assert_eq!(original, contents(&mut scratch, NASTY_SCHEMA, dump.tables()).await);
     let only_here = "select count(*) from only \"Kong's \"\"own\"\"\".base";
     assert_eq!(scalar::<i64>(&mut scratch, only_here).await, 1);
     assert!(rows > 100, "{rows} rows");
@@ -175,7 +172,7 @@ async fn what_cannot_be_rebuilt_is_named_with_the_way_round_it() {
         create table child (id int references strange);";
     let mut green = database(&server, "green", sql).await;
 
-    let error = Blueprint::read(&mut green, "public", &BTreeSet::new()).await.expect_err("a refusal");
+    let error = SchemaDump::read(&mut green, "public", &BTreeSet::new()).await.expect_err("a refusal");
     assert_eq!(error.kind(), kongferry::error::Kind::Refused);
     assert_eq!(
         error.details(),
@@ -192,18 +189,18 @@ async fn what_cannot_be_rebuilt_is_named_with_the_way_round_it() {
     assert!(remedy.contains("--skip-table strange") && remedy.contains("plan --quick"), "{remedy}");
 
     let skip = ["called", "counted", "stamped", "strange"].map(str::to_owned).into();
-    let blueprint = Blueprint::read(&mut green, "public", &skip).await.expect("the rest");
-    assert_eq!(blueprint.tables(), ["child", "fine"]);
+    let dump = SchemaDump::read(&mut green, "public", &skip).await.expect("the rest");
+    assert_eq!(dump.tables(), ["child", "fine"]);
     assert_eq!(
-        blueprint.left_out(),
+        dump.skipped(),
         [
             "function \"of_all()\" needs type public.strange, which is not rebuilt on the scratch server",
             "function \"of_mood(other.mood)\" needs type other.mood, which is not rebuilt on the scratch server",
         ]
     );
     let mut scratch = database(&server, "scratch", "").await;
-    blueprint.build_before(&mut scratch).await.expect("without the foreign key's parent");
-    blueprint.build_after(&mut scratch).await.expect("without the foreign key");
+    dump.restore_pre_data(&mut scratch).await.expect("without the foreign key's parent");
+    dump.restore_post_data(&mut scratch).await.expect("without the foreign key");
 }
 
 #[tokio::test]
@@ -219,20 +216,20 @@ async fn extensions_come_along_where_they_are_used() {
         insert into a values (default, array['a=>1'::hstore], 'x')";
     let mut green = database(&server, "green", sql).await;
     let mut scratch = database(&server, "scratch", "").await;
-    let blueprint = read(&mut green, "public").await;
+    let dump = read(&mut green, "public").await;
     let extensions: Vec<_> =
-        blueprint.before_data().iter().filter(|step| step.what.starts_with("extension")).collect();
-    let names: Vec<_> = extensions.iter().map(|step| step.what.as_str()).collect();
+        dump.pre_data().iter().filter(|statement| statement.object.starts_with("extension")).collect();
+    let names: Vec<_> = extensions.iter().map(|statement| statement.object.as_str()).collect();
     // One by a default, one by a column's type, one by a function's body, one by an index; none by mere presence.
     assert_eq!(
         names,
         ["extension \"uuid-ossp\"", "extension \"hstore\"", "extension \"citext\"", "extension \"pg_trgm\""]
     );
-    assert_eq!(blueprint.left_out(), ["function \"total(integer)\" is an aggregate"]);
+    assert_eq!(dump.skipped(), ["function \"total(integer)\" is an aggregate"]);
 
-    blueprint.build_before(&mut scratch).await.expect("all but the aggregate");
+    dump.restore_pre_data(&mut scratch).await.expect("all but the aggregate");
     assert_eq!(copy_rows(&mut green, &mut scratch, "public", "a").await.expect("rows"), 1);
-    blueprint.build_after(&mut scratch).await.expect("the index");
+    dump.restore_post_data(&mut scratch).await.expect("the index");
 }
 
 #[tokio::test]
@@ -240,7 +237,8 @@ async fn a_scratch_that_is_not_empty_is_left_as_it_was() {
     let server = server().await;
     let mut green = database(&server, "green", "create table a (id int); create table b (id int)").await;
     let mut scratch = database(&server, "scratch", "create table b (other text)").await;
-    let error = read(&mut green, "public").await.build_before(&mut scratch).await.expect_err("b is there");
+    let error =
+        read(&mut green, "public").await.restore_pre_data(&mut scratch).await.expect_err("b is there");
     assert_eq!(error.message(), "the scratch server rejects green's table \"b\"");
     assert_eq!(error.details(), ["PostgreSQL reports: relation \"b\" already exists (SQLSTATE 42P07)"]);
     assert_eq!(scalar::<i64>(&mut scratch, "select count(*) from pg_tables where tablename = 'a'").await, 0);
