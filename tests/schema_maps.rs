@@ -180,9 +180,10 @@ fn every_map_and_the_example_follow_the_json_schema() {
         SchemaMap::parse(&value.to_string(), origin).unwrap();
     };
     for (line, _) in LINES {
-        check(&json(format!("schema-maps/kong-{line}.json")), line);
+        for name in [line.to_owned(), format!("enterprise-{line}")] {
+            check(&json(format!("schema-maps/kong-{name}.json")), &name);
+        }
     }
-    check(&json("schema-maps/kong-enterprise-2.8.json"), "Enterprise 2.8");
     let readme = std::fs::read_to_string(root().join("schema-maps/README.md")).unwrap();
     let example = readme.split("```json").nth(1).and_then(|t| t.split("```").next()).unwrap();
     check(&serde_json::from_str(example).unwrap(), "the example of schema-maps/README.md");
@@ -210,7 +211,7 @@ fn resolved(map: &SchemaMap) -> Value {
     value
 }
 
-/// `resolved.json` was made of maps that each stated every rule of their line.
+/// `resolved.json` was made of maps that each stated every rule of their line, and for Enterprise by another program.
 #[test]
 fn a_map_that_extends_another_is_the_whole_map_of_its_line() {
     let expected = json("tests/fixtures/schema-maps/resolved.json");
@@ -264,6 +265,8 @@ fn the_json_schema_refuses_what_the_program_refuses() {
     let wrong = [
         r#"{}"#,
         r#"{"format": 2}"#,
+        r#"{"format": 1, "extends": "3.1"}"#,
+        r#"{"format": 1, "folded": {"core": "000_base"}}"#,
         r#"{"format": 1, "table": {}}"#,
         r#"{"format": 1, "tables": {"t": {"copies": "never"}}}"#,
         r#"{"format": 1, "tables": {"t": {"copy": "sometimes"}}}"#,
@@ -391,62 +394,164 @@ fn every_open_source_table_with_prefixed_columns_has_an_entry() {
     }
 }
 
-#[test]
-fn the_map_of_enterprise_is_laid_over_the_one_that_it_extends_and_names_what_there_is() {
+/// The maps of Enterprise, with the open-source map of the same line, the catalogs of blue and green and `schema_meta`.
+fn enterprise_lines() -> Vec<(SchemaMap, SchemaMap, [Value; 2], Value)> {
     let maps = SchemaMap::built_in().unwrap();
-    let map = maps.iter().find(|map| map.is_enterprise()).unwrap();
-    let (blue, green) = (
-        json("tests/fixtures/catalog/enterprise-2.8/cassandra.json"),
-        json("tests/fixtures/catalog/enterprise-2.8/postgres.json"),
-    );
-    let base = maps.iter().find(|base| base.line == map.extends).unwrap();
-    assert_eq!(map.names.workspace_column, base.names.workspace_column);
-    assert_eq!(
-        map.rules("plugins").columns.keys().collect::<Vec<_>>(),
-        base.rules("plugins").columns.keys().collect::<Vec<_>>()
-    );
-    let own = json("schema-maps/kong-enterprise-2.8.json");
-    for (table, rules) in own["tables"].as_object().unwrap() {
-        let start = table.trim_end_matches('*');
-        let named = |catalog: &Value| {
-            catalog
-                .as_object()
-                .unwrap()
-                .keys()
-                .any(|name| if start == table { name == table } else { name.starts_with(start) })
-        };
-        assert!(named(&blue) && named(&green), "{table} is in a catalog");
-        for column in rules["columns"].as_object().into_iter().flatten().map(|(name, _)| name) {
-            assert!(types(&blue, table).contains_key(column), "{table}.{column}");
+    let (enterprise, open): (Vec<SchemaMap>, Vec<SchemaMap>) =
+        maps.into_iter().partition(SchemaMap::is_enterprise);
+    assert_eq!(enterprise.len(), open.len());
+    let metas = json("tests/fixtures/schema_meta-enterprise.json");
+    let with_base = enterprise.into_iter().zip(open);
+    with_base
+        .map(|(map, base)| {
+            let line = map.line.clone().unwrap();
+            let folder = format!("tests/fixtures/catalog/enterprise-{line}");
+            let catalogs = ["cassandra", "postgres"].map(|side| json(format!("{folder}/{side}.json")));
+            (map, base, catalogs, metas[line].clone())
+        })
+        .collect()
+}
+
+#[test]
+fn a_map_of_enterprise_is_laid_over_the_open_source_line_of_the_same_version() {
+    for (map, base, [blue, green], meta) in enterprise_lines() {
+        let line = map.line.as_deref().unwrap();
+        assert_eq!((Some(line), &map.names), (base.line.as_deref(), &base.names));
+        for (table, rules) in &base.tables {
+            let own = map.rules(table);
+            assert!(own.observed, "{line} {table}");
+            assert!(rules.columns.keys().all(|column| own.columns.contains_key(column)), "{line} {table}");
         }
-    }
-    for row in &map.bootstrap {
-        assert!(types(&green, &row.table).contains_key(&row.column), "{}.{}", row.table, row.column);
-        for child in &row.with {
-            let keys = green[child]["foreign_keys"].as_array().unwrap();
-            assert!(keys.iter().any(|key| key["ref_table"] == row.table), "{child} refers to {}", row.table);
+        let detect = map.detect.as_ref().unwrap();
+        let last = strings(&meta["enterprise"]).last().copied();
+        assert_eq!((detect.subsystem.as_str(), last), ("enterprise", Some(detect.last_executed.as_str())));
+        for (subsystem, folded) in &map.folded {
+            let executed = strings(&meta[subsystem]);
+            assert!(!executed.is_empty(), "{line} has the subsystem {subsystem}");
+            assert!(folded.iter().all(|name| !executed.contains(&name.as_str())), "{line} {subsystem}");
+        }
+        for (table, rules) in map.tables.iter().filter(|(_, rules)| !rules.observed) {
+            let never = rules.copy == Some(CopyPolicy::Never);
+            let known =
+                |column: &str| [&blue, &green].iter().any(|side| types(side, table).contains_key(column));
+            assert!(
+                never || blue[table].is_object() && green[table].is_object() || line == "2.8",
+                "{line} {table}"
+            );
+            for column in rules.columns.keys().filter(|_| green[table].is_object()) {
+                assert!(known(column), "{line} {table}.{column}");
+            }
+            for column in required(rules).iter().chain(rules.outlives_row.iter().flatten()) {
+                assert!(known(column), "{line} {table}.{column}");
+            }
+        }
+        for row in &map.bootstrap {
+            assert!(types(&green, &row.table).contains_key(&row.column), "{}.{}", row.table, row.column);
+            for child in &row.with {
+                let keys = green[child]["foreign_keys"].as_array().unwrap();
+                assert!(
+                    keys.iter().any(|key| key["ref_table"] == row.table),
+                    "{child} refers to {}",
+                    row.table
+                );
+            }
         }
     }
 }
 
+/// The rows of a bootstrap, as `tests/fixtures/enterprise-2.8/seed` has them, in tables that move.
 #[test]
-fn what_is_off_by_default_on_enterprise_has_its_sentence() {
-    let maps = SchemaMap::built_in().unwrap();
-    let map = maps.iter().find(|map| map.is_enterprise()).unwrap();
-    let expected = json("tests/fixtures/enterprise-2.8/expected.json");
-    for (table, class) in expected["classes"].as_object().unwrap() {
-        let rules = map.rules(table);
-        let copy = rules.copy.unwrap_or(CopyPolicy::Always);
-        match class.as_str().unwrap() {
-            "copy" => assert_eq!(copy, CopyPolicy::Always, "{table}"),
-            "optional" => assert_eq!(copy, CopyPolicy::OnRequest, "{table}"),
-            _ => assert_ne!(copy, CopyPolicy::Always, "{table}"),
+fn every_row_of_a_bootstrap_of_enterprise_is_known() {
+    let (map, ..) = enterprise_lines().remove(0);
+    let folder = root().join("tests/fixtures/enterprise-2.8/seed");
+    let is_known = |table: &str, row: &Value| {
+        map.bootstrap.iter().any(|known| known.table == table && row[&known.column] == known.value)
+    };
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        let table = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        if map.rules(&table).copy == Some(CopyPolicy::Never) {
+            continue;
         }
-        assert_eq!(copy != CopyPolicy::Always, rules.reason.is_some(), "{table}");
-        let docs = include_str!("../docs/enterprise.md");
-        let named = docs.contains(&format!("`{table}`"))
-            || docs.contains("`vitals_*`") && table.starts_with("vitals_");
-        assert!(copy != CopyPolicy::OnRequest || named, "docs/enterprise.md says why {table} does not move");
+        let made_with = map.bootstrap.iter().any(|known| known.with.contains(&table));
+        for row in std::fs::read_to_string(&path).unwrap().lines() {
+            let row: Value = serde_json::from_str(row).unwrap();
+            assert!(made_with || is_known(&table, &row), "{table} {row}");
+        }
+    }
+}
+
+const ON_REQUEST: &[&str] = &[
+    "audit_objects",
+    "audit_requests",
+    "consumer_reset_secrets",
+    "license_data",
+    "login_attempts",
+    "workspace_entity_counters",
+];
+const NEVER: &[&str] = &[
+    "consumers_rbac_users_map",
+    "keyring_meta_active",
+    "rl_counters",
+    "workspace_entities",
+    "ws_migrations_backup",
+];
+
+#[test]
+fn what_does_not_move_on_enterprise_has_its_sentence() {
+    let docs = include_str!("../docs/enterprise.md");
+    for (map, base, [blue, green], _) in enterprise_lines() {
+        let tables = keys(&blue).into_iter().chain(keys(&green));
+        for table in tables.filter(|table| !base.tables.contains_key(*table)) {
+            let rules = map.rules(table);
+            let is_vitals = table.starts_with("vitals_");
+            let expected = match table {
+                _ if is_vitals || NEVER.contains(&table) => CopyPolicy::Never,
+                _ if ON_REQUEST.contains(&table) => CopyPolicy::OnRequest,
+                _ => CopyPolicy::Always,
+            };
+            assert_eq!(rules.copy.unwrap_or(CopyPolicy::Always), expected, "{table}");
+            assert_eq!(rules.reason.is_some(), expected != CopyPolicy::Always, "{table}");
+            let named = docs.contains(&format!("`{table}`")) || is_vitals && docs.contains("`vitals_*`");
+            assert!(
+                named || expected == CopyPolicy::Always,
+                "docs/enterprise.md says why {table} does not move"
+            );
+        }
+        assert_eq!(map.rules("license_data_tmp_1").copy, Some(CopyPolicy::Never));
+    }
+}
+
+/// The columns that carry the workspace, by the definitions of Enterprise's entities.
+const PREFIXED: &[(&str, &[&str])] = &[
+    ("application_instances", &["composite_id"]),
+    ("applications", &["custom_id"]),
+    ("consumer_groups", &["name"]),
+    ("consumers", &["custom_id", "username", "username_lower"]),
+    ("developers", &["custom_id", "email"]),
+    ("document_objects", &["path"]),
+    ("files", &["path"]),
+    ("keyauth_enc_credentials", &["key"]),
+    ("konnect_applications", &["client_id"]),
+    ("rbac_roles", &["name"]),
+    ("rbac_users", &["name"]),
+];
+
+#[test]
+fn the_prefixed_columns_of_enterprise_are_those_of_its_entities() {
+    for (map, base, [blue, green], _) in enterprise_lines() {
+        let name = "Enterprise";
+        let line = Line { name, map, model: Value::Null, blue, green };
+        for table in keys(&line.blue).into_iter().filter(|table| line.green[table].is_object()) {
+            let stated =
+                PREFIXED.iter().find(|(prefixed, _)| *prefixed == table).map_or(&[][..], |(_, c)| *c);
+            if stated.is_empty() && base.tables.contains_key(table) {
+                continue;
+            }
+            let found: Vec<String> =
+                types(&line.blue, table).into_keys().filter(|column| line.prefixed(table, column)).collect();
+            assert_eq!(found, stated, "{:?} {table}", line.map.line);
+        }
     }
 }
 
@@ -455,7 +560,8 @@ fn an_enterprise_that_no_map_is_for_has_the_rules_of_both() {
     let map = SchemaMap::of_unknown_enterprise("018_300_to_310").unwrap();
     assert_eq!(map.line.as_deref(), Some("3.1"));
     assert!(map.rules("keys").columns.contains_key("cache_key"), "open-source Kong 3.1 has keys");
-    assert_eq!(map.rules("vitals_stats_hours").copy, Some(CopyPolicy::OnRequest));
+    assert_eq!(map.rules("vitals_stats_hours").copy, Some(CopyPolicy::Never));
+    assert!(map.rules("konnect_applications").columns.contains_key("client_id"), "Enterprise 3.0 has them");
     assert!(map.bootstrap.iter().any(|row| row.value == "super-admin"));
     let map = SchemaMap::of_unknown_enterprise("099_something_else").unwrap();
     assert_eq!(map.line, None);

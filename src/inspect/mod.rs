@@ -179,7 +179,7 @@ impl Inspection {
                 );
             }
         }
-        let mut found = self.blue.meta.disagreement(&self.green.meta);
+        let mut found = self.blue.meta.disagreement(&self.green.meta, &self.blue.map.folded);
         // Where Kong itself is another version, so are its plugins; that it is comes first.
         found.unequal.sort_by_key(|(subsystem, ..)| subsystem != schema_meta::CORE);
         for (subsystem, only_blue, only_green) in &found.unequal {
@@ -217,17 +217,16 @@ impl Inspection {
         }
         if self.blue.map.detect.is_some() {
             self.warn(
-                "the rules for Kong Enterprise's own tables are modelled on published facts, not observed on an Enterprise server",
+                "the rules for Kong Enterprise's own tables follow the definitions of its migrations; no Enterprise server has confirmed them",
                 "Rehearse with plan, and check the result with verify and credentials check before you shift traffic (docs/enterprise.md).",
             );
             return;
         }
         self.warn(
             format!(
-                "no schema map covers this version of Kong Enterprise (core {}, enterprise {}): its tables are copied by the two catalogs, with the rules of Enterprise {} for the tables of the same name. Unknown are the tables that hold run-time data, and the rows that its bootstrap creates apart from the default roles and kong_admin",
+                "no schema map covers this version of Kong Enterprise (core {}, enterprise {}): its tables are copied by the two catalogs, with the rules of the versions that are known for the tables of the same name. Unknown are the tables that hold run-time data, and the rows that its bootstrap creates apart from the default roles and kong_admin",
                 self.blue.meta.core(),
                 self.blue.meta.enterprise(),
-                self.blue.map.extends.as_deref().unwrap_or("2.8"),
             ),
             "Bootstrap green again, record its rows with inspect --save-baseline FILE, and pass --baseline FILE to plan and migrate; write a schema map for tables that must not be copied.",
         );

@@ -1,10 +1,10 @@
 //! The schema map: what a line of Kong versions does that does not follow from the two catalogs.
 //!
-//! One JSON file per line in `schema-maps/` (format and reasons: `schema-maps/README.md`); Enterprise's is laid over the
-//! open-source one that it extends, and the user's own files over that, later ones winning column by column. This file only reads and merges; the
+//! One JSON file per line in `schema-maps/` (format and reasons: `schema-maps/README.md`), laid over those that it extends,
+//! and the user's own files over that, later ones winning column by column. This file only reads and merges; the
 //! [`table plan`](super::table_plan) decides what the entries mean for the tables that really stand on both sides.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use ring::digest::{SHA256, digest};
@@ -18,14 +18,18 @@ const FORMAT: u32 = 1;
 /// The subsystem in `schema_meta` that only Enterprise has.
 pub const ENTERPRISE: &str = "enterprise";
 
-/// The maps that come with the program, oldest line first.
+/// The maps that come with the program, by the name under which another extends them; each after those that it extends.
 const BUILT_IN: &[(&str, &str)] = &[
     ("2.8", include_str!("../../schema-maps/kong-2.8.json")),
     ("3.0", include_str!("../../schema-maps/kong-3.0.json")),
     ("3.1", include_str!("../../schema-maps/kong-3.1.json")),
     ("3.2", include_str!("../../schema-maps/kong-3.2.json")),
     ("3.3", include_str!("../../schema-maps/kong-3.3.json")),
-    ("Enterprise 2.8", include_str!("../../schema-maps/kong-enterprise-2.8.json")),
+    ("enterprise-2.8", include_str!("../../schema-maps/kong-enterprise-2.8.json")),
+    ("enterprise-3.0", include_str!("../../schema-maps/kong-enterprise-3.0.json")),
+    ("enterprise-3.1", include_str!("../../schema-maps/kong-enterprise-3.1.json")),
+    ("enterprise-3.2", include_str!("../../schema-maps/kong-enterprise-3.2.json")),
+    ("enterprise-3.3", include_str!("../../schema-maps/kong-enterprise-3.3.json")),
 ];
 
 /// One schema map, as it stands in a file.
@@ -39,10 +43,15 @@ pub struct SchemaMap {
     pub format: u32,
     /// The line of Kong versions, such as `3.3`; in a user's map: which line it is for, or absent for any.
     pub line: Option<String>,
-    /// The line of open-source Kong whose map this one is applied over. Built-in maps only.
-    pub extends: Option<String>,
+    /// The maps that this one is laid over, the lowest first. Built-in maps only.
+    #[serde(default)]
+    pub extends: Vec<String>,
     /// How `schema_meta` says that a database is of this line. Absent in a user's map.
     pub detect: Option<Detect>,
+    /// Migrations that a later version folded into another, by subsystem: a database that was upgraded has executed them,
+    /// one that was bootstrapped has not, and both have the same schema.
+    #[serde(default)]
+    pub folded: BTreeMap<String, BTreeSet<String>>,
     /// Names that the whole line shares.
     #[serde(default)]
     pub names: Names,
@@ -338,30 +347,46 @@ impl SchemaMap {
 
     /// All built-in maps: open-source Kong's, oldest line first, then Enterprise's.
     pub fn built_in() -> Result<Vec<SchemaMap>> {
-        let mut maps: Vec<SchemaMap> = Vec::with_capacity(BUILT_IN.len());
-        for (line, text) in BUILT_IN {
-            let map = SchemaMap::parse(text, &format!("of Kong {line}"))?;
-            let base = map
-                .extends
-                .as_ref()
-                .and_then(|line| maps.iter().find(|base| base.line.as_ref() == Some(line)));
-            let resolved = match base {
-                Some(base) => map.over(base),
-                None => map,
-            };
-            maps.push(if resolved.is_enterprise() { resolved } else { resolved.observed() });
+        let own = SchemaMap::files()?;
+        let mut layers: Vec<Vec<usize>> = Vec::with_capacity(own.len());
+        for (_, map) in &own {
+            let below =
+                own.iter().zip(&layers).filter(|((name, _), _)| map.extends.iter().any(|e| e == name));
+            let mut found: Vec<usize> = below.flat_map(|(_, layers)| layers.clone()).collect();
+            // Built-in maps are in the order in which they are laid over each other.
+            found.push(layers.len());
+            found.sort_unstable();
+            found.dedup();
+            layers.push(found);
         }
-        Ok(maps)
+        let resolved = |layers: &Vec<usize>| {
+            SchemaMap::resolved(
+                own.iter().enumerate().filter(|(n, _)| layers.contains(n)).map(|(_, (_, map))| map),
+            )
+        };
+        Ok(layers.iter().map(resolved).collect())
     }
 
-    /// This map resolved: its entries over those of the map that it extends.
-    fn over(self, base: &SchemaMap) -> SchemaMap {
-        let mut resolved = base.clone();
-        resolved.line.clone_from(&self.line);
-        resolved.extends.clone_from(&self.extends);
-        resolved.detect.clone_from(&self.detect);
-        resolved.overlay(self);
-        resolved
+    /// The built-in maps as their files state them, by name.
+    fn files() -> Result<Vec<(&'static str, SchemaMap)>> {
+        let parse = |(name, text): &(&'static str, &str)| {
+            let map = SchemaMap::parse(text, &format!("of Kong {name}"))?;
+            Ok((*name, if map.is_enterprise() { map } else { map.observed() }))
+        };
+        BUILT_IN.iter().map(parse).collect()
+    }
+
+    /// The map that these make, laid over each other; it is of the line of the last one.
+    fn resolved<'m>(layers: impl Iterator<Item = &'m SchemaMap>) -> SchemaMap {
+        let mut whole = SchemaMap::default();
+        for layer in layers {
+            whole.format = layer.format;
+            whole.line.clone_from(&layer.line);
+            whole.extends.clone_from(&layer.extends);
+            whole.detect.clone_from(&layer.detect);
+            whole.overlay(layer.clone());
+        }
+        whole
     }
 
     /// Whether the map is for a line of Kong Enterprise.
@@ -381,28 +406,17 @@ impl SchemaMap {
         self
     }
 
-    /// The rules for a version of Enterprise that no map is for: what is known of its tables from another version, over
+    /// The rules for a version of Enterprise that no map is for: what is known of its tables from other versions, over
     /// the open-source line with the same last step of migrations, or the newest one.
     pub fn of_unknown_enterprise(core: &str) -> Result<SchemaMap> {
-        let maps = SchemaMap::built_in()?;
+        let (enterprise, open): (Vec<SchemaMap>, Vec<SchemaMap>) =
+            SchemaMap::files()?.into_iter().map(|(_, map)| map).partition(SchemaMap::is_enterprise);
         let digits =
-            |map: &&SchemaMap| map.line.as_ref().map(|line| line.replace('.', "")).unwrap_or_default();
-        let (enterprise, open): (Vec<&SchemaMap>, Vec<&SchemaMap>) =
-            maps.iter().partition(|map| map.is_enterprise());
-        let same = open.iter().find(|map| core.ends_with(&format!("_to_{}0", digits(map))));
-        let mut whole = same.or(open.last()).copied().cloned().unwrap_or_default();
-        for map in enterprise {
-            let known = map.extends.clone();
-            let own = map.tables.iter().filter(|(_, rules)| !rules.observed);
-            whole.tables.extend(own.map(|(name, rules)| (name.clone(), rules.clone())));
-            for row in &map.bootstrap {
-                if !whole.bootstrap.contains(row) {
-                    whole.bootstrap.push(row.clone());
-                }
-            }
-            whole.extends = known;
-        }
-        whole.line = same.and_then(|map| map.line.clone());
+            |map: &SchemaMap| map.line.as_ref().map(|line| line.replace('.', "")).unwrap_or_default();
+        let same = open.iter().position(|map| core.ends_with(&format!("_to_{}0", digits(map))));
+        let lines = open.iter().take(same.map_or(open.len(), |at| at + 1));
+        let mut whole = SchemaMap::resolved(lines.chain(&enterprise));
+        whole.line = same.and_then(|at| open.get(at)).and_then(|map| map.line.clone());
         whole.detect = None;
         Ok(whole)
     }
@@ -427,6 +441,9 @@ impl SchemaMap {
             self.tables.entry(table).or_default().overlay(rules);
         }
         self.bootstrap.extend(over.bootstrap);
+        for (subsystem, migrations) in over.folded {
+            self.folded.entry(subsystem).or_default().extend(migrations);
+        }
         self.names.overlay(over.names);
     }
 }

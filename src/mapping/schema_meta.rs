@@ -1,7 +1,7 @@
 //! Kong's record of its own migrations, as either side holds it, and whether the two agree (docs/kong-data-model.md, 5).
 //!
 //! Whole names are compared, as sets: an ordinal means one thing in open source and another in Enterprise, and
-//! Cassandra keeps `executed` in byte order.
+//! Cassandra keeps `executed` in byte order. A migration that was folded into another counts for nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -75,17 +75,26 @@ impl SchemaMeta {
         self.subsystems.get(ENTERPRISE).and_then(|one| one.last_executed.as_deref()).unwrap_or("none")
     }
 
-    pub fn disagreement(&self, green: &SchemaMeta) -> Disagreement {
+    /// Where the two schemas differ. `folded`: migrations that only a database has executed that is older than the version
+    /// which folded them into others (`SchemaMap::folded`).
+    pub fn disagreement(
+        &self,
+        green: &SchemaMeta,
+        folded: &BTreeMap<String, BTreeSet<String>>,
+    ) -> Disagreement {
         let mut found = Disagreement::default();
         for (name, own) in &self.subsystems {
-            match green.subsystems.get(name) {
-                None => found.only_blue.push(name.clone()),
-                Some(other) if other.executed != own.executed => {
-                    let only =
-                        |a: &Subsystem, b: &Subsystem| a.executed.difference(&b.executed).cloned().collect();
-                    found.unequal.push((name.clone(), only(own, other), only(other, own)));
-                }
-                Some(_) => {}
+            let Some(other) = green.subsystems.get(name) else {
+                found.only_blue.push(name.clone());
+                continue;
+            };
+            let counts = |migration: &&String| !folded.get(name).is_some_and(|all| all.contains(*migration));
+            let only = |a: &Subsystem, b: &Subsystem| -> Vec<String> {
+                a.executed.difference(&b.executed).filter(counts).cloned().collect()
+            };
+            let (of_blue, of_green) = (only(own, other), only(other, own));
+            if !of_blue.is_empty() || !of_green.is_empty() {
+                found.unequal.push((name.clone(), of_blue, of_green));
             }
         }
         found.only_green =
@@ -131,10 +140,17 @@ mod tests {
             let meta = meta(&[("core", &["000_base", core]), ("enterprise", &["000_base", enterprise])]);
             meta.line(&maps).map(|map| (map.line.clone(), map.is_enterprise()))
         };
-        let known = (Some("2.8".to_owned()), true);
-        assert_eq!(found("016_270_to_280", "013_2700_to_2800"), Some(known));
+        for (line, core, enterprise) in [
+            ("2.8", "016_270_to_280", "013_2700_to_2800"),
+            ("3.0", "016_280_to_300", "014_2800_to_3000"),
+            ("3.1", "017_300_to_310", "015_3000_to_3100"),
+            ("3.2", "018_310_to_320", "016_3100_to_3200"),
+            ("3.3", "019_320_to_330", "017_3200_to_3300"),
+        ] {
+            assert_eq!(found(core, enterprise), Some((Some(line.to_owned()), true)));
+        }
         assert_eq!(
-            found("017_300_to_310", "015_3000_to_3100"),
+            found("019_320_to_330", "018_3300_to_3400"),
             None,
             "open source has a core migration of that name"
         );
@@ -144,10 +160,49 @@ mod tests {
     fn records_are_compared_as_sets() {
         let blue = meta(&[("core", &["a", "b"]), ("acl", &["x"]), ("acme", &["y"])]);
         let green = meta(&[("core", &["b", "a"]), ("acl", &["x", "z"]), ("jwt", &[])]);
-        let found = blue.disagreement(&green);
+        let found = blue.disagreement(&green, &BTreeMap::new());
         assert_eq!(found.only_blue, ["acme"]);
         assert_eq!(found.only_green, ["jwt"]);
         assert_eq!(found.unequal, [("acl".to_owned(), vec![], vec!["z".to_owned()])]);
-        assert_eq!(blue.disagreement(&blue.clone()), Disagreement::default());
+        assert_eq!(blue.disagreement(&blue.clone(), &BTreeMap::new()), Disagreement::default());
+    }
+
+    #[test]
+    fn a_blue_that_was_upgraded_has_the_schema_of_a_green_that_was_bootstrapped() {
+        let maps = SchemaMap::built_in().unwrap();
+        let green = meta(&[
+            ("core", &["000_base", "003_100_to_110", "019_320_to_330"]),
+            ("oauth2", &["000_base_oauth2", "003_130_to_140"]),
+            ("enterprise", &["000_base", "006_1301_to_1500", "017_3200_to_3300"]),
+        ]);
+        let mut blue = green.clone();
+        for (subsystem, names) in [
+            ("core", &["001_14_to_15", "002_15_to_1"][..]),
+            ("oauth2", &["001_14_to_15", "002_15_to_10"]),
+            (
+                "enterprise",
+                &[
+                    "001_034_to_035",
+                    "002_035_to_035-1",
+                    "003_035-1_to_036-2",
+                    "004_036-2_to_037",
+                    "005_037_to_1301",
+                ],
+            ),
+        ] {
+            let executed = &mut blue.subsystems.get_mut(subsystem).unwrap().executed;
+            executed.extend(names.iter().map(|name| (*name).to_owned()));
+        }
+        let map = blue.line(&maps).unwrap();
+        assert_eq!((map.line.as_deref(), map.is_enterprise()), (Some("3.3"), true));
+        assert_eq!(blue.disagreement(&green, &map.folded), Disagreement::default());
+        assert_eq!(green.disagreement(&blue, &map.folded), Disagreement::default());
+        // A name that no version folded still makes a difference, and so does an old one of another subsystem.
+        for (subsystem, name) in [("enterprise", "006_1301_to_1302"), ("enterprise", "001_14_to_15")] {
+            let mut other = blue.clone();
+            other.subsystems.get_mut(subsystem).unwrap().executed.insert(name.to_owned());
+            let found = other.disagreement(&green, &map.folded).unequal;
+            assert_eq!(found, [(subsystem.to_owned(), vec![name.to_owned()], vec![])]);
+        }
     }
 }

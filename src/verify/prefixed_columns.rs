@@ -44,8 +44,7 @@ impl PrefixedColumns {
     /// and tables of its own.
     pub(super) fn of_map(map: &SchemaMap, is_enterprise: bool) -> Result<PrefixedColumns> {
         let mut lines = read()?;
-        let candidates = [&map.line, &map.extends];
-        let tables = candidates.into_iter().flatten().find_map(|line| lines.remove(line));
+        let tables = map.line.iter().chain(&map.extends).find_map(|line| lines.remove(line));
         let mut statement = PrefixedColumns { tables: tables.unwrap_or_default() };
         if is_enterprise {
             statement.add(lines.remove(ENTERPRISE).unwrap_or_default());
