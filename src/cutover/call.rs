@@ -1,6 +1,6 @@
-//! The user's own programs and services: one way to call them for hooks, gates and notifications.
+//! Calls of the user's own programs and services: hooks, notifications and gates.
 //!
-//! An address with a token in it is a secret: it is read from a variable or a file, and no message repeats it.
+//! An address may contain a token: it can be read from a variable or a file, and no message repeats it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,23 +15,22 @@ use crate::duration::compact;
 use crate::error::{Error, Kind, Result};
 use crate::http;
 
-/// A web address or a program, and how long it may take.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExternalCall {
-    /// The address; the body is JSON, any 2xx means yes.
+    /// Gets JSON by POST; any 2xx is a success.
     pub url: Option<String>,
     pub url_env: Option<String>,
     pub url_file: Option<PathBuf>,
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
-    /// The program with its arguments, started without a shell; JSON on its input, exit code 0 means yes.
+    /// A program with its arguments, started without a shell. Gets JSON on standard input; exit code 0 is a success.
     pub run: Option<Vec<String>>,
     #[serde(default, with = "humantime_serde")]
     pub timeout: Option<Duration>,
 }
 
-/// How long a call may take where nothing is said.
+/// The default for `timeout`.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,37 +41,38 @@ pub enum CallReply {
 }
 
 impl ExternalCall {
-    /// Exactly one of the ways to call must be given.
+    /// Checks the keys of the call at `place` in the file.
     pub fn check(&self, place: &str) -> Result<()> {
-        let ways = [self.url.is_some(), self.url_env.is_some(), self.url_file.is_some(), self.run.is_some()];
-        if ways.iter().filter(|given| **given).count() != 1 {
+        let keys = [self.url.is_some(), self.url_env.is_some(), self.url_file.is_some(), self.run.is_some()];
+        if keys.iter().filter(|is_set| **is_set).count() != 1 {
             return Err(Error::usage(format!("{place} needs exactly one of url, url_env, url_file and run")));
         }
         if self.run.as_ref().is_some_and(Vec::is_empty) {
-            return Err(Error::usage(format!("{place}: run names no program")));
+            return Err(Error::usage(format!("{place}: run is empty"))
+                .remedy("Write the program and its arguments: run = [\"./program\", \"argument\"]."));
         }
         Ok(())
     }
 
-    /// What can be known of it without calling: whether its address or its program is there.
-    pub fn look(&self) -> Result<()> {
+    /// Checks without calling: the address is readable and valid, or the program exists.
+    pub fn check_target(&self) -> Result<()> {
         let Some(program) = self.run.as_ref().and_then(|run| run.first()) else {
             let address = self.address()?;
             return match reqwest::Url::parse(address.expose_secret()) {
                 Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(()),
-                // Not repeated: it may hold a token.
-                _ => Err(Error::usage("its address is not one of http:// or https://")),
+                // Not repeated: it may contain a token.
+                _ => Err(Error::usage("the address does not begin with http:// or https://")),
             };
         };
-        let is_there = |path: &Path| {
+        let is_executable = |path: &Path| {
             use std::os::unix::fs::PermissionsExt;
-            path.metadata().is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
+            path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
         };
         let found = if program.contains('/') {
-            is_there(Path::new(program))
+            is_executable(Path::new(program))
         } else {
             let path = std::env::var_os("PATH").unwrap_or_default();
-            std::env::split_paths(&path).any(|folder| is_there(&folder.join(program)))
+            std::env::split_paths(&path).any(|folder| is_executable(&folder.join(program)))
         };
         if found { Ok(()) } else { Err(Error::usage(format!("{program} is not an executable program"))) }
     }
@@ -91,8 +91,8 @@ impl ExternalCall {
             Ok(reply) => reply,
             Err(error) => {
                 let causes = error.causes();
-                let because = causes.first().map(|cause| format!(": {cause}")).unwrap_or_default();
-                CallReply::NoReply(format!("{}{because}", error.message()))
+                let cause = causes.first().map(|cause| format!(": {cause}")).unwrap_or_default();
+                CallReply::NoReply(format!("{}{cause}", error.message()))
             }
         }
     }
@@ -105,7 +105,7 @@ impl ExternalCall {
             let value = std::env::var(name).ok().filter(|value| !value.trim().is_empty());
             return value.map(|value| SecretString::from(value.trim().to_owned())).ok_or_else(|| {
                 Error::usage(format!("the variable {name} is not set"))
-                    .remedy("It holds the address of a hook or notification in cutover.toml.")
+                    .remedy(format!("Export {name} with the address that cutover.toml reads from it."))
             });
         }
         let file = self.url_file.clone().unwrap_or_default();
@@ -120,7 +120,7 @@ impl ExternalCall {
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
-        // The address may hold a token.
+        // The address may contain a token.
         let answer = request.send().await.map_err(|e| no_answer(e.without_url()))?;
         let status = answer.status();
         let text = answer.text().await.unwrap_or_default();
@@ -134,31 +134,33 @@ impl ExternalCall {
 }
 
 fn no_answer(error: reqwest::Error) -> Error {
-    Error::new(Kind::Connection, if error.is_timeout() { "no answer in time" } else { "no answer" })
-        .source(error)
+    let message = if error.is_timeout() { "no answer in time" } else { "no answer" };
+    Error::new(Kind::Connection, message).source(error)
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProgramExit {
-    /// Its exit code; none when a signal ended it.
+    /// None if a signal ended it.
     pub code: Option<i32>,
-    /// The last line that it said.
-    pub said: String,
+    /// The last line of standard output, or else of standard error.
+    pub last_line: String,
 }
 
 impl ProgramExit {
     fn reply(self) -> CallReply {
         match self.code {
-            Some(0) => CallReply::Success(self.said),
-            Some(code) => CallReply::Failure(format!("exit code {code} {}", self.said).trim().to_owned()),
-            None => CallReply::Failure("ended by a signal".to_owned()),
+            Some(0) => CallReply::Success(self.last_line),
+            Some(code) => {
+                CallReply::Failure(format!("exit code {code} {}", self.last_line).trim().to_owned())
+            }
+            None => CallReply::Failure("a signal ended the program".to_owned()),
         }
     }
 }
 
-/// Runs a program to its end without a shell; it is killed with its children when it takes too long.
+/// Runs a program without a shell. After `limit` it is killed with its children.
 pub async fn run_program(run: &[String], input: &[u8], limit: Duration) -> Result<ProgramExit> {
-    let (program, arguments) = run.split_first().ok_or_else(|| Error::usage("no program is named"))?;
+    let (program, arguments) = run.split_first().ok_or_else(|| Error::usage("run is empty"))?;
     let cannot = || Error::new(Kind::Io, format!("cannot run {program}"));
     let mut child = tokio::process::Command::new(program)
         .args(arguments)
@@ -171,7 +173,7 @@ pub async fn run_program(run: &[String], input: &[u8], limit: Duration) -> Resul
         .map_err(|e| cannot().source(e))?;
     let group = child.id().and_then(|id| i32::try_from(id).ok());
     if let Some(mut stdin) = child.stdin.take() {
-        // A program that does not read its input has closed it, which is its right.
+        // A program need not read its input.
         let _ = tokio::time::timeout(limit, stdin.write_all(input)).await;
     }
     let Ok(output) = tokio::time::timeout(limit, child.wait_with_output()).await else {
@@ -191,8 +193,8 @@ pub async fn run_program(run: &[String], input: &[u8], limit: Duration) -> Resul
             .find(|line| !line.trim().is_empty())
             .map(|line| line.chars().take(200).collect::<String>())
     };
-    let said = last(&output.stdout).or_else(|| last(&output.stderr)).unwrap_or_default();
-    Ok(ProgramExit { code: output.status.code(), said })
+    let last_line = last(&output.stdout).or_else(|| last(&output.stderr)).unwrap_or_default();
+    Ok(ProgramExit { code: output.status.code(), last_line })
 }
 
 #[cfg(test)]
@@ -200,14 +202,12 @@ mod tests {
     use super::*;
 
     fn run(argv: &[&str]) -> ExternalCall {
-        ExternalCall {
-            run: Some(argv.iter().map(|&one| one.to_owned()).collect()),
-            ..ExternalCall::default()
-        }
+        let run = Some(argv.iter().copied().map(str::to_owned).collect());
+        ExternalCall { run, ..ExternalCall::default() }
     }
 
     #[tokio::test]
-    async fn a_program_says_yes_or_no_by_its_exit_code() {
+    async fn the_exit_code_of_a_program_decides() {
         let body = serde_json::json!({ "event": "test" });
         assert_eq!(run(&["cat"]).call(&body).await, CallReply::Success(r#"{"event":"test"}"#.to_owned()));
         assert_eq!(
@@ -230,23 +230,26 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_known_without_calling() {
-        let look = |call: ExternalCall| call.look().map_err(|error| error.message().to_owned());
-        assert_eq!(look(run(&["sh", "-c", "true"])), Ok(()));
-        assert_eq!(look(run(&["./no-such.sh"])), Err("./no-such.sh is not an executable program".to_owned()));
+    fn a_missing_target_is_found_without_calling() {
+        let check = |call: ExternalCall| call.check_target().map_err(|error| error.message().to_owned());
+        assert_eq!(check(run(&["sh", "-c", "true"])), Ok(()));
+        assert_eq!(
+            check(run(&["./no-such.sh"])),
+            Err("./no-such.sh is not an executable program".to_owned())
+        );
         let to = |url: &str| ExternalCall { url: Some(url.to_owned()), ..ExternalCall::default() };
-        assert_eq!(look(to("https://chat.example.com/T0/secret")), Ok(()));
-        let wrong = look(to("chat.example.com/T0/secret")).unwrap_err();
-        assert!(!wrong.contains("secret"), "{wrong}");
+        assert_eq!(check(to("https://chat.example.com/T0/secret")), Ok(()));
+        let message = check(to("chat.example.com/T0/secret")).unwrap_err();
+        assert!(!message.contains("secret"), "{message}");
         let unset = ExternalCall {
             url_env: Some("KONGFERRY_NO_SUCH_VARIABLE".to_owned()),
             ..ExternalCall::default()
         };
-        assert_eq!(look(unset), Err("the variable KONGFERRY_NO_SUCH_VARIABLE is not set".to_owned()));
+        assert_eq!(check(unset), Err("the variable KONGFERRY_NO_SUCH_VARIABLE is not set".to_owned()));
     }
 
     #[test]
-    fn one_way_to_call_is_given() {
+    fn exactly_one_way_to_call_is_required() {
         assert!(ExternalCall::default().check("hooks.event").is_err());
         let both = ExternalCall { url: Some("http://127.0.0.1/".to_owned()), ..run(&["true"]) };
         assert!(both.check("hooks.event").is_err());

@@ -1,6 +1,4 @@
-//! `cutover.toml`: what is moved, in which steps, watched by what.
-//!
-//! Reading only; nothing here connects. Everything that can be wrong in the file is found here, with its place.
+//! `cutover.toml`: the records, the steps, the gates. Errors name the line; nothing here connects.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,15 +9,15 @@ use serde::Deserialize;
 use super::call::ExternalCall;
 use super::gates::config::Gate;
 use super::gates::metrics::PrometheusConfig;
-use super::located_toml::{LocatedValue, TomlDocument, at_line};
+use super::located_toml::{LocatedValue, TomlDocument, at_line, with_prefix};
 use super::machine::CutoverRules;
 use super::notify::Notification;
-use super::step::{Step, guide_steps};
+use super::step::{CutoverStep, guide_steps};
 use crate::dns::query::QueryConfig;
 use crate::dns::{DomainName, ProviderConfig, Record, Share, Target};
 use crate::error::{Error, Result};
 
-/// The name that is looked for in the current directory.
+/// The default, in the current directory.
 pub const FILE_NAME: &str = "cutover.toml";
 
 #[derive(Debug, Clone)]
@@ -27,41 +25,36 @@ pub struct CutoverConfig {
     pub file: PathBuf,
     pub target: Target,
     pub provider: ProviderConfig,
-    /// Shares and how long each is watched, the last one 100 %.
-    pub steps: Vec<Step>,
+    /// From the smallest share to 100 %.
+    pub steps: Vec<CutoverStep>,
     pub settings: CutoverSettings,
     pub gates: Vec<Gate>,
 }
 
-/// The keys of the file that stand alone or in small tables.
+/// Everything in the file but the records, the provider, the steps and the gates.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CutoverSettings {
-    /// Time to live of the records while the cutover lasts, in seconds.
+    /// During the cutover, in seconds.
     pub ttl: u32,
-    /// Time to live that `finish` leaves; that from before the cutover where it is not given.
+    /// After `finish`, in seconds, instead of the original one.
     pub final_ttl: Option<u32>,
-    /// What resolvers may add to the time to live.
+    /// How long resolvers may cache beyond the TTL.
     #[serde(with = "humantime_serde")]
     pub resolver_floor: Duration,
-    /// Whether an operator decides when each step ends.
+    /// Whether each step waits for `promote`.
     pub approval: bool,
-    /// Which name servers are asked, and how often.
     pub query: QueryConfig,
     /// The interval between checks of provider, name servers and counters.
-    #[serde(with = "humantime_serde")]
-    #[serde(alias = "look_every")]
+    #[serde(with = "humantime_serde", alias = "look_every")]
     pub check_every: Duration,
-    /// How long a step may wait for provider and name servers before it is paused.
+    /// How long a step may wait for provider and name servers before it pauses.
     #[serde(with = "humantime_serde")]
     pub settle_limit: Duration,
     pub state_dir: Option<PathBuf>,
-    /// When blue may be taken down.
     pub drain: DrainSettings,
-    /// What preflight checks before the first step.
     pub preflight: PreflightSettings,
     pub prometheus: Option<PrometheusConfig>,
-    /// What is asked and told on the way.
     pub hooks: Hooks,
     pub notify: Vec<Notification>,
 }
@@ -89,13 +82,13 @@ impl Default for CutoverSettings {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DrainSettings {
-    /// How long blue must have been idle before it may be shut down.
+    /// How long blue must be idle before `finish`.
     #[serde(with = "humantime_serde")]
     pub time: Duration,
-    /// Requests a second up to which a side counts as idle: the rate of health probes.
+    /// Requests per second up to which a side counts as idle: the rate of health checks.
     #[serde(alias = "still_below")]
     pub idle_below: f64,
-    /// The interval between checks for drift, from the drain until `finish`.
+    /// The interval between checks for drift, from the drain to `finish`.
     #[serde(with = "humantime_serde")]
     pub drift_every: Duration,
 }
@@ -110,20 +103,19 @@ impl Default for DrainSettings {
     }
 }
 
-/// What preflight checks before the first step.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PreflightSettings {
-    /// Whether `verify` must have found nothing.
+    /// Whether `verify` must be clean.
     pub verify: bool,
-    /// Whether rows changed since the last run stop a step.
+    /// Whether changes by Admin API clients since the last run pause a step.
     pub drift: bool,
-    /// Tables written by traffic whose behaviour during the split was read and accepted.
+    /// Accepted tables that the data plane writes while traffic is split.
     pub acknowledge: BTreeSet<String>,
-    /// What may stay unproven because an operator accepted it.
+    /// Accepted without proof.
     pub unproven: BTreeSet<Unproven>,
-    /// Kong's Admin API on green: one address, or those of several nodes.
-    #[serde(deserialize_with = "one_or_more")]
+    /// The addresses of Kong's Admin API on green; the file may have a single one without brackets.
+    #[serde(deserialize_with = "address_list")]
     pub green_admin: Vec<String>,
     pub green_admin_token_env: Option<String>,
 }
@@ -149,7 +141,7 @@ pub enum Unproven {
     Databases,
     /// That there are metrics of both sides.
     Metrics,
-    /// That anything but time and the name servers stops a step.
+    /// That anything but time and the name servers can stop a step.
     Gates,
     /// That green's nodes have their plugins, their database and one configuration.
     Nodes,
@@ -172,39 +164,38 @@ impl Unproven {
     }
 }
 
-/// One text, or a list of them.
-fn one_or_more<'a, D: serde::Deserializer<'a>>(given: D) -> std::result::Result<Vec<String>, D::Error> {
+fn address_list<'a, D: serde::Deserializer<'a>>(list: D) -> std::result::Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged, expecting = "an address, or a list of addresses")]
-    enum Given {
-        One(String),
-        More(Vec<String>),
+    enum AddressList {
+        Single(String),
+        Several(Vec<String>),
     }
-    Ok(match Given::deserialize(given)? {
-        Given::One(one) => vec![one],
-        Given::More(more) => more,
+    Ok(match AddressList::deserialize(list)? {
+        AddressList::Single(address) => vec![address],
+        AddressList::Several(addresses) => addresses,
     })
 }
 
-/// Places where the user's own programs and services are asked or told.
+/// Calls of the user's own programs and services.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Hooks {
-    /// Asked before the first step, again and again until it says yes.
+    /// Repeated before the first step until it succeeds.
     pub confirm_rollout: Option<ExternalCall>,
-    /// Called before each step; a no pauses.
+    /// Before each step; a failure pauses.
     pub pre_step: Option<ExternalCall>,
-    /// Called after each step has baked; a no pauses.
+    /// After each step has baked; a failure pauses.
     pub post_step: Option<ExternalCall>,
-    /// Asked before everything goes to green, again and again until it says yes.
+    /// Repeated before 100 % until it succeeds.
     pub confirm_promotion: Option<ExternalCall>,
-    /// Told once new resolutions are on their way back; a good place to close green's connections.
+    /// After the write of a rollback: the place to close green's connections.
     pub rollback: Option<ExternalCall>,
     pub event: Option<ExternalCall>,
 }
 
 impl Hooks {
-    /// All of them by their names in the file.
+    /// The configured hooks by their names in the file.
     pub fn named(&self) -> impl Iterator<Item = (&'static str, &ExternalCall)> {
         [
             ("hooks.confirm_rollout", &self.confirm_rollout),
@@ -224,28 +215,28 @@ impl CutoverConfig {
         let text = std::fs::read_to_string(file).map_err(|e| {
             Error::usage(format!("cannot read {}", file.display()))
                 .source(e)
-                .remedy("Name the file with --file; \"kongferry cutover init\" writes one to begin with.")
+                .remedy("Pass the file with --file, or run \"kongferry cutover init\" to write one.")
         })?;
         CutoverConfig::parse(&text, file)
     }
 
-    /// Reads the text of a file; `file` names it in messages and is where relative paths begin.
+    /// Relative paths in the text start at the directory of `file`.
     pub fn parse(text: &str, file: &Path) -> Result<CutoverConfig> {
-        CutoverConfig::build(text, file).map_err(|error| in_file(file, &error))
+        CutoverConfig::build(text, file).map_err(|error| with_prefix(&file.display().to_string(), &error))
     }
 
     fn build(text: &str, file: &Path) -> Result<CutoverConfig> {
-        let mut reading = TomlDocument::parse(text)?;
-        let zone: DomainName = needed(&mut reading, "zone", "zone = \"example.com\"")?.read()?;
-        let provider: ProviderConfig = needed(&mut reading, "provider", "[provider]")?.read()?;
-        let records = needed(&mut reading, "record", "[[record]]")?.items();
+        let mut document = TomlDocument::parse(text)?;
+        let zone: DomainName = required(&mut document, "zone", "zone = \"example.com\"")?.read()?;
+        let provider: ProviderConfig = required(&mut document, "provider", "[provider]")?.read()?;
+        let records = required(&mut document, "record", "[[record]]")?.items();
         let records: Vec<Record> = records.iter().map(LocatedValue::read).collect::<Result<_>>()?;
         let target = Target::new(zone, records)?;
-        let steps = reading.take("step").map(LocatedValue::items);
-        let gates = reading.take("gate").map(LocatedValue::items).unwrap_or_default();
+        let steps = document.take("step").map(LocatedValue::items);
+        let gates = document.take("gate").map(LocatedValue::items).unwrap_or_default();
         let lines: Vec<(&str, usize)> =
-            CHECKED.iter().filter_map(|key| Some((*key, reading.line(key)?))).collect();
-        let settings: CutoverSettings = reading.rest().read()?;
+            CHECKED.iter().filter_map(|key| Some((*key, document.line(key)?))).collect();
+        let settings: CutoverSettings = document.rest().read()?;
         check_settings(&settings).map_err(|(key, error)| {
             match lines.iter().find(|(name, _)| *name == key) {
                 Some((_, line)) => at_line(*line, &error),
@@ -253,7 +244,7 @@ impl CutoverConfig {
             }
         })?;
         let mut steps = match steps {
-            Some(parts) => read_steps(&parts)?,
+            Some(tables) => read_steps(&tables)?,
             None => guide_steps(),
         };
         for step in &mut steps {
@@ -263,7 +254,6 @@ impl CutoverConfig {
         Ok(CutoverConfig { file: file.to_owned(), target, provider, steps, settings, gates })
     }
 
-    /// What the state machine needs of it.
     pub fn rules(&self) -> CutoverRules {
         let settings = &self.settings;
         CutoverRules {
@@ -281,110 +271,92 @@ impl CutoverConfig {
         }
     }
 
-    /// Where the journal of this cutover is kept.
+    /// The directory of the journal.
     pub fn state_dir(&self) -> PathBuf {
-        let beside = self.file.parent().unwrap_or(Path::new(""));
-        match &self.settings.state_dir {
-            Some(path) => beside.join(path),
-            None => {
-                let name =
-                    self.target.records().first().map(|record| record.key.name.without_dot().to_owned());
-                beside.join(".kongferry-cutover").join(name.unwrap_or_default().replace('*', "_"))
-            }
+        let directory = self.file.parent().unwrap_or(Path::new(""));
+        if let Some(path) = &self.settings.state_dir {
+            return directory.join(path);
         }
+        let first = self.target.records().first();
+        let name = first.map(|record| record.key.name.without_dot().replace('*', "_"));
+        directory.join(".kongferry-cutover").join(name.unwrap_or_default())
     }
 
-    /// The step whose share this is.
+    /// The step with this share.
     pub fn step_of(&self, share: Share) -> Option<usize> {
         self.steps.iter().position(|step| step.share == share)
     }
 }
 
-fn needed<'t>(reading: &mut TomlDocument<'t>, key: &str, example: &str) -> Result<LocatedValue<'t>> {
-    reading.take(key).ok_or_else(|| {
+fn required<'t>(document: &mut TomlDocument<'t>, key: &str, example: &str) -> Result<LocatedValue<'t>> {
+    document.take(key).ok_or_else(|| {
         Error::usage(format!("{key} is missing"))
-            .remedy(format!("Add {example}; \"kongferry cutover init\" writes a whole file to begin with."))
+            .remedy(format!("Add {example}, or run \"kongferry cutover init\" to write a complete file."))
     })
 }
 
-fn read_steps(parts: &[LocatedValue<'_>]) -> Result<Vec<Step>> {
-    let steps: Vec<Step> = parts.iter().map(LocatedValue::read).collect::<Result<_>>()?;
-    for ((one, next), part) in steps.iter().zip(steps.iter().skip(1)).zip(parts.iter().skip(1)) {
-        if one.share >= next.share {
-            let falls = format!("the shares of the steps do not rise: {} after {}", next.share, one.share);
-            return Err(part.explain(
-                &Error::usage(falls).remedy("Write the [[step]] tables from the smallest share to 100."),
-            ));
+fn read_steps(tables: &[LocatedValue<'_>]) -> Result<Vec<CutoverStep>> {
+    let steps: Vec<CutoverStep> = tables.iter().map(LocatedValue::read).collect::<Result<_>>()?;
+    for ((step, next), table) in steps.iter().zip(steps.iter().skip(1)).zip(tables.iter().skip(1)) {
+        if step.share >= next.share {
+            let message = format!("the shares of the steps do not rise: {} after {}", next.share, step.share);
+            let error = Error::usage(message);
+            return Err(
+                table.explain(&error.remedy("Write the [[step]] tables from the smallest share to 100."))
+            );
         }
     }
-    let add = "Add a [[step]] with share = 100: a cutover ends with all traffic on green.";
-    match (steps.last(), parts.last()) {
+    match (steps.last(), tables.last()) {
         (Some(last), Some(_)) if last.share == Share::GREEN => Ok(steps),
-        (Some(last), Some(part)) => {
-            let short = format!("the last step is not 100 % but {}", last.share);
-            Err(part.explain(&Error::usage(short).remedy(add)))
+        (Some(last), Some(table)) => {
+            let error = Error::usage(format!("the last step is {} instead of 100 %", last.share));
+            Err(table.explain(&error.remedy("Add a [[step]] with share = 100.")))
         }
-        _ => Err(Error::usage("there are no steps")
-            .remedy("Write [[step]] tables, or leave step out for those of Kong's guide.")),
+        _ => Err(Error::usage("step is an empty list")
+            .remedy("Write [[step]] tables, or remove step for the steps of Kong's guide.")),
     }
 }
 
-fn read_gates(parts: &[LocatedValue<'_>], metrics: Option<&PrometheusConfig>) -> Result<Vec<Gate>> {
+fn read_gates(tables: &[LocatedValue<'_>], metrics: Option<&PrometheusConfig>) -> Result<Vec<Gate>> {
     let mut gates: Vec<Gate> = Vec::new();
-    for (at, part) in parts.iter().enumerate() {
-        let gate = Gate::from_table(part.read()?, at, metrics).map_err(|error| part.explain(&error))?;
+    for (index, table) in tables.iter().enumerate() {
+        let gate = Gate::from_table(table.read()?, index, metrics).map_err(|error| table.explain(&error))?;
         if gates.iter().any(|other| other.name == gate.name) {
-            let twice = Error::usage(format!("two gates have the name \"{}\"", gate.name));
-            return Err(part.explain(&twice.remedy("Give one of them another name = \"…\".")));
+            let error = Error::usage(format!("two gates have the name \"{}\"", gate.name));
+            return Err(table.explain(&error.remedy("Set another name = \"…\" in one of them.")));
         }
         gates.push(gate);
     }
     Ok(gates)
 }
 
-/// Keys whose values are checked here, so that their lines are wanted.
+/// The keys of [`check_settings`], whose lines are kept for its errors.
 const CHECKED: &[&str] =
     &["ttl", "query", "check_every", "look_every", "settle_limit", "drain", "hooks", "notify"];
 
-/// What is wrong, and with which key.
+/// An error comes with its key.
 fn check_settings(settings: &CutoverSettings) -> std::result::Result<(), (&'static str, Error)> {
     if !(1..=604_800).contains(&settings.ttl) {
         let error = Error::usage(format!("ttl = {} is out of range", settings.ttl));
-        return Err((
-            "ttl",
-            error.remedy("Give seconds from 1 to 604800; 10 to 60 are usual during a cutover."),
-        ));
+        return Err(("ttl", error.remedy("Set 1 to 604800 seconds; 10 to 60 are usual during a cutover.")));
     }
-    let zero = [
-        ("query", settings.query.count == 0, "query.count"),
-        ("check_every", settings.check_every.is_zero(), "check_every"),
-        ("settle_limit", settings.settle_limit.is_zero(), "settle_limit"),
-    ];
-    if let Some((key, _, name)) = zero.iter().find(|(_, is_zero, _)| *is_zero) {
-        return Err((
-            key,
-            Error::usage(format!("{name} cannot be zero")).remedy("Leave it out for the default."),
-        ));
+    for (key, name, is_zero) in [
+        ("query", "query.count", settings.query.count == 0),
+        ("check_every", "check_every", settings.check_every.is_zero()),
+        ("settle_limit", "settle_limit", settings.settle_limit.is_zero()),
+    ] {
+        if is_zero {
+            let error = Error::usage(format!("{name} is zero"));
+            return Err((key, error.remedy("Set a larger value, or remove the key for the default.")));
+        }
     }
     if !settings.drain.idle_below.is_finite() || settings.drain.idle_below < 0.0 {
-        let error = Error::usage("drain.idle_below must be a number of requests a second, 0 or more");
-        return Err(("drain", error));
+        let error = Error::usage("drain.idle_below is not a rate");
+        return Err(("drain", error.remedy("Set requests per second, 0 or more.")));
     }
-    settings
-        .hooks
-        .named()
-        .try_for_each(|(place, call)| call.check(place))
-        .map_err(|error| ("hooks", error))?;
+    let mut hooks = settings.hooks.named();
+    hooks.try_for_each(|(place, call)| call.check(place)).map_err(|error| ("hooks", error))?;
     settings.notify.iter().try_for_each(Notification::check).map_err(|error| ("notify", error))
-}
-
-fn in_file(file: &Path, error: &Error) -> Error {
-    let named = Error::usage(format!("{}: {}", file.display(), error.message()));
-    let named = error.details().iter().fold(named, |named, detail| named.detail(detail.clone()));
-    match error.remedy_text() {
-        Some(remedy) => named.remedy(remedy),
-        None => named,
-    }
 }
 
 #[cfg(test)]
@@ -396,13 +368,14 @@ mod tests {
         provider = { kind = \"powerdns\", url = \"http://127.0.0.1:8081\", api_key = { env = \"KEY\" } }\n\
         [[record]]\nname = \"api.example.com\"\ntype = \"A\"\nblue = [\"192.0.2.1\"]\ngreen = [\"192.0.2.2\"]\n";
 
-    fn refused(text: &str) -> String {
+    /// Message and remedy of a file that is refused.
+    fn refusal(text: &str) -> String {
         let error = CutoverConfig::parse(text, Path::new("cutover.toml")).unwrap_err();
         format!("{} {}", error.message(), error.remedy_text().unwrap_or_default())
     }
 
     #[test]
-    fn the_shortest_file_has_the_steps_of_the_guide() {
+    fn a_minimal_file_has_the_steps_of_the_guide() {
         let config = CutoverConfig::parse(HEAD, Path::new("cutover.toml")).unwrap();
         assert_eq!(config.steps, guide_steps());
     }
@@ -441,9 +414,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_with_its_line() {
+    fn errors_name_their_line() {
         let step = |share: &str, bake: &str| format!("[[step]]\nshare = {share}\nbake = {bake}\n");
-        let behind = [
+        let appended = [
             ("[drain]\ntime = \"soon\"", 9, "\"soon\" is not a duration"),
             ("[preflight]\nverfy = true", 9, "unknown key `verfy`"),
             ("[preflight]\nunproven = [\"metrix\"]", 9, "unknown value `metrix`"),
@@ -464,31 +437,31 @@ mod tests {
             ("[[step]]\nshare = 100\nbake = \"1h\"\naproval = true", 11, "unknown key `aproval`"),
             ("[[step]]\nshare = 100", 8, "missing field `bake`"),
         ];
-        for (text, line, words) in behind {
-            let said = refused(&format!("{HEAD}{text}"));
-            assert!(said.starts_with(&format!("cutover.toml: line {line}: ")), "{text}: {said}");
-            assert!(said.contains(words), "{text}: {said}");
+        for (text, line, words) in appended {
+            let message = refusal(&format!("{HEAD}{text}"));
+            assert!(message.starts_with(&format!("cutover.toml: line {line}: ")), "{text}: {message}");
+            assert!(message.contains(words), "{text}: {message}");
         }
         let falling = format!("{HEAD}{}{}", step("10", "\"1h\""), step("5", "\"1h\""));
-        assert!(refused(&falling).contains("line 11: the shares of the steps do not rise: 5 % after 10 %"));
+        assert!(refusal(&falling).contains("line 11: the shares of the steps do not rise: 5 % after 10 %"));
         let short = format!("{HEAD}{}", step("10", "\"1h\""));
-        assert!(refused(&short).contains("line 8: the last step is not 100 % but 10 %"));
+        assert!(refusal(&short).contains("line 8: the last step is 10 % instead of 100 %"));
         for (before, line, words) in [
             ("ttl = 0", 1, "ttl = 0 is out of range"),
             ("ttl = \"30\"", 1, "expected an integer, found a string"),
             ("tttl = 5", 1, "unknown key `tttl`"),
-            ("check_every = \"0s\"", 1, "check_every cannot be zero"),
+            ("check_every = \"0s\"", 1, "check_every is zero"),
             ("step = []\nx = 1", 2, "unknown key `x`"),
         ] {
-            let said = refused(&format!("{before}\n{HEAD}"));
+            let message = refusal(&format!("{before}\n{HEAD}"));
             assert!(
-                said.starts_with(&format!("cutover.toml: line {line}: ")) && said.contains(words),
-                "{said}"
+                message.starts_with(&format!("cutover.toml: line {line}: ")) && message.contains(words),
+                "{message}"
             );
         }
-        assert!(refused(&format!("step = []\n{HEAD}")).contains("there are no steps"));
-        assert!(refused("").contains("zone is missing"));
-        let todo = refused(&HEAD.replace("192.0.2.2", "TODO"));
+        assert!(refusal(&format!("step = []\n{HEAD}")).contains("step is an empty list"));
+        assert!(refusal("").contains("zone is missing"));
+        let todo = refusal(&HEAD.replace("192.0.2.2", "TODO"));
         assert!(
             todo.contains("line 3: api.example.com/A, green: \"TODO\" is not an IPv4 address; fill in"),
             "{todo}"
@@ -496,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_in_the_file_is_not_repeated() {
+    fn a_secret_in_the_file_is_not_printed() {
         for provider in [
             "kind = \"powerdns\", url = \"http://a\", api_key = \"s3cr3t\"",
             "kind = \"powerdns\", url = \"http://a\", api_key = { s3cr3t = \"s3cr3t\" }",
@@ -514,10 +487,13 @@ mod tests {
                     }
                 })
                 .collect();
-            let said = refused(&lines.join("\n"));
-            assert!(said.starts_with("cutover.toml: line 2: ") && !said.contains("s3cr3t"), "{said}");
+            let message = refusal(&lines.join("\n"));
+            assert!(
+                message.starts_with("cutover.toml: line 2: ") && !message.contains("s3cr3t"),
+                "{message}"
+            );
         }
-        let said = refused(&HEAD.replace("url =", "ur ="));
-        assert!(said.contains("line 2: unknown key `ur`"), "{said}");
+        let message = refusal(&HEAD.replace("url =", "ur ="));
+        assert!(message.contains("line 2: unknown key `ur`"), "{message}");
     }
 }

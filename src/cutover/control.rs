@@ -1,6 +1,6 @@
 //! The socket by which another process controls a running engine: one JSON object each way.
 //!
-//! Every user who may write to the state directory may use it. A rollback does not need it.
+//! Only the user of the engine may connect. A rollback does not need it.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -13,35 +13,36 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::engine::CommandRequest;
+use super::engine::{self, CommandRequest, CommandResult};
 use super::state::OperatorCommand;
 use super::status::StatusSnapshot;
 use crate::error::{Error, Kind, Result};
 
-/// How long an engine may take to answer.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Longest path of a unix socket, less a margin.
+/// The reply to `finish` comes after the databases are compared.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(86_400);
+
+/// The longest path of a Unix socket, less a margin.
 const PATH_LIMIT: usize = 100;
 
-/// What is said to an engine.
 #[derive(Debug, Serialize, Deserialize)]
 struct ControlRequest {
     by: String,
-    /// What shall be done; without it the engine only shows itself.
+    /// Without it the engine only answers with its status.
     command: Option<OperatorCommand>,
 }
 
+/// The names on the wire are those of earlier versions: client and engine may differ in version.
 #[derive(Debug, Serialize, Deserialize)]
 struct ControlResponse {
-    said: Option<std::result::Result<String, String>>,
-    /// Named as before, so that a client and an engine of different versions understand each other.
+    #[serde(rename = "said")]
+    result: Option<CommandResult>,
     #[serde(rename = "shown")]
     status: Option<StatusSnapshot>,
 }
 
-/// Where the socket of a state directory is.
-pub fn socket_path(dir: &Path) -> PathBuf {
+fn socket_path(dir: &Path) -> PathBuf {
     let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
     let beside = dir.join("control.sock");
     if beside.as_os_str().len() <= PATH_LIMIT {
@@ -61,7 +62,7 @@ pub struct Control {
 }
 
 impl Control {
-    /// Listens; refuses where another engine does.
+    /// Refuses if another engine listens.
     pub async fn listen(
         dir: &Path,
         command_sender: mpsc::Sender<CommandRequest>,
@@ -71,13 +72,11 @@ impl Control {
         if let Ok(Some(running)) = query_status(dir).await {
             return Err(Error::refused(format!("{} is running this cutover on this machine", running.owner))
                 .detail(running.sentence)
-                .remedy(
-                    "Control it with kongferry cutover status --watch, pause, resume, promote or rollback.",
-                ));
+                .remedy("Run \"kongferry cutover status --watch\" to follow it; pause, resume, promote and rollback control it."));
         }
-        // Left by a process that was killed.
+        // A process that was killed leaves its socket.
         let _ = std::fs::remove_file(&path);
-        let cannot = |e| Error::new(Kind::Io, format!("cannot listen at {}", path.display())).source(e);
+        let cannot = |e| Error::new(Kind::Io, format!("cannot listen on {}", path.display())).source(e);
         let listener = UnixListener::bind(&path).map_err(cannot)?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(cannot)?;
         let (stop, mut stopped) = oneshot::channel();
@@ -100,7 +99,7 @@ impl Control {
         Ok(Control { path, stop: Some(stop), task })
     }
 
-    /// Lets the last answers go out, now that the engine has ended.
+    /// Sends the last responses, now that the engine has ended.
     pub async fn close(mut self) {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
@@ -127,56 +126,50 @@ async fn serve(
     if BufReader::new(reader).take(65_536).read_line(&mut line).await.is_err() {
         return;
     }
-    let Ok(question) = serde_json::from_str::<ControlRequest>(&line) else { return };
-    let said = match question.command {
+    let Ok(request) = serde_json::from_str::<ControlRequest>(&line) else { return };
+    let result = match request.command {
+        Some(command) => engine::send_command(&command_sender, command, &request.by).await,
         None => None,
-        Some(command) => {
-            let (answer, answered) = oneshot::channel();
-            if command_sender.send((command, question.by, answer)).await.is_err() {
-                return;
-            }
-            answered.await.ok()
-        }
     };
-    let answer = ControlResponse { said, status: status.borrow().clone() };
-    if let Ok(mut text) = serde_json::to_vec(&answer) {
+    let response = ControlResponse { result, status: status.borrow().clone() };
+    if let Ok(mut text) = serde_json::to_vec(&response) {
         text.push(b'\n');
         let _ = writer.write_all(&text).await;
     }
 }
 
-/// Where the engine of this directory stands; `None` where none runs.
+/// The status of the engine of this directory; `None` if none runs.
 pub async fn query_status(dir: &Path) -> Result<Option<StatusSnapshot>> {
-    Ok(ask(dir, &ControlRequest { by: String::new(), command: None }).await?.and_then(|answer| answer.status))
+    let response = exchange(dir, &ControlRequest { by: String::new(), command: None }).await?;
+    Ok(response.and_then(|response| response.status))
 }
 
-/// Tells the engine of this directory something; `None` where none runs.
-pub async fn send_command(
-    dir: &Path,
-    by: &str,
-    command: OperatorCommand,
-) -> Result<Option<std::result::Result<String, String>>> {
-    Ok(ask(dir, &ControlRequest { by: by.to_owned(), command: Some(command) })
-        .await?
-        .and_then(|answer| answer.said))
+/// Sends a command to the engine of this directory; `None` if none runs.
+pub async fn send_command(dir: &Path, by: &str, command: OperatorCommand) -> Result<Option<CommandResult>> {
+    let response = exchange(dir, &ControlRequest { by: by.to_owned(), command: Some(command) }).await?;
+    Ok(response.and_then(|response| response.result))
 }
 
-async fn ask(dir: &Path, question: &ControlRequest) -> Result<Option<ControlResponse>> {
+async fn exchange(dir: &Path, request: &ControlRequest) -> Result<Option<ControlResponse>> {
     let Ok(mut stream) = UnixStream::connect(socket_path(dir)).await else { return Ok(None) };
     let exchange = async {
-        let mut text = serde_json::to_vec(question)?;
+        let mut text = serde_json::to_vec(request)?;
         text.push(b'\n');
         stream.write_all(&text).await?;
         let mut line = String::new();
         BufReader::new(stream).read_line(&mut line).await?;
         Ok::<ControlResponse, std::io::Error>(serde_json::from_str(&line)?)
     };
-    // Before it is finished blue and green may be compared, which takes what it takes.
-    let patient = matches!(question.command, Some(OperatorCommand::Finish { .. }));
-    let silent = || Error::new(Kind::Io, "the cutover process on this machine does not answer");
-    let patience = if patient { Duration::from_secs(86_400) } else { REPLY_TIMEOUT };
-    match tokio::time::timeout(patience, exchange).await {
-        Ok(Ok(answer)) => Ok(Some(answer)),
+    let timeout = match request.command {
+        Some(OperatorCommand::Finish { .. }) => FINISH_TIMEOUT,
+        _ => REPLY_TIMEOUT,
+    };
+    let silent = || {
+        Error::new(Kind::Io, "the cutover process on this machine does not answer")
+            .remedy("Stop that process, then run \"kongferry cutover resume\"; \"rollback --direct\" works without it.")
+    };
+    match tokio::time::timeout(timeout, exchange).await {
+        Ok(Ok(response)) => Ok(Some(response)),
         Ok(Err(e)) => Err(silent().source(e)),
         Err(_) => Err(silent()),
     }

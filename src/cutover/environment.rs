@@ -1,9 +1,8 @@
-//! What the engine needs from outside, as traits that tests implement.
+//! What the engine needs, as traits that tests implement.
 
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use serde::{Deserialize, Serialize};
 
 use super::call::CallReply;
 use super::clock::Clock;
@@ -20,59 +19,61 @@ pub struct Environment {
     pub integrations: Arc<dyn Integrations>,
 }
 
-/// Where measurements come from. Calls never fail: what cannot be measured is inconclusive.
+/// Calls never fail: what cannot be measured is inconclusive.
 pub trait HealthChecks: Send + Sync {
-    /// Checks one gate once. `baseline` is blue's last good number, for when blue has none any more.
-    fn check_gate(&self, gate: usize, share: Share, baseline: Option<f64>)
-    -> BoxFuture<'static, Measurement>;
-    /// Reads the counters of both sides; `None` where nothing says how.
-    fn read_traffic(&self) -> Option<BoxFuture<'static, Traffic>>;
+    /// Checks one gate once. `baseline` is blue's last good number, for when blue has none.
+    fn check_gate(
+        self: Arc<Self>,
+        gate: usize,
+        share: Share,
+        baseline: Option<f64>,
+    ) -> BoxFuture<'static, Measurement>;
+    /// Reads the counters of both sides; `None` without a Prometheus.
+    fn read_traffic(self: Arc<Self>) -> Option<BoxFuture<'static, Traffic>>;
 }
 
 pub trait NameServers: Send + Sync {
     /// Sends this many queries to each server. A network error is [`NameServerState::Pending`].
-    fn query(&self, share: Share, queries: u32) -> BoxFuture<'static, NameServerReport>;
+    fn query(self: Arc<Self>, share: Share, queries: u32) -> BoxFuture<'static, NameServerReport>;
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct NameServerReport {
     pub answers: NameServerState,
-    /// Green's share of the answers of all servers.
+    /// Green's fraction of the answers of all servers.
     pub green: Option<f64>,
 }
 
-/// The judgement on what name servers answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NameServerState {
-    /// Every one of them answers with the share.
+    /// Every server answers with the share.
     Agree,
-    /// One answers with another share, or not at all: it may lag behind.
+    /// A server answers with another share, or not at all: it may lag behind.
     Pending(String),
-    /// One answers with an error, or with what is neither blue nor green.
+    /// A server answers with an error, or with what is neither blue nor green.
     Wrong(String),
 }
 
-/// Whether rows were changed since they were moved.
+/// Whether Admin API clients changed rows since the last run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DriftStatus {
     None,
-    /// Some were; the text says which.
+    /// In these tables.
     Changed(String),
     Unknown(String),
     NotChecked,
 }
 
-/// The places where the user's own programs and services are asked or told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+/// When the user's own programs and services are called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hook {
-    /// Before the first step, until it says yes.
+    /// Before the first step, until it succeeds.
     ConfirmRollout,
     PreStep,
     PostStep,
-    /// Before everything goes to green, until it says yes.
+    /// Before 100 %, until it succeeds.
     ConfirmPromotion,
-    /// Once new resolutions are on their way back.
+    /// After the write of a rollback.
     Rollback,
 }
 
@@ -89,10 +90,9 @@ impl Hook {
 }
 
 pub trait Integrations: Send + Sync {
-    /// Whether rows were changed since they were moved.
-    fn drift(&self) -> BoxFuture<'static, DriftStatus>;
-    /// Calls a hook; `None` where there is none.
-    fn hook(&self, hook: Hook, body: serde_json::Value) -> BoxFuture<'static, Option<CallReply>>;
+    fn drift(self: Arc<Self>) -> BoxFuture<'static, DriftStatus>;
+    /// Calls a hook; `None` where it is not configured.
+    fn hook(self: Arc<Self>, hook: Hook, body: serde_json::Value) -> BoxFuture<'static, Option<CallReply>>;
     /// Sends a notice to the event hook and the receivers of notifications.
-    fn notify(&self, notice: Notice, body: serde_json::Value) -> BoxFuture<'static, ()>;
+    fn notify(self: Arc<Self>, notice: Notice, body: serde_json::Value) -> BoxFuture<'static, ()>;
 }

@@ -18,13 +18,16 @@ pub struct Exporter {
 
 impl Exporter {
     pub async fn listen(address: &str, status: watch::Receiver<Option<StatusSnapshot>>) -> Result<Exporter> {
-        let cannot =
-            |e| Error::new(Kind::Io, format!("cannot listen at {address} for --metrics-listen")).source(e);
+        let cannot = |e| {
+            Error::new(Kind::Io, format!("cannot listen on {address} for Prometheus metrics"))
+                .source(e)
+                .remedy("Pass a free local address as --metrics-listen ADDRESS:PORT.")
+        };
         let listener = TcpListener::bind(address).await.map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(answer(stream, status.clone()));
+                tokio::spawn(serve(stream, status.clone()));
             }
         });
         Ok(Exporter { address, task })
@@ -41,7 +44,7 @@ impl Drop for Exporter {
     }
 }
 
-async fn answer(stream: TcpStream, status: watch::Receiver<Option<StatusSnapshot>>) {
+async fn serve(stream: TcpStream, status: watch::Receiver<Option<StatusSnapshot>>) {
     let (reader, mut writer) = stream.into_split();
     let mut lines = BufReader::new(reader).lines();
     let Ok(Some(request)) = lines.next_line().await else { return };
@@ -53,8 +56,8 @@ async fn answer(stream: TcpStream, status: watch::Receiver<Option<StatusSnapshot
     let (status, body) = match (method, path, snapshot) {
         ("GET" | "HEAD", "/metrics", Some(snapshot)) => ("200 OK", exposition(&snapshot)),
         ("GET" | "HEAD", "/metrics", None) => ("503 Service Unavailable", String::new()),
-        ("GET" | "HEAD", ..) => ("404 Not Found", "The numbers are at /metrics.\n".to_owned()),
-        _ => ("405 Method Not Allowed", "Only GET and HEAD.\n".to_owned()),
+        ("GET" | "HEAD", ..) => ("404 Not Found", "Metrics are served at /metrics.\n".to_owned()),
+        _ => ("405 Method Not Allowed", "Only GET and HEAD are supported.\n".to_owned()),
     };
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",

@@ -1,9 +1,8 @@
-//! Databases, hooks and notifications, as they really are.
+//! The real databases, hooks and notifications.
 
 use std::sync::Arc;
 
-use futures::StreamExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use serde_json::Value;
 
 use super::call::{CallReply, ExternalCall};
@@ -12,102 +11,74 @@ use super::databases::Databases;
 use super::environment::{DriftStatus, Hook, Integrations};
 use super::notice::Notice;
 use super::notify::Notification;
-use crate::error::Result;
 
-/// The changes since the last run, in one sentence.
-pub(super) fn changed(tables: &str) -> String {
+pub(super) fn describe_drift(tables: &str) -> String {
     format!("Admin API clients have changed rows since the last run: {tables}")
 }
 
-#[derive(Debug, Clone)]
-pub struct LiveIntegrations(Arc<Inner>);
-
 #[derive(Debug)]
-struct Inner {
-    databases: Option<Arc<dyn Databases>>,
-    hooks: Hooks,
-    notify: Vec<Notification>,
+pub struct LiveIntegrations {
+    pub databases: Option<Arc<dyn Databases>>,
+    pub hooks: Hooks,
+    pub notify: Vec<Notification>,
 }
 
 impl LiveIntegrations {
-    /// Checks how everything is called; calls nothing.
-    pub fn new(
-        databases: Option<Arc<dyn Databases>>,
-        hooks: Hooks,
-        notify: Vec<Notification>,
-    ) -> Result<LiveIntegrations> {
-        hooks.named().try_for_each(|(place, call)| call.check(place))?;
-        notify.iter().try_for_each(Notification::check)?;
-        Ok(LiveIntegrations(Arc::new(Inner { databases, hooks, notify })))
-    }
-}
-
-impl Inner {
     fn call_of(&self, hook: Hook) -> Option<&ExternalCall> {
+        let hooks = &self.hooks;
         match hook {
-            Hook::ConfirmRollout => self.hooks.confirm_rollout.as_ref(),
-            Hook::PreStep => self.hooks.pre_step.as_ref(),
-            Hook::PostStep => self.hooks.post_step.as_ref(),
-            Hook::ConfirmPromotion => self.hooks.confirm_promotion.as_ref(),
-            Hook::Rollback => self.hooks.rollback.as_ref(),
+            Hook::ConfirmRollout => hooks.confirm_rollout.as_ref(),
+            Hook::PreStep => hooks.pre_step.as_ref(),
+            Hook::PostStep => hooks.post_step.as_ref(),
+            Hook::ConfirmPromotion => hooks.confirm_promotion.as_ref(),
+            Hook::Rollback => hooks.rollback.as_ref(),
         }
     }
 
-    async fn drift(&self) -> DriftStatus {
-        let Some(databases) = &self.databases else { return DriftStatus::NotChecked };
-        match databases.drift().await {
-            Ok(None) => DriftStatus::None,
-            Ok(Some(tables)) => DriftStatus::Changed(changed(&tables)),
-            Err(error) => DriftStatus::Unknown(format!(
-                "cannot detect changes since the last run: {}",
-                error.one_line()
-            )),
-        }
-    }
-
-    async fn notify(&self, notice: &Notice, body: &Value) {
-        let sent: futures::stream::FuturesUnordered<_> =
-            self.notify.iter().map(|receiver| receiver.send(notice, body)).collect();
-        for failed in sent.filter_map(async |failed| failed).collect::<Vec<String>>().await {
-            tracing::warn!("A notification was not taken: {failed}.");
-        }
-        if let Some(hook) = &self.hooks.event {
-            let mut body = body.clone();
-            if let Some(body) = body.as_object_mut() {
-                body.insert("text".to_owned(), notice.text.clone().into());
-                body.insert("level".to_owned(), serde_json::json!(notice.level));
-            }
-            if let CallReply::Failure(text) | CallReply::NoReply(text) = hook.call(&body).await {
-                tracing::warn!("The event hook did not take it: {text}.");
-            }
+    async fn call_event_hook(&self, notice: &Notice, body: &Value) {
+        let Some(hook) = &self.hooks.event else { return };
+        let body = with_field(body.clone(), "text", notice.text.clone().into());
+        let body = with_field(body, "level", serde_json::json!(notice.level));
+        if let CallReply::Failure(text) | CallReply::NoReply(text) = hook.call(&body).await {
+            tracing::warn!("The event hook failed: {text}.");
         }
     }
 }
 
 impl Integrations for LiveIntegrations {
-    fn drift(&self) -> BoxFuture<'static, DriftStatus> {
-        let inner = self.0.clone();
-        Box::pin(async move { inner.drift().await })
-    }
-
-    fn hook(&self, hook: Hook, body: Value) -> BoxFuture<'static, Option<CallReply>> {
-        let inner = self.0.clone();
+    fn drift(self: Arc<Self>) -> BoxFuture<'static, DriftStatus> {
         Box::pin(async move {
-            match inner.call_of(hook) {
-                Some(call) => {
-                    let mut body = body;
-                    if let Some(body) = body.as_object_mut() {
-                        body.insert("hook".to_owned(), hook.as_str().into());
-                    }
-                    Some(call.call(&body).await)
-                }
-                None => None,
+            let Some(databases) = &self.databases else { return DriftStatus::NotChecked };
+            match databases.drift().await {
+                Ok(None) => DriftStatus::None,
+                Ok(Some(tables)) => DriftStatus::Changed(describe_drift(&tables)),
+                Err(error) => DriftStatus::Unknown(format!(
+                    "cannot detect changes since the last run: {}",
+                    error.one_line()
+                )),
             }
         })
     }
 
-    fn notify(&self, notice: Notice, body: Value) -> BoxFuture<'static, ()> {
-        let inner = self.0.clone();
-        Box::pin(async move { inner.notify(&notice, &body).await })
+    fn hook(self: Arc<Self>, hook: Hook, body: Value) -> BoxFuture<'static, Option<CallReply>> {
+        let body = with_field(body, "hook", hook.as_str().into());
+        Box::pin(async move { Some(self.call_of(hook)?.call(&body).await) })
     }
+
+    fn notify(self: Arc<Self>, notice: Notice, body: Value) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let sent = self.notify.iter().map(|receiver| receiver.send(&notice, &body));
+            for error in join_all(sent).await.into_iter().flatten() {
+                tracing::warn!("A notification was not delivered: {error}.");
+            }
+            self.call_event_hook(&notice, &body).await;
+        })
+    }
+}
+
+fn with_field(mut body: Value, name: &str, value: Value) -> Value {
+    if let Some(fields) = body.as_object_mut() {
+        fields.insert(name.to_owned(), value);
+    }
+    body
 }

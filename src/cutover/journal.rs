@@ -1,6 +1,6 @@
-//! What happened, in order: one JSON object per line, on the disk before the next thing is done.
+//! What happened, in order: one JSON object per line, on the disk before the engine continues.
 //!
-//! It explains; it is not the truth. Where it and the provider disagree, or where it is lost, the provider is right.
+//! Where journal and provider disagree, or the journal is lost, the provider is right.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
@@ -24,37 +24,33 @@ pub struct JournalEntry {
     pub at: DateTime<Utc>,
     pub run: Uuid,
     #[serde(flatten)]
-    pub what: JournalEvent,
+    pub event: JournalEvent,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "entry")]
 pub enum JournalEvent {
-    /// A process took the run over.
+    /// A process starts or takes over the run.
     Opened { owner: String, version: String },
-    /// It stands somewhere else than before.
     Phase {
         now: CutoverPhase,
-        /// Why nothing goes on, if nothing does.
         paused: Option<Pause>,
-        /// Why it goes back, if it does.
-        #[serde(default)]
-        #[serde(rename = "why_back")]
+        #[serde(default, rename = "why_back")]
         rollback_reason: Option<String>,
         /// The share that the provider was last known to hold.
         share: Share,
         /// Blue's last good number of each gate.
         #[serde(default)]
         baselines: Vec<Option<f64>>,
-        /// Steps that were left out, from 0.
+        /// Steps that were skipped, from 0.
         #[serde(default)]
         skipped: Vec<usize>,
     },
     /// A write is about to be sent.
     Intent { toward: Goal, change: Box<Change> },
-    /// What came of the last intent.
+    /// The result of the last intent.
     Result {
-        /// Whether the provider holds what was wanted.
+        /// Whether the provider holds the change.
         written: bool,
         text: String,
     },
@@ -63,7 +59,7 @@ pub enum JournalEvent {
         #[serde(flatten)]
         notice: Notice,
     },
-    /// The marker that is left at the provider.
+    /// The marker that was written.
     Marker { marker: Marker },
 }
 
@@ -72,7 +68,6 @@ pub trait CutoverJournal: Send {
     fn append(&mut self, entry: &JournalEntry) -> Result<()>;
 }
 
-/// The journal of a state directory.
 #[derive(Debug)]
 pub struct FileJournal {
     path: PathBuf,
@@ -80,7 +75,7 @@ pub struct FileJournal {
 }
 
 impl FileJournal {
-    /// Opens or makes it, with its directory. Only the user may read it.
+    /// Opens or creates the file and its directory. Only the user may read them.
     pub fn open(dir: &Path) -> Result<FileJournal> {
         let cannot = |path: &Path, e: std::io::Error| {
             Error::new(Kind::Io, format!("cannot write {}", path.display()))
@@ -94,10 +89,10 @@ impl FileJournal {
         options.create(true).append(true).read(true).mode(0o600);
         let mut file = options.open(&path).map_err(|e| cannot(&path, e))?;
         if new {
-            // The name itself must outlive a power cut.
+            // The directory entry must survive a power cut.
             File::open(dir).and_then(|dir| dir.sync_all()).map_err(|e| cannot(dir, e))?;
         } else {
-            // A line that a crash cut off must not swallow the next one.
+            // A line that a crash cut off must not absorb the next one.
             let text = std::fs::read(&path).map_err(|e| cannot(&path, e))?;
             if text.last().is_some_and(|last| *last != b'\n') {
                 file.write_all(b"\n").map_err(|e| cannot(&path, e))?;
@@ -114,12 +109,12 @@ impl CutoverJournal for FileJournal {
         };
         let mut line = serde_json::to_vec(entry).map_err(|e| cannot(e.into()))?;
         line.push(b'\n');
-        // One write, so that a crash leaves a whole line or a broken last one.
+        // One write: a crash leaves a complete line or a cut last one.
         self.file.write_all(&line).and_then(|()| self.file.sync_data()).map_err(cannot)
     }
 }
 
-/// Reads a journal; lines that a crash cut off are left out. No file is no entries.
+/// Reads a journal without lines that a crash cut off. A missing file has no entries.
 pub fn read(dir: &Path) -> Result<Vec<JournalEntry>> {
     let path = dir.join(FILE_NAME);
     let file = match File::open(&path) {
@@ -131,13 +126,12 @@ pub fn read(dir: &Path) -> Result<Vec<JournalEntry>> {
     Ok(lines.filter_map(|line| serde_json::from_slice(&line).ok()).collect())
 }
 
-/// The last phase that a run was in, as far as the journal knows. A `finish` that did not get to its end is left out:
-/// it takes nothing back of what was reached before it.
+/// The last recorded phase of a run, before a `finish` that did not complete.
 pub fn last_phase(entries: &[JournalEntry], run: Uuid) -> Option<&JournalEvent> {
-    let of_run = entries.iter().rev().filter(|entry| entry.run == run).map(|entry| &entry.what);
-    let mut phases = of_run.filter(|what| matches!(what, JournalEvent::Phase { .. }));
-    phases.find(|what| {
-        !matches!(what, JournalEvent::Phase { now: CutoverPhase::Moving { goal: Goal::Finish, .. }, .. })
+    let mut of_run = entries.iter().rev().filter(|entry| entry.run == run).map(|entry| &entry.event);
+    of_run.find(|event| match event {
+        JournalEvent::Phase { now, .. } => !matches!(now, CutoverPhase::Moving { goal: Goal::Finish, .. }),
+        _ => false,
     })
 }
 
@@ -147,12 +141,9 @@ mod tests {
     use crate::cutover::notice::Level;
     use crate::cutover::state::Activity;
 
-    fn entry(what: JournalEvent) -> JournalEntry {
-        JournalEntry {
-            at: DateTime::from_timestamp(1_800_000_000, 0).unwrap(),
-            run: Uuid::from_u128(1),
-            what,
-        }
+    fn entry(event: JournalEvent) -> JournalEntry {
+        let at = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        JournalEntry { at, run: Uuid::from_u128(1), event }
     }
 
     fn phase(now: CutoverPhase) -> JournalEvent {
@@ -167,18 +158,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_and_a_cut_line_is_left_out() {
+    fn entries_are_read_back_without_a_cut_line() {
         let dir = tempfile::tempdir().unwrap();
         let step = CutoverPhase::Moving { goal: Goal::Step(2), activity: Activity::Baking };
         let entries = [
             entry(JournalEvent::Opened { owner: "anna@ops".to_owned(), version: "0.1.0".to_owned() }),
             entry(phase(step)),
             entry(JournalEvent::Notice {
-                notice: Notice {
-                    level: Level::Warn,
-                    code: "paused".to_owned(),
-                    text: "Paused: x".to_owned(),
-                },
+                notice: Notice { level: Level::Warn, code: "paused".to_owned(), text: "x".to_owned() },
             }),
         ];
         let mut journal = FileJournal::open(dir.path()).unwrap();
@@ -203,28 +190,49 @@ mod tests {
     #[test]
     fn a_journal_of_an_earlier_version_is_read() {
         let dir = tempfile::tempdir().unwrap();
-        let run = Uuid::from_u128(1);
-        let lines = [
-            r#""entry":"phase","now":{"phase":"moving","goal":"back","stage":"asking"},"paused":null,"why_back":"a gate","share":0"#,
-            r#""entry":"phase","now":{"phase":"moving","goal":"step","index":1,"stage":"leaving"},"paused":null,"share":0"#,
-            r#""entry":"said","level":"warn","code":"paused","text":"Paused: x""#,
+        let moving = CutoverPhase::moving;
+        let phases = [
+            (
+                r#""phase":"moving","goal":"lower","stage":"applying""#,
+                moving(Goal::LowerTtl, Activity::Applying),
+            ),
+            (
+                r#""phase":"moving","goal":"back","stage":"asking""#,
+                moving(Goal::Rollback, Activity::Checking),
+            ),
+            (
+                r#""phase":"moving","goal":"step","index":1,"stage":"leaving""#,
+                moving(Goal::Step(1), Activity::PostStepHook),
+            ),
+            (r#""phase":"rolled_back""#, CutoverPhase::RolledBack),
         ];
-        let lines =
-            lines.map(|line| format!("{{\"at\":\"2027-01-15T08:00:00Z\",\"run\":\"{run}\",{line}}}\n"));
-        std::fs::write(dir.path().join(FILE_NAME), lines.concat()).unwrap();
-        let events: Vec<JournalEvent> =
-            read(dir.path()).unwrap().into_iter().map(|entry| entry.what).collect();
-        let moving = |goal, activity| CutoverPhase::Moving { goal, activity };
-        let JournalEvent::Phase { now, rollback_reason, .. } = &events[0] else { panic!("{events:?}") };
-        assert_eq!(*now, moving(Goal::Rollback, Activity::Checking));
-        assert_eq!(rollback_reason.as_deref(), Some("a gate"));
-        let JournalEvent::Phase { now, .. } = &events[1] else { panic!("{events:?}") };
-        assert_eq!(*now, moving(Goal::Step(1), Activity::PostStepHook));
-        assert!(matches!(&events[2], JournalEvent::Notice { notice } if notice.code == "paused"));
+        let head = format!(r#""at":"2027-01-15T08:00:00Z","run":"{}""#, Uuid::from_u128(1));
+        let lines = phases.iter().map(|(now, _)| {
+            let reason = r#""paused":{"code":"gate","reason":"x"},"why_back":"a gate""#;
+            format!("{{{head},\"entry\":\"phase\",\"now\":{{{now}}},{reason},\"share\":0}}\n")
+        });
+        let notice = r#""entry":"said","level":"warn","code":"paused","text":"Paused: x""#;
+        let text: String = lines.chain([format!("{{{head},{notice}}}\n")]).collect();
+        std::fs::write(dir.path().join(FILE_NAME), text).unwrap();
+
+        let mut events = read(dir.path()).unwrap().into_iter().map(|entry| entry.event);
+        for (_, phase) in phases {
+            let event = events.next();
+            let Some(JournalEvent::Phase { now, paused, rollback_reason, .. }) = event else {
+                panic!("{event:?}")
+            };
+            assert_eq!((now, rollback_reason.as_deref()), (phase, Some("a gate")));
+            assert!(paused.is_some_and(|pause| pause.code == "gate"));
+        }
+        let event = events.next();
+        assert!(
+            matches!(&event, Some(JournalEvent::Notice { notice }) if notice.code == "paused"),
+            "{event:?}"
+        );
     }
 
     #[test]
-    fn no_journal_is_an_empty_one() {
+    fn a_missing_journal_is_empty() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(read(&dir.path().join("none")).unwrap(), vec![]);
     }

@@ -1,4 +1,4 @@
-//! The text of `cutover.toml`, taken apart without losing where each part stands: every error has its line.
+//! Reads a TOML text part by part; every error names its line.
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -6,13 +6,11 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use crate::error::{Error, Result};
 
-/// A file, from which one part after the other is taken.
 pub(super) struct TomlDocument<'t> {
     text: &'t str,
     table: DeTable<'t>,
 }
 
-/// One value with all that is in it.
 #[derive(Clone)]
 pub(super) struct LocatedValue<'t> {
     text: &'t str,
@@ -25,7 +23,6 @@ impl<'t> TomlDocument<'t> {
         Ok(TomlDocument { text, table: table.into_inner() })
     }
 
-    /// Takes the part of that name.
     pub(super) fn take(&mut self, key: &str) -> Option<LocatedValue<'t>> {
         self.table.remove(key).map(|value| LocatedValue { text: self.text, value })
     }
@@ -43,15 +40,15 @@ impl<'t> TomlDocument<'t> {
 impl<'t> LocatedValue<'t> {
     pub(super) fn read<T: Deserialize<'t>>(&self) -> Result<T> {
         T::deserialize(ValueDeserializer::from(self.value.clone())).map_err(|e| {
-            // Where kinds are told apart by one of their keys, the place of the others is lost on the way.
-            let whole = 0..self.text.len();
-            let own = Some(self.value.span()).filter(|span| *span != whole);
-            let span = self.span_of_unknown(e.message()).or_else(|| e.span()).or(own);
+            // For an internally tagged enum, serde loses the position of a key.
+            let all = 0..self.text.len();
+            let of_value = Some(self.value.span()).filter(|span| *span != all);
+            let span = self.span_of_unknown(e.message()).or_else(|| e.span()).or(of_value);
             explained(self.text, e.message(), span)
         })
     }
 
-    /// The tables of a list, or the part itself where it is something else.
+    /// The items of a list, or the value itself if it is none.
     pub(super) fn items(self) -> Vec<LocatedValue<'t>> {
         let text = self.text;
         match self.value.get_ref() {
@@ -66,7 +63,7 @@ impl<'t> LocatedValue<'t> {
         line_at(self.text, self.value.span().start)
     }
 
-    /// An error about it, with its line in front.
+    /// Adds the line to an error about this value.
     pub(super) fn explain(&self, error: &Error) -> Error {
         let line = self
             .span_of_unknown(error.message())
@@ -74,7 +71,7 @@ impl<'t> LocatedValue<'t> {
         at_line(line, error)
     }
 
-    /// The key that a message calls unknown.
+    /// The position of the key that a message calls unknown.
     fn span_of_unknown(&self, message: &str) -> Option<std::ops::Range<usize>> {
         let (_, rest) = message.split_once("unknown field `")?;
         let (name, _) = rest.split_once('`')?;
@@ -84,21 +81,25 @@ impl<'t> LocatedValue<'t> {
 
 fn find(value: &DeValue<'_>, name: &str) -> Option<std::ops::Range<usize>> {
     let DeValue::Table(table) = value else { return None };
-    let here = table.get_key_value(name).map(|(key, _)| key.span());
-    here.or_else(|| table.iter().find_map(|(_, inner)| find(inner.get_ref(), name)))
+    let span = table.get_key_value(name).map(|(key, _)| key.span());
+    span.or_else(|| table.iter().find_map(|(_, inner)| find(inner.get_ref(), name)))
 }
 
-/// The same error with its line in front.
 pub(super) fn at_line(line: usize, error: &Error) -> Error {
-    let placed = Error::usage(format!("line {line}: {}", error.message()));
-    let placed = error.details().iter().fold(placed, |placed, detail| placed.detail(detail.clone()));
-    error.remedy_text().into_iter().fold(placed, |placed, remedy| placed.remedy(remedy.to_owned()))
+    with_prefix(&format!("line {line}"), error)
+}
+
+/// The same error with its place in front.
+pub(super) fn with_prefix(place: &str, error: &Error) -> Error {
+    let prefixed = Error::usage(format!("{place}: {}", error.message()));
+    let prefixed = error.details().iter().fold(prefixed, |prefixed, detail| prefixed.detail(detail.clone()));
+    error.remedy_text().into_iter().fold(prefixed, |prefixed, remedy| prefixed.remedy(remedy.to_owned()))
 }
 
 /// Reads a table whose keys are all known.
 pub(super) fn from_table<T: for<'a> Deserialize<'a>>(table: toml::Table, place: &str) -> Result<T> {
     T::deserialize(toml::Value::Table(table)).map_err(|e| {
-        // The key is looked for by these words.
+        // `span_of_unknown` finds the key by these words.
         let message = e.message().trim().replace('\n', " ");
         let message = if message.starts_with("unknown field") { message } else { reword(&message) };
         Error::usage(format!("{place}: {message}"))
@@ -157,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_of_the_wrong_type_is_not_repeated() {
+    fn a_value_of_the_wrong_type_is_not_printed() {
         for (message, reworded) in [
             (
                 "invalid type: string \"s3cr3t, expected\", expected u32",

@@ -1,4 +1,4 @@
-//! What a cutover reports: to its journal, its operators, hooks and notifications.
+//! What a cutover reports to its journal, its operators, hooks and notifications.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,13 +10,12 @@ pub struct Notice {
     pub text: String,
 }
 
-/// How much something that happened weighs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     #[default]
     Info,
     Warn,
-    /// It went back, or cannot go on.
+    /// A rollback, or what needs an operator now.
     Error,
 }

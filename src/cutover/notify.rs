@@ -1,4 +1,4 @@
-//! Who is told, in the shape that their chat takes.
+//! Notifications, in the format of their receiver.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -10,11 +10,10 @@ use crate::error::Result;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Notification {
-    /// Its address, in one of the ways that a call has.
+    /// The address, in one of the three ways of a call.
     pub url: Option<String>,
     pub url_env: Option<String>,
     pub url_file: Option<std::path::PathBuf>,
-    /// The shape of what is sent.
     #[serde(default)]
     pub format: MessageFormat,
     #[serde(default)]
@@ -24,9 +23,9 @@ pub struct Notification {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MessageFormat {
-    /// Slack's incoming webhooks, Mattermost's and Rocket.Chat's too.
+    /// Slack's incoming webhooks; Mattermost and Rocket.Chat accept them too.
     Slack,
-    /// An adaptive card, as Teams' workflows take it.
+    /// An adaptive card, as Teams' workflows accept it.
     Teams,
     #[default]
     Json,
@@ -42,12 +41,11 @@ impl Notification {
         }
     }
 
-    /// The address must be given once.
     pub fn check(&self) -> Result<()> {
         self.call().check("[[notify]]")
     }
 
-    /// Tells it, if it is worth telling; what went wrong comes back.
+    /// Sends a notice of sufficient level; returns why it was not delivered.
     pub async fn send(&self, notice: &Notice, body: &Value) -> Option<String> {
         if notice.level < self.level {
             return None;
@@ -59,8 +57,7 @@ impl Notification {
     }
 }
 
-/// The message in the receiver's shape.
-fn message(shape: MessageFormat, notice: &Notice, body: &Value) -> Value {
+fn message(format: MessageFormat, notice: &Notice, body: &Value) -> Value {
     let (mark, color) = match notice.level {
         Level::Info => ("🔵", "Default"),
         Level::Warn => ("🟡", "Warning"),
@@ -68,14 +65,11 @@ fn message(shape: MessageFormat, notice: &Notice, body: &Value) -> Value {
     };
     let records = body["records"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let records = records.collect::<Vec<_>>().join(", ");
-    let text = |key: &str| match &body[key] {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    let (headline, back) = (format!("{} ({records})", notice.text), text("rollback_command"));
-    match shape {
+    let (headline, rollback) =
+        (format!("{} ({records})", notice.text), body["rollback_command"].as_str().unwrap_or_default());
+    match format {
         MessageFormat::Slack => {
-            json!({ "text": format!("{mark} *{}*\n{}\nTo roll back: `{back}`", slack(&headline), facts(body)) })
+            json!({ "text": format!("{mark} *{}*\n{}\nTo roll back: `{rollback}`", escape_for_slack(&headline), facts(body)) })
         }
         MessageFormat::Teams => json!({
             "type": "message",
@@ -89,29 +83,28 @@ fn message(shape: MessageFormat, notice: &Notice, body: &Value) -> Value {
                     "body": [
                         { "type": "TextBlock", "text": headline, "weight": "Bolder", "wrap": true, "color": color },
                         { "type": "TextBlock", "text": facts(body), "wrap": true },
-                        { "type": "TextBlock", "text": format!("To roll back: {back}"), "wrap": true, "fontType": "Monospace" },
+                        { "type": "TextBlock", "text": format!("To roll back: {rollback}"), "wrap": true, "fontType": "Monospace" },
                     ],
                 },
             }],
         }),
         MessageFormat::Json => {
-            let mut whole = json!({ "level": notice.level, "code": notice.code, "text": notice.text });
-            if let (Some(whole), Some(body)) = (whole.as_object_mut(), body.as_object()) {
-                whole.extend(body.clone());
+            let mut message = json!({ "level": notice.level, "code": notice.code, "text": notice.text });
+            if let (Some(message), Some(body)) = (message.as_object_mut(), body.as_object()) {
+                message.extend(body.clone());
             }
-            whole
+            message
         }
     }
 }
 
 fn facts(body: &Value) -> String {
-    let state = body["state"].as_str().unwrap_or_default();
-    let who = body["owner"].as_str().unwrap_or_default();
-    format!("{} % to green · {state} · {who}", body["share"])
+    let [state, owner] = ["state", "owner"].map(|key| body[key].as_str().unwrap_or_default());
+    format!("{} % to green · {state} · {owner}", body["share"])
 }
 
 /// The three characters that Slack reads as markup.
-fn slack(text: &str) -> String {
+fn escape_for_slack(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
@@ -119,7 +112,7 @@ fn slack(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn sample(shape: MessageFormat) -> Value {
+    fn sample(format: MessageFormat) -> Value {
         let notice = Notice {
             level: Level::Error,
             code: "rollback".to_owned(),
@@ -129,11 +122,11 @@ mod tests {
             "records": ["api.example.com/A"], "share": 10.0, "state": "rolling_back", "owner": "anna@ops",
             "rollback_command": "kongferry cutover rollback",
         });
-        message(shape, &notice, &body)
+        message(format, &notice, &body)
     }
 
     #[test]
-    fn slack_takes_a_text() {
+    fn slack_gets_a_text() {
         assert_eq!(
             sample(MessageFormat::Slack),
             json!({ "text": "🔴 *Rolling back: 5xx &gt; 1 % (api.example.com/A)*\n10.0 % to green · rolling_back · anna@ops\nTo roll back: `kongferry cutover rollback`" })
@@ -141,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn teams_takes_a_card() {
+    fn teams_gets_a_card() {
         let card = sample(MessageFormat::Teams);
         assert_eq!(card["type"], "message");
         let content = &card["attachments"][0]["content"];
@@ -150,8 +143,8 @@ mod tests {
     }
 
     #[test]
-    fn programs_get_everything() {
-        let whole = sample(MessageFormat::Json);
-        assert_eq!((whole["code"].as_str(), whole["share"].as_f64()), (Some("rollback"), Some(10.0)));
+    fn json_has_notice_and_body() {
+        let message = sample(MessageFormat::Json);
+        assert_eq!((message["code"].as_str(), message["share"].as_f64()), (Some("rollback"), Some(10.0)));
     }
 }

@@ -1,14 +1,17 @@
 //! The state of a cutover that no process on this machine runs.
 
 use super::config::CutoverConfig;
-use super::engine::write::{LOWERED, ROLLED_BACK, STEP, describe_records};
 use super::journal::{JournalEntry, JournalEvent, last_phase};
-use super::session::{recorded_rollback_reason, skipped};
+use super::marker::{LOWERED, ROLLED_BACK, STEP, describe_records};
+use super::session::{recorded_rollback_reason, skipped_steps};
 use super::state::{Activity, CutoverPhase, Goal, Pause};
 use super::status::{Shares, StatusSnapshot, TimedNotice};
 use crate::dns::{Observed, Share};
 
-/// The state without a running engine. The provider's records decide; the journal adds what happened last.
+/// How many events are shown.
+const MAX_EVENTS: usize = 8;
+
+/// The state without a running engine. The provider's records decide; the journal adds the last events.
 pub fn status_from_provider(
     config: &CutoverConfig,
     entries: &[JournalEntry],
@@ -17,60 +20,65 @@ pub fn status_from_provider(
 ) -> StatusSnapshot {
     let marker = observed.marker.as_ref();
     let run = marker.map(|marker| marker.run).unwrap_or_default();
-    let entries_of_run = || entries.iter().filter(|entry| marker.is_none() || entry.run == run);
-    let events: Vec<TimedNotice> = entries_of_run()
-        .filter_map(|entry| match &entry.what {
+    let notices =
+        entries.iter().filter(|entry| marker.is_none() || entry.run == run).filter_map(|entry| match &entry
+            .event
+        {
             JournalEvent::Notice { notice } => Some(TimedNotice { at: entry.at, notice: notice.clone() }),
             _ => None,
-        })
-        .collect();
-    let recorded_phase = match marker.and_then(|_| last_phase(entries, run)) {
-        Some(JournalEvent::Phase { now, paused, .. }) => Some((*now, paused.clone())),
-        _ => None,
+        });
+    let events: Vec<TimedNotice> = notices.collect();
+    let (recorded_phase, recorded_pause) = match marker.and_then(|_| last_phase(entries, run)) {
+        Some(JournalEvent::Phase { now, paused, .. }) => (Some(*now), paused.clone()),
+        _ => (None, None),
     };
     let share = observed.share();
     let unmarked = share.filter(|share| marker.is_none() && ![Share::BLUE, Share::GREEN].contains(share));
-    let phase = phase_of(observed, recorded_phase.as_ref().map(|(phase, _)| *phase), config);
-    let changed = marker.is_some_and(|marker| share != Some(marker.share)) || share.is_none();
+    let phase = phase_of(observed, recorded_phase, config);
+    let changed = |reason: String| Some(Pause { code: "changed".to_owned(), reason });
     let paused = if let Some(share) = unmarked {
-        let reason = format!("{share} to green without a marker: \"adopt --from-provider\" or \"rollback\"");
-        Some(Pause { code: "changed".to_owned(), reason })
-    } else if changed {
-        Some(Pause {
-            code: "changed".to_owned(),
-            reason: format!("the provider has {}", describe_records(observed)),
-        })
+        changed(format!(
+            "{share} to green without a marker: run \"kongferry cutover adopt --from-provider\" or \"rollback\""
+        ))
+    } else if share.is_none() || marker.is_some_and(|marker| share != Some(marker.share)) {
+        changed(format!("the records were changed: the provider has {}", describe_records(observed)))
     } else {
-        recorded_phase.and_then(|(_, paused)| paused).filter(|_| marker.is_some() && !phase.is_over())
+        recorded_pause.filter(|_| !phase.is_over())
     };
+    let is_unstarted = marker.is_none() && phase == CutoverPhase::Ready;
     StatusSnapshot {
         format: 1,
         run,
         records: config.target.records().iter().map(|record| record.key.to_string()).collect(),
-        state: match (marker, paused.is_some()) {
-            (None, false) if phase == CutoverPhase::Ready => "not_started".to_owned(),
-            (_, true) => "paused".to_owned(),
-            _ => phase.as_str().to_owned(),
-        },
+        state: if paused.is_some() {
+            "paused"
+        } else if is_unstarted {
+            "not_started"
+        } else {
+            phase.as_str()
+        }
+        .to_owned(),
         phase,
-        sentence: match marker {
-            _ if unmarked.is_some() => "split without a marker".to_owned(),
-            None if phase == CutoverPhase::Ready => "not started, all traffic goes to blue".to_owned(),
-            _ => phase.sentence(&config.steps),
+        sentence: if unmarked.is_some() {
+            "split without a marker".to_owned()
+        } else if is_unstarted {
+            "not started, all traffic goes to blue".to_owned()
+        } else {
+            phase.sentence(&config.steps)
         },
         paused,
         rollback_reason: marker
-            .filter(|_| matches!(phase, CutoverPhase::RolledBack))
+            .filter(|_| phase == CutoverPhase::RolledBack)
             .map(|marker| recorded_rollback_reason(entries, marker)),
         steps: config.steps.clone(),
         step: phase.step(),
-        skipped: marker.map(|marker| skipped(entries, marker, &config.steps)).unwrap_or_default(),
+        skipped: marker.map(|marker| skipped_steps(entries, marker, &config.steps)).unwrap_or_default(),
         share: Shares { weight: share.unwrap_or_default(), by_queries: None, by_counters: None },
         seconds_left: None,
         seconds_in_stage: 0.0,
         gates: Vec::new(),
         traffic: None,
-        events: events.into_iter().rev().take(8).rev().collect(),
+        events: events.into_iter().rev().take(MAX_EVENTS).rev().collect(),
         owner: marker.map(|marker| marker.owner.clone()).unwrap_or_default(),
         at: chrono::Utc::now(),
         watched: false,
@@ -79,30 +87,20 @@ pub fn status_from_provider(
     }
 }
 
-fn phase_of(
-    observed: &Observed,
-    recorded_phase: Option<CutoverPhase>,
-    config: &CutoverConfig,
-) -> CutoverPhase {
+fn phase_of(observed: &Observed, recorded: Option<CutoverPhase>, config: &CutoverConfig) -> CutoverPhase {
     let Some(marker) = &observed.marker else {
-        return if observed.share() == Some(Share::GREEN) {
-            CutoverPhase::Finished
-        } else {
-            CutoverPhase::Ready
-        };
+        let is_green = observed.share() == Some(Share::GREEN);
+        return if is_green { CutoverPhase::Finished } else { CutoverPhase::Ready };
     };
-    match marker.state.as_str() {
-        ROLLED_BACK => CutoverPhase::RolledBack,
-        LOWERED => CutoverPhase::Moving { goal: Goal::LowerTtl, activity: Activity::Baking },
-        STEP if marker.share == Share::GREEN
-            && matches!(recorded_phase, Some(CutoverPhase::Draining | CutoverPhase::Drained)) =>
-        {
-            recorded_phase.unwrap_or(CutoverPhase::Draining)
-        }
+    let has_all_steps = marker.state == STEP && marker.share == Share::GREEN;
+    match (marker.state.as_str(), recorded) {
+        (ROLLED_BACK, _) => CutoverPhase::RolledBack,
+        (LOWERED, _) => CutoverPhase::moving(Goal::LowerTtl, Activity::Baking),
+        (_, Some(phase @ (CutoverPhase::Draining | CutoverPhase::Drained))) if has_all_steps => phase,
         _ => {
             let index = usize::try_from(marker.step).unwrap_or(0).min(config.steps.len().saturating_sub(1));
-            let activity = recorded_phase.and_then(CutoverPhase::activity).unwrap_or(Activity::Baking);
-            CutoverPhase::Moving { goal: Goal::Step(index), activity }
+            let activity = recorded.and_then(CutoverPhase::activity).unwrap_or(Activity::Baking);
+            CutoverPhase::moving(Goal::Step(index), activity)
         }
     }
 }

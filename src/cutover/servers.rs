@@ -5,73 +5,60 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 
 use super::environment::{NameServerReport, NameServerState, NameServers};
-use crate::dns::query::{self, NameServer, QueryConfig, ShareVerdict};
+use crate::dns::query::{self, NameServer, QueryConfig, ShareMeasurement, ShareVerdict};
 use crate::dns::{Capabilities, Share, Target};
 
-/// Every authoritative name server of the records, asked directly.
-#[derive(Debug, Clone)]
-pub struct Authoritative(Arc<Inner>);
-
+/// Every authoritative name server of the records, queried directly.
 #[derive(Debug)]
-struct Inner {
-    servers: Vec<NameServer>,
-    target: Target,
-    config: QueryConfig,
-    sticky: bool,
-    hidden: bool,
-}
-
-impl Authoritative {
-    /// `caps` say what answers can show of the share.
-    pub fn new(
-        servers: Vec<NameServer>,
-        target: Target,
-        config: QueryConfig,
-        caps: &Capabilities,
-    ) -> Authoritative {
-        let (sticky, hidden) = (caps.sticky, caps.hidden);
-        Authoritative(Arc::new(Inner { servers, target, config, sticky, hidden }))
-    }
+pub struct Authoritative {
+    pub servers: Vec<NameServer>,
+    pub target: Target,
+    pub config: QueryConfig,
+    /// The provider's: they say what answers can show of the share.
+    pub caps: Capabilities,
 }
 
 impl NameServers for Authoritative {
-    fn query(&self, share: Share, queries: u32) -> BoxFuture<'static, NameServerReport> {
-        let inner = self.0.clone();
-        Box::pin(async move { inner.survey(share, queries).await })
+    fn query(self: Arc<Self>, share: Share, queries: u32) -> BoxFuture<'static, NameServerReport> {
+        Box::pin(async move { self.measure(share, queries).await })
     }
 }
 
-impl Inner {
-    async fn survey(&self, share: Share, queries: u32) -> NameServerReport {
+impl Authoritative {
+    async fn measure(&self, share: Share, queries: u32) -> NameServerReport {
         let config = QueryConfig { count: queries, ..self.config.clone() };
-        let all = self.target.records().iter().map(|record| query::measure(&self.servers, record, &config));
-        let surveys: Vec<query::ShareMeasurement> =
-            futures::future::join_all(all).await.into_iter().flatten().collect();
-        let (blue, green) = surveys.iter().fold((0, 0), |(b, g), one| (b + one.blue, g + one.green));
-        let share_of_green =
-            (blue + green > 0 && !self.hidden).then(|| f64::from(green) / f64::from(blue + green));
-        NameServerReport { answers: self.judge(share, &surveys), green: share_of_green }
+        let records = self.target.records().iter();
+        let measurements = records.map(|record| query::measure(&self.servers, record, &config));
+        let measurements: Vec<ShareMeasurement> =
+            futures::future::join_all(measurements).await.into_iter().flatten().collect();
+        let blue: u32 = measurements.iter().map(|measured| measured.blue).sum();
+        let green: u32 = measurements.iter().map(|measured| measured.green).sum();
+        let fraction = f64::from(green) / f64::from(blue + green);
+        NameServerReport {
+            answers: self.judge(share, &measurements),
+            green: Some(fraction).filter(|fraction| fraction.is_finite() && !self.caps.hidden),
+        }
     }
 
-    /// What is wrong goes before what is late, whoever is asked first.
-    fn judge(&self, share: Share, surveys: &[query::ShareMeasurement]) -> NameServerState {
-        let mut late = None;
-        for survey in surveys {
-            let about = |what: &str| format!("{}: {what}; {survey}", survey.key);
-            let verdict = if self.hidden {
-                survey.judge_without_sides()
+    /// A wrong answer comes before a late one, whichever server gave it.
+    fn judge(&self, share: Share, measurements: &[ShareMeasurement]) -> NameServerState {
+        let mut pending = None;
+        for measured in measurements {
+            let about = |text: &str| format!("{}: {text}; {measured}", measured.key);
+            let verdict = if self.caps.hidden {
+                measured.judge_without_sides()
             } else {
-                survey.judge(share, self.sticky, None)
+                measured.judge(share, self.caps.sticky, None)
             };
             match verdict {
                 ShareVerdict::Good => {}
                 ShareVerdict::Faulty => return NameServerState::Wrong(about("a wrong answer")),
-                ShareVerdict::TooFewAnswers => late = late.or_else(|| Some(about("too few answers"))),
+                ShareVerdict::TooFewAnswers => pending = pending.or_else(|| Some(about("too few answers"))),
                 ShareVerdict::ShareDiffers { .. } | ShareVerdict::TtlDiffers => {
-                    late = late.or_else(|| Some(about(&format!("not yet {share} to green"))));
+                    pending = pending.or_else(|| Some(about(&format!("not yet {share} to green"))));
                 }
             }
         }
-        late.map_or(NameServerState::Agree, NameServerState::Pending)
+        pending.map_or(NameServerState::Agree, NameServerState::Pending)
     }
 }

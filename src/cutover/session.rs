@@ -1,4 +1,4 @@
-//! Starts and resumes runs. The provider's records decide; the journal adds details.
+//! Where a run starts or continues. The provider's records decide; the journal adds details.
 
 use std::time::Duration;
 
@@ -10,24 +10,25 @@ use uuid::Uuid;
 
 use super::config::CutoverConfig;
 use super::engine::RunIdentity;
-use super::engine::write::{LOWERED, ROLLED_BACK, SKIPPED, STEP, describe_records};
 use super::journal::{JournalEntry, JournalEvent, last_phase};
 use super::machine::{CutoverRules, FinishChecks, Machine, rollback_reason};
+use super::marker::{LOWERED, ROLLED_BACK, SKIPPED, STEP, describe_records, utc};
 use super::state::{Activity, CutoverPhase, Goal, Pause};
-use super::step::Step;
+use super::step::CutoverStep;
 use crate::dns::{Capabilities, Marker, Observed, ObservedRecord, OriginalTtl, RecordState, Share, Side};
 use crate::error::{Error, Result};
 
-/// Who is at work, and when.
+/// Who runs the command, and when.
 #[derive(Debug, Clone)]
 pub struct Operator {
+    /// `user@host/pid`.
     pub owner: String,
     pub wall: DateTime<Utc>,
     pub rollback_command: String,
 }
 
 impl Operator {
-    pub fn current(wall: DateTime<Utc>, rollback_command: String) -> Operator {
+    pub(crate) fn current(wall: DateTime<Utc>, rollback_command: String) -> Operator {
         let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten();
         let user = user.map_or_else(|| nix::unistd::geteuid().to_string(), |user| user.name);
         Operator { owner: format!("{user}@{}/{}", host(), std::process::id()), wall, rollback_command }
@@ -39,19 +40,20 @@ fn host() -> String {
         .map_or_else(|_| "unknown".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
+/// Where an engine begins.
 #[derive(Debug, Clone)]
 pub struct InitialState {
     pub identity: RunIdentity,
     pub machine: Machine,
 }
 
-/// Everything that an opening is made of.
+/// What is known before an engine begins.
 #[derive(Debug, Clone, Copy)]
 pub struct StartContext<'a> {
     pub config: &'a CutoverConfig,
     pub caps: &'a Capabilities,
     pub observed: &'a Observed,
-    /// The journal, as far as there is one.
+    /// This machine's journal; it may be empty.
     pub entries: &'a [JournalEntry],
     pub operator: &'a Operator,
     pub now: Duration,
@@ -65,111 +67,89 @@ impl StartContext<'_> {
             return Err(already_under_way(marker));
         }
         if let Some(text) = &self.observed.marker_text {
-            return Err(
-                Error::refused("this version cannot read the marker beside the records").detail(text.clone())
-            );
+            return Err(Error::refused("this version cannot read the marker beside the records")
+                .detail(text.clone())
+                .remedy("Use the version of kongferry that wrote it."));
         }
         match self.observed.share() {
             Some(Share::BLUE) => {}
             Some(Share::GREEN) => {
-                return Err(Error::refused("the records send all traffic to green already").remedy(
-                    "There is nothing to move; correct blue and green in cutover.toml if they are mixed up.",
+                return Err(Error::refused("the records already send all traffic to green").remedy(
+                    "There is nothing to move. If blue and green are swapped in cutover.toml, correct the file.",
                 ));
             }
-            Some(share) => {
-                return Err(Error::refused(format!(
-                    "the records send {share} to green without a marker"
-                ))
-                .remedy(
-                    "\"kongferry cutover adopt --from-provider\" goes on from there, \"rollback\" goes back.",
-                ));
-            }
+            Some(share) => return Err(split_without_marker(share)),
             None => return Err(records_differ(self.observed)),
         }
         let originals = self.originals();
-        let old = max_ttl(&originals);
-        let rules = self.rules(&originals);
-        let phase = CutoverPhase::Moving { goal: Goal::LowerTtl, activity: Activity::Applying };
-        let mut machine = Machine::new(rules, phase, Share::BLUE, self.now);
-        machine.old_ttl_remaining = old.saturating_sub(machine.rules.ttl);
+        let mut machine = self.machine(&originals, Goal::LowerTtl, Share::BLUE);
+        machine.old_ttl_remaining = max_ttl(&originals).saturating_sub(machine.rules.ttl);
         Ok(InitialState { identity: self.identity(Uuid::new_v4(), None, originals), machine })
     }
 
-    /// Goes on with a run. `retry` begins again what was rolled back.
+    /// Continues a run; `retry` starts over after a rollback.
     pub fn resume(&self, force: bool, retry: bool) -> Result<InitialState> {
         self.check_steps()?;
         let Some(marker) = &self.observed.marker else { return Err(self.no_cutover()) };
         self.check_lease(marker, force)?;
-        let identity = self.identity(marker.run, Some(marker), marker.originals.clone());
-        let rules = self.rules(&marker.originals);
-        let share = self.observed.share().unwrap_or(marker.share);
-        let old = max_ttl(&marker.originals).saturating_sub(rules.ttl);
-        let waited = (self.operator.wall - marker.written_at).to_std().unwrap_or_default();
-        let applying = |goal| CutoverPhase::Moving { goal, activity: Activity::Applying };
-        let phase = match marker.state.as_str() {
-            ROLLED_BACK if !retry => applying(Goal::Rollback),
-            ROLLED_BACK | LOWERED => applying(Goal::LowerTtl),
-            STEP => match self.step_of(marker) {
-                Some(index) if retry => CutoverPhase::toward(Goal::Step(index)),
-                Some(index) => applying(Goal::Step(index)),
-                None => {
-                    return Err(Error::refused(format!(
-                        "the records send {} to green, which is no step of cutover.toml",
-                        marker.share
-                    ))
-                    .remedy("Put a step with that share back into the file, or roll back."));
-                }
-            },
+        let goal = match marker.state.as_str() {
+            ROLLED_BACK if !retry => Goal::Rollback,
+            ROLLED_BACK | LOWERED => Goal::LowerTtl,
+            STEP => Goal::Step(self.step_of(marker).ok_or_else(|| no_such_step(marker.share))?),
             other => {
                 return Err(Error::refused(format!(
-                    "the marker says \"{other}\", which this version does not know"
+                    "this version does not know the state \"{other}\" of the marker"
                 ))
-                .remedy("Use the version of kongferry that wrote it; rollback works in any case."));
+                .remedy("Use the version of kongferry that wrote it. A rollback works with any version."));
             }
         };
-        let mut machine = Machine::new(rules, phase, share, self.now);
-        machine.old_ttl_remaining = old.saturating_sub(waited);
-        if phase.is_going_back() {
+        let share = self.observed.share();
+        let mut machine = self.machine(&marker.originals, goal, share.unwrap_or(marker.share));
+        if retry && matches!(goal, Goal::Step(_)) {
+            machine.phase = CutoverPhase::toward(goal);
+        }
+        let expired = (self.operator.wall - marker.written_at).to_std().unwrap_or_default();
+        machine.old_ttl_remaining =
+            max_ttl(&marker.originals).saturating_sub(machine.rules.ttl).saturating_sub(expired);
+        if goal == Goal::Rollback {
             machine.rollback_reason = Some(recorded_rollback_reason(self.entries, marker));
         }
         self.restore_from_journal(&mut machine, marker);
-        let as_marked = share == marker.share && self.observed.share().is_some();
-        if !as_marked && !phase.is_going_back() {
+        if share != Some(marker.share) && goal != Goal::Rollback {
             let reason = format!(
-                "the records were changed: the provider has {}, and the marker says {}",
+                "the records were changed: the provider has {} instead of {}",
                 describe_records(self.observed),
                 marker.share
             );
             machine.paused = Some((Pause { code: "changed".to_owned(), reason }, self.now));
         }
-        Ok(InitialState { identity, machine })
+        Ok(InitialState { identity: self.identity_of(marker), machine })
     }
 
     /// Whether the records are plain records of blue without a marker: there is nothing to roll back.
-    pub fn is_unmoved(&self) -> bool {
-        let plain = |record: &ObservedRecord| record.state == RecordState::Plain(Side::Blue);
-        self.observed.marker_text.is_none() && self.observed.records.iter().all(plain)
+    pub(crate) fn is_unmoved(&self) -> bool {
+        let is_blue = |record: &ObservedRecord| record.state == RecordState::Plain(Side::Blue);
+        self.observed.marker_text.is_none() && self.observed.records.iter().all(is_blue)
     }
 
-    /// All new resolutions back to blue, whatever the records and the lease are.
+    /// Sends all new resolutions back to blue, whatever the records and the lease are.
     pub fn rollback(&self, reason: &str) -> InitialState {
-        let marker = self.observed.marker.as_ref();
-        let originals = marker.map_or_else(|| self.originals(), |marker| marker.originals.clone());
-        let run = marker.map_or_else(Uuid::new_v4, |marker| marker.run);
-        let rules = self.rules(&originals);
+        let identity = match &self.observed.marker {
+            Some(marker) => self.identity_of(marker),
+            None => self.identity(Uuid::new_v4(), None, self.originals()),
+        };
         let share = self.observed.share().unwrap_or(Share::GREEN);
-        let phase = CutoverPhase::Moving { goal: Goal::Rollback, activity: Activity::Applying };
-        let mut machine = Machine::new(rules, phase, share, self.now);
-        let why = rollback_reason(&self.operator.owner, reason);
+        let mut machine = self.machine(&identity.originals, Goal::Rollback, share);
+        let reason = rollback_reason(&self.operator.owner, reason);
         // After an earlier rollback its reason stays: it explains what happened.
-        match marker.filter(|marker| marker.state == ROLLED_BACK) {
+        match self.observed.marker.as_ref().filter(|marker| marker.state == ROLLED_BACK) {
             Some(marker) => {
                 machine.rollback_reason = Some(recorded_rollback_reason(self.entries, marker));
-                machine.repeated_rollback_reason = Some(why);
+                machine.repeated_rollback_reason = Some(reason);
             }
-            None => machine.rollback_reason = Some(why),
+            None => machine.rollback_reason = Some(reason),
         }
-        InitialState { identity: self.identity(run, marker, originals), machine }
+        InitialState { identity, machine }
     }
 
     /// Makes the records plain: green's at 100 %, blue's after a rollback.
@@ -178,42 +158,38 @@ impl StartContext<'_> {
     pub fn finish(&self, force: bool, accept_drift: bool) -> Result<InitialState> {
         let Some(marker) = &self.observed.marker else { return Err(self.no_cutover()) };
         self.check_lease(marker, force)?;
-        let identity = self.identity(marker.run, Some(marker), marker.originals.clone());
-        let share = self.observed.share();
-        let drained = matches!(
+        let has_drained = matches!(
             last_phase(self.entries, marker.run),
             Some(JournalEvent::Phase { now: CutoverPhase::Drained, .. })
         );
-        match share {
-            Some(Share::BLUE) if marker.state == ROLLED_BACK => {}
-            Some(Share::GREEN) if drained || force => {}
+        let share = match self.observed.share() {
+            Some(share @ Share::BLUE) if marker.state == ROLLED_BACK => share,
+            Some(share @ Share::GREEN) if has_drained || force => share,
             Some(Share::GREEN) => {
                 return Err(Error::refused(
                     "the journal on this machine does not show that traffic on blue has stopped",
                 )
-                .remedy("\"kongferry cutover resume\" watches it; with --force it finishes anyway."));
+                .remedy("Run \"kongferry cutover resume\" to watch it, or finish anyway with --force."));
             }
             _ => {
                 return Err(Error::refused(format!(
-                    "the records send {} to green: the cutover is not at its end",
+                    "the cutover has not ended: the records send {}",
                     describe_records(self.observed)
                 ))
                 .remedy(
-                    "Go on with \"kongferry cutover resume\", or back with \"kongferry cutover rollback\".",
+                    "Run \"kongferry cutover resume\" to continue, or \"kongferry cutover rollback\" to go back.",
                 ));
             }
-        }
-        let rules = self.rules(&marker.originals);
-        // Drift and traffic on blue do not matter after a rollback.
-        let looks = match share {
-            Some(Share::GREEN) => FinishChecks::of(&rules, force, accept_drift),
-            _ => FinishChecks::default(),
         };
-        let activity = if looks.any() { Activity::Checking } else { Activity::Applying };
-        let phase = CutoverPhase::Moving { goal: Goal::Finish, activity };
-        let mut machine = Machine::new(rules, phase, share.unwrap_or_default(), self.now);
-        machine.finish_checks = looks;
-        Ok(InitialState { identity, machine })
+        let mut machine = self.machine(&marker.originals, Goal::Finish, share);
+        // Drift and traffic on blue do not matter after a rollback.
+        if share == Share::GREEN {
+            machine.finish_checks = FinishChecks::of(&machine.rules, force, accept_drift);
+        }
+        if machine.finish_checks.any() {
+            machine.phase = CutoverPhase::toward(Goal::Finish);
+        }
+        Ok(InitialState { identity: self.identity_of(marker), machine })
     }
 
     /// Takes over records that are split without a marker: it was lost, or the split was made outside kongferry.
@@ -225,35 +201,26 @@ impl StartContext<'_> {
         let Some(share) = self.observed.share() else { return Err(records_differ(self.observed)) };
         if share == Share::BLUE {
             return Err(Error::refused("the records send all traffic to blue: there is nothing to adopt")
-                .remedy("\"kongferry cutover start\" begins."));
+                .remedy("Run \"kongferry cutover start\"."));
         }
-        let Some(index) = self.config.step_of(share) else {
-            return Err(Error::refused(format!(
-                "the records send {share} to green, which is no step of cutover.toml"
-            ))
-            .remedy("Put a step with that share into the file, or roll back."));
-        };
+        let index = self.config.step_of(share).ok_or_else(|| no_such_step(share))?;
         let originals = self.originals();
-        let phase = CutoverPhase::Moving { goal: Goal::Step(index), activity: Activity::Applying };
-        let machine = Machine::new(self.rules(&originals), phase, share, self.now);
+        let machine = self.machine(&originals, Goal::Step(index), share);
         Ok(InitialState { identity: self.identity(Uuid::new_v4(), None, originals), machine })
     }
 
     /// Refuses while another process holds the lease.
-    pub fn check_lease(&self, marker: &Marker, force: bool) -> Result<()> {
+    fn check_lease(&self, marker: &Marker, force: bool) -> Result<()> {
         if force || marker.owner == self.operator.owner {
             return Ok(());
         }
-        let Some(held) = active_lease(marker, self.operator.wall) else { return Ok(()) };
-        Err(Error::refused(format!(
-            "{} has been running this cutover since {}",
-            marker.owner,
-            time(marker.written_at)
-        ))
-        .detail(format!("{}, {} to green; {held}", marker.state, marker.share))
-        .remedy(
-            "Ask the owner first. \"kongferry cutover unlock\" takes the lease away; rollback needs none.",
-        ))
+        let Some(lease) = active_lease(marker, self.operator.wall) else { return Ok(()) };
+        let (owner, since) = (&marker.owner, utc(marker.written_at));
+        Err(Error::refused(format!("{owner} has been running this cutover since {since}"))
+            .detail(format!("{}, {} to green; {lease}", marker.state, marker.share))
+            .remedy(
+                "Ask the owner first. \"kongferry cutover unlock\" releases the lease; a rollback needs none.",
+            ))
     }
 
     fn check_steps(&self) -> Result<()> {
@@ -268,6 +235,10 @@ impl StartContext<'_> {
         }
     }
 
+    fn identity_of(&self, marker: &Marker) -> RunIdentity {
+        self.identity(marker.run, Some(marker), marker.originals.clone())
+    }
+
     fn identity(&self, run: Uuid, marker: Option<&Marker>, originals: Vec<OriginalTtl>) -> RunIdentity {
         RunIdentity {
             run,
@@ -279,6 +250,12 @@ impl StartContext<'_> {
             rollback_command: self.operator.rollback_command.clone(),
             queries: self.config.settings.query.count,
         }
+    }
+
+    /// A machine about to write, with `share` at the provider.
+    fn machine(&self, originals: &[OriginalTtl], goal: Goal, share: Share) -> Machine {
+        let phase = CutoverPhase::moving(goal, Activity::Applying);
+        Machine::new(self.rules(originals), phase, share, self.now)
     }
 
     fn rules(&self, originals: &[OriginalTtl]) -> CutoverRules {
@@ -306,7 +283,7 @@ impl StartContext<'_> {
     }
 
     fn restore_from_journal(&self, machine: &mut Machine, marker: &Marker) {
-        machine.skipped = skipped(self.entries, marker, &self.config.steps);
+        machine.skipped = skipped_steps(self.entries, marker, &self.config.steps);
         let Some(JournalEvent::Phase { now, baselines, .. }) = last_phase(self.entries, marker.run) else {
             return;
         };
@@ -320,111 +297,113 @@ impl StartContext<'_> {
     fn no_cutover(&self) -> Error {
         match self.observed.share() {
             Some(Share::BLUE) => Error::refused("no cutover is under way: all traffic goes to blue")
-                .remedy("\"kongferry cutover start\" begins one."),
+                .remedy("Run \"kongferry cutover start\"."),
             Some(Share::GREEN) => Error::refused("no cutover is under way: all traffic goes to green")
-                .remedy("It is finished; there is nothing to do."),
-            Some(share) => Error::refused(format!("the records send {share} to green without a marker"))
-                .remedy(
-                    "\"kongferry cutover adopt --from-provider\" goes on from there, \"rollback\" goes back.",
-                ),
+                .remedy("The cutover is finished; there is nothing to do."),
+            Some(share) => split_without_marker(share),
             None => records_differ(self.observed),
         }
     }
 }
 
-/// Why a run was rolled back: in full from the journal, or the beginning of it from the marker, which knows who it was
-/// in any case.
-pub fn recorded_rollback_reason(entries: &[JournalEntry], marker: &Marker) -> String {
+/// Why a run was rolled back: in full from the journal, or shortened from the marker.
+pub(crate) fn recorded_rollback_reason(entries: &[JournalEntry], marker: &Marker) -> String {
     match last_phase(entries, marker.run) {
-        // The journal of this machine may end before what another one did.
-        Some(JournalEvent::Phase { rollback_reason: Some(why), .. }) if why.starts_with(&marker.note) => {
-            why.clone()
+        // This machine's journal may end before another machine rolled back.
+        Some(JournalEvent::Phase { rollback_reason: Some(reason), .. })
+            if reason.starts_with(&marker.note) =>
+        {
+            reason.clone()
         }
-        _ if marker.note.is_empty() => format!("by {} at {}", marker.owner, time(marker.written_at)),
+        _ if marker.note.is_empty() => format!("by {} at {}", marker.owner, utc(marker.written_at)),
         _ => marker.note.clone(),
     }
 }
 
-/// The steps that were left out, from 0: from the journal, or from the marker, which tells any machine.
-pub fn skipped(entries: &[JournalEntry], marker: &Marker, steps: &[Step]) -> Vec<usize> {
+/// The steps that were skipped, from 0: from the marker, or else from the journal.
+pub(crate) fn skipped_steps(entries: &[JournalEntry], marker: &Marker, steps: &[CutoverStep]) -> Vec<usize> {
     if marker.state != STEP {
         return Vec::new();
     }
-    let marked: Vec<&str> = marker.note.strip_prefix(SKIPPED).unwrap_or_default().split(',').collect();
-    let of_marker = (0..steps.len())
-        .filter(|index| marked.contains(&(index + 1).to_string().as_str()))
-        .collect::<Vec<_>>();
+    let numbers: Vec<&str> = marker.note.strip_prefix(SKIPPED).unwrap_or_default().split(',').collect();
+    let marked: Vec<usize> =
+        (0..steps.len()).filter(|index| numbers.contains(&(index + 1).to_string().as_str())).collect();
     match last_phase(entries, marker.run) {
-        // The journal of this machine may end before what another one did.
-        Some(JournalEvent::Phase { skipped, .. }) if of_marker.is_empty() => skipped.clone(),
-        _ => of_marker,
+        // This machine's journal may end before another machine skipped steps.
+        Some(JournalEvent::Phase { skipped, .. }) if marked.is_empty() => skipped.clone(),
+        _ => marked,
     }
 }
 
-/// The refusal of whoever comes second.
+fn split_without_marker(share: Share) -> Error {
+    Error::refused(format!("the records send {share} to green without a marker")).remedy(
+        "Run \"kongferry cutover adopt --from-provider\" to continue from there, or \"kongferry cutover rollback\" to go back.",
+    )
+}
+
+fn no_such_step(share: Share) -> Error {
+    Error::refused(format!("the records send {share} to green, and no step of cutover.toml has that share"))
+        .remedy("Add a [[step]] with that share, or run \"kongferry cutover rollback\".")
+}
+
 fn already_under_way(marker: &Marker) -> Error {
+    let (state, share) = (&marker.state, marker.share);
     Error::refused(format!(
-        "a cutover is under way: {} began it at {}",
+        "a cutover is under way: {} started it at {}",
         marker.owner,
-        time(marker.started_at)
+        utc(marker.started_at)
     ))
-    .detail(format!(
-        "{}, {} to green, last written at {}",
-        marker.state,
-        marker.share,
-        time(marker.written_at)
-    ))
-    .remedy("See \"kongferry cutover status\"; go on with \"resume\", back with \"rollback\".")
+    .detail(format!("{state}, {share} to green, last written at {}", utc(marker.written_at)))
+    .remedy(
+        "Run \"kongferry cutover status\" to see it, then \"resume\" to continue or \"rollback\" to go back.",
+    )
 }
 
 fn records_differ(observed: &Observed) -> Error {
-    let mut error = Error::refused("the records at the provider are not what cutover.toml says");
+    let mut error = Error::refused("the records at the provider are not those in cutover.toml");
     for record in &observed.records {
         let text = match &record.state {
-            RecordState::Absent if record.siblings.is_empty() => format!("{}: does not exist", record.key),
+            RecordState::Absent if record.siblings.is_empty() => "does not exist".to_owned(),
             RecordState::Absent => {
-                let there = record.siblings.iter().map(|one| format!("{} ({})", one.rtype, one.text));
-                let there: Vec<String> = there.collect();
-                format!("{}: does not exist; there is {}", record.key, there.join(", "))
+                let siblings = record.siblings.iter();
+                let siblings: Vec<String> =
+                    siblings.map(|sibling| format!("{} ({})", sibling.rtype, sibling.text)).collect();
+                format!("does not exist, but the name has {}", siblings.join(", "))
             }
-            RecordState::Foreign(text) => format!("{}: {text}", record.key),
-            state => format!("{}: {} to green", record.key, state.share().unwrap_or_default()),
+            RecordState::Foreign(text) => text.clone(),
+            state => format!("{} to green", state.share().unwrap_or_default()),
         };
-        error = error.detail(text);
+        error = error.detail(format!("{}: {text}", record.key));
     }
-    error.remedy("Make name, type and blue in cutover.toml what the records say now.")
+    error.remedy("Set name, type and blue in cutover.toml to the present records.")
 }
 
 fn max_ttl(originals: &[OriginalTtl]) -> Duration {
-    Duration::from_secs(originals.iter().map(|one| u64::from(one.ttl)).max().unwrap_or(0))
+    Duration::from_secs(originals.iter().map(|original| u64::from(original.ttl)).max().unwrap_or(0))
 }
 
-fn time(at: DateTime<Utc>) -> String {
-    at.format("%Y-%m-%d %H:%M:%S UTC").to_string()
-}
-
-/// Who has the run now and until when, as the marker says; none where the lease is over or its process has ended.
-pub fn active_lease(marker: &Marker, wall: DateTime<Utc>) -> Option<String> {
+/// The lease that another process may hold; none once it has expired or its process has ended.
+pub(crate) fn active_lease(marker: &Marker, wall: DateTime<Utc>) -> Option<String> {
     let until = marker.lease_until.filter(|until| *until > wall && !has_exited(&marker.owner))?;
-    Some(format!("{} has it until {}", marker.owner, time(until)))
+    Some(format!("{} holds the lease until {}", marker.owner, utc(until)))
 }
 
 /// A note about the previous owner, whose lease has expired but whose process may be running.
 pub fn previous_owner(marker: &Marker, operator: &Operator) -> Option<String> {
-    let gone = marker.owner == operator.owner || has_exited(&marker.owner) || marker.state == ROLLED_BACK;
-    (!gone).then(|| {
+    let is_over = marker.owner == operator.owner || has_exited(&marker.owner) || marker.state == ROLLED_BACK;
+    (!is_over).then(|| {
         format!(
             "{} ran this cutover and last wrote at {}; its lease has expired. If that process is running, it stops when it reads the new marker.",
             marker.owner,
-            time(marker.written_at)
+            utc(marker.written_at)
         )
     })
 }
 
 /// Whether the owner was a process of this machine that has ended.
 fn has_exited(owner: &str) -> bool {
-    let Some((who, process)) = owner.rsplit_once('/') else { return false };
-    let here = who.rsplit_once('@').is_some_and(|(_, at)| at == host());
+    let Some((account, process)) = owner.rsplit_once('/') else { return false };
+    let is_here = account.rsplit_once('@').is_some_and(|(_, name)| name == host());
     let Ok(process) = process.parse::<i32>() else { return false };
-    here && process > 0 && kill(Pid::from_raw(process), None) == Err(Errno::ESRCH)
+    is_here && process > 0 && kill(Pid::from_raw(process), None) == Err(Errno::ESRCH)
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::step::Step;
+use super::step::CutoverStep;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "phase")]
@@ -15,58 +15,60 @@ pub enum CutoverPhase {
         #[serde(rename = "stage")]
         activity: Activity,
     },
-    /// The time to live is short everywhere; nothing goes to green yet.
+    /// The old TTL has expired everywhere; nothing goes to green yet.
     Ready,
     /// All new resolutions go to green; traffic on blue is counted until it stops.
     Draining,
     /// Blue has been idle for the drain time.
     Drained,
-    /// Records and time to live are as they shall stay.
+    /// The records are plain again, with their final TTL.
     Finished,
-    /// All new resolutions go to blue again.
+    /// All new resolutions go to blue again, and green is idle.
     RolledBack,
 }
 
-/// Where new resolutions are being moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "goal", content = "index")]
 pub enum Goal {
-    /// Nowhere yet: the time to live is lowered, and the old one waited out.
+    /// Lower the TTL and wait for the old one to expire.
     #[serde(rename = "lower")]
     LowerTtl,
-    /// To the share of a step, counted from 0.
+    /// Write the share of a step, counted from 0.
     Step(usize),
     #[serde(rename = "back")]
     Rollback,
-    /// To an ordinary record of one side with the time to live of before.
+    /// Write plain records of one side with their final TTL.
     Finish,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activity {
-    /// Drift is looked for, hooks are asked.
+    /// Drift is checked, hooks are called.
     #[serde(rename = "asking")]
     Checking,
     Applying,
     /// The provider has not yet confirmed.
     Propagating,
-    /// Every name server is asked, then one time to live waited out.
+    /// Every name server is queried, then one TTL must expire.
     Settling,
     /// Gates are checked for the bake time. For a rollback: until traffic on green has stopped.
     Baking,
-    /// The hook after the step is asked.
     #[serde(rename = "leaving")]
     PostStepHook,
     Approval,
 }
 
 impl CutoverPhase {
-    pub fn toward(goal: Goal) -> CutoverPhase {
-        CutoverPhase::Moving { goal, activity: Activity::Checking }
+    pub fn moving(goal: Goal, activity: Activity) -> CutoverPhase {
+        CutoverPhase::Moving { goal, activity }
     }
 
-    /// The step that it belongs to.
+    /// The first activity on the way to a goal.
+    pub fn toward(goal: Goal) -> CutoverPhase {
+        CutoverPhase::moving(goal, Activity::Checking)
+    }
+
     pub fn step(self) -> Option<usize> {
         match self {
             CutoverPhase::Moving { goal: Goal::Step(index), .. } => Some(index),
@@ -86,12 +88,11 @@ impl CutoverPhase {
         matches!(self, CutoverPhase::Drained | CutoverPhase::Finished | CutoverPhase::RolledBack)
     }
 
-    /// Whether new resolutions are on their way back.
     pub fn is_going_back(self) -> bool {
         matches!(self, CutoverPhase::Moving { goal: Goal::Rollback, .. })
     }
 
-    /// The stable word for scripts, notifications and the marker's neighbours.
+    /// The stable word for scripts and notifications.
     pub fn as_str(self) -> &'static str {
         match self {
             CutoverPhase::Moving { goal: Goal::LowerTtl, .. } => "ttl_lowering",
@@ -107,20 +108,18 @@ impl CutoverPhase {
     }
 
     /// As text: "step 2 of 5 (5 %), baking".
-    pub fn sentence(self, steps: &[Step]) -> String {
+    pub fn sentence(self, steps: &[CutoverStep]) -> String {
         let CutoverPhase::Moving { goal, activity } = self else {
             return match self {
                 CutoverPhase::Ready => "ready, nothing goes to green yet".to_owned(),
                 CutoverPhase::Draining => "100 % on green, waiting for traffic on blue to stop".to_owned(),
-                CutoverPhase::Drained => "drained – \"kongferry cutover finish\" restores the TTL".to_owned(),
+                CutoverPhase::Drained => "drained; \"kongferry cutover finish\" restores the TTL".to_owned(),
                 CutoverPhase::Finished => "finished".to_owned(),
                 _ => "rolled back, new resolutions go to blue".to_owned(),
             };
         };
         match goal {
-            Goal::LowerTtl if activity == Activity::Baking => {
-                "waiting until the old TTL has run out".to_owned()
-            }
+            Goal::LowerTtl if activity == Activity::Baking => "waiting for the old TTL to expire".to_owned(),
             Goal::LowerTtl => format!("lowering the TTL, {activity}"),
             Goal::Step(index) => {
                 let share = steps.get(index).map(|step| step.share).unwrap_or_default();
@@ -143,7 +142,7 @@ impl fmt::Display for Activity {
             Activity::Propagating => "propagating",
             Activity::Settling => "settling",
             Activity::Baking => "baking",
-            Activity::PostStepHook => "asking the hook after it",
+            Activity::PostStepHook => "calling the post_step hook",
             Activity::Approval => "waiting for approval",
         })
     }
@@ -151,7 +150,7 @@ impl fmt::Display for Activity {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pause {
-    /// A stable word: `operator`, `gate`, `drift`, `hook`, `provider`, `changed`, `name_servers`, `undone`.
+    /// A stable word: `operator`, `gate`, `drift`, `hook`, `provider`, `changed`, `name_servers`, `journal`, `undone`.
     pub code: String,
     /// A sentence without a full stop.
     pub reason: String,
@@ -163,28 +162,27 @@ pub struct Pause {
 pub enum OperatorCommand {
     Pause,
     Resume,
-    /// End this step now; `full` goes straight to 100 %.
+    /// End this step now; `full` skips to 100 %.
     Promote {
         #[serde(default)]
         full: bool,
     },
-    /// Begin this step again; after a rollback: begin anew.
+    /// Repeat this step; after a rollback: start over.
     Retry,
     Undo,
     Rollback {
         #[serde(default)]
         reason: String,
     },
-    /// Make the records what they shall stay.
     Finish {
-        /// Before blue has been idle for the drain time.
+        /// Even if blue is not idle, or a gate does not pass.
         #[serde(default)]
         force: bool,
-        /// Finish even if blue or green was changed since the last run.
+        /// Even if blue or green was changed since the last run.
         #[serde(default)]
         accept_drift: bool,
     },
-    /// Stop watching and leave the records as they are.
+    /// End the process and leave the records as they are.
     Leave,
 }
 

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::gates::measurement::{GateVerdict, Measurement, Traffic};
 use super::notice::Notice;
 use super::state::{CutoverPhase, Pause};
-use super::step::Step;
+use super::step::CutoverStep;
 use crate::dns::Share;
 
 /// The field names are a contract with scripts.
@@ -18,37 +18,34 @@ pub struct StatusSnapshot {
     pub format: u32,
     pub run: Uuid,
     pub records: Vec<String>,
-    /// The stable word for where it stands.
+    /// The word of the phase, `paused` or `not_started`.
     pub state: String,
     #[serde(flatten)]
     pub phase: CutoverPhase,
     pub sentence: String,
-    /// Why nothing goes on, if nothing does.
     pub paused: Option<Pause>,
-    /// Why it went back, if it did.
     #[serde(alias = "why_back")]
     pub rollback_reason: Option<String>,
-    pub steps: Vec<Step>,
-    /// The step that it belongs to, from 0.
+    pub steps: Vec<CutoverStep>,
+    /// From 0.
     pub step: Option<usize>,
-    /// Steps that were left out on the way up, from 0.
+    /// Steps that were skipped on the way up, from 0.
     #[serde(default)]
     pub skipped: Vec<usize>,
     pub share: Shares,
-    /// Seconds until the present stage ends if all goes well.
+    /// Seconds until the current activity ends if all goes well.
     pub seconds_left: Option<f64>,
-    /// Seconds since the present stage began.
+    /// Seconds since the current activity began.
     pub seconds_in_stage: f64,
     pub gates: Vec<GateStatus>,
-    /// Requests a second on both sides.
     pub traffic: Option<Traffic>,
-    /// What happened last, newest at the end.
+    /// The last events, the newest at the end.
     pub events: Vec<TimedNotice>,
     pub owner: String,
     pub at: DateTime<Utc>,
     pub watched: bool,
     pub rollback_command: String,
-    /// How to go back without kongferry, where the provider refuses us.
+    /// The rollback without kongferry, once the provider has refused ours.
     pub manual_command: Option<String>,
 }
 
@@ -66,9 +63,9 @@ impl StatusSnapshot {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Shares {
     pub weight: Share,
-    /// What name servers answered, in per cent.
+    /// Green's share of the name servers' answers, in per cent.
     pub by_queries: Option<f64>,
-    /// What the counters say, in per cent.
+    /// Green's share of the requests, in per cent.
     pub by_counters: Option<f64>,
 }
 
@@ -82,7 +79,6 @@ pub struct GateStatus {
 }
 
 impl GateStatus {
-    /// The verdict of the last check.
     pub fn verdict(&self) -> Option<GateVerdict> {
         self.last.as_ref().map(|last| last.verdict)
     }
@@ -95,12 +91,12 @@ pub struct TimedNotice {
     pub notice: Notice,
 }
 
-/// Seconds with a fraction, as JSON has them.
+/// Seconds, rounded to a tenth.
 pub fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 10.0).round() / 10.0
 }
 
-/// Numbers for Prometheus, in its text format.
+/// The metrics in Prometheus' text format.
 pub fn exposition(snapshot: &StatusSnapshot) -> String {
     let mut text = String::new();
     let mut metric = |name: &str, help: &str, samples: &[(String, f64)]| {
@@ -123,22 +119,18 @@ pub fn exposition(snapshot: &StatusSnapshot) -> String {
         .into_iter()
         .filter_map(|(by, percent)| Some((format!("{{by=\"{by}\"}}"), percent? / 100.0)))
         .collect();
-    metric("measured_share_ratio", "Green's share as it was measured.", &measured);
-    metric("state", "1 for the state it is in.", &[(format!("{{state=\"{}\"}}", snapshot.state), 1.0)]);
-    metric("paused", "Whether it is paused.", &plain(flag(snapshot.paused.is_some())));
+    metric("measured_share_ratio", "Green's measured share, by method.", &measured);
+    metric("state", "1 for the current state.", &[(format!("{{state=\"{}\"}}", snapshot.state), 1.0)]);
+    metric("paused", "1 while the cutover is paused.", &plain(flag(snapshot.paused.is_some())));
     let step = snapshot.step.map_or(0, |step| step + 1);
     metric(
         "step",
-        "The step it is in, from 1; 0 outside of steps.",
+        "Number of the current step, from 1; 0 outside of a step.",
         &plain(u32::try_from(step).unwrap_or(0).into()),
     );
-    metric(
-        "steps",
-        "How many steps there are.",
-        &plain(u32::try_from(snapshot.steps.len()).unwrap_or(0).into()),
-    );
+    metric("steps", "Number of steps.", &plain(u32::try_from(snapshot.steps.len()).unwrap_or(0).into()));
     let left = snapshot.seconds_left.map(plain).unwrap_or_default();
-    metric("stage_seconds_left", "Seconds until the present stage ends if all goes well.", &left);
+    metric("stage_seconds_left", "Seconds until the current activity ends if all goes well.", &left);
     let gates: Vec<(String, f64)> = snapshot
         .gates
         .iter()

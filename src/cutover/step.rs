@@ -10,7 +10,7 @@ use crate::duration;
 /// A share of new resolutions for green, and how long it is watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Step {
+pub struct CutoverStep {
     pub share: Share,
     /// How long the gates must hold before the next step.
     #[serde(serialize_with = "duration::serialize", deserialize_with = "humantime_serde::deserialize")]
@@ -21,12 +21,12 @@ pub struct Step {
 }
 
 /// The steps of Kong's migration guide.
-pub fn guide_steps() -> Vec<Step> {
+pub fn guide_steps() -> Vec<CutoverStep> {
     [(1, 3_600), (5, 3_600), (10, 7_200), (50, 14_400), (100, 14_400)]
         .into_iter()
         .filter_map(|(percent, bake)| {
             let share = Share::percent(percent)?;
-            Some(Step { share, bake: Duration::from_secs(bake), approval: false })
+            Some(CutoverStep { share, bake: Duration::from_secs(bake), approval: false })
         })
         .collect()
 }

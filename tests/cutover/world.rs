@@ -365,7 +365,12 @@ impl CutoverJournal for MemoryJournal {
 }
 
 impl HealthChecks for World {
-    fn check_gate(&self, gate: usize, share: Share, _: Option<f64>) -> BoxFuture<'static, Measurement> {
+    fn check_gate(
+        self: Arc<Self>,
+        gate: usize,
+        share: Share,
+        _: Option<f64>,
+    ) -> BoxFuture<'static, Measurement> {
         let (script, clock) = (lock(&self.scripts.gates).clone(), self.clock.clone());
         Box::pin(async move {
             clock.until(clock.now() + Duration::from_millis(20)).await;
@@ -373,7 +378,7 @@ impl HealthChecks for World {
         })
     }
 
-    fn read_traffic(&self) -> Option<BoxFuture<'static, Traffic>> {
+    fn read_traffic(self: Arc<Self>) -> Option<BoxFuture<'static, Traffic>> {
         let (script, clock, provider) =
             (lock(&self.scripts.traffic).clone(), self.clock.clone(), self.provider.clone());
         Some(Box::pin(async move { script(provider.held().share().unwrap_or_default(), clock.now()) }))
@@ -381,7 +386,7 @@ impl HealthChecks for World {
 }
 
 impl NameServers for World {
-    fn query(&self, share: Share, _: u32) -> BoxFuture<'static, NameServerReport> {
+    fn query(self: Arc<Self>, share: Share, _: u32) -> BoxFuture<'static, NameServerReport> {
         let (script, clock, provider) =
             (lock(&self.scripts.answers).clone(), self.clock.clone(), self.provider.clone());
         Box::pin(async move {
@@ -399,18 +404,18 @@ impl NameServers for World {
 }
 
 impl Integrations for World {
-    fn drift(&self) -> BoxFuture<'static, DriftStatus> {
+    fn drift(self: Arc<Self>) -> BoxFuture<'static, DriftStatus> {
         let drift = lock(&self.scripts.drift).clone();
         Box::pin(async move { drift })
     }
 
-    fn hook(&self, hook: Hook, _: serde_json::Value) -> BoxFuture<'static, Option<CallReply>> {
+    fn hook(self: Arc<Self>, hook: Hook, _: serde_json::Value) -> BoxFuture<'static, Option<CallReply>> {
         lock(&self.scripts.hooks_called).push(hook);
         let reply = lock(&self.scripts.hook).clone()(hook);
         Box::pin(async move { reply })
     }
 
-    fn notify(&self, notice: Notice, _: serde_json::Value) -> BoxFuture<'static, ()> {
+    fn notify(self: Arc<Self>, notice: Notice, _: serde_json::Value) -> BoxFuture<'static, ()> {
         lock(&self.scripts.told).push(notice);
         Box::pin(async {})
     }

@@ -4,10 +4,10 @@ use std::io::IsTerminal;
 
 use super::super::args::Format;
 use super::super::confirm::read_reply;
-use super::super::text::{WARN, wrapped};
+use super::super::text::{WARN, counted, wrapped};
 use super::{CutoverContext, label};
 use crate::cutover::config::Unproven;
-use crate::cutover::preflight::{as_line, unproven_findings};
+use crate::cutover::preflight::{acceptance_line, unproven_findings};
 use crate::error::{Error, Result};
 use crate::finding::{Finding, Severity};
 
@@ -35,18 +35,21 @@ pub(super) async fn consent(yes_given: bool, findings: &[Finding]) -> Result<()>
     }
     if !terminal {
         return Err(Error::usage("confirmation required, but standard input is not a terminal: pass --yes")
-            .remedy("Read the notes above first."));
+            .remedy("Read the findings above first."));
     }
-    let warnings = findings.iter().filter(|finding| finding.severity == Severity::Warning).count();
-    let notes = if warnings > 0 { format!(" with {warnings} notes") } else { String::new() };
+    let warnings = findings.iter().filter(|finding| finding.severity == Severity::Warning);
+    let notes = match counted(warnings.count() as u64, "note") {
+        none if none.starts_with("0 ") => String::new(),
+        notes => format!(" with {notes}"),
+    };
     if !open.is_empty() {
         anstream::eprintln!("\n{WARN}Not proven:{WARN:#}");
         for finding in &open {
             anstream::eprintln!("  - {}", wrapped(&finding.message, 4, 4));
         }
     }
-    let lower = if open.is_empty() { "Lower" } else { "Accept that, lower" };
-    anstream::eprint!("\nPreflight is complete{notes}. {lower} the TTL and start? [y/N] ");
+    let action = if open.is_empty() { "Lower" } else { "Accept what is not proven, lower" };
+    anstream::eprint!("\nPreflight is complete{notes}. {action} the TTL and start? [y/N] ");
     if read_reply().await? {
         return Ok(());
     }
@@ -54,37 +57,36 @@ pub(super) async fn consent(yes_given: bool, findings: &[Finding]) -> Result<()>
 }
 
 fn refuse_unproven(open: &[&Finding]) -> Error {
-    let things =
-        if open.len() == 1 { "one thing is".to_owned() } else { format!("{} things are", open.len()) };
+    let checks = counted(open.len() as u64, "check");
     let refused = Error::refused(format!(
-        "{things} not proven, and only an operator at a terminal, without --yes, can accept that"
+        "preflight could not prove {checks}, and only an operator at a terminal, without --yes, can accept that"
     ))
     .remedy(format!(
-        "Prove it, start at a terminal without --yes, or accept it in cutover.toml: [preflight] {}",
-        as_line(open)
+        "Follow the remedies above, start at a terminal without --yes, or set in cutover.toml: [preflight] {}.",
+        acceptance_line(open)
     ));
-    open.iter().fold(refused, |error, one| error.detail(format!("{}. {}", one.message, one.remedy)))
+    open.iter()
+        .fold(refused, |error, finding| error.detail(format!("{}. {}", finding.message, finding.remedy)))
 }
 
-/// Asks the operator to continue without the databases, and so without checks for drift. `checks_drift` is whether the run
-/// would check otherwise.
+/// Asks the operator to continue without checks for drift, if the run would check and the databases are not configured.
 pub(super) async fn consent_without_databases(
     context: &CutoverContext,
     has_databases: bool,
     checks_drift: bool,
 ) -> Result<()> {
-    let wanted = &context.config.settings.preflight;
-    let trusted = !wanted.drift || wanted.unproven.contains(&Unproven::Databases);
-    if has_databases || trusted || !checks_drift {
+    let settings = &context.config.settings.preflight;
+    let is_accepted = !settings.drift || settings.unproven.contains(&Unproven::Databases);
+    if has_databases || is_accepted || !checks_drift {
         return Ok(());
     }
-    let what = "changes by Admin API clients on blue or green will not be detected: the databases are not configured";
+    let message = "changes by Admin API clients on blue or green will not be detected: the databases are not configured";
     if !std::io::stdin().is_terminal() {
-        return Err(Error::refused(what).remedy(
-            "Give --blue and --green, or accept it in cutover.toml: [preflight] unproven = [\"databases\"]",
+        return Err(Error::refused(message).remedy(
+            "Pass --blue and --green, or set in cutover.toml: [preflight] unproven = [\"databases\"].",
         ));
     }
-    anstream::eprint!("{what}.\nContinue anyway? [y/N] ");
+    anstream::eprint!("{message}.\nContinue anyway? [y/N] ");
     if read_reply().await? {
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! Commands that speak to a running engine, and the status, which does without one.
+//! Commands to a running engine, and the status, which needs none.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::render;
 use super::view::{self, OutputMode};
 use super::{ConfigFileArgs, CutoverContext};
 use crate::cutover::control;
-use crate::cutover::engine::write::ROLLED_BACK;
+use crate::cutover::marker::ROLLED_BACK;
 use crate::cutover::offline_status::status_from_provider;
 use crate::cutover::session::active_lease;
 use crate::cutover::state::{CutoverPhase, OperatorCommand};
@@ -19,18 +19,10 @@ use crate::cutover::status::StatusSnapshot;
 use crate::dns::Observed;
 use crate::error::{Error, Result};
 
-/// Arguments of commands without any of their own.
 #[derive(Debug, Clone, Args)]
-pub struct PauseArgs {
+pub(super) struct PromoteArgs {
     #[command(flatten)]
-    pub place: ConfigFileArgs,
-}
-
-/// Arguments of `promote`.
-#[derive(Debug, Clone, Args)]
-pub struct PromoteArgs {
-    #[command(flatten)]
-    pub place: ConfigFileArgs,
+    pub(super) place: ConfigFileArgs,
 
     /// Go straight to 100 %
     #[arg(long)]
@@ -41,11 +33,10 @@ pub struct PromoteArgs {
     yes: bool,
 }
 
-/// Arguments of `status`.
 #[derive(Debug, Clone, Args)]
-pub struct StatusArgs {
+pub(super) struct CutoverStatusArgs {
     #[command(flatten)]
-    pub place: ConfigFileArgs,
+    pub(super) place: ConfigFileArgs,
 
     /// Follow the cutover until it ends
     #[arg(long, short)]
@@ -53,17 +44,18 @@ pub struct StatusArgs {
 }
 
 /// `cutover pause`.
-pub async fn pause(args: &PauseArgs) -> Result<u8> {
-    let context = CutoverContext::open(&args.place).await?;
-    send_command(&context, &args.place, OperatorCommand::Pause).await?.ok_or_else(|| no_engine(&context))
+pub(super) async fn pause(place: &ConfigFileArgs) -> Result<u8> {
+    let context = CutoverContext::open(place).await?;
+    send_command(&context, place, OperatorCommand::Pause).await?.ok_or_else(|| no_engine(&context))
 }
 
 /// `cutover promote`.
-pub async fn promote(args: &PromoteArgs) -> Result<u8> {
+pub(super) async fn promote(args: &PromoteArgs) -> Result<u8> {
     let context = CutoverContext::open(&args.place).await?;
     if args.full && !args.yes {
-        return Err(Error::usage("promote --full sends everything to green at once")
-            .remedy("Add --yes if you mean it."));
+        return Err(
+            Error::usage("promote --full sends everything to green at once").remedy("Pass --yes to confirm.")
+        );
     }
     let command = OperatorCommand::Promote { full: args.full };
     send_command(&context, &args.place, command).await?.ok_or_else(|| no_engine(&context))
@@ -72,37 +64,38 @@ pub async fn promote(args: &PromoteArgs) -> Result<u8> {
 fn no_engine(context: &CutoverContext) -> Error {
     let dir = context.config.state_dir();
     Error::refused(format!("no process watches this cutover from {}", dir.display()))
-        .remedy("Run the command on the machine where the cutover was started. \"kongferry cutover resume\" takes it over here; rollback works from anywhere.")
+        .remedy("Run the command on the machine that runs the cutover, or run \"kongferry cutover resume\" to take it over here. A rollback works from any machine.")
 }
 
-/// Tells the engine that runs on this machine; `None` where none does.
-pub async fn send_command(
+/// Sends a command to the engine on this machine; `None` if none runs.
+pub(super) async fn send_command(
     context: &CutoverContext,
     place: &ConfigFileArgs,
     command: OperatorCommand,
 ) -> Result<Option<u8>> {
     let word = command.as_str();
-    let Some(said) =
-        control::send_command(&context.config.state_dir(), &context.operator.owner, command).await?
-    else {
-        return Ok(None);
-    };
-    match said {
-        Ok(sentence) => {
-            match place.common.format {
-                Format::Json => {
-                    text::print_json(&json!({ "outcome": "told", "command": word, "now": sentence }));
-                }
-                Format::Text => anstream::println!("Sent: {word}. State: {sentence}."),
-            }
+    let dir = context.config.state_dir();
+    match control::send_command(&dir, &context.operator.owner, command).await? {
+        None => Ok(None),
+        Some(Ok(sentence)) => {
+            print_sent(place, word, &sentence);
             Ok(Some(0))
         }
-        Err(why) => Err(Error::refused(why)),
+        Some(Err(reason)) => Err(Error::refused(reason)),
+    }
+}
+
+pub(super) fn print_sent(place: &ConfigFileArgs, command: &str, sentence: &str) {
+    match place.common.format {
+        Format::Json => {
+            text::print_json(&json!({ "outcome": "told", "command": command, "now": sentence }));
+        }
+        Format::Text => anstream::println!("Sent: {command}. State: {sentence}."),
     }
 }
 
 /// `cutover status`.
-pub async fn status(args: &StatusArgs) -> Result<u8> {
+pub(super) async fn status(args: &CutoverStatusArgs) -> Result<u8> {
     let context = CutoverContext::open(&args.place).await?;
     if args.watch {
         return watch(&context, args).await;
@@ -111,7 +104,7 @@ pub async fn status(args: &StatusArgs) -> Result<u8> {
         Some(snapshot) => (snapshot, None),
         None => {
             let observed = context.read().await?;
-            (offline_status(&context, &observed), unwatched(&context, &observed))
+            (offline_status(&context, &observed), unwatched_note(&context, &observed))
         }
     };
     match args.place.common.format {
@@ -121,7 +114,7 @@ pub async fn status(args: &StatusArgs) -> Result<u8> {
     Ok(u8::from(snapshot.paused.is_some()) * 3)
 }
 
-/// The state from the engine on this machine; `None` where none runs.
+/// The state from the engine on this machine; `None` if none runs.
 async fn running_status(context: &CutoverContext) -> Option<StatusSnapshot> {
     control::query_status(&context.config.state_dir()).await.ok().flatten()
 }
@@ -132,29 +125,27 @@ fn offline_status(context: &CutoverContext, observed: &Observed) -> StatusSnapsh
 }
 
 /// From the engine, or else from the provider and the journal.
-async fn now(context: &CutoverContext) -> Result<StatusSnapshot> {
+async fn current_status(context: &CutoverContext) -> Result<StatusSnapshot> {
     match running_status(context).await {
         Some(snapshot) => Ok(snapshot),
         None => Ok(offline_status(context, &context.read().await?)),
     }
 }
 
-async fn watch(context: &CutoverContext, args: &StatusArgs) -> Result<u8> {
-    let mut first = Some(now(context).await?);
-    let (sender, status) = tokio::sync::watch::channel(first.take());
-    let screen = OutputMode::of(&args.place.common);
-    let follow = async move {
+async fn watch(context: &CutoverContext, args: &CutoverStatusArgs) -> Result<u8> {
+    let (sender, status) = tokio::sync::watch::channel(Some(current_status(context).await?));
+    let refresh = async move {
         loop {
             tokio::time::sleep(Duration::from_millis(500)).await;
-            match now(context).await {
+            match current_status(context).await {
                 Ok(snapshot) => {
-                    let over = !snapshot.watched && snapshot.phase.is_over();
+                    let (is_watched, is_over) = (snapshot.watched, snapshot.phase.is_over());
                     sender.send_replace(Some(snapshot));
-                    if over {
+                    if !is_watched && is_over {
                         return;
                     }
-                    // Without an engine every look is a request to the provider.
-                    if sender.borrow().as_ref().is_some_and(|snapshot| !snapshot.watched) {
+                    // Without an engine each refresh is a request to the provider.
+                    if !is_watched {
                         tokio::time::sleep(Duration::from_secs(5)).await;
                     }
                 }
@@ -162,22 +153,24 @@ async fn watch(context: &CutoverContext, args: &StatusArgs) -> Result<u8> {
             }
         }
     };
-    let mut view = std::pin::pin!(view::follow(screen, status));
+    let mut view = std::pin::pin!(view::follow(OutputMode::of(&args.place.common), status));
     tokio::select! {
-        () = follow => {}
+        () = refresh => {}
         () = &mut view => return Ok(0),
     }
-    // Nothing more comes: the view draws the end and gives the terminal back.
+    // The sender is dropped: the view draws the end and restores the terminal.
     view.await;
     Ok(0)
 }
 
-/// Who watches a run that is under way, where no engine answers here.
-fn unwatched(context: &CutoverContext, observed: &Observed) -> Option<String> {
+/// A note about a run that no engine on this machine watches.
+fn unwatched_note(context: &CutoverContext, observed: &Observed) -> Option<String> {
     let marker = observed.marker.as_ref().filter(|marker| marker.state != ROLLED_BACK)?;
     Some(match active_lease(marker, context.operator.wall) {
-        Some(held) => format!("no process answers here, but {held}."),
-        None => format!("no process watches it; {BOLD}kongferry cutover resume{BOLD:#} continues it."),
+        Some(lease) => format!("no process on this machine watches the cutover, but {lease}."),
+        None => {
+            format!("no process watches the cutover; {BOLD}kongferry cutover resume{BOLD:#} continues it.")
+        }
     })
 }
 

@@ -3,6 +3,7 @@
 mod discovery;
 mod draft;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use clap::Args;
@@ -10,17 +11,16 @@ use serde_json::json;
 
 use super::super::args::Format;
 use super::super::text::{self, BOLD, GOOD, WARN, wrapped};
-use super::ConfigFileArgs;
+use super::{ConfigFileArgs, file_flag};
 use crate::dns::{DomainName, ProviderArgs};
 use crate::error::{Error, Kind, Result};
 use discovery::CurrentRecords;
 use draft::{Draft, TODO};
 
-/// Arguments of `cutover init`.
 #[derive(Debug, Clone, Args)]
-pub struct InitArgs {
+pub(super) struct CutoverInitArgs {
     #[command(flatten)]
-    pub place: ConfigFileArgs,
+    pub(super) place: ConfigFileArgs,
 
     /// Name whose traffic is moved (repeatable)
     #[arg(long, value_name = "NAME", required = true, help_heading = "Records")]
@@ -38,25 +38,14 @@ pub struct InitArgs {
     provider: ProviderArgs,
 }
 
-/// Runs the command.
-pub async fn run(args: &InitArgs) -> Result<u8> {
+pub(super) async fn run(args: &CutoverInitArgs) -> Result<u8> {
     let file = &args.place.file;
     let mut names: Vec<DomainName> = args.name.iter().map(|name| name.parse()).collect::<Result<_>>()?;
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     names.retain(|name| seen.insert(name.clone()));
     let zone = args.zone.as_ref().map(|zone| zone.parse::<DomainName>()).transpose()?;
-    if let (Some(zone), Some(name)) = (&zone, zone.as_ref().and_then(|z| names.iter().find(|n| !n.is_in(z))))
-    {
-        return Err(Error::usage(format!("{name} is not in the zone {zone}"))
-            .remedy("Correct --name or --zone; one file moves the records of one zone."));
-    }
-    if let [first, others @ ..] = &*names
-        && let Some(other) = others.iter().find(|other| !share_a_zone(first, other))
-    {
-        return Err(Error::usage(format!("{first} and {other} cannot be in one zone"))
-            .remedy("Write one file for each zone; one file moves the records of one zone."));
-    }
-    // Before the first connection: an existing file is not overwritten.
+    check_zone(zone.as_ref(), &names)?;
+    // Before the first connection.
     if file.exists() {
         return Err(already_exists(file));
     }
@@ -67,26 +56,42 @@ pub async fn run(args: &InitArgs) -> Result<u8> {
         Draft { section: &section, current: &current, names: &names, servers: &args.name_server, read_at };
     write_new(file, &draft.text())?;
     match args.place.common.format {
-        Format::Json => print_json(args, &draft),
+        Format::Json => text::print_json(&to_json(args, &draft)),
         Format::Text => print(args, &draft),
     }
     Ok(0)
 }
 
-/// Whether there is a zone above both, other than a top-level domain.
-fn share_a_zone(name: &DomainName, other: &DomainName) -> bool {
+/// One file moves the records of one zone.
+fn check_zone(zone: Option<&DomainName>, names: &[DomainName]) -> Result<()> {
+    if let Some(zone) = zone
+        && let Some(name) = names.iter().find(|name| !name.is_in(zone))
+    {
+        return Err(Error::usage(format!("{name} is not in the zone {zone}"))
+            .remedy("Correct --name or --zone: one file moves the records of one zone."));
+    }
+    let Some((first, others)) = names.split_first() else { return Ok(()) };
+    match others.iter().find(|other| !can_share_zone(first, other)) {
+        None => Ok(()),
+        Some(other) => Err(Error::usage(format!("{first} and {other} cannot be in one zone"))
+            .remedy("Write one file for each zone, with --file.")),
+    }
+}
+
+/// Whether both are below a domain other than a top-level domain.
+fn can_share_zone(name: &DomainName, other: &DomainName) -> bool {
     let zones = std::iter::successors(Some(name.clone()), DomainName::parent);
     zones.filter(|zone| zone.without_dot().contains('.')).any(|zone| other.is_in(&zone))
 }
 
-fn print(args: &InitArgs, draft: &Draft<'_>) {
+fn print(args: &CutoverInitArgs, draft: &Draft<'_>) {
     let current = draft.current;
-    let style = if current.provider_error.is_some() { WARN } else { GOOD };
-    for (position, sentence) in draft.origin().iter().enumerate() {
-        let style = if position == 0 { style } else { BOLD };
-        let (first, rest) = sentence.split_once(": ").map_or((sentence.as_str(), ""), |(a, b)| (a, b));
-        let colon = if rest.is_empty() { "" } else { ": " };
-        anstream::println!("{style}{first}{colon}{style:#}{}", wrapped(rest, first.len() + 2, 2));
+    let mut style = if current.provider_error.is_some() { WARN } else { GOOD };
+    for sentence in draft.origin() {
+        let start = sentence.find(": ").map_or(sentence.len(), |colon| colon + 2);
+        let (start, rest) = sentence.split_at(start);
+        anstream::println!("{style}{start}{style:#}{}", wrapped(rest, start.len(), 2));
+        style = BOLD;
     }
     for record in current.records.iter().filter(|record| record.movable().is_some()) {
         let values = record.values.join(", ");
@@ -95,22 +100,13 @@ fn print(args: &InitArgs, draft: &Draft<'_>) {
     for remark in draft.remarks() {
         anstream::println!("{WARN}note{WARN:#}  {}", wrapped(&remark, 6, 6));
     }
-    let file = args.place.file.display();
-    let flag = if args.place.file == Path::new(crate::cutover::config::FILE_NAME) {
-        String::new()
-    } else {
-        format!(" --file {file}")
-    };
-    anstream::println!("{GOOD}Written:{GOOD:#} {file}");
+    let flag = file_flag(&args.place.file);
+    anstream::println!("{GOOD}Written:{GOOD:#} {}", args.place.file.display());
     anstream::println!("  Next: replace every {TODO}, then run {BOLD}kongferry cutover plan{flag}{BOLD:#}.");
 }
 
-fn print_json(args: &InitArgs, draft: &Draft<'_>) {
-    text::print_json(&to_json(args, draft));
-}
-
 /// `asked` and `why_not_the_provider` are the old names of `source` and `provider_error`.
-fn to_json(args: &InitArgs, draft: &Draft<'_>) -> serde_json::Value {
+fn to_json(args: &CutoverInitArgs, draft: &Draft<'_>) -> serde_json::Value {
     let current = draft.current;
     let records: Vec<_> = current
         .records
@@ -140,8 +136,7 @@ fn to_json(args: &InitArgs, draft: &Draft<'_>) -> serde_json::Value {
 }
 
 fn already_exists(file: &Path) -> Error {
-    Error::new(Kind::Usage, format!("cannot write {}", file.display()))
-        .remedy("The file exists: pass another name with --file.")
+    Error::usage(format!("{} exists already", file.display())).remedy("Pass another name with --file.")
 }
 
 /// Never overwrites a file.
@@ -166,13 +161,13 @@ mod tests {
     use crate::dns::{ListedRecord, ProviderKind};
 
     #[derive(Debug, Parser)]
-    struct Line {
+    struct ProviderFlags {
         #[command(flatten)]
         provider: ProviderArgs,
     }
 
-    fn line(words: &[&str]) -> ProviderArgs {
-        Line::try_parse_from(std::iter::once(&"init").chain(words)).unwrap().provider
+    fn provider_args(words: &[&str]) -> ProviderArgs {
+        ProviderFlags::try_parse_from(std::iter::once(&"init").chain(words)).unwrap().provider
     }
 
     fn current(records: Vec<ListedRecord>) -> CurrentRecords {
@@ -196,7 +191,7 @@ mod tests {
         }
     }
 
-    const LINES: [&[&str]; 5] = [
+    const FLAGS: [&[&str]; 5] = [
         &["--provider", "powerdns"],
         &[
             "--provider",
@@ -214,15 +209,15 @@ mod tests {
     ];
 
     #[test]
-    fn what_is_written_can_be_read_once_it_is_filled_in() {
+    fn a_filled_in_draft_can_be_read() {
         let current = current(vec![
             listed("A", &["192.0.2.1"]),
             listed("AAAA", &["2001:db8::1"]),
             listed("HTTPS", &["1 . alpn=h2"]),
         ]);
         let (names, servers) = (["api.example.com".parse().unwrap()], ["127.0.0.1:5310".to_owned()]);
-        for words in LINES {
-            let section = line(words).section().unwrap();
+        for words in FLAGS {
+            let section = provider_args(words).section().unwrap();
             let read_at = "now".to_owned();
             let draft =
                 Draft { section: &section, current: &current, names: &names, servers: &servers, read_at };
@@ -237,10 +232,10 @@ mod tests {
                     .unwrap_or_else(|error| panic!("{words:?}: {error}\n{text}"))
             };
             assert_eq!(parse(&filled).target.records().len(), 2);
-            // Every line that is commented out must be right as well.
-            let all: Vec<&str> =
+            // The examples that are commented out must be valid too.
+            let with_examples: Vec<&str> =
                 filled.lines().map(|line| line.strip_prefix("#~ ").unwrap_or(line)).collect();
-            parse(&all.join("\n"));
+            parse(&with_examples.join("\n"));
             assert!(
                 text.contains("# api.example.com/HTTPS (1 . alpn=h2, TTL 300 s) has the same name"),
                 "{text}"
@@ -250,14 +245,14 @@ mod tests {
 
     #[test]
     fn flags_of_another_provider_are_refused() {
-        let refused = line(&["--provider", "route53", "--url", "http://a"]).section();
+        let refused = provider_args(&["--provider", "route53", "--url", "http://a"]).section();
         assert!(refused.is_err_and(|error| error.message().contains("--url belongs to powerdns")));
     }
 
     #[test]
     fn every_kind_of_provider_is_drafted_without_flags() {
         for kind in <ProviderKind as clap::ValueEnum>::value_variants() {
-            let section = line(&["--provider", &kind.name()]).section().unwrap();
+            let section = provider_args(&["--provider", &kind.name()]).section().unwrap();
             assert!(section.missing_flag.is_some_and(|flag| flag.starts_with("--")), "{section:?}");
             assert_eq!(section.config().unwrap().kind(), *kind);
             let lines = section.text.lines().map(|line| line.strip_prefix("#~ ").unwrap_or(line));

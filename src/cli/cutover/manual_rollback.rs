@@ -1,19 +1,19 @@
-//! The rollback without kongferry, for when the provider refuses it.
+//! The rollback without kongferry.
 
 use super::super::text::BAD;
 use super::CutoverContext;
 use crate::cutover::config::CutoverConfig;
-use crate::cutover::engine::write::ROLLED_BACK;
 use crate::cutover::journal::{JournalEntry, JournalEvent};
+use crate::cutover::marker::ROLLED_BACK;
 use crate::dns::{Desired, Marker, Precondition, RecordForm, Share, Ttl};
 
 /// The command that rolls back without kongferry: from the last write of this machine, or else from the file.
 pub(super) fn manual_rollback(context: &CutoverContext, entries: &[JournalEntry]) -> Option<String> {
-    let written = entries.iter().rev().find_map(|entry| match &entry.what {
+    let last_written = entries.iter().rev().find_map(|entry| match &entry.event {
         JournalEvent::Intent { change, .. } => Some(&change.after),
         _ => None,
     });
-    let known = written.and_then(|observed| {
+    let change = last_written.and_then(|observed| {
         let marker = observed.marker.clone()?;
         let desired = Desired {
             form: RecordForm::Split(Share::BLUE),
@@ -29,7 +29,7 @@ pub(super) fn manual_rollback(context: &CutoverContext, entries: &[JournalEntry]
         };
         context.provider.plan(&context.config.target, observed, &desired).ok()
     });
-    match known {
+    match change {
         Some(change) => Some(context.provider.manual_command(&change)),
         None => rollback_from_config(&context.config),
     }

@@ -1,26 +1,27 @@
 //! `cutover plan`: every request of every step, before any is sent.
 
+use std::time::Duration;
+
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::super::args::Format;
 use super::super::text::{self, BOLD, wrapped};
 use super::{ConfigFileArgs, CutoverContext, DatabaseArgs, label};
-use crate::cutover::engine::write::{LOWERED, ROLLED_BACK, STEP, describe_records};
-use crate::cutover::preflight::{Preflight, as_line, unproven_findings};
+use crate::cutover::marker::{LOWERED, ROLLED_BACK, STEP, describe_records};
+use crate::cutover::preflight::{acceptance_line, unproven_findings};
 use crate::dns::{
-    Change, Desired, Marker, Observed, OriginalTtl, Precondition, RecordForm, Share, Side, Ttl,
+    Change, Desired, Marker, Observed, OriginalTtl, Precondition, RecordForm, Request, Share, Side, Ttl,
 };
 use crate::duration::compact;
 use crate::error::Result;
 use crate::finding::{Finding, Severity};
 
-/// Arguments of `cutover plan`.
 #[derive(Debug, Clone, Args)]
-pub struct PlanArgs {
+pub(super) struct CutoverPlanArgs {
     #[command(flatten)]
-    pub place: ConfigFileArgs,
+    pub(super) place: ConfigFileArgs,
 
     /// Show the requests only, without querying servers or databases
     #[arg(long)]
@@ -30,59 +31,51 @@ pub struct PlanArgs {
     databases: DatabaseArgs,
 }
 
-/// One write of the plan.
 struct PlannedWrite {
-    what: String,
+    /// Such as "step 1: 5 % to green".
+    title: String,
     change: Change,
 }
 
-/// Runs the command.
-pub async fn run(args: &PlanArgs) -> Result<u8> {
+pub(super) async fn run(args: &CutoverPlanArgs) -> Result<u8> {
     let context = CutoverContext::open(&args.place).await?;
     let observed = context.read().await?;
     let entries = context.entries();
     let initial = context.start_context(&observed, &entries).start()?;
     let ttl = u32::try_from(initial.machine.rules.ttl.as_secs()).unwrap_or(u32::MAX);
-    let (planned, back) = plan_writes(&context, &observed, ttl, &initial.identity.originals)?;
+    let (writes, rollback) = plan_writes(&context, &observed, ttl, &initial.identity.originals)?;
     let findings =
         if args.requests_only { Vec::new() } else { run_preflight(&context, args, &observed).await? };
-    let refused = findings.iter().any(|finding| finding.severity >= Severity::Unproven);
-    let manual = context.provider.manual_command(&back);
+    let is_refused = findings.iter().any(|finding| finding.severity >= Severity::Unproven);
+    let manual = context.provider.manual_command(&rollback);
     match args.place.common.format {
-        Format::Json => print_json(&context, &planned, &findings, &back, &manual),
-        Format::Text => print(&context, &observed, &planned, &findings, &manual),
+        Format::Json => print_json(&context, &writes, &findings, &rollback.request, &manual),
+        Format::Text => print(&context, &observed, &writes, &findings, &manual),
     }
-    Ok(if refused { 4 } else { 0 })
+    Ok(if is_refused { 4 } else { 0 })
 }
 
 async fn run_preflight(
     context: &CutoverContext,
-    args: &PlanArgs,
+    args: &CutoverPlanArgs,
     observed: &Observed,
 ) -> Result<Vec<Finding>> {
     let (servers, health) = (context.servers().await?, context.health()?);
     let databases = args.databases.resolve(&args.place.common)?;
-    let preflight = Preflight {
-        config: &context.config,
-        provider: context.provider.as_ref(),
-        observed,
-        servers: &servers,
-        health: &health,
-        databases: databases.as_deref(),
-    };
+    let preflight = context.preflight(observed, &servers, &health, databases.as_deref());
     Ok(preflight.run(&mut |_| {}).await)
 }
 
-/// Each write planned from what the one before would leave, and the way back from the middle of them.
+/// Each write planned from the result of the one before, and the rollback from the last step.
 fn plan_writes(
     context: &CutoverContext,
     observed: &Observed,
     ttl: u32,
     originals: &[OriginalTtl],
 ) -> Result<(Vec<PlannedWrite>, Change)> {
-    let (run, now) = (Uuid::nil(), context.operator.wall);
+    let now = context.operator.wall;
     let marker = |generation: u64, state: &str, step: usize, share: Share| Marker {
-        run,
+        run: Uuid::nil(),
         generation,
         state: state.to_owned(),
         step: u32::try_from(step).unwrap_or(u32::MAX),
@@ -94,81 +87,70 @@ fn plan_writes(
         originals: originals.to_vec(),
         note: String::new(),
     };
-    let split = |share, marker, precondition| Desired {
-        form: RecordForm::Split(share),
+    let split = |marker: Marker, precondition| Desired {
+        form: RecordForm::Split(marker.share),
         ttl: Ttl::All(ttl),
         marker: Some(marker),
         precondition,
     };
-    let mut wanted = vec![(
-        format!("TTL {ttl} s, all to blue"),
-        split(Share::BLUE, marker(1, LOWERED, 0, Share::BLUE), Precondition::Unchanged),
-    )];
-    for (at, step) in context.config.steps.iter().enumerate() {
+    let unchanged = Precondition::Unchanged;
+    let lower = marker(1, LOWERED, 0, Share::BLUE);
+    let mut planned = vec![(format!("TTL {ttl} s, all to blue"), split(lower, unchanged))];
+    for (generation, (index, step)) in (2..).zip(context.config.steps.iter().enumerate()) {
         let bake =
-            if step.bake.is_zero() { String::new() } else { format!(", watched for {}", compact(step.bake)) };
-        let what = format!("step {}: {} to green{bake}", at + 1, step.share);
-        let generation = u64::try_from(at).unwrap_or(0) + 2;
-        wanted.push((
-            what,
-            split(step.share, marker(generation, STEP, at, step.share), Precondition::Unchanged),
-        ));
+            if step.bake.is_zero() { String::new() } else { format!(", bakes for {}", compact(step.bake)) };
+        let title = format!("step {}: {} to green{bake}", index + 1, step.share);
+        planned.push((title, split(marker(generation, STEP, index, step.share), unchanged)));
     }
-    let last = match context.config.settings.final_ttl {
-        Some(ttl) => Ttl::All(ttl),
-        None => Ttl::Each(originals.to_vec()),
-    };
+    let final_ttl = context.config.settings.final_ttl;
     let finish = Desired {
         form: RecordForm::Plain(Side::Green),
-        ttl: last,
+        ttl: final_ttl.map_or_else(|| Ttl::Each(originals.to_vec()), Ttl::All),
         marker: None,
-        precondition: Precondition::Unchanged,
+        precondition: unchanged,
     };
-    wanted.push(("finish: plain records of green".to_owned(), finish));
-    let (mut planned, mut before, mut middle) = (Vec::new(), observed.clone(), observed.clone());
-    for (what, desired) in wanted {
+    planned.push(("finish: plain records of green".to_owned(), finish));
+    let (mut writes, mut before, mut last_step) = (Vec::new(), observed.clone(), observed.clone());
+    for (title, desired) in planned {
         let change = context.provider.plan(&context.config.target, &before, &desired)?;
         if desired.marker.is_some() {
-            middle = change.after.clone();
+            last_step = change.after.clone();
         }
         before = change.after.clone();
-        planned.push(PlannedWrite { what, change });
+        writes.push(PlannedWrite { title, change });
     }
-    let generation = middle.generation() + 1;
-    let back = split(Share::BLUE, marker(generation, ROLLED_BACK, 0, Share::BLUE), Precondition::Overwrite);
-    let back = context.provider.plan(&context.config.target, &middle, &back)?;
-    Ok((planned, back))
+    let back = marker(last_step.generation() + 1, ROLLED_BACK, 0, Share::BLUE);
+    let back = split(back, Precondition::Overwrite);
+    let rollback = context.provider.plan(&context.config.target, &last_step, &back)?;
+    Ok((writes, rollback))
 }
 
 fn print(
     context: &CutoverContext,
     observed: &Observed,
-    planned: &[PlannedWrite],
+    writes: &[PlannedWrite],
     findings: &[Finding],
     manual: &str,
 ) {
-    anstream::println!(
-        "{BOLD}Current records{BOLD:#}  {}, TTL {} s\n",
-        describe_records(observed),
-        observed.max_ttl()
-    );
-    for one in planned {
-        anstream::println!("{BOLD}{}{BOLD:#}", one.what);
-        for line in one.change.request.to_string().lines() {
+    let (records, ttl) = (describe_records(observed), observed.max_ttl());
+    anstream::println!("{BOLD}Current records{BOLD:#}  {records}, TTL {ttl} s\n");
+    for write in writes {
+        anstream::println!("{BOLD}{}{BOLD:#}", write.title);
+        for line in write.change.request.to_string().lines() {
             anstream::println!("    {line}");
         }
         anstream::println!();
     }
-    let total: std::time::Duration = context.config.steps.iter().map(|step| step.bake).sum();
-    let old = compact(std::time::Duration::from_secs(u64::from(observed.max_ttl())));
+    let bake: Duration = context.config.steps.iter().map(|step| step.bake).sum();
     anstream::println!(
-        "{BOLD}Time{BOLD:#}  {old} for the old TTL, {} of watching, {} of draining",
-        compact(total),
+        "{BOLD}Duration{BOLD:#}  {} until the old TTL expires, {} of bake time, {} of drain",
+        compact(Duration::from_secs(u64::from(ttl))),
+        compact(bake),
         compact(context.config.settings.drain.time)
     );
     anstream::println!("\n{BOLD}To roll back at any time{BOLD:#}\n    {}", context.operator.rollback_command);
     anstream::println!("{BOLD}Manually, if kongferry cannot{BOLD:#}");
-    // At the margin: it is pasted into a shell, and its last line ends a text there.
+    // Not indented: the last line of the command may end a here-document.
     anstream::println!("{manual}");
     if findings.is_empty() {
         return;
@@ -182,9 +164,9 @@ fn print(
     }
     let open = unproven_findings(findings);
     if !open.is_empty() {
+        let line = acceptance_line(&open);
         let text = format!(
-            "\"start\" asks to accept that, and refuses without a terminal, unless cutover.toml has: [preflight] {}",
-            as_line(&open)
+            "\"start\" asks an operator to accept what is not proven. Without a terminal it refuses, unless cutover.toml has: [preflight] {line}"
         );
         anstream::println!("\n{}", wrapped(&text, 0, 0));
     }
@@ -192,18 +174,35 @@ fn print(
 
 fn print_json(
     context: &CutoverContext,
-    planned: &[PlannedWrite],
+    writes: &[PlannedWrite],
     findings: &[Finding],
-    back: &Change,
+    rollback: &Request,
     manual: &str,
 ) {
-    let writes: Vec<_> =
-        planned.iter().map(|one| json!({ "what": one.what, "request": one.change.request })).collect();
+    let writes: Vec<Value> =
+        writes.iter().map(|write| json!({ "what": write.title, "request": write.change.request })).collect();
     text::print_json(&json!({
         "format": 1,
         "writes": writes,
         "steps": context.config.steps,
         "findings": findings,
-        "rollback": { "command": context.operator.rollback_command, "request": back.request, "manual_command": manual, "by_hand": manual },
+        "rollback": rollback_json(&context.operator.rollback_command, rollback, manual),
     }));
+}
+
+/// `by_hand` is the old name of `manual_command`.
+fn rollback_json(command: &str, request: &Request, manual: &str) -> Value {
+    json!({ "command": command, "request": request, "manual_command": manual, "by_hand": manual })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_json_has_the_name_of_earlier_versions_too() {
+        let request = Request::Program { command: vec!["dns".to_owned()], input: Value::Null };
+        let json = rollback_json("kongferry cutover rollback", &request, "curl …");
+        assert_eq!((&json["manual_command"], &json["by_hand"]), (&"curl …".into(), &"curl …".into()));
+    }
 }

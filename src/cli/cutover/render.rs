@@ -13,8 +13,8 @@ const BANNER_WARN: Style =
     AnsiColor::Black.on_default().bg_color(Some(anstyle::Color::Ansi(AnsiColor::Yellow))).bold();
 const BANNER_BAD: Style =
     AnsiColor::White.on_default().bg_color(Some(anstyle::Color::Ansi(AnsiColor::Red))).bold();
-/// The number of events on a screen that is large enough.
-const EVENTS: usize = 8;
+/// How many events are shown if the screen is large enough.
+const MAX_EVENTS: usize = 8;
 const DIM: Style = Style::new().dimmed();
 
 pub(super) fn event_line(event: &TimedNotice) -> String {
@@ -29,46 +29,45 @@ pub(super) fn event_line(event: &TimedNotice) -> String {
 
 /// The status with as many events as fit the screen: the rollback command is always visible.
 pub(super) fn fit_to_screen(snapshot: &StatusSnapshot, width: usize, rows: usize) -> Vec<String> {
-    let room = rows.saturating_sub(1);
-    let whole = picture(snapshot, width, EVENTS);
-    let over = whole.len().saturating_sub(room);
-    let mut lines = if over == 0 { whole } else { picture(snapshot, width, EVENTS.saturating_sub(over)) };
+    let space = rows.saturating_sub(1);
+    let all = status_lines(snapshot, width, MAX_EVENTS);
+    let excess = all.len().saturating_sub(space);
+    let mut lines =
+        if excess == 0 { all } else { status_lines(snapshot, width, MAX_EVENTS.saturating_sub(excess)) };
     // On a smaller screen the lines above the rollback command are cut.
-    if lines.len() > room {
-        let back = lines.iter().position(|line| line.contains("TO ROLL BACK")).unwrap_or(0);
-        let tail = lines.split_off(back);
-        lines.truncate(room.saturating_sub(tail.len()));
+    if lines.len() > space {
+        let rollback = lines.iter().position(|line| line.contains("TO ROLL BACK")).unwrap_or(0);
+        let tail = lines.split_off(rollback);
+        lines.truncate(space.saturating_sub(tail.len()));
         lines.extend(tail);
-        lines.truncate(room);
+        lines.truncate(space);
     }
     lines
 }
 
 /// The status in lines of at most `width` columns.
 pub(super) fn render(snapshot: &StatusSnapshot, width: usize) -> Vec<String> {
-    picture(snapshot, width, EVENTS)
+    status_lines(snapshot, width, MAX_EVENTS)
 }
 
-fn picture(snapshot: &StatusSnapshot, width: usize, events: usize) -> Vec<String> {
+fn status_lines(snapshot: &StatusSnapshot, width: usize, events: usize) -> Vec<String> {
     let width = width.clamp(40, 140);
     let mut lines = vec![title(snapshot), String::new()];
     lines.extend(banner(snapshot, width));
-    lines.push(steps(snapshot));
-    lines.push(bar(snapshot, width));
-    lines.push(String::new());
-    lines.push(shares(snapshot));
+    lines.extend([steps(snapshot), bar(snapshot, width), String::new(), shares(snapshot)]);
     lines.extend(requests(snapshot));
-    if !snapshot.gates.is_empty() {
+    let gates = &snapshot.gates;
+    if !gates.is_empty() {
         lines.extend([String::new(), format!("  {BOLD}GATES{BOLD:#}")]);
-        let name = snapshot.gates.iter().map(|gate| gate.name.chars().count()).max().unwrap_or(0);
-        let value = snapshot.gates.iter().map(|gate| value_of(gate).chars().count()).max().unwrap_or(0);
-        lines.extend(snapshot.gates.iter().map(|gate| gate_line(gate, name, value, width)));
+        let name = gates.iter().map(|gate| gate.name.chars().count()).max().unwrap_or(0);
+        let value = gates.iter().map(|gate| value_of(gate).chars().count()).max().unwrap_or(0);
+        lines.extend(gates.iter().map(|gate| gate_line(gate, name, value)));
     }
-    let last: Vec<&TimedNotice> = snapshot.events.iter().rev().take(events).rev().collect();
-    if !last.is_empty() {
+    let first = snapshot.events.len().saturating_sub(events);
+    if first < snapshot.events.len() {
         lines.extend([String::new(), format!("  {BOLD}EVENTS{BOLD:#}")]);
     }
-    lines.extend(last.iter().map(|event| format!("  {}", cut(&event_line(event), width - 2))));
+    lines.extend(snapshot.events.iter().skip(first).map(|event| format!("  {}", event_line(event))));
     lines.extend([
         String::new(),
         format!("  {BOLD}TO ROLL BACK{BOLD:#}  {BOLD}{}{BOLD:#}", snapshot.rollback_command),
@@ -76,7 +75,7 @@ fn picture(snapshot: &StatusSnapshot, width: usize, events: usize) -> Vec<String
     lines.iter_mut().for_each(|line| *line = cut(line, width));
     if let Some(manual) = &snapshot.manual_command {
         lines.push(format!("  {BAD}THE PROVIDER REFUSES THE WRITE. MANUAL ROLLBACK:{BAD:#}"));
-        // Not indented: the last line of the command may end a here-document.
+        // Neither cut nor indented: it is pasted into a shell.
         lines.extend(manual.lines().map(str::to_owned));
     }
     lines
@@ -93,46 +92,44 @@ fn title(snapshot: &StatusSnapshot) -> String {
 }
 
 fn banner(snapshot: &StatusSnapshot, width: usize) -> Vec<String> {
-    let line = |style: Style, text: String| {
-        let text = cut(&text, width - 4);
-        vec![format!("  {style} {text:<0$} {style:#}", width.saturating_sub(6)), String::new()]
-    };
-    match (snapshot.phase, &snapshot.paused) {
+    let (style, text) = match (snapshot.phase, &snapshot.paused) {
         (CutoverPhase::Moving { goal: Goal::Rollback, .. } | CutoverPhase::RolledBack, _) => {
-            let why = snapshot.rollback_reason.clone().unwrap_or_default();
-            line(BANNER_BAD, format!("{}  {why}", snapshot.sentence.to_uppercase()))
+            let reason = snapshot.rollback_reason.as_deref().unwrap_or_default();
+            (BANNER_BAD, format!("{}  {reason}", snapshot.sentence.to_uppercase()))
         }
-        (_, Some(pause)) => line(BANNER_WARN, format!("PAUSED  {}", pause.reason)),
-        _ => Vec::new(),
-    }
+        (_, Some(pause)) => (BANNER_WARN, format!("PAUSED  {}", pause.reason)),
+        _ => return Vec::new(),
+    };
+    let text = cut(&text, width - 4);
+    vec![format!("  {style} {text:<0$} {style:#}", width.saturating_sub(6)), String::new()]
 }
 
 /// `✔ TTL  ✔ 1 %  ▶ 5 %  · 10 %  · 50 %  · 100 %  · drain`
 fn steps(snapshot: &StatusSnapshot) -> String {
     let share = snapshot.share.weight;
-    let lowered = !matches!(snapshot.phase, CutoverPhase::Moving { goal: Goal::LowerTtl, .. });
-    let begun = snapshot.state != "not_started";
-    let mut parts = vec![part("TTL", lowered && begun, !lowered)];
-    for (at, step) in snapshot.steps.iter().enumerate() {
-        let now = snapshot.step == Some(at);
-        if !now && snapshot.skipped.contains(&at) {
-            parts.push(format!("{WARN}» {}{WARN:#}", step.share));
+    let is_lowering = matches!(snapshot.phase, CutoverPhase::Moving { goal: Goal::LowerTtl, .. });
+    let has_started = snapshot.state != "not_started";
+    let mut marks = vec![progress_mark("TTL", !is_lowering && has_started, is_lowering)];
+    for (index, step) in snapshot.steps.iter().enumerate() {
+        let is_current = snapshot.step == Some(index);
+        if !is_current && snapshot.skipped.contains(&index) {
+            marks.push(format!("{WARN}» {}{WARN:#}", step.share));
             continue;
         }
-        let done = !now && share >= step.share && share > Share::BLUE && !snapshot.phase.is_going_back();
-        parts.push(part(&step.share.to_string(), done, now));
+        let is_done = share >= step.share && share > Share::BLUE && !snapshot.phase.is_going_back();
+        marks.push(progress_mark(&step.share.to_string(), is_done, is_current));
     }
-    let drained =
+    let has_drained =
         matches!(snapshot.phase, CutoverPhase::Drained | CutoverPhase::Finished) && share == Share::GREEN;
-    parts.push(part("drain", drained, snapshot.phase == CutoverPhase::Draining));
+    marks.push(progress_mark("drain", has_drained, snapshot.phase == CutoverPhase::Draining));
     if !snapshot.skipped.is_empty() {
-        parts.push(format!("{WARN}(» skipped){WARN:#}"));
+        marks.push(format!("{WARN}(» skipped){WARN:#}"));
     }
-    format!("  {}", parts.join("   "))
+    format!("  {}", marks.join("   "))
 }
 
-fn part(name: &str, done: bool, now: bool) -> String {
-    match (now, done) {
+fn progress_mark(name: &str, is_done: bool, is_current: bool) -> String {
+    match (is_current, is_done) {
         (true, _) => format!("{BOLD}▶ {name}{BOLD:#}"),
         (false, true) => format!("{GOOD}✔ {name}{GOOD:#}"),
         (false, false) => format!("{DIM}· {name}{DIM:#}"),
@@ -142,15 +139,12 @@ fn part(name: &str, done: bool, now: bool) -> String {
 fn bar(snapshot: &StatusSnapshot, width: usize) -> String {
     let left = snapshot.seconds_left.map(|left| format!("  {} left", spent(left))).unwrap_or_default();
     // Space for the longest sentence, so that the bar keeps its width.
-    let room = width.saturating_sub(62).clamp(10, 60);
-    // A share above nothing is never drawn as nothing.
-    let exact = snapshot.share.weight.fraction() * room as f64;
-    let full = if exact > 0.0 { (exact.round() as usize).max(1) } else { 0 };
-    let (green, blue) = ("█".repeat(full), "░".repeat(room - full));
-    cut(
-        &format!("  {GOOD}{green}{GOOD:#}{DIM}{blue}{DIM:#}  {}{BOLD}{left}{BOLD:#}", snapshot.sentence),
-        width,
-    )
+    let columns = width.saturating_sub(62).clamp(10, 60);
+    // Every share above zero is visible.
+    let exact = snapshot.share.weight.fraction() * columns as f64;
+    let filled = if exact > 0.0 { (exact.round() as usize).max(1) } else { 0 };
+    let (green, blue) = ("█".repeat(filled), "░".repeat(columns - filled));
+    format!("  {GOOD}{green}{GOOD:#}{DIM}{blue}{DIM:#}  {}{BOLD}{left}{BOLD:#}", snapshot.sentence)
 }
 
 fn shares(snapshot: &StatusSnapshot) -> String {
@@ -177,25 +171,22 @@ fn value_of(gate: &GateStatus) -> &str {
     gate.last.as_ref().map_or("not checked yet", |last| last.value.as_str())
 }
 
-fn gate_line(gate: &GateStatus, name: usize, value: usize, width: usize) -> String {
+fn gate_line(gate: &GateStatus, name: usize, value: usize) -> String {
     let (mark, style) = match gate.verdict() {
         Some(GateVerdict::Pass) => ("✔", GOOD),
         Some(GateVerdict::Fail) => ("✘", BAD),
         Some(GateVerdict::Inconclusive) => ("?", WARN),
         None => ("·", DIM),
     };
-    let last = gate.last.as_ref();
-    let limit = last.map(|last| last.limit.as_str()).unwrap_or_default();
-    let why = last.map(|last| last.why.as_str()).unwrap_or_default();
-    let line = format!(
+    let (limit, why) = gate.last.as_ref().map_or(("", ""), |last| (&last.limit, &last.why));
+    format!(
         "  {style}{mark} {:<name$}  {:<value$}{style:#}  {limit:<12}  {DIM}{why}{DIM:#}",
         gate.name,
         value_of(gate)
-    );
-    cut(&line, width)
+    )
 }
 
-/// No line is longer than the screen; colours end where they are cut.
+/// Cuts a line at the width; its colors end there.
 fn cut(line: &str, width: usize) -> String {
     if console::measure_text_width(line) <= width {
         return line.to_owned();
@@ -251,9 +242,7 @@ mod tests {
                 gate("login", Some(Measurement::judged(false, "HTTP 401 in 3 ms", "HTTP 200"))),
                 gate(
                     "kong-latency",
-                    Some(Measurement::inconclusive(
-                        "green had 12 of the 100 requests that a judgement needs",
-                    )),
+                    Some(Measurement::inconclusive("green had 12 of the 100 requests required")),
                 ),
                 gate("new", None),
             ],
@@ -279,7 +268,7 @@ mod tests {
             .iter()
             .map(|line| console::strip_ansi_codes(line).trim_end().to_owned())
             .collect();
-        // The clock on the wall is that of whoever runs the test.
+        // Times are printed in the local time zone.
         let clock = regex::Regex::new(r"\d\d:\d\d:\d\d").unwrap();
         clock.replace_all(&lines.join("\n"), "HH:MM:SS").into_owned()
     }
@@ -290,14 +279,13 @@ mod tests {
     }
 
     #[test]
-    fn the_json_has_the_field_names_of_earlier_versions_too() {
+    fn json_has_the_field_names_of_earlier_versions() {
         let rolled_back = StatusSnapshot { rollback_reason: Some("a gate".to_owned()), ..snapshot() };
         let json = rolled_back.to_json();
         assert_eq!((&json["rollback_reason"], &json["why_back"]), (&"a gate".into(), &"a gate".into()));
-        let mut old = json;
-        old.as_object_mut().unwrap().remove("rollback_reason");
-        let read: StatusSnapshot = serde_json::from_value(old).unwrap();
-        assert_eq!(read, rolled_back);
+        let mut of_earlier_version = json;
+        of_earlier_version.as_object_mut().unwrap().remove("rollback_reason");
+        assert_eq!(serde_json::from_value::<StatusSnapshot>(of_earlier_version).unwrap(), rolled_back);
     }
 
     #[test]

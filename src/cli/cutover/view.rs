@@ -1,39 +1,35 @@
-//! Follows a cutover on the terminal: the whole screen, one line per event or JSON, and the question after Ctrl-C.
+//! Follows a cutover: on the whole screen, as lines or as JSON; and the choice after Ctrl-C.
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
 
 use super::super::args::{CommonArgs, Format};
 use super::super::text::{BOLD, WARN};
 use super::render::{event_line, fit_to_screen, render};
-use crate::cutover::engine::CommandRequest;
+use crate::cutover::engine::{CommandRequest, send_command};
 use crate::cutover::state::OperatorCommand;
 use crate::cutover::status::{StatusSnapshot, TimedNotice};
 
 type StatusReceiver = watch::Receiver<Option<StatusSnapshot>>;
 
-/// How often the screen is drawn anew.
-const FRAME: Duration = Duration::from_millis(500);
+const REDRAW_EVERY: Duration = Duration::from_millis(500);
 
-/// Where it is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OutputMode {
-    /// The whole terminal.
+pub(super) enum OutputMode {
+    /// The whole screen.
     Live,
     /// Each event as a line on stderr.
     Lines,
-    /// Each snapshot as a line of JSON on stdout.
+    /// Each change as a line of JSON on stderr.
     Json,
-    /// Nowhere.
     Quiet,
 }
 
 impl OutputMode {
-    /// What fits the terminal and the flags.
-    pub fn of(common: &CommonArgs) -> OutputMode {
+    pub(super) fn of(common: &CommonArgs) -> OutputMode {
         match common.format {
             Format::Json => OutputMode::Json,
             Format::Text if common.quiet => OutputMode::Quiet,
@@ -43,70 +39,71 @@ impl OutputMode {
     }
 }
 
-/// Shows a running engine until it ends, and takes Ctrl-C.
-pub async fn show(
-    screen: OutputMode,
+/// Shows a running engine until it ends, and handles Ctrl-C.
+pub(super) async fn show(
+    mode: OutputMode,
     mut status: StatusReceiver,
     command_sender: mpsc::Sender<CommandRequest>,
-    me: String,
+    owner: String,
 ) {
-    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
         return;
     };
-    let mut painter = Painter::new(screen);
+    let send = async |command| {
+        if let Some(Err(reason)) = send_command(&command_sender, command, &owner).await {
+            anstream::eprintln!("{WARN}refused:{WARN:#} {reason}");
+        }
+    };
+    let mut view = View::new(mode);
     loop {
         tokio::select! {
             biased;
-            _ = int.recv() => {
-                painter.close();
-                if ask(&command_sender, &me, &mut int, &mut status).await { painter.reopen() } else { painter.screen = OutputMode::Quiet }
+            _ = interrupt.recv() => {
+                view.close();
+                let command = choose(&mut interrupt, &status).await;
+                let leaves = command == Some(OperatorCommand::Leave);
+                if let Some(command) = command {
+                    send(command).await;
+                }
+                if leaves { view.mode = OutputMode::Quiet } else { view.open() }
             }
-            _ = term.recv() => { say(&command_sender, &me, OperatorCommand::Leave).await; }
+            _ = terminate.recv() => send(OperatorCommand::Leave).await,
             changed = status.changed() => if changed.is_err() { break },
-            () = tokio::time::sleep(FRAME) => {}
+            () = tokio::time::sleep(REDRAW_EVERY) => {}
         }
-        painter.paint(&status);
+        view.show(&status);
     }
-    painter.paint(&status);
-    painter.close();
-    painter.last(&status);
+    view.end(&status);
 }
 
-/// Shows without a say, until Ctrl-C.
-pub async fn follow(screen: OutputMode, mut status: StatusReceiver) {
-    let Ok(mut int) = signal(SignalKind::interrupt()) else { return };
-    let mut painter = Painter::new(screen);
+/// Shows an engine of another process, until it ends or Ctrl-C.
+pub(super) async fn follow(mode: OutputMode, mut status: StatusReceiver) {
+    let Ok(mut interrupt) = signal(SignalKind::interrupt()) else { return };
+    let mut view = View::new(mode);
     loop {
-        painter.paint(&status);
+        view.show(&status);
         tokio::select! {
-            _ = int.recv() => break,
+            _ = interrupt.recv() => break,
             changed = status.changed() => if changed.is_err() { break },
-            () = tokio::time::sleep(FRAME) => {}
+            () = tokio::time::sleep(REDRAW_EVERY) => {}
         }
     }
-    painter.paint(&status);
-    painter.close();
-    painter.last(&status);
+    view.end(&status);
 }
 
-/// What Ctrl-C asks: whether the view goes on.
-async fn ask(
-    command_sender: &mpsc::Sender<CommandRequest>,
-    me: &str,
-    int: &mut tokio::signal::unix::Signal,
-    status: &mut StatusReceiver,
-) -> bool {
-    if !is_interactive() {
-        say(command_sender, me, OperatorCommand::Leave).await;
-        return false;
+/// The operator's choice after Ctrl-C: a command, or none to continue.
+async fn choose(interrupt: &mut Signal, status: &StatusReceiver) -> Option<OperatorCommand> {
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return Some(OperatorCommand::Leave);
     }
     let share = status.borrow().as_ref().map(|status| status.share.weight).unwrap_or_default();
     anstream::eprintln!(
         "\n{BOLD}The records send {share} to green. The cutover continues while you choose:{BOLD:#}"
     );
-    anstream::eprintln!("  p  pause here, keep watching           r  roll back to blue");
-    anstream::eprintln!("  l  leave it as it is, stop watching    Enter  continue");
+    anstream::eprintln!("  p  pause at this share          r      roll back to blue");
+    anstream::eprintln!("  l  leave the records, exit      Enter  continue");
     anstream::eprint!("> ");
     let _ = std::io::stderr().flush();
     let line = tokio::task::spawn_blocking(|| {
@@ -115,122 +112,89 @@ async fn ask(
     });
     let line = tokio::select! {
         line = line => line.ok().and_then(std::result::Result::ok).unwrap_or_default(),
-        // Whoever presses it again wants to get away.
-        _ = int.recv() => "l".to_owned(),
-        () = over(status.clone()) => String::new(),
+        // A second Ctrl-C leaves.
+        _ = interrupt.recv() => "l".to_owned(),
+        () = engine_end(status.clone()) => String::new(),
     };
-    let command = match line.trim() {
-        "p" | "pause" => OperatorCommand::Pause,
-        "r" | "rollback" => OperatorCommand::Rollback { reason: String::new() },
-        "l" | "leave" => OperatorCommand::Leave,
-        _ => return true,
-    };
-    let leaves = command == OperatorCommand::Leave;
-    say(command_sender, me, command).await;
-    !leaves
+    match line.trim() {
+        "p" | "pause" => Some(OperatorCommand::Pause),
+        "r" | "rollback" => Some(OperatorCommand::Rollback { reason: String::new() }),
+        "l" | "leave" => Some(OperatorCommand::Leave),
+        _ => None,
+    }
 }
 
-async fn over(mut status: StatusReceiver) {
+async fn engine_end(mut status: StatusReceiver) {
     while status.changed().await.is_ok() {}
 }
 
-async fn say(command_sender: &mpsc::Sender<CommandRequest>, me: &str, command: OperatorCommand) {
-    let (answer, answered) = oneshot::channel();
-    if command_sender.send((command, me.to_owned(), answer)).await.is_ok()
-        && let Ok(Err(why)) = answered.await
-    {
-        anstream::eprintln!("{WARN}no:{WARN:#} {why}");
-    }
-}
-
-/// Draws, and remembers what was drawn.
-struct Painter {
-    screen: OutputMode,
-    open: bool,
+struct View {
+    mode: OutputMode,
+    /// Whether the alternate screen is shown.
+    is_open: bool,
     last_printed: Option<TimedNotice>,
-    json: String,
+    last_json: String,
 }
 
-impl Painter {
-    fn new(screen: OutputMode) -> Painter {
-        let mut painter = Painter { screen, open: false, last_printed: None, json: String::new() };
-        painter.reopen();
-        painter
+impl View {
+    fn new(mode: OutputMode) -> View {
+        let mut view = View { mode, is_open: false, last_printed: None, last_json: String::new() };
+        view.open();
+        view
     }
 
-    fn reopen(&mut self) {
-        if self.screen == OutputMode::Live && !self.open {
-            // The other screen, without a cursor.
+    fn open(&mut self) {
+        if self.mode == OutputMode::Live && !self.is_open {
+            // The alternate screen, without a cursor.
             print!("\x1b[?1049h\x1b[?25l");
-            self.open = true;
+            self.is_open = true;
         }
     }
 
     fn close(&mut self) {
-        if self.open {
+        if self.is_open {
             print!("\x1b[?25h\x1b[?1049l");
             let _ = std::io::stdout().flush();
-            self.open = false;
+            self.is_open = false;
         }
     }
 
-    fn paint(&mut self, status: &StatusReceiver) {
+    fn show(&mut self, status: &StatusReceiver) {
         let status = status.borrow();
         let Some(snapshot) = status.as_ref() else { return };
-        match self.screen {
-            OutputMode::Live if self.open => self.draw(snapshot),
+        match self.mode {
+            OutputMode::Live if self.is_open => draw(snapshot),
             OutputMode::Lines => self.print_events(snapshot),
-            OutputMode::Json => self.write(snapshot),
+            OutputMode::Json => self.print_json(snapshot),
             OutputMode::Live | OutputMode::Quiet => {}
         }
     }
 
-    fn draw(&self, snapshot: &StatusSnapshot) {
-        let (rows, columns) = console::Term::stdout().size();
-        let lines = fit_to_screen(snapshot, usize::from(columns), usize::from(rows));
-        let mut frame = String::from("\x1b[H");
-        for line in &lines {
-            frame.push_str(line);
-            frame.push_str("\x1b[K\n");
-        }
-        frame.push_str("\x1b[J");
-        anstream::print!("{frame}");
-        let _ = std::io::stdout().flush();
-    }
-
-    /// The events since the last one that was told.
+    /// Prints the events since the last printed one.
     fn print_events(&mut self, snapshot: &StatusSnapshot) {
-        let known = self
-            .last_printed
-            .as_ref()
-            .and_then(|last_printed| snapshot.events.iter().rposition(|event| event == last_printed));
-        for event in snapshot.events.iter().skip(known.map_or(0, |at| at + 1)) {
+        let last_printed = self.last_printed.as_ref();
+        let printed = last_printed.and_then(|last| snapshot.events.iter().rposition(|event| event == last));
+        for event in snapshot.events.iter().skip(printed.map_or(0, |index| index + 1)) {
             anstream::eprintln!("{}", event_line(event));
             self.last_printed = Some(event.clone());
         }
     }
 
-    /// One line of JSON whenever something but the time has changed.
-    fn write(&mut self, snapshot: &StatusSnapshot) {
-        let timeless = StatusSnapshot {
-            seconds_left: None,
-            seconds_in_stage: 0.0,
-            at: chrono::DateTime::default(),
-            ..snapshot.clone()
-        };
-        let key = serde_json::to_string(&(timeless.phase, timeless.paused, timeless.share.weight))
-            .unwrap_or_default();
-        if key != self.json {
-            self.json = key;
-            if let Ok(line) = serde_json::to_string(&snapshot.to_json()) {
-                anstream::eprintln!("{line}");
-            }
+    /// Prints a line of JSON when phase, pause or share has changed.
+    fn print_json(&mut self, snapshot: &StatusSnapshot) {
+        let key = serde_json::to_string(&(snapshot.phase, &snapshot.paused, snapshot.share.weight));
+        let key = key.unwrap_or_default();
+        if key != self.last_json {
+            self.last_json = key;
+            anstream::eprintln!("{}", snapshot.to_json());
         }
     }
 
-    /// What stays on the ordinary screen.
-    fn last(&self, status: &StatusReceiver) {
-        if self.screen == OutputMode::Live
+    /// Shows the last status, on the normal screen too.
+    fn end(&mut self, status: &StatusReceiver) {
+        self.show(status);
+        self.close();
+        if self.mode == OutputMode::Live
             && let Some(snapshot) = status.borrow().as_ref()
         {
             for line in render(snapshot, usize::from(console::Term::stdout().size().1)) {
@@ -240,7 +204,14 @@ impl Painter {
     }
 }
 
-/// Whether an operator can be asked.
-fn is_interactive() -> bool {
-    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+fn draw(snapshot: &StatusSnapshot) {
+    let (rows, columns) = console::Term::stdout().size();
+    let mut frame = String::from("\x1b[H");
+    for line in fit_to_screen(snapshot, usize::from(columns), usize::from(rows)) {
+        frame.push_str(&line);
+        frame.push_str("\x1b[K\n");
+    }
+    frame.push_str("\x1b[J");
+    anstream::print!("{frame}");
+    let _ = std::io::stdout().flush();
 }

@@ -2,14 +2,13 @@
 //!
 //! One future that one task polls. Everything that takes time (a write, a query, a gate) runs concurrently, so that a
 //! failed gate or a rollback waits for nothing but a write in flight. A write is never dropped: its result is read from
-//! the provider. This file has the loop; `tasks` the current task, `write` the one that changes records,
-//! `background_checks` the checks, `operator_commands` the commands, and `publish` the status.
+//! the provider.
 
 mod background_checks;
 mod operator_commands;
 mod publish;
 mod tasks;
-pub mod write;
+mod write;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -31,21 +30,33 @@ use super::state::{CutoverPhase, Goal, OperatorCommand};
 use super::status::{StatusSnapshot, TimedNotice};
 use crate::dns::{Change, DnsResult, Observed, OriginalTtl, Propagation, Target, Ticket};
 
-/// A command with its sender, and the place for the answer.
+/// A command, who sent it, and where the reply goes.
 pub type CommandRequest = (OperatorCommand, String, ReplySender);
 
-/// Where the answer to a command goes: a sentence, or why not.
-type ReplySender = oneshot::Sender<std::result::Result<String, String>>;
+type ReplySender = oneshot::Sender<CommandResult>;
 
-/// How a run of the engine ended.
+/// The state as a sentence, or why the command was refused.
+pub type CommandResult = std::result::Result<String, String>;
+
+/// Sends a command and waits for its result; `None` if the engine has ended.
+pub async fn send_command(
+    engine: &mpsc::Sender<CommandRequest>,
+    command: OperatorCommand,
+    by: &str,
+) -> Option<CommandResult> {
+    let (reply, result) = oneshot::channel();
+    engine.send((command, by.to_owned(), reply)).await.ok()?;
+    result.await.ok()
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EngineOutcome {
-    /// In this phase, which needs no watching.
+    /// The run is over, or waits for `finish` only.
     Reached(CutoverPhase),
     /// An operator ended the process; the records stay as they are.
     Left,
     TakenOver(String),
-    /// `finish` was refused for this reason; nothing was changed.
+    /// `finish` was refused; nothing was changed.
     NotFinished(String),
 }
 
@@ -53,45 +64,48 @@ pub enum EngineOutcome {
 pub struct RunIdentity {
     pub run: Uuid,
     pub owner: String,
-    /// The marker's generation that we know of; 0 before the first write.
+    /// The marker's last known generation; 0 before the first write.
     pub generation: u64,
     pub started_at: DateTime<Utc>,
-    /// The times to live of before.
+    /// The TTLs from before the cutover.
     pub originals: Vec<OriginalTtl>,
-    /// The time to live that `finish` leaves; those of before where none is given.
+    /// The TTL that `finish` writes instead of the original ones.
     pub final_ttl: Option<u32>,
     pub rollback_command: String,
-    /// How many queries judge a share.
+    /// The number of queries that judge a share.
     pub queries: u32,
 }
 
-/// What the task in hand has come to.
 enum TaskResult {
     Read(DnsResult<Observed>),
     Applied(Box<Change>, DnsResult<Ticket>),
     Reread(Box<Change>, String, DnsResult<Observed>),
     Confirmed(DnsResult<Propagation>),
-    Surveyed(NameServerReport),
-    Answered(Event),
+    Queried(NameServerReport),
+    Checked(Event),
 }
 
 struct RunningTask {
     task: Task,
-    /// Whether a write may be on its way.
+    /// Whether a write may be in flight.
     sent: bool,
     since: Time,
     work: BoxFuture<'static, TaskResult>,
 }
 
-/// The number of queries of a look in passing: enough to see errors, too few to judge a share.
-const PASSING_QUERIES: u32 = 40;
+/// The queries of a background check: enough to see errors, too few to judge a share.
+const BACKGROUND_QUERIES: u32 = 40;
 
-/// How long a rollback waits for a write that is on its way before it is sent after it.
-const GRACE: Duration = Duration::from_secs(3);
+/// How long a rollback waits for a write in flight before it overtakes it.
+const OVERTAKE_AFTER: Duration = Duration::from_secs(3);
 
-const EVENTS: usize = 40;
+/// How many events the status keeps.
+const MAX_EVENTS: usize = 40;
 
-/// The engine. Made by `open`, run once.
+/// How long the last notifications may take.
+const FLUSH_LIMIT: Duration = Duration::from_secs(15);
+
+/// Carries out one run.
 pub struct Engine {
     target: Target,
     environment: Environment,
@@ -99,17 +113,17 @@ pub struct Engine {
     machine: Machine,
     journal: Box<dyn CutoverJournal>,
     journal_failed: bool,
-    /// Kept, so that the other end never closes.
+    /// Kept, so that the channel never closes.
     command_sender: mpsc::Sender<CommandRequest>,
     commands: mpsc::Receiver<CommandRequest>,
     status: watch::Sender<Option<StatusSnapshot>>,
-    /// What the provider was last seen to hold.
-    last: Option<Observed>,
+    /// The last known records.
+    observed: Option<Observed>,
     ticket: Option<Ticket>,
     /// A write whose result is unknown.
     pending: Option<Change>,
     running: Option<RunningTask>,
-    /// Writes that were overtaken by a rollback.
+    /// Writes that a rollback overtook.
     overtaken: FuturesUnordered<BoxFuture<'static, TaskResult>>,
     checks: FuturesUnordered<BoxFuture<'static, (usize, Measurement)>>,
     gate_due: Vec<Option<Time>>,
@@ -124,7 +138,7 @@ pub struct Engine {
     manual_command: Option<String>,
     events: VecDeque<TimedNotice>,
     leaving: bool,
-    /// Whether it runs on from `drained` until `finish`.
+    /// Whether it keeps running in `drained`.
     runs_until_finish: bool,
     /// The client that waits for the result of `finish`.
     finish_reply: Option<ReplySender>,
@@ -133,7 +147,6 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Puts an engine together; it does nothing before [`run`](Self::run).
     pub fn new(
         target: Target,
         environment: Environment,
@@ -155,7 +168,7 @@ impl Engine {
             command_sender,
             commands,
             status: watch::Sender::new(None),
-            last: None,
+            observed: None,
             ticket: None,
             pending: None,
             running: None,
@@ -184,7 +197,6 @@ impl Engine {
         self
     }
 
-    /// The channel for commands to the engine.
     pub fn command_sender(&self) -> mpsc::Sender<CommandRequest> {
         self.command_sender.clone()
     }
@@ -197,20 +209,23 @@ impl Engine {
     pub async fn run(mut self) -> EngineOutcome {
         self.announce_start();
         loop {
-            let now = self.environment.clock.now();
-            self.handle_event(Event::Tick, now);
-            self.start_due_work(now);
-            self.publish(now);
+            self.handle_event(Event::Tick);
+            self.start_due_work();
+            self.publish();
             self.reply_to_finish();
-            if let Some(ended) = self.ended() {
-                self.flush_notifications(now).await;
-                return ended;
+            if let Some(outcome) = self.outcome() {
+                self.flush_notifications().await;
+                return outcome;
             }
-            self.wait(now).await;
+            self.wait().await;
         }
     }
 
-    fn ended(&self) -> Option<EngineOutcome> {
+    fn now(&self) -> Time {
+        self.environment.clock.now()
+    }
+
+    fn outcome(&self) -> Option<EngineOutcome> {
         if self.running.as_ref().is_some_and(|running| running.sent) || !self.overtaken.is_empty() {
             return None;
         }
@@ -224,72 +239,61 @@ impl Engine {
             return Some(EngineOutcome::NotFinished(reason.clone()));
         }
         let phase = self.machine.phase;
-        let ended = phase.is_over() && !(self.runs_until_finish && phase == CutoverPhase::Drained);
-        ended.then_some(EngineOutcome::Reached(phase))
+        let has_ended = phase.is_over() && !(self.runs_until_finish && phase == CutoverPhase::Drained);
+        has_ended.then_some(EngineOutcome::Reached(phase))
     }
 
     fn announce_start(&mut self) {
-        let opened = JournalEvent::Opened {
-            owner: self.identity.owner.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        };
-        self.record(opened);
+        let (owner, version) = (self.identity.owner.clone(), env!("CARGO_PKG_VERSION").to_owned());
+        self.record(JournalEvent::Opened { owner, version });
         self.record_phase();
         // A rollback from the start has not been reported yet.
         if let Some(reason) = self.machine.rollback_reason.clone() {
-            let text = format!("Rolling back: {reason}");
-            self.report(Notice { level: Level::Error, code: "rollback".to_owned(), text });
+            self.report(Level::Error, "rollback", format!("Rolling back: {reason}"));
         }
         if let Some(reason) = self.machine.repeated_rollback_reason.take() {
-            let text = format!("A rollback is under way already; {reason}");
-            self.report(Notice { level: Level::Info, code: "rollback_again".to_owned(), text });
+            self.report(Level::Info, "rollback_again", format!("A rollback is already under way; {reason}"));
         }
     }
 
-    /// Lets the last notifications go out.
-    async fn flush_notifications(&mut self, now: Time) {
-        let limit = self.environment.clock.until(now + Duration::from_secs(15));
-        let told = async { while self.notifications.next().await.is_some() {} };
+    async fn flush_notifications(&mut self) {
+        let limit = self.environment.clock.until(self.now() + FLUSH_LIMIT);
+        let delivered = async { while self.notifications.next().await.is_some() {} };
         tokio::select! {
             biased;
-            () = told => {}
+            () = delivered => {}
             () = limit => {}
         }
     }
 
-    /// Waits for the next thing to happen and takes it in.
-    async fn wait(&mut self, now: Time) {
-        let deadline = self.environment.clock.until(self.next_deadline(now));
+    /// Waits for the next result or deadline and handles it.
+    async fn wait(&mut self) {
+        let deadline = self.environment.clock.until(self.next_deadline());
         tokio::select! {
             biased;
-            Some(order) = self.commands.recv() => self.handle_command(order),
-            done = work(&mut self.running) => {
+            Some(command) = self.commands.recv() => self.handle_command(command),
+            result = task_result(&mut self.running) => {
                 let task = self.running.take().map_or(Task::Wait, |running| running.task);
-                self.finish_task(task, done);
+                self.finish_task(task, result);
             }
-            Some(done) = self.overtaken.next() => self.finish_overtaken(done),
+            Some(result) = self.overtaken.next() => self.finish_overtaken(&result),
             Some((gate, measured)) = self.checks.next() => {
-                let now = self.environment.clock.now();
                 let interval = self.machine.rules.gates.get(gate).map(|(_, policy)| policy.interval);
-                if let Some(due) = self.gate_due.get_mut(gate) {
-                    *due = Some(now + interval.unwrap_or_default());
-                }
-                self.handle_event(Event::GateMeasured(gate, measured), now);
+                let due = self.now() + interval.unwrap_or_default();
+                self.gate_due.get_mut(gate).into_iter().for_each(|next| *next = Some(due));
+                self.handle_event(Event::GateMeasured(gate, measured));
             }
-            observed = pending_result(&mut self.provider_check) => { self.provider_check = None; self.on_provider_read(observed); }
-            survey = pending_result(&mut self.background_query) => { self.background_query = None; self.on_background_answers(survey); }
-            traffic = pending_result(&mut self.traffic_check) => {
-                self.traffic_check = None;
-                let now = self.environment.clock.now();
-                self.handle_event(Event::TrafficMeasured(traffic), now);
-            }
-            drift = pending_result(&mut self.drift_check) => { self.drift_check = None; self.on_drift(drift); }
+            observed = check_result(&mut self.provider_check) => self.on_provider_read(observed),
+            report = check_result(&mut self.background_query) => self.on_background_answers(report),
+            traffic = check_result(&mut self.traffic_check) => self.handle_event(Event::TrafficMeasured(traffic)),
+            drift = check_result(&mut self.drift_check) => self.on_drift(drift),
             Some(()) = self.notifications.next() => {}
             () = deadline => {}
         }
     }
 
-    fn next_deadline(&self, now: Time) -> Time {
+    fn next_deadline(&self) -> Time {
+        let now = self.now();
         let mut deadlines = vec![self.next_check];
         deadlines.extend(self.drift_due);
         deadlines.extend(self.machine.next_deadline());
@@ -297,76 +301,75 @@ impl Engine {
             deadlines.extend(self.gate_due.iter().flatten());
         }
         if let Some(running) = self.running.as_ref().filter(|running| running.sent) {
-            deadlines.push(running.since + GRACE);
+            deadlines.push(running.since + OVERTAKE_AFTER);
         }
-        // What is overdue was held up by something else, and is not waited for.
+        // What is overdue waits for something else.
         let next = deadlines.into_iter().filter(|deadline| *deadline > now).min();
         next.unwrap_or(now + self.machine.rules.check_every)
     }
 
     /// Passes an event to the state machine and reports its notices.
-    fn handle_event(&mut self, event: Event, now: Time) {
-        let notice = self.machine.handle(event, now);
-        for notice in notice {
-            self.report(notice);
+    fn handle_event(&mut self, event: Event) {
+        for notice in self.machine.handle(event, self.environment.clock.now()) {
+            self.report_notice(notice);
         }
         self.record_phase();
     }
 
-    fn report(&mut self, notice: Notice) {
+    fn report(&mut self, level: Level, code: &str, text: String) {
+        self.report_notice(Notice { level, code: code.to_owned(), text });
+    }
+
+    fn report_notice(&mut self, notice: Notice) {
         let at = self.environment.clock.wall();
         self.record(JournalEvent::Notice { notice: notice.clone() });
         self.events.push_back(TimedNotice { at, notice: notice.clone() });
-        while self.events.len() > EVENTS {
+        while self.events.len() > MAX_EVENTS {
             self.events.pop_front();
         }
         let body = self.hook_body(&notice.code);
-        self.notifications.push(self.environment.integrations.notify(notice, body));
+        let integrations = self.environment.integrations.clone();
+        self.notifications.push(integrations.notify(notice, body));
     }
 
-    fn record(&mut self, what: JournalEvent) -> bool {
-        let entry = JournalEntry { at: self.environment.clock.wall(), run: self.identity.run, what };
-        match self.journal.append(&entry) {
-            Ok(()) => true,
-            Err(error) => {
-                if !std::mem::replace(&mut self.journal_failed, true) {
-                    let text = format!("The journal cannot be written: {}", error.one_line());
-                    let notice = Notice { level: Level::Error, code: "journal".to_owned(), text };
-                    self.events.push_back(TimedNotice { at: entry.at, notice });
-                }
-                false
-            }
+    /// Whether the entry is on the disk.
+    fn record(&mut self, event: JournalEvent) -> bool {
+        let entry = JournalEntry { at: self.environment.clock.wall(), run: self.identity.run, event };
+        let Err(error) = self.journal.append(&entry) else { return true };
+        if !std::mem::replace(&mut self.journal_failed, true) {
+            let text = format!("The journal cannot be written: {}", error.one_line());
+            let notice = Notice { level: Level::Error, code: "journal".to_owned(), text };
+            self.events.push_back(TimedNotice { at: entry.at, notice });
         }
+        false
     }
 
     fn record_phase(&mut self) {
-        let (phase, paused) = (self.machine.phase, self.machine.paused.is_some());
-        if self.recorded_phase != Some((phase, paused)) {
-            self.recorded_phase = Some((phase, paused));
-            let pause = self.machine.paused.as_ref().map(|(pause, _)| pause.clone());
-            let baselines = self.machine.tallies.iter().map(|tally| tally.baseline).collect();
-            let (rollback_reason, share) = (self.machine.rollback_reason.clone(), self.machine.share);
-            let skipped = self.machine.skipped.clone();
+        let machine = &self.machine;
+        let recorded = Some((machine.phase, machine.paused.is_some()));
+        if self.recorded_phase != recorded {
+            self.recorded_phase = recorded;
             self.record(JournalEvent::Phase {
-                now: phase,
-                paused: pause,
-                rollback_reason,
-                share,
-                baselines,
-                skipped,
+                now: machine.phase,
+                paused: machine.paused.as_ref().map(|(pause, _)| pause.clone()),
+                rollback_reason: machine.rollback_reason.clone(),
+                share: machine.share,
+                baselines: machine.tallies.iter().map(|tally| tally.baseline).collect(),
+                skipped: machine.skipped.clone(),
             });
         }
     }
 
-    fn start_due_work(&mut self, now: Time) {
+    fn start_due_work(&mut self) {
+        let now = self.now();
         self.overtake(now);
         let task = self.machine.task(now);
         if self.running.as_ref().is_some_and(|running| running.task != task && !running.sent) {
             self.running = None;
         }
         if self.running.is_none() && task != Task::Wait && self.taken_over.is_none() && !self.leaving {
-            let (sent, work) = self.begin(task);
-            self.running = Some(RunningTask { task, sent, since: now, work });
+            let work = self.start_task(task);
+            self.running = Some(RunningTask { task, sent: false, since: now, work });
         }
         if self.machine.runs_gates() {
             self.start_gate_checks(now);
@@ -378,31 +381,35 @@ impl Engine {
         }
     }
 
-    /// A rollback does not wait for ever for a write that is on its way.
+    /// A rollback waits only for a while for a write in flight.
     fn overtake(&mut self, now: Time) {
-        let going_back = self.machine.phase.is_going_back();
-        let slow = |running: &RunningTask| {
+        if !self.machine.phase.is_going_back() {
+            return;
+        }
+        let is_overdue = |running: &mut RunningTask| {
             running.sent
-                && going_back
                 && running.task != Task::Write(Goal::Rollback)
-                && running.since + GRACE <= now
+                && running.since + OVERTAKE_AFTER <= now
         };
-        if let Some(running) = self.running.take_if(|running| slow(running)) {
+        if let Some(running) = self.running.take_if(is_overdue) {
             self.overtaken.push(running.work);
         }
     }
 }
 
-async fn work(running: &mut Option<RunningTask>) -> TaskResult {
+async fn task_result(running: &mut Option<RunningTask>) -> TaskResult {
     match running {
         Some(running) => running.work.as_mut().await,
         None => std::future::pending().await,
     }
 }
 
-async fn pending_result<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
-    match future {
+/// Waits for a check, if there is one, and takes it away.
+async fn check_result<T>(check: &mut Option<BoxFuture<'static, T>>) -> T {
+    let result = match check {
         Some(work) => work.as_mut().await,
         None => std::future::pending().await,
-    }
+    };
+    *check = None;
+    result
 }

@@ -5,41 +5,34 @@ use crate::cutover::machine::Event;
 use crate::cutover::state::{CutoverPhase, Goal, OperatorCommand};
 
 impl Engine {
-    pub(super) fn handle_command(&mut self, (command, by, answer): CommandRequest) {
-        let now = self.environment.clock.now();
-        if command == OperatorCommand::Leave {
-            self.leaving = true;
-        }
-        let refused = self.refusal(&command);
-        let finishes = matches!(command, OperatorCommand::Finish { .. });
-        if refused.is_none() {
-            self.handle_event(Event::Commanded(command, by), now);
+    pub(super) fn handle_command(&mut self, (command, by, reply): CommandRequest) {
+        self.leaving |= command == OperatorCommand::Leave;
+        let refusal = self.refusal(&command);
+        let is_finish = matches!(command, OperatorCommand::Finish { .. });
+        if refusal.is_none() {
+            self.handle_event(Event::Commanded(command, by));
             // Checks from before the command are repeated.
-            self.next_check = now;
+            self.next_check = self.now();
+            if is_finish {
+                // The reply is sent once its result is known.
+                self.finish_reply = Some(reply);
+                return;
+            }
         }
-        if finishes && refused.is_none() {
-            // The reply is sent when it is done or refused.
-            self.finish_reply = Some(answer);
-            return;
-        }
-        let reply = match refused {
-            Some(text) => Err(text),
-            None => Ok(self.describe()),
-        };
         // The client may have disconnected.
-        let _ = answer.send(reply);
+        let _ = reply.send(refusal.map_or_else(|| Ok(self.describe()), Err));
     }
 
     /// Replies to `finish` once its result is known.
     pub(super) fn reply_to_finish(&mut self) {
-        let finishing = matches!(self.machine.phase, CutoverPhase::Moving { goal: Goal::Finish, .. });
-        if finishing && self.machine.paused.is_none() && !self.leaving {
+        let is_finishing = matches!(self.machine.phase, CutoverPhase::Moving { goal: Goal::Finish, .. });
+        if is_finishing && self.machine.paused.is_none() && !self.leaving {
             return;
         }
-        let Some(answer) = self.finish_reply.take() else { return };
-        let reply = self.machine.finish_refusal.take().map_or_else(|| Ok(self.describe()), Err);
+        let Some(reply) = self.finish_reply.take() else { return };
+        let result = self.machine.finish_refusal.take().map_or_else(|| Ok(self.describe()), Err);
         // The client may have disconnected.
-        let _ = answer.send(reply);
+        let _ = reply.send(result);
     }
 
     fn describe(&self) -> String {
@@ -47,24 +40,20 @@ impl Engine {
         if self.machine.paused.is_some() { format!("paused: {sentence}") } else { sentence }
     }
 
-    /// Why a command makes no sense now.
+    /// Why a command does not apply now.
     fn refusal(&self, command: &OperatorCommand) -> Option<String> {
         let (phase, paused) = (self.machine.phase, self.machine.paused.is_some());
-        let sentence = phase.sentence(&self.machine.rules.steps);
-        let no = |reason: &str| Some(format!("{reason}: {sentence}"));
-        match command {
-            OperatorCommand::Resume if !paused => no("nothing is paused"),
-            OperatorCommand::Retry
-                if matches!(phase, CutoverPhase::Draining | CutoverPhase::Drained) && !paused =>
-            {
-                no("there is no step to begin again")
-            }
-            OperatorCommand::Pause if paused => no("it is paused already"),
+        let is_draining = phase == CutoverPhase::Draining;
+        let has_all_steps = is_draining || phase == CutoverPhase::Drained;
+        let reason = match command {
+            OperatorCommand::Resume if !paused => "the cutover is not paused",
+            OperatorCommand::Retry if has_all_steps && !paused => "there is no step to repeat",
+            OperatorCommand::Pause if paused => "the cutover is already paused",
             OperatorCommand::Pause if phase == CutoverPhase::Drained => {
-                no("nothing moves that could be paused")
+                "there is no step to pause after the drain"
             }
-            OperatorCommand::Promote { .. } if phase == CutoverPhase::Draining && self.blue_is_busy() => {
-                no("blue receives requests (\"finish --force\" finishes anyway)")
+            OperatorCommand::Promote { .. } if is_draining && self.is_blue_busy() => {
+                "blue receives requests (\"finish --force\" finishes anyway)"
             }
             OperatorCommand::Pause
             | OperatorCommand::Undo
@@ -72,37 +61,27 @@ impl Engine {
             | OperatorCommand::Retry
                 if phase.is_going_back() =>
             {
-                no("a rollback is not interrupted")
+                "a rollback cannot be interrupted"
             }
             OperatorCommand::Finish { .. }
                 if matches!(phase, CutoverPhase::Moving { goal: Goal::Finish, .. }) =>
             {
-                no("it is being finished already")
+                "\"finish\" is already under way"
             }
-            OperatorCommand::Finish { force: false, .. } if phase == CutoverPhase::Draining => {
-                no("blue has not been idle for long enough (--force finishes anyway)")
+            OperatorCommand::Finish { force: false, .. } if is_draining => {
+                "blue has not been idle for long enough (--force finishes anyway)"
             }
-            OperatorCommand::Finish { .. }
-                if !matches!(phase, CutoverPhase::Draining | CutoverPhase::Drained) =>
-            {
-                no("it is not at 100 %")
+            OperatorCommand::Finish { .. } if !has_all_steps => "the cutover has not reached 100 %",
+            OperatorCommand::Undo if !has_all_steps && phase.step().is_none() => "there is no step to undo",
+            OperatorCommand::Promote { .. } if phase.step().is_none() && !is_draining && !paused => {
+                "there is no step to end"
             }
-            OperatorCommand::Undo
-                if !matches!(phase, CutoverPhase::Draining | CutoverPhase::Drained)
-                    && phase.step().is_none() =>
-            {
-                no("there is no step to take back")
-            }
-            OperatorCommand::Promote { .. }
-                if phase.step().is_none() && phase != CutoverPhase::Draining && !paused =>
-            {
-                no("there is no step to leave")
-            }
-            _ => None,
-        }
+            _ => return None,
+        };
+        Some(format!("{reason}: {}", phase.sentence(&self.machine.rules.steps)))
     }
 
-    fn blue_is_busy(&self) -> bool {
+    fn is_blue_busy(&self) -> bool {
         let rate = self.machine.traffic.and_then(|(traffic, _)| traffic.blue);
         rate.is_some_and(|rate| rate > self.machine.rules.idle_below)
     }

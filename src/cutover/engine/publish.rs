@@ -1,32 +1,30 @@
-//! What the engine shows of itself.
+//! The engine's state for the view, the control socket and hooks.
 
 use serde_json::json;
 
 use super::Engine;
 use crate::cutover::clock::Time;
+use crate::cutover::state::Goal;
 use crate::cutover::status::{GateStatus, Shares, StatusSnapshot, seconds};
 
 impl Engine {
-    pub(super) fn publish(&self, now: Time) {
-        let snapshot = self.snapshot(now);
-        self.status.send_replace(Some(snapshot));
+    pub(super) fn publish(&self) {
+        self.status.send_replace(Some(self.snapshot(self.now())));
     }
 
     fn snapshot(&self, now: Time) -> StatusSnapshot {
         let machine = &self.machine;
         let traffic = machine.traffic.map(|(traffic, _)| traffic);
+        let paused = machine.paused.as_ref().map(|(pause, _)| pause.clone());
+        let ends_at = machine.ends_at().filter(|_| paused.is_none());
         StatusSnapshot {
             format: 1,
             run: self.identity.run,
-            records: self.target.records().iter().map(|record| record.key.to_string()).collect(),
-            state: if machine.paused.is_some() {
-                "paused".to_owned()
-            } else {
-                machine.phase.as_str().to_owned()
-            },
+            records: self.record_keys(),
+            state: if paused.is_some() { "paused" } else { machine.phase.as_str() }.to_owned(),
             phase: machine.phase,
             sentence: machine.phase.sentence(&machine.rules.steps),
-            paused: machine.paused.as_ref().map(|(pause, _)| pause.clone()),
+            paused,
             rollback_reason: machine.rollback_reason.clone(),
             steps: machine.rules.steps.clone(),
             step: machine.phase.step(),
@@ -36,7 +34,7 @@ impl Engine {
                 by_queries: self.by_queries,
                 by_counters: traffic.and_then(|traffic| traffic.share()).map(|share| share * 100.0),
             },
-            seconds_left: self.seconds_left(now),
+            seconds_left: ends_at.map(|end| seconds(end.saturating_sub(now))),
             seconds_in_stage: seconds(now.saturating_sub(machine.since)),
             gates: self.gates(now),
             traffic,
@@ -45,7 +43,7 @@ impl Engine {
             at: self.environment.clock.wall(),
             watched: true,
             rollback_command: self.identity.rollback_command.clone(),
-            // It is shown when it is needed: the provider has refused us twice.
+            // Shown once the provider has refused the rollback twice.
             manual_command: self
                 .manual_command
                 .clone()
@@ -53,11 +51,8 @@ impl Engine {
         }
     }
 
-    fn seconds_left(&self, now: Time) -> Option<f64> {
-        if self.machine.paused.is_some() {
-            return None;
-        }
-        self.machine.ends_at().map(|end| seconds(end.saturating_sub(now)))
+    fn record_keys(&self) -> Vec<String> {
+        self.target.records().iter().map(|record| record.key.to_string()).collect()
     }
 
     fn gates(&self, now: Time) -> Vec<GateStatus> {
@@ -72,18 +67,19 @@ impl Engine {
             .collect()
     }
 
-    /// What hooks and notifications are told besides the sentence.
+    /// The body of hooks and notifications.
     pub(super) fn hook_body(&self, code: &str) -> serde_json::Value {
         let machine = &self.machine;
+        let step = machine.phase.step();
         json!({
             "event": code,
             "run": self.identity.run,
-            "records": self.target.records().iter().map(|record| record.key.to_string()).collect::<Vec<_>>(),
+            "records": self.record_keys(),
             "state": machine.phase.as_str(),
             "paused": machine.paused.as_ref().map(|(pause, _)| &pause.reason),
-            "step": machine.phase.step().map(|step| step + 1),
+            "step": step.map(|step| step + 1),
             "share": machine.share,
-            "next_share": machine.phase.step().map(|step| machine.rules.share_of(crate::cutover::state::Goal::Step(step))),
+            "next_share": step.map(|step| machine.rules.share_of(Goal::Step(step))),
             "owner": self.identity.owner,
             "rollback_command": self.identity.rollback_command,
         })

@@ -1,4 +1,4 @@
-//! A gate that runs a program of the user's.
+//! A gate that runs the user's own program.
 
 use std::time::Duration;
 
@@ -8,7 +8,6 @@ use super::measurement::Measurement;
 use crate::cutover::call::run_program;
 use crate::dns::Share;
 
-/// The user's own program: exit code 0 passes, 1 fails, anything else is inconclusive.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GateProgram {
@@ -17,23 +16,24 @@ pub struct GateProgram {
     pub timeout: Option<Duration>,
 }
 
-/// How long a program may take where nothing is said.
-const PROGRAM_LIMIT: Duration = Duration::from_secs(20);
+/// The default for `timeout`.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Exit code 0 passes, 1 fails; everything else says that the program itself did not work.
+/// Exit code 0 passes, 1 fails; any other is inconclusive.
 pub(super) async fn judge(program: &GateProgram, share: Share) -> Measurement {
-    let limit = program.timeout.unwrap_or(PROGRAM_LIMIT);
+    let limit = program.timeout.unwrap_or(TIMEOUT);
     let input = serde_json::json!({ "share": share }).to_string();
     match run_program(&program.run, input.as_bytes(), limit).await {
-        Ok(ran) => match ran.code {
+        Ok(exit) => match exit.code {
             Some(code @ (0 | 1)) => {
-                let value = if ran.said.is_empty() { format!("exit code {code}") } else { ran.said };
+                let value =
+                    if exit.last_line.is_empty() { format!("exit code {code}") } else { exit.last_line };
                 Measurement::judged(code == 0, value, "exit code 0")
             }
             Some(code) => {
-                Measurement::inconclusive(format!("exit code {code} {}", ran.said).trim().to_owned())
+                Measurement::inconclusive(format!("exit code {code} {}", exit.last_line).trim().to_owned())
             }
-            None => Measurement::inconclusive("a signal ended it"),
+            None => Measurement::inconclusive("a signal ended the program"),
         },
         Err(error) => Measurement::inconclusive(error.one_line()),
     }

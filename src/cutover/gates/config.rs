@@ -1,23 +1,18 @@
-//! Gates as they are written down: what is measured, and which limits it must keep.
-
-use std::time::Duration;
-
-use serde::Deserialize;
+//! The `[[gate]]` tables of `cutover.toml`.
 
 use super::command::GateProgram;
-use super::kong::{self, Preset};
+use super::kong::{Preset, PresetLimits};
 use super::metrics::PrometheusConfig;
-use super::policy::{GatePolicy, OnFail};
+use super::policy::GatePolicy;
 use super::probe::HttpProbe;
 use super::query::GateQuery;
 use crate::cutover::located_toml::from_table;
+use crate::duration::compact;
 use crate::error::{Error, Result};
 
-/// A health check that must hold.
 #[derive(Debug, Clone)]
 pub struct Gate {
     pub name: String,
-    /// How often and how strictly it is judged.
     pub policy: GatePolicy,
     pub check: GateCheck,
 }
@@ -27,34 +22,6 @@ pub enum GateCheck {
     Prometheus(GateQuery),
     Http(HttpProbe),
     Command(GateProgram),
-}
-
-/// The policy as `[[gate]]` has it; what is missing has the default.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PolicyTable {
-    #[serde(default, with = "humantime_serde")]
-    interval: Option<Duration>,
-    #[serde(default, with = "humantime_serde")]
-    initial_delay: Option<Duration>,
-    count: Option<u32>,
-    failure_limit: Option<u32>,
-    inconclusive_limit: Option<u32>,
-    on_fail: Option<OnFail>,
-}
-
-impl PolicyTable {
-    fn policy(self, initial_delay: Duration) -> GatePolicy {
-        let default = GatePolicy::default();
-        GatePolicy {
-            interval: self.interval.unwrap_or(default.interval),
-            initial_delay: self.initial_delay.unwrap_or(initial_delay),
-            count: self.count.unwrap_or(default.count),
-            failure_limit: self.failure_limit.unwrap_or(default.failure_limit),
-            inconclusive_limit: self.inconclusive_limit.unwrap_or(default.inconclusive_limit),
-            on_fail: self.on_fail.unwrap_or(default.on_fail),
-        }
-    }
 }
 
 const POLICY_KEYS: &[&str] =
@@ -74,20 +41,17 @@ impl Gate {
         let place = format!("gate \"{name}\"");
         let mut policy = toml::Table::new();
         for key in POLICY_KEYS {
-            if let Some(value) = table.remove(*key) {
-                policy.insert((*key).to_owned(), value);
-            }
+            policy.extend(table.remove_entry(*key));
         }
-        let policy: PolicyTable = from_table(policy, &place)?;
         let check = check(&kind, table, metrics, &place)?;
-        // Rates that look back over a window know a new share only after it.
-        let initial_delay = match (&check, metrics) {
-            (GateCheck::Prometheus(_), Some(metrics)) => metrics.window,
-            _ => Duration::ZERO,
-        };
-        let policy = policy.policy(initial_delay);
+        // A rate includes the former share until its window has passed.
+        if let (GateCheck::Prometheus(_), Some(metrics)) = (&check, metrics) {
+            policy.entry("initial_delay").or_insert_with(|| compact(metrics.window).into());
+        }
+        let policy: GatePolicy = from_table(policy, &place)?;
         if policy.interval.is_zero() {
-            return Err(Error::usage(format!("{place}: interval cannot be zero")));
+            return Err(Error::usage(format!("{place}: interval is zero"))
+                .remedy("Set a time between two checks, such as interval = \"30s\"."));
         }
         Ok(Gate { name, policy, check })
     }
@@ -114,23 +78,27 @@ fn check(
         "command" => {
             let program: GateProgram = from_table(table, place)?;
             if program.run.is_empty() {
-                return Err(Error::usage(format!("{place}: run names no program")));
+                return Err(Error::usage(format!("{place}: run is empty"))
+                    .remedy("Write the program and its arguments: run = [\"./program\", \"argument\"]."));
             }
             Ok(GateCheck::Command(program))
         }
         other => match Preset::named(other) {
             Some(preset) => {
                 let metrics = needs_prometheus(metrics, place)?;
-                let limits: kong::PresetLimits = from_table(table, place)?;
+                let limits: PresetLimits = from_table(table, place)?;
                 Ok(GateCheck::Prometheus(preset.query(metrics, &limits, place)?))
             }
-            None if other.is_empty() => Err(Error::usage(format!("{place}: kind is missing")).remedy(
-                format!("kind is one of prometheus, http, command, {}.", Preset::names().join(", ")),
-            )),
-            None => Err(Error::usage(format!("{place}: unknown kind \"{other}\"")).remedy(format!(
-                "kind is one of prometheus, http, command, {}.",
-                Preset::names().join(", ")
-            ))),
+            None => {
+                let message = if other.is_empty() {
+                    format!("{place}: kind is missing")
+                } else {
+                    format!("{place}: unknown kind \"{other}\"")
+                };
+                let presets = Preset::names().join(", ");
+                Err(Error::usage(message)
+                    .remedy(format!("Set kind to one of prometheus, http, command, {presets}.")))
+            }
         },
     }
 }

@@ -1,8 +1,8 @@
-//! Ready-made gates for Kong: what its prometheus plugin exports, in the names of either line of versions.
+//! Preset gates for Kong: metrics of its prometheus plugin, in the names of 2.8 and 3.x.
 //!
-//! Kong 3.x renamed everything and exports status codes and latencies only where the plugin is told to. Series come
-//! into being with their first request, so a query about errors adds zero to nothing, while the sum of all requests
-//! below it keeps "no data" what it is.
+//! Kong 3.x renamed everything and exports status codes and latencies only where the plugin is configured to. A series
+//! exists from its first request on, so a query about errors counts a missing series as zero, while the sum of all
+//! requests in the denominator keeps "no data" what it is.
 
 use serde::Deserialize;
 
@@ -16,7 +16,7 @@ pub enum Preset {
     Errors,
     /// Share of requests answered with 401, 403, 404 or 429; on green, by Kong itself where it says so.
     Auth,
-    /// Share of requests that were answered within a common bucket bound.
+    /// Share of requests that were answered within a bucket bound of both lines.
     Latency,
     Share,
     Database,
@@ -30,10 +30,10 @@ const PRESETS: &[(&str, Preset)] = &[
     ("kong-database", Preset::Database),
 ];
 
-/// Bounds of latency buckets that Kong 2.8 and 3.x have in common, in milliseconds.
+/// Bounds of the latency buckets of both Kong 2.8 and 3.x, in milliseconds.
 const COMMON_BOUNDS: &[u32] = &[25, 50, 80, 100, 400, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000];
 
-/// What a user may say about a ready-made gate.
+/// The limits that `[[gate]]` may set for a preset.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PresetLimits {
@@ -48,7 +48,6 @@ pub struct PresetLimits {
 }
 
 impl Preset {
-    /// The ready-made gate of this name.
     pub fn named(name: &str) -> Option<Preset> {
         PRESETS.iter().find(|(known, _)| *known == name).map(|(_, preset)| *preset)
     }
@@ -57,7 +56,7 @@ impl Preset {
         PRESETS.iter().map(|(name, _)| *name).collect()
     }
 
-    /// The query, with the user's limits in the place of our own.
+    /// The query; the user's limits replace the defaults.
     pub fn query(self, metrics: &PrometheusConfig, limits: &PresetLimits, place: &str) -> Result<GateQuery> {
         let (blue, green) = (metrics.blue.as_str(), metrics.green.as_str());
         let counted = GateQuery {
@@ -82,8 +81,8 @@ impl Preset {
             Preset::Latency => {
                 let bound = limits.bound_ms.unwrap_or(400);
                 if !COMMON_BOUNDS.contains(&bound) {
-                    return Err(Error::usage(format!("{place}: no bucket ends at {bound} ms on both sides"))
-                        .remedy(format!("bound_ms is one of {COMMON_BOUNDS:?}.")));
+                    return Err(Error::usage(format!("{place}: Kong has no latency bucket of {bound} ms"))
+                        .remedy(format!("Set bound_ms to one of {COMMON_BOUNDS:?}.")));
                 }
                 GateQuery {
                     green: metrics.within(metrics.kong_green, green, bound),
@@ -93,7 +92,7 @@ impl Preset {
                 }
             }
             Preset::Share => GateQuery {
-                // A blue without traffic keeps its series, with a rate of 0; a missing series is no data.
+                // Without traffic blue keeps its series, with a rate of 0; a missing series is no data.
                 green: format!(
                     "{green} / ({green} + {blue})",
                     green = metrics.green_rate(),
@@ -113,7 +112,7 @@ impl Preset {
 }
 
 impl GateQuery {
-    /// The user's limits; where there is one of a kind, it takes the place of ours.
+    /// Any comparison of the user replaces all default comparisons.
     fn with(mut self, limits: &PresetLimits) -> GateQuery {
         let compared =
             limits.max_increase.or(limits.max_decrease).or(limits.max_ratio).or(limits.max).or(limits.min);
@@ -137,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn each_line_of_versions_has_its_own_names() {
+    fn each_line_of_kong_has_its_own_metric_names() {
         let query = Preset::Errors.query(&metrics(""), &PresetLimits::default(), "").unwrap();
         assert_eq!(
             query.green,
@@ -155,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_users_limit_takes_the_place_of_ours() {
+    fn a_users_limit_replaces_the_default() {
         let limits = PresetLimits { max: Some(0.02), ..PresetLimits::default() };
         let query = Preset::Errors.query(&metrics(""), &limits, "").unwrap();
         assert_eq!((query.max, query.max_increase), (Some(0.02), None));

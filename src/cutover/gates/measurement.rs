@@ -1,4 +1,4 @@
-//! What a gate measured, and what the counters of both sides say.
+//! The results of gate checks, and the request rates of both sides.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,17 +10,17 @@ pub enum GateVerdict {
     Inconclusive,
 }
 
-/// One check, with what was seen.
+/// One check of a gate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measurement {
     pub verdict: GateVerdict,
-    /// What was measured, as text: `0.4 %`, `HTTP 200 in 12 ms`.
+    /// `0.4 %`, `HTTP 200 in 12 ms`.
     pub value: String,
-    /// What it was held against: `≤ 1.2 %`.
+    /// `≤ 1.2 %`.
     pub limit: String,
-    /// Why, where that does not follow from the two.
+    /// The reason, if value and limit do not show it.
     pub why: String,
-    /// Blue's number, if blue had one.
+    /// Blue's number.
     pub baseline: Option<f64>,
 }
 
@@ -55,7 +55,7 @@ impl Measurement {
     }
 }
 
-/// What the counters say, in requests a second; `None` is no data.
+/// Requests per second by the counters; `None` is no data.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Traffic {
     pub blue: Option<f64>,
@@ -63,6 +63,7 @@ pub struct Traffic {
 }
 
 impl Traffic {
+    /// Green's fraction of all requests.
     pub fn share(&self) -> Option<f64> {
         let (blue, green) = (self.blue?, self.green?);
         (blue + green > 0.0).then(|| green / (blue + green))

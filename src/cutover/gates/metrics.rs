@@ -1,4 +1,4 @@
-//! Prometheus as `cutover.toml` describes it, and the names of Kong's metrics there.
+//! The `[prometheus]` section of `cutover.toml`, and the queries for Kong's metrics.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use serde::Deserialize;
 
 use crate::duration::compact;
 
-/// Prometheus, and how it names blue and green.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PrometheusConfig {
     pub url: String,
-    /// Variable that holds a bearer token.
+    /// The environment variable of a bearer token.
     pub token_env: Option<String>,
+    /// The labels of blue's series.
     #[serde(default = "blue_labels")]
     pub blue: String,
     #[serde(default = "green_labels")]
@@ -23,11 +23,11 @@ pub struct PrometheusConfig {
     pub kong_green: KongMajor,
     #[serde(default = "five_minutes", with = "humantime_serde")]
     pub window: Duration,
-    /// A query for blue's requests a second, in the place of the ready-made one.
+    /// A query for blue's requests per second, instead of the default one.
     pub blue_requests: Option<String>,
-    /// A query for green's requests a second.
+    /// A query for green's requests per second, instead of the default one.
     pub green_requests: Option<String>,
-    /// How long a query may take.
+    /// The limit for one query.
     #[serde(default, with = "humantime_serde")]
     pub timeout: Option<Duration>,
 }
@@ -48,7 +48,7 @@ fn five_minutes() -> Duration {
     Duration::from_secs(300)
 }
 
-/// Versions of Kong whose metrics have the same names.
+/// Versions of Kong with the same metric names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 pub enum KongMajor {
     #[serde(rename = "2.8", alias = "2.x", alias = "2")]
@@ -58,16 +58,16 @@ pub enum KongMajor {
     Three,
 }
 
-/// Names of a counter of requests by status, with the labels of one side.
+/// The counter of requests by status, with the labels of one side.
 fn requests(line: KongMajor, labels: &str, more: &str) -> String {
     let name = match line {
         KongMajor::Two => "kong_http_status",
         KongMajor::Three => "kong_http_requests_total",
     };
-    format!("{name}{{{}}}", joined(labels, more))
+    format!("{name}{{{}}}", join_labels(labels, more))
 }
 
-fn joined(labels: &str, more: &str) -> String {
+fn join_labels(labels: &str, more: &str) -> String {
     match (labels.trim(), more) {
         ("", more) => more.to_owned(),
         (labels, "") => labels.to_owned(),
@@ -88,26 +88,26 @@ impl PrometheusConfig {
         format!("sum(rate({}[{}]))", requests(line, labels, ""), compact(self.window))
     }
 
-    /// The share of requests with these codes.
+    /// The fraction of requests with these status codes.
     pub(super) fn codes(&self, line: KongMajor, labels: &str, more: &str) -> String {
-        let some = requests(line, labels, more);
+        let matching = requests(line, labels, more);
         let window = compact(self.window);
-        format!("(sum(rate({some}[{window}])) or vector(0)) / {}", self.rate(line, labels))
+        format!("(sum(rate({matching}[{window}])) or vector(0)) / {}", self.rate(line, labels))
     }
 
-    /// The share of requests within a bound.
+    /// The fraction of requests within a latency bound.
     pub(super) fn within(&self, line: KongMajor, labels: &str, bound: u32) -> String {
         let (bucket, count, kind) = match line {
             KongMajor::Two => ("kong_latency_bucket", "kong_latency_count", r#"type="request""#),
             KongMajor::Three => ("kong_request_latency_ms_bucket", "kong_request_latency_ms_count", ""),
         };
         let le = format!(r#"le=~"{bound}(\\.0)?""#);
-        let (within, all) = (joined(labels, &joined(kind, &le)), joined(labels, kind));
+        let (within, all) = (join_labels(labels, &join_labels(kind, &le)), join_labels(labels, kind));
         let window = compact(self.window);
         format!("sum(rate({bucket}{{{within}}}[{window}])) / sum(rate({count}{{{all}}}[{window}]))")
     }
 
-    /// How many requests green has had in the window.
+    /// Green's number of requests in the window.
     pub(super) fn green_count(&self) -> String {
         format!("sum(increase({}[{}]))", requests(self.kong_green, &self.green, ""), compact(self.window))
     }

@@ -2,14 +2,14 @@
 //!
 //! No data, no number, more than one number and no answer are inconclusive, never a pass.
 
-pub mod command;
-pub mod config;
-pub mod kong;
+mod command;
+pub(crate) mod config;
+mod kong;
 pub mod measurement;
-pub mod metrics;
-pub mod policy;
-pub mod probe;
-pub mod prometheus;
-pub mod query;
-pub mod runner;
-pub mod tally;
+pub(crate) mod metrics;
+pub(crate) mod policy;
+mod probe;
+pub(crate) mod prometheus;
+mod query;
+pub(crate) mod runner;
+pub(crate) mod tally;

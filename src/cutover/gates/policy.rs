@@ -2,20 +2,21 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-/// How often and how strictly a gate is judged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct GatePolicy {
-    /// From one check to the next.
+    #[serde(with = "humantime_serde")]
     pub interval: Duration,
-    /// How long after a change of the share nothing but a failure counts: until rates know the new share.
+    /// For this time after a change of the share only failures count: rates include the former share.
+    #[serde(with = "humantime_serde")]
     pub initial_delay: Duration,
-    /// How many checks must have passed in a step before it may end.
+    /// The passes that a step needs.
     pub count: u32,
-    /// How many failures in a row are borne.
+    /// Consecutive failures that are tolerated.
     pub failure_limit: u32,
-    /// How many checks in a row may be inconclusive.
+    /// Consecutive inconclusive checks that are tolerated.
     pub inconclusive_limit: u32,
     pub on_fail: OnFail,
 }
@@ -33,10 +34,9 @@ impl Default for GatePolicy {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnFail {
-    /// All new resolutions go back to blue.
     #[default]
     Rollback,
     /// The share stays, and an operator decides.

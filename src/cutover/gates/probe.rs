@@ -1,4 +1,4 @@
-//! A request to green itself, judged by status, headers, body and time.
+//! A gate that sends a request to green, judged by status, headers, body and time.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -6,31 +6,30 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use super::measurement::{GateVerdict, Measurement};
+use super::measurement::Measurement;
 use crate::duration::compact;
 use crate::error::{Error, Kind, Result};
 use crate::http;
 
-/// A request to green, and what its answer must be.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HttpProbe {
-    /// The address, as clients would have it.
+    /// As clients use it.
     pub url: String,
     pub method: Option<String>,
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
-    /// Where to connect instead of what DNS says: green's `ADDRESS:PORT`.
+    /// Green's `ADDRESS:PORT`, instead of the address from DNS.
     pub connect_to: Option<String>,
-    /// Status codes that pass; 200 to 399 where none is given.
+    /// Status codes that pass; by default 200 to 399.
     #[serde(default)]
     pub status: Vec<u16>,
-    /// Headers of the answer: a regular expression for each.
+    /// A regular expression for each header of the answer.
     #[serde(default)]
     pub expect_headers: BTreeMap<String, String>,
     /// A regular expression that the body must match.
     pub body_match: Option<String>,
-    /// How long it may take to the end of the body.
+    /// The limit for the complete answer.
     #[serde(default, with = "humantime_serde")]
     pub max_latency: Option<Duration>,
     #[serde(default, with = "humantime_serde")]
@@ -48,7 +47,7 @@ impl HttpProbe {
                 .map_err(|_| Error::usage(format!("{place}: \"{text}\" is not a regular expression")))?;
         }
         if let Some(address) = &self.connect_to {
-            address.parse::<std::net::SocketAddr>().map_err(|_| {
+            address.parse::<SocketAddr>().map_err(|_| {
                 Error::usage(format!("{place}: connect_to = \"{address}\" is not ADDRESS:PORT"))
             })?;
         }
@@ -56,20 +55,20 @@ impl HttpProbe {
     }
 }
 
-/// When a probe is given up where nothing is said.
+/// The default for `timeout`.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How much of a body is looked at.
+/// The part of a body that is read, in bytes.
 const BODY_LIMIT: usize = 1 << 20;
 
-/// Sends the request. No answer is a failure: clients would have got none either.
+/// Sends the request. No answer is a failure: clients would get none either.
 pub async fn judge(probe: &HttpProbe) -> Measurement {
     let client = match client(probe) {
         Ok(client) => client,
         Err(error) => return Measurement::inconclusive(error.one_line()),
     };
     let method = probe.method.as_deref().unwrap_or("GET").parse::<reqwest::Method>();
-    let Ok(method) = method else { return Measurement::inconclusive("method is not an HTTP method") };
+    let Ok(method) = method else { return Measurement::inconclusive("method is no HTTP method") };
     let began = Instant::now();
     let limit = probe.timeout.unwrap_or(TIMEOUT);
     let mut request = client.request(method, &probe.url).timeout(limit);
@@ -118,21 +117,18 @@ impl ProbeResponse {
         let value = format!("HTTP {} in {} ms", self.status, took.as_millis());
         let mut limits = vec![status_limit(&probe.status)];
         limits.extend(probe.max_latency.map(|latency| format!("within {}", compact(latency))));
-        let wrong = self.wrong(probe, took);
-        Measurement {
-            why: wrong.clone().unwrap_or_default(),
-            verdict: if wrong.is_some() { GateVerdict::Fail } else { GateVerdict::Pass },
-            ..Measurement::judged(true, value, limits.join(", "))
-        }
+        let mismatch = self.mismatch(probe, took);
+        let measured = Measurement::judged(mismatch.is_none(), value, limits.join(", "));
+        Measurement { why: mismatch.unwrap_or_default(), ..measured }
     }
 
-    fn wrong(&self, probe: &HttpProbe, took: Duration) -> Option<String> {
-        let fits = if probe.status.is_empty() {
+    fn mismatch(&self, probe: &HttpProbe, took: Duration) -> Option<String> {
+        let status_passes = if probe.status.is_empty() {
             (200..400).contains(&self.status)
         } else {
             probe.status.contains(&self.status)
         };
-        if !fits {
+        if !status_passes {
             return Some(format!("status {}", self.status));
         }
         let matches =
@@ -142,7 +138,7 @@ impl ProbeResponse {
             match value {
                 Some(value) if matches(pattern, value) => {}
                 Some(_) => return Some(format!("the header {name} does not match {pattern}")),
-                None => return Some(format!("there is no header {name}")),
+                None => return Some(format!("the header {name} is missing")),
             }
         }
         if let Some(pattern) = probe.body_match.as_deref().filter(|pattern| !matches(pattern, &self.body)) {
@@ -151,21 +147,22 @@ impl ProbeResponse {
         probe
             .max_latency
             .filter(|limit| took > *limit)
-            .map(|limit| format!("it took longer than {}", compact(limit)))
+            .map(|limit| format!("the answer took longer than {}", compact(limit)))
     }
 }
 
-fn status_limit(wanted: &[u16]) -> String {
-    if wanted.is_empty() {
+fn status_limit(status: &[u16]) -> String {
+    if status.is_empty() {
         return "HTTP 2xx or 3xx".to_owned();
     }
-    let codes: Vec<String> = wanted.iter().map(u16::to_string).collect();
+    let codes: Vec<String> = status.iter().map(u16::to_string).collect();
     format!("HTTP {}", codes.join(" or "))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cutover::gates::measurement::GateVerdict;
 
     fn verdict(probe: &str, took_ms: u64) -> (GateVerdict, String) {
         let probe: HttpProbe = toml::from_str(&format!("url = \"http://127.0.0.1/\"\n{probe}")).unwrap();
@@ -176,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn status_header_body_and_time_must_all_fit() {
+    fn status_headers_body_and_time_must_all_pass() {
         assert_eq!(verdict("", 1), (GateVerdict::Fail, "status 404".to_owned()));
         assert_eq!(verdict("status = [401, 404]", 1).0, GateVerdict::Pass);
         assert_eq!(
@@ -189,7 +186,7 @@ mod tests {
         );
         assert_eq!(
             verdict("status = [404]\nexpect_headers = { via = \".\" }", 1).1,
-            "there is no header via"
+            "the header via is missing"
         );
         assert_eq!(verdict("status = [404]\nbody_match = \"Route\"", 1).0, GateVerdict::Pass);
         assert_eq!(verdict("status = [404]\nbody_match = \"hello\"", 1).0, GateVerdict::Fail);
@@ -197,7 +194,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn green_that_does_not_answer_fails() {
+    async fn no_answer_fails() {
         let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let probe = HttpProbe { url: format!("http://{closed}/"), ..HttpProbe::default() };
         assert_eq!(judge(&probe).await.verdict, GateVerdict::Fail);

@@ -1,4 +1,4 @@
-//! Numbers from Prometheus, and limits held against them.
+//! Gates on numbers from Prometheus.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::dns::Share;
 use crate::error::{Error, Kind, Result};
 use crate::http;
 
-/// How long a query may take where nothing is said.
+/// The default for `timeout`.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A Prometheus, or anything that speaks its query API.
+/// A client of Prometheus' query API.
 #[derive(Debug)]
 pub struct Prometheus {
     client: reqwest::Client,
@@ -24,7 +24,6 @@ pub struct Prometheus {
     timeout: Duration,
 }
 
-/// The part of an answer that is looked at.
 #[derive(Deserialize)]
 struct QueryResponse {
     status: String,
@@ -51,12 +50,14 @@ impl Prometheus {
     /// Reads the token; connects to nothing.
     pub fn new(metrics: &PrometheusConfig) -> Result<Prometheus> {
         let base = metrics.url.trim_end_matches('/');
-        url::Url::parse(base).map_err(|e| Error::usage("[prometheus]: url is no address").source(e))?;
+        url::Url::parse(base).map_err(|e| {
+            Error::usage("[prometheus]: url is not a URL").source(e).remedy("Write url = \"http://…:9090\".")
+        })?;
         let timeout = metrics.timeout.unwrap_or(TIMEOUT);
         let token = match &metrics.token_env {
             Some(name) => Some(std::env::var(name).map(SecretString::from).map_err(|_| {
                 Error::usage(format!("[prometheus]: the variable {name} is not set"))
-                    .remedy(format!("Export {name}, or take token_env out of cutover.toml."))
+                    .remedy(format!("Export {name}, or remove token_env from cutover.toml."))
             })?),
             None => None,
         };
@@ -68,7 +69,7 @@ impl Prometheus {
         })
     }
 
-    /// The one finite number that a query comes to now; everything else is an error that says what came instead.
+    /// The one finite number that a query returns; anything else is an error.
     pub async fn number(&self, query: &str) -> Result<f64> {
         let body = url::form_urlencoded::Serializer::new(String::new()).append_pair("query", query).finish();
         let form = "application/x-www-form-urlencoded";
@@ -78,12 +79,9 @@ impl Prometheus {
             request = request.bearer_auth(token.expose_secret());
         }
         let silent = |e: reqwest::Error| {
-            let what = if e.is_timeout() {
-                "Prometheus did not answer in time"
-            } else {
-                "Prometheus did not answer"
-            };
-            Error::new(Kind::Connection, what).source(e.without_url())
+            let in_time = if e.is_timeout() { " in time" } else { "" };
+            let message = format!("Prometheus did not answer{in_time}");
+            Error::new(Kind::Connection, message).source(e.without_url())
         };
         let answer = request.send().await.map_err(silent)?;
         let status = answer.status();
@@ -92,25 +90,16 @@ impl Prometheus {
             Error::new(Kind::Server, format!("Prometheus answered HTTP {status} with an unexpected body"))
         })?;
         if answer.status != "success" {
-            return Err(Error::new(Kind::Server, format!("Prometheus refuses the query: {}", answer.error)));
+            return Err(Error::new(Kind::Server, format!("Prometheus refused the query: {}", answer.error)));
         }
         number_of(answer.data)
     }
 
-    /// Asks both sides and holds green's number against the limits.
+    /// Queries both sides and compares green's number with the limits.
     pub async fn judge(&self, query: &GateQuery, share: Share, baseline: Option<f64>) -> Measurement {
-        let nothing = || async { None };
-        let ask = |text: Option<&String>| {
-            let text = text.cloned();
-            async move {
-                match text {
-                    Some(text) => Some(self.number(&text).await),
-                    None => nothing().await,
-                }
-            }
-        };
+        let optional = async |query: &Option<String>| Some(self.number(query.as_deref()?).await);
         let (green, blue, requests) =
-            futures::join!(self.number(&query.green), ask(query.blue.as_ref()), ask(query.requests.as_ref()));
+            futures::join!(self.number(&query.green), optional(&query.blue), optional(&query.requests));
         let mut measured = judge(query, share, &green, blue.as_ref(), requests.as_ref(), baseline);
         measured.baseline = blue.and_then(Result::ok);
         measured
@@ -118,27 +107,24 @@ impl Prometheus {
 }
 
 fn number_of(data: Option<QueryData>) -> Result<f64> {
-    let nothing = |what: &str| Err(Error::new(Kind::Server, what));
+    let no_number = |message: String| Err(Error::new(Kind::Server, message));
     let text = match data {
         Some(QueryData::Scalar((_, text))) => text,
         Some(QueryData::Vector(mut samples)) => match (samples.pop(), samples.len()) {
             (Some(sample), 0) => sample.value.1,
             (Some(_), more) => {
-                return Err(Error::new(
-                    Kind::Server,
-                    format!("the query returns {} numbers instead of one", more + 1),
-                ));
+                return no_number(format!("the query returned {} numbers instead of one", more + 1));
             }
-            (None, _) => return nothing("no data"),
+            (None, _) => return no_number("no data".to_owned()),
         },
         Some(QueryData::Matrix(_) | QueryData::String(_)) => {
-            return nothing("the query result is not a number");
+            return no_number("the query result is not a number".to_owned());
         }
-        None => return nothing("no data"),
+        None => return no_number("no data".to_owned()),
     };
     match text.parse::<f64>() {
         Ok(number) if number.is_finite() => Ok(number),
-        _ => Err(Error::new(Kind::Server, format!("the query returns {text}"))),
+        _ => no_number(format!("the query returned {text}")),
     }
 }
 
@@ -155,7 +141,7 @@ fn judge(
     match requests {
         Some(Ok(number)) if *number < query.min_requests => {
             return Measurement::inconclusive(format!(
-                "green had {} of the {} requests that a judgement needs",
+                "green had {} of the {} requests required",
                 Unit::Number.show(number.round()),
                 Unit::Number.show(query.min_requests)
             ));
@@ -172,35 +158,35 @@ fn judge(
     if let Some(around) = query.around_share {
         return judge_share(share, around, green, query.unit);
     }
-    // Towards the end blue has no traffic to compare with; what it was like before stands for it.
+    // Towards the end blue has no traffic: its last number is compared with.
     let blue = match blue {
         Some(Ok(number)) => Ok(Some(*number)),
         Some(Err(error)) => baseline.map(Some).ok_or_else(|| error.one_line()),
         None => Ok(None),
     };
     match blue {
-        Ok(blue) => hold_against(query, green, blue),
-        Err(why) => Measurement {
+        Ok(blue) => compare(query, green, blue),
+        Err(error) => Measurement {
             value: query.unit.show(green),
-            ..Measurement::inconclusive(format!("nothing to compare with, blue: {why}"))
+            ..Measurement::inconclusive(format!("blue has no number to compare with: {error}"))
         },
     }
 }
 
-/// Below the share is no failure, but no proof either: what was to be tried has not been tried.
-fn judge_share(asked: Share, around: f64, share: f64, unit: Unit) -> Measurement {
-    let (low, high) = ((asked.fraction() - around).max(0.0), (asked.fraction() + around).min(1.0));
+/// Too small a share is no failure, but no proof either: green was not tested with the step's traffic.
+fn judge_share(desired: Share, around: f64, share: f64, unit: Unit) -> Measurement {
+    let (low, high) = ((desired.fraction() - around).max(0.0), (desired.fraction() + around).min(1.0));
     let limit = format!("{} to {}", unit.show(low), unit.show(high));
     let measured = Measurement::judged(share <= high, unit.show(share), limit);
-    // At 100 % only connections that stay open are on blue.
-    if share < low && asked != Share::GREEN {
-        let why = "green gets less than was asked for".to_owned();
+    // At 100 % the rest are open connections.
+    if share < low && desired != Share::GREEN {
+        let why = "green receives less than the share of the step".to_owned();
         return Measurement { verdict: GateVerdict::Inconclusive, why, ..measured };
     }
     measured
 }
 
-fn hold_against(query: &GateQuery, green: f64, blue: Option<f64>) -> Measurement {
+fn compare(query: &GateQuery, green: f64, blue: Option<f64>) -> Measurement {
     let blue_number = blue.unwrap_or(f64::NAN);
     let uppers = [
         query.max,
@@ -208,14 +194,8 @@ fn hold_against(query: &GateQuery, green: f64, blue: Option<f64>) -> Measurement
         query.max_ratio.map(|ratio| blue_number * ratio),
     ];
     let lowers = [query.min, query.max_decrease.map(|less| blue_number - less)];
-    let upper = uppers
-        .into_iter()
-        .flatten()
-        .fold(None, |least: Option<f64>, one| Some(least.map_or(one, |l| l.min(one))));
-    let lower = lowers
-        .into_iter()
-        .flatten()
-        .fold(None, |most: Option<f64>, one| Some(most.map_or(one, |m| m.max(one))));
+    let upper = uppers.into_iter().flatten().reduce(f64::min);
+    let lower = lowers.into_iter().flatten().reduce(f64::max);
     let holds = upper.is_none_or(|upper| green <= upper) && lower.is_none_or(|lower| green >= lower);
     let show = |number| query.unit.show(number);
     let limit = match (lower, upper) {
@@ -224,8 +204,8 @@ fn hold_against(query: &GateQuery, green: f64, blue: Option<f64>) -> Measurement
         (None, Some(upper)) => format!("≤ {}", show(upper)),
         (None, None) => String::new(),
     };
-    let compared = query.max_increase.or(query.max_ratio).or(query.max_decrease).is_some();
-    let why = blue.filter(|_| compared).map(|blue| format!("blue has {}", show(blue))).unwrap_or_default();
+    let is_relative = query.max_increase.or(query.max_ratio).or(query.max_decrease).is_some();
+    let why = blue.filter(|_| is_relative).map(|blue| format!("blue has {}", show(blue))).unwrap_or_default();
     Measurement { why, ..Measurement::judged(holds, show(green), limit) }
 }
 
@@ -233,7 +213,7 @@ fn hold_against(query: &GateQuery, green: f64, blue: Option<f64>) -> Measurement
 mod tests {
     use super::*;
 
-    fn answered(text: &str) -> Result<f64> {
+    fn parse_number(text: &str) -> Result<f64> {
         let answer: QueryResponse = serde_json::from_str(text).unwrap();
         number_of(answer.data)
     }
@@ -254,20 +234,20 @@ mod tests {
 
     #[test]
     fn only_one_finite_number_is_a_number() {
-        assert_eq!(answered(&vector(&["0.5"])).ok(), Some(0.5));
-        for nothing in [vec![], vec!["NaN"], vec!["+Inf"], vec!["1", "2"]] {
-            assert!(answered(&vector(&nothing)).is_err(), "{nothing:?}");
+        assert_eq!(parse_number(&vector(&["0.5"])).ok(), Some(0.5));
+        for values in [vec![], vec!["NaN"], vec!["+Inf"], vec!["1", "2"]] {
+            assert!(parse_number(&vector(&values)).is_err(), "{values:?}");
         }
         let matrix = r#"{"status":"success","data":{"resultType":"matrix","result":[]}}"#;
-        assert!(answered(matrix).is_err());
+        assert!(parse_number(matrix).is_err());
     }
 
     #[test]
-    fn too_few_requests_say_nothing_whatever_the_number() {
+    fn too_few_requests_are_inconclusive() {
         let query = GateQuery { max: Some(0.01), min_requests: 100.0, ..GateQuery::default() };
         let judged = judge(&query, Share::GREEN, &ok(0.9), None, Some(&ok(99.0)), None);
         assert_eq!(judged.verdict, GateVerdict::Inconclusive);
-        assert_eq!(judged.why, "green had 99 of the 100 requests that a judgement needs");
+        assert_eq!(judged.why, "green had 99 of the 100 requests required");
         let judged = judge(&query, Share::GREEN, &ok(0.9), None, Some(&ok(100.0)), None);
         assert_eq!(judged.verdict, GateVerdict::Fail);
         assert_eq!(
@@ -277,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn green_is_held_against_blue_and_against_what_blue_was() {
+    fn green_is_compared_with_blue_or_its_last_number() {
         let query = GateQuery { max_increase: Some(0.01), unit: Unit::Percent, ..GateQuery::default() };
         let judged = |green, blue: Result<f64>, baseline| {
             judge(&query, Share::GREEN, &ok(green), Some(&blue), None, baseline)
@@ -290,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn the_strictest_limit_counts() {
+    fn the_strictest_limit_applies() {
         let query =
             GateQuery { max: Some(10.0), max_ratio: Some(2.0), min: Some(1.0), ..GateQuery::default() };
         let verdict = |green| judge(&query, Share::GREEN, &ok(green), Some(&ok(4.0)), None, None).verdict;
@@ -301,14 +281,14 @@ mod tests {
     }
 
     #[test]
-    fn more_than_the_share_fails_and_less_proves_nothing() {
+    fn more_than_the_share_fails_and_less_is_inconclusive() {
         let query = GateQuery { around_share: Some(0.05), ..GateQuery::default() };
-        let at = |percent, share| {
+        let verdict_at = |percent, share| {
             judge(&query, Share::percent(percent).unwrap(), &ok(share), None, None, None).verdict
         };
-        assert_eq!(at(10, 0.12), GateVerdict::Pass);
-        assert_eq!(at(10, 0.16), GateVerdict::Fail);
-        assert_eq!(at(10, 0.01), GateVerdict::Inconclusive);
-        assert_eq!(at(100, 0.6), GateVerdict::Pass);
+        assert_eq!(verdict_at(10, 0.12), GateVerdict::Pass);
+        assert_eq!(verdict_at(10, 0.16), GateVerdict::Fail);
+        assert_eq!(verdict_at(10, 0.01), GateVerdict::Inconclusive);
+        assert_eq!(verdict_at(100, 0.6), GateVerdict::Pass);
     }
 }

@@ -1,30 +1,26 @@
-//! The measurements of one gate in a row: what breaches it, and what lets a step end.
-
-use serde::{Deserialize, Serialize};
+//! The consecutive measurements of one gate: what breaches it, and what lets a step end.
 
 use super::measurement::{GateVerdict, Measurement};
 use super::policy::{GatePolicy, OnFail};
 use crate::cutover::clock::Time;
 
-/// What has been seen of one gate since the share was last changed.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+/// The checks of one gate since the share was last changed.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct GateTally {
     pub passes: u32,
-    /// Failures in a row, up to now.
+    /// Consecutive failures.
     pub failures: u32,
-    /// Inconclusive checks in a row, up to now.
+    /// Consecutive inconclusive checks.
     pub inconclusive: u32,
     pub last: Option<Measurement>,
     /// Blue's last good number in this run.
     pub baseline: Option<f64>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+/// More failures or inconclusive checks than the policy tolerates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Breach {
-    /// It failed more often than is borne.
     Failed(OnFail),
-    /// It was inconclusive more often than is borne.
     Inconclusive,
 }
 
@@ -54,10 +50,14 @@ impl GateTally {
         }
     }
 
+    /// The verdict of the last check.
+    pub fn verdict(&self) -> Option<GateVerdict> {
+        self.last.as_ref().map(|last| last.verdict)
+    }
+
     /// Whether a step may end: the last check passed, and enough have.
     pub fn allows_progress(&self, policy: &GatePolicy) -> bool {
-        let last_passed = self.last.as_ref().is_some_and(|last| last.verdict == GateVerdict::Pass);
-        last_passed && self.passes >= policy.count.max(1)
+        self.verdict() == Some(GateVerdict::Pass) && self.passes >= policy.count.max(1)
     }
 
     /// Resets the counts: the share has changed, or an operator resumed.
@@ -76,33 +76,34 @@ mod tests {
         Measurement { verdict, ..Measurement::inconclusive("") }
     }
 
-    fn row(policy: &GatePolicy, verdicts: &[GateVerdict], after: u64) -> (GateTally, Option<Breach>) {
+    /// Adds measurements; returns the first breach.
+    fn tally_of(policy: &GatePolicy, verdicts: &[GateVerdict], after: u64) -> (GateTally, Option<Breach>) {
         let mut tally = GateTally::default();
-        let alarms: Vec<Option<Breach>> = verdicts
+        let breaches: Vec<Option<Breach>> = verdicts
             .iter()
             .map(|verdict| tally.add(policy, measured(*verdict), Duration::from_secs(after)))
             .collect();
-        (tally, alarms.into_iter().flatten().next())
+        (tally, breaches.into_iter().flatten().next())
     }
 
     #[test]
-    fn the_first_failure_raises_the_alarm_unless_some_are_borne() {
+    fn the_first_failure_breaches_unless_some_are_tolerated() {
         use GateVerdict::{Fail, Pass};
         let policy = GatePolicy::default();
-        assert_eq!(row(&policy, &[Pass, Fail], 0).1, Some(Breach::Failed(OnFail::Rollback)));
+        assert_eq!(tally_of(&policy, &[Pass, Fail], 0).1, Some(Breach::Failed(OnFail::Rollback)));
         let patient = GatePolicy { failure_limit: 1, on_fail: OnFail::Pause, ..policy };
-        assert_eq!(row(&patient, &[Fail, Pass, Fail], 0).1, None);
-        assert_eq!(row(&patient, &[Fail, Fail], 0).1, Some(Breach::Failed(OnFail::Pause)));
+        assert_eq!(tally_of(&patient, &[Fail, Pass, Fail], 0).1, None);
+        assert_eq!(tally_of(&patient, &[Fail, Fail], 0).1, Some(Breach::Failed(OnFail::Pause)));
     }
 
     #[test]
-    fn what_is_unclear_is_never_a_pass() {
+    fn inconclusive_is_never_a_pass() {
         use GateVerdict::{Inconclusive, Pass};
         let policy = GatePolicy { inconclusive_limit: 1, ..GatePolicy::default() };
-        let (tally, alarm) = row(&policy, &[Pass, Inconclusive], 0);
-        assert_eq!(alarm, None);
+        let (tally, breach) = tally_of(&policy, &[Pass, Inconclusive], 0);
+        assert_eq!(breach, None);
         assert!(!tally.allows_progress(&policy), "the last check must have passed");
-        assert_eq!(row(&policy, &[Inconclusive, Inconclusive], 0).1, Some(Breach::Inconclusive));
+        assert_eq!(tally_of(&policy, &[Inconclusive, Inconclusive], 0).1, Some(Breach::Inconclusive));
         assert!(
             !GateTally::default().allows_progress(&GatePolicy { count: 0, ..policy }),
             "no check is no pass"
@@ -110,16 +111,16 @@ mod tests {
     }
 
     #[test]
-    fn a_new_share_is_given_time_for_everything_but_failures() {
+    fn after_a_change_of_the_share_only_failures_count() {
         use GateVerdict::{Fail, Inconclusive, Pass};
         let policy = GatePolicy {
             initial_delay: Duration::from_secs(60),
             inconclusive_limit: 0,
             ..GatePolicy::default()
         };
-        assert_eq!(row(&policy, &[Inconclusive, Inconclusive], 59).1, None);
-        assert_eq!(row(&policy, &[Inconclusive], 60).1, Some(Breach::Inconclusive));
-        assert_eq!(row(&policy, &[Fail], 0).1, Some(Breach::Failed(OnFail::Rollback)));
-        assert!(!row(&policy, &[Pass], 59).0.allows_progress(&policy));
+        assert_eq!(tally_of(&policy, &[Inconclusive, Inconclusive], 59).1, None);
+        assert_eq!(tally_of(&policy, &[Inconclusive], 60).1, Some(Breach::Inconclusive));
+        assert_eq!(tally_of(&policy, &[Fail], 0).1, Some(Breach::Failed(OnFail::Rollback)));
+        assert!(!tally_of(&policy, &[Pass], 59).0.allows_progress(&policy));
     }
 }

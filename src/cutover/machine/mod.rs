@@ -2,8 +2,7 @@
 //!
 //! [`Machine::task`] is what should be done now, [`Machine::handle`] applies what happened. Three rules come before all
 //! others: a rollback is accepted in every state and nothing stops it; the share rises only by a step that was reached
-//! in order, or by an operator; what is uncertain pauses. `transitions` has the progress of a move, `health` what
-//! gates, servers and counters cause, `operator_commands` what operators cause.
+//! in order, or by an operator; what is uncertain pauses.
 
 mod health;
 mod operator_commands;
@@ -23,14 +22,12 @@ pub use rules::CutoverRules;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Task {
     Wait,
-    /// Look for drift and ask the hooks before a step.
+    /// Check for drift and call the hooks before a step.
     CheckBeforeStep(usize),
-    /// Ask the hook after a step.
     CallPostStepHook(usize),
-    /// Look once more before the records are made green's for good.
     CheckBeforeFinish(FinishChecks),
     Write(Goal),
-    /// Ask the provider whether all of its servers have it.
+    /// Ask the provider whether all of its name servers have the write.
     Confirm,
     QueryNameServers(Share),
 }
@@ -44,7 +41,7 @@ pub struct FinishChecks {
 }
 
 impl FinishChecks {
-    /// The checks that the operator has not waived.
+    /// The checks that no flag skips.
     pub fn of(rules: &CutoverRules, force: bool, accept_drift: bool) -> FinishChecks {
         FinishChecks { counters: rules.has_counters && !force, drift: !accept_drift }
     }
@@ -57,19 +54,17 @@ impl FinishChecks {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     Tick,
-    /// Hooks and drift let the step begin, or the step end.
     ChecksPassed,
     HookPending(String),
     /// A background check failed; it is reported and repeated.
     CheckUnavailable(String),
-    /// An operator must act; the first part is the code of the pause.
+    /// An operator must act. The first value is the code of the pause.
     Blocked(&'static str, String),
     Written,
-    /// The provider says that all of its servers have it.
+    /// The provider says that all of its name servers have the write.
     InSync,
-    /// Not yet, or it could not be said; ask again.
     RetryLater(String),
-    /// The provider wants to be left alone for so long.
+    /// The provider asks for this wait.
     Throttled(Duration, String),
     /// Every name server answers with the share.
     NameServersAgree,
@@ -77,10 +72,10 @@ pub enum Event {
     WrongAnswer(String),
     GateMeasured(usize, Measurement),
     TrafficMeasured(Traffic),
-    /// The provider holds something that we did not write.
+    /// The records are not as this run wrote them.
     RecordsChanged(String),
     RolledBackElsewhere(String),
-    /// The records no longer are blue's: a late write was applied, or another client wrote.
+    /// After a rollback the records are not blue's: a late write was applied, or another client wrote.
     RollbackUndone(String),
     /// An operator's command, and who sent it.
     Commanded(OperatorCommand, String),
@@ -91,51 +86,52 @@ pub struct Machine {
     pub rules: CutoverRules,
     pub phase: CutoverPhase,
     pub since: Time,
-    /// Why nothing goes on, and since when.
+    /// Why the cutover is paused, and since when.
     pub paused: Option<(Pause, Time)>,
     /// The share that the provider was last known to hold.
     pub share: Share,
     /// The largest share that may have reached the provider since it was last known.
     pub requested_share: Share,
     /// When the share was last changed.
-    pub share_since: Time,
-    /// What was seen of each gate.
+    share_since: Time,
+    /// One for each gate.
     pub tallies: Vec<GateTally>,
-    /// The rest of the old TTL.
     pub old_ttl_remaining: Duration,
-    /// Whether the name servers have been asked and answer right, and since when.
+    /// Since when all name servers have answered as they should.
     pub verified_at: Option<Time>,
     /// Since when blue has been idle.
-    pub idle_since: Option<Time>,
-    /// What the counters last said, and when.
+    idle_since: Option<Time>,
+    /// The last reading of the counters, and when.
     pub traffic: Option<(Traffic, Time)>,
-    /// Failures in a row of what is being done.
+    /// Consecutive failures of the current task.
     pub attempts: u32,
-    pub retry_at: Option<Time>,
+    retry_at: Option<Time>,
     pub rollback_reason: Option<String>,
     /// Why an operator asked for a rollback while one was under way.
     pub repeated_rollback_reason: Option<String>,
-    /// Pause when the step has settled: after an undo.
+    /// Set by `undo`: pause when the step has settled.
     pause_when_settled: bool,
-    /// Once the last step has settled, go on to here: it has baked before, and perhaps drained.
+    /// The phase to return to once the last step has settled: it has baked before, and perhaps drained.
     pub phase_after_settling: Option<CutoverPhase>,
-    /// Steps that were left out on the way up, from 0.
+    /// Steps that were skipped on the way up, from 0.
     pub skipped: Vec<usize>,
-    /// The checks before the records become plain.
     pub finish_checks: FinishChecks,
-    /// Whether gates must hold when it is finished.
     finish_forced: bool,
-    /// Where a running engine stood when it was told to finish; none in a process that does nothing else.
+    /// What a running engine did before `finish`; none in a process that does nothing else.
     finish_origin: Option<FinishOrigin>,
     /// Why the last `finish` was refused by a running engine.
     pub finish_refusal: Option<String>,
-    /// Why a process that was only to finish did not.
+    /// Why a process of its own refused to finish.
     pub not_finished: Option<String>,
-    /// What is said last about waiting, so that it is said once.
+    /// The last notice about waiting, so that it is not repeated.
     announced_wait: Option<String>,
+    /// The time of the event that is handled.
+    now: Time,
+    /// The notices for the event that is handled.
+    notices: Vec<Notice>,
 }
 
-/// What is taken up again when it is not finished.
+/// What continues when `finish` is refused.
 #[derive(Debug, Clone)]
 struct FinishOrigin {
     phase: CutoverPhase,
@@ -173,58 +169,57 @@ impl Machine {
             finish_refusal: None,
             not_finished: None,
             announced_wait: None,
+            now,
+            notices: Vec::new(),
         }
     }
 
     pub fn task(&self, now: Time) -> Task {
-        let waits = self.retry_at.is_some_and(|at| at > now);
-        let paused = self.paused.is_some() && !self.phase.is_going_back();
-        let halted = paused || self.not_finished.is_some();
-        if waits || halted {
+        let CutoverPhase::Moving { goal, activity } = self.phase else { return Task::Wait };
+        if self.retry_at.is_some_and(|at| at > now) || self.is_halted() || self.not_finished.is_some() {
             return Task::Wait;
         }
-        match self.phase {
-            CutoverPhase::Moving { goal, activity } => match (activity, goal) {
-                (Activity::Checking, Goal::Step(index)) => Task::CheckBeforeStep(index),
-                (Activity::Checking, Goal::Finish) => Task::CheckBeforeFinish(self.finish_checks),
-                (Activity::Checking | Activity::Applying, _) => Task::Write(goal),
-                (Activity::Propagating, _) => Task::Confirm,
-                (Activity::Settling, Goal::Finish) if self.verified_at.is_none() => {
-                    Task::QueryNameServers(self.share)
-                }
-                (Activity::Settling, _) if self.verified_at.is_none() => {
-                    Task::QueryNameServers(self.rules.share_of(goal))
-                }
-                (Activity::PostStepHook, Goal::Step(index)) => Task::CallPostStepHook(index),
-                _ => Task::Wait,
-            },
+        match (activity, goal) {
+            (Activity::Checking, Goal::Step(index)) => Task::CheckBeforeStep(index),
+            (Activity::Checking, Goal::Finish) => Task::CheckBeforeFinish(self.finish_checks),
+            (Activity::Checking | Activity::Applying, _) => Task::Write(goal),
+            (Activity::Propagating, _) => Task::Confirm,
+            (Activity::Settling, _) if self.verified_at.is_some() => Task::Wait,
+            (Activity::Settling, Goal::Finish) => Task::QueryNameServers(self.share),
+            (Activity::Settling, _) => Task::QueryNameServers(self.rules.share_of(goal)),
+            (Activity::PostStepHook, Goal::Step(index)) => Task::CallPostStepHook(index),
             _ => Task::Wait,
         }
     }
 
-    /// When time alone will change something, if nothing else happens before.
-    pub fn next_deadline(&self) -> Option<Time> {
-        let own = match self.phase {
-            _ if self.paused.is_some() && !self.phase.is_going_back() => None,
-            CutoverPhase::Moving { activity: Activity::Settling | Activity::Baking, .. }
-            | CutoverPhase::Draining => self.ends_at(),
-            _ => None,
-        };
-        own.into_iter().chain(self.retry_at).min()
+    /// Whether the run will check for drift.
+    pub fn checks_drift(&self) -> bool {
+        match self.phase {
+            CutoverPhase::Moving { goal: Goal::Finish, .. } => self.finish_checks.drift,
+            phase => !phase.is_going_back(),
+        }
     }
 
-    /// When the present stage ends if all goes well.
+    /// A pause halts everything but a rollback.
+    fn is_halted(&self) -> bool {
+        self.paused.is_some() && !self.phase.is_going_back()
+    }
+
+    /// When time alone causes the next transition or retry.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let end = self.ends_at().filter(|_| !self.is_halted());
+        end.into_iter().chain(self.retry_at).min()
+    }
+
+    /// When the current activity ends if all goes well.
     pub fn ends_at(&self) -> Option<Time> {
         match self.phase {
-            CutoverPhase::Moving { goal: Goal::LowerTtl, activity: Activity::Baking } => {
-                Some(self.since + self.old_ttl_remaining)
-            }
-            CutoverPhase::Moving { goal: Goal::Rollback, activity: Activity::Baking } => {
-                Some(self.since + self.rules.resolver_floor)
-            }
-            CutoverPhase::Moving { goal: Goal::Step(index), activity: Activity::Baking } => {
-                Some(self.since + self.rules.steps.get(index)?.bake)
-            }
+            CutoverPhase::Moving { goal, activity: Activity::Baking } => match goal {
+                Goal::LowerTtl => Some(self.since + self.old_ttl_remaining),
+                Goal::Rollback => Some(self.since + self.rules.resolver_floor),
+                Goal::Step(index) => Some(self.since + self.rules.steps.get(index)?.bake),
+                Goal::Finish => None,
+            },
             CutoverPhase::Moving { goal: Goal::Finish, activity: Activity::Settling } => self.verified_at,
             CutoverPhase::Moving { activity: Activity::Settling, .. } => {
                 self.verified_at.map(|at| at + self.rules.settle)
@@ -234,8 +229,8 @@ impl Machine {
         }
     }
 
-    /// Whether clients may be on green because of us: a failed gate then goes back, and does not only pause.
-    pub fn is_exposed(&self) -> bool {
+    /// Whether clients may be on green because of this run: a failed gate then rolls back instead of pausing.
+    fn is_exposed(&self) -> bool {
         self.share > Share::BLUE || self.requested_share > Share::BLUE
     }
 
@@ -252,7 +247,7 @@ impl Machine {
         }
     }
 
-    /// The provider was seen to hold this share. What was measured at another one counts no longer.
+    /// Sets the share that the provider holds. Measurements at another share no longer count.
     pub fn set_share(&mut self, share: Share, now: Time) {
         if share != self.share {
             self.share = share;
@@ -263,155 +258,133 @@ impl Machine {
 
     /// Applies an event; returns the notices for it.
     pub fn handle(&mut self, event: Event, now: Time) -> Vec<Notice> {
-        let mut notices = Vec::new();
-        self.apply(event, now, &mut notices);
-        // What follows from time alone; more than one thing may be due.
-        while self.advance(now, &mut notices) {}
-        notices
+        self.now = now;
+        self.apply(event);
+        // Time may make more than one transition due.
+        while self.advance() {}
+        std::mem::take(&mut self.notices)
     }
 
-    fn apply(&mut self, event: Event, now: Time, notices: &mut Vec<Notice>) {
+    fn apply(&mut self, event: Event) {
         match event {
             Event::Tick => {}
-            Event::ChecksPassed => self.on_checks_passed(now, notices),
+            Event::ChecksPassed => self.on_checks_passed(),
             Event::HookPending(text) => {
-                self.retry_at = Some(now + self.rules.check_every);
-                self.announce_wait(text, notices);
+                self.retry_at = Some(self.now + self.rules.check_every);
+                self.announce_wait(text);
             }
-            Event::CheckUnavailable(text) => self.announce_wait(text, notices),
-            // Nothing was written. The next `finish` checks again.
-            Event::Blocked(_, text)
-                if matches!(
-                    self.phase,
-                    CutoverPhase::Moving {
-                        goal: Goal::Finish,
-                        activity: Activity::Checking | Activity::Applying
-                    }
-                ) =>
-            {
-                self.refuse_finish(text, now, notices);
-            }
-            Event::Blocked(code, text) => self.pause(code, text, now, notices),
-            Event::Written => self.on_written(now, notices),
-            Event::InSync => self.finish_activity(Activity::Propagating, Activity::Settling, now, notices),
-            Event::RetryLater(text) => self.on_retry_later(None, text, now, notices),
-            Event::Throttled(announce_wait, text) => {
-                self.on_retry_later(Some(announce_wait), text, now, notices);
-            }
-            Event::NameServersAgree => {
-                self.attempts = 0;
-                self.verified_at.get_or_insert(now);
-            }
-            Event::WrongAnswer(text) => self.on_wrong_answer(text, now, notices),
-            Event::GateMeasured(gate, measured) => self.on_gate_measured(gate, measured, now, notices),
-            Event::TrafficMeasured(traffic) => self.on_traffic_measured(traffic, now, notices),
-            Event::RecordsChanged(text) => {
-                if !self.phase.is_going_back() {
-                    self.pause("changed", text, now, notices);
+            Event::CheckUnavailable(text) => self.announce_wait(text),
+            Event::Blocked(code, text) => match self.phase {
+                // Nothing was written. The next `finish` checks again.
+                CutoverPhase::Moving {
+                    goal: Goal::Finish,
+                    activity: Activity::Checking | Activity::Applying,
+                } => self.refuse_finish(text),
+                _ => self.pause(code, text),
+            },
+            Event::Written => self.on_written(),
+            Event::InSync => {
+                if let CutoverPhase::Moving { goal, activity: Activity::Propagating } = self.phase {
+                    self.enter(CutoverPhase::moving(goal, Activity::Settling));
                 }
             }
-            Event::RolledBackElsewhere(who) => {
-                self.set_share(Share::BLUE, now);
-                self.requested_share = Share::BLUE;
-                self.rollback_reason.get_or_insert_with(|| format!("rolled back by {who}"));
-                self.paused = None;
-                // What name servers answered before says nothing about this.
-                self.verified_at = None;
-                report(notices, Level::Error, "rollback", format!("Rolled back by {who}"));
-                self.enter(
-                    CutoverPhase::Moving { goal: Goal::Rollback, activity: Activity::Propagating },
-                    now,
-                    notices,
-                );
+            Event::RetryLater(text) => self.on_retry_later(None, text),
+            Event::Throttled(wait, text) => self.on_retry_later(Some(wait), text),
+            Event::NameServersAgree => {
+                self.attempts = 0;
+                self.verified_at.get_or_insert(self.now);
             }
+            Event::WrongAnswer(text) => self.on_wrong_answer(text),
+            Event::GateMeasured(gate, measured) => self.on_gate_measured(gate, measured),
+            Event::TrafficMeasured(traffic) => self.on_traffic_measured(traffic),
+            Event::RecordsChanged(text) => self.pause("changed", text),
+            Event::RolledBackElsewhere(by) => self.on_rolled_back_elsewhere(&by),
             Event::RollbackUndone(text) => {
-                report(notices, Level::Error, "not_back", text);
-                self.enter(
-                    CutoverPhase::Moving { goal: Goal::Rollback, activity: Activity::Applying },
-                    now,
-                    notices,
-                );
+                self.report(Level::Error, "not_back", text);
+                self.enter(CutoverPhase::moving(Goal::Rollback, Activity::Applying));
             }
-            Event::Commanded(command, by) => self.on_command(command, &by, now, notices),
+            Event::Commanded(command, by) => self.on_command(command, &by),
         }
     }
 
-    fn enter(&mut self, phase: CutoverPhase, now: Time, notices: &mut Vec<Notice>) {
-        (self.phase, self.since) = (phase, now);
+    fn on_rolled_back_elsewhere(&mut self, by: &str) {
+        self.set_share(Share::BLUE, self.now);
+        self.requested_share = Share::BLUE;
+        self.rollback_reason.get_or_insert_with(|| format!("rolled back by {by}"));
+        self.paused = None;
+        // The name servers answered for another share.
+        self.verified_at = None;
+        self.report(Level::Error, "rollback", format!("Rolled back by {by}"));
+        self.enter(CutoverPhase::moving(Goal::Rollback, Activity::Propagating));
+    }
+
+    fn enter(&mut self, phase: CutoverPhase) {
+        (self.phase, self.since) = (phase, self.now);
         (self.attempts, self.retry_at, self.announced_wait) = (0, None, None);
         if phase.is_going_back() {
             self.skipped.clear();
         }
         match phase {
-            CutoverPhase::Moving { activity: Activity::Checking | Activity::Applying, goal } => {
+            CutoverPhase::Moving { activity: activity @ (Activity::Checking | Activity::Applying), goal } => {
                 self.verified_at = None;
-                if let Goal::Step(index) = goal {
-                    self.skipped.retain(|skipped| *skipped < index);
-                }
-                if let (Goal::Step(index), true) = (goal, phase.activity() == Some(Activity::Checking)) {
-                    let share = self.rules.share_of(goal);
-                    let of = self.rules.steps.len();
-                    report(
-                        notices,
-                        Level::Info,
-                        "step",
-                        format!("Step {} of {of}: {share} to green", index + 1),
-                    );
+                let Goal::Step(index) = goal else { return };
+                self.skipped.retain(|skipped| *skipped < index);
+                if activity == Activity::Checking {
+                    let (share, steps) = (self.rules.share_of(goal), self.rules.steps.len());
+                    let text = format!("Step {} of {steps}: {share} to green", index + 1);
+                    self.report(Level::Info, "step", text);
                 }
             }
             CutoverPhase::Draining => {
-                self.idle_since = (!self.rules.has_counters).then_some(now);
-                report(
-                    notices,
-                    Level::Info,
-                    "draining",
-                    "All new resolutions go to green; waiting for traffic on blue to stop",
-                );
+                self.idle_since = (!self.rules.has_counters).then_some(self.now);
+                let text = "All new resolutions go to green; waiting for traffic on blue to stop";
+                self.report(Level::Info, "draining", text);
             }
             CutoverPhase::Drained => {
                 let reason = if self.rules.has_counters {
                     "Traffic on blue has stopped"
                 } else {
-                    "The drain time is over"
+                    "The drain time has passed"
                 };
-                report(
-                    notices,
-                    Level::Info,
-                    "drained",
-                    format!("{reason}; gates are checked until \"finish\""),
-                );
+                let text = format!("{reason}; gates are checked until \"finish\"");
+                self.report(Level::Info, "drained", text);
             }
-            CutoverPhase::Finished => report(notices, Level::Info, "finished", "Finished"),
+            CutoverPhase::Finished => self.report(Level::Info, "finished", "Finished"),
             CutoverPhase::RolledBack => {
-                report(notices, Level::Error, "rolled_back", "Rolled back: new resolutions go to blue");
+                self.report(Level::Error, "rolled_back", "Rolled back: new resolutions go to blue");
             }
-            _ => {}
+            CutoverPhase::Moving { .. } | CutoverPhase::Ready => {}
         }
     }
 
-    fn pause(&mut self, code: &str, reason: String, now: Time, notices: &mut Vec<Notice>) {
-        let ended = matches!(self.phase, CutoverPhase::Finished | CutoverPhase::RolledBack);
-        if self.paused.is_some() || ended || self.phase.is_going_back() {
+    fn pause(&mut self, code: &str, reason: String) {
+        let has_ended = matches!(self.phase, CutoverPhase::Finished | CutoverPhase::RolledBack);
+        if self.paused.is_some() || has_ended || self.phase.is_going_back() {
             return;
         }
-        report(notices, Level::Warn, "paused", format!("Paused: {reason}"));
+        self.report(Level::Warn, "paused", format!("Paused: {reason}"));
         self.retry_at = None;
-        self.paused = Some((Pause { code: code.to_owned(), reason }, now));
+        self.paused = Some((Pause { code: code.to_owned(), reason }, self.now));
     }
 
-    fn announce_wait(&mut self, text: String, notices: &mut Vec<Notice>) {
+    fn announce_wait(&mut self, text: String) {
+        self.report_wait(Level::Info, "waiting", text);
+    }
+
+    /// Reports why nothing happens, once for each reason.
+    fn report_wait(&mut self, level: Level, code: &str, text: String) {
         if self.announced_wait.as_deref() != Some(&text) {
-            report(notices, Level::Info, "waiting", text.clone());
+            self.report(level, code, text.clone());
             self.announced_wait = Some(text);
         }
     }
-}
 
-fn report(notices: &mut Vec<Notice>, level: Level, code: &str, text: impl Into<String>) {
-    notices.push(Notice { level, code: code.to_owned(), text: text.into() });
+    fn report(&mut self, level: Level, code: &str, text: impl Into<String>) {
+        self.notices.push(Notice { level, code: code.to_owned(), text: text.into() });
+    }
 }
 
 /// The reason of an operator's rollback.
 pub fn rollback_reason(by: &str, reason: &str) -> String {
-    if reason.is_empty() { format!("asked for by {by}") } else { format!("{by}: {reason}") }
+    if reason.is_empty() { format!("requested by {by}") } else { format!("{by}: {reason}") }
 }

@@ -1,85 +1,66 @@
-//! How a move goes on: from asking to writing, to settling, to baking, and to the next step; what follows from time
-//! alone is here too.
+//! How a move proceeds: checks, write, settling, baking, next step; and the transitions that time alone causes.
 
 use std::time::Duration;
 
-use super::{FinishOrigin, Machine, report};
-use crate::cutover::clock::Time;
+use super::{FinishOrigin, Machine};
 use crate::cutover::gates::measurement::{GateVerdict, Measurement, Traffic};
 use crate::cutover::gates::tally::GateTally;
-use crate::cutover::notice::{Level, Notice};
+use crate::cutover::notice::Level;
 use crate::cutover::state::{Activity, CutoverPhase, Goal};
 use crate::dns::Share;
 use crate::duration::compact;
 
-/// The first wait before something is tried again; each further one is twice as long.
-const RETRY_FIRST: Duration = Duration::from_secs(1);
-const RETRY_MOST: Duration = Duration::from_secs(30);
+/// The wait before the first retry; each further one is twice as long.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
 impl Machine {
-    pub(super) fn finish_activity(
-        &mut self,
-        from: Activity,
-        to: Activity,
-        now: Time,
-        notices: &mut Vec<Notice>,
-    ) {
-        if let CutoverPhase::Moving { goal, activity } = self.phase
-            && activity == from
-        {
-            self.enter(CutoverPhase::Moving { goal, activity: to }, now, notices);
-        }
-    }
-
-    pub(super) fn on_checks_passed(&mut self, now: Time, notices: &mut Vec<Notice>) {
+    pub(super) fn on_checks_passed(&mut self) {
         match self.phase {
             CutoverPhase::Moving {
                 goal: goal @ (Goal::Step(_) | Goal::Finish),
                 activity: Activity::Checking,
             } => {
-                if goal == Goal::Finish
-                    && let Some(why) = self.gate_refusal()
-                {
-                    return self.refuse_finish(why, now, notices);
+                if goal == Goal::Finish {
+                    if let Some(reason) = self.gate_refusal() {
+                        return self.refuse_finish(reason);
+                    }
+                } else if let Some(name) = self.failing_gate() {
+                    // An operator may have resumed while a gate fails.
+                    return self.pause("gate", format!("gate {name} fails"));
                 }
-                // An operator may have resumed while a gate fails.
-                if let Some(name) = self.failing_gate().filter(|_| goal != Goal::Finish) {
-                    return self.pause("gate", format!("gate {name} fails"), now, notices);
-                }
-                self.enter(CutoverPhase::Moving { goal, activity: Activity::Applying }, now, notices);
+                self.enter(CutoverPhase::moving(goal, Activity::Applying));
             }
             CutoverPhase::Moving { goal: goal @ Goal::Step(index), activity: Activity::PostStepHook } => {
                 let step = self.rules.steps.get(index).copied();
                 if step.is_some_and(|step| step.approval && step.share != Share::GREEN) {
-                    self.enter(CutoverPhase::Moving { goal, activity: Activity::Approval }, now, notices);
+                    self.enter(CutoverPhase::moving(goal, Activity::Approval));
                     let share = self.rules.share_of(goal);
-                    report(
-                        notices,
-                        Level::Warn,
-                        "approval",
-                        format!("{share} has baked; \"promote\" goes on"),
-                    );
+                    let text =
+                        format!("{share} has baked; \"kongferry cutover promote\" approves the next step");
+                    self.report(Level::Warn, "approval", text);
                 } else {
-                    self.complete_step(index, now, notices);
+                    self.complete_step(index);
                 }
             }
             _ => {}
         }
     }
 
-    /// Nothing was written yet: what drained goes on draining, and a process that was only to finish ends.
-    pub(super) fn refuse_finish(&mut self, why: String, now: Time, notices: &mut Vec<Notice>) {
-        report(notices, Level::Warn, "not_finished", format!("Not finished: {why}"));
+    /// Nothing was written yet: a running engine returns to the phase before `finish`, a process of its own ends.
+    pub(super) fn refuse_finish(&mut self, reason: String) {
+        self.report(Level::Warn, "not_finished", format!("Not finished: {reason}"));
         match self.finish_origin.take() {
             Some(FinishOrigin { phase, verified_at, paused }) => {
-                (self.phase, self.since, self.verified_at, self.paused) = (phase, now, verified_at, paused);
-                self.finish_refusal = Some(why);
+                (self.phase, self.since) = (phase, self.now);
+                (self.verified_at, self.paused) = (verified_at, paused);
+                self.finish_refusal = Some(reason);
             }
-            None => self.not_finished = Some(why),
+            None => self.not_finished = Some(reason),
         }
     }
 
-    /// What the gates that were watched until now say against the end, unless that was waived.
+    /// The gate that refuses `finish`, unless it is forced.
     fn gate_refusal(&self) -> Option<String> {
         if self.finish_forced {
             return None;
@@ -87,202 +68,174 @@ impl Machine {
         if let Some(name) = self.failing_gate() {
             return Some(format!("gate {name} fails (--force finishes anyway)"));
         }
-        let unclear = |tally: &GateTally| {
-            tally.last.as_ref().is_some_and(|last| last.verdict == GateVerdict::Inconclusive)
-        };
         let mut gates = self.rules.gates.iter().zip(&self.tallies);
-        let ((name, _), tally) = gates
-            .find(|((_, policy), tally)| unclear(tally) && tally.inconclusive > policy.inconclusive_limit)?;
+        let ((name, _), tally) = gates.find(|((_, policy), tally)| {
+            tally.verdict() == Some(GateVerdict::Inconclusive)
+                && tally.inconclusive > policy.inconclusive_limit
+        })?;
         let line = tally.last.as_ref().map(Measurement::line).unwrap_or_default();
-        Some(format!("gate {name} cannot be judged: {line} (--force finishes anyway)"))
+        Some(format!("gate {name} is inconclusive: {line} (--force finishes anyway)"))
     }
 
-    fn failing_gate(&self) -> Option<String> {
-        let failing =
-            |tally: &GateTally| tally.last.as_ref().is_some_and(|last| last.verdict == GateVerdict::Fail);
-        let gates = self.rules.gates.iter().zip(&self.tallies);
-        gates.filter(|(_, tally)| failing(tally)).map(|((name, _), _)| name.clone()).next()
+    fn failing_gate(&self) -> Option<&str> {
+        let is_failing = |tally: &GateTally| tally.verdict() == Some(GateVerdict::Fail);
+        let mut gates = self.rules.gates.iter().zip(&self.tallies);
+        gates.find(|(_, tally)| is_failing(tally)).map(|((name, _), _)| name.as_str())
     }
 
-    pub(super) fn complete_step(&mut self, index: usize, now: Time, notices: &mut Vec<Notice>) {
-        if index + 1 < self.rules.steps.len() {
-            self.enter(CutoverPhase::toward(Goal::Step(index + 1)), now, notices);
+    pub(super) fn complete_step(&mut self, index: usize) {
+        self.enter(if index + 1 < self.rules.steps.len() {
+            CutoverPhase::toward(Goal::Step(index + 1))
         } else {
-            self.enter(CutoverPhase::Draining, now, notices);
-        }
+            CutoverPhase::Draining
+        });
     }
 
-    pub(super) fn on_written(&mut self, now: Time, notices: &mut Vec<Notice>) {
+    pub(super) fn on_written(&mut self) {
         let CutoverPhase::Moving { goal, activity: Activity::Checking | Activity::Applying } = self.phase
         else {
             return;
         };
-        if goal == Goal::Finish {
-            self.enter(CutoverPhase::Moving { goal, activity: Activity::Propagating }, now, notices);
-            return;
+        if goal != Goal::Finish {
+            let share = self.rules.share_of(goal);
+            self.set_share(share, self.now);
+            self.requested_share = share;
+            self.report_write(goal, share);
         }
-        let share = self.rules.share_of(goal);
-        self.set_share(share, now);
-        self.requested_share = share;
+        self.enter(CutoverPhase::moving(goal, Activity::Propagating));
+    }
+
+    fn report_write(&mut self, goal: Goal, share: Share) {
         match goal {
             Goal::Rollback => {
-                let ttl = compact(self.rules.ttl);
                 let text = format!(
-                    "The provider has blue again; resolvers follow within {ttl}, or later if they cache answers longer"
+                    "The records send everything to blue; resolvers follow within {}, or later if they cache answers longer",
+                    compact(self.rules.ttl)
                 );
-                report(notices, Level::Error, "back", text);
+                self.report(Level::Error, "back", text);
             }
-            Goal::LowerTtl => report(
-                notices,
-                Level::Info,
-                "lowered",
-                format!("The provider has the TTL of {} s", self.rules.ttl.as_secs()),
-            ),
-            _ => report(notices, Level::Info, "written", format!("The provider has {share} to green")),
+            Goal::LowerTtl => {
+                let text = format!("The TTL of the records is {} s", self.rules.ttl.as_secs());
+                self.report(Level::Info, "lowered", text);
+            }
+            _ => self.report(Level::Info, "written", format!("The records send {share} to green")),
         }
-        self.enter(CutoverPhase::Moving { goal, activity: Activity::Propagating }, now, notices);
     }
 
-    pub(super) fn on_retry_later(
-        &mut self,
-        announce_wait: Option<Duration>,
-        text: String,
-        now: Time,
-        notices: &mut Vec<Notice>,
-    ) {
+    /// `retry_after` is the wait that the provider asks for.
+    pub(super) fn on_retry_later(&mut self, retry_after: Option<Duration>, text: String) {
         let CutoverPhase::Moving { goal, activity } = self.phase else { return };
         self.attempts += 1;
-        let writing = matches!(activity, Activity::Checking | Activity::Applying);
-        let overdue = now.saturating_sub(self.since) >= self.rules.settle_limit;
-        if overdue && goal != Goal::Rollback {
+        let is_overdue = self.now.saturating_sub(self.since) >= self.rules.settle_limit;
+        if is_overdue && goal != Goal::Rollback {
             let code = if activity == Activity::Settling { "name_servers" } else { "provider" };
-            return self.pause(code, text, now, notices);
+            return self.pause(code, text);
         }
-        let backoff = RETRY_FIRST * 2_u32.pow(self.attempts.min(6) - 1);
-        let announce_wait =
-            announce_wait.unwrap_or(if writing { backoff } else { backoff.min(self.rules.check_every) });
-        self.retry_at = Some(now + announce_wait.min(RETRY_MOST));
-        let level = if writing { Level::Warn } else { Level::Info };
-        if self.announced_wait.as_deref() != Some(&text) {
-            report(notices, level, if writing { "retry" } else { "waiting" }, text.clone());
-            self.announced_wait = Some(text);
-        }
+        let is_writing = matches!(activity, Activity::Checking | Activity::Applying);
+        let backoff = FIRST_RETRY * 2_u32.pow(self.attempts.min(6) - 1);
+        let wait =
+            retry_after.unwrap_or(if is_writing { backoff } else { backoff.min(self.rules.check_every) });
+        self.retry_at = Some(self.now + wait.min(LONGEST_RETRY));
+        let (level, code) = if is_writing { (Level::Warn, "retry") } else { (Level::Info, "waiting") };
+        self.report_wait(level, code, text);
     }
 
-    /// Does the next thing that is due by time alone; whether there was one.
-    pub(super) fn advance(&mut self, now: Time, notices: &mut Vec<Notice>) -> bool {
-        if self.retry_at.is_some_and(|at| at <= now) {
+    /// Makes the next transition that is due by time alone; whether there was one.
+    pub(super) fn advance(&mut self) -> bool {
+        if self.retry_at.is_some_and(|at| at <= self.now) {
             self.retry_at = None;
         }
-        if self.paused.is_some() && !self.phase.is_going_back() {
+        if self.is_halted() {
             return false;
         }
         let before = self.phase;
-        match self.phase {
-            CutoverPhase::Ready => self.enter(CutoverPhase::toward(Goal::Step(0)), now, notices),
-            _ if self.ends_at().is_none_or(|at| at > now) => {}
-            CutoverPhase::Moving { goal, activity: Activity::Settling } => {
-                self.on_settled(goal, now, notices);
-            }
-            CutoverPhase::Moving { goal, activity: Activity::Baking } => self.on_baked(goal, now, notices),
-            CutoverPhase::Draining => self.on_drained(now, notices),
+        match before {
+            CutoverPhase::Ready => self.enter(CutoverPhase::toward(Goal::Step(0))),
+            _ if self.ends_at().is_none_or(|at| at > self.now) => {}
+            CutoverPhase::Moving { goal, activity: Activity::Settling } => self.on_settled(goal),
+            CutoverPhase::Moving { goal, activity: Activity::Baking } => self.on_baked(goal),
+            CutoverPhase::Draining if self.gates_allow_progress() => self.enter(CutoverPhase::Drained),
             _ => {}
         }
         self.phase != before
     }
 
-    fn on_settled(&mut self, goal: Goal, now: Time, notices: &mut Vec<Notice>) {
+    fn on_settled(&mut self, goal: Goal) {
         if goal == Goal::Finish {
-            return self.enter(CutoverPhase::Finished, now, notices);
+            return self.enter(CutoverPhase::Finished);
         }
-        if let (Goal::Step(index), Some(after)) = (goal, self.phase_after_settling)
-            && index + 1 == self.rules.steps.len()
+        if goal == Goal::Step(self.rules.steps.len().saturating_sub(1))
+            && let Some(phase) = self.phase_after_settling.take()
         {
-            self.phase_after_settling = None;
-            return self.enter(after, now, notices);
+            return self.enter(phase);
         }
-        self.enter(CutoverPhase::Moving { goal, activity: Activity::Baking }, now, notices);
+        self.enter(CutoverPhase::moving(goal, Activity::Baking));
         match goal {
             Goal::Step(index) => {
                 let bake = self.rules.steps.get(index).map(|step| compact(step.bake)).unwrap_or_default();
                 let share = self.rules.share_of(goal);
-                report(
-                    notices,
-                    Level::Info,
-                    "baking",
-                    format!("Every name server answers with {share}; watching it for {bake}"),
-                );
+                let text = format!("Every name server answers with {share}; baking for {bake}");
+                self.report(Level::Info, "baking", text);
             }
             Goal::LowerTtl if !self.old_ttl_remaining.is_zero() => {
-                let announce_wait = compact(self.old_ttl_remaining);
-                report(
-                    notices,
-                    Level::Info,
-                    "old_ttl",
-                    format!("Waiting {announce_wait} until the old TTL has run out everywhere"),
-                );
+                let wait = compact(self.old_ttl_remaining);
+                let text = format!("Waiting {wait} for the old TTL to expire in resolvers");
+                self.report(Level::Info, "old_ttl", text);
             }
             _ => {}
         }
         if std::mem::take(&mut self.pause_when_settled) {
-            self.pause("undone", "one step was undone".to_owned(), now, notices);
+            self.pause("undone", "a step was undone; \"kongferry cutover resume\" continues".to_owned());
         }
     }
 
-    fn on_baked(&mut self, goal: Goal, now: Time, notices: &mut Vec<Notice>) {
+    fn on_baked(&mut self, goal: Goal) {
         match goal {
-            Goal::LowerTtl => self.enter(CutoverPhase::Ready, now, notices),
-            Goal::Rollback => match self.traffic {
-                // Read since the rollback: an older number says nothing.
-                Some((Traffic { green: Some(rate), .. }, at))
-                    if at >= self.since && rate > self.rules.idle_below =>
-                {
-                    let text = "green receives requests over connections that were open before the rollback"
-                        .to_owned();
-                    self.announce_wait(text, notices);
-                }
-                None if self.rules.has_counters
-                    && now < self.since + self.rules.resolver_floor + self.first_count_timeout() => {}
-                Some((Traffic { green: Some(_), .. }, _)) => {
-                    self.enter(CutoverPhase::RolledBack, now, notices);
-                }
-                _ => {
-                    let text = "No counter shows whether traffic on green has stopped: open connections may be in use";
-                    report(notices, Level::Warn, "not_counted", text);
-                    self.enter(CutoverPhase::RolledBack, now, notices);
-                }
-            },
-            Goal::Step(_) => {
-                if self.gates_allow_progress(notices) {
-                    self.enter(CutoverPhase::Moving { goal, activity: Activity::PostStepHook }, now, notices);
-                }
+            Goal::LowerTtl => self.enter(CutoverPhase::Ready),
+            Goal::Rollback => self.end_rollback(),
+            Goal::Step(_) if self.gates_allow_progress() => {
+                self.enter(CutoverPhase::moving(goal, Activity::PostStepHook));
             }
-            Goal::Finish => {}
+            Goal::Step(_) | Goal::Finish => {}
         }
     }
 
-    /// How long the first count may take before a rollback ends without one.
-    fn first_count_timeout(&self) -> Duration {
-        self.rules.check_every * 2
-    }
-
-    fn on_drained(&mut self, now: Time, notices: &mut Vec<Notice>) {
-        if self.gates_allow_progress(notices) {
-            self.enter(CutoverPhase::Drained, now, notices);
+    /// Ends the rollback once green is idle, or cannot be counted.
+    fn end_rollback(&mut self) {
+        match self.traffic {
+            // An older number was measured before the rollback.
+            Some((Traffic { green: Some(rate), .. }, at))
+                if at >= self.since && rate > self.rules.idle_below =>
+            {
+                let text = "Green receives requests over connections opened before the rollback";
+                return self.announce_wait(text.to_owned());
+            }
+            // The first count may take a while.
+            None if self.rules.has_counters
+                && self.now < self.since + self.rules.resolver_floor + self.rules.check_every * 2 =>
+            {
+                return;
+            }
+            Some((Traffic { green: Some(_), .. }, _)) => {}
+            _ => {
+                let text = "Green's requests cannot be counted: connections opened before the rollback may be in use";
+                self.report(Level::Warn, "not_counted", text);
+            }
         }
+        self.enter(CutoverPhase::RolledBack);
     }
 
-    fn gates_allow_progress(&mut self, notices: &mut Vec<Notice>) -> bool {
+    fn gates_allow_progress(&mut self) -> bool {
         let gates = self.rules.gates.iter().zip(&self.tallies);
-        let held: Vec<&str> = gates
+        let missing: Vec<&str> = gates
             .filter(|((_, policy), tally)| !tally.allows_progress(policy))
             .map(|((name, _), _)| name.as_str())
             .collect();
-        if held.is_empty() {
+        if missing.is_empty() {
             return true;
         }
-        let text = format!("Bake time over, waiting for a pass of: {}", held.join(", "));
-        self.announce_wait(text, notices);
+        let text = format!("The bake time has passed; waiting for a pass of: {}", missing.join(", "));
+        self.announce_wait(text);
         false
     }
 }

@@ -1,5 +1,5 @@
-//! Kong's nodes on green, asked over their Admin API: plugins, database, data planes, and whether they know what was
-//! migrated. An answer that does not come is never a good one.
+//! Preflight of Kong's nodes on green through their Admin API: plugins, database, data planes, and whether they list
+//! the migrated rows. A missing answer is a blocker.
 
 #![expect(clippy::indexing_slicing, reason = "only JSON is indexed, which answers null for what it lacks")]
 
@@ -11,7 +11,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Preflight, ok, stop, unproven, warn};
+use super::databases::failed;
+use super::{Preflight, unproven};
 use crate::cutover::config::Unproven;
 use crate::cutover::databases::{Databases, GreenRuns};
 use crate::cutover::gates::metrics::{KongMajor, PrometheusConfig};
@@ -19,119 +20,119 @@ use crate::error::{Error, Result};
 use crate::finding::Finding;
 use crate::http;
 
-/// How long a data plane may have been silent; it speaks every 30 s.
-const SILENT: TimeDelta = TimeDelta::minutes(3);
+/// How long ago a data plane may have reported last; it reports every 30 s.
+const SILENT_AFTER: TimeDelta = TimeDelta::minutes(3);
 
-/// The hash of a data plane that never got a configuration.
+/// The `config_hash` of a data plane that never got a configuration.
 const NO_CONFIGURATION: &str = "00000000000000000000000000000000";
 
+const READ_LOG: &str = "Read Kong's log on green.";
+
 impl Preflight<'_> {
-    /// Every node whose Admin API is named.
     pub(super) async fn nodes(&self) -> Vec<Finding> {
         let settings = &self.config.settings.preflight;
         if settings.green_admin.is_empty() {
             return vec![unproven(
                 Unproven::Nodes,
-                "green's nodes were not asked for their plugins, database and data planes, and whether they were restarted since the last run is not known: green_admin is not set",
+                "the plugins, database and data planes of green's nodes were not checked, nor whether the nodes were restarted since the last run: green_admin is not set",
                 "Set [preflight] green_admin = \"http://…:8001\", or the list of all nodes.",
             )];
         }
-        let mut found = Vec::new();
-        let mut all_list = true;
+        let (mut findings, mut all_list) = (Vec::new(), true);
         for base in &settings.green_admin {
-            match AdminClient::new(base, settings.green_admin_token_env.as_ref()) {
-                Ok(admin) => {
-                    let (of_node, lists) = self.node(&admin).await;
-                    found.extend(of_node);
-                    all_list &= lists;
-                }
+            let lists = match AdminClient::new(base, settings.green_admin_token_env.as_ref()) {
+                Ok(admin) => self.node(&admin, &mut findings).await,
                 Err(error) => {
-                    found.push(stop(error.one_line(), "Correct [preflight]."));
-                    all_list = false;
+                    let remedy = error.remedy_text().unwrap_or("Correct [preflight] in cutover.toml.");
+                    findings.push(Finding::blocker(error.one_line(), remedy));
+                    false
                 }
-            }
+            };
+            all_list &= lists;
         }
-        found.push(self.restart(all_list).await);
-        found
+        findings.push(self.restart(all_list).await);
+        findings
     }
 
     /// A node does not report when it was started, and its `node_id` proves nothing: 3.2 and later keep it, and another
     /// node may answer at the same address. But the first run replaces the default workspace, and a node that was not
     /// restarted since then lists nothing. If that run is the only one that wrote, it is also the last one.
     async fn restart(&self, all_list: bool) -> Finding {
-        let open = |why: String| {
-            unproven(
-                Unproven::Restart,
-                format!("cannot verify that Kong's nodes on green were restarted since the last run: {why}"),
-                "Restart every Kong node on green, control planes too, unless that has been done.",
-            )
+        let reason = match self.databases {
+            None => "the databases are not configured".to_owned(),
+            Some(databases) => match databases.green_runs().await {
+                Err(error) => error.one_line(),
+                Ok(GreenRuns { count: 0, .. }) => {
+                    "the journal on green has no run that wrote Kong's tables".to_owned()
+                }
+                Ok(GreenRuns { count: 1, last_ended }) if all_list => {
+                    return Finding::ok(format!(
+                        "every node in green_admin was restarted since the only run that wrote green's tables ({last_ended})"
+                    ));
+                }
+                Ok(GreenRuns { count: 1, .. }) => "not every node lists the migrated rows".to_owned(),
+                Ok(GreenRuns { count, last_ended }) => format!(
+                    "{count} runs wrote green's tables, the last one at {last_ended}, and only a restart since the first can be observed"
+                ),
+            },
         };
-        let Some(databases) = self.databases else {
-            return open("the databases are not configured".to_owned());
-        };
-        match databases.green_runs().await {
-            Err(error) => open(error.one_line()),
-            Ok(GreenRuns { count: 0, .. }) => open("no run is known that wrote green's tables".to_owned()),
-            Ok(GreenRuns { count: 1, last_ended: last }) if all_list => ok(format!(
-                "every node asked was restarted since the only run that wrote green's tables ({last})"
-            )),
-            Ok(GreenRuns { count: 1, .. }) => open("not every node lists what was migrated".to_owned()),
-            Ok(GreenRuns { count: runs, last_ended: last }) => open(format!(
-                "{runs} runs wrote green's tables, the last one at {last}, and only a restart since the first shows"
-            )),
-        }
+        unproven(
+            Unproven::Restart,
+            format!("cannot verify that Kong's nodes on green were restarted since the last run: {reason}"),
+            "Restart every Kong node on green, control planes too, unless that has been done.",
+        )
     }
 
-    /// What it says, and whether it lists what was migrated.
-    async fn node(&self, admin: &AdminClient) -> (Vec<Finding>, bool) {
-        let mut found = match admin.get("/").await {
-            Ok(root) => plugins(&admin.base, &root),
-            Err(why) => {
-                let silent = stop(
-                    format!("green's Admin API {}: {}", admin.base, why.text()),
-                    "Correct green_admin, or start green.",
-                );
-                return (vec![silent], false);
+    /// Adds the findings of a node; returns whether it lists migrated rows.
+    async fn node(&self, admin: &AdminClient, findings: &mut Vec<Finding>) -> bool {
+        match admin.get("/").await {
+            Ok(root) => findings.push(plugins(&admin.base, &root)),
+            Err(error) => {
+                let message = format!("green's Admin API {}: {}", admin.base, error.text());
+                let remedy = "Correct green_admin in cutover.toml, or start Kong on green.";
+                findings.push(Finding::blocker(message, remedy));
+                return false;
             }
-        };
-        found.push(match admin.get("/status").await {
+        }
+        findings.push(match admin.get("/status").await {
             Ok(status) if status["database"]["reachable"] == Value::Bool(true) => {
-                ok("green reaches its database")
+                Finding::ok("green reaches its database")
             }
-            Ok(_) => stop("green does not reach its database", "Read Kong's log on green."),
-            Err(why) => stop(format!("green's status: {}", why.text()), "Read Kong's log on green."),
+            Ok(_) => Finding::blocker("green does not reach its database", READ_LOG),
+            Err(error) => Finding::blocker(format!("green's status: {}", error.text()), READ_LOG),
         });
-        found.extend(admin.data_planes(Utc::now()).await);
-        found.extend(admin.exports(self.config.settings.prometheus.as_ref()).await);
-        let Some(databases) = self.databases else { return (found, false) };
-        let (finding, lists) = admin.knows_what_was_migrated(databases).await;
-        found.push(finding);
-        (found, lists)
+        findings.extend(admin.data_planes(Utc::now()).await);
+        findings.extend(admin.exports(self.config.settings.prometheus.as_ref()).await);
+        let Some(databases) = self.databases else { return false };
+        let (finding, lists) = admin.lists_migrated_rows(databases).await;
+        findings.push(finding);
+        lists
     }
 }
 
-fn plugins(base: &str, root: &Value) -> Vec<Finding> {
+fn plugins(base: &str, root: &Value) -> Finding {
     let version = root["version"].as_str().unwrap_or("?");
     let available = &root["plugins"]["available_on_server"];
-    let is_there = |name: &str| match available {
-        Value::Object(map) => map.get(name).is_some_and(|value| *value != Value::Bool(false)),
-        Value::Array(list) => list.iter().any(|one| one == name),
+    let is_available = |name: &str| match available {
+        Value::Object(plugins) => plugins.get(name).is_some_and(|value| *value != Value::Bool(false)),
+        Value::Array(plugins) => plugins.iter().any(|plugin| plugin == name),
         _ => false,
     };
     let Some(used) = root["plugins"]["enabled_in_cluster"].as_array() else {
-        return vec![stop(
+        return Finding::blocker(
             format!("{base} does not list the plugins in use: it is not Kong's Admin API"),
-            "Correct green_admin; it is Kong's Admin API, usually at port 8001.",
-        )];
+            "Set green_admin in cutover.toml to Kong's Admin API, usually at port 8001.",
+        );
     };
-    let missing: Vec<&str> = used.iter().filter_map(Value::as_str).filter(|name| !is_there(name)).collect();
+    let used = used.iter().filter_map(Value::as_str);
+    let missing: Vec<&str> = used.filter(|name| !is_available(name)).collect();
     if missing.is_empty() {
-        return vec![ok(format!("Kong {version} on green has loaded every plugin that is in use"))];
+        return Finding::ok(format!("Kong {version} on green has loaded every plugin that is in use"));
     }
-    vec![stop(
+    Finding::blocker(
         format!("Kong on green has not loaded plugins that are in use: {}", missing.join(", ")),
-        "Add them to plugins in kong.conf on green, and restart.",
-    )]
+        "Add them to plugins in kong.conf on green, and restart Kong.",
+    )
 }
 
 struct AdminClient {
@@ -142,7 +143,7 @@ struct AdminClient {
 
 enum AdminFailure {
     Status(String, StatusCode),
-    /// None at all, or none that can be read.
+    /// No answer, or an unreadable one.
     Other(String),
 }
 
@@ -174,7 +175,7 @@ impl DataPlane {
         self.hostname.as_deref().or(self.ip.as_deref()).unwrap_or("?")
     }
 
-    /// Why it does not have a configuration that it can use.
+    /// Why its configuration is not usable.
     fn fault(&self) -> Option<String> {
         match (self.sync_status.as_deref(), self.config_hash.as_deref()) {
             (Some(status), _) if status != "normal" => Some(format!("{} ({status})", self.name())),
@@ -184,8 +185,8 @@ impl DataPlane {
     }
 
     fn is_silent(&self, now: DateTime<Utc>) -> bool {
-        let observed = self.last_seen.and_then(|at| DateTime::from_timestamp(at, 0));
-        observed.is_some_and(|observed| now - observed > SILENT)
+        let last_seen = self.last_seen.and_then(|at| DateTime::from_timestamp(at, 0));
+        last_seen.is_some_and(|last_seen| now - last_seen > SILENT_AFTER)
     }
 }
 
@@ -194,6 +195,7 @@ impl AdminClient {
         let token = match token_env {
             Some(name) => Some(std::env::var(name).map(SecretString::from).map_err(|_| {
                 Error::usage(format!("the variable {name} with green's admin token is not set"))
+                    .remedy(format!("Export {name}, or remove green_admin_token_env from cutover.toml."))
             })?),
             None => None,
         };
@@ -210,135 +212,128 @@ impl AdminClient {
             |e: reqwest::Error| AdminFailure::Other(format!("no answer to {path}: {}", e.without_url()));
         let answer = request.send().await.map_err(silent)?;
         match answer.status() {
-            status if status.is_success() => {
-                answer.json().await.map_err(|_| AdminFailure::Other(format!("{path} is no JSON")))
-            }
+            status if status.is_success() => answer
+                .json()
+                .await
+                .map_err(|_| AdminFailure::Other(format!("the answer to {path} is not JSON"))),
             status => Err(AdminFailure::Status(path.to_owned(), status)),
         }
     }
 
-    /// Every data plane has the same configuration. A node that is no control plane says 400, an old one 404.
+    /// A node that is no control plane answers 400, an old one 404.
     async fn data_planes(&self, now: DateTime<Utc>) -> Vec<Finding> {
         let answer = match self.get("/clustering/data-planes?size=1000").await {
             Ok(answer) => answer,
             Err(AdminFailure::Status(_, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND)) => {
                 return Vec::new();
             }
-            Err(why) => {
-                return vec![stop(
-                    format!("green's data planes: {}", why.text()),
-                    "Read the control plane's log.",
-                )];
+            Err(error) => {
+                return vec![Finding::blocker(format!("green's data planes: {}", error.text()), READ_LOG)];
             }
         };
         match serde_json::from_value::<DataPlanes>(answer) {
             Ok(planes) => in_sync(&planes.data, now),
-            Err(error) => vec![stop(
-                format!("green's data planes: the answer is not Kong's ({error})"),
-                "Correct green_admin.",
+            Err(error) => vec![Finding::blocker(
+                format!("green's data planes: the answer is not that of Kong's Admin API ({error})"),
+                "Set green_admin in cutover.toml to Kong's Admin API, usually at port 8001.",
             )],
         }
     }
 
     /// A node that was not restarted since the first run reads a workspace that no longer exists.
-    async fn knows_what_was_migrated(&self, databases: &dyn Databases) -> (Finding, bool) {
-        let held = match databases.listed_collections().await {
-            Ok(held) => held,
-            Err(error) => {
-                let unknown = stop(
-                    format!("cannot determine what green's nodes should list: {}", error.one_line()),
-                    error.remedy_text().unwrap_or("Repair the connection first.").to_owned(),
-                );
-                return (unknown, false);
+    async fn lists_migrated_rows(&self, databases: &dyn Databases) -> (Finding, bool) {
+        let collections = match databases.listed_collections().await {
+            Ok(collections) => collections,
+            Err(error) => return (failed("cannot read what green's nodes should list", &error), false),
+        };
+        let Some(collection) = collections.first() else {
+            let text = "green's default workspace is empty: its nodes have nothing to list";
+            return (Finding::ok(text), false);
+        };
+        let base = &self.base;
+        match self.get(&format!("/{collection}?size=1")).await {
+            Ok(answer) if answer["data"].as_array().is_some_and(|rows| !rows.is_empty()) => {
+                (Finding::ok(format!("{base} lists migrated rows")), true)
             }
-        };
-        let Some(collection) = held.first() else {
-            return (ok("green's default workspace is empty, so its nodes have nothing to list"), false);
-        };
-        let listed = match self.get(&format!("/{collection}?size=1")).await {
-            Ok(answer) => answer["data"].as_array().is_some_and(|rows| !rows.is_empty()),
-            Err(why) => {
-                let silent = stop(
-                    format!("green's Admin API {}: {}", self.base, why.text()),
-                    "Correct green_admin, or read Kong's log on green.",
-                );
-                return (silent, false);
-            }
-        };
-        if listed {
-            return (ok(format!("{} lists what was migrated", self.base)), true);
-        }
-        let lost = stop(
-            format!(
-                "{} lists no {collection}, and green's database has some: the node was not restarted since the run and reads a workspace that no longer exists",
-                self.base
+            Ok(_) => (
+                Finding::blocker(
+                    format!(
+                        "{base} lists no {collection}, but green's database has some: the node was not restarted since the run and reads a workspace that no longer exists"
+                    ),
+                    "Restart every Kong node on green, control planes too.",
+                ),
+                false,
             ),
-            "Restart every Kong node on green, control planes too.",
-        );
-        (lost, false)
+            Err(error) => {
+                (Finding::blocker(format!("green's Admin API {base}: {}", error.text()), READ_LOG), false)
+            }
+        }
     }
 
-    /// Whether Kong 3.x exports what the gates ask for.
-    async fn exports(&self, metrics: Option<&PrometheusConfig>) -> Vec<Finding> {
-        if metrics.is_none_or(|metrics| metrics.kong_green == KongMajor::Two) {
-            return Vec::new();
+    /// Whether Kong 3.x exports the metrics of the gates.
+    async fn exports(&self, metrics: Option<&PrometheusConfig>) -> Option<Finding> {
+        if metrics?.kong_green == KongMajor::Two {
+            return None;
         }
         let answer = match self.get("/plugins?size=1000").await {
             Ok(answer) => answer,
-            Err(why) => {
-                return vec![stop(format!("green's plugins: {}", why.text()), "Read Kong's log on green.")];
+            Err(error) => {
+                return Some(Finding::blocker(format!("green's plugins: {}", error.text()), READ_LOG));
             }
         };
         let plugins = answer["data"].as_array().into_iter().flatten();
         let prometheus: Vec<&Value> =
             plugins.filter(|plugin| plugin["name"] == "prometheus" && plugin["enabled"] != false).collect();
         if prometheus.is_empty() {
-            return vec![stop(
+            return Some(Finding::blocker(
                 "the prometheus plugin is not enabled on green",
                 "Enable it, with status_code_metrics and latency_metrics.",
-            )];
+            ));
         }
         let off: Vec<&str> = ["status_code_metrics", "latency_metrics"]
             .into_iter()
             .filter(|key| !prometheus.iter().any(|plugin| plugin["config"][*key] == true))
             .collect();
         if off.is_empty() {
-            return vec![ok("the prometheus plugin on green exports status codes and latencies")];
+            return Some(Finding::ok("the prometheus plugin on green exports status codes and latencies"));
         }
-        vec![stop(
-            format!(
-                "the prometheus plugin on green has {} off: gates on them would have no data",
-                off.join(" and ")
-            ),
-            "Set them to true on green (Kong 2.8 on blue exports them always).",
-        )]
+        let off = off.join(" and ");
+        Some(Finding::blocker(
+            format!("the prometheus plugin on green has {off} off: gates on them would have no data"),
+            format!("Set {off} to true in the plugin on green. Kong 2.8 on blue always exports both."),
+        ))
     }
 }
 
-/// Those that were heard of lately hold one configuration, and each can use it.
+/// Data planes that reported lately must have the same, usable configuration.
 fn in_sync(planes: &[DataPlane], now: DateTime<Utc>) -> Vec<Finding> {
-    let (silent, speaking): (Vec<&DataPlane>, Vec<&DataPlane>) =
+    let (silent, reporting): (Vec<&DataPlane>, Vec<&DataPlane>) =
         planes.iter().partition(|plane| plane.is_silent(now));
-    let mut found = Vec::new();
+    let mut findings = Vec::new();
     if !silent.is_empty() {
         let names: Vec<&str> = silent.iter().map(|plane| plane.name()).collect();
-        found.push(warn(
+        findings.push(Finding::warning(
             format!("data planes that have not reported for minutes: {}", names.join(", ")),
-            "Kong lists a data plane for two weeks after it stops. One that runs without a connection serves its last configuration.",
+            "Check that they were shut down: Kong lists them for two weeks. One that runs without a connection serves its last configuration.",
         ));
     }
-    if speaking.is_empty() {
-        return found;
+    if reporting.is_empty() {
+        return findings;
     }
-    let faults: Vec<String> = speaking.iter().filter_map(|plane| plane.fault()).collect();
-    let hashes: BTreeSet<&str> = speaking.iter().filter_map(|plane| plane.config_hash.as_deref()).collect();
-    found.push(match (faults.is_empty(), hashes.len()) {
-        (false, _) => stop(format!("data planes are not in sync: {}", faults.join(", ")), "Read their logs."),
-        (true, 0 | 1) => ok(format!("{} data plane(s) have the same configuration", speaking.len())),
-        (true, many) => stop(
-            format!("the data planes have {many} different configurations"),
+    let faults: Vec<String> = reporting.iter().filter_map(|plane| plane.fault()).collect();
+    let hashes: BTreeSet<&str> = reporting.iter().filter_map(|plane| plane.config_hash.as_deref()).collect();
+    findings.push(match (faults.is_empty(), hashes.len()) {
+        (false, _) => Finding::blocker(
+            format!("data planes are not in sync: {}", faults.join(", ")),
+            "Read their logs.",
+        ),
+        (true, 0 | 1) => {
+            Finding::ok(format!("{} data plane(s) have the same configuration", reporting.len()))
+        }
+        (true, count) => Finding::blocker(
+            format!("the data planes have {count} different configurations"),
             "Wait until all have the same config_hash, or read their logs.",
         ),
     });
-    found
+    findings
 }

@@ -1,21 +1,26 @@
 //! The checks before the first change: provider, name servers, metrics, databases, green's nodes.
 //!
-//! Nothing here changes what clients see. What cannot be proven is reported, and an operator or `cutover.toml` accepts
-//! it, never a default.
+//! Nothing here changes what clients see. What cannot be proven is accepted by an operator or by `cutover.toml`, never by
+//! default.
 
 mod admin;
 mod databases;
 
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+
 use super::config::{CutoverConfig, Unproven};
 use super::databases::Databases;
-use super::environment::HealthChecks;
 use super::gates::config::GateCheck;
 use super::gates::measurement::GateVerdict;
 use super::gates::metrics::{KongMajor, PrometheusConfig};
 use super::gates::prometheus::Prometheus;
 use super::gates::runner::GateRunner;
 use crate::dns::query::{self, NameServer};
-use crate::dns::{Desired, DnsProvider, Observed, Precondition, RecordForm, RecordType, Share, Ttl};
+use crate::dns::{
+    Desired, DnsProvider, Observed, Precondition, Record, RecordForm, RecordKey, RecordType, Share,
+    SiblingRecord, Ttl,
+};
 use crate::error::Error;
 use crate::finding::{Finding, Severity};
 
@@ -25,7 +30,7 @@ pub struct Preflight<'a> {
     pub observed: &'a Observed,
     pub servers: &'a [NameServer],
     pub health: &'a GateRunner,
-    /// Both databases, where it is said where they are.
+    /// None if they are not configured.
     pub databases: Option<&'a dyn Databases>,
 }
 
@@ -34,38 +39,23 @@ pub fn unproven_findings(findings: &[Finding]) -> Vec<&Finding> {
     findings.iter().filter(|finding| finding.severity == Severity::Unproven).collect()
 }
 
-/// What is not proven, as the line of `cutover.toml` that takes all of it on trust.
-pub fn as_line(open: &[&Finding]) -> String {
-    let words: std::collections::BTreeSet<&str> =
-        open.iter().filter_map(|finding| finding.unproven).collect();
-    let quoted: Vec<String> = words.into_iter().map(|word| format!("\"{word}\"")).collect();
-    format!("unproven = [{}]", quoted.join(", "))
+/// The line of `cutover.toml` that accepts all of them.
+pub fn acceptance_line(open: &[&Finding]) -> String {
+    let words: BTreeSet<&str> = open.iter().filter_map(|finding| finding.unproven).collect();
+    format!("unproven = {:?}", Vec::from_iter(words))
 }
 
-fn ok(message: impl Into<String>) -> Finding {
-    Finding::ok(message)
-}
-
-fn warn(message: impl Into<String>, remedy: impl Into<String>) -> Finding {
-    Finding::warning(message, remedy)
-}
-
-fn unproven(what: Unproven, message: impl Into<String>, remedy: impl Into<String>) -> Finding {
-    Finding::unproven(what.as_str(), message, remedy)
-}
-
-fn stop(message: impl Into<String>, remedy: impl Into<String>) -> Finding {
-    Finding::blocker(message, remedy)
+fn unproven(subject: Unproven, message: impl Into<String>, remedy: impl Into<String>) -> Finding {
+    Finding::unproven(subject.as_str(), message, remedy)
 }
 
 impl Preflight<'_> {
-    /// Runs all checks without changing anything, and passes each finding on as it comes.
-    pub async fn run(&self, tell: &mut (dyn FnMut(&Finding) + Send)) -> Vec<Finding> {
+    /// Runs all checks without changing anything, and reports each finding as it comes.
+    pub async fn run(&self, report: &mut (dyn FnMut(&Finding) + Send)) -> Vec<Finding> {
         let mut all = Vec::new();
-        let mut add = |found: Vec<Finding>| {
-            let found: Vec<Finding> = found.into_iter().map(|one| self.on_trust(one)).collect();
-            found.iter().for_each(&mut *tell);
-            all.extend(found);
+        let mut add = |findings: Vec<Finding>| {
+            let findings = findings.into_iter().map(|finding| self.accept(finding));
+            all.extend(findings.inspect(|finding| report(finding)));
         };
         add(self.provider().await);
         add(self.records());
@@ -77,10 +67,10 @@ impl Preflight<'_> {
         all
     }
 
-    /// What `cutover.toml` takes on trust is worth a note, not a question.
-    fn on_trust(&self, mut finding: Finding) -> Finding {
-        let trusted = &self.config.settings.preflight.unproven;
-        if trusted.iter().any(|what| finding.unproven == Some(what.as_str())) {
+    /// What `preflight.unproven` names becomes a warning.
+    fn accept(&self, mut finding: Finding) -> Finding {
+        let accepted = &self.config.settings.preflight.unproven;
+        if accepted.iter().any(|subject| finding.unproven == Some(subject.as_str())) {
             finding.severity = Severity::Warning;
             finding.message.push_str(" (accepted by preflight.unproven)");
             finding.remedy = String::new();
@@ -91,244 +81,264 @@ impl Preflight<'_> {
     async fn provider(&self) -> Vec<Finding> {
         match self.provider.preflight(&self.config.target).await {
             Ok(findings) => findings,
-            Err(error) => vec![stop(error.to_string(), "Correct [provider] in cutover.toml.")],
+            Err(error) => vec![Finding::blocker(error.to_string(), "Correct [provider] in cutover.toml.")],
         }
     }
 
     fn records(&self) -> Vec<Finding> {
-        let wanted = self.config.settings.ttl.max(self.provider.capabilities().min_ttl);
-        let longest = self.observed.max_ttl();
-        let ttl = if longest == 0 { wanted } else { wanted.min(longest) };
+        let ttl = self.config.settings.ttl.max(self.provider.capabilities().min_ttl);
+        let ttl = match self.observed.max_ttl() {
+            0 => ttl,
+            longest => ttl.min(longest),
+        };
         let records = self.observed.records.iter().map(|record| {
             let now = record.ttl.unwrap_or(0);
-            let becomes = match now.cmp(&ttl) {
-                std::cmp::Ordering::Greater => {
+            let change = match now.cmp(&ttl) {
+                Ordering::Greater => {
                     format!(", will be lowered to {ttl} s; resolvers may hold the old answer for {now} s")
                 }
-                std::cmp::Ordering::Less => {
-                    format!(", will be {ttl} s as all records while the cutover lasts")
-                }
-                std::cmp::Ordering::Equal => String::new(),
+                Ordering::Less => format!(", will be {ttl} s during the cutover, as for all records"),
+                Ordering::Equal => String::new(),
             };
-            ok(format!("{}: TTL {now} s{becomes}", record.key))
+            Finding::ok(format!("{}: TTL {now} s{change}", record.key))
         });
         let siblings = self.observed.records.iter().flat_map(|record| {
-            record
-                .siblings
-                .iter()
-                .map(|beside| stays_behind(&record.key.to_string(), &beside.rtype, &beside.text))
+            record.siblings.iter().map(|sibling| not_moved(&record.key, sibling)).collect::<Vec<_>>()
         });
         records.chain(siblings).collect()
     }
 
     async fn name_servers(&self) -> Vec<Finding> {
         let settings = &self.config.settings;
-        let mut found = Vec::new();
-        let serials = query::serials(self.servers, self.config.target.zone(), &settings.query).await;
-        let mut known: Vec<u32> = Vec::new();
-        for (server, serial) in &serials {
-            match serial {
-                Ok(serial) => known.push(*serial),
-                Err(why) => found.push(stop(
-                    format!("{server} cannot be asked: {why}"),
-                    "Every authoritative server must answer; name the servers with [query] name_servers = [\"…\"].",
-                )),
-            }
-        }
-        known.sort_unstable();
-        known.dedup();
-        match known.as_slice() {
-            [] => {}
-            [one] => found.push(ok(format!("{} name server(s) agree on serial {one}", self.servers.len()))),
-            many => found.push(unproven(
-                Unproven::Serials,
-                format!("the name servers have different serials: {many:?}"),
-                "Wait until all have the same, or find out why one lags. Providers whose servers count each for itself have no common serial.",
-            )),
-        }
-        if self.provider.capabilities().hidden {
-            found.push(warn(
-                "what name servers answer does not show the side: the share is the provider's word, until counters show it",
-                "See to it that [prometheus] has both sides, and add a gate kong-share.",
+        let mut findings = self.serials().await;
+        let hidden = self.provider.capabilities().hidden;
+        if hidden {
+            findings.push(Finding::warning(
+                "the answers of the name servers do not show the side: green's share is known from the provider only, until counters show it",
+                "Set both sides in [prometheus], and add a gate with kind = \"kong-share\".",
             ));
         }
         let few = query::QueryConfig { count: 20, ..settings.query.clone() };
         for record in self.config.target.records() {
-            for survey in query::measure(self.servers, record, &few).await {
-                let hidden = self.provider.capabilities().hidden;
-                match if hidden { survey.judge_without_sides() } else { survey.judge(Share::BLUE, false, None) } {
+            for measured in query::measure(self.servers, record, &few).await {
+                let verdict = if hidden {
+                    measured.judge_without_sides()
+                } else {
+                    measured.judge(Share::BLUE, false, None)
+                };
+                match verdict {
                     query::ShareVerdict::Good => {}
-                    // Whoever is not there at all was named above.
-                    query::ShareVerdict::TooFewAnswers if survey.unanswered == survey.queries => {}
-                    query::ShareVerdict::TooFewAnswers => found.push(stop(
-                        format!("{}: too few answers to say whose they are: {survey}", record.key),
-                        "Every authoritative server must answer; check it, or name the servers that answer with [query] name_servers.",
+                    // `serials` has reported a server that does not answer at all.
+                    query::ShareVerdict::TooFewAnswers if measured.unanswered == measured.queries => {}
+                    query::ShareVerdict::TooFewAnswers => findings.push(Finding::blocker(
+                        format!("{}: too few answers to judge: {measured}", record.key),
+                        ALL_MUST_ANSWER,
                     )),
-                    _ => found.push(stop(
-                        format!("{}: the answers are not blue's: {survey}", record.key),
-                        "Make blue in cutover.toml what the name servers answer now.",
+                    _ => findings.push(Finding::blocker(
+                        format!("{}: the answers are not blue's: {measured}", record.key),
+                        "Set blue in cutover.toml to the present answers of the name servers.",
                     )),
                 }
             }
             if let Some(server) = self.servers.first() {
-                found.extend(self.beside(server, record).await);
+                findings.extend(self.siblings(server, record).await);
             }
         }
-        found
+        findings
     }
 
-    /// What else has a moved record's name, asked of a name server: not every provider can tell.
-    async fn beside(&self, server: &NameServer, record: &crate::dns::Record) -> Vec<Finding> {
-        let config = &self.config.settings.query;
-        let Ok(found) = query::siblings(server, &record.key.name, config).await else { return Vec::new() };
-        let moved = |rtype: &str| {
-            self.config
-                .target
-                .records()
-                .iter()
-                .any(|other| other.key.name == record.key.name && other.key.rtype.as_str() == rtype)
+    async fn serials(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let mut serials = BTreeSet::new();
+        let query = &self.config.settings.query;
+        for (server, serial) in query::serials(self.servers, self.config.target.zone(), query).await {
+            match serial {
+                Ok(serial) => {
+                    serials.insert(serial);
+                }
+                Err(error) => findings.push(Finding::blocker(
+                    format!("the name server {server} does not answer: {error}"),
+                    ALL_MUST_ANSWER,
+                )),
+            }
+        }
+        match serials.first() {
+            None => {}
+            Some(serial) if serials.len() == 1 => findings.push(Finding::ok(format!(
+                "{} name server(s) agree on serial {serial}",
+                self.servers.len()
+            ))),
+            Some(_) => findings.push(unproven(
+                Unproven::Serials,
+                format!("the name servers have different serials: {:?}", Vec::from_iter(serials)),
+                "Wait until all have the same, or find out why one lags. Some providers have no common serial: each server counts for itself.",
+            )),
+        }
+        findings
+    }
+
+    /// Other records of the name, from a name server: not every provider lists them.
+    async fn siblings(&self, server: &NameServer, record: &Record) -> Vec<Finding> {
+        let key = &record.key;
+        let found = query::siblings(server, &key.name, &self.config.settings.query).await;
+        let is_moved = |rtype: &str| {
+            let mut records = self.config.target.records().iter();
+            records.any(|other| other.key.name == key.name && other.key.rtype.as_str() == rtype)
         };
-        let known = self
-            .observed
-            .record(&record.key)
-            .map(|observed| observed.siblings.as_slice())
-            .unwrap_or_default();
-        let new =
-            found.iter().filter(|one| !moved(&one.rtype) && !known.iter().any(|k| k.rtype == one.rtype));
-        // An alias of a CNAME answers with addresses too.
-        let of_cname = |rtype: &str| record.key.rtype == RecordType::Cname && rtype != "HTTPS";
-        new.filter(|one| !of_cname(&one.rtype))
-            .map(|one| stays_behind(&record.key.to_string(), &one.rtype, &one.text))
-            .collect()
+        let observed = self.observed.record(key);
+        let is_reported = |rtype: &str| {
+            observed.is_some_and(|observed| observed.siblings.iter().any(|sibling| sibling.rtype == rtype))
+        };
+        // The target of a CNAME answers with addresses.
+        let is_of_cname = |rtype: &str| key.rtype == RecordType::Cname && rtype != "HTTPS";
+        let found = found.unwrap_or_default().into_iter().filter(|sibling| {
+            let rtype = &sibling.rtype;
+            !is_moved(rtype) && !is_reported(rtype) && !is_of_cname(rtype)
+        });
+        found.map(|sibling| not_moved(key, &sibling)).collect()
     }
 
-    /// The rollback is rehearsed by writing what is there: the only write before a cutover begins.
+    /// Rehearses the rollback by a write that changes nothing: the only write before a cutover begins.
     pub async fn rehearsal(&self) -> Finding {
-        let same = Desired {
+        let unchanged = Desired {
             form: RecordForm::AsFound,
             ttl: Ttl::AsFound,
             marker: self.observed.marker.clone(),
             precondition: Precondition::Overwrite,
         };
-        let written = match self.provider.plan(&self.config.target, self.observed, &same) {
+        let written = match self.provider.plan(&self.config.target, self.observed, &unchanged) {
             Ok(change) => self.provider.apply(&change).await,
             Err(error) => Err(error),
         };
-        match written {
-            Ok(_) => ok("the provider took a write that changes nothing: a rollback can be written"),
-            Err(error) => {
-                let what = format!("the provider did not take a write that changes nothing: {error}");
-                let error = Error::from(error);
-                let remedy = error.remedy_text().map(|remedy| format!("; {remedy}")).unwrap_or_default();
-                stop(what, format!("What cannot be written now could not be rolled back either{remedy}."))
-            }
-        }
+        let Err(error) = written else {
+            return Finding::ok(
+                "the provider accepted a write that changes nothing: a rollback can be written",
+            );
+        };
+        let message = format!(
+            "the provider did not accept a write that changes nothing, so no rollback could be written: {error}"
+        );
+        let error = Error::from(error);
+        Finding::blocker(message, error.remedy_text().unwrap_or("Correct [provider] in cutover.toml."))
     }
 
-    /// Hooks and receivers of notifications, which are called when it is too late to correct them.
+    /// Hooks and receivers of notifications.
     fn calls(&self) -> Vec<Finding> {
         let settings = &self.config.settings;
-        let hooks = settings.hooks.named().map(|(name, call)| (name, call.look()));
-        let told = settings.notify.iter().map(|receiver| ("[[notify]]", receiver.call().look()));
-        let missing =
-            hooks.chain(told).filter_map(|(name, on_provider_read)| Some((name, on_provider_read.err()?)));
-        missing
-            .map(|(name, error)| stop(format!("{name}: {}", error.one_line()), "Correct it in cutover.toml."))
+        let hooks = settings.hooks.named().map(|(name, call)| (name, call.check_target()));
+        let receivers = settings.notify.iter().map(|receiver| ("[[notify]]", receiver.call().check_target()));
+        let failures = hooks.chain(receivers).filter_map(|(name, result)| Some((name, result.err()?)));
+        failures
+            .map(|(name, error)| {
+                let remedy = error.remedy_text().unwrap_or("Correct it in cutover.toml.");
+                Finding::blocker(format!("{name}: {}", error.one_line()), remedy)
+            })
             .collect()
     }
 
     async fn metrics(&self) -> Vec<Finding> {
-        let mut found = Vec::new();
-        let hasty = self.config.steps.iter().filter(|step| step.bake.is_zero() && step.share != Share::BLUE);
-        let hasty: Vec<String> = hasty.map(|step| step.share.to_string()).collect();
-        if !hasty.is_empty() {
-            found.push(warn(
-                format!("nothing is watched at {}: bake is zero, the next step begins as soon as each gate has passed once", hasty.join(", ")),
-                "Give [[step]] a bake time in which something can show.",
+        let mut findings = Vec::new();
+        let unwatched =
+            self.config.steps.iter().filter(|step| step.bake.is_zero() && step.share > Share::BLUE);
+        let unwatched: Vec<String> = unwatched.map(|step| step.share.to_string()).collect();
+        if !unwatched.is_empty() {
+            findings.push(Finding::warning(
+                format!(
+                    "bake is zero at {}: the next step begins as soon as each gate has passed once",
+                    unwatched.join(", ")
+                ),
+                "Set bake in [[step]] to a time in which errors can show.",
             ));
         }
         if self.config.gates.is_empty() {
-            found.push(unproven(
+            findings.push(unproven(
                 Unproven::Gates,
                 "there are no gates: only time and the name servers decide",
                 "Add [[gate]] tables to cutover.toml, such as kind = \"kong-errors\".",
             ));
         }
-        match (&self.config.settings.prometheus, self.health.prometheus()) {
-            (Some(metrics), Some(prometheus)) => {
-                // The node itself says it better.
-                let asked = !self.config.settings.preflight.green_admin.is_empty();
-                found.extend(series(metrics, prometheus, asked).await);
+        match self.health.prometheus() {
+            Some((prometheus, metrics)) => {
+                // With an Admin API the node itself reports what it exports.
+                let has_admin = !self.config.settings.preflight.green_admin.is_empty();
+                findings.extend(series(metrics, prometheus, has_admin).await);
             }
-            _ => found.push(unproven(
+            None => findings.push(unproven(
                 Unproven::Metrics,
                 "no Prometheus: there are no metrics of either side, and kongferry cannot tell when traffic on blue or green stops",
                 "Add [prometheus] to cutover.toml, or watch open connections by other means.",
             )),
         }
-        for (at, gate) in self.config.gates.iter().enumerate() {
+        for (index, gate) in self.config.gates.iter().enumerate() {
             if matches!(gate.check, GateCheck::Prometheus(_)) {
                 continue;
             }
-            let measured = self.health.check_gate(at, Share::BLUE, None).await;
-            found.push(match measured.verdict {
-                GateVerdict::Pass => ok(format!("gate {}: {}", gate.name, measured.line())),
-                GateVerdict::Fail => stop(
-                    format!("gate {} fails already: {}", gate.name, measured.line()),
-                    "Repair green, or correct the gate.",
+            let measured = self.health.check(index, Share::BLUE, None).await;
+            let (name, line) = (&gate.name, measured.line());
+            findings.push(match measured.verdict {
+                GateVerdict::Pass => Finding::ok(format!("gate {name}: {line}")),
+                GateVerdict::Fail => Finding::blocker(
+                    format!("gate {name} fails before the cutover: {line}"),
+                    "Repair green, or correct the gate in cutover.toml.",
                 ),
-                GateVerdict::Inconclusive => stop(
-                    format!("gate {} cannot be judged: {}", gate.name, measured.line()),
-                    "Correct the gate.",
+                GateVerdict::Inconclusive => Finding::blocker(
+                    format!("gate {name} is inconclusive: {line}"),
+                    "Correct the gate in cutover.toml.",
                 ),
             });
         }
-        found
+        findings
     }
 }
 
-fn stays_behind(key: &str, rtype: &str, text: &str) -> Finding {
-    warn(
+const ALL_MUST_ANSWER: &str = "Repair the server: every authoritative one must answer. Or list those that answer in [query] name_servers.";
+
+fn not_moved(key: &RecordKey, sibling: &SiblingRecord) -> Finding {
+    let SiblingRecord { rtype, text, .. } = sibling;
+    Finding::warning(
         format!(
-            "{key} has {rtype} ({text}) beside it, which is not moved: clients that prefer it stay where they are"
+            "{key}: {rtype} ({text}) has the same name and is not moved: clients that use it stay on blue"
         ),
-        "Add it as another [[record]], or remove it and wait for its TTL.",
+        "Add it as another [[record]], or delete it and wait for its TTL.",
     )
 }
 
-/// Whether either side is scraped, and whether green will say anything at all.
-async fn series(metrics: &PrometheusConfig, prometheus: &Prometheus, node_is_asked: bool) -> Vec<Finding> {
+/// Whether both sides are scraped, and whether green exports what gates need.
+async fn series(metrics: &PrometheusConfig, prometheus: &Prometheus, has_admin: bool) -> Vec<Finding> {
     if let Err(error) = prometheus.number("vector(1)").await {
-        return vec![stop(error.one_line(), "Correct [prometheus], or start it.")];
+        return vec![Finding::blocker(
+            error.one_line(),
+            "Correct [prometheus] in cutover.toml, or start Prometheus.",
+        )];
     }
-    let mut found = vec![ok("Prometheus answers")];
-    match prometheus.number(&metrics.blue_rate()).await {
-        Ok(rate) if rate > 0.0 => found.push(ok(format!("blue has {rate:.1} requests/s"))),
-        Ok(_) => found.push(unproven(
+    let mut findings = vec![Finding::ok("Prometheus answers")];
+    findings.push(match prometheus.number(&metrics.blue_rate()).await {
+        Ok(rate) if rate > 0.0 => Finding::ok(format!("blue receives {rate:.1} requests/s")),
+        Ok(_) => unproven(
             Unproven::Metrics,
-            "blue has no requests just now: a gate that compares with blue has nothing to compare with",
-            "Begin while there is traffic, or look whether [prometheus] blue = '…' names the right labels.",
-        )),
-        Err(error) => found.push(stop(
+            "blue receives no requests at present: gates that compare with blue are inconclusive",
+            "Start while there is traffic, or correct the labels in [prometheus] blue = '…'.",
+        ),
+        Err(error) => Finding::blocker(
             format!("Prometheus has no requests of blue: {}", error.one_line()),
-            "Is Kong's prometheus plugin on, is blue scraped, and does [prometheus] blue = '…' name its labels?",
-        )),
-    }
-    let up = format!("count({{__name__=~\"kong_.+\",{}}})", metrics.green);
-    match prometheus.number(&up).await {
-        Ok(_) => found.push(ok("green is scraped")),
-        Err(error) => found.push(stop(
-            format!("Prometheus has nothing of green: {}", error.one_line()),
-            "Is Kong's prometheus plugin on, is green scraped, and does [prometheus] green = '…' name its labels?",
-        )),
-    }
-    let silent = metrics.kong_green == KongMajor::Three && !node_is_asked;
-    if silent && prometheus.number(&metrics.green_rate()).await.is_err() {
-        found.push(unproven(
+            "Enable Kong's prometheus plugin on blue, scrape blue, and set its labels in [prometheus] blue = '…'.",
+        ),
+    });
+    let series = format!("count({{__name__=~\"kong_.+\",{}}})", metrics.green);
+    findings.push(match prometheus.number(&series).await {
+        Ok(_) => Finding::ok("Prometheus scrapes green"),
+        Err(error) => Finding::blocker(
+            format!("Prometheus has no series of green: {}", error.one_line()),
+            "Enable Kong's prometheus plugin on green, scrape green, and set its labels in [prometheus] green = '…'.",
+        ),
+    });
+    let is_unknown = metrics.kong_green == KongMajor::Three && !has_admin;
+    if is_unknown && prometheus.number(&metrics.green_rate()).await.is_err() {
+        findings.push(unproven(
             Unproven::Metrics,
-            "green exports no requests yet, and Kong 3.x exports status codes and latencies only where the plugin has status_code_metrics and latency_metrics on",
-            "Switch them on and send one request through green, or set [preflight] green_admin; without them every gate on them stays inconclusive.",
+            "green exports no requests yet: Kong 3.x exports status codes and latencies only if the plugin has status_code_metrics and latency_metrics on; without them every gate on them is inconclusive",
+            "Set both to true and send one request through green, or set [preflight] green_admin.",
         ));
     }
-    found
+    findings
 }

@@ -94,7 +94,7 @@ async fn preflight_says_what_is_not_as_it_must_be() {
     stopped(
         &found,
         &format!(
-            "{url} lists no services, and green's database has some: the node was not restarted since the run"
+            "{url} lists no services, but green's database has some: the node was not restarted since the run"
         ),
     );
     stopped(&found, "the data plane writes acme_storage, ");
@@ -109,7 +109,7 @@ async fn preflight_says_what_is_not_as_it_must_be() {
     for said in [
         "rows of blue read alike on green",
         "no Admin API client has changed blue or green since the last run",
-        "every node asked was restarted since the only run that wrote green's tables",
+        "every node in green_admin was restarted since the only run that wrote green's tables",
     ] {
         assert!(in_one_line(&fine).contains(said), "{fine:#?}");
     }
@@ -131,7 +131,7 @@ async fn preflight_says_what_is_not_as_it_must_be() {
     );
     let refused = sides.cutover(&site, &["start", "--yes"]).await.ends_with(4);
     assert!(
-        refused.stderr.contains("one thing is not proven") && refused.stderr.contains("\"restart\""),
+        refused.stderr.contains("could not prove 1 check") && refused.stderr.contains("\"restart\""),
         "{refused:#?}"
     );
     assert_eq!(site.records().await, ["\"A\" 2 \"192.0.2.1\""]);

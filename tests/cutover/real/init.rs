@@ -81,7 +81,7 @@ async fn powerdns_says_what_is_blue_and_plan_accepts_what_was_written() {
 
     // The same once more is refused, and the file is as it was.
     let again = call(home.path(), &arguments).await.ends_with(2);
-    assert!(again.stderr.contains("The file exists"), "{again:#?}");
+    assert!(again.stderr.contains("exists already"), "{again:#?}");
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ async fn the_second_operator_is_told_who_and_when_and_may_still_go_back() {
     assert!(nobody.stderr.contains("no process watches this cutover from "), "{nobody:#?}");
     // It is watched, only not from here.
     let seen = ran(site.command_in(elsewhere.path(), &["status"])).await.ends_with(0);
-    assert!(seen.stdout.contains("has it until ") && !seen.stdout.contains("nobody"), "{seen:#?}");
+    assert!(seen.stdout.contains("holds the lease until ") && !seen.stdout.contains("nobody"), "{seen:#?}");
     ran(site.command_in(elsewhere.path(), &["rollback"])).await.ends_with(3);
     let ended = running.end().await.ends_with(3);
     assert!(ended.stdout.contains("Rolled back. rolled back by "), "{ended:#?}");
@@ -41,7 +41,10 @@ async fn ctrl_c_without_a_terminal_leaves_the_records_and_resume_goes_on() {
     site.until("1 %", baking(1)).await;
     running.signal(Signal::SIGINT);
     let left = running.end().await.ends_with(130);
-    assert!(left.stdout.contains("The records send 1 % to green, and no process watches them."), "{left:#?}");
+    assert!(
+        left.stdout.contains("The records send 1 % to green; no process watches the cutover."),
+        "{left:#?}"
+    );
     let status = site.status().await;
     assert_eq!((status["watched"].as_bool(), at_share(1)(&status)), (Some(false), true));
 
@@ -91,7 +94,7 @@ async fn what_is_not_proven_is_refused_where_nobody_can_be_asked() {
     for arguments in [&["start", "--yes"][..], &["start"]] {
         let refused = site.run(arguments).await.ends_with(4);
         assert!(
-            refused.stderr.contains("4 things are not proven") && refused.stderr.contains(line),
+            refused.stderr.contains("could not prove 4 checks") && refused.stderr.contains(line),
             "{refused:#?}"
         );
         assert!(refused.stderr.contains("blue and green were not compared"), "{refused:#?}");
@@ -105,7 +108,7 @@ async fn what_is_not_proven_is_refused_where_nobody_can_be_asked() {
     );
     let refused = site.run(&["start", "--yes"]).await.ends_with(4);
     assert!(
-        refused.stderr.contains("one thing is not proven")
+        refused.stderr.contains("could not prove 1 check")
             && refused.stderr.contains("unproven = [\"nodes\"]"),
         "{refused:#?}"
     );
@@ -483,7 +486,7 @@ async fn it_watches_after_the_drain_until_another_terminal_says_finish() {
     let drained = site.until("a drain", |status| status["state"] == "drained").await;
     assert_eq!(drained["watched"], true, "{drained:#}");
     let text = site.run(&["status"]).await.ends_with(0);
-    assert!(text.stdout.contains("drained – \"kongferry cutover finish\" restores the TTL"), "{text:#?}");
+    assert!(text.stdout.contains("drained; \"kongferry cutover finish\" restores the TTL"), "{text:#?}");
     let finished = site.run(&["finish"]).await.ends_with(0);
     assert!(finished.stdout.contains("Blue can be shut down."), "{finished:#?}");
     assert_eq!(site.records().await, ["\"A\" 2 \"192.0.2.2\""]);
@@ -496,7 +499,7 @@ async fn it_watches_after_the_drain_until_another_terminal_says_finish() {
     site.until("a drain", |status| status["state"] == "drained").await;
     running.signal(Signal::SIGINT);
     let left = running.end().await.ends_with(130);
-    assert!(left.stdout.contains("It has drained; no process watches it now."), "{left:#?}");
+    assert!(left.stdout.contains("The cutover has drained; no process watches it."), "{left:#?}");
     let running = site.spawn(&["resume"]);
     site.until("a drain", |status| status["state"] == "drained" && status["watched"] == true).await;
     std::fs::write(site.home.path().join("bad"), "").expect("written");

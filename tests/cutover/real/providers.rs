@@ -252,7 +252,7 @@ async fn route_53_by_its_rules_goes_through_with_throttling_and_lost_answers() {
     fake.next(Fault::Denied);
     provided.configure(provided.site.home.path(), STEPS);
     let refused = ran(provided.command(&["start", "--yes"])).await.ends_with(4);
-    assert!(refused.stderr.contains("did not take a write that changes nothing"), "{refused:#?}");
+    assert!(refused.stderr.contains("did not accept a write that changes nothing"), "{refused:#?}");
     // The rehearsal comes first, then the short TTL, then the steps.
     fake.pass();
     for fault in [Fault::Throttle, Fault::LostAnswer, Fault::PriorRequest, Fault::Broken] {

@@ -35,7 +35,7 @@ fn it_stays_until_somebody_says_finish_and_then_finishes_and_ends() {
     let ended = drained(&world, async |mut anna| {
         anna.sleep(3 * 86_400).await;
         let status = anna.until(|_| true).await;
-        assert_eq!(status.sentence, "drained – \"kongferry cutover finish\" restores the TTL");
+        assert_eq!(status.sentence, "drained; \"kongferry cutover finish\" restores the TTL");
         assert_eq!(anna.say(FINISH).await.as_deref(), Ok("finished"));
     });
     assert_eq!(ended, EngineOutcome::Reached(CutoverPhase::Finished));
@@ -62,7 +62,7 @@ fn a_gate_that_fails_after_the_drain_rolls_back_within_an_interval() {
 fn a_person_goes_back_or_leaves_after_the_drain() {
     let world = World::new();
     let ended = drained(&world, async |anna| {
-        assert!(anna.say(OperatorCommand::Pause).await.unwrap_err().starts_with("nothing moves"));
+        assert!(anna.say(OperatorCommand::Pause).await.unwrap_err().starts_with("there is no step to pause"));
         anna.say(OperatorCommand::Rollback { reason: "enough".to_owned() }).await.unwrap();
     });
     assert_eq!(ended, EngineOutcome::Reached(CutoverPhase::RolledBack));
@@ -87,9 +87,8 @@ fn requests_on_blue_begin_the_drain_anew() {
     let ended = drained(&world, async |mut anna| {
         busy(&world, Some(3.0));
         let status = anna.until_state("draining").await;
-        assert!(
-            status.events.iter().any(|event| event.notice.text == "Blue gets requests again: 3.00 a second")
-        );
+        assert!(status.events.iter().any(|event| event.notice.text
+            == "Blue receives 3.00 requests per second again; the drain starts over"));
         assert!(anna.say(FINISH).await.unwrap_err().starts_with("blue has not been idle"));
         assert!(
             anna.say(OperatorCommand::Promote { full: false })
@@ -125,7 +124,7 @@ fn who_resumes_what_has_drained_drains_again_where_blue_is_asked() {
 #[test]
 fn finish_reads_blues_counter_again_in_the_process_that_watches() {
     for (blue, why) in
-        [(Some(0.5), "blue receives 0.50 requests a second"), (None, "blue's requests cannot be counted")]
+        [(Some(0.5), "blue receives 0.50 requests per second"), (None, "blue's requests cannot be counted")]
     {
         let world = World::new();
         let held = std::cell::RefCell::new(None);
@@ -149,7 +148,7 @@ fn finish_reads_blues_counter_again_in_the_process_that_watches() {
 #[test]
 fn finish_reads_blues_counter_again_in_a_process_of_its_own() {
     for (blue, why) in
-        [(Some(0.5), "blue receives 0.50 requests a second"), (None, "blue's requests cannot be counted")]
+        [(Some(0.5), "blue receives 0.50 requests per second"), (None, "blue's requests cannot be counted")]
     {
         let world = World::new();
         assert_eq!(world.start().end(), EngineOutcome::Reached(CutoverPhase::Drained));
@@ -171,10 +170,10 @@ fn what_cannot_be_judged_after_the_drain_is_said_once_and_holds_up_finish() {
         anna.sleep(86_400).await;
         assert_eq!(anna.until(|_| true).await.state, "drained");
         let told =
-            world.told().iter().filter(|said| said.text.contains("Gate errors cannot be judged")).count();
+            world.told().iter().filter(|said| said.text.contains("Gate errors is inconclusive")).count();
         assert_eq!(told, 1);
         let why = anna.say(FINISH).await.unwrap_err();
-        assert!(why.starts_with("gate errors cannot be judged: no data"), "{why}");
+        assert!(why.starts_with("gate errors is inconclusive: no data"), "{why}");
         assert_eq!(world.provider.held().ttl, 30);
         assert_eq!(anna.say(FORCED).await.as_deref(), Ok("finished"));
     });
@@ -348,8 +347,8 @@ fn a_second_rollback_does_not_replace_the_reason_of_the_first() {
     assert!(why.starts_with(&marker.note), "{}", marker.note);
     let told = world.told();
     assert!(told.iter().filter(|said| said.code == "rollback").all(|said| said.text.contains("gate errors")));
-    assert!(told.iter().any(|said| said.text.ends_with("under way already; anna: I said so too")));
-    assert!(told.iter().any(|said| said.text.ends_with("under way already; boris@elsewhere/2: and I")));
+    assert!(told.iter().any(|said| said.text.ends_with("already under way; anna: I said so too")));
+    assert!(told.iter().any(|said| said.text.ends_with("already under way; boris@elsewhere/2: and I")));
 }
 
 #[test]
@@ -372,6 +371,6 @@ fn who_watches_stops_when_somebody_finishes_it_from_elsewhere() {
         });
         anna.sleep(60).await;
     });
-    assert_eq!(ended, EngineOutcome::TakenOver("another process has finished it".to_owned()));
+    assert_eq!(ended, EngineOutcome::TakenOver("another process has finished the cutover".to_owned()));
     assert_eq!(world.provider.held().ttl, 3_600);
 }

@@ -80,7 +80,7 @@ fn what_makes_no_sense_is_refused_with_the_state() {
     world.start().with(async |mut anna| {
         anna.until_activity(1, Activity::Baking).await;
         let refused = anna.say(OperatorCommand::Resume).await.unwrap_err();
-        assert_eq!(refused, "nothing is paused: step 1 of 5 (1 %), baking");
+        assert_eq!(refused, "the cutover is not paused: step 1 of 5 (1 %), baking");
         assert!(anna.say(OperatorCommand::Finish { force: true, accept_drift: false }).await.is_err());
         anna.say(OperatorCommand::Leave).await.unwrap();
     });
@@ -110,7 +110,7 @@ fn the_second_operator_is_told_who_and_when() {
     let second = world.another_machine();
     let refused = second.open(|start_context| start_context.start()).err().expect("refused");
     assert_eq!(refused.kind(), Kind::Refused);
-    assert!(refused.message().starts_with("a cutover is under way: anna@elsewhere/1 began it at 2027-01-15"));
+    assert!(refused.message().starts_with("a cutover is under way: anna@elsewhere/1 started it at 2027-01-15"));
     let refused = second.open(|start_context| start_context.resume(false, false)).err().expect("refused");
     assert!(refused.message().starts_with("anna@elsewhere/1 has been running this cutover since 2027-01-15"));
     assert!(refused.remedy_text().is_some_and(|remedy| remedy.contains("unlock")));
@@ -140,7 +140,7 @@ fn who_was_taken_over_stops_and_who_sees_a_rollback_follows() {
     );
     for (note, told) in [
         ("", "Rolled back by boris@b/2"),
-        ("asked for by boris@b/2", "Rolled back by boris@b/2"),
+        ("requested by boris@b/2", "Rolled back by boris@b/2"),
         ("boris@b/2: a drill", "Rolled back by boris@b/2: a drill"),
         ("gate smoke: exit code 1", "Rolled back by boris@b/2 (gate smoke: exit code 1)"),
     ] {
@@ -208,14 +208,14 @@ fn a_retry_makes_no_sense_on_the_way_back_or_after_the_last_step() {
     world.start().with(async |mut anna| {
         anna.until_state("draining").await;
         assert!(
-            anna.say(OperatorCommand::Retry)
-                .await
-                .unwrap_err()
-                .starts_with("there is no step to begin again")
+            anna.say(OperatorCommand::Retry).await.unwrap_err().starts_with("there is no step to repeat")
         );
         anna.say(OperatorCommand::Rollback { reason: String::new() }).await.unwrap();
         assert!(
-            anna.say(OperatorCommand::Retry).await.unwrap_err().starts_with("a rollback is not interrupted")
+            anna.say(OperatorCommand::Retry)
+                .await
+                .unwrap_err()
+                .starts_with("a rollback cannot be interrupted")
         );
     });
 }

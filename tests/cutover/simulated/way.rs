@@ -75,7 +75,7 @@ fn a_confirming_hook_is_asked_until_it_says_yes_and_a_no_before_a_step_pauses() 
     world.start().with(async |mut anna| {
         let status = anna.until_state("paused").await;
         assert_eq!(status.paused.as_ref().map(|pause| pause.code.as_str()), Some("hook"));
-        assert!(status.paused.unwrap().reason.contains("pre_step refuses: HTTP 500"));
+        assert!(status.paused.unwrap().reason.contains("the hook pre_step refused: HTTP 500"));
         assert_eq!(status.share.weight, Share::percent(1).unwrap_or_default().max(status.share.weight));
         anna.say(OperatorCommand::Leave).await.unwrap();
     });

@@ -12,11 +12,11 @@ use crate::finding::{Finding, Severity};
 pub(super) struct CurrentRecords {
     pub zone: DomainName,
     pub records: Vec<ListedRecord>,
-    /// `None` where the provider has to be reached to know them.
+    /// `None` if they are only known from a connection.
     pub capabilities: Option<Capabilities>,
-    /// Why the records are not the provider's.
+    /// Why the records were not read from the provider.
     pub provider_error: Option<String>,
-    /// The name server that was queried instead, or why none could be.
+    /// The name server that was queried instead, or why none answered.
     pub name_server: Option<std::result::Result<String, String>>,
     /// Warnings and blockers of the provider's preflight.
     pub findings: Vec<Finding>,
@@ -41,7 +41,7 @@ impl CurrentRecords {
             (Some(zone), _) => zone.clone(),
             (None, Some(parent)) => parent,
             (None, None) => {
-                return Err(Error::usage("cannot tell the zone from the name").remedy("Pass --zone."));
+                return Err(Error::usage("the zone cannot be derived from the name").remedy("Pass --zone."));
             }
         };
         let (records, name_server) = read_from_name_server(&zone, names, servers).await;
@@ -65,7 +65,7 @@ impl CurrentRecords {
     }
 }
 
-/// An error comes with the provider's capabilities where they are known without a connection.
+/// An error comes with the provider's capabilities if they are known without a connection.
 async fn read_from_provider(
     config: &ProviderConfig,
     zone: Option<&DomainName>,

@@ -3,27 +3,26 @@
 use std::fmt::Write as _;
 
 use super::discovery::CurrentRecords;
-use crate::cutover::step::{Step, guide_steps};
+use crate::cutover::step::{CutoverStep, guide_steps};
 use crate::dns::toml_draft::{list, quote};
 use crate::dns::{DomainName, ListedRecord, ProviderSection, RecordType};
 use crate::duration::compact;
 
-/// Placeholder for what only the operator knows.
+/// Placeholder for a value that the operator must fill in.
 pub(super) const TODO: &str = "TODO";
 
-/// Above this TTL a note is written: resolvers may cache the present values for so long.
+/// Above this TTL a note is written, in seconds.
 const LONG_TTL: u32 = 86_400;
 
-/// The shortest TTL that is proposed, in seconds.
+/// The proposed TTL, in seconds.
 const SHORT_TTL: u32 = 30;
 
 pub(super) struct Draft<'a> {
     pub section: &'a ProviderSection,
     pub current: &'a CurrentRecords,
     pub names: &'a [DomainName],
-    /// The name servers for `[query]`, where they were given.
+    /// For `[query]`; may be empty.
     pub servers: &'a [String],
-    /// When the records were read.
     pub read_at: String,
 }
 
@@ -46,7 +45,7 @@ impl Draft<'_> {
             .replace("{steps}", &self.steps())
     }
 
-    /// Where blue's values were read, and what the provider can do; one sentence each.
+    /// Where blue's values were read, and the provider's capabilities; one sentence each.
     pub(super) fn origin(&self) -> Vec<String> {
         let current = self.current;
         let mut sentences = Vec::new();
@@ -83,7 +82,7 @@ impl Draft<'_> {
         let long = self.current.records.iter().filter(|record| record.ttl > LONG_TTL);
         remarks.extend(long.map(|record| {
             format!(
-                "{}/{} has a TTL of {} s: resolvers may cache the present values for so long after the TTL is lowered, and the first step waits for that.",
+                "{}/{} has a TTL of {} s: resolvers may cache the present values for that time after the TTL is lowered, and the first step waits for it.",
                 record.name, record.rtype, record.ttl
             )
         }));
@@ -121,7 +120,7 @@ impl Draft<'_> {
 
     fn steps(&self) -> String {
         let guide = guide_steps();
-        let possible: Vec<&Step> = match &self.current.capabilities {
+        let possible: Vec<&CutoverStep> = match &self.current.capabilities {
             Some(capabilities) => guide.iter().filter(|step| capabilities.can_split(step.share)).collect(),
             None => guide.iter().collect(),
         };
