@@ -1,4 +1,4 @@
-//! Blue's and green's databases as a cutover asks for them: by the code of `verify` and `migrate`.
+//! Blue's and green's databases for a cutover, through the code of `verify` and `migrate`.
 
 use std::sync::Arc;
 
@@ -21,7 +21,6 @@ use crate::verify;
 use crate::verify::options::VerifyOptions;
 use crate::verify::report::VerifyReport;
 
-/// Where both databases are, and which tables were migrated.
 #[derive(Debug, Clone)]
 pub struct LiveDatabases {
     pub(crate) blue: BlueConfig,
@@ -42,7 +41,7 @@ impl LiveDatabases {
         }
     }
 
-    /// Under the name of the other commands, by which a migration that runs meanwhile knows this process as its own.
+    /// Under the application name of every command, so that a concurrent migration knows this session as kongferry's.
     async fn connect_green(&self) -> Result<Green> {
         Green::connect(&self.green, &format!("kongferry {}", std::process::id())).await
     }
@@ -147,7 +146,7 @@ fn drift_check_stopped() -> Error {
 }
 
 fn comparison(report: &VerifyReport) -> DatabaseComparison {
-    let written = report
+    let traffic_tables = report
         .tables
         .iter()
         .filter(|table| table.writer == Writer::Traffic && table.counts.source + table.counts.extra > 0);
@@ -155,7 +154,7 @@ fn comparison(report: &VerifyReport) -> DatabaseComparison {
         equal_rows: report.summary.equal,
         differences: (!report.clean).then(|| differences(report)),
         has_applied_run: report.run.is_some(),
-        traffic_tables: written.map(|table| table.table.clone()).collect(),
+        traffic_tables: traffic_tables.map(|table| table.table.clone()).collect(),
     }
 }
 
@@ -172,16 +171,13 @@ fn differences(report: &VerifyReport) -> String {
                 (counts.extra, "only on green"),
                 (counts.different, "different"),
             ];
-            let kinds: Vec<String> = kinds
-                .iter()
-                .filter(|(rows, _)| *rows > 0)
-                .map(|(rows, kind)| format!("{rows} {kind}"))
-                .collect();
+            let kinds = kinds.iter().filter(|(rows, _)| *rows > 0);
+            let kinds: Vec<String> = kinds.map(|(rows, kind)| format!("{rows} {kind}")).collect();
             (!kinds.is_empty()).then(|| format!("{} {}", table.table, kinds.join(" and ")))
         })
         .collect();
-    match (tables.is_empty(), report.other_findings) {
-        (false, _) => tables.join(", "),
-        (true, others) => format!("{others} findings about tags, orphans or workspaces"),
+    if tables.is_empty() {
+        return format!("{} findings about tags, orphans or workspaces", report.other_findings);
     }
+    tables.join(", ")
 }

@@ -391,7 +391,7 @@ mod tests {
     fn the_examples_of_the_documentation_can_be_read() {
         let docs = include_str!("../../docs/cutover-toml.md");
         let (_, docs) = docs.split_once("## Examples\n").unwrap();
-        let (docs, _) = docs.split_once("## Steps\n").unwrap();
+        let (docs, _) = docs.split_once("## Keys\n").unwrap();
         let mut examples: Vec<Vec<&str>> = Vec::new();
         for line in docs.lines() {
             match (line.strip_prefix("    "), examples.last_mut()) {

@@ -73,17 +73,12 @@ pub fn status_from_provider(
         steps: config.steps.clone(),
         step: phase.step(),
         skipped: marker.map(|marker| skipped_steps(entries, marker, &config.steps)).unwrap_or_default(),
-        share: Shares { weight: share.unwrap_or_default(), by_queries: None, by_counters: None },
-        seconds_left: None,
-        seconds_in_stage: 0.0,
-        gates: Vec::new(),
-        traffic: None,
+        share: Shares { weight: share.unwrap_or_default(), ..Shares::default() },
         events: events.into_iter().rev().take(MAX_EVENTS).rev().collect(),
         owner: marker.map(|marker| marker.owner.clone()).unwrap_or_default(),
         at: chrono::Utc::now(),
-        watched: false,
         rollback_command: rollback_command.to_owned(),
-        manual_command: None,
+        ..StatusSnapshot::default()
     }
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::step::CutoverStep;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "phase")]
 pub enum CutoverPhase {
     Moving {
@@ -16,6 +16,7 @@ pub enum CutoverPhase {
         activity: Activity,
     },
     /// The old TTL has expired everywhere; nothing goes to green yet.
+    #[default]
     Ready,
     /// All new resolutions go to green; traffic on blue is counted until it stops.
     Draining,

@@ -13,7 +13,7 @@ use super::step::CutoverStep;
 use crate::dns::Share;
 
 /// The field names are a contract with scripts.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct StatusSnapshot {
     pub format: u32,
     pub run: Uuid,

@@ -1,10 +1,10 @@
-//! The cutover: its rules and its engine in simulated time over a provider in memory, and the real binary over real
-//! name servers.
+//! The cutover: its rules and its engine in simulated time with a provider in memory, and the real binary with real
+//! servers.
 
-mod clock;
-mod memory;
+mod memory_provider;
 mod real;
 #[path = "../scenarios/schemas.rs"]
 mod schemas;
 mod simulated;
-mod world;
+mod simulated_clock;
+mod simulation;

@@ -30,7 +30,9 @@ pub(super) struct CutoverInitArgs {
     #[arg(long, value_name = "ZONE", help_heading = "Records")]
     zone: Option<String>,
 
-    /// Authoritative name server to query, also in the cutover [default: those of the zone]
+    /// Name server to query (repeatable) [default: those of the zone]
+    ///
+    /// An authoritative one. The cutover queries it too.
     #[arg(long, value_name = "ADDRESS", help_heading = "Records")]
     name_server: Vec<String>,
 

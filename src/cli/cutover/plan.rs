@@ -23,7 +23,7 @@ pub(super) struct CutoverPlanArgs {
     #[command(flatten)]
     pub(super) place: ConfigFileArgs,
 
-    /// Show the requests only, without querying servers or databases
+    /// Show the requests only, without preflight
     #[arg(long)]
     requests_only: bool,
 
@@ -119,9 +119,9 @@ fn plan_writes(
         before = change.after.clone();
         writes.push(PlannedWrite { title, change });
     }
-    let back = marker(last_step.generation() + 1, ROLLED_BACK, 0, Share::BLUE);
-    let back = split(back, Precondition::Overwrite);
-    let rollback = context.provider.plan(&context.config.target, &last_step, &back)?;
+    let rolled_back = marker(last_step.generation() + 1, ROLLED_BACK, 0, Share::BLUE);
+    let desired = split(rolled_back, Precondition::Overwrite);
+    let rollback = context.provider.plan(&context.config.target, &last_step, &desired)?;
     Ok((writes, rollback))
 }
 

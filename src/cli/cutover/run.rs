@@ -72,7 +72,9 @@ pub(super) struct RollbackArgs {
     #[arg(long, default_value = "", hide_default_value = true)]
     reason: String,
 
-    /// Write to the provider directly, even if a process runs the cutover
+    /// Bypass a running cutover process
+    ///
+    /// The rollback is written to the provider by this process.
     #[arg(long)]
     direct: bool,
 }

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 pub enum Preset {
     /// Share of requests answered with 5xx.
     Errors,
-    /// Share of requests answered with 401, 403, 404 or 429; on green, by Kong itself where it says so.
+    /// Share of requests answered with 401, 403, 404 or 429; missing credentials or routes.
     Auth,
     /// Share of requests that were answered within a bucket bound of both lines.
     Latency,
@@ -67,8 +67,8 @@ impl Preset {
         };
         let query = match self {
             Preset::Errors => GateQuery {
-                green: metrics.codes(metrics.kong_green, green, r#"code=~"5..""#),
-                blue: Some(metrics.codes(metrics.kong_blue, blue, r#"code=~"5..""#)),
+                green: metrics.codes(metrics.kong_green, green, r#"code=~"5[0-9]{2}""#),
+                blue: Some(metrics.codes(metrics.kong_blue, blue, r#"code=~"5[0-9]{2}""#)),
                 max_increase: Some(0.01),
                 ..counted
             },
@@ -140,9 +140,11 @@ mod tests {
         let query = Preset::Errors.query(&metrics(""), &PresetLimits::default(), "").unwrap();
         assert_eq!(
             query.green,
-            r#"(sum(rate(kong_http_requests_total{job="green",code=~"5.."}[5m])) or vector(0)) / sum(rate(kong_http_requests_total{job="green"}[5m]))"#
+            r#"(sum(rate(kong_http_requests_total{job="green",code=~"5[0-9]{2}"}[5m])) or vector(0)) / sum(rate(kong_http_requests_total{job="green"}[5m]))"#
         );
-        assert!(query.blue.is_some_and(|blue| blue.contains(r#"kong_http_status{job="blue",code=~"5.."}"#)));
+        assert!(
+            query.blue.is_some_and(|blue| blue.contains(r#"kong_http_status{job="blue",code=~"5[0-9]{2}"}"#))
+        );
         let same = metrics("kong_blue = \"3.3\"\nblue = ''\n");
         let latency = Preset::Latency.query(&same, &PresetLimits::default(), "").unwrap();
         assert_eq!(

@@ -81,7 +81,7 @@ pub enum Event {
     Commanded(OperatorCommand, String),
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Machine {
     pub rules: CutoverRules,
     pub phase: CutoverPhase,
@@ -147,30 +147,12 @@ impl Machine {
             rules,
             phase,
             since: now,
-            paused: None,
             share,
             requested_share: share,
             share_since: now,
             tallies,
-            old_ttl_remaining: Duration::ZERO,
-            verified_at: None,
-            idle_since: None,
-            traffic: None,
-            attempts: 0,
-            retry_at: None,
-            rollback_reason: None,
-            repeated_rollback_reason: None,
-            pause_when_settled: false,
-            phase_after_settling: None,
-            skipped: Vec::new(),
-            finish_checks: FinishChecks::default(),
-            finish_forced: false,
-            finish_origin: None,
-            finish_refusal: None,
-            not_finished: None,
-            announced_wait: None,
             now,
-            notices: Vec::new(),
+            ..Machine::default()
         }
     }
 

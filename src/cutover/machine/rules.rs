@@ -7,7 +7,7 @@ use crate::cutover::state::Goal;
 use crate::cutover::step::CutoverStep;
 use crate::dns::Share;
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct CutoverRules {
     pub steps: Vec<CutoverStep>,
     /// Names and policies of the gates.

@@ -57,7 +57,7 @@ pub struct ExecArgs {
     #[arg(long, value_name = "TEXT", help_heading = "exec", allow_hyphen_values = true)]
     argument: Vec<String>,
 
-    /// Environment variable that the program gets (repeatable)
+    /// Environment variable for the program (repeatable)
     #[arg(long, value_name = "NAME", help_heading = "exec")]
     pass_env: Vec<String>,
 }

@@ -116,7 +116,7 @@ pub struct Rfc2136Args {
     #[arg(long, value_name = "NAME", help_heading = "RFC 2136")]
     tsig_name: Option<String>,
 
-    /// hmac-sha256, hmac-sha384 or hmac-sha512 [default: hmac-sha256]
+    /// Algorithm: hmac-sha256, hmac-sha384 or hmac-sha512 [default: hmac-sha256]
     #[arg(long, value_name = "NAME", help_heading = "RFC 2136")]
     tsig_algorithm: Option<String>,
 

@@ -1,4 +1,4 @@
-//! Preflight and the look for drift before each step, on a real Cassandra and a real PostgreSQL after a real migration,
+//! Preflight and the check for drift before each step, on a real Cassandra and a real PostgreSQL after a real migration,
 //! and with a node of Kong's on green as its Admin API shows it.
 
 use kongferry_harness::admin_api::AdminApi;
@@ -7,7 +7,7 @@ use kongferry_harness::keyspace::LoadOptions;
 use kongferry_harness::metrics::Line;
 use kongferry_harness::{Database, Keyspace, lab};
 
-use super::site::{ON_TRUST, Ran, STEPS, Site, at_share, baking, ran};
+use super::site::{ALL_UNPROVEN, CommandOutput, STEPS, Site, at_share, baking, run_command};
 
 struct Sides {
     blue: Keyspace,
@@ -34,15 +34,15 @@ impl Sides {
     async fn migrate(&self, site: &Site) {
         let mut command = site.program(&[]);
         command.args(self.arguments(&["migrate", "--yes", "--accept-rejects", "--green-online"]));
-        let migrated = ran(command).await;
+        let migrated = run_command(command).await;
         assert!([0, 3].contains(&migrated.code), "{migrated:#?}");
     }
 
     /// `kongferry cutover …` with both databases.
-    async fn cutover(&self, site: &Site, arguments: &[&str]) -> Ran {
+    async fn cutover(&self, site: &Site, arguments: &[&str]) -> CommandOutput {
         let mut command = site.program(&["cutover"]);
         command.args(self.arguments(arguments));
-        ran(command).await
+        run_command(command).await
     }
 }
 
@@ -63,20 +63,20 @@ const TRAFFIC: &[&str] = &[
     "sessions",
 ];
 
-fn in_one_line(ran: &Ran) -> String {
+fn single_line(ran: &CommandOutput) -> String {
     ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// What `plan` says stops a `start`.
+/// `plan` has this blocker.
 #[track_caller]
-fn stopped(ran: &Ran, why: &str) {
+fn stopped(ran: &CommandOutput, why: &str) {
     assert_eq!(ran.code, 4, "{ran:#?}");
-    let said = in_one_line(ran);
-    assert!(said.contains(&format!("stop {why}")), "not \"{why}\" in {said}");
+    let message = single_line(ran);
+    assert!(message.contains(&format!("stop {why}")), "not \"{why}\" in {message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn preflight_says_what_is_not_as_it_must_be() {
+async fn preflight_reports_differences_restarts_plugins_and_databases() {
     let sides = Sides::new().await;
     let node = AdminApi::start(Line::Three, &sides.green).await.expect("a node");
     let site = Site::new(&with_preflight(&node, &[])).await;
@@ -98,38 +98,38 @@ async fn preflight_says_what_is_not_as_it_must_be() {
         ),
     );
     stopped(&found, "the data plane writes acme_storage, ");
-    let refused = sides.cutover(&site, &["start", "--yes"]).await.ends_with(4);
+    let refused = sides.cutover(&site, &["start", "--yes"]).await.exits_with(4);
     assert!(refused.stderr.contains("was not restarted since the run"), "{refused:#?}");
     assert_eq!(site.records().await, ["\"A\" 2 \"192.0.2.1\""]);
 
-    // It is restarted, and the owners of the APIs were told.
+    // It is restarted, and the owners of the APIs were reported.
     node.restart().await.expect("a restart");
     site.configure(site.home.path(), &with_preflight(&node, TRAFFIC));
-    let fine = sides.cutover(&site, &plan).await.ends_with(0);
-    for said in [
+    let fine = sides.cutover(&site, &plan).await.exits_with(0);
+    for message in [
         "rows of blue read alike on green",
         "no Admin API client has changed blue or green since the last run",
         "every node in green_admin was restarted since the only run that wrote green's tables",
     ] {
-        assert!(in_one_line(&fine).contains(said), "{fine:#?}");
+        assert!(single_line(&fine).contains(message), "{fine:#?}");
     }
 
-    // A run that finds nothing to do is no reason to restart; one that writes is, and nobody can see that from here.
+    // A run that finds nothing to do is no reason to restart; one that writes is, and that cannot be observed.
     sides.migrate(&site).await;
-    sides.cutover(&site, &plan).await.ends_with(0);
+    sides.cutover(&site, &plan).await.exits_with(0);
     let key = sides.blue.rows("keyauth_credentials").await.expect("keys").remove(0);
     let key = key["id"].as_str().expect("an id").to_owned();
     sides.blue.execute(&format!("DELETE FROM keyauth_credentials WHERE id = {key}")).await.expect("gone");
     sides.migrate(&site).await;
-    let asked = sides.cutover(&site, &plan).await.ends_with(4);
-    let said = in_one_line(&asked);
+    let asked = sides.cutover(&site, &plan).await.exits_with(4);
+    let message = single_line(&asked);
     assert!(
-        said.contains(
+        message.contains(
             "ask cannot verify that Kong's nodes on green were restarted since the last run: 2 runs wrote"
-        ) && said.contains("[preflight] unproven = [\"restart\"]"),
+        ) && message.contains("[preflight] unproven = [\"restart\"]"),
         "{asked:#?}"
     );
-    let refused = sides.cutover(&site, &["start", "--yes"]).await.ends_with(4);
+    let refused = sides.cutover(&site, &["start", "--yes"]).await.exits_with(4);
     assert!(
         refused.stderr.contains("could not prove 1 check") && refused.stderr.contains("\"restart\""),
         "{refused:#?}"
@@ -137,7 +137,7 @@ async fn preflight_says_what_is_not_as_it_must_be() {
     assert_eq!(site.records().await, ["\"A\" 2 \"192.0.2.1\""]);
     let taken = with_preflight(&node, TRAFFIC).replace("\"gates\"]", "\"gates\", \"restart\"]");
     site.configure(site.home.path(), &taken);
-    sides.cutover(&site, &plan).await.ends_with(0);
+    sides.cutover(&site, &plan).await.exits_with(0);
 
     node.unload("rate-limiting");
     let found = sides.cutover(&site, &plan).await;
@@ -151,7 +151,7 @@ async fn preflight_says_what_is_not_as_it_must_be() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn data_planes_that_are_not_in_sync_stop() {
+async fn data_planes_out_of_sync_are_blockers() {
     let green = lab().fresh_green("3.3").await.expect("green");
     let node = AdminApi::start(Line::Three, &green).await.expect("a node");
     let trusted = with_preflight(&node, &[]).replace("\"gates\"]", "\"gates\", \"databases\", \"restart\"]");
@@ -161,7 +161,7 @@ async fn data_planes_that_are_not_in_sync_stop() {
     let plan = &["plan"][..];
 
     node.data_planes(&all(one, ("dp-2", Some(one), "normal", 20)));
-    let fine = site.run(plan).await.ends_with(0);
+    let fine = site.run(plan).await.exits_with(0);
     assert!(fine.stdout.contains("2 data plane(s) have the same configuration"), "{fine:#?}");
     assert!(
         fine.stdout.contains(
@@ -177,18 +177,21 @@ async fn data_planes_that_are_not_in_sync_stop() {
         node.data_planes(&all(one, ("dp-2", none, "normal", 20)));
         stopped(&site.run(plan).await, "data planes are not in sync: dp-2 (has no configuration)");
     }
-    // One that was taken down last week is still listed.
+    // A data plane that was shut down last week is listed.
     node.data_planes(&all(one, ("dp-2", Some(other), "normal", 600_000)));
-    let fine = site.run(plan).await.ends_with(0);
+    let fine = site.run(plan).await.exits_with(0);
     assert!(fine.stdout.contains("data planes that have not reported for minutes: dp-2"), "{fine:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_on_either_side_stops_a_start_and_pauses_what_runs() {
+async fn drift_on_either_side_refuses_start_and_pauses_a_run() {
     let sides = Sides::new().await;
     let site = Site::new("").await;
     let slow = STEPS.replace("bake = \"1s\"", "bake = \"10m\"");
-    site.configure(site.home.path(), &format!("{slow}[preflight]\n{ON_TRUST}\nacknowledge = {TRAFFIC:?}\n"));
+    site.configure(
+        site.home.path(),
+        &format!("{slow}[preflight]\n{ALL_UNPROVEN}\nacknowledge = {TRAFFIC:?}\n"),
+    );
     sides.migrate(&site).await;
     let consumer = sides.blue.rows("consumers").await.expect("consumers").remove(0);
     let (id, name) = (consumer["id"].as_str().expect("an id"), &consumer["username"]);
@@ -201,7 +204,7 @@ async fn a_change_on_either_side_stops_a_start_and_pauses_what_runs() {
         &sides.cutover(&site, &["plan"]).await,
         "Admin API clients have changed rows since the last run: consumers 1 changed on blue",
     );
-    let refused = sides.cutover(&site, &["start", "--yes"]).await.ends_with(4);
+    let refused = sides.cutover(&site, &["start", "--yes"]).await.exits_with(4);
     assert!(refused.stderr.contains("consumers 1 changed on blue"), "{refused:#?}");
     sides.blue.execute(&rename(&name)).await.expect("an edit");
 
@@ -210,42 +213,45 @@ async fn a_change_on_either_side_stops_a_start_and_pauses_what_runs() {
     let running = site.spawn_command(command);
     site.until("1 %", baking(1)).await;
 
-    // A row that is gone on blue.
+    // A row deleted on blue.
     let key = sides.blue.rows("keyauth_credentials").await.expect("keys").remove(0);
     let key = key["id"].as_str().expect("an id");
     sides.blue.execute(&format!("DELETE FROM keyauth_credentials WHERE id = {key}")).await.expect("gone");
-    site.run(&["promote"]).await.ends_with(0);
+    site.run(&["promote"]).await.exits_with(0);
     let paused = site.until("a pause", |status| status["state"] == "paused").await;
     let reason = paused["paused"]["reason"].as_str().unwrap_or_default();
     assert!(reason.contains("keyauth_credentials 1 deleted on blue"), "{paused:#}");
     assert!(at_share(1)(&paused), "{paused:#}");
     sides.migrate(&site).await;
-    site.run(&["resume"]).await.ends_with(0);
+    site.run(&["resume"]).await.exits_with(0);
     site.until("10 %", baking(10)).await;
 
-    // A row that is another on green.
+    // A row changed on green.
     sides
         .green
         .execute(&format!("update consumers set tags = '{{new}}' where id = '{id}'"))
         .await
         .expect("an edit");
-    site.run(&["promote"]).await.ends_with(0);
+    site.run(&["promote"]).await.exits_with(0);
     let paused = site.until("a pause", |status| status["state"] == "paused").await;
     let reason = paused["paused"]["reason"].as_str().unwrap_or_default();
     assert!(reason.contains("consumers 1 changed on green"), "{paused:#}");
     assert!(at_share(10)(&paused), "{paused:#}");
-    site.run(&["rollback"]).await.ends_with(0);
-    running.end().await.ends_with(3);
+    site.run(&["rollback"]).await.exits_with(0);
+    running.end().await.exits_with(3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_after_the_last_step_stops_finish_until_somebody_takes_it_for_right() {
+async fn drift_after_the_last_step_refuses_finish_without_accept_drift() {
     let sides = Sides::new().await;
     let site = Site::new("").await;
     let one = "\n[[step]]\nshare = 100\nbake = \"1s\"\n";
-    site.configure(site.home.path(), &format!("{one}[preflight]\n{ON_TRUST}\nacknowledge = {TRAFFIC:?}\n"));
+    site.configure(
+        site.home.path(),
+        &format!("{one}[preflight]\n{ALL_UNPROVEN}\nacknowledge = {TRAFFIC:?}\n"),
+    );
     sides.migrate(&site).await;
-    sides.cutover(&site, &["start", "--yes", "--no-wait"]).await.ends_with(0);
+    sides.cutover(&site, &["start", "--yes", "--no-wait"]).await.exits_with(0);
 
     let consumer = sides.blue.rows("consumers").await.expect("consumers").remove(0);
     let id = consumer["id"].as_str().expect("an id");
@@ -255,15 +261,15 @@ async fn a_change_after_the_last_step_stops_finish_until_somebody_takes_it_for_r
         .await
         .expect("an edit");
     let before = site.records().await;
-    let refused = sides.cutover(&site, &["finish"]).await.ends_with(4);
-    let said = refused.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    let refused = sides.cutover(&site, &["finish"]).await.exits_with(4);
+    let message = refused.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(
-        said.contains("Not finished, nothing was changed: Admin API clients have changed rows since the last run: consumers 1 changed on green")
-            && said.contains("--accept-drift"),
+        message.contains("Not finished, nothing was changed: Admin API clients have changed rows since the last run: consumers 1 changed on green")
+            && message.contains("--accept-drift"),
         "{refused:#?}"
     );
     assert_eq!(site.records().await, before);
     assert_eq!(site.status().await["state"], "drained");
-    sides.cutover(&site, &["finish", "--accept-drift"]).await.ends_with(0);
+    sides.cutover(&site, &["finish", "--accept-drift"]).await.exits_with(0);
     assert_eq!(site.records().await, ["\"A\" 2 \"192.0.2.2\""]);
 }

@@ -33,7 +33,7 @@ impl Traffic {
     }
 }
 
-fn watched_by(traffic: &Traffic, bake: &str) -> String {
+fn config_with_gates(traffic: &Traffic, bake: &str) -> String {
     format!(
         r#"
 prometheus = {{ url = "{}", window = "10s", kong_green = "3.3" }}
@@ -65,14 +65,14 @@ fn write(site: &Site, more: &str) {
 }
 
 #[tokio::test]
-async fn errors_on_green_at_10_percent_roll_back_by_themselves() {
+async fn errors_on_green_at_10_percent_roll_back() {
     let site = Site::new("").await;
     let traffic = traffic(&site).await;
-    write(&site, &watched_by(&traffic, "6s"));
+    write(&site, &config_with_gates(&traffic, "6s"));
     let running = site.spawn(&["start", "--yes"]);
     site.until("10 %", baking(10)).await;
     traffic.green.fail(50);
-    let ended = running.end().await.ends_with(3);
+    let ended = running.end().await.exits_with(3);
     assert!(ended.stdout.contains("Rolled back. gate kong-errors:"), "{ended:#?}");
     assert_eq!(site.measured(500).await, 0.0);
     let marker = site.marker().await.expect("a marker");
@@ -80,10 +80,10 @@ async fn errors_on_green_at_10_percent_roll_back_by_themselves() {
 }
 
 #[tokio::test]
-async fn healthy_sides_go_through_and_the_counters_say_what_the_weights_say() {
+async fn healthy_sides_complete_the_run_and_counters_confirm_the_share() {
     let site = Site::new("").await;
     let traffic = traffic(&site).await;
-    write(&site, &watched_by(&traffic, "8s"));
+    write(&site, &config_with_gates(&traffic, "8s"));
     let running = site.spawn(&["start", "--yes", "--no-wait"]);
     let seen = site
         .until("10 % by counters", |status| {
@@ -91,15 +91,18 @@ async fn healthy_sides_go_through_and_the_counters_say_what_the_weights_say() {
         })
         .await;
     assert!(seen["share"]["by_counters"].as_f64() < Some(25.0), "{seen:#}");
-    let ended = running.end().await.ends_with(0);
+    let ended = running.end().await.exits_with(0);
     assert!(ended.stdout.contains("Drained."), "{ended:#?}");
 }
 
 #[tokio::test]
-async fn a_prometheus_that_goes_away_pauses_and_the_share_stays() {
+async fn a_stopped_prometheus_pauses_at_the_present_share() {
     let site = Site::new("").await;
     let traffic = traffic(&site).await;
-    write(&site, &watched_by(&traffic, "6s").replace("inconclusive_limit = 1000", "inconclusive_limit = 3"));
+    write(
+        &site,
+        &config_with_gates(&traffic, "6s").replace("inconclusive_limit = 1000", "inconclusive_limit = 3"),
+    );
     let running = site.spawn(&["start", "--yes"]);
     site.until("1 %", |status| at_share(1)(status)).await;
     traffic.prometheus.stop();
@@ -112,37 +115,37 @@ async fn a_prometheus_that_goes_away_pauses_and_the_share_stays() {
     let still = site.status().await;
     assert_eq!((still["state"].as_str(), still["share"]["weight"].as_f64()), (Some("paused"), Some(1.0)));
     // Going back needs no Prometheus.
-    site.run(&["rollback"]).await.ends_with(0);
-    running.end().await.ends_with(3);
+    site.run(&["rollback"]).await.exits_with(0);
+    running.end().await.exits_with(3);
     assert_eq!(site.measured(500).await, 0.0);
 }
 
 #[tokio::test]
-async fn a_program_that_fails_while_it_is_paused_rolls_back() {
+async fn a_failing_program_rolls_back_during_a_pause() {
     let gate =
         "[[gate]]\nkind = \"command\"\nrun = [\"test\", \"!\", \"-e\", \"bad\"]\ninterval = \"500ms\"\n";
     let site = Site::new(&format!("{}{gate}", STEPS.replace("bake = \"1s\"", "bake = \"10m\""))).await;
     let running = site.spawn(&["start", "--yes"]);
     site.until("1 %", baking(1)).await;
-    site.run(&["pause"]).await.ends_with(0);
+    site.run(&["pause"]).await.exits_with(0);
     site.until("a pause", |status| status["state"] == "paused").await;
     std::fs::write(site.home.path().join("bad"), "").expect("written");
-    running.end().await.ends_with(3);
+    running.end().await.exits_with(3);
     assert_eq!(site.measured(500).await, 0.0);
 }
 
 #[tokio::test]
-async fn a_prometheus_that_is_not_there_stops_before_anything_is_changed() {
+async fn an_unreachable_prometheus_refuses_start() {
     let site = Site::new("").await;
     let gate = "prometheus = { url = \"http://127.0.0.1:9\" }\n";
     write(&site, &format!("{gate}{STEPS}[[gate]]\nkind = \"kong-errors\"\n"));
-    let refused = site.run(&["start", "--yes"]).await.ends_with(4);
+    let refused = site.run(&["start", "--yes"]).await.exits_with(4);
     assert!(refused.stderr.contains("Prometheus did not answer"), "{refused:#?}");
     assert_eq!(site.records().await, ["\"A\" 2 \"192.0.2.1\""]);
 }
 
 #[tokio::test]
-async fn metrics_that_are_not_there_are_never_taken_for_granted() {
+async fn missing_metrics_are_unproven_or_blockers() {
     let site = Site::new(STEPS).await;
     let traffic = traffic(&site).await;
     let gate = "[[gate]]\nkind = \"kong-errors\"\nmin_requests = 1\n[preflight]\nunproven = [\"databases\", \"nodes\"]\n";
@@ -152,24 +155,24 @@ async fn metrics_that_are_not_there_are_never_taken_for_granted() {
             "prometheus = {{ url = \"{url}\", window = \"10s\", kong_green = \"3.3\"{more} }}\n{STEPS}{gate}"
         );
         write(&site, &head);
-        let planned = site.run(&["plan"]).await.ends_with(4);
+        let planned = site.run(&["plan"]).await.exits_with(4);
         planned.stdout.split_whitespace().collect::<Vec<_>>().join(" ")
     };
-    // Green had no request yet, so nobody knows whether Kong 3.x will export any.
-    let said = plan("").await;
+    // Green had no request yet, so it is unknown whether Kong 3.x will export any.
+    let message = plan("").await;
     assert!(
-        said.contains("ok blue receives ") && said.contains("ask green exports no requests yet"),
-        "{said}"
+        message.contains("ok blue receives ") && message.contains("ask green exports no requests yet"),
+        "{message}"
     );
-    assert!(said.contains("unproven = [\"metrics\"]"), "{said}");
-    let said = plan(", blue_requests = \"vector(0)\"").await;
-    assert!(said.contains("ask blue receives no requests at present"), "{said}");
-    let said = plan(", blue = 'job=\"nobody\"'").await;
-    assert!(said.contains("stop Prometheus has no requests of blue"), "{said}");
+    assert!(message.contains("unproven = [\"metrics\"]"), "{message}");
+    let message = plan(", blue_requests = \"vector(0)\"").await;
+    assert!(message.contains("ask blue receives no requests at present"), "{message}");
+    let message = plan(", blue = 'job=\"none\"'").await;
+    assert!(message.contains("stop Prometheus has no requests of blue"), "{message}");
 }
 
 #[tokio::test]
-async fn what_speaks_against_finish_is_told_to_whoever_said_it() {
+async fn a_refused_finish_gives_the_same_reason_with_and_without_an_engine() {
     let site = Site::new("").await;
     let traffic = traffic(&site).await;
     let metrics = format!("prometheus = {{ url = \"{}\", window = \"3s\" }}\n", traffic.prometheus.url());
@@ -180,23 +183,23 @@ async fn what_speaks_against_finish_is_told_to_whoever_said_it() {
     // Old clients come back to blue: it drains again.
     let late = traffic.late_clients(&site);
     site.until("draining again", |status| status["state"] == "draining").await;
-    let refused = site.run(&["finish"]).await.ends_with(4);
+    let refused = site.run(&["finish"]).await.exits_with(4);
     assert!(refused.stdout.contains("blue has not been idle for long enough"), "{refused:#?}");
     drop(late);
     site.until("a drain", |status| status["state"] == "drained").await;
 
-    // A Prometheus that has gone: whether blue is still cannot be seen.
+    // Without Prometheus blue cannot be counted.
     traffic.prometheus.stop();
     let why = "Not finished, nothing was changed: blue's requests cannot be counted";
-    let refused = site.run(&["finish"]).await.ends_with(4);
+    let refused = site.run(&["finish"]).await.exits_with(4);
     assert!(refused.stdout.contains(why), "{refused:#?}");
-    let json = site.run(&["finish", "--format", "json"]).await.ends_with(4).json();
+    let json = site.run(&["finish", "--format", "json"]).await.exits_with(4).json();
     assert_eq!(json["outcome"], "not_finished", "{json:#}");
     assert_eq!(site.status().await["state"], "drained");
     running.kill();
-    // The same words where nobody watches.
-    let refused = site.run(&["finish"]).await.ends_with(4);
+    // The same reason without an engine.
+    let refused = site.run(&["finish"]).await.exits_with(4);
     assert!(refused.stdout.contains(why), "{refused:#?}");
-    site.run(&["finish", "--force"]).await.ends_with(0);
+    site.run(&["finish", "--force"]).await.exits_with(0);
     assert_eq!(site.records().await, ["\"A\" 2 \"192.0.2.2\""]);
 }

@@ -7,10 +7,10 @@ use kongferry_harness::dns::{Bind, PowerDns};
 use kongferry_harness::route53::FakeRoute53;
 use serde_json::{Value, json};
 
-use super::site::{Ran, ran};
+use super::site::{CommandOutput, run_command};
 
 /// `kongferry cutover …` in a directory, with the credentials of tests in its environment.
-async fn call(directory: &Path, arguments: &[&str]) -> Ran {
+async fn call(directory: &Path, arguments: &[&str]) -> CommandOutput {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("kongferry"));
     for (name, _) in std::env::vars() {
         if ["KONG", "PG", "XDG", "AWS"].iter().any(|start| name.starts_with(start)) {
@@ -20,7 +20,7 @@ async fn call(directory: &Path, arguments: &[&str]) -> Ran {
     command.current_dir(directory).env("NO_COLOR", "1").arg("cutover").args(arguments);
     command.env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE").env("AWS_SECRET_ACCESS_KEY", "s3cr3t-of-aws");
     command.stdin(std::process::Stdio::null());
-    ran(command).await
+    run_command(command).await
 }
 
 /// Fills in green's values one after the other.
@@ -55,57 +55,57 @@ async fn powerdns() -> PowerDns {
 }
 
 #[tokio::test]
-async fn powerdns_says_what_is_blue_and_plan_accepts_what_was_written() {
+async fn init_reads_powerdns_and_plan_accepts_the_file() {
     let (dns, home) = (powerdns().await, tempfile::tempdir().expect("a directory"));
     let (url, key, server) = (dns.url(), dns.api_key_file().display().to_string(), dns.dns().to_string());
     let mut arguments = vec!["init", "--url", &url, "--api-key-file", &key, "--name-server", &server];
     arguments.extend(["--name", "API.example.test.", "--name", "www.example.test"]);
-    let written = call(home.path(), &arguments).await.ends_with(0);
-    for said in [
+    let written = call(home.path(), &arguments).await.exits_with(0);
+    for message in [
         "Blue's values were read from the provider at ",
         "weights that add up to at most 10000",
         "api.example.test/A  192.0.2.1  TTL 300 s",
         "api.example.test/HTTPS (1 . alpn=h2",
         "604800 s",
     ] {
-        assert!(written.stdout.contains(said), "{said}: {written:#?}");
+        assert!(written.stdout.contains(message), "{message}: {written:#?}");
     }
-    let unfilled = call(home.path(), &["plan", "--requests-only"]).await.ends_with(2);
+    let unfilled = call(home.path(), &["plan", "--requests-only"]).await.exits_with(2);
     assert!(unfilled.stderr.contains("TODO"), "{unfilled:#?}");
     let text = fill_in(home.path(), &["192.0.2.2", "2001:db8::2", "green.example.net"]);
     assert!(text.contains("zone = \"example.test\"") && !text.contains("nobody goes by this"), "{text}");
     let secret = std::fs::read_to_string(dns.api_key_file()).expect("a key");
     assert!(!text.contains(secret.trim()), "{text}");
-    let planned = call(home.path(), &["plan", "--requests-only"]).await.ends_with(0);
+    let planned = call(home.path(), &["plan", "--requests-only"]).await.exits_with(0);
     assert!(planned.stdout.contains("step 1: 1 % to green"), "{planned:#?}");
 
     // The same once more is refused, and the file is as it was.
-    let again = call(home.path(), &arguments).await.ends_with(2);
+    let again = call(home.path(), &arguments).await.exits_with(2);
     assert!(again.stderr.contains("exists already"), "{again:#?}");
 }
 
 #[tokio::test]
-async fn as_json_it_says_who_was_asked_and_what_is_in_the_way() {
+async fn the_json_has_source_capabilities_and_remarks() {
     let (dns, home) = (powerdns().await, tempfile::tempdir().expect("a directory"));
     let (url, key) = (dns.url(), dns.api_key_file().display().to_string());
     let arguments =
         ["init", "--url", &url, "--api-key-file", &key, "--name", "geo.example.test", "--format", "json"];
-    let said = call(home.path(), &arguments).await.ends_with(0).json();
+    let message = call(home.path(), &arguments).await.exits_with(0).json();
     assert_eq!(
-        (&said["outcome"], &said["source"], &said["zone"]),
+        (&message["outcome"], &message["source"], &message["zone"]),
         (&json!("written"), &json!("provider"), &json!("example.test"))
     );
-    assert_eq!(said["capabilities"]["weights"]["whole"]["max_sum"], 10_000);
-    assert_eq!(said["records"][0]["moved"], false);
-    let remarks = said["remarks"].to_string();
+    assert_eq!(message["capabilities"]["weights"]["whole"]["max_sum"], 10_000);
+    assert_eq!(message["records"][0]["moved"], false);
+    let remarks = message["remarks"].to_string();
     assert!(
         remarks.contains("a program decides what is answered") && remarks.contains("no A, AAAA or CNAME"),
-        "{said:#}"
+        "{message:#}"
     );
 }
 
 #[tokio::test]
-async fn where_the_provider_refuses_the_name_servers_are_asked_and_the_file_says_so() {
+async fn without_the_provider_init_queries_the_name_servers() {
     let (dns, home) = (powerdns().await, tempfile::tempdir().expect("a directory"));
     let (url, server) = (dns.url(), dns.dns().to_string());
     let key = home.path().join("key");
@@ -121,13 +121,16 @@ async fn where_the_provider_refuses_the_name_servers_are_asked_and_the_file_says
     for (flags, why) in cases {
         let arguments: Vec<&str> =
             ["init", "--format", "json"].into_iter().chain(name).chain(flags.iter().copied()).collect();
-        let said = call(home.path(), &arguments).await.ends_with(0).json();
+        let message = call(home.path(), &arguments).await.exits_with(0).json();
         assert_eq!(
-            (&said["source"], &said["asked"]),
+            (&message["source"], &message["asked"]),
             (&json!("name_server"), &json!("name_server")),
-            "{said:#}"
+            "{message:#}"
         );
-        assert!(said["provider_error"].as_str().is_some_and(|text| text.contains(why)), "{why}: {said:#}");
+        assert!(
+            message["provider_error"].as_str().is_some_and(|text| text.contains(why)),
+            "{why}: {message:#}"
+        );
         let text = fill_in(home.path(), &["192.0.2.2", "2001:db8::2"]);
         assert!(text.contains("# The provider could not be read: ") && text.contains(&server), "{text}");
         assert!(text.contains("blue = [\"192.0.2.1\"]") && !text.contains("not-the-key"), "{text}");
@@ -136,12 +139,12 @@ async fn where_the_provider_refuses_the_name_servers_are_asked_and_the_file_says
     // Neither the one nor the other.
     let arguments =
         ["init", "--name", "api.example.test", "--name-server", "127.0.0.1:9", "--format", "json"];
-    let said = call(home.path(), &arguments).await.ends_with(0).json();
-    assert_eq!((&said["asked"], &said["records"]), (&json!("nobody"), &json!([])), "{said:#}");
+    let message = call(home.path(), &arguments).await.exits_with(0).json();
+    assert_eq!((&message["asked"], &message["records"]), (&json!("nobody"), &json!([])), "{message:#}");
 }
 
 #[tokio::test]
-async fn a_server_without_weights_gets_the_only_step_that_it_can_do() {
+async fn a_server_without_weights_gets_the_step_of_100_percent() {
     let records = "api 300 IN A 192.0.2.1\napi 300 IN A 192.0.2.3\nwww 60 IN CNAME blue.example.net.";
     let bind = Bind::primary("example.test", records).await.expect("a BIND");
     let home = tempfile::tempdir().expect("a directory");
@@ -149,14 +152,14 @@ async fn a_server_without_weights_gets_the_only_step_that_it_can_do() {
     let mut arguments =
         vec!["init", "--provider", "rfc2136", "--server", &server, "--tsig-secret-file", &secret];
     arguments.extend(["--name", "api.example.test", "--name", "www.example.test", "--name-server", &server]);
-    let written = call(home.path(), &arguments).await.ends_with(0);
+    let written = call(home.path(), &arguments).await.exits_with(0);
     assert!(
         written.stdout.contains("no weights, only 0 % and 100 %; of two concurrent writers one is refused"),
         "{written:#?}"
     );
     let text = fill_in(home.path(), &["192.0.2.2", "green.example.net"]);
     assert!(text.contains("\"192.0.2.3\"") && text.matches("[[step]]").count() == 1, "{text}");
-    let planned = call(home.path(), &["plan", "--requests-only"]).await.ends_with(0);
+    let planned = call(home.path(), &["plan", "--requests-only"]).await.exits_with(0);
     assert!(
         planned.stdout.contains("update add www.example.test. 30 CNAME green.example.net."),
         "{planned:#?}"
@@ -164,21 +167,21 @@ async fn a_server_without_weights_gets_the_only_step_that_it_can_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn route_53_is_asked_by_its_own_interface() {
+async fn init_reads_route_53() {
     let fake = FakeRoute53::start("api.example.test", 300, "192.0.2.1").await;
     let home = tempfile::tempdir().expect("a directory");
     let mut arguments =
         vec!["init", "--provider", "route53", "--hosted-zone-id", "Z1", "--endpoint", fake.url()];
     arguments.extend(["--name", "api.example.test"]);
-    let written = call(home.path(), &arguments).await.ends_with(0);
+    let written = call(home.path(), &arguments).await.exits_with(0);
     assert!(written.stdout.contains("weights that add up to at most 256"), "{written:#?}");
     let text = fill_in(home.path(), &["192.0.2.2"]);
     assert!(!text.contains("s3cr3t") && text.contains("# TTL 300 s"), "{text}");
-    call(home.path(), &["plan", "--requests-only"]).await.ends_with(0);
+    call(home.path(), &["plan", "--requests-only"]).await.exits_with(0);
 }
 
 #[tokio::test]
-async fn a_program_of_ones_own_lists_or_says_that_it_cannot() {
+async fn init_reads_the_list_of_a_program_or_reports_that_it_has_none() {
     const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/dns/stub.py");
     let (zone, home) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
     let record =
@@ -197,10 +200,13 @@ async fn a_program_of_ones_own_lists_or_says_that_it_cannot() {
         "127.0.0.1:9",
     ]);
     arguments.extend(["--format", "json"]);
-    let said = call(home.path(), &arguments).await.ends_with(0).json();
-    assert_eq!((&said["source"], &said["asked"]), (&json!("none"), &json!("nobody")));
-    assert!(said["why_not_the_provider"].as_str().is_some_and(|why| why.contains("cannot list")), "{said:#}");
-    assert_eq!(said["capabilities"]["min_ttl"], 5, "{said:#}");
+    let message = call(home.path(), &arguments).await.exits_with(0).json();
+    assert_eq!((&message["source"], &message["asked"]), (&json!("none"), &json!("nobody")));
+    assert!(
+        message["why_not_the_provider"].as_str().is_some_and(|why| why.contains("cannot list")),
+        "{message:#}"
+    );
+    assert_eq!(message["capabilities"]["min_ttl"], 5, "{message:#}");
     std::fs::remove_file(home.path().join("cutover.toml")).expect("removed");
 
     let listed = json!({ "zone": "example.test", "records": [
@@ -208,12 +214,12 @@ async fn a_program_of_ones_own_lists_or_says_that_it_cannot() {
         { "name": "api.example.test", "type": "HTTPS", "ttl": 300, "values": ["1 . alpn=h2"] },
     ] });
     std::fs::write(zone.path().join("list.json"), listed.to_string()).expect("written");
-    let said = call(home.path(), &arguments).await.ends_with(0).json();
+    let message = call(home.path(), &arguments).await.exits_with(0).json();
     assert_eq!(
-        (&said["asked"], said["remarks"].as_array().map(Vec::len)),
+        (&message["asked"], message["remarks"].as_array().map(Vec::len)),
         (&json!("provider"), Some(1)),
-        "{said:#}"
+        "{message:#}"
     );
     fill_in(home.path(), &["192.0.2.2"]);
-    call(home.path(), &["plan", "--requests-only"]).await.ends_with(0);
+    call(home.path(), &["plan", "--requests-only"]).await.exits_with(0);
 }

@@ -1,12 +1,12 @@
 //! kill -9 of the real binary: just before the provider is written to, and just after, and in between. Another
-//! directory, without the journal, goes on or goes back.
+//! directory, without the journal, resumes or rolls back.
 
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use kongferry::dns::Share;
 
-use super::site::{NAME, STEPS, Site, at_share, ran};
+use super::site::{NAME, STEPS, Site, at_share, run_command};
 
 /// Kills a `start` when it comes to a failpoint first.
 async fn killed_at(site: &Site, place: &str) {
@@ -24,7 +24,7 @@ async fn killed_at(site: &Site, place: &str) {
 }
 
 #[tokio::test]
-async fn killed_around_the_first_write_another_directory_begins_or_goes_on() {
+async fn after_a_kill_around_the_first_write_another_directory_starts_or_resumes() {
     for (place, written) in [("cutover-intent", false), ("cutover-applied", true)] {
         let site = Site::new(STEPS).await;
         killed_at(&site, place).await;
@@ -32,13 +32,13 @@ async fn killed_around_the_first_write_another_directory_begins_or_goes_on() {
         let elsewhere = tempfile::tempdir().expect("a directory");
         site.configure(elsewhere.path(), STEPS);
         let how: &[&str] = if written { &["resume", "--no-wait"] } else { &["start", "--yes", "--no-wait"] };
-        let ended = ran(site.command_in(elsewhere.path(), how)).await.ends_with(0);
+        let ended = run_command(site.command_in(elsewhere.path(), how)).await.exits_with(0);
         assert!(ended.stdout.contains("Drained."), "{place}: {ended:#?}");
     }
 }
 
 #[tokio::test]
-async fn killed_while_it_bakes_another_directory_goes_on_or_goes_back() {
+async fn after_a_kill_while_baking_another_directory_resumes_or_rolls_back() {
     for (command, code, share) in
         [(&["resume", "--no-wait"][..], 0, Share::GREEN), (&["rollback"], 3, Share::BLUE)]
     {
@@ -49,10 +49,11 @@ async fn killed_while_it_bakes_another_directory_goes_on_or_goes_back() {
         running.kill();
         let elsewhere = tempfile::tempdir().expect("a directory");
         site.configure(elsewhere.path(), &slow);
-        let status = ran(site.command_in(elsewhere.path(), &["status", "--format", "json"])).await.json();
+        let status =
+            run_command(site.command_in(elsewhere.path(), &["status", "--format", "json"])).await.json();
         assert_eq!((status["watched"].as_bool(), status["state"].as_str()), (Some(false), Some("step")));
         assert!(at_share(10)(&status), "{status:#}");
-        ran(site.command_in(elsewhere.path(), command)).await.ends_with(code);
+        run_command(site.command_in(elsewhere.path(), command)).await.exits_with(code);
         assert_eq!(site.measured(300).await, share.fraction(), "{command:?}");
     }
 }
@@ -76,7 +77,7 @@ async fn killed_at_transition(site: &Site, transition: usize) -> bool {
     }
 }
 
-/// One kill; then another directory, which has no journal, goes on or goes back. Whether the run came so far.
+/// One kill; then another directory, which has no journal, resumes or rolls back. Whether the run came so far.
 async fn killed_and_taken_over(transition: usize, back: bool) -> bool {
     let steps = "[[step]]\nshare = 10\nbake = \"300ms\"\n[[step]]\nshare = 100\nbake = \"300ms\"\n";
     let site = Site::new(steps).await;
@@ -91,7 +92,7 @@ async fn killed_and_taken_over(transition: usize, back: bool) -> bool {
         (false, true) => (&["resume", "--no-wait"], 0, 1.0),
         (false, false) => (&["start", "--yes", "--no-wait"], 0, 1.0),
     };
-    let ended = ran(site.command_in(elsewhere.path(), how)).await;
+    let ended = run_command(site.command_in(elsewhere.path(), how)).await;
     assert_eq!(ended.code, code, "{how:?} after {transition} transitions: {ended:#?}");
     assert_eq!(site.measured(300).await, share, "{how:?} after {transition} transitions");
     came_so_far
@@ -99,8 +100,8 @@ async fn killed_and_taken_over(transition: usize, back: bool) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "minutes long: make soak runs it"]
-async fn killed_at_every_transition_another_directory_goes_on_or_goes_back() {
-    // Lowering, ready, two steps of six stages, draining, drained; the last number is one too many.
+async fn after_a_kill_at_every_transition_another_directory_resumes_or_rolls_back() {
+    // Lowering, ready, two steps of six activities, draining, drained; the last number is one too many.
     // On and back in turn; the simulated kills do both at every place.
     let mut kills = futures::stream::iter(1..=22)
         .map(|transition| async move {

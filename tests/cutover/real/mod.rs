@@ -1,11 +1,14 @@
-//! The real binary over real servers: PowerDNS, BIND, Prometheus. Bakes of a second or two.
+//! The real binary with real servers: PowerDNS, BIND, Prometheus. Bake times are a second or two.
 
+mod complete_run;
 mod databases;
 mod gates;
 mod init;
 mod kills;
-mod people;
+mod manual_rollback;
+mod notifications;
+mod operators;
 mod providers;
-mod rollback;
+mod rollback_time;
 mod site;
-mod way;
+mod unproven;

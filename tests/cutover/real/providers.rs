@@ -1,6 +1,6 @@
 //! The real binary on Route 53 and on a program of the user's own, from 0 to 100 % and back, killed in between.
 //!
-//! Neither answers DNS. A real PowerDNS does it for them: it is told every weight that they hold, as a vendor's own name
+//! Neither answers DNS. A real PowerDNS does it for them: it is reported every weight that they hold, as a vendor's own name
 //! servers are. Route 53 is a stateful fake of the vendor's rules over AWS's own model of requests, and moto for the wire.
 
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use kongferry_harness::route53::{FakeRoute53, Fault};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use super::site::{NAME, STEPS, Site, assert_share, at_share, baking, ran};
+use super::site::{NAME, STEPS, Site, assert_share, at_share, baking, run_command, slow_steps};
 
 /// Weights and time to live as a provider holds them.
 type Held = Option<(u32, u32, u32)>;
@@ -28,11 +28,11 @@ impl Mirror {
         held: impl Fn() -> F + Send + 'static,
     ) -> Mirror {
         Mirror(tokio::spawn(async move {
-            let mut told = None;
+            let mut reported = None;
             loop {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 let now = held().await;
-                if now.is_none() || now == told {
+                if now.is_none() || now == reported {
                     continue;
                 }
                 if let Some((blue, green, ttl)) = now {
@@ -44,7 +44,7 @@ impl Mirror {
                           "records": [{ "content": lua, "disabled": false }] },
                     ] });
                     if dns.call("PATCH", "/zones/example.test.", Some(body)).await.is_ok() {
-                        told = now;
+                        reported = now;
                     }
                 }
             }
@@ -82,7 +82,7 @@ impl Provided {
     }
 
     async fn status(&self) -> Value {
-        ran(self.command(&["status", "--format", "json"])).await.json()
+        run_command(self.command(&["status", "--format", "json"])).await.json()
     }
 }
 
@@ -92,7 +92,7 @@ fn route53(endpoint: &str, zone: &str) -> String {
     )
 }
 
-async fn on_fake_route53() -> (Provided, Arc<FakeRoute53>) {
+async fn fake_route53() -> (Provided, Arc<FakeRoute53>) {
     let fake = Arc::new(FakeRoute53::start(NAME, 2, "192.0.2.1").await);
     let (shared, site) = (fake.clone(), Site::new("").await);
     let mirror = Mirror::start(site.dns.clone(), move || {
@@ -112,7 +112,7 @@ async fn on_fake_route53() -> (Provided, Arc<FakeRoute53>) {
     (Provided { site, provider, _mirror: mirror }, fake)
 }
 
-async fn on_moto() -> (Provided, Arc<Moto>) {
+async fn moto_route53() -> (Provided, Arc<Moto>) {
     let moto = Arc::new(Moto::start().await.expect("moto"));
     let zone = moto.create_zone("example.test.").await.expect("a zone");
     let seed = format!(
@@ -148,7 +148,7 @@ async fn on_moto() -> (Provided, Arc<Moto>) {
 /// The program of the provider tests; its zone is a file.
 const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/dns/stub.py");
 
-async fn on_exec() -> (Provided, tempfile::TempDir) {
+async fn exec_program() -> (Provided, tempfile::TempDir) {
     let zone = tempfile::tempdir().expect("a directory");
     let record = json!({ "name": NAME, "type": "A", "state": "plain", "side": "blue", "ttl": 10 });
     let state = json!({ "version": 1, "records": [record], "marker": null, "asked": 0 });
@@ -181,63 +181,60 @@ fn held_by_program(file: &PathBuf) -> Held {
     }
 }
 
-fn slow() -> String {
-    STEPS.replace("bake = \"1s\"", "bake = \"10m\"")
-}
-
 /// Through all steps, each measured at the name server; then ordinary records of green.
-async fn goes_through(provided: &Provided) {
+async fn completes_a_run(provided: &Provided) {
     let site = &provided.site;
-    provided.configure(site.home.path(), &slow());
-    let planned = ran(provided.command(&["plan"])).await.ends_with(0);
+    provided.configure(site.home.path(), &slow_steps());
+    let planned = run_command(provided.command(&["plan"])).await.exits_with(0);
     assert!(planned.stdout.contains("Manually, if kongferry cannot"), "{}", planned.stdout);
     let running = site.spawn_command(provided.command(&["start", "--yes", "--no-wait"]));
     for percent in [1_u16, 10, 100] {
         provided.until(&format!("{percent} %"), baking(percent)).await;
         assert_share(site.measured(4000).await, Share::percent(percent).expect("a share"), 4000);
-        ran(provided.command(&["promote"])).await.ends_with(0);
+        run_command(provided.command(&["promote"])).await.exits_with(0);
     }
-    let ended = running.end().await.ends_with(0);
+    let ended = running.end().await.exits_with(0);
     assert!(ended.stdout.contains("Drained."), "{ended:#?}");
-    ran(provided.command(&["finish"])).await.ends_with(0);
+    run_command(provided.command(&["finish"])).await.exits_with(0);
     assert_eq!(provided.status().await["state"], "finished");
     assert_eq!(site.measured(500).await, 1.0);
 }
 
-/// Killed at 10 %; another directory without the journal goes on to 100 %, is killed, and a third one goes back.
-async fn goes_on_and_back_after_kills(provided: &Provided) {
+/// Killed at 10 %; another directory without the journal resumes to 100 %, is killed, and a third one rolls back.
+async fn resumes_and_rolls_back_after_kills(provided: &Provided) {
     let site = &provided.site;
-    provided.configure(site.home.path(), &slow());
-    ran(provided.command(&["plan"])).await.ends_with(0);
+    provided.configure(site.home.path(), &slow_steps());
+    run_command(provided.command(&["plan"])).await.exits_with(0);
     let first = site.spawn_command(provided.command(&["start", "--yes"]));
     provided.until("1 %", baking(1)).await;
-    ran(provided.command(&["promote"])).await.ends_with(0);
+    run_command(provided.command(&["promote"])).await.exits_with(0);
     provided.until("10 %", at_share(10)).await;
     first.kill();
 
     let second = tempfile::tempdir().expect("a directory");
     provided.configure(second.path(), STEPS);
-    let status = ran(provided.command_in(second.path(), &["status", "--format", "json"])).await.json();
+    let status =
+        run_command(provided.command_in(second.path(), &["status", "--format", "json"])).await.json();
     assert_eq!((status["watched"].as_bool(), at_share(10)(&status)), (Some(false), true), "{status:#}");
-    let ended = ran(provided.command_in(second.path(), &["resume", "--no-wait"])).await.ends_with(0);
+    let ended = run_command(provided.command_in(second.path(), &["resume", "--no-wait"])).await.exits_with(0);
     assert!(ended.stdout.contains("Drained."), "{ended:#?}");
     assert_eq!(site.measured(500).await, 1.0);
 
     let third = tempfile::tempdir().expect("a directory");
     provided.configure(third.path(), STEPS);
-    ran(provided.command_in(third.path(), &["rollback", "--reason", "a drill"])).await.ends_with(3);
+    run_command(provided.command_in(third.path(), &["rollback", "--reason", "a drill"])).await.exits_with(3);
     assert_eq!(site.measured(500).await, 0.0);
-    ran(provided.command_in(third.path(), &["finish"])).await.ends_with(0);
+    run_command(provided.command_in(third.path(), &["finish"])).await.exits_with(0);
     assert_eq!(provided.status().await["state"], "not_started");
 }
 
 impl Provided {
-    async fn until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    async fn until(&self, what: &str, is_expected: impl Fn(&Value) -> bool) -> Value {
         let deadline = std::time::Instant::now() + Duration::from_secs(180);
         loop {
-            let status = ran(self.command(&["status", "--format", "json"])).await;
+            let status = run_command(self.command(&["status", "--format", "json"])).await;
             let seen: Value = serde_json::from_str(&status.stdout).unwrap_or_default();
-            if wanted(&seen) {
+            if is_expected(&seen) {
                 return seen;
             }
             assert!(std::time::Instant::now() < deadline, "{what} never came: {status:#?}");
@@ -247,18 +244,18 @@ impl Provided {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn route_53_by_its_rules_goes_through_with_throttling_and_lost_answers() {
-    let (provided, fake) = on_fake_route53().await;
+async fn a_run_on_route_53_completes_with_throttling_and_lost_answers() {
+    let (provided, fake) = fake_route53().await;
     fake.next(Fault::Denied);
     provided.configure(provided.site.home.path(), STEPS);
-    let refused = ran(provided.command(&["start", "--yes"])).await.ends_with(4);
+    let refused = run_command(provided.command(&["start", "--yes"])).await.exits_with(4);
     assert!(refused.stderr.contains("did not accept a write that changes nothing"), "{refused:#?}");
     // The rehearsal comes first, then the short TTL, then the steps.
     fake.pass();
     for fault in [Fault::Throttle, Fault::LostAnswer, Fault::PriorRequest, Fault::Broken] {
         fake.next(fault);
     }
-    goes_through(&provided).await;
+    completes_a_run(&provided).await;
     let sets = fake.sets();
     assert_eq!(sets.len(), 1, "{sets:?}");
     assert_eq!(
@@ -268,9 +265,9 @@ async fn route_53_by_its_rules_goes_through_with_throttling_and_lost_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn route_53_by_its_rules_goes_on_and_back_after_kills() {
-    let (provided, fake) = on_fake_route53().await;
-    goes_on_and_back_after_kills(&provided).await;
+async fn a_run_on_route_53_is_resumed_and_rolled_back_after_kills() {
+    let (provided, fake) = fake_route53().await;
+    resumes_and_rolls_back_after_kills(&provided).await;
     let sets = fake.sets();
     assert_eq!(sets.len(), 1, "{sets:?}");
     assert_eq!(
@@ -280,26 +277,26 @@ async fn route_53_by_its_rules_goes_on_and_back_after_kills() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn route_53_over_the_wire_goes_through() {
-    let (provided, _moto) = on_moto().await;
-    goes_through(&provided).await;
+async fn a_run_on_moto_completes() {
+    let (provided, _moto) = moto_route53().await;
+    completes_a_run(&provided).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_program_of_ones_own_goes_through() {
-    let (provided, _zone) = on_exec().await;
-    goes_through(&provided).await;
+async fn a_run_on_an_exec_program_completes() {
+    let (provided, _zone) = exec_program().await;
+    completes_a_run(&provided).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_program_of_ones_own_goes_on_and_back_after_kills() {
-    let (provided, _zone) = on_exec().await;
-    goes_on_and_back_after_kills(&provided).await;
+async fn a_run_on_an_exec_program_is_resumed_and_rolled_back_after_kills() {
+    let (provided, _zone) = exec_program().await;
+    resumes_and_rolls_back_after_kills(&provided).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn behind_a_proxy_the_providers_word_counts_and_every_name_must_answer() {
-    let (provided, zone) = on_exec().await;
+async fn behind_a_proxy_the_share_is_the_providers() {
+    let (provided, zone) = exec_program().await;
     std::fs::write(zone.path().join("hidden"), "").expect("written");
     // The proxy's address, whatever the provider holds.
     let Provided { site, provider, _mirror: mirror } = provided;
@@ -311,11 +308,11 @@ async fn behind_a_proxy_the_providers_word_counts_and_every_name_must_answer() {
     ] });
     site.dns.call("PATCH", "/zones/example.test.", Some(proxied)).await.expect("a record");
     site.configure_with(site.home.path(), &provider, STEPS);
-    let planned = site.run(&["plan"]).await.ends_with(0);
-    assert!(planned.stdout.contains("does not show the side"), "{planned:#?}");
-    site.run(&["start", "--yes", "--no-wait"]).await.ends_with(0);
+    let planned = site.run(&["plan"]).await.exits_with(0);
+    assert!(planned.stdout.contains("do not show the side"), "{planned:#?}");
+    site.run(&["start", "--yes", "--no-wait"]).await.exits_with(0);
     let status = site.status().await;
     assert!(at_share(100)(&status) && status["share"]["by_queries"].is_null(), "{status:#}");
-    site.run(&["rollback"]).await.ends_with(3);
+    site.run(&["rollback"]).await.exits_with(3);
     assert_eq!(held_by_program(&zone.path().join("state.json")).map(|(_, green, _)| green), Some(0));
 }

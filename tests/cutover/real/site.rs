@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 pub const NAME: &str = "api.example.test";
 
-/// A short cutover; tests put gates behind it, or other things before `[[step]]`.
+/// A short cutover; tests append gates and other tables.
 pub const STEPS: &str = r#"
 [[step]]
 share = 1
@@ -25,18 +25,23 @@ share = 100
 bake = "1s"
 "#;
 
-/// No databases, no Prometheus, no gates, no Admin API: for tests that need none.
-pub const ON_TRUST: &str = r#"unproven = ["databases", "metrics", "gates", "nodes"]"#;
+/// The same steps with a bake time that no test waits for.
+pub fn slow_steps() -> String {
+    STEPS.replace("bake = \"1s\"", "bake = \"10m\"")
+}
 
-/// What one run of the program came to.
+/// No databases, no Prometheus, no gates, no Admin API: for tests that need none.
+pub const ALL_UNPROVEN: &str = r#"unproven = ["databases", "metrics", "gates", "nodes"]"#;
+
+/// The output of one command.
 #[derive(Debug)]
-pub struct Ran {
+pub struct CommandOutput {
     pub code: i32,
     pub stdout: String,
     pub stderr: String,
 }
 
-impl Ran {
+impl CommandOutput {
     /// Its result as JSON, which matches its schema.
     #[track_caller]
     pub fn json(&self) -> Value {
@@ -46,15 +51,15 @@ impl Ran {
     }
 
     #[track_caller]
-    pub fn ends_with(self, code: i32) -> Ran {
+    pub fn exits_with(self, code: i32) -> CommandOutput {
         assert_eq!(self.code, code, "{self:#?}");
         self
     }
 }
 
-impl From<Output> for Ran {
-    fn from(output: Output) -> Ran {
-        Ran {
+impl From<Output> for CommandOutput {
+    fn from(output: Output) -> CommandOutput {
+        CommandOutput {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
@@ -90,13 +95,13 @@ impl Site {
         self.configure_with(directory, &provider, more);
     }
 
-    /// The same with what stands in `[provider]`.
+    /// The same with another `[provider]`.
     pub fn configure_with(&self, directory: &Path, provider: &str, more: &str) {
         // Most tests are about something else than what could not be proven.
         let trust = if more.contains("[preflight]") {
             String::new()
         } else {
-            format!("preflight = {{ {ON_TRUST} }}")
+            format!("preflight = {{ {ALL_UNPROVEN} }}")
         };
         let text = format!(
             r#"zone = "example.test"
@@ -149,18 +154,18 @@ green = ["192.0.2.2"]
         command
     }
 
-    pub async fn run(&self, arguments: &[&str]) -> Ran {
-        ran(self.command(arguments)).await
+    pub async fn run(&self, arguments: &[&str]) -> CommandOutput {
+        run_command(self.command(arguments)).await
     }
 
     /// Starts it and leaves it running.
-    pub fn spawn(&self, arguments: &[&str]) -> Running {
+    pub fn spawn(&self, arguments: &[&str]) -> RunningCommand {
         self.spawn_command(self.command(arguments))
     }
 
-    /// Starts a command that was put together otherwise.
-    pub fn spawn_command(&self, mut command: Command) -> Running {
-        Running(Some(command.spawn().expect("the program")))
+    /// The same for any command.
+    pub fn spawn_command(&self, mut command: Command) -> RunningCommand {
+        RunningCommand(Some(command.spawn().expect("the program")))
     }
 
     /// `cutover status` as JSON.
@@ -168,13 +173,13 @@ green = ["192.0.2.2"]
         self.run(&["status", "--format", "json"]).await.json()
     }
 
-    /// Waits until the status is as wanted.
-    pub async fn until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    /// Waits for a status; `what` describes it.
+    pub async fn until(&self, what: &str, is_expected: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + Duration::from_secs(180);
         loop {
             let status = self.run(&["status", "--format", "json"]).await;
             let seen: Value = serde_json::from_str(&status.stdout).unwrap_or_default();
-            if wanted(&seen) {
+            if is_expected(&seen) {
                 return seen;
             }
             assert!(Instant::now() < deadline, "{what} never came: {status:#?}");
@@ -182,7 +187,7 @@ green = ["192.0.2.2"]
         }
     }
 
-    /// Asks the name server itself, past everything of ours but the wire.
+    /// Queries the name server directly.
     pub async fn survey(&self, queries: u32) -> ShareMeasurement {
         let server = NameServer { name: "ns1".to_owned(), address: self.dns.dns() };
         let record = Record::new(
@@ -196,12 +201,12 @@ green = ["192.0.2.2"]
         surveys.into_iter().next().expect("one server")
     }
 
-    /// Green's share of so many answers.
+    /// Green's fraction of the answers.
     pub async fn measured(&self, queries: u32) -> f64 {
         self.survey(queries).await.fraction().expect("answers")
     }
 
-    /// What stands at PowerDNS: the contents of all records of the name, with their type.
+    /// The records of the name at PowerDNS: type, TTL and content.
     pub async fn records(&self) -> Vec<String> {
         let zone = self.dns.call("GET", "/zones/example.test.", None).await.expect("a zone");
         let sets = zone["rrsets"].as_array().cloned().unwrap_or_default();
@@ -209,7 +214,7 @@ green = ["192.0.2.2"]
         ours.map(|set| format!("{} {} {}", set["type"], set["ttl"], set["records"][0]["content"])).collect()
     }
 
-    /// The marker that stands at PowerDNS.
+    /// The marker at PowerDNS.
     pub async fn marker(&self) -> Option<Marker> {
         let zone = self.dns.call("GET", "/zones/example.test.", None).await.expect("a zone");
         let text = zone.to_string();
@@ -220,7 +225,7 @@ green = ["192.0.2.2"]
 }
 
 /// Runs a command to its end.
-pub async fn ran(mut command: Command) -> Ran {
+pub async fn run_command(mut command: Command) -> CommandOutput {
     tokio::task::spawn_blocking(move || command.output())
         .await
         .expect("a thread")
@@ -229,10 +234,10 @@ pub async fn ran(mut command: Command) -> Ran {
 }
 
 /// A program that runs; it is killed on drop.
-pub struct Running(Option<Child>);
+pub struct RunningCommand(Option<Child>);
 
-impl Running {
-    pub async fn end(mut self) -> Ran {
+impl RunningCommand {
+    pub async fn end(mut self) -> CommandOutput {
         let child = self.0.take().expect("running");
         tokio::task::spawn_blocking(move || child.wait_with_output())
             .await
@@ -255,7 +260,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningCommand {
     fn drop(&mut self) {
         if let Some(child) = &mut self.0 {
             let _ = child.kill();
@@ -274,10 +279,23 @@ pub fn baking(percent: u16) -> impl Fn(&Value) -> bool {
     move |status| status["stage"] == "baking" && status["goal"] == "step" && at_share(percent)(status)
 }
 
-/// Whether a share that was measured by so many queries may be the one that was asked for.
+/// Fails if the measured share is improbable for the provider's.
 #[track_caller]
 pub fn assert_share(measured: f64, share: Share, queries: u32) {
     let (p, n) = (share.fraction(), f64::from(queries));
     let deviation = (p * (1.0 - p) / n).sqrt();
-    assert!((measured - p).abs() <= 4.5 * deviation, "{measured} of {queries} queries, asked for {share}");
+    assert!(
+        (measured - p).abs() <= 4.5 * deviation,
+        "{measured} of {queries} queries, the provider has {share}"
+    );
+}
+
+/// The change that sends a tenth to green, as another PowerDNS client writes it.
+pub fn manual_split() -> Value {
+    let lua = "A \"pickwrandom({ {9,'192.0.2.1'}, {1,'192.0.2.2'} })\"";
+    let set = |rtype: &str, change: &str, records: Value| json!({ "name": format!("{NAME}."), "type": rtype, "ttl": 2, "changetype": change, "records": records });
+    json!({ "rrsets": [
+        set("A", "DELETE", json!([])),
+        set("LUA", "REPLACE", json!([{ "content": lua, "disabled": false }])),
+    ] })
 }

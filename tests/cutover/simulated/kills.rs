@@ -1,13 +1,13 @@
-//! kill -9, at every single place where the engine can be: another machine without the journal then goes on or goes
-//! back, and the record is always one that somebody asked for.
+//! kill -9 at every poll of the engine: another machine without the journal then resumes or rolls back, and every share
+//! is one that was planned.
 
 use kongferry::cutover::engine::EngineOutcome;
 use kongferry::cutover::state::{Activity, CutoverPhase, OperatorCommand};
 use kongferry::dns::{RecordState, Share, Side};
 use proptest::prelude::*;
 
-use crate::memory::Fault;
-use crate::world::{World, failing, passing, path};
+use crate::memory_provider::Fault;
+use crate::simulation::{Simulation, failing, passing, shares_held};
 
 /// One step after the other, both gates looked at seldom, so that every place is reached in few polls.
 const SHORT: &str = r#"
@@ -50,10 +50,10 @@ url = "http://127.0.0.1:9/"
 
 const ORDER: [&str; 4] = ["0 %", "1 %", "10 %", "100 %"];
 
-/// The way must be one step up at a time, a repetition of the present one, or back to blue.
+/// Each change of the share is one step up, or back to blue.
 #[track_caller]
-fn only_what_was_asked_for(world: &World) {
-    let path = path(world);
+fn assert_only_planned_shares(simulation: &Simulation) {
+    let path = shares_held(simulation);
     for pair in path.windows(2) {
         let place = |share: &String| ORDER.iter().position(|known| known == share);
         let (from, to) = (place(&pair[0]), place(&pair[1]));
@@ -63,78 +63,82 @@ fn only_what_was_asked_for(world: &World) {
 }
 
 /// How many polls a whole run takes.
-fn polls_of_a_run() -> u64 {
+fn count_polls() -> u64 {
     let (mut low, mut high) = (1, 1 << 20);
     while low < high {
         let middle = (low + high) / 2;
-        if World::with(SHORT).start().run_polls(middle).is_some() { high = middle } else { low = middle + 1 }
+        if Simulation::with(SHORT).start().run_polls(middle).is_some() {
+            high = middle
+        } else {
+            low = middle + 1
+        }
     }
     low
 }
 
 #[test]
-fn killed_anywhere_another_machine_goes_on_to_the_end() {
-    let polls = polls_of_a_run();
+fn after_a_kill_at_any_poll_another_machine_completes_the_run() {
+    let polls = count_polls();
     assert!((100..20_000).contains(&polls), "{polls}");
     for killed_after in 1..polls {
-        let world = World::with(SHORT);
-        assert_eq!(world.start().run_polls(killed_after), None);
-        let other = world.another_machine();
+        let simulation = Simulation::with(SHORT);
+        assert_eq!(simulation.start().run_polls(killed_after), None);
+        let other = simulation.another_machine();
         let ended = match other.open(|start_context| start_context.resume(true, false)) {
             Ok(running) => running.end(),
             // Killed before the first write: nothing has begun.
             Err(_) => {
-                assert_eq!(other.provider.held().marker_text, None, "after {killed_after} polls");
+                assert_eq!(other.provider.stored().marker_text, None, "after {killed_after} polls");
                 other.start().end()
             }
         };
         assert_eq!(ended, EngineOutcome::Reached(CutoverPhase::Drained), "after {killed_after} polls");
-        assert_eq!(path(&world), ORDER, "after {killed_after} polls");
+        assert_eq!(shares_held(&simulation), ORDER, "after {killed_after} polls");
     }
 }
 
 #[test]
-fn killed_anywhere_another_machine_goes_back() {
-    for killed_after in 1..polls_of_a_run() {
-        let world = World::with(SHORT);
-        world.start().run_polls(killed_after);
-        let other = world.another_machine();
+fn after_a_kill_at_any_poll_another_machine_rolls_back() {
+    for killed_after in 1..count_polls() {
+        let simulation = Simulation::with(SHORT);
+        simulation.start().run_polls(killed_after);
+        let other = simulation.another_machine();
         assert_eq!(
             other.rollback().end(),
             EngineOutcome::Reached(CutoverPhase::RolledBack),
             "after {killed_after} polls"
         );
-        assert_eq!(world.provider.held().share(), Some(Share::BLUE), "after {killed_after} polls");
-        only_what_was_asked_for(&world);
+        assert_eq!(simulation.provider.stored().share(), Some(Share::BLUE), "after {killed_after} polls");
+        assert_only_planned_shares(&simulation);
     }
 }
 
-/// A world that stands at 10 % and bakes.
-fn at_10_percent() -> World {
-    let world = World::with(SHORT);
-    world.start().with(async |mut anna| {
+/// A simulation that bakes at 10 %.
+fn at_10_percent() -> Simulation {
+    let simulation = Simulation::with(SHORT);
+    simulation.start().with(async |mut anna| {
         anna.until_activity(10, Activity::Baking).await;
-        anna.say(OperatorCommand::Leave).await.unwrap();
+        anna.send(OperatorCommand::Leave).await.unwrap();
     });
-    world
+    simulation
 }
 
 #[test]
-fn killed_anywhere_while_it_goes_back_another_machine_ends_the_way_back() {
+fn after_a_kill_during_a_rollback_another_machine_completes_it() {
     let mut killed = 0;
     for polls in 1.. {
         let second = at_10_percent().another_machine();
         let ended = second.rollback().run_polls(polls);
         let third = second.another_machine();
-        // Whoever comes next may say either; neither goes forward from there.
+        // Both commands of the next operator end the rollback.
         let running = if polls % 2 == 0 { third.rollback() } else { third.resume() };
-        let wanted = match (ended.is_some(), third.provider.held().share()) {
-            // Killed before the write: somebody who resumes goes on.
+        let wanted = match (ended.is_some(), third.provider.stored().share()) {
+            // Killed before the write: resume continues.
             (false, Some(share)) if share > Share::BLUE && polls % 2 == 1 => CutoverPhase::Drained,
             _ => CutoverPhase::RolledBack,
         };
         assert_eq!(running.end(), EngineOutcome::Reached(wanted), "after {polls} polls");
-        only_what_was_asked_for(&third);
+        assert_only_planned_shares(&third);
         if ended.is_some() {
             break;
         }
@@ -144,12 +148,12 @@ fn killed_anywhere_while_it_goes_back_another_machine_ends_the_way_back() {
 }
 
 #[test]
-fn killed_anywhere_while_it_finishes_the_record_is_greens() {
+fn after_a_kill_during_finish_the_record_is_greens() {
     let mut killed = 0;
     for polls in 1.. {
-        let world = World::with(SHORT);
-        assert_eq!(world.start().end(), EngineOutcome::Reached(CutoverPhase::Drained));
-        let second = world.another_machine();
+        let simulation = Simulation::with(SHORT);
+        assert_eq!(simulation.start().end(), EngineOutcome::Reached(CutoverPhase::Drained));
+        let second = simulation.another_machine();
         let ended = second
             .open(|start_context| start_context.finish(true, false))
             .expect("it finishes")
@@ -164,8 +168,11 @@ fn killed_anywhere_while_it_finishes_the_record_is_greens() {
             // The write had landed.
             Err(error) => assert!(error.message().contains("all traffic goes to green"), "{error}"),
         }
-        let held = world.provider.held();
-        assert_eq!((held.state, held.ttl, held.marker_text), (RecordState::Plain(Side::Green), 3_600, None));
+        let stored = simulation.provider.stored();
+        assert_eq!(
+            (stored.state, stored.ttl, stored.marker_text),
+            (RecordState::Plain(Side::Green), 3_600, None)
+        );
         if ended.is_some() {
             break;
         }
@@ -188,50 +195,50 @@ fn fault() -> impl Strategy<Value = Option<Fault>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
-    /// Faults, kills, a gate that may fail, and people who say what they like: the share is always one that somebody
-    /// asked for, and a rollback always ends at blue.
+    /// Faults, kills, a gate that may fail, and any commands: every share is one that was planned, and a rollback always
+    /// ends at blue.
     #[test]
     fn whatever_happens_no_share_stands_that_nobody_asked_for(
         faults in proptest::collection::vec(fault(), 0..12),
         kills in proptest::collection::vec(1_u64..1_500, 0..4),
         fails_at in proptest::option::of(0_usize..4),
-        said in proptest::collection::vec((0_u64..1_500, 0_usize..7), 0..4),
+        message in proptest::collection::vec((0_u64..1_500, 0_usize..7), 0..4),
     ) {
-        let first = World::with(SHORT);
+        let first = Simulation::with(SHORT);
         let bad = fails_at.and_then(|at| ["1", "10", "100"].get(at)).map(|share| share.parse::<Share>().unwrap());
         first.gates(move |_, share, _| if Some(share) == bad { failing() } else { passing() });
         first.provider.fail(faults);
-        let mut world = first.clone();
-        let mut running = world.start();
+        let mut simulation = first.clone();
+        let mut running = simulation.start();
         for polls in kills {
             if running.run_polls(polls).is_some() {
                 break;
             }
-            world = world.another_machine();
-            running = match world.open(|start_context| start_context.resume(true, false)) {
+            simulation = simulation.another_machine();
+            running = match simulation.open(|start_context| start_context.resume(true, false)) {
                 Ok(running) => running,
-                Err(_) if world.provider.held().marker_text.is_none() => world.start(),
+                Err(_) if simulation.provider.stored().marker_text.is_none() => simulation.start(),
                 Err(error) => panic!("{error}"),
             };
         }
-        // Whatever it came to, people speak to a last machine, and one of them goes back.
-        world = world.another_machine();
-        if let Ok(running) = world.open(|start_context| start_context.resume(true, false)) {
+        // Operators send commands to a last machine, and one of them rolls back.
+        simulation = simulation.another_machine();
+        if let Ok(running) = simulation.open(|start_context| start_context.resume(true, false)) {
             running.until_finished().with(async |anna| {
-                for (seconds, command) in said {
+                for (seconds, command) in message {
                     anna.sleep(seconds).await;
                     let commands = [OperatorCommand::Pause, OperatorCommand::Resume, OperatorCommand::Promote { full: false }, OperatorCommand::Retry, OperatorCommand::Undo, OperatorCommand::Finish { force: false, accept_drift: false }, OperatorCommand::Finish { force: true, accept_drift: false }];
                     let Some(command) = commands.get(command).cloned() else { continue };
-                    if anna.try_say(command).await.is_none() {
+                    if anna.try_send(command).await.is_none() {
                         return;
                     }
                 }
-                anna.try_say(OperatorCommand::Rollback { reason: "enough".to_owned() }).await;
+                anna.try_send(OperatorCommand::Rollback { reason: "enough".to_owned() }).await;
             });
         }
-        only_what_was_asked_for(&first);
-        let last = world.another_machine();
+        assert_only_planned_shares(&first);
+        let last = simulation.another_machine();
         prop_assert_eq!(last.rollback().end(), EngineOutcome::Reached(CutoverPhase::RolledBack));
-        prop_assert_eq!(last.provider.held().share(), Some(Share::BLUE));
+        prop_assert_eq!(last.provider.stored().share(), Some(Share::BLUE));
     }
 }

@@ -105,7 +105,7 @@ impl Clock for SimulatedClock {
 }
 
 #[test]
-fn days_pass_at_once_and_in_order() {
+fn simulated_days_pass_in_order() {
     let clock = SimulatedClock::default();
     let day = Duration::from_secs(86_400);
     let waits = async {
@@ -116,7 +116,7 @@ fn days_pass_at_once_and_in_order() {
 }
 
 #[test]
-fn waiting_for_what_never_comes_ends() {
+fn waiting_for_a_future_without_an_alarm_ends() {
     let clock = SimulatedClock::default();
     assert_eq!(clock.run(std::future::pending::<()>(), Duration::from_secs(1)), None);
 }

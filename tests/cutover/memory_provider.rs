@@ -13,33 +13,33 @@ use kongferry::dns::{
 };
 use kongferry::finding::Finding;
 
-use super::clock::SimulatedClock;
+use super::simulated_clock::SimulatedClock;
 
-/// What goes wrong with one request.
+/// A fault of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     Auth,
     Throttled(u64),
     /// The server fails before it does anything.
     Server,
-    /// No answer, and nothing was done.
+    /// No answer, and it was not applied.
     LostRequest,
-    /// No answer, but it was done.
+    /// No answer, but it was applied.
     LostAnswer,
-    /// No answer, and it is done so many seconds later.
+    /// No answer, and it is applied this many seconds later.
     Late(u64),
-    /// It takes so many seconds.
+    /// It takes this many seconds.
     Slow(u64),
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub struct Held {
+pub struct StoredRecord {
     pub state: RecordState,
     pub ttl: u32,
     pub marker_text: Option<String>,
 }
 
-impl Held {
+impl StoredRecord {
     pub fn share(&self) -> Option<Share> {
         self.state.share()
     }
@@ -47,30 +47,30 @@ impl Held {
 
 #[derive(Debug)]
 struct Store {
-    held: Held,
-    /// Every share that ever stood there, in order.
+    stored: StoredRecord,
+    /// Every share that it has held, in order.
     shares: Vec<Option<Share>>,
     faults: VecDeque<Option<Fault>>,
     reads_fail: u32,
-    late: Vec<(Duration, Held)>,
+    late: Vec<(Duration, StoredRecord)>,
     pending_confirms: u32,
 }
 
-/// The provider. Clones share what it holds, as two machines would.
+/// Clones share the records, like two machines.
 #[derive(Debug, Clone)]
-pub struct Memory {
+pub struct MemoryProvider {
     store: Arc<Mutex<Store>>,
     clock: SimulatedClock,
     caps: Capabilities,
 }
 
-impl Memory {
-    /// An ordinary record with blue's values and this TTL.
-    pub fn new(clock: &SimulatedClock, ttl: u32) -> Memory {
-        let held = Held { state: RecordState::Plain(Side::Blue), ttl, marker_text: None };
+impl MemoryProvider {
+    /// A plain record of blue with this TTL.
+    pub fn new(clock: &SimulatedClock, ttl: u32) -> MemoryProvider {
+        let stored = StoredRecord { state: RecordState::Plain(Side::Blue), ttl, marker_text: None };
         let store = Store {
-            shares: vec![held.share()],
-            held,
+            shares: vec![stored.share()],
+            stored,
             faults: VecDeque::new(),
             reads_fail: 0,
             late: Vec::new(),
@@ -85,12 +85,12 @@ impl Memory {
             hidden: false,
             settle: Duration::ZERO,
         };
-        Memory { store: Arc::new(Mutex::new(store)), clock: clock.clone(), caps }
+        MemoryProvider { store: Arc::new(Mutex::new(store)), clock: clock.clone(), caps }
     }
 
     /// The same at another time: a new process with a clock of its own.
-    pub fn at(&self, clock: &SimulatedClock) -> Memory {
-        Memory { clock: clock.clone(), ..self.clone() }
+    pub fn at(&self, clock: &SimulatedClock) -> MemoryProvider {
+        MemoryProvider { clock: clock.clone(), ..self.clone() }
     }
 
     /// The next writes go wrong like this; `None` goes right.
@@ -98,33 +98,33 @@ impl Memory {
         self.lock().faults.extend(faults);
     }
 
-    /// So many reads fail from now on.
+    /// This number of reads fails from now on.
     pub fn fail_reads(&self, reads: u32) {
         self.lock().reads_fail = reads;
     }
 
-    /// So many questions for the confirmation are answered with "pending".
+    /// This number of confirmations is answered with "pending".
     pub fn confirm_late(&self, questions: u32) {
         self.lock().pending_confirms = questions;
     }
 
-    pub fn set(&self, change: impl FnOnce(&mut Held)) {
+    pub fn set(&self, change: impl FnOnce(&mut StoredRecord)) {
         let mut store = self.lock();
-        let mut held = store.held.clone();
-        change(&mut held);
-        hold(&mut store, held);
+        let mut stored = store.stored.clone();
+        change(&mut stored);
+        store_record(&mut store, stored);
     }
 
-    pub fn held(&self) -> Held {
+    pub fn stored(&self) -> StoredRecord {
         let mut store = self.lock();
-        self.land(&mut store);
-        store.held.clone()
+        self.apply_late_writes(&mut store);
+        store.stored.clone()
     }
 
-    /// Every share that ever stood there.
+    /// Every share that it has held, in order.
     pub fn shares(&self) -> Vec<Option<Share>> {
         let mut store = self.lock();
-        self.land(&mut store);
+        self.apply_late_writes(&mut store);
         store.shares.clone()
     }
 
@@ -133,45 +133,45 @@ impl Memory {
     }
 
     /// Late writes whose time has come.
-    fn land(&self, store: &mut Store) {
+    fn apply_late_writes(&self, store: &mut Store) {
         let now = self.clock.now();
         while let Some(at) = store.late.iter().position(|(time, _)| *time <= now) {
-            let (_, held) = store.late.remove(at);
-            hold(store, held);
+            let (_, stored) = store.late.remove(at);
+            store_record(store, stored);
         }
     }
 
-    fn observed(target: &Target, held: &Held) -> Observed {
+    fn observed(target: &Target, stored: &StoredRecord) -> Observed {
         let records = target.records().iter().map(|record| ObservedRecord {
             key: record.key.clone(),
-            state: held.state.clone(),
-            ttl: Some(held.ttl),
+            state: stored.state.clone(),
+            ttl: Some(stored.ttl),
             siblings: Vec::new(),
             raw: serde_json::Value::Null,
         });
-        Observed::new(records.collect(), held.marker_text.clone())
+        Observed::new(records.collect(), stored.marker_text.clone())
     }
 
-    fn done(&self, change: &Change) -> DnsResult<Ticket> {
+    fn write(&self, change: &Change) -> DnsResult<Ticket> {
         let mut store = self.lock();
-        self.land(&mut store);
-        let now = Memory::observed(&change.target, &store.held);
+        self.apply_late_writes(&mut store);
+        let now = MemoryProvider::observed(&change.target, &store.stored);
         if change.desired.precondition == Precondition::Unchanged && now.version != change.before.version {
-            return Err(DnsError::new("memory", DnsErrorKind::Conflict, "somebody else wrote"));
+            return Err(DnsError::new("memory", DnsErrorKind::Conflict, "another client wrote"));
         }
-        hold(&mut store, wanted(change));
+        store_record(&mut store, stored_after(change));
         Ok(Ticket { change_id: None })
     }
 }
 
-fn hold(store: &mut Store, held: Held) {
-    store.shares.push(held.share());
-    store.held = held;
+fn store_record(store: &mut Store, stored: StoredRecord) {
+    store.shares.push(stored.share());
+    store.stored = stored;
 }
 
-fn wanted(change: &Change) -> Held {
+fn stored_after(change: &Change) -> StoredRecord {
     let record = &change.after.records[0];
-    Held {
+    StoredRecord {
         state: record.state.clone(),
         ttl: record.ttl.unwrap_or(0),
         marker_text: change.after.marker_text.clone(),
@@ -183,7 +183,7 @@ fn transient(may_be_applied: bool, what: &str) -> DnsError {
 }
 
 #[async_trait]
-impl DnsProvider for Memory {
+impl DnsProvider for MemoryProvider {
     fn name(&self) -> &'static str {
         "memory"
     }
@@ -197,15 +197,15 @@ impl DnsProvider for Memory {
     }
 
     async fn read(&self, target: &Target) -> DnsResult<Observed> {
-        // As every request does, it lets the others go on.
+        // Other tasks run during a request.
         self.clock.until(self.clock.now() + Duration::from_millis(5)).await;
         let mut store = self.lock();
-        self.land(&mut store);
+        self.apply_late_writes(&mut store);
         if store.reads_fail > 0 {
             store.reads_fail -= 1;
             return Err(transient(false, "the connection failed"));
         }
-        Ok(Memory::observed(target, &store.held))
+        Ok(MemoryProvider::observed(target, &store.stored))
     }
 
     fn plan(&self, target: &Target, before: &Observed, desired: &Desired) -> DnsResult<Change> {
@@ -243,14 +243,14 @@ impl DnsProvider for Memory {
         let fault = self.lock().faults.pop_front().flatten();
         match fault {
             None => {
-                let done = self.done(change);
-                // The answer takes its time too: whoever dies now does not know.
+                let done = self.write(change);
+                // A process that is killed before the answer does not know the result.
                 self.clock.until(self.clock.now() + Duration::from_millis(5)).await;
                 done
             }
             Some(Fault::Slow(seconds)) => {
                 self.clock.until(self.clock.now() + Duration::from_secs(seconds)).await;
-                self.done(change)
+                self.write(change)
             }
             Some(Fault::Auth) => Err(DnsError::new("memory", DnsErrorKind::Auth, "401")),
             Some(Fault::Throttled(seconds)) => {
@@ -260,11 +260,11 @@ impl DnsProvider for Memory {
             Some(Fault::Server) => Err(transient(false, "HTTP 503")),
             Some(Fault::LostRequest) => Err(transient(true, "it did not answer in time")),
             Some(Fault::LostAnswer) => {
-                self.done(change)?;
+                self.write(change)?;
                 Err(transient(true, "it did not answer in time"))
             }
             Some(Fault::Late(seconds)) => {
-                let landing = (self.clock.now() + Duration::from_secs(seconds), wanted(change));
+                let landing = (self.clock.now() + Duration::from_secs(seconds), stored_after(change));
                 self.lock().late.push(landing);
                 Err(transient(true, "it did not answer in time"))
             }
@@ -281,6 +281,6 @@ impl DnsProvider for Memory {
     }
 
     fn manual_command(&self, _: &Change) -> String {
-        "by hand".to_owned()
+        "manual rollback".to_owned()
     }
 }

@@ -1,5 +1,5 @@
-//! A whole world for the engine: a provider in memory, scripted gates, name servers that answer what stands there, and
-//! a clock that is wound on. Days pass in milliseconds.
+//! The engine's environment for tests: a provider in memory, scripted gates, name servers that answer with the
+//! provider's records, and a simulated clock.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,10 +24,10 @@ use kongferry::dns::{DnsProvider, Observed, Share};
 use kongferry::error::Result;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::clock::SimulatedClock;
-use super::memory::Memory;
+use super::memory_provider::MemoryProvider;
+use super::simulated_clock::SimulatedClock;
 
-/// A week, which no cutover here takes.
+/// A week: longer than any cutover here.
 pub const LONG: Duration = Duration::from_secs(7 * 86_400);
 
 /// A gate's measurement at a share and a time.
@@ -41,13 +41,13 @@ pub struct Scripts {
     pub drift: Mutex<DriftStatus>,
     pub hook: Mutex<Arc<dyn Fn(Hook) -> Option<CallReply> + Send + Sync>>,
     pub hooks_called: Mutex<Vec<Hook>>,
-    pub told: Mutex<Vec<Notice>>,
+    pub notices: Mutex<Vec<Notice>>,
 }
 
 #[derive(Clone)]
-pub struct World {
+pub struct Simulation {
     pub clock: SimulatedClock,
-    pub provider: Memory,
+    pub provider: MemoryProvider,
     pub scripts: Arc<Scripts>,
     pub config: Arc<CutoverConfig>,
     pub entries: Arc<Mutex<Vec<JournalEntry>>>,
@@ -113,15 +113,15 @@ pub fn failing() -> Measurement {
     Measurement::judged(false, "7 %", "≤ 1 %")
 }
 
-impl World {
-    /// A record with a TTL of an hour, and everything as it should be.
-    pub fn new() -> World {
-        World::with(CONFIG)
+impl Simulation {
+    /// A record with a TTL of an hour, and no fault.
+    pub fn new() -> Simulation {
+        Simulation::with(CONFIG)
     }
 
-    pub fn with(config: &str) -> World {
+    pub fn with(config: &str) -> Simulation {
         let clock = SimulatedClock::default();
-        let provider = Memory::new(&clock, 3_600);
+        let provider = MemoryProvider::new(&clock, 3_600);
         let scripts = Scripts {
             gates: Mutex::new(Arc::new(|_, _, _| passing())),
             answers: Mutex::new(Arc::new(|_, _| NameServerState::Agree)),
@@ -132,9 +132,9 @@ impl World {
             drift: Mutex::new(DriftStatus::None),
             hook: Mutex::new(Arc::new(|_| None)),
             hooks_called: Mutex::new(Vec::new()),
-            told: Mutex::new(Vec::new()),
+            notices: Mutex::new(Vec::new()),
         };
-        World {
+        Simulation {
             clock,
             provider,
             scripts: Arc::new(scripts),
@@ -146,10 +146,10 @@ impl World {
         }
     }
 
-    /// Another machine: the provider is the same, the journal is lost, time goes on.
-    pub fn another_machine(&self) -> World {
+    /// Another machine: the provider is the same, the journal is lost, time continues.
+    pub fn another_machine(&self) -> Simulation {
         let clock = SimulatedClock::default();
-        World {
+        Simulation {
             provider: self.provider.at(&clock),
             clock,
             entries: Arc::default(),
@@ -174,16 +174,16 @@ impl World {
         *lock(&self.scripts.hook) = Arc::new(script);
     }
 
-    pub fn told(&self) -> Vec<Notice> {
-        lock(&self.scripts.told).clone()
+    pub fn notices(&self) -> Vec<Notice> {
+        lock(&self.scripts.notices).clone()
     }
 
-    /// Whether something with this code was told.
-    pub fn was_notified(&self, code: &str) -> bool {
-        self.told().iter().any(|said| said.code == code)
+    /// Whether a notice with this code was sent.
+    pub fn has_notice(&self, code: &str) -> bool {
+        self.notices().iter().any(|notice| notice.code == code)
     }
 
-    /// What the provider holds, as a process that begins would read it.
+    /// The provider's records, as a new process reads them.
     pub fn observed(&self) -> Observed {
         let provider = self.provider.clone();
         let target = self.config.target.clone();
@@ -195,7 +195,7 @@ impl World {
         self.clock.now().as_secs_f64() / 3_600.0
     }
 
-    fn who(&self) -> Operator {
+    fn operator(&self) -> Operator {
         Operator {
             owner: self.owner.clone(),
             wall: self.clock.wall(),
@@ -203,23 +203,26 @@ impl World {
         }
     }
 
-    /// Opens a run as a command of the program does.
-    pub fn open(&self, how: impl FnOnce(&StartContext<'_>) -> Result<InitialState>) -> Result<Running> {
-        let (observed, who) = (self.observed(), self.who());
+    /// Starts or continues a run as a command of the program does.
+    pub fn open(
+        &self,
+        begin: impl FnOnce(&StartContext<'_>) -> Result<InitialState>,
+    ) -> Result<SimulatedRun> {
+        let (observed, operator) = (self.observed(), self.operator());
         let entries = lock(&self.entries).clone();
         let start_context = StartContext {
             config: &self.config,
             caps: self.provider.capabilities(),
             observed: &observed,
             entries: &entries,
-            operator: &who,
+            operator: &operator,
             now: self.clock.now(),
         };
-        let initial = how(&start_context)?;
+        let initial = begin(&start_context)?;
         Ok(self.engine(initial))
     }
 
-    fn engine(&self, initial: InitialState) -> Running {
+    fn engine(&self, initial: InitialState) -> SimulatedRun {
         let environment = Environment {
             clock: Arc::new(self.clock.clone()),
             provider: Arc::new(self.provider.clone()),
@@ -230,7 +233,7 @@ impl World {
         let journal = Box::new(MemoryJournal(self.entries.clone()));
         let engine =
             Engine::new(self.config.target.clone(), environment, initial.identity, initial.machine, journal);
-        Running {
+        SimulatedRun {
             command_sender: engine.command_sender(),
             status: engine.watch(),
             engine,
@@ -238,30 +241,30 @@ impl World {
         }
     }
 
-    pub fn start(&self) -> Running {
-        self.open(|start_context| start_context.start()).expect("it starts")
+    pub fn start(&self) -> SimulatedRun {
+        self.open(|start_context| start_context.start()).expect("a start")
     }
 
-    pub fn resume(&self) -> Running {
-        self.open(|start_context| start_context.resume(true, false)).expect("it goes on")
+    pub fn resume(&self) -> SimulatedRun {
+        self.open(|start_context| start_context.resume(true, false)).expect("a resumed run")
     }
 
-    pub fn rollback(&self) -> Running {
-        self.open(|start_context| Ok(start_context.rollback(""))).expect("it goes back")
+    pub fn rollback(&self) -> SimulatedRun {
+        self.open(|start_context| Ok(start_context.rollback(""))).expect("a rollback")
     }
 }
 
-/// An engine that is about to run.
-pub struct Running {
+/// An engine before its run.
+pub struct SimulatedRun {
     pub command_sender: mpsc::Sender<CommandRequest>,
     pub status: watch::Receiver<Option<StatusSnapshot>>,
     engine: Engine,
     clock: SimulatedClock,
 }
 
-impl Running {
-    /// As the commands of the program run it without `--no-wait`: until somebody says `finish`.
-    pub fn until_finished(mut self) -> Running {
+impl SimulatedRun {
+    /// As without `--no-wait`: until `finish`.
+    pub fn until_finished(mut self) -> SimulatedRun {
         self.engine = self.engine.until_finished();
         self
     }
@@ -270,18 +273,18 @@ impl Running {
         self.clock.run(self.engine.run(), LONG * 10).expect("an end")
     }
 
-    /// Runs for so long, and is then killed.
+    /// Runs for this time, and is then killed.
     pub fn run_for(self, time: Duration) -> Option<EngineOutcome> {
         let limit = self.clock.now() + time;
         self.clock.run(self.engine.run(), limit)
     }
 
-    /// Runs for so many polls, and is then killed.
+    /// Runs for a number of polls, and is then killed.
     pub fn run_polls(self, polls: u64) -> Option<EngineOutcome> {
         self.clock.run_polls(self.engine.run(), LONG * 10, polls)
     }
 
-    /// Runs while somebody watches and speaks; ends when both have.
+    /// Runs with an operator at the same time, until both have ended.
     pub fn with<F>(self, operator: impl FnOnce(OperatorConsole) -> F) -> EngineOutcome
     where
         F: Future<Output = ()>,
@@ -312,27 +315,30 @@ impl OperatorConsole {
         self.clock.until(self.clock.now() + Duration::from_secs(seconds)).await;
     }
 
-    pub async fn say(&self, command: OperatorCommand) -> std::result::Result<String, String> {
+    pub async fn send(&self, command: OperatorCommand) -> std::result::Result<String, String> {
         let (answer, answered) = oneshot::channel();
         self.command_sender.send((command, "anna".to_owned(), answer)).await.expect("an engine");
         answered.await.expect("an answer")
     }
 
-    /// Says something to an engine that may have ended; `None` where it has.
-    pub async fn try_say(&self, command: OperatorCommand) -> Option<std::result::Result<String, String>> {
+    /// Sends a command to an engine that may have ended; `None` if it has.
+    pub async fn try_send(&self, command: OperatorCommand) -> Option<std::result::Result<String, String>> {
         let (answer, answered) = oneshot::channel();
         self.command_sender.send((command, "anna".to_owned(), answer)).await.ok()?;
         answered.await.ok()
     }
 
-    /// Waits until the engine shows what is waited for.
-    pub async fn until(&mut self, what: impl Fn(&StatusSnapshot) -> bool) -> StatusSnapshot {
-        let status =
-            self.status.wait_for(|status| status.as_ref().is_some_and(&what)).await.expect("an engine");
+    /// Waits for a status.
+    pub async fn until(&mut self, is_expected: impl Fn(&StatusSnapshot) -> bool) -> StatusSnapshot {
+        let status = self
+            .status
+            .wait_for(|status| status.as_ref().is_some_and(&is_expected))
+            .await
+            .expect("an engine");
         status.clone().expect("a snapshot")
     }
 
-    /// Waits until a step with this share is at a stage.
+    /// Waits for an activity of the step with this share.
     pub async fn until_activity(
         &mut self,
         percent: u16,
@@ -355,7 +361,7 @@ struct MemoryJournal(Arc<Mutex<Vec<JournalEntry>>>);
 
 impl CutoverJournal for MemoryJournal {
     fn append(&mut self, entry: &JournalEntry) -> Result<()> {
-        // Everything that is journaled must survive the way through a file.
+        // Every entry must be the same after a round trip through JSON.
         let text = serde_json::to_string(entry).expect("JSON");
         let back: JournalEntry = serde_json::from_str(&text).expect("an entry");
         assert_eq!(&back, entry);
@@ -364,7 +370,7 @@ impl CutoverJournal for MemoryJournal {
     }
 }
 
-impl HealthChecks for World {
+impl HealthChecks for Simulation {
     fn check_gate(
         self: Arc<Self>,
         gate: usize,
@@ -381,29 +387,29 @@ impl HealthChecks for World {
     fn read_traffic(self: Arc<Self>) -> Option<BoxFuture<'static, Traffic>> {
         let (script, clock, provider) =
             (lock(&self.scripts.traffic).clone(), self.clock.clone(), self.provider.clone());
-        Some(Box::pin(async move { script(provider.held().share().unwrap_or_default(), clock.now()) }))
+        Some(Box::pin(async move { script(provider.stored().share().unwrap_or_default(), clock.now()) }))
     }
 }
 
-impl NameServers for World {
+impl NameServers for Simulation {
     fn query(self: Arc<Self>, share: Share, _: u32) -> BoxFuture<'static, NameServerReport> {
         let (script, clock, provider) =
             (lock(&self.scripts.answers).clone(), self.clock.clone(), self.provider.clone());
         Box::pin(async move {
             clock.until(clock.now() + Duration::from_millis(50)).await;
-            let held = provider.held().share();
+            let stored = provider.stored().share();
             let answers = match script(share, clock.now()) {
-                NameServerState::Agree if held != Some(share) => {
+                NameServerState::Agree if stored != Some(share) => {
                     NameServerState::Pending("another share".to_owned())
                 }
                 other => other,
             };
-            NameServerReport { answers, green: held.map(Share::fraction) }
+            NameServerReport { answers, green: stored.map(Share::fraction) }
         })
     }
 }
 
-impl Integrations for World {
+impl Integrations for Simulation {
     fn drift(self: Arc<Self>) -> BoxFuture<'static, DriftStatus> {
         let drift = lock(&self.scripts.drift).clone();
         Box::pin(async move { drift })
@@ -416,7 +422,7 @@ impl Integrations for World {
     }
 
     fn notify(self: Arc<Self>, notice: Notice, _: serde_json::Value) -> BoxFuture<'static, ()> {
-        lock(&self.scripts.told).push(notice);
+        lock(&self.scripts.notices).push(notice);
         Box::pin(async {})
     }
 }
@@ -425,9 +431,9 @@ pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The shares that stood at the provider, without repetitions.
-pub fn path(world: &World) -> Vec<String> {
-    let mut shares: Vec<String> = world
+/// The shares that the provider has held, without repetitions.
+pub fn shares_held(simulation: &Simulation) -> Vec<String> {
+    let mut shares: Vec<String> = simulation
         .provider
         .shares()
         .iter()

@@ -1,4 +1,4 @@
-//! How long a rollback takes, from the order to the first answer that is blue's for good: at the authoritative server,
+//! How long a rollback takes, from the command to the first of only blue answers: at the authoritative server,
 //! and behind a resolver that caches. Nothing is asserted about the time; `--nocapture` shows it.
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,7 +16,7 @@ const GREEN: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 /// The TTL while the cutover lasts, in seconds.
 const TTL: u64 = 2;
 
-/// Somebody who asks a server every few milliseconds and writes down what it answers.
+/// Queries a server every few milliseconds and records its answers.
 struct Listener {
     heard: Arc<Mutex<Vec<(Instant, Ipv4Addr)>>>,
     task: tokio::task::JoinHandle<()>,
@@ -37,7 +37,7 @@ impl Listener {
         Listener { heard, task }
     }
 
-    /// From the order to the first answer of blue's after the last one of green's.
+    /// From the command to the first answer of blue's after the last one of green's.
     fn took(&self, ordered: Instant) -> Duration {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let last = heard.iter().rposition(|(_, address)| *address == GREEN).expect("green was answered");
@@ -62,9 +62,9 @@ async fn measure(what: &str, site: &Site, server: SocketAddr, arguments: &[&str]
     tokio::time::sleep(Duration::from_millis(500)).await;
 
     let ordered = Instant::now();
-    let told = site.run(arguments).await;
-    assert!([0, 3].contains(&told.code), "{told:#?}");
-    running.end().await.ends_with(3);
+    let reported = site.run(arguments).await;
+    assert!([0, 3].contains(&reported.code), "{reported:#?}");
+    running.end().await.exits_with(3);
     tokio::time::sleep(Duration::from_secs(TTL + 1)).await;
     let (direct, cached) = (direct.took(ordered).as_millis(), cached.took(ordered).as_millis());
     println!(
@@ -85,7 +85,7 @@ fn rewrite(site: &Site, change: impl FnOnce(String) -> String) {
 const ORDERS: [&[&str]; 2] = [&["rollback"], &["rollback", "--direct"]];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn how_long_a_rollback_takes_on_powerdns() {
+async fn rollback_time_on_powerdns() {
     for order in ORDERS {
         let site = Site::new(STEP).await;
         rewrite(&site, |text| text.replace("ttl = 1\n", &format!("ttl = {TTL}\n")));
@@ -94,7 +94,7 @@ async fn how_long_a_rollback_takes_on_powerdns() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn how_long_a_rollback_takes_on_bind() {
+async fn rollback_time_on_bind() {
     for order in ORDERS {
         let bind = Bind::primary("example.test.", "api 2 IN A 192.0.2.1\n").await.expect("a BIND");
         let site = Site::new("").await;
