@@ -17,7 +17,7 @@ use crate::http;
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ExternalCall {
+pub(crate) struct ExternalCall {
     /// Gets JSON by POST; any 2xx is a success.
     pub url: Option<String>,
     pub url_env: Option<String>,
@@ -42,7 +42,7 @@ pub enum CallReply {
 
 impl ExternalCall {
     /// Checks the keys of the call at `place` in the file.
-    pub fn check(&self, place: &str) -> Result<()> {
+    pub(crate) fn check(&self, place: &str) -> Result<()> {
         let keys = [self.url.is_some(), self.url_env.is_some(), self.url_file.is_some(), self.run.is_some()];
         if keys.iter().filter(|is_set| **is_set).count() != 1 {
             return Err(Error::usage(format!("{place} needs exactly one of url, url_env, url_file and run")));
@@ -55,7 +55,7 @@ impl ExternalCall {
     }
 
     /// Checks without calling: the address is readable and valid, or the program exists.
-    pub fn check_target(&self) -> Result<()> {
+    pub(crate) fn check_target(&self) -> Result<()> {
         let Some(program) = self.run.as_ref().and_then(|run| run.first()) else {
             let address = self.address()?;
             return match reqwest::Url::parse(address.expose_secret()) {
@@ -77,7 +77,7 @@ impl ExternalCall {
         if found { Ok(()) } else { Err(Error::usage(format!("{program} is not an executable program"))) }
     }
 
-    pub async fn call(&self, body: &serde_json::Value) -> CallReply {
+    pub(crate) async fn call(&self, body: &serde_json::Value) -> CallReply {
         let limit = self.timeout.unwrap_or(TIMEOUT);
         let called = async {
             match &self.run {
@@ -139,7 +139,7 @@ fn no_answer(error: reqwest::Error) -> Error {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProgramExit {
+pub(crate) struct ProgramExit {
     /// None if a signal ended it.
     pub code: Option<i32>,
     /// The last line of standard output, or else of standard error.
@@ -159,7 +159,7 @@ impl ProgramExit {
 }
 
 /// Runs a program without a shell. After `limit` it is killed with its children.
-pub async fn run_program(run: &[String], input: &[u8], limit: Duration) -> Result<ProgramExit> {
+pub(crate) async fn run_program(run: &[String], input: &[u8], limit: Duration) -> Result<ProgramExit> {
     let (program, arguments) = run.split_first().ok_or_else(|| Error::usage("run is empty"))?;
     let cannot = || Error::new(Kind::Io, format!("cannot run {program}"));
     let mut child = tokio::process::Command::new(program)

@@ -18,10 +18,10 @@ pub trait Clock: Send + Sync {
 }
 
 #[derive(Debug)]
-pub struct RealClock(Instant);
+pub(crate) struct RealClock(Instant);
 
 impl RealClock {
-    pub fn start() -> RealClock {
+    pub(crate) fn start() -> RealClock {
         RealClock(Instant::now())
     }
 }

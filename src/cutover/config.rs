@@ -18,23 +18,23 @@ use crate::dns::{DomainName, ProviderConfig, Record, Share, Target};
 use crate::error::{Error, Result};
 
 /// The default, in the current directory.
-pub const FILE_NAME: &str = "cutover.toml";
+pub(crate) const FILE_NAME: &str = "cutover.toml";
 
 #[derive(Debug, Clone)]
 pub struct CutoverConfig {
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
     pub target: Target,
-    pub provider: ProviderConfig,
+    pub(crate) provider: ProviderConfig,
     /// From the smallest share to 100 %.
-    pub steps: Vec<CutoverStep>,
-    pub settings: CutoverSettings,
-    pub gates: Vec<Gate>,
+    pub(crate) steps: Vec<CutoverStep>,
+    pub(crate) settings: CutoverSettings,
+    pub(crate) gates: Vec<Gate>,
 }
 
 /// Everything in the file but the records, the provider, the steps and the gates.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct CutoverSettings {
+pub(crate) struct CutoverSettings {
     /// During the cutover, in seconds.
     pub ttl: u32,
     /// After `finish`, in seconds, instead of the original one.
@@ -81,7 +81,7 @@ impl Default for CutoverSettings {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct DrainSettings {
+pub(crate) struct DrainSettings {
     /// How long blue must be idle before `finish`.
     #[serde(with = "humantime_serde")]
     pub time: Duration,
@@ -105,7 +105,7 @@ impl Default for DrainSettings {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct PreflightSettings {
+pub(crate) struct PreflightSettings {
     /// Whether `verify` must be clean.
     pub verify: bool,
     /// Whether changes by Admin API clients since the last run pause a step.
@@ -136,7 +136,7 @@ impl Default for PreflightSettings {
 /// What preflight may be unable to prove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Unproven {
+pub(crate) enum Unproven {
     /// That green has the rows of blue, and that neither side is changed.
     Databases,
     /// That there are metrics of both sides.
@@ -152,7 +152,7 @@ pub enum Unproven {
 }
 
 impl Unproven {
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Unproven::Databases => "databases",
             Unproven::Metrics => "metrics",
@@ -180,7 +180,7 @@ fn address_list<'a, D: serde::Deserializer<'a>>(list: D) -> std::result::Result<
 /// Calls of the user's own programs and services.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Hooks {
+pub(crate) struct Hooks {
     /// Repeated before the first step until it succeeds.
     pub confirm_rollout: Option<ExternalCall>,
     /// Before each step; a failure pauses.
@@ -196,7 +196,7 @@ pub struct Hooks {
 
 impl Hooks {
     /// The configured hooks by their names in the file.
-    pub fn named(&self) -> impl Iterator<Item = (&'static str, &ExternalCall)> {
+    pub(crate) fn named(&self) -> impl Iterator<Item = (&'static str, &ExternalCall)> {
         [
             ("hooks.confirm_rollout", &self.confirm_rollout),
             ("hooks.pre_step", &self.pre_step),
@@ -211,7 +211,7 @@ impl Hooks {
 }
 
 impl CutoverConfig {
-    pub fn read(file: &Path) -> Result<CutoverConfig> {
+    pub(crate) fn read(file: &Path) -> Result<CutoverConfig> {
         let text = std::fs::read_to_string(file).map_err(|e| {
             Error::usage(format!("cannot read {}", file.display()))
                 .source(e)
@@ -254,7 +254,7 @@ impl CutoverConfig {
         Ok(CutoverConfig { file: file.to_owned(), target, provider, steps, settings, gates })
     }
 
-    pub fn rules(&self) -> CutoverRules {
+    pub(crate) fn rules(&self) -> CutoverRules {
         let settings = &self.settings;
         CutoverRules {
             steps: self.steps.clone(),
@@ -272,7 +272,7 @@ impl CutoverConfig {
     }
 
     /// The directory of the journal.
-    pub fn state_dir(&self) -> PathBuf {
+    pub(crate) fn state_dir(&self) -> PathBuf {
         let directory = self.file.parent().unwrap_or(Path::new(""));
         if let Some(path) = &self.settings.state_dir {
             return directory.join(path);
@@ -283,7 +283,7 @@ impl CutoverConfig {
     }
 
     /// The step with this share.
-    pub fn step_of(&self, share: Share) -> Option<usize> {
+    pub(crate) fn step_of(&self, share: Share) -> Option<usize> {
         self.steps.iter().position(|step| step.share == share)
     }
 }

@@ -17,7 +17,7 @@ use crate::dns::{Change, Marker, Share};
 use crate::error::{Error, Kind, Result};
 
 /// The name of the file in the state directory.
-pub const FILE_NAME: &str = "journal.jsonl";
+pub(crate) const FILE_NAME: &str = "journal.jsonl";
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JournalEntry {
@@ -69,14 +69,14 @@ pub trait CutoverJournal: Send {
 }
 
 #[derive(Debug)]
-pub struct FileJournal {
+pub(crate) struct FileJournal {
     path: PathBuf,
     file: File,
 }
 
 impl FileJournal {
     /// Opens or creates the file and its directory. Only the user may read them.
-    pub fn open(dir: &Path) -> Result<FileJournal> {
+    pub(crate) fn open(dir: &Path) -> Result<FileJournal> {
         let cannot = |path: &Path, e: std::io::Error| {
             Error::new(Kind::Io, format!("cannot write {}", path.display()))
                 .source(e)
@@ -115,7 +115,7 @@ impl CutoverJournal for FileJournal {
 }
 
 /// Reads a journal without lines that a crash cut off. A missing file has no entries.
-pub fn read(dir: &Path) -> Result<Vec<JournalEntry>> {
+pub(crate) fn read(dir: &Path) -> Result<Vec<JournalEntry>> {
     let path = dir.join(FILE_NAME);
     let file = match File::open(&path) {
         Ok(file) => file,
@@ -127,7 +127,7 @@ pub fn read(dir: &Path) -> Result<Vec<JournalEntry>> {
 }
 
 /// The last recorded phase of a run, before a `finish` that did not complete.
-pub fn last_phase(entries: &[JournalEntry], run: Uuid) -> Option<&JournalEvent> {
+pub(crate) fn last_phase(entries: &[JournalEntry], run: Uuid) -> Option<&JournalEvent> {
     let mut of_run = entries.iter().rev().filter(|entry| entry.run == run).map(|entry| &entry.event);
     of_run.find(|event| match event {
         JournalEvent::Phase { now, .. } => !matches!(now, CutoverPhase::Moving { goal: Goal::Finish, .. }),

@@ -51,7 +51,7 @@ pub struct StatusSnapshot {
 
 impl StatusSnapshot {
     /// The JSON for scripts, with the field names of earlier versions beside the present ones.
-    pub fn to_json(&self) -> serde_json::Value {
+    pub(crate) fn to_json(&self) -> serde_json::Value {
         let mut json = serde_json::json!(self);
         if let Some(fields) = json.as_object_mut() {
             fields.insert("why_back".to_owned(), serde_json::json!(self.rollback_reason));
@@ -79,7 +79,7 @@ pub struct GateStatus {
 }
 
 impl GateStatus {
-    pub fn verdict(&self) -> Option<GateVerdict> {
+    pub(crate) fn verdict(&self) -> Option<GateVerdict> {
         self.last.as_ref().map(|last| last.verdict)
     }
 }
@@ -92,12 +92,12 @@ pub struct TimedNotice {
 }
 
 /// Seconds, rounded to a tenth.
-pub fn seconds(duration: Duration) -> f64 {
+pub(crate) fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 10.0).round() / 10.0
 }
 
 /// The metrics in Prometheus' text format.
-pub fn exposition(snapshot: &StatusSnapshot) -> String {
+pub(crate) fn exposition(snapshot: &StatusSnapshot) -> String {
     let mut text = String::new();
     let mut metric = |name: &str, help: &str, samples: &[(String, f64)]| {
         text.push_str(&format!(

@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use kongferry::cutover::call::CallReply;
 use kongferry::cutover::clock::Clock;
 use kongferry::cutover::config::CutoverConfig;
-use kongferry::cutover::engine::{CommandRequest, Engine, EngineOutcome};
+use kongferry::cutover::engine::{CommandRequest, CommandResult, Engine, EngineOutcome, send_command};
 use kongferry::cutover::environment::{
     DriftStatus, Environment, HealthChecks, Hook, Integrations, NameServerReport, NameServerState,
     NameServers,
@@ -22,7 +22,7 @@ use kongferry::cutover::state::OperatorCommand;
 use kongferry::cutover::status::StatusSnapshot;
 use kongferry::dns::{DnsProvider, Observed, Share};
 use kongferry::error::Result;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 use super::memory_provider::MemoryProvider;
 use super::simulated_clock::SimulatedClock;
@@ -315,17 +315,13 @@ impl OperatorConsole {
         self.clock.until(self.clock.now() + Duration::from_secs(seconds)).await;
     }
 
-    pub async fn send(&self, command: OperatorCommand) -> std::result::Result<String, String> {
-        let (answer, answered) = oneshot::channel();
-        self.command_sender.send((command, "anna".to_owned(), answer)).await.expect("an engine");
-        answered.await.expect("an answer")
+    pub async fn send(&self, command: OperatorCommand) -> CommandResult {
+        self.try_send(command).await.expect("an engine")
     }
 
     /// Sends a command to an engine that may have ended; `None` if it has.
-    pub async fn try_send(&self, command: OperatorCommand) -> Option<std::result::Result<String, String>> {
-        let (answer, answered) = oneshot::channel();
-        self.command_sender.send((command, "anna".to_owned(), answer)).await.ok()?;
-        answered.await.ok()
+    pub async fn try_send(&self, command: OperatorCommand) -> Option<CommandResult> {
+        send_command(&self.command_sender, command, "anna").await
     }
 
     /// Waits for a status.

@@ -74,7 +74,7 @@ pub(super) struct RollbackArgs {
 
     /// Bypass a running cutover process
     ///
-    /// The rollback is written to the provider by this process.
+    /// This process writes the rollback to the provider.
     #[arg(long)]
     direct: bool,
 }
