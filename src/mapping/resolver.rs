@@ -73,6 +73,7 @@ impl Resolver<'_> {
                 .as_ref()
                 .and_then(|shared| self.blue.one_partition(&shared.column, &shared.value)),
             workspace: self.workspace(),
+            of_workspace: self.rules.of_workspace.as_ref().and_then(|name| self.cell(name)),
             required: self.required(expiry.as_deref()),
             unknown: self.unknown(),
             null_when_expired: self.null_when_expired(),

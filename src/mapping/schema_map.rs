@@ -141,6 +141,8 @@ pub struct TableRules {
     pub required: Option<Vec<Required>>,
     /// Where the expiry comes from when it is not the cells' TTL.
     pub expiry: Option<Expiry>,
+    /// Column with a workspace's id: rows of workspaces that blue does not have are left behind.
+    pub of_workspace: Option<String>,
     /// Columns without which Kong cannot use the row: it expires with the first of them.
     pub expires_with: Option<Vec<String>>,
     /// Columns that Kong writes without the row's TTL: they outlive it, and a row of these alone has expired.
@@ -473,6 +475,7 @@ impl TableRules {
         replace(&mut self.partition, over.partition);
         replace(&mut self.required, over.required);
         replace(&mut self.expiry, over.expiry);
+        replace(&mut self.of_workspace, over.of_workspace);
         replace(&mut self.expires_with, over.expires_with);
         replace(&mut self.outlives_row, over.outlives_row);
         for (column, rules) in over.columns {

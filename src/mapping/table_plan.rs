@@ -91,6 +91,8 @@ pub struct TablePlan {
     pub one_partition: Option<OnePartition>,
     /// The cell with the row's workspace.
     pub workspace: Option<usize>,
+    /// The cell with the id of a workspace that blue must have; rows of deleted workspaces are left behind.
+    pub of_workspace: Option<usize>,
     /// Groups of cells: of each, one must have a value.
     pub required: Vec<Vec<usize>>,
     /// Cells of blue that green has no column for, and that must be null.

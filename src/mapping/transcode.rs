@@ -30,6 +30,8 @@ pub enum RowOutcome {
     Staged,
     /// Its partition is one that Kong does not read; nothing was written.
     OtherPartition,
+    /// Its workspace was deleted, and the map says that its rows outlive it; nothing was written.
+    DeletedWorkspace,
     /// All cells but those that outlive the row have expired; nothing was written.
     Expired,
     /// Green would not accept it; nothing was written.
@@ -94,6 +96,11 @@ impl<'a> Transcoder<'a> {
         {
             return RowOutcome::OtherPartition;
         }
+        if let Some(cell) = self.plan.of_workspace
+            && !self.is_workspace(get(cells, cell))
+        {
+            return RowOutcome::DeletedWorkspace;
+        }
         if let Some(&unknown) = self.plan.unknown.iter().find(|&&cell| get(cells, cell).is_some()) {
             return RowOutcome::UnknownColumn(unknown);
         }
@@ -110,6 +117,11 @@ impl<'a> Transcoder<'a> {
                 RowOutcome::Rejected(rejection)
             }
         }
+    }
+
+    fn is_workspace(&self, id: Option<&[u8]>) -> bool {
+        let id = id.and_then(|bytes| Uuid::from_slice(bytes).ok());
+        id.is_some_and(|id| self.context.workspaces.contains(&id))
     }
 
     /// Whether only cells are left that Kong writes without the row's time to live.

@@ -52,6 +52,10 @@ impl PageConverter<'_> {
                     to.counts.other_partition += 1;
                     Some(true)
                 }
+                RowOutcome::DeletedWorkspace => {
+                    to.counts.deleted_workspace += 1;
+                    Some(true)
+                }
                 RowOutcome::Expired => {
                     to.counts.expired += 1;
                     Some(true)

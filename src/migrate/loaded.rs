@@ -14,6 +14,8 @@ pub struct LoadedTable {
     pub staged: u64,
     /// Rows of a partition that Kong does not read.
     pub other_partition: u64,
+    /// Rows of workspaces that blue does not have.
+    pub deleted_workspace: u64,
     /// Rows of which only cells without the row's TTL are left.
     pub expired: u64,
     /// Rows that are on green as an earlier run wrote them; they are not staged.
@@ -35,6 +37,7 @@ impl LoadedTable {
         self.source += other.source;
         self.staged += other.staged;
         self.other_partition += other.other_partition;
+        self.deleted_workspace += other.deleted_workspace;
         self.expired += other.expired;
         self.unchanged += other.unchanged;
         self.unchanged_repaired += other.unchanged_repaired;

@@ -121,7 +121,7 @@ fn moved_table(
         Some(done) => done.applied + unchanged,
         None => loaded
             .source
-            .saturating_sub(loaded.other_partition + loaded.expired)
+            .saturating_sub(loaded.other_partition + loaded.deleted_workspace + loaded.expired)
             .saturating_sub(loaded.changed_on_green + rejected + checked.expired),
     };
     let changes = forecast.map_or_else(Changes::default, |planned| {
@@ -143,7 +143,10 @@ fn moved_table(
             repaired,
             rejected,
             expired: loaded.expired + checked.expired + done.expired,
-            not_copied: loaded.other_partition + loaded.changed_on_green + done.held_back,
+            not_copied: loaded.other_partition
+                + loaded.deleted_workspace
+                + loaded.changed_on_green
+                + done.held_back,
         },
         changes,
         reason: not_copied_reason(loaded, &done),
@@ -221,6 +224,9 @@ fn not_copied_reason(loaded: &LoadedTable, done: &AppliedTable) -> Option<String
     let mut reasons = Vec::new();
     if loaded.other_partition > 0 {
         reasons.push(format!("{} rows of a partition that Kong does not read", loaded.other_partition));
+    }
+    if loaded.deleted_workspace > 0 {
+        reasons.push(format!("{} rows of deleted workspaces", loaded.deleted_workspace));
     }
     if done.held_back > 0 {
         reasons.push(format!(

@@ -38,14 +38,14 @@ pub(super) struct BlueScan {
 
 #[derive(Debug, Default)]
 struct ScanCounts {
-    /// Rows of partitions that Kong does not read.
-    other_partitions: AtomicU64,
+    /// Rows that Kong does not read: of other partitions, of deleted workspaces.
+    not_read: AtomicU64,
     /// Parts that are read to their end.
     parts: AtomicUsize,
 }
 
 impl BlueScan {
-    /// Reads the table and returns the number of rows in partitions that Kong does not read.
+    /// Reads the table and returns the number of rows that Kong does not read.
     pub(super) async fn run(self, coverage: Coverage) -> Result<u64> {
         let scan = Arc::new(self);
         let select = scan.select();
@@ -55,7 +55,7 @@ impl BlueScan {
             scan.blue.page(&reader, TokenRange::WHOLE, PagingState::start(), Page::first_rows()).await?;
         if first.next.is_none() {
             scan.page(&first, &counts)?;
-            return Ok(counts.other_partitions.load(Ordering::Relaxed));
+            return Ok(counts.not_read.load(Ordering::Relaxed));
         }
         let ranges = match &scan.table.one_partition {
             Some(partition) => scan.blue.slices(&scan.table.name, &select, &reader, partition).await?,
@@ -67,7 +67,7 @@ impl BlueScan {
             spawn_task(async move { scan.part(&reader, range, &counts, part_count).await })
         });
         futures::stream::iter(parts).buffer_unordered(scan.parallel).try_collect::<Vec<()>>().await?;
-        Ok(counts.other_partitions.load(Ordering::Relaxed))
+        Ok(counts.not_read.load(Ordering::Relaxed))
     }
 
     /// Reads the rows with these ids, as far as they exist.
@@ -140,8 +140,8 @@ impl BlueScan {
             match row {
                 BlueRow::Read(row) if result.is_ok() => result = (self.sink)(row),
                 BlueRow::Read(_) | BlueRow::OtherWorkspace => {}
-                BlueRow::OtherPartition => {
-                    counts.other_partitions.fetch_add(1, Ordering::Relaxed);
+                BlueRow::NotRead => {
+                    counts.not_read.fetch_add(1, Ordering::Relaxed);
                 }
             }
         });

@@ -65,8 +65,8 @@ struct Candidate {
 struct Scanned {
     on_blue: DigestSpill,
     on_green: DigestSpill,
-    /// Rows of partitions that Kong does not read.
-    other_partitions: u64,
+    /// Rows that Kong does not read: of other partitions, of deleted workspaces.
+    not_read: u64,
     bootstrap_on_blue: BootstrapOnBlue,
 }
 
@@ -80,7 +80,7 @@ impl TableComparer<'_> {
     ) -> Result<VerifyTableReport> {
         let hasher = RowHasher::new();
         let scanned = self.scan(&table, &hasher).await?;
-        let not_copied = scanned.other_partitions;
+        let not_copied = scanned.not_read;
         let source = scanned.on_blue.rows() + not_copied;
         let mut counts = RowCounts { source, not_copied, ..RowCounts::default() };
         let mut candidates = Vec::new();
@@ -134,11 +134,11 @@ impl TableComparer<'_> {
             keep(row)
         });
         let blue_scan = self.blue_scan(table, sink, false).run(self.coverage);
-        let (other_partitions, ()) = futures::try_join!(blue_scan, green_scan.run(self.coverage))?;
+        let (not_read, ()) = futures::try_join!(blue_scan, green_scan.run(self.coverage))?;
         Ok(Scanned {
             on_blue: take(&on_blue),
             on_green: take(&on_green),
-            other_partitions,
+            not_read,
             bootstrap_on_blue: take(&bootstrap_on_blue),
         })
     }

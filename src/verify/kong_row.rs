@@ -24,8 +24,8 @@ pub(super) struct KongRow {
 #[derive(Debug)]
 pub(super) enum BlueRow {
     Read(KongRow),
-    /// In a partition that Kong does not read.
-    OtherPartition,
+    /// In a partition that Kong does not read, or of a workspace that no longer exists.
+    NotRead,
     /// In a workspace that is not compared.
     OtherWorkspace,
 }
@@ -58,7 +58,13 @@ impl ReadingRules {
         if let Some((cell, value)) = &self.partition
             && cells.get(*cell) != Some(value.as_bytes())
         {
-            return BlueRow::OtherPartition;
+            return BlueRow::NotRead;
+        }
+        if let Some((cell, ids)) = &self.existing_workspace {
+            let id = cells.get(*cell).and_then(|id| <[u8; 16]>::try_from(id).ok());
+            if !id.is_some_and(|id| ids.contains(&id)) {
+                return BlueRow::NotRead;
+            }
         }
         let mut is_repaired = false;
         let values = self.columns.iter().map(|column| self.value(column, cells, &mut is_repaired)).collect();
@@ -69,7 +75,7 @@ impl ReadingRules {
     pub fn read_in_every_way(&self, bytes: &[Option<&[u8]>]) {
         let blue = match self.read_blue(bytes) {
             BlueRow::Read(row) => Some(row),
-            BlueRow::OtherPartition | BlueRow::OtherWorkspace => None,
+            BlueRow::NotRead | BlueRow::OtherWorkspace => None,
         };
         for row in [blue, Some(self.read_green(bytes))].into_iter().flatten() {
             drop(self.key_json(&row));

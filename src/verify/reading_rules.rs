@@ -35,6 +35,9 @@ pub(super) const ACTIVE_KEYS: &str = "keyring_meta_active";
 /// Columns that Kong writes without the row's time to live, by a second statement.
 const OUTLIVES_ROW: &[(&str, &str)] = &[("keyauth_enc_credentials", "key_ident")];
 
+/// Rows that outlive their workspace, by this column: Kong does not read them afterwards.
+const OUTLIVES_WORKSPACE: &[(&str, &str)] = &[("workspace_entity_counters", "workspace_id")];
+
 /// Columns that Kong needs of a row beside unique columns, references and those that green requires.
 const NEEDED: &[(&str, &str)] = &[("acme_storage", "value")];
 
@@ -51,6 +54,8 @@ pub struct ReadingRules {
     pub(super) expires_with_first: bool,
     /// The cells that are all null in what is left of an expired row; empty where nothing outlives its row.
     pub(super) null_when_expired: Vec<usize>,
+    /// The cell with a workspace's id, and the ids of the workspaces that exist, where rows outlive theirs.
+    pub(super) existing_workspace: Option<(usize, BTreeSet<[u8; 16]>)>,
     /// The ids of the keyring's active keys.
     pub(super) active_keys: BTreeSet<String>,
     pub(super) partition_key: Vec<String>,
@@ -177,6 +182,7 @@ impl ReadingRules {
             ttls,
             expires_with_first,
             null_when_expired: null_when_expired(blue),
+            existing_workspace: None,
             active_keys: BTreeSet::new(),
             partition_key: blue.partition_key().into_iter().map(str::to_owned).collect(),
             columns: Vec::new(),
@@ -233,6 +239,14 @@ impl ReadingRules {
     pub(super) fn with_bootstrap<'b>(mut self, rows: impl Iterator<Item = &'b BootstrapRow>) -> ReadingRules {
         let place = |column: &str| self.columns.iter().position(|own| own.name == column);
         self.bootstrap = rows.filter_map(|row| Some((place(&row.column)?, row.value.clone()))).collect();
+        self
+    }
+
+    #[must_use]
+    pub(super) fn with_workspaces(mut self, ids: impl Iterator<Item = Uuid>) -> ReadingRules {
+        let column = OUTLIVES_WORKSPACE.iter().find(|(table, _)| *table == self.name);
+        let cell = column.and_then(|(_, column)| self.cell(column));
+        self.existing_workspace = cell.map(|cell| (cell, ids.map(Uuid::into_bytes).collect()));
         self
     }
 

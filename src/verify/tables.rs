@@ -31,7 +31,8 @@ pub(super) fn compared(
     let prefixes = PrefixedColumns::of_map(&blue.map, blue.meta.is_enterprise())?;
     let rules = |name: &str| {
         let rules = reading_rules(name, blue, green, &prefixes, workspaces)?;
-        Some(rules.with_active_keys(active_keys))
+        let workspaces = blue.workspaces.iter().map(|(id, _)| *id);
+        Some(rules.with_active_keys(active_keys).with_workspaces(workspaces))
     };
     Ok(moved.into_iter().filter(is_wanted).filter_map(rules).collect())
 }
