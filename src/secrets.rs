@@ -65,8 +65,7 @@ impl Redaction {
 
     /// The value as an output may show it: of a secret `digest:` with twelve hexadecimal digits, and its length in bytes.
     pub fn shown(&self, table: &str, column: &str, value: Json) -> Json {
-        if self.show_secrets || matches!(value, Json::Null | Json::Bool(_)) || !self.is_secret(table, column)
-        {
+        if self.show_secrets || !self.is_secret(table, column, &value) {
             return value;
         }
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -77,12 +76,14 @@ impl Redaction {
         format!("digest:{} length:{}", hex.get(..12).unwrap_or_default(), text.len()).into()
     }
 
-    /// The same for every column of a row of this table.
-    pub fn shown_row(&self, table: &str, row: Json) -> Json {
+    /// The same for every column of a row of this table but those of its key, which names it anyway.
+    pub fn shown_row(&self, table: &str, key: &Json, row: Json) -> Json {
         match row {
             Json::Object(columns) => {
                 let shown = columns.into_iter().map(|(column, value)| {
-                    let value = self.shown(table, &column, value);
+                    let is_key = is_same_key(key, &value)
+                        || key.get(&column).is_some_and(|part| is_same_key(part, &value));
+                    let value = if is_key { value } else { self.shown(table, &column, value) };
                     (column, value)
                 });
                 Json::Object(shown.collect())
@@ -91,12 +92,29 @@ impl Redaction {
         }
     }
 
-    fn is_secret(&self, table: &str, column: &str) -> bool {
+    fn is_secret(&self, table: &str, column: &str, value: &Json) -> bool {
         // A name of a map may be a pattern for several tables.
         let names = |named: &str| {
             named == table || named.strip_suffix('*').is_some_and(|start| table.starts_with(start))
         };
-        COLUMNS.contains(&column) || self.named.iter().any(|(named, secret)| secret == column && names(named))
+        match value {
+            Json::Null => false,
+            // A counter's value is none.
+            Json::Bool(_) | Json::Number(_) => self.is_named(column, names),
+            _ => COLUMNS.contains(&column) || self.is_named(column, names),
+        }
+    }
+
+    fn is_named(&self, column: &str, names: impl Fn(&str) -> bool) -> bool {
+        self.named.iter().any(|(table, secret)| secret == column && names(table))
+    }
+}
+
+/// jsonb, which holds keys, takes no U+0000.
+fn is_same_key(key: &Json, value: &Json) -> bool {
+    match (key.as_str(), value.as_str()) {
+        (Some(key), Some(value)) => key == value || key == value.replace('\0', "\\u0000"),
+        _ => false,
     }
 }
 
@@ -108,15 +126,27 @@ mod tests {
     #[test]
     fn secrets_are_shown_as_digests_unless_asked_for() {
         let (hiding, showing) = (Redaction::new(false), Redaction::new(true));
-        let row = json!({ "id": "a", "password": "hunter2", "key": null, "keys": [{ "k": "s3cret" }] });
-        let shown = hiding.shown_row("any", row.clone());
+        let row =
+            json!({ "id": "a", "password": "hunter2", "key": null, "keys": [{ "k": "s3cret" }], "value": 7 });
+        let shown = hiding.shown_row("any", &Json::Null, row.clone());
         assert_eq!((&shown["id"], &shown["key"]), (&json!("a"), &Json::Null));
         assert!(shown["password"].as_str().is_some_and(|text| text.starts_with("digest:")));
         assert!(shown["password"].as_str().is_some_and(|text| text.ends_with(" length:7")));
         assert!(!shown.to_string().contains("hunter2") && !shown.to_string().contains("s3cret"));
-        assert_eq!(showing.shown_row("any", row.clone()), row);
-        assert_eq!(hiding.shown_row("any", row.clone()), shown, "equal values of one output are equal");
-        assert_ne!(Redaction::new(false).shown_row("any", row), shown, "of two outputs they are not");
+        assert_eq!(shown["value"], json!(7), "a counter");
+        let named = hiding.shown_row("any", &json!("hunter2"), row.clone());
+        assert_eq!(named["password"], "hunter2", "the key names the row");
+        assert_eq!(showing.shown_row("any", &Json::Null, row.clone()), row);
+        assert_eq!(
+            hiding.shown_row("any", &Json::Null, row.clone()),
+            shown,
+            "equal values of one output are equal"
+        );
+        assert_ne!(
+            Redaction::new(false).shown_row("any", &Json::Null, row),
+            shown,
+            "of two outputs they are not"
+        );
     }
 
     #[test]

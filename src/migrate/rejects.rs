@@ -268,7 +268,11 @@ impl RejectsFile {
             reason,
             message: message(table, column, reason, row.try_get("detail")?),
             cause: cause.map(serde_json::from_str).transpose()?,
-            row: self.redaction.shown_row(table, serde_json::from_str(row.try_get("row_text")?)?),
+            row: self.redaction.shown_row(
+                table,
+                &serde_json::from_str(key)?,
+                serde_json::from_str(row.try_get("row_text")?)?,
+            ),
         };
         serde_json::to_writer(&mut self.file, &line)?;
         self.file.write_all(b"\n")?;
@@ -293,7 +297,7 @@ impl RejectsFile {
             "reason": row.reason,
             "message": message(table, row.column.as_deref(), row.reason, row.detail.as_deref()),
             "cause": null,
-            "row": self.redaction.shown_row(table, row.row.clone()),
+            "row": self.redaction.shown_row(table, &row.key, row.row.clone()),
         });
         let written = writeln!(self.file, "{line}").and_then(|()| self.file.flush());
         written.map_err(|e| self.not_written().source(e))

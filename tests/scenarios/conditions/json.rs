@@ -65,7 +65,7 @@ async fn invalid_json_is_rejected() {
             ));
         }
     }
-    let migrated = Migrated::new(&blue, "3.3").await;
+    let migrated = Migrated::with(&blue, "3.3", &["--show-secrets"]).await;
     for (table, row, reason, column, text) in &expected {
         let line = migrated.rejected(table, row, reason, column);
         let shown = line["row"][column].as_str().or(line["row"][column][0].as_str());

@@ -65,7 +65,7 @@ async fn text_that_is_not_utf8_is_rejected_and_shown_as_bytes() {
             expected.push(("routes", row, column, shown));
         }
     }
-    let migrated = Migrated::new(&blue, "3.3").await;
+    let migrated = Migrated::with(&blue, "3.3", &["--show-secrets"]).await;
     for (table, row, column, shown) in &expected {
         let line = migrated.rejected(table, row, "text_not_utf8", column);
         assert_eq!(line["row"][column], *shown, "not a byte is lost in showing");
