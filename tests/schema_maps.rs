@@ -481,14 +481,8 @@ fn every_row_of_a_bootstrap_of_enterprise_is_known() {
     }
 }
 
-const ON_REQUEST: &[&str] = &[
-    "audit_objects",
-    "audit_requests",
-    "consumer_reset_secrets",
-    "license_data",
-    "login_attempts",
-    "workspace_entity_counters",
-];
+const ON_REQUEST: &[&str] =
+    &["audit_objects", "audit_requests", "consumer_reset_secrets", "license_data", "login_attempts"];
 const NEVER: &[&str] = &[
     "consumers_rbac_users_map",
     "keyring_meta_active",

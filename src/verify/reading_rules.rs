@@ -16,11 +16,15 @@ use crate::mapping::schema_map::{BootstrapRow, Names, Partition, Prefix, TableRu
 /// Sets of blue that are lists to Kong: their order matters.
 const ORDERED: &[(&str, &str)] = &[("services", "ca_certificates"), ("oauth2_credentials", "redirect_uris")];
 
-/// Kong builds the cache_key of these tables from these columns, and `ws_id` as the last of seven parts.
+/// Kong builds the cache_key of these tables from these columns, and the workspace as the last of seven parts; a table
+/// without workspaces has an empty one.
 pub(super) const CACHE_KEYS: &[(&str, &[&str])] = &[
     ("plugins", &["name", "route_id", "service_id", "consumer_id"]),
     ("acls", &["consumer_id", "group"]),
     ("targets", &["upstream_id", "target"]),
+    ("consumer_group_consumers", &["consumer_group_id", "consumer_id"]),
+    ("consumer_group_plugins", &["consumer_group_id", "name"]),
+    ("mtls_auth_credentials", &["subject_name", "ca_certificate_id"]),
 ];
 
 /// The table whose cache_key has a form of its own.
