@@ -12,7 +12,7 @@ use crate::green::baseline::Baseline;
 use crate::inspect::InspectOptions;
 use crate::mapping::schema_map::SchemaMap;
 use crate::mapping::table_plan::TableChoices;
-use crate::settings::kong_conf::Platform;
+use crate::settings::kong_conf::DatabaseSide;
 
 const BLUE: &str = "Blue (Kong on Cassandra)";
 const GREEN: &str = "Green (Kong on PostgreSQL)";
@@ -171,7 +171,7 @@ pub(crate) struct CommonArgs {
     )]
     pub log_format: Format,
 
-    /// Platform whose Kong configuration the KONG_* variables override
+    /// Side whose Kong configuration the KONG_* variables override
     ///
     /// Without a configuration file of that side the variables are its whole configuration.
     #[arg(
@@ -181,7 +181,7 @@ pub(crate) struct CommonArgs {
         value_name = "blue|green",
         hide_possible_values = true
     )]
-    pub kong_env: Option<Platform>,
+    pub kong_env: Option<DatabaseSide>,
 
     /// When to use colors
     ///

@@ -9,7 +9,7 @@ use super::args::{BlueArgs, CommonArgs, GreenArgs};
 use crate::blue::config::{self as blue, BlueConfig};
 use crate::error::{Error, Result};
 use crate::green::config::{self as green, DEFAULT_WORK_SCHEMA, GreenConfig};
-use crate::settings::kong_conf::{KongConf, Platform};
+use crate::settings::kong_conf::{DatabaseSide, KongConf};
 use crate::settings::password;
 
 /// The `application_name` of this process's sessions on green.
@@ -64,7 +64,7 @@ impl<T> Resolved<T> {
 impl BlueArgs {
     /// Whether there is an address of blue; some commands can do without.
     pub fn is_given(&self, common: &CommonArgs) -> bool {
-        self.blue.is_some() || self.blue_kong_conf.is_some() || common.kong_env == Some(Platform::Blue)
+        self.blue.is_some() || self.blue_kong_conf.is_some() || common.kong_env == Some(DatabaseSide::Blue)
     }
 
     /// Logs warnings and may ask for a password.
@@ -90,7 +90,7 @@ impl BlueArgs {
     }
 
     fn source(&self, common: &CommonArgs, inputs: &ProcessInputs<'_>) -> Result<Resolved<BlueConfig>> {
-        let variables = common.kong_env == Some(Platform::Blue);
+        let variables = common.kong_env == Some(DatabaseSide::Blue);
         match (&self.blue, kong_conf(self.blue_kong_conf.as_deref(), variables, inputs)?) {
             (Some(_), Some(_)) => Err(two_addresses("blue")),
             (Some(address), None) => {
@@ -118,7 +118,7 @@ impl BlueArgs {
 impl GreenArgs {
     /// Whether there is an address of green; some commands can do without.
     pub fn is_given(&self, common: &CommonArgs) -> bool {
-        self.green.is_some() || self.green_kong_conf.is_some() || common.kong_env == Some(Platform::Green)
+        self.green.is_some() || self.green_kong_conf.is_some() || common.kong_env == Some(DatabaseSide::Green)
     }
 
     /// Logs warnings.
@@ -141,7 +141,7 @@ impl GreenArgs {
     }
 
     fn source(&self, common: &CommonArgs, inputs: &ProcessInputs<'_>) -> Result<Resolved<GreenConfig>> {
-        let variables = common.kong_env == Some(Platform::Green);
+        let variables = common.kong_env == Some(DatabaseSide::Green);
         match (&self.green, kong_conf(self.green_kong_conf.as_deref(), variables, inputs)?) {
             (Some(_), Some(_)) => Err(two_addresses("green")),
             (Some(address), None) => {
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn kongs_variables_configure_one_side_only() {
-        let common = CommonArgs { kong_env: Some(Platform::Blue), ..CommonArgs::default() };
+        let common = CommonArgs { kong_env: Some(DatabaseSide::Blue), ..CommonArgs::default() };
         let variables = [
             ("KONG_DATABASE", "cassandra"),
             ("KONG_CASSANDRA_CONTACT_POINTS", "db7"),
@@ -309,7 +309,7 @@ mod tests {
         let common = CommonArgs::default();
         let message = |result: Result<Resolved<BlueConfig>>| result.err().map(|e| e.message().to_owned());
         assert_eq!(message(blue(&BlueArgs::default(), &common, &[])).as_deref(), Some("no address for blue"));
-        let with_variables = CommonArgs { kong_env: Some(Platform::Blue), ..CommonArgs::default() };
+        let with_variables = CommonArgs { kong_env: Some(DatabaseSide::Blue), ..CommonArgs::default() };
         let twice = blue(&blue_at("cassandra://db1/kong"), &with_variables, &[]);
         assert_eq!(message(twice).as_deref(), Some("the address of blue is given twice"));
         assert!(green(&GreenArgs::default(), &common, &[]).is_err());

@@ -49,7 +49,7 @@ const KEYS: &[&str] = &[
 
 /// Which of the two platforms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Platform {
+pub enum DatabaseSide {
     /// Kong on Cassandra.
     Blue,
     /// Kong on PostgreSQL.
@@ -133,23 +133,24 @@ impl KongConf {
 
     /// Where blue is, by this configuration.
     pub fn blue(&self) -> Result<WithNotes<BlueConfig>> {
-        self.check_database(Platform::Blue)?;
+        self.check_database(DatabaseSide::Blue)?;
         let port = self.port("cassandra_port", blue::DEFAULT_PORT)?;
-        let keyspace = self.text("cassandra_keyspace", Platform::Blue)?.unwrap_or_else(|| "kong".to_owned());
+        let keyspace =
+            self.text("cassandra_keyspace", DatabaseSide::Blue)?.unwrap_or_else(|| "kong".to_owned());
         blue::check_keyspace(&keyspace)?;
         let mut config = BlueConfig::new(self.contact_points(port)?, keyspace);
         config.username =
-            Some(self.text("cassandra_username", Platform::Blue)?.unwrap_or_else(|| "kong".to_owned()));
-        config.password = self.text("cassandra_password", Platform::Blue)?.map(SecretString::from);
-        config.datacenter = self.text("cassandra_local_datacenter", Platform::Blue)?;
+            Some(self.text("cassandra_username", DatabaseSide::Blue)?.unwrap_or_else(|| "kong".to_owned()));
+        config.password = self.text("cassandra_password", DatabaseSide::Blue)?.map(SecretString::from);
+        config.datacenter = self.text("cassandra_local_datacenter", DatabaseSide::Blue)?;
         config.tls = self.cassandra_tls()?;
         Ok(WithNotes { config, notes: self.blue_notes() })
     }
 
     /// Where green is, by this configuration.
     pub fn green(&self) -> Result<WithNotes<GreenConfig>> {
-        self.check_database(Platform::Green)?;
-        let text = |key| self.text(key, Platform::Green);
+        self.check_database(DatabaseSide::Green)?;
+        let text = |key| self.text(key, DatabaseSide::Green);
         let host = text("pg_host")?.unwrap_or_else(|| "127.0.0.1".to_owned());
         // Whatever PGHOST and its like say is written over: the user asked for Kong's way.
         let mut options = PgConnectOptions::new_without_pgpass()
@@ -169,10 +170,10 @@ impl KongConf {
         })
     }
 
-    fn check_database(&self, side: Platform) -> Result<()> {
+    fn check_database(&self, side: DatabaseSide) -> Result<()> {
         let (wanted, name, flag, other) = match side {
-            Platform::Blue => ("cassandra", "Cassandra", "--blue-kong-conf", "--green-kong-conf"),
-            Platform::Green => ("postgres", "PostgreSQL", "--green-kong-conf", "--blue-kong-conf"),
+            DatabaseSide::Blue => ("cassandra", "Cassandra", "--blue-kong-conf", "--green-kong-conf"),
+            DatabaseSide::Green => ("postgres", "PostgreSQL", "--green-kong-conf", "--blue-kong-conf"),
         };
         match self.value("database") {
             Some(database) if database != wanted => Err(Error::usage(format!(
@@ -187,8 +188,9 @@ impl KongConf {
     }
 
     fn contact_points(&self, port: u16) -> Result<Vec<ContactPoint>> {
-        let hosts =
-            self.text("cassandra_contact_points", Platform::Blue)?.unwrap_or_else(|| "127.0.0.1".to_owned());
+        let hosts = self
+            .text("cassandra_contact_points", DatabaseSide::Blue)?
+            .unwrap_or_else(|| "127.0.0.1".to_owned());
         let one = |host: &str| match host.parse::<Ipv6Addr>() {
             Ok(address) => Ok(ContactPoint { host: address.to_string(), port }),
             Err(_) => ContactPoint::parse(host, port),
@@ -231,7 +233,10 @@ impl KongConf {
             // The driver trusts the system's certificates in any case.
             options = options.ssl_root_cert_from_pem(pem);
         }
-        match (self.text("pg_ssl_cert", Platform::Green)?, self.text("pg_ssl_cert_key", Platform::Green)?) {
+        match (
+            self.text("pg_ssl_cert", DatabaseSide::Green)?,
+            self.text("pg_ssl_cert_key", DatabaseSide::Green)?,
+        ) {
             (Some(certificate), Some(key)) if self.is_on("pg_ssl") => {
                 Ok(options.ssl_client_cert(certificate).ssl_client_key(key))
             }
@@ -298,7 +303,7 @@ impl KongConf {
     }
 
     /// The value of a key that is a text to Kong, refused where this program cannot know what Kong makes of it.
-    fn text(&self, key: &str, side: Platform) -> Result<Option<String>> {
+    fn text(&self, key: &str, side: DatabaseSide) -> Result<Option<String>> {
         let Some(value) = self.value(key) else {
             return Ok(None);
         };
@@ -336,7 +341,7 @@ impl KongConf {
 }
 
 /// What to use in place of a setting that cannot be taken from Kong's configuration.
-fn remedy_for(key: &str, side: Platform) -> String {
+fn remedy_for(key: &str, side: DatabaseSide) -> String {
     match (key, side) {
         ("cassandra_password", _) => {
             format!("Set {}, or use --blue-password-file.", blue::PASSWORD_VARIABLE)
@@ -345,10 +350,10 @@ fn remedy_for(key: &str, side: Platform) -> String {
         ("pg_schema", _) => {
             "Name the schema with --green-schema and the rest with --green postgres://….".to_owned()
         }
-        (_, Platform::Blue) => {
+        (_, DatabaseSide::Blue) => {
             "Give the address with --blue cassandra://… instead of Kong's configuration.".to_owned()
         }
-        (_, Platform::Green) => {
+        (_, DatabaseSide::Green) => {
             "Give the address with --green postgres://… instead of Kong's configuration.".to_owned()
         }
     }
