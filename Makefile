@@ -12,7 +12,7 @@ export RUST_TEST_THREADS ?= $(shell n=$$(nproc 2>/dev/null || echo 4); [ "$$n" -
 help: ## List the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
-demo: ## Migrate Kong's rows from a real Cassandra to a real PostgreSQL, step by step
+demo: ## Migrate Kong's rows from a real Cassandra to a real PostgreSQL, step by step (DEMO=enterprise)
 	cargo build --workspace
 	tests/demo/demo.sh
 

@@ -1,8 +1,18 @@
 #!/usr/bin/env bash
 # The whole way in three minutes: a real Cassandra with the rows that Kong 3.3 left there, a real PostgreSQL with the
 # empty tables that Kong's bootstrap makes, and kongferry between them; then the traffic, by cutover.sh. Nothing of it
-# stays. Called by `make demo`.
+# stays. Called by `make demo`. With DEMO=enterprise: rows of our own on the tables of Kong Enterprise 2.8, and a green
+# whose bootstrap made a first super admin.
 set -euo pipefail
+
+case ${DEMO:-open-source} in
+    open-source) line=3.3 kong="Kong 3.3" fill=(--fill 1) rejected="Its name holds U+0000, which PostgreSQL cannot store:" ;;
+    enterprise) line=enterprise-2.8 kong="Kong Enterprise 2.8" fill=() rejected="Two applications have one custom_id, which is unique on PostgreSQL:" ;;
+    *)
+        echo "DEMO is open-source or enterprise, not $DEMO" >&2
+        exit 2
+        ;;
+esac
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
 bin=${CARGO_TARGET_DIR:-$root/target}/debug
@@ -50,8 +60,8 @@ cd "$home"
 PATH=$bin:$PATH
 for name in $(compgen -e | grep -E '^(KONG|PG)' | grep -v '^KONGFERRY_HARNESS_CACHE$' || true); do unset "$name"; done
 
-step "Starting Cassandra and PostgreSQL, and loading what Kong 3.3 left on Cassandra"
-kongferry-lab up --line 3.3 --fill 1 --env-file "$home/env" > "$home/lab.out" 2> "$home/lab.err" &
+step "Starting Cassandra and PostgreSQL, and loading rows of $kong on Cassandra"
+kongferry-lab up --line "$line" ${fill[@]+"${fill[@]}"} --env-file "$home/env" > "$home/lab.out" 2> "$home/lab.err" &
 lab=$!
 while [ ! -e "$home/env" ]; do
     if ! kill -0 "$lab" 2>/dev/null; then
@@ -64,9 +74,11 @@ blue=$(sed -n 's/^KONGFERRY_BLUE=//p' env)
 green=$(sed -n 's/^KONGFERRY_GREEN=//p' env)
 echo "blue   $blue"
 echo "green  $green"
-echo
-echo "One more consumer was written to blue, \"consumer-0\" with the basic-auth password \"password-0\","
-echo "so that there is a password to check in step 6."
+if [ "$line" = 3.3 ]; then
+    echo
+    echo "One more consumer was written to blue, \"consumer-0\" with the basic-auth password \"password-0\","
+    echo "so that there is a password to check in step 6."
+fi
 
 step "1. Check both databases"
 run 0 kongferry inspect --blue "$blue" --green "$green"
@@ -74,7 +86,7 @@ run 0 kongferry inspect --blue "$blue" --green "$green"
 step "2. Rehearse the migration; green is not written"
 run 3 kongferry plan --blue "$blue" --green "$green" --rejects-file rejects.jsonl
 echo
-echo "Exit code 3: done, but a row would be rejected. Its name holds U+0000, which PostgreSQL cannot store:"
+echo "Exit code 3: done, but rows would be rejected. $rejected"
 sed 's/\(.\{160\}\).*/\1…/' rejects.jsonl
 
 step "3. Move the rows"
@@ -84,18 +96,32 @@ step "4. Prove it: re-read both databases with independent decoders and compare 
 run 0 kongferry verify --blue "$blue" --green "$green"
 
 step "5. The same rows on both sides"
-bold "consumers"
-kongferry-lab look env consumers username=consumer-0 id username created_at
-bold "basicauth_credentials"
-kongferry-lab look env basicauth_credentials username=consumer-0 id consumer_id username password
-bold "keyauth_credentials, one that expires"
-kongferry-lab look env keyauth_credentials 'ttl=*' id key ttl
-bold "routes"
-kongferry-lab look env routes 'headers=*' name protocols headers
+look() {
+    bold "$1"
+    kongferry-lab look env "${@:2}"
+}
+if [ "$line" = 3.3 ]; then
+    look consumers consumers username=consumer-0 id username created_at
+    look basicauth_credentials basicauth_credentials username=consumer-0 id consumer_id username password
+    look "keyauth_credentials, one that expires" keyauth_credentials 'ttl=*' id key ttl
+    look routes routes 'headers=*' name protocols headers
+else
+    look "consumers: the first super admin's" consumers username=kong_admin_ADMIN_ id username username_lower type
+    look admins admins username=Dora.Two id username status consumer_id rbac_user_id
+    look "keyring_meta: blue names the active key in a table of its own" keyring_meta state=active id state
+    look degraphql_routes degraphql_routes 'uri=*' partition uri methods
+fi
 
 step "6. Check that a password still works"
 echo "Kong stores SHA-1 of the password followed by the consumer's id, so it works only if both have arrived."
-printf %s password-0 > secret
-run 0 kongferry credentials check --blue "$blue" --green "$green" --kind basic-auth --user consumer-0 --secret-file secret
+if [ "$line" = 3.3 ]; then
+    printf %s password-0 > secret
+    run 0 kongferry credentials check --blue "$blue" --green "$green" --kind basic-auth --user consumer-0 --secret-file secret
+else
+    printf %s "dora's pässword €" > secret
+    run 0 kongferry credentials check --blue "$blue" --green "$green" --kind admin-password --user Dora.Two --secret-file secret
+    printf %s "Kong's-Adm1n!" > secret
+    run 0 kongferry credentials check --blue "$blue" --green "$green" --kind admin-token --user kong_admin --secret-file secret
+fi
 
 . "$root/tests/demo/cutover.sh"

@@ -113,7 +113,7 @@ async fn look(row: &Row) -> Result<()> {
     let on_green = green.rows(&row.table).await?.into_iter().find(fits).unwrap_or_default();
     let on_blue = blue.rows(&row.table).await?.into_iter().find(|one| one.get("id") == Some(&on_green["id"]));
     let on_blue = Value::Object(on_blue.unwrap_or_default());
-    println!("  {:<12}  {:<52}  on green", "", "on blue");
+    println!("  {:<14}  {:<52}  on green", "", "on blue");
     for column in &row.shown {
         let blue = match (column.as_str(), &on_blue[column]) {
             // Not a column there, but a property of every cell.
@@ -125,7 +125,7 @@ async fn look(row: &Row) -> Result<()> {
             }
             (_, value) => shown(value),
         };
-        println!("  {column:<12}  {blue:<52}  {}", shown(&on_green[column]));
+        println!("  {column:<14}  {blue:<52}  {}", shown(&on_green[column]));
     }
     Ok(())
 }
