@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 
 use kongferry_harness::keyspace::Keyspace;
 use kongferry_harness::postgres::Database;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::databases::Contents;
-use super::enterprise::{BLUES, GREENS, about, blue, green, rows, verified};
+use super::enterprise::{BLUES, TEAM_A, blue, default_workspace, green, none_is_left, rows, seeds, verified};
 use super::support::{Ran, kongferry, migrate, migrate_arguments};
 
-const SUPER_ADMIN: &str = "027ba7f9-83f1-4fa9-8341-61167647b42a";
-const CI_BOT: &str = "de8dc5f8-8823-4580-b084-1ec9e636e9d6";
+const SUPER_ADMIN: &str = "be8f72c3-b791-5b88-be6a-82f54f9d926c";
+const CI_BOT: &str = "3801ac11-b151-5e1f-b530-e895567f5918";
 
 async fn run(blue: &Keyspace, green: &Database, more: &[&str]) -> Ran {
     kongferry(&migrate_arguments(blue, green, &[&["--accept-rejects"], more].concat())).await
@@ -30,24 +30,6 @@ fn id(number: u32) -> String {
 
 async fn ids(green: &Database, table: &str) -> BTreeSet<String> {
     rows(green, table).await.iter().map(|row| row["id"].as_str().expect("an id").to_owned()).collect()
-}
-
-/// Nothing that green's bootstrap made is left, but what took blue's values.
-async fn no_seed_is_left(green: &Database) {
-    let expected = about("expected.json");
-    for (table, keys) in expected["replaced"].as_object().expect("tables") {
-        let left = rows(green, table).await;
-        for key in keys.as_array().expect("keys").iter().filter(|_| table != "parameters") {
-            let same = |row: &&Value| {
-                key.as_object().expect("a key").iter().all(|(name, value)| row[name] == *value)
-            };
-            assert_eq!(left.iter().find(same), None, "{table} {key} of green's bootstrap was not deleted");
-        }
-    }
-    let of_greens = format!("select to_jsonb(count(*)) from rbac_roles where ws_id = '{GREENS}'");
-    assert_eq!(green.json(&of_greens).await.expect("a count"), vec![json!(0)]);
-    let default = green.json("select to_jsonb(id) from workspaces where name = 'default'").await;
-    assert_eq!(default.expect("a workspace"), vec![json!(BLUES)]);
 }
 
 /// What green's bootstrap makes, once more: roles, the first super admin and all that belongs to him.
@@ -106,8 +88,9 @@ async fn opens(
 #[tokio::test(flavor = "multi_thread")]
 async fn changed_admins_roles_and_tokens_are_migrated_by_the_second_run() {
     let (blue, green) = (blue().await, green().await);
+    let made = seeds(&green).await;
     let first = migrate(&blue, &green).await.expect_code(3);
-    no_seed_is_left(&green).await;
+    none_is_left(&green, &made).await;
     let before = (ids(&green, "rbac_roles").await, rows(&green, "rbac_role_endpoints").await.len());
 
     // A role that is named like one of a bootstrap is edited; the others are unchanged.
@@ -117,15 +100,15 @@ async fn changed_admins_roles_and_tokens_are_migrated_by_the_second_run() {
     new_admin(&blue, "Nora").await;
     blue.execute(&format!("DELETE FROM rbac_user_roles WHERE user_id = {CI_BOT}")).await.expect("deleted");
     blue.execute(&format!("DELETE FROM rbac_users WHERE id = {CI_BOT}")).await.expect("deleted");
-    blue.execute("UPDATE rbac_users SET enabled = false WHERE id = 359bb600-7b18-464f-8bd9-834937794e21")
+    blue.execute("UPDATE rbac_users SET enabled = false WHERE id = db9cf709-86ee-53f4-b95e-f19c29a26768")
         .await
         .expect("switched off");
 
     let second = migrate(&blue, &green).await.expect_code(3);
     assert_eq!(second.json()["incremental"], true);
-    assert_eq!(changes(&second), (5, 2, 2), "{second:#?}");
-    assert_eq!(second.rejects.len(), first.rejects.len(), "the broken admin stays behind: {second:#?}");
-    no_seed_is_left(&green).await;
+    assert_eq!(changes(&second), (5, 2, 3), "{second:#?}");
+    assert_eq!(second.rejects.len(), first.rejects.len(), "what is broken stays behind: {second:#?}");
+    none_is_left(&green, &made).await;
     let roles = rows(&green, "rbac_roles").await;
     assert_eq!(ids(&green, "rbac_roles").await, before.0, "every role of blue is there, under its id");
     assert_eq!(rows(&green, "rbac_role_endpoints").await.len(), before.1);
@@ -136,10 +119,10 @@ async fn changed_admins_roles_and_tokens_are_migrated_by_the_second_run() {
     for (kind, workspace, user, secret, reason) in [
         ("admin-token", "default", "Nora", "Nora's token", "accepted"),
         ("admin-password", "default", "Nora", "Nora's password", "accepted"),
-        ("admin-token", "default", "kong_admin", "super-admin-token", "accepted"),
-        ("admin-token", "default", "Dora.Two", "dora-token-Ünïcode", "disabled"),
-        ("admin-password", "default", "Dora.Two", "dora's pässword €", "disabled"),
-        ("rbac-token", "team-a", "ci-bot", "ci-bot-token", "unknown_user"),
+        ("admin-token", "default", "kong_admin", "Kong's-Adm1n!", "accepted"),
+        ("admin-token", "default", "Dora.Two", "dora-token", "disabled"),
+        ("admin-password", "default", "Dora.Two", "dora's pässword €", "accepted"),
+        ("rbac-token", "team-a", "ci-bot", "team-a-bot", "unknown_user"),
     ] {
         assert_eq!(opens(&blue, &green, kind, workspace, user, secret).await, reason, "{kind} {user}");
     }
@@ -155,18 +138,22 @@ async fn changed_admins_roles_and_tokens_are_migrated_by_the_second_run() {
 #[tokio::test(flavor = "multi_thread")]
 async fn replace_without_a_ledger_deletes_every_bootstrap_row() {
     let (blue, green) = (blue().await, green().await);
+    let made = seeds(&green).await;
     // Local changes on green are deleted too, with their children.
     let (role, service) = (id(10), id(11));
     green
-        .insert("rbac_roles", &json!({ "id": role, "name": "by-hand", "ws_id": GREENS }))
+        .insert(
+            "rbac_roles",
+            &json!({ "id": role, "name": "by-hand", "ws_id": default_workspace(&green).await }),
+        )
         .await
         .expect("a role");
     green
-        .insert("services", &json!({ "id": service, "name": "by-hand", "host": "by.hand", "ws_id": GREENS }))
+        .insert("services", &json!({ "id": service, "name": "by-hand", "host": "by.hand", "ws_id": default_workspace(&green).await }))
         .await
         .expect("a service");
     run(&blue, &green, &["--replace"]).await.expect_code(3);
-    no_seed_is_left(&green).await;
+    none_is_left(&green, &made).await;
     assert!(
         !ids(&green, "rbac_roles").await.contains(&role) && !ids(&green, "services").await.contains(&service)
     );
@@ -182,7 +169,7 @@ async fn replace_without_a_ledger_deletes_every_bootstrap_row() {
         .expect("renamed");
     seed(&green, BLUES).await;
     run(&blue, &green, &["--replace"]).await.expect_code(3);
-    no_seed_is_left(&green).await;
+    none_is_left(&green, &made).await;
     assert!(!ids(&green, "rbac_roles").await.contains(&id(90)));
     verified(&blue, &green).await;
 }
@@ -191,10 +178,11 @@ async fn replace_without_a_ledger_deletes_every_bootstrap_row() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_replace_keeps_the_bootstrap_rows_recognisable() {
     let (blue, green) = (blue().await, green().await);
-    // Without consent the broken admin stops the run.
+    let made = seeds(&green).await;
+    // Without consent the two applications with one custom_id stop the run.
     kongferry(&migrate_arguments(&blue, &green, &["--replace"])).await.expect_code(4);
     run(&blue, &green, &[]).await.expect_code(3);
-    no_seed_is_left(&green).await;
+    none_is_left(&green, &made).await;
     verified(&blue, &green).await;
 }
 
@@ -202,12 +190,13 @@ async fn a_refused_replace_keeps_the_bootstrap_rows_recognisable() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_excluded_table_with_bootstrap_rows_is_reported() {
     let (blue, green) = (blue().await, green().await);
+    let made = seeds(&green).await;
     let before = Contents::read(&green).await;
     let ran = run(&blue, &green, &["--skip-table", "admins"]).await.expect_code(4);
     assert!(ran.stdout.contains("rows of \\\"admins\\\", which is not moved"), "{ran:#?}");
     assert_eq!(Contents::read(&green).await.without_ours(), before.without_ours());
     run(&blue, &green, &[]).await.expect_code(3);
-    no_seed_is_left(&green).await;
+    none_is_left(&green, &made).await;
     verified(&blue, &green).await;
 }
 
@@ -223,7 +212,7 @@ async fn rows_created_on_green_later_are_local_changes_whatever_their_name() {
     run(&blue, &green, &["--replace"]).await.expect_code(3);
     verified(&blue, &green).await;
     // A role of the bootstrap's name in another workspace.
-    let team_a = "4105f91f-3f24-402d-bb40-0385357ded90";
+    let team_a = TEAM_A;
     green
         .insert("rbac_roles", &json!({ "id": id(20), "name": "read-only", "ws_id": team_a }))
         .await
