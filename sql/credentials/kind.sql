@@ -7,6 +7,7 @@ select
   count(*) filter (where g.{secret} is null) as empty,
   count(*) filter (where g.{secret} like '$ke$%') as encrypted,
   count(*) filter (where {hashed}) as hashed,
+  count(*) filter (where {fips_mode}) as fips_mode,
   count(*) filter (where {dead}) as dead,
   count(*) filter (where {ownerless}) as ownerless
 from {table} g

@@ -1,5 +1,6 @@
 //! `credentials`: its flags, the source of secrets, and the output. A secret is never passed on the command line.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +12,7 @@ use super::connect::application_name;
 use super::progress;
 use super::text::{self, BAD, BOLD, GOOD, WARN, counted, grouped, print_json};
 use crate::blue::session::Blue;
+use crate::credentials::admins::AdminStatus;
 use crate::credentials::kind::CredentialKind;
 use crate::credentials::outcome::CheckOutcome;
 use crate::credentials::report::{AdminReport, CredentialsReport, KindReport, RejectedAdmin};
@@ -261,12 +263,13 @@ fn print(answers: &[CheckResult]) {
     }
 }
 
-/// The reasons of secrets that are not accepted, each once.
+/// The reasons of secrets that are not accepted, and the remarks on those that are, each once.
 fn print_reasons(answers: &[&CheckResult]) {
     let mut verdicts: Vec<&CheckOutcome> = Vec::new();
-    for answer in answers.iter().filter(|answer| !answer.green.is_accepted()) {
-        if !verdicts.contains(&&answer.green) {
-            verdicts.push(&answer.green);
+    let to_read = |verdict: &&CheckOutcome| !verdict.is_accepted() || verdict.has_remark;
+    for verdict in answers.iter().map(|answer| &answer.green).filter(to_read) {
+        if !verdicts.contains(&verdict) {
+            verdicts.push(verdict);
         }
     }
     if verdicts.is_empty() {
@@ -303,6 +306,7 @@ const COLUMNS: &[KindColumn] = &[
     ("plain", |kind| kind.plain),
     ("encrypted", |kind| kind.encrypted),
     ("no secret", |kind| kind.without_secret),
+    ("FIPS mode", |kind| kind.of_fips_mode),
     ("with expiry", |kind| kind.with_expiry),
     ("expired", |kind| kind.expired),
     ("unusable", |kind| kind.unusable),
@@ -348,6 +352,7 @@ fn print_report(report: &CredentialsReport) {
     anstream::println!("{}", table_of_kinds(&report.kinds));
     if !report.admins.is_empty() || report.admins_rejected > 0 {
         anstream::println!("\n{BOLD}Admins{BOLD:#}");
+        anstream::println!("  {}", admins_line(&report.admins));
         report.admins.iter().for_each(print_admin);
         report.rejected_admins.iter().take(ADMINS_NAMED).for_each(print_left);
         let more = report.rejected_admins.len().saturating_sub(ADMINS_NAMED);
@@ -362,6 +367,29 @@ fn print_report(report: &CredentialsReport) {
     anstream::println!("\n{WARN}To do{WARN:#}");
     for line in &report.to_do {
         anstream::println!("  - {}", text::wrapped(line, 4, 4));
+    }
+}
+
+/// How many admins can log in, and why the others cannot.
+fn admins_line(admins: &[AdminReport]) -> String {
+    let mut states: BTreeMap<&str, u64> = BTreeMap::new();
+    for admin in admins.iter().filter(|admin| !admin.can_log_in) {
+        *states.entry(hindrance(admin)).or_default() += 1;
+    }
+    let others: Vec<String> = states.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    let can = admins.len() as u64 - states.values().sum::<u64>();
+    let others = if others.is_empty() { String::new() } else { format!(" ({})", others.join(", ")) };
+    format!("{} of {} can log in{others}.", grouped(can), counted(admins.len() as u64, "admin"))
+}
+
+/// Why an admin cannot log in.
+fn hindrance(admin: &AdminReport) -> &'static str {
+    if !admin.is_complete {
+        "broken"
+    } else if !admin.status.may_log_in() {
+        admin.status.name()
+    } else {
+        "without a password"
     }
 }
 
@@ -381,8 +409,8 @@ fn print_admin(admin: &AdminReport) {
     let state =
         if admin.is_complete { format!("{GOOD}whole{GOOD:#} ") } else { format!("{BAD}broken{BAD:#}") };
     let mut notes = Vec::new();
-    if !admin.enabled {
-        notes.push("disabled".to_owned());
+    if admin.status != AdminStatus::Approved {
+        notes.push(admin.status.name().to_owned());
     }
     if !admin.token_enabled {
         notes.push("no token".to_owned());

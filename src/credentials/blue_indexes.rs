@@ -10,8 +10,6 @@ use scylla::response::PagingState;
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
-use super::secret::is_encrypted;
-use super::store::WORKSPACE;
 use crate::blue::scan::{Page, TableReader, TokenRange};
 use crate::blue::session::{Blue, quote};
 use crate::catalog::blue::BlueTable;
@@ -23,15 +21,12 @@ type Entries = Vec<(u64, Uuid)>;
 
 type IndexedColumn = (String, String);
 
-/// What was read of each column, once.
-type ReadOnce<T> = Mutex<BTreeMap<IndexedColumn, Arc<OnceCell<T>>>>;
-
 /// The columns that blue has indexes for, and indexes of others as far as they were needed.
 #[derive(Debug, Default)]
 pub(super) struct BlueIndexes {
     indexed: BTreeSet<IndexedColumn>,
-    built: ReadOnce<Entries>,
-    cipher_texts: ReadOnce<BTreeSet<Uuid>>,
+    /// What was read of a column without an index, once.
+    built: Mutex<BTreeMap<IndexedColumn, Arc<OnceCell<Entries>>>>,
     hasher: RandomState,
 }
 
@@ -64,7 +59,10 @@ impl BlueIndexes {
         value: &[u8],
     ) -> Result<Vec<Uuid>> {
         let Some(id) = id_column(table) else { return Ok(Vec::new()) };
-        let cell = cell(&self.built, table, column);
+        let cell = {
+            let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
+            built.entry((table.name.clone(), column.to_owned())).or_default().clone()
+        };
         let entries = cell.get_or_try_init(|| self.build(blue, table, column, id)).await?;
         let hash = self.hasher.hash_one(value);
         let first = entries.partition_point(|(own, _)| *own < hash);
@@ -74,71 +72,36 @@ impl BlueIndexes {
 
     async fn build(&self, blue: &Blue, table: &BlueTable, column: &str, id: &str) -> Result<Entries> {
         tracing::debug!(table = table.name, column, "Blue has no index here; reading the table once.");
-        let entry = |id: Uuid, value: &[u8]| Some((self.hasher.hash_one(value), id));
-        let mut entries = read(blue, table, [id, column], &entry).await?;
+        let key: Vec<String> = table.partition_key().into_iter().map(str::to_owned).collect();
+        let reader = &blue.reader(&table.name, &[id, column].map(quote).join(", "), &key).await?;
+        let ranges = futures::stream::iter(blue.ranges(blue.parallel() * 4));
+        let parts = ranges.map(|range| self.part(blue, reader, range, &table.name));
+        let mut entries: Entries = parts.buffer_unordered(blue.parallel()).try_concat().await?;
         entries.sort_unstable();
         Ok(entries)
     }
 
-    pub(super) async fn has_cipher_text(
+    async fn part(
         &self,
         blue: &Blue,
-        table: &BlueTable,
-        column: &str,
-        workspace: Option<Uuid>,
-    ) -> Result<bool> {
-        let cell = cell(&self.cipher_texts, table, column);
-        let found = cell
-            .get_or_try_init(|| async {
-                let encrypted = |value: &[u8]| std::str::from_utf8(value).is_ok_and(is_encrypted);
-                let entry = |workspace: Uuid, value: &[u8]| encrypted(value).then_some(workspace);
-                let found = read(blue, table, [WORKSPACE, column], &entry).await?;
-                Ok::<_, crate::error::Error>(found.into_iter().collect::<BTreeSet<Uuid>>())
+        reader: &TableReader,
+        range: TokenRange,
+        table: &str,
+    ) -> Result<Entries> {
+        let mut entries = Vec::new();
+        let mut next = Some((PagingState::start(), Page::first_rows()));
+        while let Some((from, rows)) = next.take() {
+            let page = blue.page(reader, range, from, rows).await?;
+            page.for_each(|cells| {
+                if let [Some(id), Some(value)] = cells {
+                    entries.extend(Uuid::from_slice(id).ok().map(|id| (self.hasher.hash_one(*value), id)));
+                }
             })
-            .await?;
-        Ok(workspace.map_or(!found.is_empty(), |workspace| found.contains(&workspace)))
+            .map_err(|e| blue.explain(e, &format!("cannot read the table \"{table}\"")))?;
+            next = page.next.clone().map(|from| (from, page.next_rows()));
+        }
+        Ok(entries)
     }
-}
-
-fn cell<T>(read: &ReadOnce<T>, table: &BlueTable, column: &str) -> Arc<OnceCell<T>> {
-    let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
-    read.entry((table.name.clone(), column.to_owned())).or_default().clone()
-}
-
-/// Reads an id and another column of a whole table, and collects what `entry` returns.
-async fn read<T: Send>(
-    blue: &Blue,
-    table: &BlueTable,
-    columns: [&str; 2],
-    entry: &(impl Fn(Uuid, &[u8]) -> Option<T> + Sync),
-) -> Result<Vec<T>> {
-    let key: Vec<String> = table.partition_key().into_iter().map(str::to_owned).collect();
-    let reader = &blue.reader(&table.name, &columns.map(quote).join(", "), &key).await?;
-    let ranges = futures::stream::iter(blue.ranges(blue.parallel() * 4));
-    let parts = ranges.map(|range| part(blue, reader, range, &table.name, entry));
-    parts.buffer_unordered(blue.parallel()).try_concat().await
-}
-
-async fn part<T: Send>(
-    blue: &Blue,
-    reader: &TableReader,
-    range: TokenRange,
-    table: &str,
-    entry: &(impl Fn(Uuid, &[u8]) -> Option<T> + Sync),
-) -> Result<Vec<T>> {
-    let mut entries = Vec::new();
-    let mut next = Some((PagingState::start(), Page::first_rows()));
-    while let Some((from, rows)) = next.take() {
-        let page = blue.page(reader, range, from, rows).await?;
-        page.for_each(|cells| {
-            if let [Some(id), Some(value)] = cells {
-                entries.extend(Uuid::from_slice(id).ok().and_then(|id| entry(id, value)));
-            }
-        })
-        .map_err(|e| blue.explain(e, &format!("cannot read the table \"{table}\"")))?;
-        next = page.next.clone().map(|from| (from, page.next_rows()));
-    }
-    Ok(entries)
 }
 
 /// The column that is the whole key and a uuid, as in all of Kong's tables with credentials.

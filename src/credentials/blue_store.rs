@@ -32,31 +32,16 @@ impl CredentialStore for BlueStore<'_> {
     }
 
     async fn find(&self, query: RowQuery<'_>) -> Result<Vec<TextRow>> {
-        let Some((column, text)) = query.text.filter(|_| query.unique) else {
-            return self.rows(&query, query.text.map(|(column, text)| (column, text.to_owned()))).await;
-        };
-        let workspaces = query.workspace.map_or_else(|| self.workspaces.clone(), |workspace| vec![workspace]);
-        let queries = workspaces.into_iter().map(|workspace| {
-            let query = &query;
-            async move { self.rows(query, Some((column, format!("{workspace}:{text}")))).await }
-        });
-        let mut rows: Vec<TextRow> = futures::stream::iter(queries).buffered(PARALLEL).try_concat().await?;
-        // Whether the texts of Enterprise's own tables carry the workspace is unknown.
-        if rows.is_empty() && !self.map.rules(query.table).observed {
-            rows = self.rows(&query, Some((column, text.to_owned()))).await?;
-        }
-        for row in &mut rows {
-            let own = row.get(WORKSPACE).map(|workspace| format!("{workspace}:"));
-            if let (Some(own), Some(value)) = (own, row.get_mut(column)) {
-                *value = value.strip_prefix(&own).unwrap_or(value).to_owned();
+        let mut rows = match query.text {
+            Some((column, text)) if query.unique => self.rows_of_workspaces(&query, column, text).await?,
+            Some((column, text)) if query.any_case => {
+                let text = (format!("{column}_lower"), text.to_lowercase());
+                self.rows(&query, Some((&text.0, text.1))).await?
             }
-        }
+            text => self.rows(&query, text.map(|(column, text)| (column, text.to_owned()))).await?,
+        };
+        rows.iter_mut().for_each(without_workspace);
         Ok(rows)
-    }
-
-    async fn has_cipher_text(&self, table: &str, column: &str, workspace: Option<Uuid>) -> Result<bool> {
-        let Some(table) = self.catalog.tables.get(table) else { return Ok(false) };
-        self.indexes.has_cipher_text(self.blue, table, column, workspace).await
     }
 }
 
@@ -78,6 +63,26 @@ impl Condition<'_> {
 }
 
 impl BlueStore<'_> {
+    /// The rows with a text that carries the workspace.
+    async fn rows_of_workspaces(
+        &self,
+        query: &RowQuery<'_>,
+        column: &str,
+        text: &str,
+    ) -> Result<Vec<TextRow>> {
+        let workspaces = query.workspace.map_or_else(|| self.workspaces.clone(), |workspace| vec![workspace]);
+        let queries = workspaces.into_iter().map(|workspace| async move {
+            self.rows(query, Some((column, format!("{workspace}:{text}")))).await
+        });
+        let rows: Vec<TextRow> = futures::stream::iter(queries).buffered(PARALLEL).try_concat().await?;
+        // Enterprise's bootstrap writes the RBAC user kong_admin without its workspace, and reads it by its id.
+        if rows.is_empty() && !self.map.rules(query.table).observed {
+            let bare = RowQuery { unique: false, ..*query };
+            return self.rows(&bare, Some((column, text.to_owned()))).await;
+        }
+        Ok(rows)
+    }
+
     async fn rows(&self, query: &RowQuery<'_>, text: Option<(&str, String)>) -> Result<Vec<TextRow>> {
         let Some(table) = self.catalog.tables.get(query.table) else { return Ok(Vec::new()) };
         let by_text = text.map(|(column, text)| Condition { column, value: CqlValue::Text(text) });
@@ -140,6 +145,16 @@ impl BlueStore<'_> {
             texts.collect::<TextRow>()
         });
         Ok(rows.collect())
+    }
+}
+
+/// Removes the row's workspace from the texts that carry it.
+fn without_workspace(row: &mut TextRow) {
+    let Some(own) = row.get(WORKSPACE).map(|workspace| format!("{workspace}:")) else { return };
+    for value in row.values_mut() {
+        if let Some(rest) = value.strip_prefix(&own) {
+            *value = rest.to_owned();
+        }
     }
 }
 

@@ -1,14 +1,13 @@
 //! The rows of Kong on PostgreSQL.
 
 use sqlx::Row as _;
-use uuid::Uuid;
 
 use super::store::{CredentialStore, RowQuery, TextRow, WORKSPACE};
 use crate::catalog::green::GreenCatalog;
 use crate::error::Result;
 use crate::green::session::Green;
 use crate::green::sql::{fill, quote};
-use crate::green::statement::{query as statement, query_scalar};
+use crate::green::statement::query as statement;
 
 pub(super) struct GreenStore<'a> {
     pub(super) green: &'a Green,
@@ -29,27 +28,28 @@ impl CredentialStore for GreenStore<'_> {
         let known: Vec<&str> =
             query.columns.iter().copied().filter(|name| table.column(name).is_some()).collect();
         let mut conditions = vec!["true".to_owned()];
-        let mut number = 0;
-        let mut condition = |column: &str, cast: &str| {
-            number += 1;
-            conditions.push(format!("{} = ${number}{cast}", quote(column)));
-        };
         let mut values: Vec<String> = Vec::new();
+        let mut condition = |left: String, value: String, right: fn(usize) -> String| {
+            values.push(value);
+            conditions.push(format!("{left} = {}", right(values.len())));
+        };
+        let as_id = |number: usize| format!("${number}::uuid");
         if let Some((column, text)) = query.text {
             // PostgreSQL holds no such text, and refuses it as a parameter.
             if text.contains('\0') {
                 return Ok(Vec::new());
             }
-            condition(column, "");
-            values.push(text.to_owned());
+            if query.any_case {
+                condition(format!("lower({})", quote(column)), text.to_owned(), |n| format!("lower(${n})"));
+            } else {
+                condition(quote(column), text.to_owned(), |n| format!("${n}"));
+            }
         }
         if let Some((column, id)) = query.id {
-            condition(column, "::uuid");
-            values.push(id.to_string());
+            condition(quote(column), id.to_string(), as_id);
         }
         if let (Some(workspace), Some(_)) = (query.workspace, table.column(WORKSPACE)) {
-            condition(WORKSPACE, "::uuid");
-            values.push(workspace.to_string());
+            condition(quote(WORKSPACE), workspace.to_string(), as_id);
         }
         let as_text = known.iter().map(|name| {
             let is_instant = table.column(name).is_some_and(|own| own.column_type.starts_with("timestamp"));
@@ -81,17 +81,5 @@ impl CredentialStore for GreenStore<'_> {
             Ok(rows)
         };
         self.green.read(&format!("cannot read green's table \"{}\"", table.name), read).await
-    }
-
-    async fn has_cipher_text(&self, table: &str, column: &str, workspace: Option<Uuid>) -> Result<bool> {
-        let sql = fill(
-            include_str!("../../sql/credentials/cipher_text.sql"),
-            &[("table", &quote(table)), ("column", &quote(column)), ("workspace", &quote(WORKSPACE))],
-        );
-        let workspace = workspace.map(|id| id.to_string());
-        let read = async |tx: &mut sqlx::PgConnection| {
-            Ok(query_scalar::<bool>(sql).bind(workspace).fetch_one(tx).await?)
-        };
-        self.green.read(&format!("cannot read green's table \"{table}\""), read).await
     }
 }

@@ -35,6 +35,16 @@ impl<'a> JwtToken<'a> {
         self.claims.get("iss")?.as_str()
     }
 
+    /// The first of these claims for which Kong refuses the token; `now` is in seconds since 1970.
+    pub(super) fn refused_claim<'c>(&self, claims: &[&'c str], now: f64) -> Option<&'c str> {
+        let is_good = |claim: &str| match (claim, self.claims.get(claim).and_then(Value::as_f64)) {
+            ("exp", Some(end)) => end > now,
+            ("nbf", Some(start)) => start <= now,
+            (_, seconds) => seconds.is_some(),
+        };
+        claims.iter().copied().find(|claim| !is_good(claim))
+    }
+
     /// `None` for an algorithm without a shared secret.
     pub(super) fn is_signed_with_secret(&self, secret: &[u8]) -> Option<bool> {
         let algorithm = match self.algorithm.as_str() {
@@ -163,6 +173,20 @@ mod tests {
         assert_eq!(token.is_signed_with_secret(b"your-256-bit-secrets"), Some(false));
         assert!(JwtToken::parse("a.b.c").is_none());
         assert!(JwtToken::parse("plain secret").is_none());
+    }
+
+    #[test]
+    fn a_claim_is_refused_when_its_time_is_over_or_to_come_or_missing() {
+        let token = |claims: &str| {
+            let claims = BASE64URL_NOPAD.encode(claims.as_bytes());
+            let text = format!("{}.{claims}.c2ln", BASE64URL_NOPAD.encode(br#"{"alg":"HS256"}"#));
+            JwtToken::parse(&text).unwrap().refused_claim(&["exp", "nbf"], 1000.0).map(str::to_owned)
+        };
+        assert_eq!(token(r#"{"exp": 1001, "nbf": 1000}"#), None);
+        assert_eq!(token(r#"{"exp": 1000, "nbf": 1000}"#).as_deref(), Some("exp"));
+        assert_eq!(token(r#"{"exp": 1001, "nbf": 1001}"#).as_deref(), Some("nbf"));
+        assert_eq!(token(r#"{"nbf": 1000}"#).as_deref(), Some("exp"));
+        assert_eq!(token(r#"{"exp": "2099", "nbf": 1000}"#).as_deref(), Some("exp"), "Kong takes numbers");
     }
 
     #[test]

@@ -101,6 +101,8 @@ pub(super) struct CredentialTable {
     pub(super) owner: Option<&'static str>,
     /// The secret is stored as a hash that Kong accepts.
     pub(super) hashed: &'static str,
+    /// The secret is stored as a hash that Kong accepts in FIPS mode only.
+    pub(super) of_fips_mode: &'static str,
     /// Kong accepts no secret at all for the stored value.
     pub(super) unusable: &'static str,
     /// Expired, apart from a column `ttl`.
@@ -116,6 +118,7 @@ const PLAIN: CredentialTable = CredentialTable {
     secret: "",
     owner: Some("consumer_id"),
     hashed: "false",
+    of_fips_mode: "false",
     unusable: "false",
     expired: "false",
     expires: "false",
@@ -127,7 +130,8 @@ pub(super) const CREDENTIAL_TABLES: &[CredentialTable] = &[
         table: "basicauth_credentials",
         secret: "password",
         hashed: "g.password ~ '^[0-9a-f]{40}$'",
-        unusable: "g.password !~ '^[0-9a-f]{40}$' and g.password not like '$ke$%'",
+        of_fips_mode: "g.password ~ '^[0-9a-f]{64}$'",
+        unusable: "g.password !~ '^([0-9a-f]{40}|[0-9a-f]{64})$' and g.password not like '$ke$%'",
         ..PLAIN
     },
     CredentialTable { kind: CredentialKind::KeyAuth, table: "keyauth_credentials", secret: "key", ..PLAIN },
@@ -173,7 +177,7 @@ pub(super) const CREDENTIAL_TABLES: &[CredentialTable] = &[
         table: "rbac_users",
         secret: "user_token",
         owner: None,
-        hashed: "g.user_token ~ '^[$]2[abxy][$]'",
+        hashed: "g.user_token like '$2b$%' or g.user_token like '$pbkdf2-sha512$i=10000,l=32$%'",
         ..PLAIN
     },
 ];

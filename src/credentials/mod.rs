@@ -3,14 +3,18 @@
 //! Rows are found and secrets compared by Kong's own rules (docs/kong-data-model.md, section 6). Nothing is written, and
 //! no result contains a secret.
 
-mod admins;
+pub(crate) mod admins;
 mod blue_indexes;
 mod blue_store;
 mod checker;
 mod green_store;
+mod jwt;
 mod key_material;
+mod keys;
 pub(crate) mod kind;
+mod oauth2;
 pub(crate) mod outcome;
+mod rbac;
 pub(crate) mod report;
 mod row_counts;
 mod secret;
@@ -30,7 +34,7 @@ use crate::mapping::schema_map::SchemaMap;
 
 use blue_indexes::BlueIndexes;
 use blue_store::BlueStore;
-use checker::CredentialChecker;
+use checker::{CredentialChecker, KongRules};
 use green_store::GreenStore;
 use kind::CredentialKind;
 use outcome::CheckOutcome;
@@ -171,9 +175,18 @@ pub(crate) async fn check_all(
         None => None,
     };
     let now_ms = chrono::Utc::now().timestamp_millis();
-    let on_green = CredentialChecker { store: GreenStore { green, catalog: &green_side.catalog }, now_ms };
+    let built_in = SchemaMap::built_in()?;
+    let line = green_side.meta.line(&built_in).and_then(|map| map.line.as_deref());
+    let on_green = CredentialChecker {
+        store: GreenStore { green, catalog: &green_side.catalog },
+        rules: KongRules::of(line),
+        now_ms,
+    };
     let on_blue = match &blue_side {
-        Some((blue, side)) => Some(CredentialChecker { store: blue_store(blue, side).await?, now_ms }),
+        Some((blue, side)) => {
+            let rules = KongRules::of(side.map.line.as_deref());
+            Some(CredentialChecker { store: blue_store(blue, side).await?, rules, now_ms })
+        }
         None => None,
     };
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);

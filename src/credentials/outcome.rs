@@ -16,8 +16,10 @@ pub(crate) enum OutcomeReason {
     /// The secret is correct for another user.
     OtherUser,
     Expired,
-    /// The RBAC user is disabled, or the admin may not use a token.
+    /// The RBAC user is disabled.
     Disabled,
+    /// The status of the admin forbids the login.
+    NotApproved,
     /// Part of an admin is missing.
     BrokenChain,
     /// The consumer, or the client of a token, is missing.
@@ -25,6 +27,10 @@ pub(crate) enum OutcomeReason {
     NoSecret,
     /// The stored hash has a form that Kong does not accept.
     HashNotAccepted,
+    /// The secret is correct, but the digits stored beside it, by which Kong finds it, are those of another one.
+    WrongIdent,
+    /// Accepted where Kong runs in FIPS mode, and only there.
+    FipsMode,
     /// The stored value is encrypted by the keyring, so the check needs Kong.
     Encrypted,
     /// The stored or the given secret has a form that cannot be checked offline.
@@ -40,25 +46,52 @@ pub(crate) struct CheckOutcome {
     pub(crate) reason: OutcomeReason,
     /// Never contains the secret.
     pub(crate) message: String,
+    /// Whether an operator must read the message of an accepted secret too.
+    #[serde(skip)]
+    pub(crate) has_remark: bool,
 }
 
 impl CheckOutcome {
     pub(super) fn accepted(message: impl Into<String>) -> CheckOutcome {
-        CheckOutcome { accepted: Some(true), reason: OutcomeReason::Accepted, message: message.into() }
+        CheckOutcome::new(Some(true), OutcomeReason::Accepted, message.into())
+    }
+
+    /// Accepted, and the message says what else an operator must know.
+    pub(super) fn accepted_with_remark(message: impl Into<String>) -> CheckOutcome {
+        CheckOutcome { has_remark: true, ..CheckOutcome::accepted(message) }
     }
 
     pub(super) fn rejected(reason: OutcomeReason, message: impl Into<String>) -> CheckOutcome {
-        CheckOutcome { accepted: Some(false), reason, message: message.into() }
+        CheckOutcome::new(Some(false), reason, message.into())
     }
 
     pub(super) fn undecided(reason: OutcomeReason, message: impl Into<String>) -> CheckOutcome {
-        CheckOutcome { accepted: None, reason, message: message.into() }
+        CheckOutcome::new(None, reason, message.into())
+    }
+
+    fn new(accepted: Option<bool>, reason: OutcomeReason, message: String) -> CheckOutcome {
+        CheckOutcome { accepted, reason, message, has_remark: false }
+    }
+
+    /// Why a secret of this kind is not checked on this side.
+    pub(super) fn no_table(side: &str, table: &str) -> CheckOutcome {
+        let message = format!("Kong on {side} has no table \"{table}\".");
+        CheckOutcome::rejected(OutcomeReason::NoTable, message)
+    }
+
+    pub(super) fn expired() -> CheckOutcome {
+        CheckOutcome::rejected(OutcomeReason::Expired, "The secret is correct, but it has expired.")
     }
 
     pub(super) fn encrypted() -> CheckOutcome {
         let message =
             "The stored value is encrypted by the keyring; only Kong with the same keyring can check it.";
         CheckOutcome::undecided(OutcomeReason::Encrypted, message)
+    }
+
+    pub(super) fn fips_mode() -> CheckOutcome {
+        let message = "The secret is correct, but it is hashed as in FIPS mode: Kong accepts it where it runs with fips = on, and nowhere else.";
+        CheckOutcome::undecided(OutcomeReason::FipsMode, message)
     }
 
     /// The outcome of a comparison with the stored secret.

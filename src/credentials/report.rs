@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::admins::{self, AdminRows};
+use super::admins::{self, AdminRows, AdminStatus};
 use super::green_store::GreenStore;
 use super::kind::CREDENTIAL_TABLES;
+use super::rbac::is_enabled;
 use super::row_counts::{GreenCounts, count_on_blue, count_on_green};
 use super::store::{CredentialStore, TextRow, WORKSPACE};
 use crate::blue::session::Blue;
@@ -54,6 +55,9 @@ pub(crate) struct KindReport {
     pub(crate) encrypted: u64,
     /// Without a stored secret, as a jwt credential with a public key.
     pub(crate) without_secret: u64,
+    /// With a hash that Kong accepts in FIPS mode only.
+    #[serde(rename = "fips_mode")]
+    pub(crate) of_fips_mode: u64,
     /// Kong accepts no secret at all for the stored value.
     #[serde(rename = "dead")]
     pub(crate) unusable: u64,
@@ -71,10 +75,14 @@ pub(crate) struct AdminReport {
     pub(crate) is_complete: bool,
     /// Why the admin does not work.
     pub(crate) gaps: Vec<String>,
+    pub(crate) status: AdminStatus,
+    /// Whether a login to Kong Manager with the right password gets in.
+    pub(crate) can_log_in: bool,
+    /// Whether the login finds a password.
     pub(crate) has_password: bool,
     /// Whether the RBAC user is enabled.
     pub(crate) enabled: bool,
-    /// Whether the admin may use a token.
+    /// Whether Kong accepts the admin's token; only an enabled RBAC user has one.
     pub(crate) token_enabled: bool,
 }
 
@@ -132,8 +140,11 @@ impl CredentialsReport {
         }
         let store = GreenStore { green, catalog: &side.catalog };
         let workspaces = workspace_names(green).await?;
-        let admins = admins::all(&store).await?;
-        report.admins = admins.iter().map(|rows| AdminReport::from_rows(rows, &workspaces)).collect();
+        for rows in admins::all(&store).await? {
+            let password = rows.password(&store, rows.username("")).await?;
+            let has_password = password.is_some_and(|row| rows.owns(&row));
+            report.admins.push(AdminReport::from_rows(&rows, has_password, &workspaces));
+        }
         report.to_do = report.remaining_actions();
         Ok(report)
     }
@@ -169,7 +180,13 @@ impl CredentialsReport {
         let encrypted: u64 = self.kinds.iter().map(|kind| kind.encrypted).sum();
         if encrypted > 0 {
             actions.push(format!(
-                "Import blue's keyring on green (POST /keyring/import): it encrypts {encrypted} secrets."
+                "Import blue's keyring on green before it serves (docs/enterprise.md): it encrypts {encrypted} secrets."
+            ));
+        }
+        let of_fips_mode: u64 = self.kinds.iter().map(|kind| kind.of_fips_mode).sum();
+        if of_fips_mode > 0 {
+            actions.push(format!(
+                "Run green in FIPS mode (fips = on), as blue: {of_fips_mode} passwords are hashed so, and accepted nowhere else."
             ));
         }
         for (kind, rows) in &self.rejected {
@@ -205,8 +222,10 @@ impl CredentialsReport {
         actions.extend(self.admins.iter().filter(|admin| !admin.is_complete).map(|admin| {
             format!("Correct on blue or invite again the admin {}: {}.", admin.name, admin.gaps.join("; "))
         }));
-        let without_password = self.admins.iter().filter(|admin| admin.is_complete && !admin.has_password);
-        let names: Vec<&str> = without_password.map(|admin| admin.name.as_str()).collect();
+        let without_password =
+            |admin: &&AdminReport| admin.is_complete && admin.status.may_log_in() && !admin.has_password;
+        let names: Vec<&str> =
+            self.admins.iter().filter(without_password).map(|admin| admin.name.as_str()).collect();
         if !names.is_empty() {
             actions.push(format!(
                 "Invite again the admins without a password: {} (the links that blue mailed lead to blue).",
@@ -219,7 +238,8 @@ impl CredentialsReport {
 
 impl KindReport {
     fn from_counts(kind: &'static str, counts: GreenCounts) -> KindReport {
-        let not_plain = counts.hashed + counts.encrypted + counts.without_secret + counts.unusable;
+        let hashed = counts.hashed + counts.of_fips_mode;
+        let not_plain = hashed + counts.encrypted + counts.without_secret + counts.unusable;
         KindReport {
             kind,
             workspace: counts.workspace,
@@ -232,6 +252,7 @@ impl KindReport {
             plain: counts.total.saturating_sub(not_plain),
             encrypted: counts.encrypted,
             without_secret: counts.without_secret,
+            of_fips_mode: counts.of_fips_mode,
             unusable: counts.unusable,
             owners_missing: counts.owners_missing,
         }
@@ -258,7 +279,7 @@ impl RejectedAdmin {
         if let Some(row) = admins::find(blue, &self.id).await?.into_iter().next() {
             let rows = AdminRows::read(blue, row).await?;
             self.name = Some(rows.name());
-            self.gaps = rows.gaps();
+            self.gaps = rows.all_gaps();
         }
         Ok(())
     }
@@ -280,7 +301,7 @@ async fn workspace_names(green: &Green) -> Result<BTreeMap<String, String>> {
 }
 
 impl AdminReport {
-    fn from_rows(rows: &AdminRows, workspaces: &BTreeMap<String, String>) -> AdminReport {
+    fn from_rows(rows: &AdminRows, has_password: bool, workspaces: &BTreeMap<String, String>) -> AdminReport {
         let workspace_name =
             |id: Option<&String>| id.and_then(|id| workspaces.get(id).cloned().or(Some(id.clone())));
         let role = |row: &TextRow| {
@@ -289,19 +310,20 @@ impl AdminReport {
         };
         let mut roles: Vec<String> = rows.roles.iter().map(role).collect();
         roles.sort();
-        let is_true = |row: Option<&TextRow>, column: &str| {
-            row.and_then(|row| row.get(column)).map(String::as_str) != Some("false")
-        };
-        let gaps = rows.gaps();
+        let home = rows.rbac_user.as_ref().or(rows.consumer.as_ref());
+        let enabled = rows.rbac_user.as_ref().is_some_and(is_enabled);
+        let (gaps, status) = (rows.all_gaps(), rows.status());
         AdminReport {
             name: rows.name(),
-            workspace: workspace_name(rows.workspace().map(|id| id.to_string()).as_ref()),
+            workspace: workspace_name(home.and_then(|row| row.get(WORKSPACE))),
             roles,
             is_complete: gaps.is_empty(),
+            can_log_in: rows.gaps().is_empty() && has_password && status.may_log_in(),
             gaps,
-            has_password: !rows.passwords.is_empty(),
-            enabled: is_true(rows.rbac_user.as_ref(), "enabled"),
-            token_enabled: is_true(Some(&rows.admin), "rbac_token_enabled"),
+            status,
+            has_password,
+            enabled,
+            token_enabled: enabled,
         }
     }
 }

@@ -28,6 +28,7 @@ pub(super) struct GreenCounts {
     pub(super) hashed: u64,
     pub(super) encrypted: u64,
     pub(super) without_secret: u64,
+    pub(super) of_fips_mode: u64,
     pub(super) unusable: u64,
     pub(super) owners_missing: u64,
 }
@@ -62,6 +63,7 @@ pub(super) async fn count_on_green(
             ("expires", &or_ttl(credentials.expires, "g.ttl is not null")),
             ("secret", &quote(credentials.secret)),
             ("hashed", credentials.hashed),
+            ("fips_mode", credentials.of_fips_mode),
             ("dead", credentials.unusable),
             ("ownerless", &ownerless),
             ("table", &quote(credentials.table)),
@@ -85,6 +87,7 @@ fn green_counts(row: &sqlx::postgres::PgRow) -> sqlx::Result<GreenCounts> {
         hashed: number("hashed")?,
         encrypted: number("encrypted")?,
         without_secret: number("empty")?,
+        of_fips_mode: number("fips_mode")?,
         unusable: number("dead")?,
         owners_missing: number("ownerless")?,
     })

@@ -14,7 +14,7 @@ pub(super) type TextRow = BTreeMap<String, String>;
 pub(super) const WORKSPACE: &str = "ws_id";
 
 /// Which rows are read. Conditions that are `None` do not apply.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct RowQuery<'a> {
     pub(super) table: &'a str,
     /// Columns to read, where the table has them.
@@ -23,6 +23,8 @@ pub(super) struct RowQuery<'a> {
     pub(super) text: Option<(&'a str, &'a str)>,
     /// Whether that text is unique within a workspace, so that it carries the workspace on blue.
     pub(super) unique: bool,
+    /// Whether that text is compared without regard to case. Blue holds it once more in lower case, in a column of its own.
+    pub(super) any_case: bool,
     /// A column and the id that it must hold.
     pub(super) id: Option<(&'a str, Uuid)>,
     pub(super) workspace: Option<Uuid>,
@@ -35,35 +37,34 @@ pub(super) trait CredentialStore: Send + Sync {
     fn has_table(&self, table: &str) -> bool;
 
     fn find(&self, query: RowQuery<'_>) -> impl Future<Output = Result<Vec<TextRow>>> + Send;
+}
 
-    /// Whether a column holds cipher text of the keyring, in this workspace or in any.
-    fn has_cipher_text(
-        &self,
-        table: &str,
-        column: &str,
-        workspace: Option<Uuid>,
-    ) -> impl Future<Output = Result<bool>> + Send;
+/// The rows of which the first of these columns that finds any holds the name, else that with the name as its id.
+pub(super) async fn rows_named(
+    store: &impl CredentialStore,
+    query: RowQuery<'_>,
+    names: &[&str],
+    name: &str,
+) -> Result<Vec<TextRow>> {
+    for column in names {
+        let rows = store.find(RowQuery { text: Some((column, name)), ..query }).await?;
+        if !rows.is_empty() {
+            return Ok(rows);
+        }
+    }
+    match Uuid::parse_str(name) {
+        Ok(id) => store.find(RowQuery { id: Some(("id", id)), unique: false, ..query }).await,
+        Err(_) => Ok(Vec::new()),
+    }
 }
 
 pub(super) async fn row_by_id(
     store: &impl CredentialStore,
     table: &str,
+    columns: &[&str],
     id: Option<Uuid>,
 ) -> Result<Option<TextRow>> {
     let Some(id) = id else { return Ok(None) };
-    let columns = &[
-        "id",
-        "ws_id",
-        "username",
-        "custom_id",
-        "type",
-        "name",
-        "user_token",
-        "enabled",
-        "consumer_id",
-        "cert",
-        "client_id",
-    ];
     let rows = store.find(RowQuery { table, columns, id: Some(("id", id)), ..RowQuery::default() }).await?;
     Ok(rows.into_iter().next())
 }

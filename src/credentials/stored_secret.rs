@@ -2,7 +2,7 @@
 
 use super::key_material::{self, JwtToken};
 use super::outcome::{CheckOutcome, OutcomeReason};
-use super::secret;
+use super::secret::{self, PasswordMatch};
 use super::store::TextRow;
 
 /// Compares with a secret that is stored as plain text.
@@ -21,7 +21,11 @@ pub(super) fn basic_auth(row: &TextRow, given: &str) -> CheckOutcome {
     if secret::is_encrypted(stored) {
         return CheckOutcome::encrypted();
     }
-    CheckOutcome::compared(secret::basic_auth(given, consumer, stored))
+    match secret::basic_auth(given, consumer, stored) {
+        PasswordMatch::None => CheckOutcome::compared(false),
+        PasswordMatch::Sha1 => CheckOutcome::compared(true),
+        PasswordMatch::Sha256 => CheckOutcome::fips_mode(),
+    }
 }
 
 /// A client's secret is a hash if its row says so, whatever the text looks like.
@@ -88,37 +92,6 @@ pub(super) fn jwt_token(row: &TextRow, token: &JwtToken<'_>) -> CheckOutcome {
     }
 }
 
-/// Compares an RBAC user's token. Runs on a thread of its own, because bcrypt takes milliseconds.
-pub(super) async fn rbac_token(row: &TextRow, given: &str) -> CheckOutcome {
-    let Some(stored) = row.get("user_token").cloned() else {
-        return CheckOutcome::rejected(OutcomeReason::NoSecret, "No token is stored.");
-    };
-    if secret::is_encrypted(&stored) {
-        return CheckOutcome::encrypted();
-    }
-    if !secret::is_bcrypt(&stored) {
-        return match secret::is_equal(given.as_bytes(), stored.as_bytes()) {
-            true => CheckOutcome::undecided(
-                OutcomeReason::Undecidable,
-                "The secret is the stored text, which is not a bcrypt hash. Whether this version of Kong accepts it is unknown.",
-            ),
-            false => CheckOutcome::compared(false),
-        };
-    }
-    let given = given.to_owned();
-    let is_equal = on_blocking_thread(move || secret::bcrypt(&given, &stored)).await;
-    let enabled = row.get("enabled").map(String::as_str) != Some("false");
-    match is_equal {
-        Some(true) if enabled => CheckOutcome::compared(true),
-        Some(true) => CheckOutcome::rejected(
-            OutcomeReason::Disabled,
-            "The token is correct, but the RBAC user is disabled.",
-        ),
-        Some(false) => CheckOutcome::compared(false),
-        None => CheckOutcome::rejected(OutcomeReason::HashNotAccepted, "The stored hash cannot be read."),
-    }
-}
-
 /// Hashing would block the threads of the runtime.
 pub(super) async fn on_blocking_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
@@ -177,14 +150,13 @@ mod tests {
         assert!(!jwt_token(&row(&[("secret", "another")]), &token).is_accepted());
     }
 
-    #[tokio::test]
-    async fn the_correct_token_of_a_disabled_user_is_rejected() {
-        let hash = bcrypt::hash("a token", 4).unwrap();
-        let user = |enabled: &str| row(&[("user_token", &hash), ("enabled", enabled)]);
-        assert!(rbac_token(&user("true"), "a token").await.is_accepted());
-        assert_eq!(rbac_token(&user("false"), "a token").await.reason, OutcomeReason::Disabled);
-        assert_eq!(rbac_token(&user("false"), "another").await.reason, OutcomeReason::WrongSecret);
-        let plain = row(&[("user_token", "a token"), ("enabled", "true")]);
-        assert_eq!(rbac_token(&plain, "a token").await.accepted, None, "whether Kong accepts it is unknown");
+    #[test]
+    fn a_password_of_fips_mode_is_undecided_and_a_wrong_one_is_not() {
+        // SHA-256 over "pw" and the consumer id "c", made with sha256sum.
+        let stored = "e4ffb7bd879b89da05f85a769c5c5f76095b45e83297cd2f79ae68509dfbca51";
+        let fips = row(&[("password", stored), ("consumer_id", "c")]);
+        let outcome = basic_auth(&fips, "pw");
+        assert_eq!((outcome.accepted, outcome.reason), (None, OutcomeReason::FipsMode));
+        assert_eq!(basic_auth(&fips, "pw2").accepted, Some(false));
     }
 }
