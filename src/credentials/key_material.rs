@@ -45,6 +45,11 @@ impl<'a> JwtToken<'a> {
         claims.iter().copied().find(|claim| !is_good(claim))
     }
 
+    /// Whether the token expires, and by then; in seconds since 1970.
+    pub(super) fn expires_by(&self, latest: f64) -> bool {
+        self.claims.get("exp").and_then(Value::as_f64).is_some_and(|end| end <= latest)
+    }
+
     /// `None` for an algorithm without a shared secret.
     pub(super) fn is_signed_with_secret(&self, secret: &[u8]) -> Option<bool> {
         let algorithm = match self.algorithm.as_str() {

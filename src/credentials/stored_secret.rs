@@ -1,6 +1,6 @@
 //! Compares a given secret with the row that Kong would find for it.
 
-use super::key_material::{self, JwtToken};
+use super::key_material;
 use super::outcome::{CheckOutcome, OutcomeReason};
 use super::secret::{self, PasswordMatch};
 use super::store::TextRow;
@@ -65,33 +65,6 @@ pub(super) fn jwt_secret(row: &TextRow, given: &str) -> CheckOutcome {
     }
 }
 
-pub(super) fn jwt_token(row: &TextRow, token: &JwtToken<'_>) -> CheckOutcome {
-    let own = row.get("algorithm").map_or("HS256", String::as_str);
-    if own != token.algorithm {
-        let message = format!("The token is signed with {}, the credential is for {own}.", token.algorithm);
-        return CheckOutcome::rejected(OutcomeReason::WrongSecret, message);
-    }
-    let is_equal = if own.starts_with("HS") {
-        match row.get("secret") {
-            Some(stored) if secret::is_encrypted(stored) => return CheckOutcome::encrypted(),
-            stored => stored.and_then(|stored| token.is_signed_with_secret(stored.as_bytes())),
-        }
-    } else {
-        row.get("rsa_public_key").and_then(|public| token.is_signed_with_key(public))
-    };
-    match is_equal {
-        Some(true) => CheckOutcome::accepted("The stored key verifies the token's signature."),
-        Some(false) => CheckOutcome::rejected(
-            OutcomeReason::WrongSecret,
-            "The stored key does not verify the token's signature.",
-        ),
-        None => CheckOutcome::undecided(
-            OutcomeReason::Undecidable,
-            "The stored key, or the token's algorithm, cannot be used here.",
-        ),
-    }
-}
-
 /// Hashing would block the threads of the runtime.
 pub(super) async fn on_blocking_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
@@ -138,16 +111,6 @@ mod tests {
             ("hash_secret", "true"),
         ]);
         assert_eq!((basic_auth(&row, "x").accepted, client_secret(&row, "x").accepted), (None, None));
-    }
-
-    #[test]
-    fn a_token_must_be_of_the_credentials_own_algorithm() {
-        let text = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6IkpvaG4gRG9lIiwiaWF0IjoxNTE2MjM5MDIyfQ.SflKxwRJSMeKKF2QT4fwpMeJf36POk6yJV_adQssw5c";
-        let token = JwtToken::parse(text).unwrap();
-        let secret = ("secret", "your-256-bit-secret");
-        assert!(jwt_token(&row(&[secret]), &token).is_accepted(), "HS256 by default");
-        assert!(!jwt_token(&row(&[secret, ("algorithm", "HS512")]), &token).is_accepted());
-        assert!(!jwt_token(&row(&[("secret", "another")]), &token).is_accepted());
     }
 
     #[test]

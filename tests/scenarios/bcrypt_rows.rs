@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::credentials::{check, one};
 use super::enterprise;
+use super::enterprise_credentials::{DEFAULT, sha1_ident};
 use super::support::migrate;
 
 /// The cost that Kong uses: about thirty milliseconds a hash.
@@ -23,10 +24,11 @@ async fn credentials_check_keeps_the_file_order_for_many_bcrypt_tokens() {
     for (n, hash) in hashes.into_iter().enumerate() {
         let hash = hash.await.expect("a thread");
         // Every tenth is switched off.
-        users.push(format!("(gen_random_uuid(), 'bot-{n}', '{hash}', {})", n % 10 != 9));
+        let ident = sha1_ident(&format!("token {n}"));
+        users.push(format!("(gen_random_uuid(), 'bot-{n}', '{hash}', '{ident}', {})", n % 10 != 9));
     }
-    let insert =
-        format!("insert into rbac_users (id, name, user_token, enabled) values {}", users.join(", "));
+    let columns = "id, name, user_token, user_token_ident, enabled";
+    let insert = format!("insert into rbac_users ({columns}) values {}", users.join(", "));
     green.execute(&insert).await.expect("users");
     // Every fifth secret is wrong.
     let secret = |n: usize| format!("token {}", if n % 5 == 4 { n + 1 } else { n });
@@ -53,11 +55,11 @@ async fn credentials_check_keeps_the_file_order_for_many_bcrypt_tokens() {
 async fn bcrypt_hashes_are_copied_byte_for_byte() {
     let users: u64 = std::env::var("KONGFERRY_USERS").ok().and_then(|n| n.parse().ok()).unwrap_or(1_000);
     let (blue, green) = (enterprise::blue().await, enterprise::green().await);
-    shapes::rbac_users(&blue, enterprise::BLUES.parse().expect("an id"), users).await.expect("users");
+    shapes::rbac_users(&blue, DEFAULT.parse().expect("an id"), users).await.expect("users");
     let began = std::time::Instant::now();
     let ran = migrate(&blue, &green).await.expect_code(3);
     println!("{users} rows with bcrypt hashes: {:.1?} for the whole migration", began.elapsed());
-    assert_eq!(ran.table("rbac_users")["applied"], users + 7);
+    assert_eq!(ran.table("rbac_users")["applied"], users + 10);
     let rows = "select jsonb_build_object('name', name, 'token', user_token, 'ident', user_token_ident) \
                 from rbac_users where comment = 'one of very many'";
     let rows = green.json(rows).await.expect("rows");

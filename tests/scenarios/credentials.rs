@@ -2,7 +2,6 @@
 //! says what was migrated.
 
 use std::io::Write;
-use std::process::Stdio;
 
 use kongferry_harness::fixture::Fixture;
 use kongferry_harness::keyspace::Keyspace;
@@ -10,8 +9,7 @@ use kongferry_harness::postgres::Database;
 use serde_json::{Value, json};
 
 use super::databases::lasting_blue;
-use super::enterprise;
-use super::support::{Ran, kongferry, migrate, program, ran};
+use super::support::{Ran, kongferry, migrate};
 
 /// The second workspace of the open-source fixtures.
 const SECOND: &str = "team-é-2";
@@ -192,14 +190,22 @@ async fn every_secret(line: &str) {
             text(&row, "secret"),
             "wrong_secret",
         ));
-        let token = signed(text(&row, "key"), text(&row, "secret"));
+        // The fixture's jwt plugin verifies both claims, and allows an hour.
+        let claims = json!({ "iss": row["key"], "exp": now.timestamp() + 3500, "nbf": 0 });
+        let token = signed(&claims, text(&row, "secret"));
+        if workspace == "default" {
+            for claims in [
+                json!({ "iss": row["key"], "exp": now.timestamp() - 1, "nbf": 0 }),
+                json!({ "iss": row["key"], "exp": now.timestamp() + 5000, "nbf": 0 }),
+                json!({ "iss": row["key"], "exp": now.timestamp() + 3500 }),
+            ] {
+                let token = signed(&claims, text(&row, "secret"));
+                checks.push((one("jwt", "default", None, &token), Some(false), "expired"));
+            }
+        }
         checks.extend([
             (one("jwt", &workspace, None, &token), Some(true), "accepted"),
-            (
-                one("jwt", &workspace, None, &signed(text(&row, "key"), "another")),
-                Some(false),
-                "wrong_secret",
-            ),
+            (one("jwt", &workspace, None, &signed(&claims, "another")), Some(false), "wrong_secret"),
         ]);
     }
     for (workspace, row) in
@@ -259,6 +265,10 @@ async fn every_secret(line: &str) {
     checks.push((one("rbac-token", "default", Some("kong_admin"), "x"), Some(false), "no_table"));
     checks.push((one("admin-password", "default", Some("kong_admin"), "x"), Some(false), "no_table"));
     expect(&green, checks).await;
+    let refresh = json!([one("oauth2-token", "default", None, "own-live-again")]);
+    let answer = check(&green, &refresh, &[]).await.expect_code(0).json();
+    let message = answer[0]["message"].as_str().expect("a message");
+    assert!(message.starts_with("The secret is a refresh token"), "{message}");
     expired_and_orphaned(&blue, &green).await;
 }
 
@@ -305,10 +315,9 @@ async fn expired_and_orphaned(blue: &Keyspace, green: &Database) {
 }
 
 /// A token of the jwt plugin, signed with HS256.
-fn signed(issuer: &str, secret: &str) -> String {
-    let part = |value: Value| data_encoding::BASE64URL_NOPAD.encode(value.to_string().as_bytes());
-    let body =
-        format!("{}.{}", part(json!({ "alg": "HS256", "typ": "JWT" })), part(json!({ "iss": issuer })));
+pub fn signed(claims: &Value, secret: &str) -> String {
+    let part = |value: &Value| data_encoding::BASE64URL_NOPAD.encode(value.to_string().as_bytes());
+    let body = format!("{}.{}", part(&json!({ "alg": "HS256", "typ": "JWT" })), part(claims));
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret.as_bytes());
     let signature = ring::hmac::sign(&key, body.as_bytes());
     format!("{body}.{}", data_encoding::BASE64URL_NOPAD.encode(signature.as_ref()))
@@ -322,168 +331,4 @@ async fn each_kong_2_8_secret_is_accepted_for_its_own_credential_only() {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_kong_3_3_secret_is_accepted_for_its_own_credential_only() {
     every_secret("3.3").await;
-}
-
-/// The name of a workspace of the Enterprise fixture.
-fn workspace(id: &Value) -> &'static str {
-    match id.as_str().expect("an id").split('-').next() {
-        Some("c931ac03") => "default",
-        Some("4105f91f") => "team-a",
-        _ => "team-b",
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn each_enterprise_secret_is_accepted_for_its_own_credential_only() {
-    let (blue, green) = (enterprise::blue().await, enterprise::green().await);
-    migrate(&blue, &green).await.expect_code(3);
-    let secrets = enterprise::about("secrets.json");
-    let users =
-        green.json("select jsonb_build_object('id', id, 'name', name) from rbac_users").await.expect("users");
-    let mut checks = Vec::new();
-    for token in secrets["rbac_tokens"].as_array().expect("tokens") {
-        let user = users.iter().find(|user| user["id"] == token["rbac_user_id"]).expect("it arrived");
-        let (name, at, secret) =
-            (text(user, "name"), workspace(&token["workspace_id"]), text(token, "token"));
-        let enabled = token["enabled"] == true;
-        let right = if enabled { (Some(true), "accepted") } else { (Some(false), "disabled") };
-        checks.push((one("rbac-token", at, Some(name), secret), right.0, right.1));
-        checks.push((one("rbac-token", at, Some(text(user, "id")), secret), right.0, right.1));
-        checks.push((one("rbac-token", at, Some(name), "wrong"), Some(false), "wrong_secret"));
-        if enabled {
-            let other = if at == "team-a" { "default" } else { "team-a" };
-            checks.push((one("rbac-token", other, Some(name), secret), Some(false), "other_workspace"));
-        }
-    }
-    for login in secrets["basic_auth"].as_array().expect("passwords") {
-        let (user, at, secret) =
-            (text(login, "username"), workspace(&login["workspace_id"]), text(login, "password"));
-        checks.push((one("basic-auth", at, Some(user), secret), Some(true), "accepted"));
-        checks.push((one("basic-auth", at, Some(user), "wrong"), Some(false), "wrong_secret"));
-    }
-    for key in secrets["key_auth"].as_array().expect("keys") {
-        let at = workspace(&key["workspace_id"]);
-        checks.push((one("key-auth", at, None, text(key, "key")), Some(true), "accepted"));
-        let other = if at == "team-a" { "default" } else { "team-a" };
-        checks.push((one("key-auth", other, None, text(key, "key")), Some(false), "other_workspace"));
-    }
-    for (kind, user, secret, accepted, reason) in [
-        ("admin-token", "kong_admin", "super-admin-token", true, "accepted"),
-        ("admin-token", "Dora.Two", "dora-token-Ünïcode", true, "accepted"),
-        ("admin-token", "Dora.Two", "super-admin-token", false, "wrong_secret"),
-        ("admin-token", "disabled", "disabled-token", false, "disabled"),
-        ("admin-token", "invited", "invited-never-used", false, "disabled"),
-        ("admin-token", "broken", "x", false, "broken_chain"),
-        ("admin-password", "kong_admin", "Kong-Adm1n!", true, "accepted"),
-        ("admin-password", "Dora.Two", "dora's pässword €", true, "accepted"),
-        ("admin-password", "Dora.Two", "dora's password €", false, "wrong_secret"),
-        ("admin-password", "disabled", "old-password", false, "disabled"),
-        ("admin-password", "invited", "x", false, "no_secret"),
-        ("admin-password", "broken", "broken-password", false, "broken_chain"),
-        ("admin-password", "unknown", "x", false, "unknown_user"),
-    ] {
-        checks.push((json!({ "kind": kind, "user": user, "secret": secret }), Some(accepted), reason));
-    }
-    checks.push((
-        one("admin-token", "team-a", Some("kong_admin"), "super-admin-token"),
-        Some(false),
-        "other_workspace",
-    ));
-    // What the keyring encrypted only Kong can tell.
-    let encrypted = green
-        .json("select to_jsonb(username) from basicauth_credentials where password like '$ke$%'")
-        .await
-        .expect("rows");
-    checks.push((one("basic-auth", "team-a", encrypted[0].as_str(), "x"), None, "encrypted"));
-    checks.push((one("key-auth-enc", "team-a", None, "plain-enc-key-wZ6sC8e7Mf"), Some(true), "accepted"));
-    checks.push((one("key-auth-enc", "team-a", None, "who knows"), None, "encrypted"));
-    for row in green.json("select to_jsonb(m) || jsonb_build_object('ws', w.name) from mtls_auth_credentials m join workspaces w on w.id = m.ws_id").await.expect("rows") {
-        checks.push((one("mtls", text(&row, "ws"), None, text(&row, "subject_name")), Some(true), "accepted"));
-        checks.push((one("mtls", text(&row, "ws"), None, "another.subject"), Some(false), "unknown_secret"));
-    }
-    expect(&green, checks).await;
-
-    let asked = json!([
-        { "kind": "admin-password", "user": "broken", "secret": "broken-password" },
-        { "kind": "rbac-token", "workspace": "default", "user": "kong_admin", "secret": "super-admin-token" },
-    ]);
-    let ran = check(&green, &asked, &["--blue", &blue.url()]).await.expect_code(3);
-    let answers = ran.json();
-    assert_eq!(answers[0]["blue"]["reason"], "broken_chain", "it was broken before: {answers:#}");
-    assert_eq!(answers[1]["blue"]["accepted"], true, "{answers:#}");
-    report_names_what_is_broken(&green, &blue).await;
-}
-
-async fn report_names_what_is_broken(green: &Database, blue: &Keyspace) {
-    let ran = kongferry(&[
-        "credentials",
-        "report",
-        "--green",
-        green.url(),
-        "--blue",
-        &blue.url(),
-        "--format",
-        "json",
-    ])
-    .await
-    .expect_code(3);
-    let report = ran.json();
-    let admins = report["admins"].as_array().expect("admins");
-    let admin = |name: &str| {
-        admins.iter().find(|one| one["name"] == name).cloned().unwrap_or_else(|| panic!("{report:#}"))
-    };
-    assert_eq!(admins.len(), 4, "{report:#}");
-    assert!(admins.iter().all(|one| one["whole"] == true), "{report:#}");
-    assert_eq!(admin("Dora.Two")["roles"].as_array().map(Vec::len), Some(3), "{report:#}");
-    assert_eq!(admin("disabled")["enabled"], false);
-    assert_eq!(
-        (&admin("invited")["has_password"], &admin("invited")["token_enabled"]),
-        (&json!(false), &json!(false))
-    );
-    assert_eq!(report["admins_rejected"], 1);
-    let left = &report["admins_left"][0];
-    assert_eq!(
-        (&left["id"], &left["name"]),
-        (&json!("9b5ba763-52dd-4adf-926c-3fc84c5483e9"), &json!("broken"))
-    );
-    assert!(
-        left["gaps"][0].as_str().is_some_and(|gap| gap.starts_with("its RBAC user 59ed3eae")),
-        "{left:#}"
-    );
-    let to_do = report["to_do"].to_string();
-    for word in ["keyring", "1 admin was rejected", "invited"] {
-        assert!(to_do.contains(word), "{word}: {to_do}");
-    }
-    assert!(!to_do.contains("Dora"), "what is well is not mentioned: {to_do}");
-    let text = kongferry(&["credentials", "report", "--green", green.url()]).await.expect_code(3).stdout;
-    assert!(text.contains("Dora.Two") && text.contains("To do"), "{text}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_secret_is_read_from_stdin_or_a_file_and_never_printed() {
-    let (blue, green) = (enterprise::blue().await, enterprise::green().await);
-    migrate(&blue, &green).await.expect_code(3);
-    let arguments =
-        ["credentials", "check", "--green", green.url(), "--kind", "basic-auth", "--user", "kong_admin"];
-    for (given, code) in [("Kong-Adm1n!\n", 0), ("Kong-Adm1n!", 0), ("Kong-Adm1n! \n", 3)] {
-        let (mut command, folder) = program();
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the program");
-        child.stdin.take().expect("a pipe").write_all(given.as_bytes()).expect("written");
-        let output = tokio::task::spawn_blocking(move || child.wait_with_output())
-            .await
-            .expect("a thread")
-            .expect("its end");
-        let ran = ran(output, &folder.path().join("none"));
-        assert_eq!(ran.code, code, "{ran:#?}");
-        assert!(!format!("{ran:?}").contains("Adm1n!"), "{ran:#?}");
-    }
-    let file = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(file.path(), "Kong-Adm1n!\n").expect("written");
-    let path = file.path().display().to_string();
-    kongferry(&[&arguments[..], &["--secret-file", &path]].concat()).await.expect_code(0);
-    let no_user =
-        ["credentials", "check", "--green", green.url(), "--kind", "rbac-token", "--secret-file", &path];
-    let ran = kongferry(&no_user).await.expect_code(2);
-    assert!(ran.stderr.contains("needs a user"), "{ran:#?}");
 }

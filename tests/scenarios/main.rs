@@ -12,6 +12,7 @@ mod custom_tables;
 mod cycles;
 mod databases;
 mod enterprise;
+mod enterprise_credentials;
 mod enterprise_incremental;
 mod enterprise_large;
 mod fixtures;
