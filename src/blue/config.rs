@@ -1,7 +1,7 @@
-//! Where blue is and how to read it: the `cassandra://` address and its options.
+//! The configuration of blue: a `cassandra://` address and its options.
 //!
-//! Parsing opens no connection and reads no file. A password never comes from the address, which every user of the
-//! machine can read in the process list; it is put in by [`BlueConfig::with_password`].
+//! Parsing opens no connection and reads no file. An address contains no password, because every user of the machine can
+//! read it in the process list; [`BlueConfig::with_password`] sets it.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -18,28 +18,24 @@ pub const DEFAULT_PORT: u16 = 9042;
 /// The environment variable with blue's password.
 pub const PASSWORD_VARIABLE: &str = "KONGFERRY_BLUE_PASSWORD";
 
-/// The options that an address may carry, as the error about an unknown one lists them.
+/// The options of an address.
 const OPTIONS: &str =
     "dc, consistency, tls, tls_ca, tls_cert, tls_key, connect_timeout, request_timeout, page_size";
 
-/// Everything that is needed to open a session to blue. Its `Debug` output does not show the password.
+/// `Debug` does not contain the password.
 #[derive(Debug, Clone)]
 pub struct BlueConfig {
     /// The nodes to try first; the others are learnt from them.
     pub contact_points: Vec<ContactPoint>,
     /// Kong's keyspace, spelt exactly as Cassandra has it.
     pub keyspace: String,
-    /// The role to log in as.
     pub username: Option<String>,
     pub password: Option<SecretString>,
     pub datacenter: Option<String>,
-    /// How many replicas must answer a read.
     pub consistency: ReadConsistency,
-    /// Whether and how connections are encrypted.
     pub tls: Tls,
-    /// How long a connection may take to open.
     pub connect_timeout: Duration,
-    /// How long a request may take, retries included.
+    /// Of one request, retries included.
     pub request_timeout: Duration,
     pub page_size: i32,
 }
@@ -69,7 +65,6 @@ pub struct Tls {
     pub ca_files: Vec<PathBuf>,
     /// Whether the certificates that the system trusts are trusted too. With no file they always are.
     pub system_roots: bool,
-    /// What we show to a server that asks for it.
     pub client: Option<ClientCertificate>,
 }
 
@@ -86,7 +81,6 @@ pub enum TlsMode {
     Verify,
 }
 
-/// The certificate that we show to the server, and its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientCertificate {
     /// PEM file with the certificate, followed by its chain.
@@ -129,13 +123,43 @@ impl BlueConfig {
         let contact_points = hosts.split(',').map(|host| ContactPoint::parse(host, DEFAULT_PORT));
         let mut config = BlueConfig::new(contact_points.collect::<Result<_>>()?, parse_keyspace(keyspace)?);
         config.username = username.filter(|name| !name.is_empty());
-        AddressOptions::parse(query)?.apply(&mut config)?;
+        config.set_options(query)?;
         Ok(config)
     }
 
     /// Applies options, written as in the address (`consistency=quorum&tls=require`), over this configuration.
     pub fn set_options(&mut self, options: &str) -> Result<()> {
-        AddressOptions::parse(options.trim().trim_start_matches('?'))?.apply(self)
+        let (mut seen, mut tls) = (Vec::new(), TlsOptions::default());
+        for pair in options.trim().trim_start_matches('?').split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (name, value) = (decode(name, "an option")?, decode(value, "an option's value")?);
+            if seen.contains(&name) {
+                return Err(Error::usage(format!("option \"{name}\" is given twice in the address of blue")));
+            }
+            self.set_option(&name, value, &mut tls)?;
+            seen.push(name);
+        }
+        self.tls = tls.over(&self.tls)?;
+        Ok(())
+    }
+
+    fn set_option(&mut self, name: &str, value: String, tls: &mut TlsOptions) -> Result<()> {
+        if value.is_empty() && OPTIONS.split(", ").any(|option| option == name) {
+            return Err(Error::usage(format!("option \"{name}\" in the address of blue has no value")));
+        }
+        match name {
+            "dc" => self.datacenter = Some(value),
+            "consistency" => self.consistency = ReadConsistency::parse(&value)?,
+            "tls" => tls.mode = Some(parse_tls(&value)?),
+            "tls_ca" => tls.ca = Some(value.into()),
+            "tls_cert" => tls.certificate = Some(value.into()),
+            "tls_key" => tls.key = Some(value.into()),
+            "connect_timeout" => self.connect_timeout = parse_duration(name, &value)?,
+            "request_timeout" => self.request_timeout = parse_duration(name, &value)?,
+            "page_size" => self.page_size = parse_page_size(&value)?,
+            _ => return Err(unknown_option(name)),
+        }
+        Ok(())
     }
 
     #[must_use]
@@ -177,7 +201,6 @@ impl ContactPoint {
     }
 }
 
-/// The form of the address, as remedies show it.
 const FORM: &str = "Write it as cassandra://user@host1:9042,host2/keyspace.";
 
 fn without_scheme(address: &str) -> Result<&str> {
@@ -243,76 +266,22 @@ fn decode(text: &str, part: &str) -> Result<String> {
     })
 }
 
-/// The options of the address, before they are checked against each other.
+/// The TLS options of one address, before they are checked against each other.
 #[derive(Default)]
-struct AddressOptions {
-    seen: Vec<String>,
-    datacenter: Option<String>,
-    consistency: Option<ReadConsistency>,
-    tls: Option<TlsMode>,
+struct TlsOptions {
+    mode: Option<TlsMode>,
     ca: Option<PathBuf>,
     certificate: Option<PathBuf>,
     key: Option<PathBuf>,
-    connect_timeout: Option<Duration>,
-    request_timeout: Option<Duration>,
-    page_size: Option<i32>,
 }
 
-impl AddressOptions {
-    fn parse(query: &str) -> Result<Self> {
-        let mut options = AddressOptions::default();
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let name = decode(name, "an option")?;
-            let value = decode(value, "an option's value")?;
-            if options.seen.contains(&name) {
-                return Err(Error::usage(format!("option \"{name}\" is given twice in the address of blue")));
-            }
-            options.set(&name, value)?;
-            options.seen.push(name);
-        }
-        Ok(options)
-    }
-
-    fn set(&mut self, name: &str, value: String) -> Result<()> {
-        if value.is_empty() {
-            return Err(unknown_or(name, || {
-                Error::usage(format!("option \"{name}\" in the address of blue has no value"))
-            }));
-        }
-        match name {
-            "dc" => self.datacenter = Some(value),
-            "consistency" => self.consistency = Some(ReadConsistency::parse(&value)?),
-            "tls" => self.tls = Some(parse_tls(&value)?),
-            "tls_ca" => self.ca = Some(value.into()),
-            "tls_cert" => self.certificate = Some(value.into()),
-            "tls_key" => self.key = Some(value.into()),
-            "connect_timeout" => self.connect_timeout = Some(parse_duration(name, &value)?),
-            "request_timeout" => self.request_timeout = Some(parse_duration(name, &value)?),
-            "page_size" => self.page_size = Some(parse_page_size(&value)?),
-            _ => return Err(unknown_option(name)),
-        }
-        Ok(())
-    }
-
-    fn apply(self, config: &mut BlueConfig) -> Result<()> {
-        config.tls = self.tls(&config.tls)?;
-        if self.datacenter.is_some() {
-            config.datacenter = self.datacenter;
-        }
-        config.consistency = self.consistency.unwrap_or(config.consistency);
-        config.connect_timeout = self.connect_timeout.unwrap_or(config.connect_timeout);
-        config.request_timeout = self.request_timeout.unwrap_or(config.request_timeout);
-        config.page_size = self.page_size.unwrap_or(config.page_size);
-        Ok(())
-    }
-
-    /// These options over what was said before.
-    fn tls(&self, before: &Tls) -> Result<Tls> {
+impl TlsOptions {
+    /// These options over those that were set before.
+    fn over(self, before: &Tls) -> Result<Tls> {
         let files = self.ca.is_some() || self.certificate.is_some() || self.key.is_some();
-        // Naming a file without saying how to use it means the safe way.
-        let unsaid = if files && before.mode == TlsMode::Off { TlsMode::Verify } else { before.mode };
-        let mode = self.tls.unwrap_or(unsaid);
+        // A file without a mode means the safest mode.
+        let default = if files && before.mode == TlsMode::Off { TlsMode::Verify } else { before.mode };
+        let mode = self.mode.unwrap_or(default);
         if mode == TlsMode::Off && files {
             return Err(Error::usage("tls=off and a TLS file contradict each other in the address of blue")
                 .remedy("Use tls=verify, or remove tls_ca, tls_cert and tls_key."));
@@ -323,26 +292,20 @@ impl AddressOptions {
             )
             .remedy("Use tls=verify."));
         }
-        let client = match (&self.certificate, &self.key) {
-            (Some(certificate), Some(key)) => {
-                Some(ClientCertificate { certificate: certificate.clone(), key: key.clone() })
-            }
+        let client = match (self.certificate, self.key) {
+            (Some(certificate), Some(key)) => Some(ClientCertificate { certificate, key }),
             (None, None) => before.client.clone(),
             _ => {
                 return Err(Error::usage("the address of blue has only one of tls_cert and tls_key")
                     .remedy("Give both, or neither."));
             }
         };
-        let (ca_files, system_roots) = match &self.ca {
-            Some(file) => (vec![file.clone()], false),
+        let (ca_files, system_roots) = match self.ca {
+            Some(file) => (vec![file], false),
             None => (before.ca_files.clone(), before.system_roots),
         };
         Ok(Tls { mode, ca_files, system_roots, client })
     }
-}
-
-fn unknown_or(name: &str, otherwise: impl FnOnce() -> Error) -> Error {
-    if OPTIONS.split(", ").any(|known| known == name) { otherwise() } else { unknown_option(name) }
 }
 
 fn unknown_option(name: &str) -> Error {

@@ -33,52 +33,67 @@ impl ReadConsistency {
         ReadConsistency::One,
     ];
 
-    /// The word for it in the address.
+    /// Its name in the address.
     pub fn name(self) -> &'static str {
-        match self {
-            ReadConsistency::All => "all",
-            ReadConsistency::EachQuorum => "each_quorum",
-            ReadConsistency::Quorum => "quorum",
-            ReadConsistency::LocalQuorum => "local_quorum",
-            ReadConsistency::Three => "three",
-            ReadConsistency::Two => "two",
-            ReadConsistency::LocalOne => "local_one",
-            ReadConsistency::One => "one",
-        }
+        self.properties().0
     }
 
-    /// What may go wrong with it, one sentence. Kong writes at ONE unless told otherwise, so a row may exist on
-    /// one replica only.
+    pub fn level(self) -> Consistency {
+        self.properties().1
+    }
+
+    /// What may go wrong with it, one sentence.
     pub fn risk(self) -> &'static str {
+        self.properties().2
+    }
+
+    /// Name, level and risk. Kong writes at ONE unless told otherwise, so a row may exist on one replica only.
+    fn properties(self) -> (&'static str, Consistency, &'static str) {
         match self {
-            ReadConsistency::All => {
-                "All replicas must answer: no written row is missed, and one node that is down stops the run."
-            }
-            ReadConsistency::EachQuorum => {
-                "A row that Kong wrote at ONE is missed if only a minority of each datacenter's replicas has it."
-            }
-            ReadConsistency::Quorum => {
+            ReadConsistency::All => (
+                "all",
+                Consistency::All,
+                "All replicas must answer: no written row is missed, and one node that is down stops the run.",
+            ),
+            ReadConsistency::EachQuorum => (
+                "each_quorum",
+                Consistency::EachQuorum,
+                "A row that Kong wrote at ONE is missed if only a minority of each datacenter's replicas has it.",
+            ),
+            ReadConsistency::Quorum => (
+                "quorum",
+                Consistency::Quorum,
                 "A row that Kong wrote at ONE is missed if only a minority of the replicas has it; safe after a full \
-                 repair, or where Kong writes at QUORUM."
-            }
-            ReadConsistency::LocalQuorum => {
+                 repair, or where Kong writes at QUORUM.",
+            ),
+            ReadConsistency::LocalQuorum => (
+                "local_quorum",
+                Consistency::LocalQuorum,
                 "A row that Kong wrote at ONE is missed if it has not reached most replicas of this datacenter; safe \
-                 after a full repair."
-            }
-            ReadConsistency::Three => {
-                "A row that Kong wrote at ONE is missed if none of the three replicas that answer has it."
-            }
-            ReadConsistency::Two => {
-                "A row that Kong wrote at ONE is missed if neither of the two replicas that answer has it."
-            }
-            ReadConsistency::LocalOne => {
-                "A row is missed if the one replica of this datacenter that answers does not have it; safe only \
-                 after a full repair with no writes since."
-            }
-            ReadConsistency::One => {
+                 after a full repair.",
+            ),
+            ReadConsistency::Three => (
+                "three",
+                Consistency::Three,
+                "A row that Kong wrote at ONE is missed if none of the three replicas that answer has it.",
+            ),
+            ReadConsistency::Two => (
+                "two",
+                Consistency::Two,
+                "A row that Kong wrote at ONE is missed if neither of the two replicas that answer has it.",
+            ),
+            ReadConsistency::LocalOne => (
+                "local_one",
+                Consistency::LocalOne,
+                "A row is missed if the one replica of this datacenter that answers does not have it; safe only after \
+                 a full repair with no writes since.",
+            ),
+            ReadConsistency::One => (
+                "one",
+                Consistency::One,
                 "A row is missed if the one replica that answers does not have it; safe only after a full repair with \
-                 no writes since."
-            }
+                 no writes since.",
+            ),
         }
     }
 
@@ -87,22 +102,9 @@ impl ReadConsistency {
         matches!(self, ReadConsistency::LocalQuorum | ReadConsistency::LocalOne)
     }
 
-    pub fn level(self) -> Consistency {
-        match self {
-            ReadConsistency::All => Consistency::All,
-            ReadConsistency::EachQuorum => Consistency::EachQuorum,
-            ReadConsistency::Quorum => Consistency::Quorum,
-            ReadConsistency::LocalQuorum => Consistency::LocalQuorum,
-            ReadConsistency::Three => Consistency::Three,
-            ReadConsistency::Two => Consistency::Two,
-            ReadConsistency::LocalOne => Consistency::LocalOne,
-            ReadConsistency::One => Consistency::One,
-        }
-    }
-
     pub(super) fn parse(text: &str) -> Result<Self> {
-        let wanted = text.to_ascii_lowercase().replace('-', "_");
-        ReadConsistency::EVERY.into_iter().find(|c| c.name() == wanted).ok_or_else(|| {
+        let name = text.to_ascii_lowercase().replace('-', "_");
+        ReadConsistency::EVERY.into_iter().find(|c| c.name() == name).ok_or_else(|| {
             let names: Vec<&str> = ReadConsistency::EVERY.iter().map(|c| c.name()).collect();
             Error::usage(format!("\"{text}\" is not a read consistency"))
                 .remedy(format!("Use one of {}.", names.join(", ")))

@@ -180,8 +180,8 @@ async fn connection(error: &ConnectionError, config: &BlueConfig) -> Error {
     }
 }
 
-fn unreachable_host(config: &BlueConfig, why: &str) -> Error {
-    Error::new(Kind::Connection, format!("cannot reach blue at {}: {why}", config.hosts()))
+fn unreachable_host(config: &BlueConfig, reason: &str) -> Error {
+    Error::new(Kind::Connection, format!("cannot reach blue at {}: {reason}", config.hosts()))
 }
 
 fn login(config: &BlueConfig, text: &str) -> Error {

@@ -4,8 +4,7 @@ use std::error::Error as StdError;
 use std::time::Duration;
 
 use scylla::errors::{
-    ConnectionPoolError, DbError, ExecutionError, NextPageError, NextRowError, PagerExecutionError,
-    PrepareError, RequestAttemptError, RequestError,
+    ConnectionPoolError, DbError, ExecutionError, PrepareError, RequestAttemptError, RequestError,
 };
 
 /// Why a request to blue failed, unwrapped from the driver's error types.
@@ -81,34 +80,6 @@ impl From<ExecutionError> for ReadFailure {
             ExecutionError::PrepareError(e) => e.into(),
             ExecutionError::ConnectionPoolError(e) => e.into(),
             ExecutionError::RequestTimeout(waited) => ReadFailure(Cause::Timeout(waited)),
-            other => ReadFailure::other(other),
-        }
-    }
-}
-
-impl From<NextPageError> for ReadFailure {
-    fn from(error: NextPageError) -> Self {
-        match error {
-            NextPageError::RequestFailure(e) => e.into(),
-            other => ReadFailure::other(other),
-        }
-    }
-}
-
-impl From<NextRowError> for ReadFailure {
-    fn from(error: NextRowError) -> Self {
-        match error {
-            NextRowError::NextPageError(e) => e.into(),
-            other => ReadFailure::other(other),
-        }
-    }
-}
-
-impl From<PagerExecutionError> for ReadFailure {
-    fn from(error: PagerExecutionError) -> Self {
-        match error {
-            PagerExecutionError::PrepareError(e) => e.into(),
-            PagerExecutionError::NextPageError(e) => e.into(),
             other => ReadFailure::other(other),
         }
     }

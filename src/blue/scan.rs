@@ -17,8 +17,9 @@ use scylla::value::CqlValue;
 
 use super::failure::ReadFailure;
 use super::session::{Blue, quote};
+use super::throttle::Permit;
 use super::token_routing::RangeOwner;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Rows of the first page of a table, before it is known how long its rows are.
 const FIRST_PAGE_ROWS: i32 = 200;
@@ -96,23 +97,29 @@ impl Blue {
     /// Prepares a statement that reads a table.
     pub(super) async fn prepare(&self, table: &str, cql: String) -> Result<TableReader> {
         let mut attempt = 1;
-        loop {
+        let mut statement = loop {
             match self.session().prepare(cql.clone()).await {
-                Ok(mut statement) => {
-                    statement.set_is_idempotent(true);
-                    return Ok(TableReader { table: table.to_owned(), statement, values: None });
-                }
-                Err(error) => {
-                    let failure = ReadFailure::from(error);
-                    if attempt >= ATTEMPTS || !failure.is_transient() {
-                        return Err(self.explain(failure, &format!("cannot read the table \"{table}\"")));
-                    }
-                    tracing::warn!(table, attempt, "Blue did not answer; retrying.");
-                    tokio::time::sleep(pause_after(attempt)).await;
-                    attempt += 1;
-                }
+                Ok(statement) => break statement,
+                Err(error) => self.wait_to_retry(table, error.into(), &mut attempt).await?,
             }
+        };
+        statement.set_is_idempotent(true);
+        Ok(TableReader { table: table.to_owned(), statement, values: None })
+    }
+
+    /// Waits until a failed read of a table is repeated; returns the error where it is not.
+    async fn wait_to_retry(&self, table: &str, failure: ReadFailure, attempt: &mut u32) -> Result<()> {
+        if *attempt >= ATTEMPTS || !failure.is_transient() {
+            return Err(self.unreadable(table, failure));
         }
+        tracing::warn!(table, attempt, "Blue did not answer; retrying.");
+        tokio::time::sleep(pause_after(*attempt)).await;
+        *attempt += 1;
+        Ok(())
+    }
+
+    pub fn unreadable(&self, table: &str, failure: ReadFailure) -> Error {
+        self.explain(failure, &format!("cannot read the table \"{table}\""))
     }
 
     /// Counts a table's rows, range by range, on the servers.
@@ -122,7 +129,7 @@ impl Blue {
         let ranges = self.ranges(COUNT_RANGES);
         let counts =
             futures::stream::iter(ranges).map(|range| self.count_range(&reader, range)).buffer_unordered(4);
-        counts.try_fold(0, |sum, one| async move { Ok(sum + one) }).await
+        counts.try_fold(0, |sum, count| async move { Ok(sum + count) }).await
     }
 
     async fn count_range(&self, reader: &TableReader, range: TokenRange) -> Result<u64> {
@@ -176,72 +183,61 @@ impl Blue {
         rows: i32,
     ) -> Result<Page> {
         statement.set_page_size(rows.clamp(1, self.config().page_size.clamp(1, MOST_ROWS)));
-        let what = || format!("cannot read the table \"{}\"", reader.table);
         let mut attempt = 1;
-        loop {
+        let (result, next) = loop {
             let permit = self.throttle().enter().await;
             match self.session().execute_single_page(&statement, &values, from.clone()).await {
-                Ok((result, next)) => {
-                    if let Some(request) = permit {
-                        request.answered();
-                    }
-                    let rows = result
-                        .into_rows_result()
-                        .map_err(|e| self.explain(ReadFailure::other(e), &what()))?;
-                    let next = match next.into_paging_control_flow() {
-                        ControlFlow::Continue(state) => Some(state),
-                        ControlFlow::Break(()) => None,
-                    };
-                    return Ok(Page { rows, next });
+                Ok(page) => {
+                    permit.into_iter().for_each(Permit::answered);
+                    break page;
                 }
                 Err(error) => {
-                    let failure = ReadFailure::from(error);
-                    if let Some(request) = permit {
-                        request.failed();
-                    }
-                    if attempt >= ATTEMPTS || !failure.is_transient() {
-                        return Err(self.explain(failure, &what()));
-                    }
-                    tracing::warn!(table = reader.table, attempt, "Blue did not answer; retrying.");
-                    tokio::time::sleep(pause_after(attempt)).await;
-                    attempt += 1;
+                    permit.into_iter().for_each(Permit::failed);
+                    self.wait_to_retry(&reader.table, error.into(), &mut attempt).await?;
                 }
             }
-        }
+        };
+        let rows =
+            result.into_rows_result().map_err(|e| self.unreadable(&reader.table, ReadFailure::other(e)))?;
+        let next = match next.into_paging_control_flow() {
+            ControlFlow::Continue(state) => Some(state),
+            ControlFlow::Break(()) => None,
+        };
+        Ok(Page { rows, next })
     }
 
     /// All rows of a small query, decoded.
-    pub async fn rows<R>(&self, cql: &str, values: impl SerializeRow, what: &str) -> Result<Vec<R>>
+    pub async fn rows<R>(&self, cql: &str, values: impl SerializeRow, action: &str) -> Result<Vec<R>>
     where
         R: for<'f> scylla::deserialize::row::DeserializeRow<'f, 'f>,
     {
-        let result = self.session().query_unpaged(cql, values).await.map_err(|e| self.explain(e, what))?;
-        let rows = result.into_rows_result().map_err(|e| self.explain(ReadFailure::other(e), what))?;
-        let decoded = rows.rows::<R>().map_err(|e| self.explain(ReadFailure::other(e), what))?;
-        decoded.collect::<Result<Vec<R>, _>>().map_err(|e| self.explain(ReadFailure::other(e), what))
+        let result = self.session().query_unpaged(cql, values).await.map_err(|e| self.explain(e, action))?;
+        let rows = result.into_rows_result().map_err(|e| self.explain(ReadFailure::other(e), action))?;
+        let decoded = rows.rows::<R>().map_err(|e| self.explain(ReadFailure::other(e), action))?;
+        decoded.collect::<Result<Vec<R>, _>>().map_err(|e| self.explain(ReadFailure::other(e), action))
     }
 
-    /// The ring, cut at every node's tokens and then into at least `wanted` parts.
-    pub fn ranges(&self, wanted: usize) -> VecDeque<TokenRange> {
+    /// The ring, cut at every node's tokens and then into at least `parts` parts.
+    pub fn ranges(&self, parts: usize) -> VecDeque<TokenRange> {
         let state = self.session().get_cluster_state();
         let mut tokens: Vec<i64> =
             state.replica_locator().ring().iter().map(|(token, _)| token.value()).collect();
         tokens.sort_unstable();
         tokens.dedup();
-        split(&tokens, wanted)
+        split(&tokens, parts)
     }
 }
 
 /// How many parts of the ring are counted one after another: each part must be counted within a request's time-out.
 const COUNT_RANGES: usize = 16;
 
-/// Cuts the ring at these tokens (ascending), then each part evenly, so that there are about `wanted` parts.
-fn split(tokens: &[i64], wanted: usize) -> VecDeque<TokenRange> {
+/// Cuts the ring at these tokens (ascending), then each part evenly, so that there are about `parts` parts.
+fn split(tokens: &[i64], parts: usize) -> VecDeque<TokenRange> {
     let mut bounds = vec![i64::MIN];
     bounds.extend(tokens.iter().copied().filter(|&token| token != i64::MIN && token != i64::MAX));
     bounds.push(i64::MAX);
     // Parts of equal width rather than equal number: with random tokens a few parts would hold most of the ring.
-    let step = (u128::from(u64::MAX) / wanted.max(1) as u128).max(1);
+    let step = (u128::from(u64::MAX) / parts.max(1) as u128).max(1);
     let mut ranges = VecDeque::new();
     for pair in bounds.windows(2) {
         let &[mut after, end] = pair else { continue };
@@ -304,17 +300,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ranges_cover_the_ring_once(mut tokens in proptest::collection::vec(any::<i64>(), 0..20), wanted in 1_usize..200) {
+        fn ranges_cover_the_ring_once(mut tokens in proptest::collection::vec(any::<i64>(), 0..20), parts in 1_usize..200) {
             tokens.sort_unstable();
             tokens.dedup();
-            let ranges = split(&tokens, wanted);
+            let ranges = split(&tokens, parts);
             prop_assert_eq!(ranges.front().map(|range| range.after), Some(i64::MIN));
             prop_assert_eq!(ranges.back().map(|range| range.up_to), Some(i64::MAX));
-            for (one, next) in ranges.iter().zip(ranges.iter().skip(1)) {
-                prop_assert_eq!(one.up_to, next.after);
-                prop_assert!(one.after < one.up_to);
+            for (range, next) in ranges.iter().zip(ranges.iter().skip(1)) {
+                prop_assert_eq!(range.up_to, next.after);
+                prop_assert!(range.after < range.up_to);
             }
-            prop_assert!(ranges.len() >= wanted);
+            prop_assert!(ranges.len() >= parts);
         }
     }
 }

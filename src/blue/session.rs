@@ -57,7 +57,9 @@ impl Blue {
             throttle: Throttle::new(parallel_requests(state.get_nodes_info().len())),
         };
         blue.check_nodes()?;
-        let (version, partitioner) = read_node_info(&blue).await?;
+        let local = "SELECT release_version, partitioner FROM system.local";
+        let mut rows: Vec<(String, String)> = blue.rows(local, (), "cannot read blue's version").await?;
+        let (version, partitioner) = rows.pop().unwrap_or_default();
         check_partitioner(&partitioner)?;
         blue.release_version = version;
         blue.check_datacenter()?;
@@ -155,8 +157,8 @@ impl Blue {
         known.sort();
         known.dedup();
         match &self.config.datacenter {
-            Some(wanted) if !known.contains(wanted) => {
-                Err(Error::usage(format!("blue has no datacenter \"{wanted}\""))
+            Some(datacenter) if !known.contains(datacenter) => {
+                Err(Error::usage(format!("blue has no datacenter \"{datacenter}\""))
                     .remedy(format!("Set dc to one of {}; names are case-sensitive.", list(&known))))
             }
             None if self.config.consistency.is_local() && known.len() > 1 => Err(Error::usage(format!(
@@ -170,14 +172,17 @@ impl Blue {
     }
 
     async fn check_keyspace(&self) -> Result<()> {
-        let wanted = self.keyspace();
-        let found =
-            keyspaces(&self.session).await.map_err(|e| self.explain(e, "cannot list blue's keyspaces"))?;
-        if found.iter().any(|name| name == wanted) {
+        let keyspace = self.keyspace();
+        let cql = "SELECT keyspace_name FROM system_schema.keyspaces";
+        let rows: Vec<(String,)> = self.rows(cql, (), "cannot list blue's keyspaces").await?;
+        let mut found: Vec<String> =
+            rows.into_iter().map(|(name,)| name).filter(|name| !is_system(name)).collect();
+        found.sort();
+        if found.iter().any(|name| name == keyspace) {
             return Ok(());
         }
-        let error = Error::new(Kind::Connection, format!("blue has no keyspace \"{wanted}\""));
-        Err(match found.iter().find(|name| name.eq_ignore_ascii_case(wanted)) {
+        let error = Error::new(Kind::Connection, format!("blue has no keyspace \"{keyspace}\""));
+        Err(match found.iter().find(|name| name.eq_ignore_ascii_case(keyspace)) {
             Some(other) => error.remedy(format!("Use \"{other}\": names are case-sensitive.")),
             None if found.is_empty() => error.remedy(
                 "Check that the address is that of Kong's cluster: this one has only system keyspaces.",
@@ -266,19 +271,6 @@ fn load_balancing(config: &BlueConfig) -> Arc<dyn LoadBalancingPolicy> {
     }
 }
 
-/// Version and partitioner of the node that answers.
-async fn read_node_info(blue: &Blue) -> Result<(String, String)> {
-    let explain = |error: ReadFailure| blue.explain(error, "cannot read blue's version");
-    let result = blue
-        .session
-        .query_unpaged("SELECT release_version, partitioner FROM system.local", ())
-        .await
-        .map_err(|e| explain(e.into()))?
-        .into_rows_result()
-        .map_err(|e| explain(ReadFailure::other(e)))?;
-    result.single_row::<(String, String)>().map_err(|e| explain(ReadFailure::other(e)))
-}
-
 /// Tables are read by ranges of Murmur3's tokens, which another partitioner does not have.
 fn check_partitioner(partitioner: &str) -> Result<()> {
     if partitioner == token::PARTITIONER {
@@ -291,24 +283,6 @@ fn check_partitioner(partitioner: &str) -> Result<()> {
             "Copy Kong's keyspace to a cluster with Murmur3Partitioner, Cassandra's default, and migrate from there (DSBulk \
              keeps TTLs); a cluster cannot change its partitioner.",
         ))
-}
-
-/// The keyspaces that are not Cassandra's own, sorted.
-async fn keyspaces(session: &Session) -> std::result::Result<Vec<String>, ReadFailure> {
-    let result = session
-        .query_unpaged("SELECT keyspace_name FROM system_schema.keyspaces", ())
-        .await?
-        .into_rows_result()
-        .map_err(ReadFailure::other)?;
-    let mut names = Vec::new();
-    for row in result.rows::<(String,)>().map_err(ReadFailure::other)? {
-        let (name,) = row.map_err(ReadFailure::other)?;
-        if !is_system(&name) {
-            names.push(name);
-        }
-    }
-    names.sort();
-    Ok(names)
 }
 
 fn is_system(keyspace: &str) -> bool {

@@ -34,18 +34,18 @@ impl Blue {
         table: &str,
         select: &str,
         whole: &Arc<TableReader>,
-        one: &OnePartition,
+        partition: &OnePartition,
     ) -> Result<Vec<(Arc<TableReader>, TokenRange)>> {
-        let token = token::of_single_column(one.value.as_bytes());
+        let token = token::of_single_column(partition.value.as_bytes());
         let mut parts: Vec<_> = around(token).into_iter().map(|range| (whole.clone(), range)).collect();
-        let (key, column) = (quote(&one.column), quote(&one.clustering));
+        let (key, column) = (quote(&partition.column), quote(&partition.clustering));
         let bounds = bounds();
         let mut after = None;
         for up_to in bounds.iter().copied().map(Some).chain([None]) {
             let from = after.map_or_else(String::new, |_| format!(" AND {column} > ?"));
             let to = up_to.map_or_else(String::new, |_| format!(" AND {column} <= ?"));
             let cql = format!("SELECT {select} FROM {} WHERE {key} = ?{from}{to}", self.table(table));
-            let mut values = vec![CqlValue::Text(one.value.clone())];
+            let mut values = vec![CqlValue::Text(partition.value.clone())];
             values.extend(after.into_iter().chain(up_to).map(CqlValue::Uuid));
             parts.push((Arc::new(self.prepare(table, cql).await?.with(values)), TokenRange::WHOLE));
             after = up_to;
@@ -63,13 +63,13 @@ fn around(token: i64) -> Vec<TokenRange> {
 
 /// Ids that cut those of each version evenly, the last one of each included, in Cassandra's order.
 fn bounds() -> Vec<Uuid> {
-    let of_version = |version: u8| {
+    let bounds_of = |version: u8| {
         let version = u128::from(version) << VERSION_BIT;
         let last = !(0xf_u128 << VERSION_BIT);
         let even = (1..1_u128 << HALVINGS).map(|nth| nth << (u128::BITS - HALVINGS));
         even.chain([last]).map(move |bound| Uuid::from_u128(bound | version))
     };
-    VERSIONS.into_iter().flat_map(of_version).collect()
+    VERSIONS.into_iter().flat_map(bounds_of).collect()
 }
 
 #[cfg(test)]

@@ -19,37 +19,28 @@ use crate::error::{Error, Result};
 /// The driver's TLS settings, or none where connections are not encrypted. Reads files, opens no connection.
 pub(super) fn client_config(config: &BlueConfig) -> Result<Option<Arc<ClientConfig>>> {
     let provider = Arc::new(ring::default_provider());
-    let verifier: Arc<dyn ServerCertVerifier> = match config.tls.mode {
+    let (chain, names) = match config.tls.mode {
         TlsMode::Off => return Ok(None),
-        TlsMode::Require => Arc::new(AnyCertificate { provider: provider.clone() }),
-        TlsMode::VerifyCa => {
-            Arc::new(Checked { chain: chain(config, provider.clone())?, names: AcceptedNames::Any })
-        }
-        TlsMode::Verify => {
-            let names = AcceptedNames::OneOf(host_names(config));
-            Arc::new(Checked { chain: chain(config, provider.clone())?, names })
-        }
+        TlsMode::Require => (None, None),
+        TlsMode::VerifyCa => (Some(chain(config, provider.clone())?), None),
+        TlsMode::Verify => (Some(chain(config, provider.clone())?), Some(host_names(config))),
     };
-    build(provider, verifier, config.tls.client.as_ref()).map(|config| Some(Arc::new(config)))
+    let client = config.tls.client.as_ref();
+    build(Verifier { provider, chain, names }, client).map(|config| Some(Arc::new(config)))
 }
 
 /// Settings that accept any certificate, to find out whether a server speaks TLS at all.
 pub(super) fn probe_config() -> Option<Arc<ClientConfig>> {
-    let provider = Arc::new(ring::default_provider());
-    let verifier = Arc::new(AnyCertificate { provider: provider.clone() });
-    build(provider, verifier, None).ok().map(Arc::new)
+    let verifier = Verifier { provider: Arc::new(ring::default_provider()), chain: None, names: None };
+    build(verifier, None).ok().map(Arc::new)
 }
 
-fn build(
-    provider: Arc<CryptoProvider>,
-    verifier: Arc<dyn ServerCertVerifier>,
-    client: Option<&ClientCertificate>,
-) -> Result<ClientConfig> {
-    let builder = ClientConfig::builder_with_provider(provider)
+fn build(verifier: Verifier, client: Option<&ClientCertificate>) -> Result<ClientConfig> {
+    let builder = ClientConfig::builder_with_provider(verifier.provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|e| Error::usage("TLS cannot be set up").source(e))?
         .dangerous()
-        .with_custom_certificate_verifier(verifier);
+        .with_custom_certificate_verifier(Arc::new(verifier));
     let Some(client) = client else {
         return Ok(builder.with_no_client_auth());
     };
@@ -59,13 +50,6 @@ fn build(
     builder
         .with_client_auth_cert(chain, key)
         .map_err(|e| Error::usage("tls_cert and tls_key are not a certificate and its key").source(e))
-}
-
-/// The names that a good certificate may be for.
-#[derive(Debug)]
-enum AcceptedNames {
-    Any,
-    OneOf(Vec<ServerName<'static>>),
 }
 
 fn host_names(config: &BlueConfig) -> Vec<ServerName<'static>> {
@@ -104,27 +88,42 @@ fn certificates(file: &Path, option: &str) -> Result<Vec<CertificateDer<'static>
     Ok(found)
 }
 
-fn unreadable(file: &Path, option: &str, what: &str) -> Error {
-    Error::usage(format!("cannot read a {what} from {} ({option})", file.display()))
+fn unreadable(file: &Path, option: &str, content: &str) -> Error {
+    Error::usage(format!("cannot read a {content} from {} ({option})", file.display()))
         .remedy("Give a readable file with PEM text (-----BEGIN …).")
 }
 
-/// Encrypted, but to whom is not checked.
+/// Verifies certificates as the TLS mode says.
 #[derive(Debug)]
-struct AnyCertificate {
+struct Verifier {
     provider: Arc<CryptoProvider>,
+    /// Checks the issuer; `None` accepts any certificate.
+    chain: Option<Arc<WebPkiServerVerifier>>,
+    /// Names of which the certificate must have one, unless it has the node's address; `None` accepts any name.
+    names: Option<Vec<ServerName<'static>>>,
 }
 
-impl ServerCertVerifier for AnyCertificate {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
+        let Some(chain) = &self.chain else { return Ok(ServerCertVerified::assertion()) };
+        let check = |name: &ServerName<'_>| {
+            chain.verify_server_cert(end_entity, intermediates, name, ocsp_response, now)
+        };
+        // The chain is checked before the name, so this error means that everything else is right.
+        match (check(server_name), &self.names) {
+            (Err(error), None) if is_wrong_name(&error) => Ok(ServerCertVerified::assertion()),
+            (Err(error), Some(names)) if is_wrong_name(&error) => {
+                names.iter().find_map(|name| check(name).ok()).ok_or(error)
+            }
+            (result, _) => result,
+        }
     }
 
     fn verify_tls12_signature(
@@ -147,58 +146,6 @@ impl ServerCertVerifier for AnyCertificate {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// The issuer is checked, and the name as far as `names` says.
-#[derive(Debug)]
-struct Checked {
-    chain: Arc<WebPkiServerVerifier>,
-    names: AcceptedNames,
-}
-
-impl ServerCertVerifier for Checked {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let check = |name: &ServerName<'_>| {
-            self.chain.verify_server_cert(end_entity, intermediates, name, ocsp_response, now)
-        };
-        // The chain is checked before the name, so this error means that everything else is right.
-        match (check(server_name), &self.names) {
-            (Err(error), AcceptedNames::Any) if is_wrong_name(&error) => Ok(ServerCertVerified::assertion()),
-            (Err(error), AcceptedNames::OneOf(names)) if is_wrong_name(&error) => {
-                names.iter().find_map(|name| check(name).ok()).ok_or(error)
-            }
-            (result, _) => result,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chain.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chain.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chain.supported_verify_schemes()
     }
 }
 

@@ -20,12 +20,12 @@ impl Blue {
     /// column whose time can be asked for. Of many places the first thousand are asked about.
     pub async fn newest_write(&self, table: &BlueTable, places: &[i64]) -> Result<Option<i64>> {
         // Of collections there is one time per element, and before 5.0 none can be asked for; of counters there is none.
-        let is_asked = |kind: ColumnKind| kind == ColumnKind::Regular;
         let times: Vec<String> = table
             .columns
             .iter()
-            .filter(|one| is_asked(one.kind) && !one.cql_type.is_collection() && !one.cql_type.is("counter"))
-            .map(|one| format!("writetime({})", quote(&one.name)))
+            .filter(|column| column.kind == ColumnKind::Regular)
+            .filter(|column| !column.cql_type.is_collection() && !column.cql_type.is("counter"))
+            .map(|column| format!("writetime({})", quote(&column.name)))
             .collect();
         if times.is_empty() || places.is_empty() {
             return Ok(None);
@@ -36,7 +36,7 @@ impl Blue {
         let all = places.iter().take(PLACES).map(|place| self.newest_at(reader, *place));
         futures::stream::iter(all)
             .buffer_unordered(AT_ONCE)
-            .try_fold(None, |newest, one| async move { Ok(newest.max(one)) })
+            .try_fold(None, |newest, time| async move { Ok(newest.max(time)) })
             .await
     }
 

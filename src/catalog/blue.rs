@@ -77,8 +77,8 @@ impl BlueTable {
     /// The one partition of Kong's rows, where this column with this value is the whole partition key and ids tell rows
     /// of it apart.
     pub fn one_partition(&self, column: &str, value: &str) -> Option<OnePartition> {
-        let first = |one: &&BlueColumn| matches!(one.kind, ColumnKind::Clustering(0));
-        let clustering = self.columns.iter().find(first).filter(|one| one.cql_type.is("uuid"))?;
+        let is_first = |column: &&BlueColumn| matches!(column.kind, ColumnKind::Clustering(0));
+        let clustering = self.columns.iter().find(is_first).filter(|column| column.cql_type.is("uuid"))?;
         let is_key = self.partition_key() == [column];
         is_key.then(|| OnePartition {
             column: column.to_owned(),

@@ -128,7 +128,7 @@ impl GreenTable {
                 && index.predicate.is_none()
                 && index.expressions.len() == columns.len()
                 && index.columns.len() == columns.len()
-                && columns.iter().all(|column| index.columns.iter().any(|own| own == column))
+                && columns.iter().all(|column| index.columns.iter().any(|name| name == column))
         })
     }
 }

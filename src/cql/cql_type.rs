@@ -29,9 +29,9 @@ impl CqlType {
             };
         };
         match (name, inner.as_slice()) {
-            ("frozen", [one]) => CqlType::parse(one),
-            ("list", [one]) => CqlType::List(Box::new(CqlType::parse(one))),
-            ("set", [one]) => CqlType::Set(Box::new(CqlType::parse(one))),
+            ("frozen", [element]) => CqlType::parse(element),
+            ("list", [element]) => CqlType::List(Box::new(CqlType::parse(element))),
+            ("set", [element]) => CqlType::Set(Box::new(CqlType::parse(element))),
             ("map", [key, value]) => {
                 CqlType::Map(Box::new(CqlType::parse(key)), Box::new(CqlType::parse(value)))
             }
@@ -41,7 +41,7 @@ impl CqlType {
 
     /// Whether this is the native type of that name.
     pub fn is(&self, name: &str) -> bool {
-        matches!(self, CqlType::Native(own) if own == name)
+        matches!(self, CqlType::Native(native) if native == name)
     }
 
     /// Whether its cells are many under one name: a collection, of which `TTL()` may not be asked before Cassandra 5.
@@ -54,8 +54,8 @@ impl fmt::Display for CqlType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             CqlType::Native(name) | CqlType::Other(name) => f.write_str(name),
-            CqlType::List(one) => write!(f, "list<{one}>"),
-            CqlType::Set(one) => write!(f, "set<{one}>"),
+            CqlType::List(element) => write!(f, "list<{element}>"),
+            CqlType::Set(element) => write!(f, "set<{element}>"),
             CqlType::Map(key, value) => write!(f, "map<{key}, {value}>"),
         }
     }

@@ -13,9 +13,9 @@ pub(super) fn same_key(key: &[String], alias: &str, other: &str) -> String {
 }
 
 /// That a row of a table of our own has the key of a row with Kong's columns.
-pub(super) fn same_numbered_key(key: &[String], own: &str, other: &str) -> String {
+pub(super) fn same_numbered_key(key: &[String], numbered: &str, other: &str) -> String {
     let pairs = key.iter().enumerate();
-    all(pairs.map(|(at, name)| format!("{own}.key_{} = {other}.{}", at + 1, quote(name))).collect())
+    all(pairs.map(|(at, name)| format!("{numbered}.key_{} = {other}.{}", at + 1, quote(name))).collect())
 }
 
 /// The columns of a key in tables of our own, each with this alias in front unless it is empty.

@@ -1,5 +1,6 @@
 //! Kong's database on PostgreSQL: connection, catalog, staging, checks and apply. Independent of Cassandra.
 
+mod address;
 pub(crate) mod apply;
 pub(crate) mod apply_context;
 pub(crate) mod baseline;

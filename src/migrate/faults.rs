@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_waiting_for_somebody_else_is_tried_again() {
+    fn only_waiting_for_another_session_is_tried_again() {
         for (code, directive) in [
             ("55P03", Directive::Retry),
             ("40P01", Directive::Retry),
@@ -151,17 +151,17 @@ mod tests {
 
     #[test]
     fn every_fault_of_green_ends_with_its_remedy() {
-        let of = |code: &str| {
+        let remedy_of = |code: &str| {
             let error = Error::new(crate::error::Kind::Server, "it failed").with_sqlstate(code);
             with_remedy(error).remedy_text().map(str::to_owned)
         };
         for fault in FAULTS {
             for code in fault.sqlstates {
                 let code = if code.len() == 2 { format!("{code}000") } else { (*code).to_owned() };
-                assert_eq!(of(&code).as_deref(), Some(fault.remedy), "{code}");
+                assert_eq!(remedy_of(&code).as_deref(), Some(fault.remedy), "{code}");
             }
         }
-        assert_eq!(of("23505"), None);
+        assert_eq!(remedy_of("23505"), None);
         // What is known better where it happened stays.
         let pooler =
             Error::new(crate::error::Kind::Server, "it failed").with_sqlstate("08P01").remedy("Another.");
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn people_read_the_same_table() {
+    fn the_documentation_has_the_same_table() {
         let page = include_str!("../../docs/incremental.md");
         for fault in FAULTS {
             let line = format!("| {} | {} |", fault.side, fault.what);

@@ -298,9 +298,7 @@ impl Loader {
             fingerprints_only: matches!(self.destination, Destination::Fingerprints(..)),
         };
         converter.convert(page, converted).map_err(|error| match error {
-            ConvertError::Unreadable(failure) => {
-                self.blue.explain(failure, &format!("cannot read the table \"{}\"", plan.table))
-            }
+            ConvertError::Unreadable(failure) => self.blue.unreadable(&plan.table, failure),
             ConvertError::UnknownColumn(cell, key) => unknown_column(plan, cell, &key),
             ConvertError::NotARow => not_a_row(plan),
         })
@@ -331,7 +329,7 @@ impl Loader {
             }
             row += 1;
         });
-        read.map_err(|e| self.blue.explain(e, &format!("cannot read the table \"{}\"", plan.table)))?;
+        read.map_err(|failure| self.blue.unreadable(&plan.table, failure))?;
         Ok(rejects)
     }
 }

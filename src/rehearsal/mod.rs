@@ -101,11 +101,10 @@ pub async fn run(
         }
         (Scratch::Own, _) => {
             let server = LocalPostgres::start(local::Options::scratch()).await?;
-            let result = async {
-                let (config, not_checked) = scratch::create_database(green, &server).await?;
-                planner.rehearse_in(config, not_checked).await
+            let result = match scratch::create_database(green, &server).await {
+                Ok((config, not_checked)) => Box::pin(planner.rehearse_in(config, not_checked)).await,
+                Err(error) => Err(error),
             };
-            let result = Box::pin(result).await;
             server.stop().await?;
             result
         }

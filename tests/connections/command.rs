@@ -114,7 +114,7 @@ fn contradictory_addresses_are_usage_errors_before_anything_connects() {
     let cases: &[(&[&str], &str)] = &[
         (&["--blue", password, "--green", green], "contains a password"),
         (&["--green", green], "no address for blue"),
-        (&["--blue", "cassandra://h/kong?consistency=most", "--green", green], "not a consistency"),
+        (&["--blue", "cassandra://h/kong?consistency=most", "--green", green], "not a read consistency"),
         (&["--blue", "cassandra://h/kong", "--green", "postgres://u@h/kong?sslmode=on"], "sslmode \"on\""),
         (
             &["--blue", "cassandra://h/kong", "--kong-env", "blue", "--green", green],
@@ -123,10 +123,10 @@ fn contradictory_addresses_are_usage_errors_before_anything_connects() {
         (&["--blue", "cassandra://h/kong", "--green", green, "--work-schema", "public"], "which is Kong's"),
         (&["--config", "/nowhere/kongferry.toml"], "/nowhere/kongferry.toml"),
     ];
-    for (arguments, wanted) in cases {
+    for (arguments, expected) in cases {
         let output = inspect(arguments, &[]);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", said(&output));
-        assert!(said(&output).contains(wanted) && !said(&output).contains("s3cr3t"), "{}", said(&output));
+        assert!(said(&output).contains(expected) && !said(&output).contains("s3cr3t"), "{}", said(&output));
     }
 }
 

@@ -133,7 +133,7 @@ async fn a_missing_schema_is_reported_with_the_existing_ones() {
     assert_eq!(error.kind(), Kind::Connection);
     assert_tells(&error, &["has no schema \"elsewhere\"", "\"Kong\", \"public\"", "--green-schema"]);
     let error = Green::connect(&at("kong"), NAME).await.expect_err("wrong case");
-    assert_tells(&error, &["has no schema \"kong\"", "There is \"Kong\""]);
+    assert_tells(&error, &["has no schema \"kong\"", "--green-schema \"Kong\""]);
     assert!(Green::connect(&at("elsewhere").without_schema_check(), NAME).await.is_ok());
 }
 

@@ -104,19 +104,17 @@ impl LocalPostgres {
     /// Ends the server at once, as a crash would, and starts it again on the same port: PostgreSQL recovers what was
     /// committed, and unlogged tables are empty.
     pub async fn crash_and_restart(&mut self) -> Result<()> {
-        self.server
-            .stop(Signal::SIGQUIT, STOP_LIMIT)
-            .map_err(|e| Error::new(Kind::Io, "cannot stop the private PostgreSQL").source(e))?;
-        self.server = run_server(&self.binaries, ServerUser::needed()?, self.dir.path())?;
-        self.wait_until_it_answers().await
+        self.restart_after(Signal::SIGQUIT).await
     }
 
     /// Restarts it as an administrator does (`pg_ctl restart -m fast`): every session is ended, what was committed stays,
     /// unlogged tables too.
     pub async fn restart(&mut self) -> Result<()> {
-        self.server
-            .stop(Signal::SIGINT, STOP_LIMIT)
-            .map_err(|e| Error::new(Kind::Io, "cannot stop the private PostgreSQL").source(e))?;
+        self.restart_after(Signal::SIGINT).await
+    }
+
+    async fn restart_after(&mut self, signal: Signal) -> Result<()> {
+        self.server.stop(signal, STOP_LIMIT).map_err(cannot_stop)?;
         self.server = run_server(&self.binaries, ServerUser::needed()?, self.dir.path())?;
         self.wait_until_it_answers().await
     }
@@ -126,7 +124,7 @@ impl LocalPostgres {
         let stopped =
             tokio::task::spawn_blocking(move || self.server.stop(Signal::SIGQUIT, STOP_LIMIT)).await;
         let flat = stopped.map_err(io::Error::other).and_then(|result| result);
-        flat.map_err(|e| Error::new(Kind::Io, "cannot stop the private PostgreSQL").source(e))
+        flat.map_err(cannot_stop)
     }
 
     async fn wait_until_it_answers(&self) -> Result<()> {
@@ -276,6 +274,10 @@ fn hand_over(path: &Path, user: Option<ServerUser>) -> io::Result<()> {
 
 fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+fn cannot_stop(error: io::Error) -> Error {
+    Error::new(Kind::Io, "cannot stop the private PostgreSQL").source(error)
 }
 
 fn cannot_start(reason: impl AsRef<str>) -> Error {

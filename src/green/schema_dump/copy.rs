@@ -22,14 +22,14 @@ pub async fn copy_rows(
     schema: &str,
     table: &str,
 ) -> Result<u64> {
-    let what = format!("cannot copy the rows of table {}", quote(table));
+    let action = format!("cannot copy the rows of table {}", quote(table));
     // On both sides, so that one writes numbers, times and intervals as the other reads them.
-    let mut from = catalog_settings::begin(from, &what).await?;
-    let mut to = catalog_settings::begin(to, &what).await?;
-    let Some(route) = route(&mut from, schema, table, &what).await? else { return Ok(0) };
-    let rows = stream(&mut from, &mut to, &route, &what).await?;
-    to.commit().await.map_err(|e| failed(&e, &what))?;
-    from.rollback().await.map_err(|e| failed(&e, &what))?;
+    let mut from = catalog_settings::begin(from, &action).await?;
+    let mut to = catalog_settings::begin(to, &action).await?;
+    let Some(route) = route(&mut from, schema, table, &action).await? else { return Ok(0) };
+    let rows = stream(&mut from, &mut to, &route, &action).await?;
+    to.commit().await.map_err(|e| failed(&e, &action))?;
+    from.rollback().await.map_err(|e| failed(&e, &action))?;
     Ok(rows)
 }
 
@@ -38,18 +38,18 @@ async fn route(
     from: &mut PgConnection,
     schema: &str,
     table: &str,
-    what: &str,
+    action: &str,
 ) -> Result<Option<CopyStatements>> {
     let row = statement::query(include_str!("../../../sql/catalog/schema_dump/copy.sql"))
         .bind(schema)
         .bind(table)
         .fetch_optional(from)
         .await
-        .map_err(|e| failed(&e, what))?
-        .ok_or_else(|| Error::refused(format!("{what}: there is no such table on green")))?;
-    let columns: Option<String> = row.try_get("columns").map_err(|e| failed(&e, what))?;
-    let is_binary_safe: Option<bool> = row.try_get("is_binary_safe").map_err(|e| failed(&e, what))?;
-    let is_partitioned: bool = row.try_get("is_partitioned").map_err(|e| failed(&e, what))?;
+        .map_err(|e| failed(&e, action))?
+        .ok_or_else(|| Error::refused(format!("{action}: there is no such table on green")))?;
+    let columns: Option<String> = row.try_get("columns").map_err(|e| failed(&e, action))?;
+    let is_binary_safe: Option<bool> = row.try_get("is_binary_safe").map_err(|e| failed(&e, action))?;
+    let is_partitioned: bool = row.try_get("is_partitioned").map_err(|e| failed(&e, action))?;
     Ok(columns.map(|columns| {
         let name = format!("{}.{}", quote(schema), quote(table));
         let format = if is_binary_safe == Some(true) { "binary" } else { "text" };
@@ -66,18 +66,18 @@ async fn stream(
     from: &mut PgConnection,
     to: &mut PgConnection,
     route: &CopyStatements,
-    what: &str,
+    action: &str,
 ) -> Result<u64> {
-    let mut rows = from.copy_out_raw(&route.out).await.map_err(|e| failed(&e, what))?;
-    let mut sink = to.copy_in_raw(&route.into).await.map_err(|e| failed(&e, what))?;
+    let mut rows = from.copy_out_raw(&route.out).await.map_err(|e| failed(&e, action))?;
+    let mut sink = to.copy_in_raw(&route.into).await.map_err(|e| failed(&e, action))?;
     loop {
         match rows.try_next().await {
-            Ok(Some(chunk)) => sink.send(chunk).await.map_err(|e| failed(&e, what))?,
-            Ok(None) => return sink.finish().await.map_err(|e| failed(&e, what)),
+            Ok(Some(chunk)) => sink.send(chunk).await.map_err(|e| failed(&e, action))?,
+            Ok(None) => return sink.finish().await.map_err(|e| failed(&e, action)),
             Err(error) => {
                 // The source's error is the one to report.
                 let _ = sink.abort("the source failed").await;
-                return Err(failed(&error, what));
+                return Err(failed(&error, action));
             }
         };
     }
