@@ -463,7 +463,7 @@ mod tests {
         assert!(refusal("").contains("zone is missing"));
         let todo = refusal(&HEAD.replace("192.0.2.2", "TODO"));
         assert!(
-            todo.contains("line 3: api.example.com/A, green: \"TODO\" is not an IPv4 address; fill in"),
+            todo.contains("line 3: api.example.com/A, green: \"TODO\" is not an IPv4 address; replace TODO"),
             "{todo}"
         );
     }

@@ -1,4 +1,4 @@
-//! The capabilities of a provider, known without a request.
+//! The capabilities of a provider, known without a request to it.
 
 use std::time::Duration;
 
@@ -7,62 +7,59 @@ use serde::Serialize;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Weights {
-    /// By two whole weights whose sum, in lowest terms, may be at most this: 100 allows every whole per cent.
+    /// Two integer weights in lowest terms with at most this sum: 100 allows every whole per cent.
     Whole { max_sum: u32 },
-    /// Not at all: 0 % or 100 %.
+    /// No weights: 0 % or 100 %.
     SwitchOnly,
 }
 
 impl Weights {
-    /// What is possible, for the end of an error's sentence.
+    /// A clause for error messages.
     pub fn limits(&self) -> String {
         match self {
-            Weights::Whole { max_sum } => format!("its weights can add up to at most {max_sum}"),
-            Weights::SwitchOnly => "it has no weights and can only switch between 0 % and 100 %".to_owned(),
+            Weights::Whole { max_sum } => format!("the sum of the provider's weights is at most {max_sum}"),
+            Weights::SwitchOnly => "the provider has no weights and sets only 0 % and 100 %".to_owned(),
         }
     }
 }
 
-/// What protects from a second writer.
+/// How a write is protected from a second writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Exclusion {
-    /// The provider compares and swaps: of two writers one gets a conflict and nothing is written.
+    /// The provider compares and swaps: the second of two writers gets a conflict and writes nothing.
     CompareAndSwap,
-    /// The marker is read before and after the write: a second writer is noticed, a moment of overlap remains. The
-    /// lease in the marker is what keeps people apart.
+    /// Records and marker are read before and after the write: a concurrent write is detected, not prevented. The
+    /// lease in the marker separates operators.
     ReadBack,
 }
 
-/// How the provider says that a write has reached its name servers.
+/// How the provider confirms that a write has reached its name servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Confirmation {
-    /// The answer to the write says it.
+    /// By the response to the write.
     Immediate,
-    /// By [`confirm`](super::DnsProvider::confirm), asked again at this interval.
+    /// By [`confirm`](super::DnsProvider::confirm), called at this interval.
     Poll {
         #[serde(rename = "seconds", serialize_with = "as_seconds")]
         interval: Duration,
     },
 }
 
-/// What a provider, as it is configured, can do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Capabilities {
     pub weights: Weights,
-    /// What protects from a second writer.
     pub exclusion: Exclusion,
     pub confirmation: Confirmation,
-    /// The least TTL that it accepts, in seconds.
+    /// In seconds.
     pub min_ttl: u32,
-    /// Whether a resolver always gets the same answer, so that repeated queries from one address say nothing about
-    /// the share.
+    /// Whether a resolver always gets the same answer: then queries from one address do not measure the share.
     pub sticky: bool,
-    /// Whether answers do not show the side: a proxy's own addresses are answered for both. Then name servers can only
-    /// be asked whether they answer at all, and the share is what the provider says and what counters measure.
+    /// Whether answers do not show the side, as behind a proxy: then queries only check that name servers answer, and
+    /// the share is known from the provider and from counters.
     pub hidden: bool,
-    /// How long name servers may go on with the old records after the write was confirmed (caches of replicas).
+    /// How long name servers may answer with the old records after the write was confirmed (caches of replicas).
     #[serde(rename = "settle_seconds", serialize_with = "as_seconds")]
     pub settle: Duration,
 }
@@ -72,15 +69,15 @@ fn as_seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S:
 }
 
 impl Capabilities {
-    /// All of them in one sentence without a full stop.
+    /// One line for `cutover plan`.
     pub fn summary(&self) -> String {
         let mut parts = vec![match self.weights {
             Weights::Whole { max_sum } => format!("weights that add up to at most {max_sum}"),
             Weights::SwitchOnly => "no weights, only 0 % and 100 %".to_owned(),
         }];
         parts.push(match self.exclusion {
-            Exclusion::CompareAndSwap => "of two concurrent writers one is refused".to_owned(),
-            Exclusion::ReadBack => "a concurrent writer is detected".to_owned(),
+            Exclusion::CompareAndSwap => "a concurrent write is refused".to_owned(),
+            Exclusion::ReadBack => "a concurrent write is detected".to_owned(),
         });
         parts.push(match self.confirmation {
             Confirmation::Immediate => "writes are confirmed at once".to_owned(),
@@ -100,7 +97,6 @@ impl Capabilities {
         parts.join("; ")
     }
 
-    /// Whether the share can be set.
     pub fn can_split(&self, share: super::Share) -> bool {
         let (blue, green) = share.weights();
         match self.weights {

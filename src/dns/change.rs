@@ -6,43 +6,42 @@ use serde::{Deserialize, Serialize};
 
 use super::update::DnsUpdate;
 use super::{
-    Desired, DnsError, DnsErrorKind, DnsResult, Observed, ObservedRecord, Precondition, Record, RecordForm,
-    RecordState,
+    Desired, DnsError, DnsErrorKind, DnsResult, Marker, Observed, ObservedRecord, Precondition, Record,
+    RecordForm, RecordKey, RecordState, Share, Side, Target, Ttl, Weights,
 };
-use super::{Share, Target, Ttl, Value, Weights};
 
 /// A planned write. It holds no credential and can be journaled, printed and sent later, unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
-    /// The same for the same run and generation, so that a provider may recognise a repetition.
+    /// The same for the same run and generation, so that a provider can recognise a repeated request.
     pub id: String,
     pub target: Target,
-    /// What stood there when it was planned.
+    /// The records when the change was planned.
     pub before: Observed,
     pub desired: Desired,
-    /// What will be read when it has been carried out. `version` is meaningless here for providers with a version of
-    /// their own. Planning the next step from this is how `cutover plan` shows all steps without sending one.
+    /// The records after the write, from which `cutover plan` plans the next step. `version` is not meaningful for
+    /// providers with versions of their own.
     pub after: Observed,
     pub request: Request,
 }
 
-/// One request as it is sent, save for the credentials. [`Display`](fmt::Display) shows all of it.
+/// One request as it is sent, without the credentials. [`Display`](fmt::Display) shows all of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
     Http {
         method: String,
         url: String,
-        /// Headers without the credentials; those are shown as what they are.
+        /// A credential is replaced by its source.
         headers: Vec<(String, String)>,
         body: String,
     },
-    /// One DNS UPDATE message, shown in the language of `nsupdate`.
+    /// One DNS UPDATE message, shown as a script for `nsupdate`.
     Update(DnsUpdate),
     /// One call of the user's program.
     Program {
         command: Vec<String>,
-        /// What it reads on its standard input.
+        /// Its standard input.
         input: serde_json::Value,
     },
 }
@@ -66,19 +65,51 @@ impl fmt::Display for Request {
     }
 }
 
-/// Whether a change was carried out, judged by what is read afterwards.
+/// Whether a change was carried out, judged by the records that are read afterwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriteOutcome {
     Applied,
     /// Records and marker are as before.
     NotApplied,
-    /// Neither the one nor the other: another writer changed them.
+    /// Neither: another client changed them.
     Conflicting,
 }
 
 impl Change {
-    /// Judges, from what is read now, whether this change was carried out: after a time-out, or a crash between
-    /// intent and result.
+    pub(super) fn new(
+        target: &Target,
+        before: &Observed,
+        desired: &Desired,
+        records: &[PlannedRecord<'_>],
+        request: Request,
+    ) -> Change {
+        let after = records.iter().map(|planned| ObservedRecord {
+            key: planned.record.key.clone(),
+            state: planned.state.clone(),
+            ttl: Some(planned.ttl),
+            siblings: planned.before.siblings.clone(),
+            raw: planned.before.raw.clone(),
+        });
+        Change {
+            id: change_id(before, desired),
+            target: target.clone(),
+            before: before.clone(),
+            desired: desired.clone(),
+            after: Observed::new(after.collect(), desired.marker.as_ref().map(Marker::to_text)),
+            request,
+        }
+    }
+
+    /// URL and body of an HTTP request.
+    pub(super) fn http(&self, provider: &'static str) -> DnsResult<(&str, &str)> {
+        match &self.request {
+            Request::Http { url, body, .. } => Ok((url, body)),
+            Request::Update(_) | Request::Program { .. } => Err(planned_for_another(provider)),
+        }
+    }
+
+    /// Judges by the records that are read now whether this change was carried out: after a timeout, or a crash
+    /// between intent and result.
     pub fn outcome(&self, now: &Observed) -> WriteOutcome {
         if now.matches(&self.after) {
             WriteOutcome::Applied
@@ -90,37 +121,42 @@ impl Change {
     }
 }
 
-/// What provider-independent planning found: each record with the state and the TTL that it shall have.
+pub(super) fn planned_for_another(provider: &'static str) -> DnsError {
+    let message = "the change was planned for a provider of another kind";
+    DnsError::new(provider, DnsErrorKind::Unsupported, message)
+}
+
+/// One record of a change, with its state and TTL after the write.
 #[derive(Debug)]
-pub(super) struct Wanted<'a> {
+pub(super) struct PlannedRecord<'a> {
     pub record: &'a Record,
     pub before: &'a ObservedRecord,
     pub state: RecordState,
     pub ttl: u32,
 }
 
-/// The part of planning that is the same everywhere. `before` must be of `target`. Weights are in lowest terms; the
+/// The part of planning that all providers share. `before` must be of `target`. Weights are in lowest terms; the
 /// provider scales them.
-pub(super) fn wanted<'a>(
+pub(super) fn plan_records<'a>(
     provider: &'static str,
     weights: &Weights,
     min_ttl: u32,
     target: &'a Target,
     before: &'a Observed,
     desired: &Desired,
-) -> DnsResult<Vec<Wanted<'a>>> {
+) -> DnsResult<Vec<PlannedRecord<'a>>> {
     let unsupported = |message: String| DnsError::new(provider, DnsErrorKind::Unsupported, message);
     check_generation(provider, before, desired)?;
-    let mut all = Vec::with_capacity(target.records().len());
+    let mut planned = Vec::with_capacity(target.records().len());
     for record in target.records() {
         let key = &record.key;
         let found = before.record(key).ok_or_else(|| unsupported(format!("{key} was not read")))?;
-        let ttl = ttl_of(found, &desired.ttl).ok_or_else(|| {
-            unsupported(format!("{key} does not exist yet, so it needs a TTL to be made with"))
+        let ttl = desired.ttl.for_record(found).ok_or_else(|| {
+            unsupported(format!("{key} does not exist, so the change must give the TTL of the new record"))
         })?;
         if ttl < min_ttl {
             return Err(unsupported(format!(
-                "{key}: a TTL of {ttl} s is below the provider's least, {min_ttl} s"
+                "{key}: a TTL of {ttl} s is below the provider's minimum of {min_ttl} s"
             )));
         }
         let state = match desired.form {
@@ -130,17 +166,17 @@ pub(super) fn wanted<'a>(
                 unsupported(format!("{key} cannot be split {share} to green: {}", weights.limits()))
             })?,
         };
-        refuse_what_is_not_ours(provider, found, &state, desired)?;
-        all.push(Wanted { record, before: found, state, ttl });
+        refuse_overwriting_foreign(provider, found, &state, desired.precondition)?;
+        planned.push(PlannedRecord { record, before: found, state, ttl });
     }
-    Ok(all)
+    Ok(planned)
 }
 
 fn check_generation(provider: &'static str, before: &Observed, desired: &Desired) -> DnsResult<()> {
     let Some(new) = &desired.marker else { return Ok(()) };
     if desired.precondition == Precondition::Unchanged && new.generation <= before.generation() {
         let message = format!(
-            "generation {} is already written; a new change needs a higher one than {}",
+            "the marker has generation {}, so a change of generation {} is out of date",
             before.generation(),
             new.generation
         );
@@ -149,35 +185,26 @@ fn check_generation(provider: &'static str, before: &Observed, desired: &Desired
     Ok(())
 }
 
-fn refuse_what_is_not_ours(
+fn refuse_overwriting_foreign(
     provider: &'static str,
     found: &ObservedRecord,
-    wanted: &RecordState,
-    desired: &Desired,
+    new: &RecordState,
+    precondition: Precondition,
 ) -> DnsResult<()> {
     let key = &found.key;
-    let conflict = |message| Err(DnsError::new(provider, DnsErrorKind::Conflict, message));
-    match (&found.state, wanted) {
-        (_, RecordState::Absent) => conflict(format!("{key} does not exist at the provider")),
-        (_, RecordState::Foreign(text)) => {
-            conflict(format!("{key} is not what cutover.toml says: at the provider stands {text}"))
-        }
-        (RecordState::Foreign(text), _) if desired.precondition == Precondition::Unchanged => {
-            conflict(format!("{key} is not what cutover.toml says: at the provider stands {text}"))
-        }
-        (RecordState::Absent, _) if desired.precondition == Precondition::Unchanged => {
-            conflict(format!("{key} does not exist at the provider"))
-        }
-        _ => Ok(()),
-    }
+    let must_match = precondition == Precondition::Unchanged;
+    let message = match (&found.state, new) {
+        (_, RecordState::Absent) => format!("{key} does not exist at the provider"),
+        (RecordState::Absent, _) if must_match => format!("{key} does not exist at the provider"),
+        (_, RecordState::Foreign(text)) => differs(key, text),
+        (RecordState::Foreign(text), _) if must_match => differs(key, text),
+        _ => return Ok(()),
+    };
+    Err(DnsError::new(provider, DnsErrorKind::Conflict, message))
 }
 
-fn ttl_of(found: &ObservedRecord, wanted: &Ttl) -> Option<u32> {
-    match wanted {
-        Ttl::AsFound => found.ttl,
-        Ttl::All(ttl) => Some(*ttl),
-        Ttl::Each(list) => list.iter().find(|one| one.key == found.key).map(|one| one.ttl).or(found.ttl),
-    }
+fn differs(key: &RecordKey, text: &str) -> String {
+    format!("{key} is not what cutover.toml says: the provider has {text}")
 }
 
 fn split(weights: &Weights, share: Share) -> Option<RecordState> {
@@ -185,71 +212,45 @@ fn split(weights: &Weights, share: Share) -> Option<RecordState> {
     match weights {
         Weights::Whole { max_sum } if blue + green <= *max_sum => Some(RecordState::Split { blue, green }),
         Weights::Whole { .. } => None,
-        Weights::SwitchOnly if share == Share::BLUE => Some(RecordState::Plain(super::Side::Blue)),
-        Weights::SwitchOnly if share == Share::GREEN => Some(RecordState::Plain(super::Side::Green)),
+        Weights::SwitchOnly if share == Share::BLUE => Some(RecordState::Plain(Side::Blue)),
+        Weights::SwitchOnly if share == Share::GREEN => Some(RecordState::Plain(Side::Green)),
         Weights::SwitchOnly => None,
     }
 }
 
-/// What will be read after the change: the wanted records and the new marker.
-fn after(wanted: &[Wanted<'_>], desired: &Desired) -> Observed {
-    let records = wanted.iter().map(|one| ObservedRecord {
-        key: one.record.key.clone(),
-        state: one.state.clone(),
-        ttl: Some(one.ttl),
-        siblings: one.before.siblings.clone(),
-        raw: one.before.raw.clone(),
-    });
-    Observed::new(records.collect(), desired.marker.as_ref().map(super::Marker::to_text))
-}
-
-/// The change as it is returned by a provider's plan.
-pub(super) fn planned(
+/// Passes on the plan that overwrites unread records with blue's values: the manual rollback.
+pub(super) fn plan_manual_rollback<T>(
+    provider: &'static str,
+    weights: &Weights,
     target: &Target,
-    before: &Observed,
-    desired: &Desired,
-    wanted: &[Wanted<'_>],
-    request: Request,
-) -> Change {
-    Change {
-        id: id(before, desired),
-        target: target.clone(),
-        before: before.clone(),
-        desired: desired.clone(),
-        after: after(wanted, desired),
-        request,
-    }
-}
-
-/// The target as it is known to somebody who can read nothing: what an overwriting plan begins with.
-pub(super) fn unread(target: &Target) -> Observed {
-    let records = target.records().iter().map(|record| ObservedRecord {
+    form: RecordForm,
+    ttl: u32,
+    write: impl FnOnce(&Observed, &Desired, &[PlannedRecord<'_>]) -> DnsResult<T>,
+) -> DnsResult<T> {
+    let unread = target.records().iter().map(|record| ObservedRecord {
         key: record.key.clone(),
         state: RecordState::Absent,
         ttl: None,
         siblings: Vec::new(),
         raw: serde_json::Value::Null,
     });
-    Observed::new(records.collect(), None)
-}
-
-/// Blue's records over whatever stands there.
-pub(super) fn blue_again(form: RecordForm, ttl: u32) -> Desired {
-    Desired { form, ttl: Ttl::All(ttl), marker: None, precondition: Precondition::Overwrite }
+    let before = Observed::new(unread.collect(), None);
+    let desired = Desired { form, ttl: Ttl::All(ttl), marker: None, precondition: Precondition::Overwrite };
+    write(&before, &desired, &plan_records(provider, weights, 0, target, &before, &desired)?)
 }
 
 pub(super) fn refuse_aliases(provider: &'static str, target: &Target) -> DnsResult<()> {
-    for record in target.records() {
-        if record.blue.iter().chain(&record.green).any(|value| matches!(value, Value::Alias(_))) {
-            let message = format!("{}: it has no aliases; give addresses, or a CNAME", record.key);
-            return Err(DnsError::new(provider, DnsErrorKind::Unsupported, message));
+    match target.records().iter().find(|record| record.has_alias()) {
+        None => Ok(()),
+        Some(record) => {
+            let message = format!("{} has an alias, which this provider does not support", record.key);
+            Err(DnsError::new(provider, DnsErrorKind::Unsupported, message))
         }
     }
-    Ok(())
 }
 
-/// The id of a change: run and generation, or for the last one, which removes the marker, those that it removes.
-pub(super) fn id(before: &Observed, desired: &Desired) -> String {
+/// Run and generation of the new marker, or of the one that the change removes.
+pub(super) fn change_id(before: &Observed, desired: &Desired) -> String {
     match (&desired.marker, &before.marker) {
         (Some(new), _) => format!("{}-{}", new.run, new.generation),
         (None, Some(old)) => format!("{}-{}-end", old.run, old.generation),
@@ -259,7 +260,7 @@ pub(super) fn id(before: &Observed, desired: &Desired) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{DomainName, Marker, OriginalTtl, RecordKey, RecordType, Side};
+    use super::super::{DomainName, OriginalTtl, RecordType};
     use super::*;
 
     const WHOLE: Weights = Weights::Whole { max_sum: 256 };
@@ -302,10 +303,17 @@ mod tests {
         Desired { form, ttl, marker: Some(marker(generation)), precondition }
     }
 
+    fn change(before: &Observed, form: RecordForm, ttl: Ttl) -> Change {
+        let (target, desired) = (target(), desired(form, ttl, 1, Precondition::Unchanged));
+        let planned = plan_records("test", &WHOLE, 0, &target, before, &desired).unwrap();
+        let request = Request::Program { command: Vec::new(), input: serde_json::Value::Null };
+        Change::new(&target, before, &desired, &planned, request)
+    }
+
     fn result(weights: &Weights, before: &Observed, desired: &Desired) -> DnsResult<(RecordState, u32)> {
         let target = target();
-        let wanted = wanted("test", weights, 5, &target, before, desired)?;
-        Ok((wanted[0].state.clone(), wanted[0].ttl))
+        let planned = plan_records("test", weights, 5, &target, before, desired)?;
+        Ok((planned[0].state.clone(), planned[0].ttl))
     }
 
     fn kind(weights: &Weights, before: &Observed, desired: &Desired) -> DnsErrorKind {
@@ -315,19 +323,19 @@ mod tests {
     #[test]
     fn a_provider_without_weights_switches_or_refuses() {
         let before = observed(RecordState::Plain(Side::Blue), Some(300), None);
-        let to = |share| desired(RecordForm::Split(share), Ttl::AsFound, 1, Precondition::Unchanged);
-        let one = Share::percent(1).unwrap();
-        let switched = result(&Weights::SwitchOnly, &before, &to(Share::GREEN)).unwrap();
+        let split_at = |share| desired(RecordForm::Split(share), Ttl::AsFound, 1, Precondition::Unchanged);
+        let one_percent = Share::percent(1).unwrap();
+        let switched = result(&Weights::SwitchOnly, &before, &split_at(Share::GREEN)).unwrap();
         assert_eq!(switched, (RecordState::Plain(Side::Green), 300));
-        assert_eq!(kind(&Weights::SwitchOnly, &before, &to(one)), DnsErrorKind::Unsupported);
-        let split = result(&WHOLE, &before, &to(one)).unwrap();
+        assert_eq!(kind(&Weights::SwitchOnly, &before, &split_at(one_percent)), DnsErrorKind::Unsupported);
+        let split = result(&WHOLE, &before, &split_at(one_percent)).unwrap();
         assert_eq!(split, (RecordState::Split { blue: 99, green: 1 }, 300));
-        let too_fine = to(Share::basis_points(1).unwrap());
+        let too_fine = split_at(Share::basis_points(1).unwrap());
         assert_eq!(kind(&WHOLE, &before, &too_fine), DnsErrorKind::Unsupported);
     }
 
     #[test]
-    fn a_generation_is_written_once_save_by_a_rollback() {
+    fn a_generation_is_written_once_except_by_a_rollback() {
         let before = observed(RecordState::Plain(Side::Blue), Some(300), Some(&marker(4)));
         let write =
             |generation, precondition| desired(RecordForm::AsFound, Ttl::AsFound, generation, precondition);
@@ -337,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_ours_is_overwritten_by_a_rollback_only() {
+    fn foreign_records_are_overwritten_by_a_rollback_only() {
         for state in [RecordState::Absent, RecordState::Foreign("192.0.2.9".to_owned())] {
             let before = observed(state, None, None);
             let write = |form, precondition| desired(form, Ttl::All(30), 1, precondition);
@@ -354,37 +362,31 @@ mod tests {
     }
 
     #[test]
-    fn each_record_gets_its_own_ttl_back() {
+    fn each_record_gets_its_original_ttl() {
         let before = observed(RecordState::Plain(Side::Blue), Some(30), None);
-        let with = |ttl| desired(RecordForm::AsFound, ttl, 1, Precondition::Unchanged);
+        let with_ttl = |ttl| desired(RecordForm::AsFound, ttl, 1, Precondition::Unchanged);
         let each = |ttl| Ttl::Each(vec![OriginalTtl { key: key(), ttl }]);
-        assert_eq!(result(&WHOLE, &before, &with(each(3600))).unwrap().1, 3600);
-        assert_eq!(result(&WHOLE, &before, &with(Ttl::Each(Vec::new()))).unwrap().1, 30);
-        assert_eq!(kind(&WHOLE, &before, &with(Ttl::All(1))), DnsErrorKind::Unsupported);
+        assert_eq!(result(&WHOLE, &before, &with_ttl(each(3600))).unwrap().1, 3600);
+        assert_eq!(result(&WHOLE, &before, &with_ttl(Ttl::Each(Vec::new()))).unwrap().1, 30);
+        assert_eq!(kind(&WHOLE, &before, &with_ttl(Ttl::All(1))), DnsErrorKind::Unsupported);
     }
 
     #[test]
-    fn what_became_of_a_change_is_seen_from_what_is_read() {
-        let (target, before) = (target(), observed(RecordState::Plain(Side::Blue), Some(300), None));
-        let desired = desired(RecordForm::Split(Share::GREEN), Ttl::All(30), 1, Precondition::Unchanged);
-        let wanted = wanted("test", &WHOLE, 0, &target, &before, &desired).unwrap();
-        let request = Request::Program { command: Vec::new(), input: serde_json::Value::Null };
-        let change = planned(&target, &before, &desired, &wanted, request);
+    fn the_outcome_of_a_change_is_judged_by_the_records() {
+        let before = observed(RecordState::Plain(Side::Blue), Some(300), None);
+        let change = change(&before, RecordForm::Split(Share::GREEN), Ttl::All(30));
         assert_eq!(change.outcome(&before), WriteOutcome::NotApplied);
-        // As it is stored, with other weights of the same proportion.
+        // As the provider stores it, with other weights of the same proportion.
         let stored = observed(RecordState::Split { blue: 0, green: 100 }, Some(30), Some(&marker(1)));
         assert_eq!(change.outcome(&stored), WriteOutcome::Applied);
-        let others = observed(RecordState::Split { blue: 0, green: 100 }, Some(30), Some(&marker(2)));
-        assert_eq!(change.outcome(&others), WriteOutcome::Conflicting);
+        let conflicting = observed(RecordState::Split { blue: 0, green: 100 }, Some(30), Some(&marker(2)));
+        assert_eq!(change.outcome(&conflicting), WriteOutcome::Conflicting);
     }
 
     #[test]
-    fn a_change_of_an_older_journal_is_read() {
-        let (target, before) = (target(), observed(RecordState::Plain(Side::Blue), Some(300), None));
-        let desired = desired(RecordForm::AsFound, Ttl::AsFound, 1, Precondition::Unchanged);
-        let wanted = wanted("test", &WHOLE, 0, &target, &before, &desired).unwrap();
-        let request = Request::Program { command: Vec::new(), input: serde_json::Value::Null };
-        let change = planned(&target, &before, &desired, &wanted, request);
+    fn changes_in_journals_of_earlier_releases_are_read() {
+        let before = observed(RecordState::Plain(Side::Blue), Some(300), None);
+        let change = change(&before, RecordForm::AsFound, Ttl::AsFound);
         let written = serde_json::to_string(&change).unwrap();
         let older =
             written.replace("\"precondition\"", "\"guard\"").replace("\"siblings\"", "\"neighbours\"");

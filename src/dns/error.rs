@@ -1,4 +1,4 @@
-//! What a provider can answer instead of doing what it was asked, by what the engine has to do next.
+//! A provider's failures, classified by what the engine does about them.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::error::{Error, Kind};
 /// A `Result` with [`DnsError`].
 pub type DnsResult<T> = Result<T, DnsError>;
 
-/// A provider's refusal or failure. No text of it holds a credential.
+/// A provider's failure. No text of it contains a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DnsError {
     pub kind: DnsErrorKind,
@@ -16,53 +16,62 @@ pub struct DnsError {
     pub provider: &'static str,
     /// A sentence without a full stop at its end.
     pub message: String,
-    /// What the provider itself said, if anything.
+    /// The provider's own message, if it sent one.
     pub answer: Option<String>,
 }
 
-/// What to do about a [`DnsError`].
+/// Each kind says whether the request was carried out, and whether to send it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DnsErrorKind {
-    /// The credentials are wrong or lack a right. Nothing was written. Trying again does not help.
+    /// The credentials are wrong or lack a privilege. Nothing was written; a retry fails too.
     Auth,
-    /// The zone, or something that the configuration names, does not exist. Nothing was written.
+    /// The zone, or another item that the configuration names, does not exist. Nothing was written.
     NotFound,
-    /// The provider refuses this request whatever the time. Nothing was written.
+    /// The provider rejects the request. Nothing was written; a retry fails too.
     Invalid,
-    /// This provider, or its configuration, cannot do what is asked for. Nothing was sent.
+    /// This provider, as it is configured, has no such feature. Nothing was sent.
     Unsupported,
-    /// Somebody else wrote in between, or something stands there that is not ours. Nothing was written: read again.
+    /// Another client changed the records, or they have values of neither side. Nothing was written: read again.
     Conflict,
-    /// Too many requests. Nothing was written; wait as long as said, or with growing intervals.
+    /// The provider's rate limit was exceeded. Nothing was written; wait for `retry_after`, or back off.
     Throttled {
-        /// How long the provider wants us to wait.
+        /// The wait that the provider asks for.
         retry_after: Option<Duration>,
     },
     /// A connection or a server failed.
     Transient {
-        /// Whether the request may have been carried out all the same. Then read, and compare with
-        /// [`Change::outcome`](super::Change::outcome) before trying again.
+        /// Whether the request may have been carried out. If so, read and ask
+        /// [`Change::outcome`](super::Change::outcome) before a retry.
         may_be_applied: bool,
     },
 }
 
 impl DnsError {
-    /// An error without an answer of the provider.
     pub fn new(provider: &'static str, kind: DnsErrorKind, message: impl Into<String>) -> Self {
         DnsError { kind, provider, message: message.into(), answer: None }
     }
 
-    /// Adds what the provider said, cut to a readable length.
+    /// A failure of a request that writes nothing; a retry may succeed.
+    pub(super) fn transient(provider: &'static str, message: impl Into<String>) -> Self {
+        DnsError::new(provider, DnsErrorKind::Transient { may_be_applied: false }, message)
+    }
+
+    /// Adds the provider's own message, truncated to a readable length.
     #[must_use]
-    pub fn answered(mut self, answer: impl AsRef<str>) -> Self {
+    pub(super) fn with_answer(mut self, answer: impl AsRef<str>) -> Self {
         const LIMIT: usize = 600;
         let text = answer.as_ref().trim();
         if !text.is_empty() {
             let cut = text.floor_char_boundary(LIMIT);
-            let dots = if cut < text.len() { "…" } else { "" };
-            self.answer = Some(format!("{}{dots}", &text[..cut]));
+            let ellipsis = if cut < text.len() { "…" } else { "" };
+            self.answer = Some(format!("{}{ellipsis}", &text[..cut]));
         }
         self
+    }
+
+    /// The message after the provider's name, without the provider's own.
+    fn subject(&self) -> String {
+        format!("{}: {}", self.provider, self.message)
     }
 
     /// Whether the same request may succeed later.
@@ -74,24 +83,11 @@ impl DnsError {
     pub fn may_be_applied(&self) -> bool {
         matches!(self.kind, DnsErrorKind::Transient { may_be_applied: true })
     }
-
-    /// The stable word for the kind in `--format json` and the journal.
-    pub fn code(&self) -> &'static str {
-        match self.kind {
-            DnsErrorKind::Auth => "auth",
-            DnsErrorKind::NotFound => "not-found",
-            DnsErrorKind::Invalid => "invalid",
-            DnsErrorKind::Unsupported => "unsupported",
-            DnsErrorKind::Conflict => "conflict",
-            DnsErrorKind::Throttled { .. } => "throttled",
-            DnsErrorKind::Transient { .. } => "transient",
-        }
-    }
 }
 
 impl fmt::Display for DnsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.provider, self.message)?;
+        f.write_str(&self.subject())?;
         self.answer.as_ref().map_or(Ok(()), |answer| write!(f, ": {answer}"))
     }
 }
@@ -100,28 +96,25 @@ impl std::error::Error for DnsError {}
 
 impl From<DnsError> for Error {
     fn from(error: DnsError) -> Error {
-        let (kind, remedy) = match error.kind {
-            DnsErrorKind::Auth => {
-                (Kind::Connection, Some("check the provider's credentials and their rights in cutover.toml"))
+        let message = error.subject();
+        let built = match error.kind {
+            DnsErrorKind::Auth => Error::new(Kind::Connection, message).remedy(
+                "Check the credentials in [provider] of cutover.toml and their privileges (docs/dns-providers.md).",
+            ),
+            DnsErrorKind::NotFound => Error::usage(message)
+                .remedy("Correct the zone, the names and the ids in cutover.toml."),
+            DnsErrorKind::Invalid => Error::new(Kind::Server, message),
+            DnsErrorKind::Unsupported => Error::usage(message),
+            DnsErrorKind::Conflict => Error::refused(message)
+                .remedy("Run \"kongferry cutover status\" to see the records that the provider has now."),
+            DnsErrorKind::Throttled { .. } => {
+                Error::new(Kind::Connection, message).remedy("Wait a minute, then run the command again.")
             }
-            DnsErrorKind::NotFound => {
-                (Kind::Usage, Some("check the names in the provider's section of cutover.toml"))
-            }
-            DnsErrorKind::Invalid => (Kind::Server, None),
-            DnsErrorKind::Unsupported => (Kind::Usage, None),
-            DnsErrorKind::Conflict => {
-                (Kind::Refused, Some("run `kongferry cutover status` to see what stands at the provider now"))
-            }
-            DnsErrorKind::Throttled { .. } => (Kind::Connection, Some("wait a little, and try again")),
-            DnsErrorKind::Transient { .. } => (
-                Kind::Connection,
-                Some(
-                    "check the provider's address in cutover.toml, and whether it can be reached from here; then try again",
-                ),
+            DnsErrorKind::Transient { .. } => Error::new(Kind::Connection, message).remedy(
+                "Check the provider's address in cutover.toml and the connection from this machine, then run the \
+                 command again.",
             ),
         };
-        let built = Error::new(kind, format!("{}: {}", error.provider, error.message));
-        let built = error.answer.into_iter().fold(built, Error::detail);
-        remedy.into_iter().fold(built, Error::remedy)
+        error.answer.into_iter().fold(built, Error::detail)
     }
 }

@@ -1,6 +1,6 @@
-//! The marker: what the provider itself can say about a cutover to somebody who has lost everything else.
+//! The marker: the state of a cutover, stored at the provider, from which another machine can continue it.
 //!
-//! It is one line of `key=value` pairs, so that it fits a TXT record or a comment and can be read with `dig`.
+//! It is one line of `key=value` pairs, so that it fits a TXT record or a comment and `dig` shows it.
 
 use std::fmt::Write as _;
 
@@ -11,10 +11,10 @@ use uuid::Uuid;
 
 use super::{RecordKey, RecordType, Share};
 
-/// Which the text begins with; the number is the version of the format.
+/// The first pair; the number is the version of the format.
 const HEAD: &str = "kongferry=1";
 
-/// Characters that stay as they are in a value: nothing that a zone file, JSON, XML or a shell would read otherwise.
+/// Excludes the characters that need no escaping in zone files, JSON, XML and shells.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -24,36 +24,35 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/')
     .remove(b',');
 
-/// Longest owner that is kept, in bytes.
+/// In bytes.
 const OWNER_LIMIT: usize = 80;
 
-/// Longest note that is kept, in bytes.
+/// In bytes.
 const NOTE_LIMIT: usize = 60;
 
-/// What is written beside the records with every change, in the same request.
+/// Written with every change, in the same request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marker {
-    /// The run of `cutover`, from `start` to `finish`.
+    /// One id from `cutover start` to `finish`.
     pub run: Uuid,
-    /// One more with every write of whoever it is. Two writers that read the same generation cannot both succeed.
+    /// Incremented by every write. Of two writers that read the same generation only one succeeds.
     pub generation: u64,
-    /// The engine's own word for where it stands; letters, digits and `-`.
+    /// The engine's state: letters, digits and `-`.
     pub state: String,
-    /// The step, from 0.
+    /// From 0.
     pub step: u32,
-    /// The share that this write sets.
     pub share: Share,
-    /// When the run began; whole seconds.
+    /// Start of the run; whole seconds.
     pub started_at: DateTime<Utc>,
-    /// When this was written; whole seconds.
+    /// Whole seconds.
     pub written_at: DateTime<Utc>,
-    /// Who is at work, `user@host`.
+    /// `user@host` of the operator.
     pub owner: String,
-    /// Until when nobody else should write. A rollback does not ask.
+    /// Until then no other kongferry process writes, except for a rollback.
     pub lease_until: Option<DateTime<Utc>>,
-    /// The TTLs before the run, so that they can be restored from the provider alone.
+    /// The TTLs before the run, for `finish`.
     pub originals: Vec<OriginalTtl>,
-    /// A few words for people, such as why the run was paused. Cut to 60 bytes.
+    /// For operators, such as why the run is paused. Truncated to 60 bytes.
     #[serde(default)]
     pub note: String,
 }
@@ -67,7 +66,7 @@ pub struct OriginalTtl {
 }
 
 impl Marker {
-    /// The text that is kept at the provider: printable ASCII without quotes, backslashes and semicolons.
+    /// Printable ASCII without quotes, backslashes and semicolons.
     pub fn to_text(&self) -> String {
         let mut text = format!(
             "{HEAD} run={} gen={} state={} step={} share={} started={} written={} by={}",
@@ -93,13 +92,12 @@ impl Marker {
         text
     }
 
-    /// Reads [`to_text`](Self::to_text); `None` when it is something else or of a later version. Keys it does not
-    /// know are left alone.
+    /// Parses [`to_text`](Self::to_text); `None` for other texts and later versions. Unknown keys are ignored.
     pub fn parse(text: &str) -> Option<Marker> {
         let rest = text.strip_prefix(HEAD)?;
-        let pairs: Vec<(&str, String)> = rest.split_ascii_whitespace().filter_map(pair).collect();
+        let pairs: Vec<(&str, String)> = rest.split_ascii_whitespace().filter_map(parse_pair).collect();
         let get = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str());
-        let originals = pairs.iter().filter(|(key, _)| *key == "ttl").map(|(_, value)| original(value));
+        let originals = pairs.iter().filter(|(key, _)| *key == "ttl").map(|(_, value)| parse_original(value));
         Some(Marker {
             run: get("run")?.parse().ok()?,
             generation: get("gen")?.parse().ok()?,
@@ -119,6 +117,15 @@ impl Marker {
     }
 }
 
+/// The strings of a TXT record with this text, each of at most 255 bytes.
+pub(super) fn txt_strings(mut text: &str) -> impl Iterator<Item = &str> {
+    std::iter::from_fn(move || {
+        let (string, rest) = text.split_at(text.floor_char_boundary(255));
+        text = rest;
+        (!string.is_empty()).then_some(string)
+    })
+}
+
 fn time(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
@@ -131,16 +138,16 @@ fn encoded(text: &str) -> String {
     utf8_percent_encode(text, ENCODED).to_string()
 }
 
-fn pair(text: &str) -> Option<(&str, String)> {
+fn parse_pair(text: &str) -> Option<(&str, String)> {
     let (key, value) = text.split_once('=')?;
     Some((key, percent_decode_str(value).decode_utf8().ok()?.into_owned()))
 }
 
 /// `api.example.com/A,3600`
-fn original(text: &str) -> Option<OriginalTtl> {
+fn parse_original(text: &str) -> Option<OriginalTtl> {
     let (key, ttl) = text.rsplit_once(',')?;
     let (name, rtype) = key.rsplit_once('/')?;
-    let key = RecordKey { name: name.parse().ok()?, rtype: RecordType::named(rtype)? };
+    let key = RecordKey { name: name.parse().ok()?, rtype: RecordType::from_name(rtype)? };
     Some(OriginalTtl { key, ttl: ttl.parse().ok()? })
 }
 
@@ -170,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_marker_can_be_read_by_people() {
+    fn a_marker_is_one_line_of_pairs() {
         assert_eq!(
             marker("anna@ops-1", "baking").to_text(),
             "kongferry=1 run=00000000-0000-0000-0000-000000000007 gen=12 state=baking step=2 share=10.5 \
@@ -180,18 +187,18 @@ mod tests {
     }
 
     #[test]
-    fn long_words_are_cut_and_times_are_whole_seconds() {
+    fn long_texts_are_truncated_and_times_are_whole_seconds() {
         let mut long = marker(&"ä".repeat(200), "x");
         long.note = "paused: no traffic ".repeat(10);
         long.written_at += chrono::TimeDelta::milliseconds(900);
-        let read = Marker::parse(&long.to_text()).unwrap();
-        assert_eq!(read.owner, "ä".repeat(40));
-        assert_eq!(read.note, long.note[..60]);
-        assert_eq!(read.written_at, marker("x", "x").written_at);
+        let parsed = Marker::parse(&long.to_text()).unwrap();
+        assert_eq!(parsed.owner, "ä".repeat(40));
+        assert_eq!(parsed.note, long.note[..60]);
+        assert_eq!(parsed.written_at, marker("x", "x").written_at);
     }
 
     #[test]
-    fn what_is_not_a_marker_is_none() {
+    fn other_texts_are_no_markers() {
         for text in ["", "v=spf1 -all", "kongferry=2 run=x", "kongferry=1", "kongferry=1 run=x gen=1"] {
             assert_eq!(Marker::parse(text), None, "{text}");
         }
@@ -199,7 +206,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_marker_comes_back_whatever_the_owner_is_called(owner in "\\PC{0,20}", state in "[a-z-]{1,20}") {
+        fn a_marker_survives_its_text_for_any_owner(owner in "\\PC{0,20}", state in "[a-z-]{1,20}") {
             let marker = marker(&owner, &state);
             let text = marker.to_text();
             prop_assert!(text.bytes().all(|c| (0x20..0x7f).contains(&c) && !b"\"\\;'<>&".contains(&c)), "{text}");

@@ -1,20 +1,21 @@
-//! Moving new resolutions between blue and green: one trait, one file per DNS provider.
+//! Shifts new resolutions between blue and green: one trait, one folder per DNS provider.
 //!
-//! A provider knows how to read the records of a [`Target`], to plan a [`Change`] without sending anything, to send it
-//! as one atomic write, and to say when it has arrived. It knows nothing of steps, bake times and gates; those are
-//! [`cutover`](crate)'s. Whether name servers really answer what was written is asked of them directly, by [`query`],
-//! which is the same for all providers.
+//! A provider reads the records of a [`Target`], plans a [`Change`] without a request, sends it as one atomic write, and
+//! confirms its propagation. Steps, bake times and gates are in [`cutover`](crate::cutover). [`query`] asks name servers
+//! what they answer, in the same way for all providers.
 //!
 //! The order of calls: [`read`](DnsProvider::read) → [`plan`](DnsProvider::plan) → journal the [`Change`] →
 //! [`apply`](DnsProvider::apply) → [`confirm`](DnsProvider::confirm) until [`Propagation::InSync`] → query. When `apply`
-//! fails with [`may_be_applied`](DnsError::may_be_applied), or the process died in between: `read`, and ask
+//! fails with [`may_be_applied`](DnsError::may_be_applied), or the process ends in between: `read` and ask
 //! [`Change::outcome`].
 
 mod capabilities;
 mod change;
 mod error;
+mod exclusion;
 pub mod exec;
 mod http_api;
+mod legacy_duration;
 mod listing;
 mod marker;
 mod name;
@@ -25,7 +26,6 @@ pub mod rfc2136;
 pub mod route53;
 mod secret;
 mod share;
-mod shell;
 mod state;
 mod target;
 pub(crate) mod toml_draft;
@@ -69,12 +69,12 @@ impl ProviderKind {
 }
 
 impl ProviderArgs {
-    /// The `[provider]` table. A value that was not given is an example.
+    /// The `[provider]` table, with an example value for each absent flag.
     pub fn section(&self) -> Result<ProviderSection> {
         let kind = self.provider.name();
         if let Some((flag, owner)) = self.foreign_flag() {
             let owner = owner.name();
-            return Err(Error::usage(format!("{flag} belongs to {owner}, and the provider is {kind}"))
+            return Err(Error::usage(format!("{flag} belongs to {owner}, but the provider is {kind}"))
                 .remedy(format!("Add --provider {owner}, or omit {flag}.")));
         }
         let mut table = TomlDraft::new("[provider]");
@@ -85,80 +85,80 @@ impl ProviderArgs {
 }
 
 impl ProviderSection {
-    /// The table, parsed as `plan` will parse it.
+    /// Parses the table as `cutover plan` does.
     pub fn config(&self) -> Result<ProviderConfig> {
         let table = self.text.trim_start().strip_prefix("[provider]\n").unwrap_or(&self.text);
         let config: ProviderConfig = toml::from_str(table).map_err(|e| {
-            Error::usage(format!("the provider: {}", e.message().trim().replace('\n', " ")))
+            Error::usage(format!("[provider]: {}", e.message().trim().replace('\n', " ")))
                 .remedy("Correct the flags; --help lists those of each provider.")
         })?;
-        // Before the file is written: a password in an address must not be in it.
+        // Before the file is written: it must not contain a password as part of an address.
         config.check()?;
         Ok(config)
     }
 }
 
-/// What is needed to follow a write that was accepted. Can be journaled.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// An accepted write, to be confirmed. Can be journaled.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ticket {
-    /// The provider's id of the change, where it has one.
+    /// The provider's id of the change, if it has one.
     pub change_id: Option<String>,
 }
 
-/// How far an accepted write has come.
+/// Whether an accepted write has reached the name servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Propagation {
-    /// Not all of the provider's name servers have it.
     Pending,
-    /// The provider says that they have.
+    /// All of the provider's name servers have it.
     InSync,
 }
 
-/// A place where records can be changed.
+/// A DNS service whose records a cutover changes.
 ///
-/// How Cloudflare, Google, Azure and NS1 fit is written down in `docs/dns-providers.md`: a balancer that never becomes an
-/// ordinary record reads as [`RecordState::Plain`] where one side has everything and no marker stands there; one that
-/// has a write for each record refuses targets of several in [`plan`](Self::plan); one that cannot overwrite what it
-/// does not know answers [`Precondition::Overwrite`] with a `Conflict`, and is read and asked again.
+/// `docs/dns-providers.md` says how Cloudflare, Google, Azure and NS1 fit. A balancer that never becomes an ordinary
+/// record reads as [`RecordState::Plain`] if one side has all weight and there is no marker. A provider with one write
+/// per record refuses targets of several in [`plan`](Self::plan). One that cannot overwrite what it has not read
+/// returns a `Conflict` for [`Precondition::Overwrite`]; the engine then reads and plans again.
 ///
-/// Implementations hold their credentials in secrecy types; no error, request or command that they return shows one.
-/// Dropping the future of [`apply`](Self::apply) leaves it open whether the write was carried out.
+/// Credentials are in secrecy types; no returned error, request or command contains one. If the future of
+/// [`apply`](Self::apply) is dropped, the write may or may not have been carried out.
 #[async_trait]
 pub trait DnsProvider: Send + Sync + std::fmt::Debug {
     /// The name in `cutover.toml`: `powerdns`, `rfc2136`, `route53`, `exec`.
     fn name(&self) -> &'static str;
 
-    /// What it can do as it is configured.
+    /// As it is configured.
     fn capabilities(&self) -> &Capabilities;
 
-    /// What stands in the way of a cutover of this target, as far as the provider can tell without a write.
+    /// What prevents a cutover of this target, as far as the provider shows it without a write.
     async fn preflight(&self, target: &Target) -> DnsResult<Vec<Finding>>;
 
-    /// What stands under these names, for the first draft of a `cutover.toml`. `zone` is looked for where it is not
-    /// given. Not every provider can say.
+    /// The records of these names, for a draft of `cutover.toml`. Without `zone`, the provider finds it.
     async fn list(&self, zone: Option<&DomainName>, names: &[DomainName]) -> DnsResult<Listing> {
         let _ = (zone, names);
-        Err(DnsError::new(self.name(), DnsErrorKind::Unsupported, "it cannot list records"))
+        Err(DnsError::new(self.name(), DnsErrorKind::Unsupported, "the provider cannot list records"))
     }
 
-    /// Reads all records of the target and the marker. Sees its own earlier writes.
+    /// Reads all records of the target and the marker. Must see its own earlier writes.
     async fn read(&self, target: &Target) -> DnsResult<Observed>;
 
-    /// Works out the one write that leads from `before` to `desired`. Sends nothing and asks nothing.
+    /// Plans the one write that leads from `before` to `desired`, without a request.
     ///
-    /// Refuses with `Unsupported` what this provider cannot do, with `Conflict` what is not ours to overwrite.
+    /// Returns `Unsupported` for what the provider cannot do, `Conflict` for foreign records.
     fn plan(&self, target: &Target, before: &Observed, desired: &Desired) -> DnsResult<Change>;
 
-    /// Sends the change: all records and the marker, all or nothing. Sending it twice does no harm.
+    /// Writes all records and the marker, all or nothing. Must be idempotent.
     ///
     /// With [`Precondition::Unchanged`] a write by another client since `change.before` is a `Conflict`, and so is an
-    /// accepted write after which something else is read.
+    /// accepted write after which the records differ from `change.after`.
     async fn apply(&self, change: &Change) -> DnsResult<Ticket>;
 
-    /// Whether the write has arrived at all of the provider's name servers. Providers that confirm at once say so.
-    async fn confirm(&self, ticket: &Ticket) -> DnsResult<Propagation>;
+    /// Whether the write has reached the provider's name servers. The default is for [`Confirmation::Immediate`].
+    async fn confirm(&self, _ticket: &Ticket) -> DnsResult<Propagation> {
+        Ok(Propagation::InSync)
+    }
 
-    /// How a person does the same without kongferry: commands for a shell, credentials as variables.
+    /// Shell commands that make the change without kongferry; credentials are variables.
     fn manual_command(&self, change: &Change) -> String;
 }

@@ -1,4 +1,4 @@
-//! A domain name as it goes into requests, scripts and queries: absolute, lower case, and of harmless characters only.
+//! A domain name for requests, scripts and queries: absolute, in lower case, of characters that need no escaping.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,8 +9,8 @@ use crate::error::{Error, Result};
 
 /// An absolute domain name in lower case with its final dot, such as `api.example.com.`.
 ///
-/// It holds letters, digits, `-`, `_`, dots, and `*` as a whole first label. Nothing else gets past
-/// [`parse`](str::parse), so it can stand in JSON, XML, Lua and shell text without being escaped.
+/// It consists of letters, digits, `-`, `_`, dots, and `*` as a whole first label, so that it needs no escaping in JSON,
+/// XML, Lua and shell scripts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct DomainName(String);
@@ -20,12 +20,12 @@ impl DomainName {
         &self.0
     }
 
-    /// Without the final dot, as people write it.
+    /// Without the final dot, as in `cutover.toml`.
     pub fn without_dot(&self) -> &str {
         &self.0[..self.0.len() - 1]
     }
 
-    /// Whether this name is `zone` or lies below it.
+    /// Whether this name is `zone` or is below it.
     pub fn is_in(&self, zone: &DomainName) -> bool {
         self.0.strip_suffix(&zone.0).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     }
@@ -36,9 +36,9 @@ impl DomainName {
         (!parent.is_empty()).then(|| DomainName(parent.to_owned()))
     }
 
-    /// `_kongferry.NAME`, where the marker of a cutover of this name is kept by providers that need a record for it.
+    /// `_kongferry.NAME`: the TXT record of the marker, for providers that store it in a record.
     pub fn marker_name(&self) -> DomainName {
-        // A wildcard is a first label or it is none.
+        // A wildcard must be the first label.
         DomainName(format!("_kongferry.{}", self.0.strip_prefix("*.").unwrap_or(&self.0)))
     }
 }
@@ -53,24 +53,25 @@ impl FromStr for DomainName {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let wrong =
-            |why: &str| Error::usage(format!("\"{}\" is not a domain name: {why}", text.escape_debug()));
+        let invalid = |reason: &str| {
+            Error::usage(format!("\"{}\" is not a domain name: {reason}", text.escape_debug()))
+        };
         let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
         if name.is_empty() {
-            return Err(wrong("it is empty"));
+            return Err(invalid("it is empty"));
         }
         // 255 bytes on the wire are 253 characters of text.
         if name.len() > 253 {
-            return Err(wrong("it is longer than 253 characters"));
+            return Err(invalid("it is longer than 253 characters"));
         }
         for (position, label) in name.split('.').enumerate() {
             if label.is_empty() || label.len() > 63 {
-                return Err(wrong("each part between dots has 1 to 63 characters"));
+                return Err(invalid("each label has 1 to 63 characters"));
             }
-            let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-' || c == b'_';
-            if !(label.bytes().all(plain) || (position == 0 && label == "*")) {
-                return Err(wrong(
-                    "only letters, digits, - and _ are allowed (write international names as xn--…)",
+            let is_allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-' || c == b'_';
+            if !(label.bytes().all(is_allowed) || (position == 0 && label == "*")) {
+                return Err(invalid(
+                    "only letters, digits, - and _ are allowed (write international names in Punycode, xn--…)",
                 ));
             }
         }
@@ -108,12 +109,12 @@ mod tests {
     }
 
     #[test]
-    fn what_could_escape_from_a_request_is_no_name() {
+    fn names_that_would_need_escaping_are_invalid() {
         let long = ["a"; 64].concat();
-        for wrong in
+        for invalid in
             ["", ".", "a..b", "a b", "a'b", "a\"b", "a\nb", "a;b", "b.*", "ü.de", "a/b", "<a>", &long]
         {
-            assert!(wrong.parse::<DomainName>().is_err(), "{wrong:?}");
+            assert!(invalid.parse::<DomainName>().is_err(), "{invalid:?}");
         }
     }
 
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_marker_of_a_wildcard_stands_beside_it() {
+    fn the_marker_of_a_wildcard_is_its_sibling() {
         assert_eq!(name("*.example.com").marker_name().as_str(), "_kongferry.example.com.");
         assert_eq!(name("api.example.com").marker_name().as_str(), "_kongferry.api.example.com.");
     }

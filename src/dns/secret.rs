@@ -1,69 +1,67 @@
-//! Where a provider's credential comes from: the environment or a file, never `cutover.toml` itself.
+//! The source of a provider's credential: the environment or a file, never `cutover.toml` itself.
 
 use std::path::PathBuf;
 
 use secrecy::SecretString;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::error::{Error, Result};
 use crate::settings::password;
 
 /// `{ env = "PDNS_API_KEY" }` or `{ file = "/run/secrets/pdns" }`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", from = "Given")]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "SecretSourceToml")]
 pub enum SecretSource {
     Env(String),
-    /// The file that holds it and nothing else.
+    /// The file contains nothing else.
     File(PathBuf),
 }
 
-/// As it is written down. What does not fit is not repeated in the error: it is the secret itself.
+/// Untagged, so that an error does not repeat an invalid value: it may be the secret itself.
 #[derive(Deserialize)]
 #[serde(
     untagged,
     deny_unknown_fields,
-    expecting = "a secret does not stand here, only where it is kept: { env = \"NAME\" } or { file = \"/path\" }"
+    expecting = "cutover.toml must not contain a secret: write { env = \"NAME\" } or { file = \"/path\" }"
 )]
-enum Given {
+enum SecretSourceToml {
     Env { env: String },
     File { file: PathBuf },
 }
 
-impl From<Given> for SecretSource {
-    fn from(given: Given) -> SecretSource {
-        match given {
-            Given::Env { env } => SecretSource::Env(env),
-            Given::File { file } => SecretSource::File(file),
+impl From<SecretSourceToml> for SecretSource {
+    fn from(toml: SecretSourceToml) -> SecretSource {
+        match toml {
+            SecretSourceToml::Env { env } => SecretSource::Env(env),
+            SecretSourceToml::File { file } => SecretSource::File(file),
         }
     }
 }
 
 impl SecretSource {
-    /// The shell's word for what it holds, for commands that people copy: the secret itself is never in it.
-    pub(super) fn in_shell(&self) -> String {
+    /// The shell expression that expands to the credential.
+    pub(super) fn shell_expression(&self) -> String {
         match self {
             SecretSource::Env(variable) => format!("\"${variable}\""),
-            SecretSource::File(path) => {
-                format!("\"$(cat {})\"", super::shell::quoted(&path.to_string_lossy()))
-            }
+            SecretSource::File(path) => format!("\"$(cat {})\"", shell_words::quote(&path.to_string_lossy())),
         }
     }
 
-    /// Fetches the credential; `what` names it in the error.
-    pub fn read(&self, what: &str) -> Result<SecretString> {
+    /// `credential` is its name in the error.
+    pub fn read(&self, credential: &str) -> Result<SecretString> {
         match self {
             SecretSource::Env(variable) => {
                 let value = std::env::var(variable).ok().filter(|value| !value.is_empty());
                 value.map(SecretString::from).ok_or_else(|| {
                     Error::usage(format!(
-                        "{what} is not there: the variable {variable} is not set or is empty"
+                        "{credential} is missing: the environment variable {variable} is not set or is empty"
                     ))
-                    .remedy(format!("export {variable}, or name a file in cutover.toml"))
+                    .remedy(format!("Export {variable}, or write {{ file = \"/path\" }} in cutover.toml."))
                 })
             }
             SecretSource::File(path) => {
                 let (secret, warning) = password::from_file(path)
-                    .map_err(|e| Error::usage(format!("{what} is not there")).source(e))?;
+                    .map_err(|e| Error::usage(format!("cannot read {credential}")).source(e))?;
                 if let Some(warning) = warning {
                     tracing::warn!("{warning}.");
                 }
@@ -78,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_credential_is_named_by_its_place_only() {
+    fn a_credential_is_given_by_its_source_only() {
         #[derive(Deserialize)]
         struct Section {
             key: SecretSource,
@@ -86,9 +84,9 @@ mod tests {
         let read = |text: &str| toml::from_str::<Section>(text).map(|section| section.key);
         assert_eq!(read("key = { env = \"A\" }").unwrap(), SecretSource::Env("A".to_owned()));
         assert_eq!(read("key = { file = \"/a\" }").unwrap(), SecretSource::File("/a".into()));
-        for wrong in ["key = \"s3cr3t\"", "key = { value = \"s3cr3t\" }", "key = { s3cr3t = 1 }"] {
-            let refused = read(wrong).unwrap_err().message().to_owned();
-            assert!(refused.contains("{ env = ") && !refused.contains("s3cr3t"), "{refused}");
+        for invalid in ["key = \"s3cr3t\"", "key = { value = \"s3cr3t\" }", "key = { s3cr3t = 1 }"] {
+            let message = read(invalid).unwrap_err().message().to_owned();
+            assert!(message.contains("{ env = ") && !message.contains("s3cr3t"), "{message}");
         }
     }
 

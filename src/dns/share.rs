@@ -1,4 +1,4 @@
-//! The share of new resolutions that is sent to green.
+//! Green's share of new resolutions.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,9 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Error, Result};
 
-/// Green's share in hundredths of a per cent, so that shares can be compared and weights be exact.
-///
-/// In files it is a number of per cent: `1`, `12.5`, `"0.5"`.
+/// Stored as basis points (0.01 %), so that comparisons and weights are exact. In files a number of per cent: `1`,
+/// `12.5`, `"0.5"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Share(u16);
 
@@ -17,17 +16,16 @@ impl Share {
     pub const BLUE: Share = Share(0);
     pub const GREEN: Share = Share(10_000);
 
-    /// A share of whole per cent; `None` above 100.
+    /// `None` above 100.
     pub const fn percent(percent: u16) -> Option<Share> {
         if percent <= 100 { Some(Share(percent * 100)) } else { None }
     }
 
-    /// A share of hundredths of a per cent; `None` above 10,000.
+    /// `None` above 10,000.
     pub const fn basis_points(points: u16) -> Option<Share> {
         if points <= 10_000 { Some(Share(points)) } else { None }
     }
 
-    /// Hundredths of a per cent.
     pub const fn as_basis_points(self) -> u16 {
         self.0
     }
@@ -37,7 +35,7 @@ impl Share {
         f64::from(self.0) / 10_000.0
     }
 
-    /// Whether nothing is split: all to blue or all to green.
+    /// Whether one side gets everything.
     pub const fn is_whole(self) -> bool {
         self.0 == 0 || self.0 == 10_000
     }
@@ -49,7 +47,7 @@ impl Share {
         (blue / divisor, green / divisor)
     }
 
-    /// The share of two weights, if it is a whole number of hundredths of a per cent; `None` for 0 and 0.
+    /// `None` for 0 and 0, and for a share that is no whole number of basis points.
     pub fn from_weights(blue: u64, green: u64) -> Option<Share> {
         let sum = blue.checked_add(green)?;
         let scaled = green.checked_mul(10_000)?;
@@ -74,28 +72,28 @@ impl fmt::Display for Share {
 impl FromStr for Share {
     type Err = Error;
 
-    /// Per cent, with or without the sign.
+    /// A number of per cent, with or without `%`.
     fn from_str(text: &str) -> Result<Self> {
         let number = text.trim().trim_end_matches('%').trim_end().parse::<f64>();
-        number.ok().and_then(from_percent).ok_or_else(|| wrong(text))
+        number.ok().and_then(from_percent).ok_or_else(|| invalid_share(text))
     }
 }
 
 fn from_percent(percent: f64) -> Option<Share> {
     let points = percent * 100.0;
     let rounded = points.round();
-    // 0.29 * 100 is not quite 29; a third decimal is more than that.
+    // 0.29 * 100 differs from 29 by a rounding error; a third decimal differs by more.
     if !(0.0..=10_000.0).contains(&rounded) || (points - rounded).abs() > 1e-6 {
         return None;
     }
-    // In range, and whole.
+    // Checked above: in range and whole.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     Some(Share(rounded as u16))
 }
 
-fn wrong(text: &str) -> Error {
+fn invalid_share(text: &str) -> Error {
     Error::usage(format!(
-        "\"{}\" is not a share: 0 to 100 per cent, at most two decimals",
+        "\"{}\" is not a share: expected 0 to 100 (per cent) with at most two decimals",
         text.escape_debug()
     ))
 }
@@ -110,13 +108,15 @@ impl<'de> Deserialize<'de> for Share {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(untagged)]
-        enum Given {
+        enum ShareToml {
             Number(f64),
             Text(String),
         }
-        let parsed = match Given::deserialize(deserializer)? {
-            Given::Number(number) => from_percent(number).ok_or_else(|| wrong(&number.to_string())),
-            Given::Text(text) => text.parse(),
+        let parsed = match ShareToml::deserialize(deserializer)? {
+            ShareToml::Number(number) => {
+                from_percent(number).ok_or_else(|| invalid_share(&number.to_string()))
+            }
+            ShareToml::Text(text) => text.parse(),
         };
         parsed.map_err(serde::de::Error::custom)
     }
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn weights_are_the_smallest_that_give_the_share() {
+    fn weights_are_in_lowest_terms() {
         let weights = |points| Share::basis_points(points).unwrap().weights();
         assert_eq!(weights(0), (1, 0));
         assert_eq!(weights(100), (99, 1));
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_comes_back_from_its_weights() {
+    fn a_share_survives_its_weights_and_its_text() {
         for points in 0..=10_000 {
             let share = Share::basis_points(points).unwrap();
             let (blue, green) = share.weights();
@@ -149,10 +149,10 @@ mod tests {
     }
 
     #[test]
-    fn a_share_has_two_decimals_at_most() {
+    fn a_share_has_at_most_two_decimals() {
         assert_eq!("0.29 %".parse::<Share>().unwrap().as_basis_points(), 29);
-        for wrong in ["", "101", "-1", "0.001", "NaN", "one"] {
-            assert!(wrong.parse::<Share>().is_err(), "{wrong}");
+        for invalid in ["", "101", "-1", "0.001", "NaN", "one"] {
+            assert!(invalid.parse::<Share>().is_err(), "{invalid}");
         }
     }
 }

@@ -1,26 +1,27 @@
-//! What stands at the provider, and what is wanted there.
+//! The records as the provider has them, and as a change leaves them.
 
 use ring::digest;
 use serde::{Deserialize, Serialize};
 
-use super::{Marker, RecordKey, Share, Side};
+use super::{Marker, OriginalTtl, RecordKey, Share, Side};
 
-/// How a record stands at the provider.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RecordState {
-    /// There is none of this name and type.
     Absent,
-    /// An ordinary record with exactly the values of one side: how it stood before the cutover, and stands after it.
+    /// An ordinary record with exactly the values of one side, as before and after the cutover.
     Plain(Side),
-    /// Both sides with weights, in the provider's own form as this module writes it. Weights are as they are stored.
-    Split { blue: u32, green: u32 },
-    /// Anything else: other values, another policy, members that differ in TTL. The text is for people.
+    /// Both sides with weights as they are stored, in the form that kongferry writes.
+    Split {
+        blue: u32,
+        green: u32,
+    },
+    /// Anything else, as text for messages: other values, another policy, members that differ in TTL.
     Foreign(String),
 }
 
 impl RecordState {
-    /// The share of new resolutions that green gets, if that can be said.
+    /// Green's share of new resolutions, if it is known.
     pub fn share(&self) -> Option<Share> {
         match self {
             RecordState::Plain(Side::Blue) => Some(Share::BLUE),
@@ -30,7 +31,7 @@ impl RecordState {
         }
     }
 
-    /// The same state with its weights in lowest terms, so that 99 to 1 and 9900 to 100 are equal.
+    /// With weights in lowest terms, so that 99 to 1 and 9900 to 100 are equal.
     fn reduced(&self) -> RecordState {
         match *self {
             RecordState::Split { blue, green } => {
@@ -42,13 +43,14 @@ impl RecordState {
     }
 }
 
-/// Another record of the same name that the cutover does not move. AAAA or HTTPS beside a moved A record keep traffic
-/// where it is.
+/// A record of the same name that the cutover does not move. AAAA or HTTPS beside a moved A record keep clients on
+/// blue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SiblingRecord {
-    /// Its type, as in a zone file.
+    /// As in a zone file.
+    #[serde(alias = "type")]
     pub rtype: String,
-    /// Its TTL in seconds.
+    /// In seconds.
     pub ttl: u32,
     pub text: String,
 }
@@ -58,98 +60,97 @@ pub struct SiblingRecord {
 pub struct ObservedRecord {
     pub key: RecordKey,
     pub state: RecordState,
-    /// Its TTL in seconds; `None` when absent.
+    /// In seconds; `None` when absent.
     pub ttl: Option<u32>,
-    /// What else has this name and is not part of the target. Empty where a provider cannot tell; queries can.
+    /// Empty where the provider does not list them; queries do.
     #[serde(alias = "neighbours")]
     pub siblings: Vec<SiblingRecord>,
-    /// What the provider needs to write the record back as it was or to replace it. No business of anybody else.
+    /// What the provider's own code needs to replace the record.
     #[serde(default)]
     pub raw: serde_json::Value,
 }
 
-/// A stamp of everything that was read: equal when nothing has changed. Providers with a version of their own use it.
+/// Equal when nothing has changed: the provider's own version, or a digest of everything that was read.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Version(pub String);
 
-/// The whole target as it was read.
+/// All records of a target as they were read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observed {
     /// In the order of the target's records, each of them once.
     pub records: Vec<ObservedRecord>,
-    /// The marker, if there is one that can be read.
     pub marker: Option<Marker>,
-    /// The text that stands where the marker belongs, read or not: compare-and-swap needs it to the letter.
+    /// The text in the place of the marker, valid or not: compare-and-swap needs it verbatim.
     pub marker_text: Option<String>,
     pub version: Version,
 }
 
 impl Observed {
-    /// Puts what was read together; the version is a digest of it.
+    /// The version is a digest of the records and the marker.
     pub fn new(records: Vec<ObservedRecord>, marker_text: Option<String>) -> Self {
         let marker = marker_text.as_deref().and_then(Marker::parse);
         let mut hasher = digest::Context::new(&digest::SHA256);
-        // Sibling records are not part of it: a change of theirs is no conflict.
+        // Siblings are not part of it: a change to one is no conflict.
         for record in &records {
-            let seen = serde_json::json!([record.key, record.state, record.ttl, record.raw]);
-            hasher.update(seen.to_string().as_bytes());
+            let digested = serde_json::json!([record.key, record.state, record.ttl, record.raw]);
+            hasher.update(digested.to_string().as_bytes());
         }
         hasher.update(format!("{marker_text:?}").as_bytes());
-        let stamp = data_encoding::HEXLOWER.encode(hasher.finish().as_ref().get(..16).unwrap_or_default());
-        Observed { records, marker, marker_text, version: Version(stamp) }
+        let version = data_encoding::HEXLOWER.encode(hasher.finish().as_ref().get(..16).unwrap_or_default());
+        Observed { records, marker, marker_text, version: Version(version) }
     }
 
-    /// The share that all records agree on.
+    /// The share, if it is the same for all records.
     pub fn share(&self) -> Option<Share> {
         let mut shares = self.records.iter().map(|record| record.state.share());
         let first = shares.next()??;
         shares.all(|share| share == Some(first)).then_some(first)
     }
 
-    /// The record of that name and type.
     pub fn record(&self, key: &RecordKey) -> Option<&ObservedRecord> {
         self.records.iter().find(|record| record.key == *key)
     }
 
-    /// The largest TTL of the target's records: how long resolvers may hold what was answered before.
+    /// The largest TTL of the records, in seconds: how long resolvers may keep earlier answers.
     pub fn max_ttl(&self) -> u32 {
         self.records.iter().filter_map(|record| record.ttl).max().unwrap_or(0)
     }
 
-    /// The generation in the marker; 0 without one.
+    /// 0 without a marker.
     pub fn generation(&self) -> u64 {
         self.marker.as_ref().map_or(0, |marker| marker.generation)
     }
 
-    /// Whether records (weights in lowest terms, TTLs) and marker are the same, whatever the version says.
+    /// Whether the records (weights in lowest terms, TTLs) and the marker are the same. Ignores the version.
     pub fn matches(&self, other: &Observed) -> bool {
         self.marker_text == other.marker_text && self.has_same_records(other)
     }
 
-    /// Whether the records alone are the same.
     pub fn has_same_records(&self, other: &Observed) -> bool {
         self.records.len() == other.records.len()
-            && self.records.iter().zip(&other.records).all(|(one, two)| {
-                one.key == two.key && one.ttl == two.ttl && one.state.reduced() == two.state.reduced()
+            && self.records.iter().zip(&other.records).all(|(left, right)| {
+                left.key == right.key
+                    && left.ttl == right.ttl
+                    && left.state.reduced() == right.state.reduced()
             })
     }
 }
 
-/// The form that the records shall have.
+/// The form of the records after a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RecordForm {
-    /// The form they have. Used to write a marker or a TTL only, and to rehearse a write that changes nothing.
+    /// Unchanged: writes only a marker or a TTL, or rehearses a write.
     AsFound,
-    /// Split between both sides. A provider that can only switch writes one side's values for 0 % and 100 % and
-    /// refuses the rest.
+    /// Split between both sides. A provider without weights writes one side's values for 0 % and 100 % and refuses
+    /// other shares.
     Split(Share),
-    /// One side's values in an ordinary record: undoes the conversion that the first `Split` made.
+    /// One side's values in an ordinary record: reverts the conversion by the first `Split`.
     Plain(Side),
 }
 
-/// The TTL that the records shall have.
+/// The TTL of the records after a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ttl {
@@ -157,27 +158,41 @@ pub enum Ttl {
     /// The same for all, in seconds.
     All(u32),
     /// One for each; a record that is not listed keeps its own.
-    Each(Vec<super::OriginalTtl>),
+    Each(Vec<OriginalTtl>),
 }
 
-/// Whether somebody else's write in between stops this one.
+impl Ttl {
+    /// The TTL of one record; `None` for an absent one that is given none.
+    pub(super) fn for_record(&self, found: &ObservedRecord) -> Option<u32> {
+        match self {
+            Ttl::AsFound => found.ttl,
+            Ttl::All(ttl) => Some(*ttl),
+            Ttl::Each(ttls) => ttls
+                .iter()
+                .find(|original| original.key == found.key)
+                .map(|original| original.ttl)
+                .or(found.ttl),
+        }
+    }
+}
+
+/// Whether a write by another client stops this one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precondition {
-    /// Nothing may have changed since [`Observed`] was read. Where the provider can compare and swap it does;
-    /// elsewhere it is read once more right before the write and once after it, and a foreign marker is a conflict.
+    /// Nothing may have changed since [`Observed`] was read. The provider compares and swaps, or else the records are
+    /// read again right before the write and after it.
     Unchanged,
-    /// Whatever stands there is overwritten: the rollback. A record that is not ours is overwritten too where the
-    /// provider can do that without knowing it.
+    /// All records are overwritten: the rollback. Foreign ones too, where the provider can do so without reading them.
     Overwrite,
 }
 
-/// What one change shall bring about.
+/// The records after a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Desired {
     pub form: RecordForm,
     pub ttl: Ttl,
-    /// The new marker; `None` removes it, which ends the run.
+    /// `None` removes the marker, which ends the run.
     pub marker: Option<Marker>,
     #[serde(alias = "guard")]
     pub precondition: Precondition,

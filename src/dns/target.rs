@@ -1,5 +1,6 @@
-//! What a cutover moves: records, each with what it says on blue and what it says on green.
+//! What a cutover moves: records, each with blue's and green's values.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -12,9 +13,7 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum RecordType {
-    /// IPv4 addresses.
     A,
-    /// IPv6 addresses.
     Aaaa,
     Cname,
 }
@@ -28,9 +27,9 @@ impl RecordType {
         }
     }
 
-    /// The one that is written so in a zone file, where it is one that can be moved.
-    pub fn named(text: &str) -> Option<RecordType> {
-        [RecordType::A, RecordType::Aaaa, RecordType::Cname].into_iter().find(|one| one.as_str() == text)
+    /// The type with this name in zone files; `None` for a type that cannot be moved.
+    pub fn from_name(text: &str) -> Option<RecordType> {
+        [RecordType::A, RecordType::Aaaa, RecordType::Cname].into_iter().find(|rtype| rtype.as_str() == text)
     }
 }
 
@@ -40,7 +39,7 @@ impl fmt::Display for RecordType {
     }
 }
 
-/// The two platforms, as sides of a record.
+/// The platform whose values a record has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
@@ -63,43 +62,50 @@ pub enum Value {
     V4(Ipv4Addr),
     V6(Ipv6Addr),
     Name(DomainName),
-    /// A record of type A or AAAA whose addresses the provider takes from another of its resources, such as
-    /// Route 53's alias for a load balancer. Only some providers have it; the others refuse it.
+    /// The provider answers with the addresses of another resource, such as a load balancer of Route 53. For A and
+    /// AAAA; providers without aliases refuse it.
     Alias(Alias),
 }
 
 /// The target of a [`Value::Alias`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Alias {
-    /// Where the target's own records are kept: Route 53's `HostedZoneId` of the load balancer.
+    /// The zone of the target's own records: Route 53's `HostedZoneId` of the load balancer.
     pub zone_id: String,
-    /// The name whose addresses are answered.
+    /// The name whose addresses are the answer.
     pub name: DomainName,
-    /// Whether the target's health decides whether it is answered.
+    /// Whether the provider omits the target while it is unhealthy.
     pub evaluate_target_health: bool,
 }
 
 impl Value {
-    /// Reads the text of a value of a record of type `rtype`. An alias is `alias:ZONE_ID/NAME`, or
-    /// `alias+health:ZONE_ID/NAME` to evaluate the target's health.
+    /// An alias is `alias:ZONE_ID/NAME`, or `alias+health:ZONE_ID/NAME` to evaluate the target's health.
     pub fn parse(rtype: RecordType, text: &str) -> Result<Value> {
-        let wrong = |what: &str| Error::usage(format!("\"{}\" is not {what}", text.escape_debug()));
-        let alias = text.strip_prefix("alias:").map(|rest| (rest, false));
-        if let Some((rest, health)) = alias.or(text.strip_prefix("alias+health:").map(|rest| (rest, true))) {
-            let what = "alias:ZONE_ID/NAME of an A or AAAA record";
-            let (zone_id, name) = rest.split_once('/').ok_or_else(|| wrong(what))?;
-            let plain = !zone_id.is_empty() && zone_id.bytes().all(|c| c.is_ascii_alphanumeric());
-            if !plain || rtype == RecordType::Cname {
-                return Err(wrong(what));
+        let invalid = |expected: &str| Error::usage(format!("\"{}\" is not {expected}", text.escape_debug()));
+        let alias = text.strip_prefix("alias:").map(|alias| (alias, false));
+        let alias = alias.or(text.strip_prefix("alias+health:").map(|alias| (alias, true)));
+        if let Some((alias, evaluate_target_health)) = alias {
+            let expected = "alias:ZONE_ID/NAME of an A or AAAA record";
+            let (zone_id, name) = alias.split_once('/').ok_or_else(|| invalid(expected))?;
+            let is_id = !zone_id.is_empty() && zone_id.bytes().all(|c| c.is_ascii_alphanumeric());
+            if !is_id || rtype == RecordType::Cname {
+                return Err(invalid(expected));
             }
-            let (zone_id, name) = (zone_id.to_owned(), name.parse()?);
-            return Ok(Value::Alias(Alias { zone_id, name, evaluate_target_health: health }));
+            return Ok(Value::Alias(Alias {
+                zone_id: zone_id.to_owned(),
+                name: name.parse()?,
+                evaluate_target_health,
+            }));
         }
         match rtype {
-            RecordType::A => text.parse().map(Value::V4).map_err(|_| wrong("an IPv4 address")),
-            RecordType::Aaaa => text.parse().map(Value::V6).map_err(|_| wrong("an IPv6 address")),
+            RecordType::A => text.parse().map(Value::V4).map_err(|_| invalid("an IPv4 address")),
+            RecordType::Aaaa => text.parse().map(Value::V6).map_err(|_| invalid("an IPv6 address")),
             RecordType::Cname => text.parse().map(Value::Name),
         }
+    }
+
+    pub(super) fn is_alias(&self) -> bool {
+        matches!(self, Value::Alias(_))
     }
 }
 
@@ -118,7 +124,7 @@ impl fmt::Display for Value {
     }
 }
 
-/// Which record: the name and the type. Written `api.example.com/A`.
+/// Name and type of a record, displayed as `api.example.com/A`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RecordKey {
     pub name: DomainName,
@@ -132,7 +138,7 @@ impl fmt::Display for RecordKey {
     }
 }
 
-/// One record that is moved. In `cutover.toml` one `[[record]]`:
+/// A record that the cutover moves: one `[[record]]` of `cutover.toml`.
 ///
 /// ```toml
 /// [[record]]
@@ -142,12 +148,12 @@ impl fmt::Display for RecordKey {
 /// green = ["192.0.2.2"]
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Given", into = "Given")]
+#[serde(try_from = "RecordToml", into = "RecordToml")]
 pub struct Record {
     pub key: RecordKey,
-    /// What it says when all traffic goes to blue: sorted, at least one, one only for a CNAME.
+    /// Sorted, at least one; exactly one for a CNAME or an alias.
     pub blue: Vec<Value>,
-    /// What it says when all traffic goes to green; none of them is one of blue's.
+    /// As `blue`; no value is in both.
     pub green: Vec<Value>,
 }
 
@@ -156,36 +162,40 @@ impl Record {
     pub fn new(name: DomainName, rtype: RecordType, blue: &[String], green: &[String]) -> Result<Record> {
         let key = RecordKey { name, rtype };
         let values = |side: Side, texts: &[String]| -> Result<Vec<Value>> {
-            let of = |e: Error| {
-                let todo = if texts.iter().any(|text| text == "TODO") { "; fill in what it is" } else { "" };
-                Error::usage(format!("{key}, {side}: {}{todo}", e.message()))
-            };
             let parsed = texts.iter().map(|text| Value::parse(rtype, text)).collect::<Result<Vec<_>>>();
-            let mut values = parsed.map_err(of)?;
+            let mut values = parsed.map_err(|e| {
+                let is_draft = texts.iter().any(|text| text == "TODO");
+                let hint = if is_draft { "; replace TODO with the value" } else { "" };
+                Error::usage(format!("{key}, {side}: {}{hint}", e.message()))
+            })?;
             values.sort();
             values.dedup();
             if values.len() != texts.len() {
-                return Err(Error::usage(format!("{key}, {side}: a value is given twice")));
+                return Err(Error::usage(format!("{key}, {side}: a value occurs twice")));
             }
-            let alias = values.iter().any(|value| matches!(value, Value::Alias(_)));
-            let single = alias || rtype == RecordType::Cname;
-            if values.is_empty() || (single && values.len() > 1) {
-                let wanted = if single { "exactly one value" } else { "at least one value" };
-                return Err(Error::usage(format!("{key} needs {wanted} for {side}")));
+            let is_single = rtype == RecordType::Cname || values.iter().any(Value::is_alias);
+            if values.is_empty() || (is_single && values.len() > 1) {
+                let expected = if is_single { "exactly one value" } else { "at least one value" };
+                return Err(Error::usage(format!("{key} needs {expected} for {side}")));
             }
             Ok(values)
         };
         let (blue, green) = (values(Side::Blue, blue)?, values(Side::Green, green)?);
-        if let Some(both) = blue.iter().find(|value| green.contains(value)) {
-            return Err(Error::usage(format!("{key}: {both} is given for blue and for green"))
-                .remedy("Give each side the values that only it has."));
+        if let Some(shared) = blue.iter().find(|value| green.contains(value)) {
+            return Err(Error::usage(format!("{key}: {shared} is a value of blue and of green"))
+                .remedy("Remove the value from the side that does not serve it."));
         }
         Ok(Record { key, blue, green })
     }
 
-    /// Whether a value of either side is an alias.
     pub(super) fn has_alias(&self) -> bool {
-        self.blue.iter().chain(&self.green).any(|value| matches!(value, Value::Alias(_)))
+        self.blue.iter().chain(&self.green).any(Value::is_alias)
+    }
+
+    /// The side that has exactly these values.
+    pub(super) fn side_of(&self, mut values: Vec<Value>) -> Option<Side> {
+        values.sort();
+        [Side::Blue, Side::Green].into_iter().find(|&side| self.values(side) == values)
     }
 
     pub fn values(&self, side: Side) -> &[Value] {
@@ -196,10 +206,10 @@ impl Record {
     }
 }
 
-/// A record as it is written down.
+/// `[[record]]` of `cutover.toml`.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Given {
+struct RecordToml {
     name: DomainName,
     #[serde(rename = "type")]
     rtype: RecordType,
@@ -207,23 +217,23 @@ struct Given {
     green: Vec<String>,
 }
 
-impl TryFrom<Given> for Record {
+impl TryFrom<RecordToml> for Record {
     type Error = Error;
 
-    fn try_from(given: Given) -> Result<Self> {
-        Record::new(given.name, given.rtype, &given.blue, &given.green)
+    fn try_from(toml: RecordToml) -> Result<Self> {
+        Record::new(toml.name, toml.rtype, &toml.blue, &toml.green)
     }
 }
 
-impl From<Record> for Given {
-    fn from(record: Record) -> Given {
+impl From<Record> for RecordToml {
+    fn from(record: Record) -> RecordToml {
         let texts = |values: &[Value]| values.iter().map(Value::to_string).collect();
         let (blue, green) = (texts(&record.blue), texts(&record.green));
-        Given { name: record.key.name, rtype: record.key.rtype, blue, green }
+        RecordToml { name: record.key.name, rtype: record.key.rtype, blue, green }
     }
 }
 
-/// All records of one zone that a cutover moves together.
+/// The records of one zone that a cutover moves together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
     zone: DomainName,
@@ -231,45 +241,51 @@ pub struct Target {
 }
 
 impl Target {
-    /// Checks that there is a record, that each lies in the zone, and that no name has a CNAME beside another type.
+    /// Checks that there is a record, that each is in the zone, and that no name has a CNAME and another type.
     pub fn new(zone: DomainName, records: Vec<Record>) -> Result<Target> {
         if records.is_empty() {
-            return Err(Error::usage(format!("no record of {zone} is to be moved")));
+            return Err(Error::usage(format!("no record of {zone} is given"))
+                .remedy("Add a [[record]] for each record to move."));
         }
         for (position, record) in records.iter().enumerate() {
             let key = &record.key;
             if !key.name.is_in(&zone) {
-                return Err(Error::usage(format!("{key} does not lie in the zone {zone}")));
+                return Err(Error::usage(format!("{key} is not in the zone {zone}")));
             }
             for other in records.iter().take(position).map(|other| &other.key) {
                 if other == key {
-                    return Err(Error::usage(format!("{key} is given twice")));
+                    return Err(Error::usage(format!("{key} occurs twice")));
                 }
-                let cname = other.rtype == RecordType::Cname || key.rtype == RecordType::Cname;
-                if other.name == key.name && cname {
-                    return Err(Error::usage(format!("{key} cannot stand beside {other}")));
+                let has_cname = [other.rtype, key.rtype].contains(&RecordType::Cname);
+                if other.name == key.name && has_cname {
+                    return Err(Error::usage(format!(
+                        "{key} and {other} exclude each other: a name with a CNAME has no other record"
+                    )));
                 }
             }
         }
         Ok(Target { zone, records })
     }
 
-    /// The zone, as the provider knows it.
     pub fn zone(&self) -> &DomainName {
         &self.zone
     }
 
-    /// The records, in the order of the file.
+    /// In the order of the file.
     pub fn records(&self) -> &[Record] {
         &self.records
     }
 
-    /// The record with this name and type.
-    pub fn record(&self, key: &RecordKey) -> Option<&Record> {
-        self.records.iter().find(|record| record.key == *key)
+    pub(super) fn names(&self) -> BTreeSet<&DomainName> {
+        self.records.iter().map(|record| &record.key.name).collect()
     }
 
-    /// Where providers that keep the marker in a record of its own keep it.
+    /// Whether a record of this name and type, as in a zone file, is moved.
+    pub(super) fn contains(&self, name: &DomainName, rtype: &str) -> bool {
+        self.records.iter().any(|record| record.key.name == *name && record.key.rtype.as_str() == rtype)
+    }
+
+    /// The TXT record of the marker, for providers that store it in a record.
     pub fn marker_name(&self) -> DomainName {
         // `new` refuses an empty list.
         self.records.first().map_or_else(|| self.zone.marker_name(), |record| record.key.name.marker_name())
@@ -281,20 +297,20 @@ mod tests {
     use super::*;
 
     fn record(name: &str, rtype: RecordType, blue: &[&str], green: &[&str]) -> Result<Record> {
-        let texts = |given: &[&str]| given.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
+        let texts = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
         Record::new(name.parse()?, rtype, &texts(blue), &texts(green))
     }
 
     #[test]
-    fn a_record_is_read_from_a_file() {
+    fn a_record_is_parsed_from_toml() {
         let text = "name = \"api.example.com\"\ntype = \"AAAA\"\nblue = [\"2001:DB8::1\"]\ngreen = [\"2001:db8::2\"]";
-        let read: Record = toml::from_str(text).unwrap();
-        assert_eq!(read.key.to_string(), "api.example.com/AAAA");
-        assert_eq!(read.blue[0].to_string(), "2001:db8::1");
+        let parsed: Record = toml::from_str(text).unwrap();
+        assert_eq!(parsed.key.to_string(), "api.example.com/AAAA");
+        assert_eq!(parsed.blue[0].to_string(), "2001:db8::1");
     }
 
     #[test]
-    fn values_are_of_their_records_type() {
+    fn values_must_fit_the_record_type() {
         for (rtype, value) in [
             (RecordType::A, "::1"),
             (RecordType::A, "192.0.2.256"),
@@ -308,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn sides_have_values_and_share_none() {
+    fn each_side_needs_values_of_its_own() {
         assert!(record("a.b", RecordType::A, &[], &["192.0.2.1"]).is_err());
         assert!(record("a.b", RecordType::A, &["192.0.2.1"], &["192.0.2.1"]).is_err());
         assert!(record("a.b", RecordType::A, &["192.0.2.1", "192.0.2.1"], &["192.0.2.2"]).is_err());
@@ -317,15 +333,15 @@ mod tests {
     }
 
     #[test]
-    fn a_target_is_one_zone_without_contradictions() {
+    fn a_target_is_one_zone_without_duplicates_and_cname_conflicts() {
         let zone: DomainName = "example.com".parse().unwrap();
         let a = record("api.example.com", RecordType::A, &["192.0.2.1"], &["192.0.2.2"]).unwrap();
         let cname = record("api.example.com", RecordType::Cname, &["x.y"], &["z.y"]).unwrap();
-        let elsewhere = record("api.example.org", RecordType::A, &["192.0.2.1"], &["192.0.2.2"]).unwrap();
+        let other_zone = record("api.example.org", RecordType::A, &["192.0.2.1"], &["192.0.2.2"]).unwrap();
         assert!(Target::new(zone.clone(), vec![a.clone()]).is_ok());
         assert!(Target::new(zone.clone(), vec![]).is_err());
         assert!(Target::new(zone.clone(), vec![a.clone(), a.clone()]).is_err());
         assert!(Target::new(zone.clone(), vec![a, cname]).is_err());
-        assert!(Target::new(zone, vec![elsewhere]).is_err());
+        assert!(Target::new(zone, vec![other_zone]).is_err());
     }
 }

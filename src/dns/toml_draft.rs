@@ -1,4 +1,4 @@
-//! TOML as `cutover init` writes it: line by line, so that comments can be between the keys.
+//! TOML as `cutover init` writes it: line by line, with comments between the keys.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -11,12 +11,11 @@ impl TomlDraft {
         TomlDraft(format!("{head}\n"))
     }
 
-    /// `name = "text"`
     pub(crate) fn text(&mut self, name: &str, text: &str) {
         self.value(name, &quote(text));
     }
 
-    /// `name = value`, where the value is TOML.
+    /// `value` is TOML.
     pub(crate) fn value(&mut self, name: &str, value: &str) {
         let _ = writeln!(self.0, "{name} = {value}");
     }
@@ -27,12 +26,12 @@ impl TomlDraft {
         }
     }
 
-    /// `name = { env = "NAME" }` or `name = { file = "PATH" }`; see [`secret_source`].
+    /// See [`secret_source`].
     pub(crate) fn secret(&mut self, name: &str, env: Option<&str>, file: Option<&Path>, default: &str) {
         self.value(name, &secret_source(env, file, default));
     }
 
-    /// A key that is commented out, with its explanation.
+    /// A key that is commented out.
     pub(crate) fn example(&mut self, key: &str, comment: &str) {
         if comment.is_empty() {
             let _ = writeln!(self.0, "#~ {key}");
@@ -46,17 +45,17 @@ impl TomlDraft {
     }
 }
 
-/// The text as TOML has it.
+/// A TOML string.
 pub(crate) fn quote(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
 
-/// The texts as a list in TOML.
+/// A TOML array of strings.
 pub(crate) fn list<'a>(texts: impl Iterator<Item = &'a str>) -> String {
     format!("[{}]", texts.map(quote).collect::<Vec<_>>().join(", "))
 }
 
-/// Where a secret is kept: the file, or else the environment variable, `default` if neither is given.
+/// `{ file = "PATH" }`, or else `{ env = "NAME" }` with the variable `default` if neither is given.
 pub(crate) fn secret_source(env: Option<&str>, file: Option<&Path>, default: &str) -> String {
     match file.map(Path::to_string_lossy) {
         Some(file) => format!("{{ file = {} }}", quote(&file)),

@@ -1,4 +1,4 @@
-//! One DNS UPDATE message (RFC 2136): as it is printed for `nsupdate`, and as it is sent.
+//! One DNS UPDATE message (RFC 2136): as a script for `nsupdate` and as it is sent.
 
 use std::fmt;
 
@@ -7,12 +7,10 @@ use hickory_proto::rr::rdata::{A, AAAA, CNAME, TXT};
 use hickory_proto::rr::{DNSClass, RData, Record, RecordType};
 use serde::{Deserialize, Serialize};
 
+use super::marker::txt_strings;
 use super::{DomainName, RecordKey, Value, wire};
 
-/// Longest string of a TXT record, in bytes.
-const TXT_STRING: usize = 255;
-
-/// One transaction: it is carried out whole, or not at all when a prerequisite fails.
+/// One transaction: carried out as a whole, or not at all if a prerequisite fails.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DnsUpdate {
     /// The primary, `host:port`.
@@ -25,7 +23,7 @@ pub struct DnsUpdate {
 #[serde(rename_all = "snake_case")]
 pub enum UpdateSet {
     Record(RecordKey),
-    /// A TXT record: the marker.
+    /// The marker's TXT record.
     Text(DomainName),
 }
 
@@ -44,7 +42,7 @@ pub enum UpdateStep {
 #[serde(rename_all = "snake_case")]
 pub enum UpdateData {
     Value(Value),
-    /// Of a TXT record; printable ASCII.
+    /// Of the marker: printable ASCII.
     Text(String),
 }
 
@@ -75,8 +73,10 @@ impl fmt::Display for UpdateData {
         match self {
             UpdateData::Value(value) => value.fmt(f),
             UpdateData::Text(text) => {
-                let quoted = strings(text)
-                    .map(|part| format!("\"{}\"", part.replace('\\', "\\\\").replace('"', "\\\"")));
+                let quoted = txt_strings(text).map(|string| {
+                    // Another client's text in the place of the marker may contain them.
+                    format!("\"{}\"", string.replace('\\', "\\\\").replace('"', "\\\""))
+                });
                 f.write_str(&quoted.collect::<Vec<_>>().join(" "))
             }
         }
@@ -84,7 +84,7 @@ impl fmt::Display for UpdateData {
 }
 
 impl fmt::Display for DnsUpdate {
-    /// A script for `nsupdate`.
+    /// As a script for `nsupdate`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (host, port) = self.server.rsplit_once(':').unwrap_or((&self.server, "53"));
         writeln!(f, "server {} {port}", host.trim_matches(['[', ']']))?;
@@ -135,34 +135,29 @@ fn record(set: &UpdateSet, ttl: u32, data: &UpdateData) -> Record {
         UpdateData::Value(Value::V4(address)) => RData::A(A(*address)),
         UpdateData::Value(Value::V6(address)) => RData::AAAA(AAAA(*address)),
         UpdateData::Value(Value::Name(name)) => RData::CNAME(CNAME(wire::wire_name(name))),
-        // Refused when the change is planned.
+        // Unreachable: planning refuses aliases.
         UpdateData::Value(Value::Alias(alias)) => RData::CNAME(CNAME(wire::wire_name(&alias.name))),
-        UpdateData::Text(text) => RData::TXT(TXT::new(strings(text).map(str::to_owned).collect())),
+        UpdateData::Text(text) => RData::TXT(TXT::new(txt_strings(text).map(str::to_owned).collect())),
     };
     Record::from_rdata(wire::wire_name(set.name()), ttl, rdata)
 }
 
-/// An RRset without data, as prerequisites and deletions name it.
+/// An RRset without data, for prerequisites and deletions.
 fn empty(set: &UpdateSet, class: DNSClass) -> Record {
     let mut record = Record::update0(wire::wire_name(set.name()), 0, set.rtype());
     record.dns_class = class;
     record.into_record_of_rdata()
 }
 
-/// A TXT record's text in strings that fit; ASCII, so that any cut is between characters.
-fn strings(text: &str) -> impl Iterator<Item = &str> {
-    (0..text.len()).step_by(TXT_STRING).map(move |start| &text[start..text.len().min(start + TXT_STRING)])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dns::RecordType as Type;
+    use crate::dns::RecordType as TargetType;
 
     fn update() -> DnsUpdate {
-        let key = RecordKey { name: "api.example.test".parse().unwrap(), rtype: Type::A };
+        let key = RecordKey { name: "api.example.test".parse().unwrap(), rtype: TargetType::A };
         let marker = UpdateSet::Text("_kongferry.api.example.test".parse().unwrap());
-        let value = |text| UpdateData::Value(Value::parse(Type::A, text).unwrap());
+        let value = |text| UpdateData::Value(Value::parse(TargetType::A, text).unwrap());
         DnsUpdate {
             server: "127.0.0.1:5320".to_owned(),
             zone: "example.test".parse().unwrap(),
@@ -178,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_printed_for_nsupdate() {
+    fn an_update_is_displayed_as_an_nsupdate_script() {
         let (first, second) = ("a".repeat(255), "a".repeat(45));
         assert_eq!(
             update().to_string(),
@@ -197,11 +192,11 @@ mod tests {
     #[test]
     fn the_message_survives_the_wire() {
         let message = update().message();
-        let read = Message::from_vec(&message.to_vec().unwrap()).unwrap();
-        assert_eq!(read.prerequisites().len(), 3);
-        assert_eq!(read.updates().len(), 3);
-        assert_eq!(read.prerequisites()[2].dns_class, DNSClass::NONE);
-        assert_eq!(read.updates()[0].dns_class, DNSClass::ANY);
-        assert_eq!(read.updates()[1].ttl, 30);
+        let decoded = Message::from_vec(&message.to_vec().unwrap()).unwrap();
+        assert_eq!(decoded.prerequisites().len(), 3);
+        assert_eq!(decoded.updates().len(), 3);
+        assert_eq!(decoded.prerequisites()[2].dns_class, DNSClass::NONE);
+        assert_eq!(decoded.updates()[0].dns_class, DNSClass::ANY);
+        assert_eq!(decoded.updates()[1].ttl, 30);
     }
 }

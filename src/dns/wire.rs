@@ -1,4 +1,4 @@
-//! Queries and updates to one server at a time: hickory's messages over UDP and TCP.
+//! DNS queries and updates to one server, over UDP and TCP.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -15,18 +15,18 @@ use hickory_proto::rr::{Name, RData, Record, RecordType, TSigner};
 
 use super::{DomainName, Value};
 
-/// The types that decide where clients connect.
+/// The record types that route clients.
 pub(super) const ROUTING_TYPES: [RecordType; 4] =
     [RecordType::A, RecordType::AAAA, RecordType::CNAME, RecordType::HTTPS];
 
-/// Why a query or an update has no answer.
+/// A query or an update without a usable response.
 #[derive(Debug)]
 pub(super) enum QueryError {
-    /// There was no connection; nothing was sent.
+    /// No connection; nothing was sent.
     Unreachable(String),
-    /// The message was sent, and no usable answer came back.
+    /// The message was sent.
     NoAnswer(String),
-    /// The answer is not signed by the TSIG key.
+    /// The response is not signed with the TSIG key.
     BadSignature(String),
 }
 
@@ -49,7 +49,7 @@ pub(super) struct ServerClient {
 }
 
 impl ServerClient {
-    /// Opens nothing yet. Must be called, and used, inside one runtime.
+    /// Connects lazily. Must be called and used inside one runtime.
     pub(super) fn new(server: SocketAddr, source: Option<IpAddr>, timeout: Duration) -> Self {
         let udp = UdpClientStream::builder(server, TokioRuntimeProvider::new())
             .with_timeout(Some(timeout))
@@ -58,8 +58,8 @@ impl ServerClient {
         ServerClient { server, timeout, udp }
     }
 
-    /// Queries over UDP, and over TCP when the answer is truncated. Recursion is desired, as by `dig`: authoritative
-    /// servers ignore it, and a private zone may be reached through a resolver only.
+    /// Over UDP, and over TCP if the response is truncated. Recursion is desired, as by `dig`: authoritative servers
+    /// ignore it, and some private zones are reachable through a resolver only.
     pub(super) async fn query(&self, name: &DomainName, rtype: RecordType) -> Result<Message, QueryError> {
         let query = Query::query(wire_name(name), rtype);
         let request = DnsRequest::from_query(query, DnsRequestOptions::default());
@@ -71,7 +71,7 @@ impl ServerClient {
     }
 }
 
-/// Sends one message over a TCP connection of its own, signed if there is a key.
+/// Over a connection of its own, signed if there is a key.
 pub(super) async fn over_tcp(
     server: SocketAddr,
     timeout: Duration,
@@ -103,7 +103,7 @@ where
 fn query_error(error: &NetError) -> QueryError {
     let text = error.to_string();
     let lower = text.to_ascii_lowercase();
-    // A server that does not accept the key answers without a signature, which hickory takes for a short one.
+    // A server that rejects the key sends an unsigned response, which hickory reports as a short signature.
     if lower.contains("hmac") || lower.contains("tsig") || lower.contains("signature") {
         return QueryError::BadSignature(text);
     }
@@ -128,7 +128,7 @@ pub(super) fn wire_type(rtype: super::RecordType) -> RecordType {
     }
 }
 
-/// The value of an answer's record, if a target can have such a value.
+/// `None` for types that a target cannot have.
 pub(super) fn value(data: &RData) -> Option<Value> {
     match data {
         RData::A(address) => Some(Value::V4(address.0)),
@@ -138,13 +138,12 @@ pub(super) fn value(data: &RData) -> Option<Value> {
     }
 }
 
-/// The answer's records with this name and type, without those that a CNAME leads to.
+/// The records with this name and type, without those of a CNAME's target.
 pub(super) fn records_of<'a>(message: &'a Message, name: &DomainName, rtype: RecordType) -> Vec<&'a Record> {
     let owner = wire_name(name);
     message.answers.iter().filter(|record| record.record_type() == rtype && record.name == owner).collect()
 }
 
-/// The serial of the SOA record in the answer.
 pub(super) fn soa_serial(message: &Message) -> Option<u32> {
     message.answers.iter().find_map(|record| match &record.data {
         RData::SOA(soa) => Some(soa.serial),

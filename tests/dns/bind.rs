@@ -1,7 +1,7 @@
-//! A real BIND: signed updates whose conditions are a compare-and-swap.
+//! A real BIND: signed updates whose prerequisites are a compare-and-swap.
 
 use kongferry::dns::query::{self, ShareVerdict};
-use kongferry::dns::rfc2136::{Algorithm, Rfc2136 as Provider, Rfc2136Config, TsigConfig};
+use kongferry::dns::rfc2136::{Rfc2136 as Provider, Rfc2136Config, TsigAlgorithm, TsigConfig};
 use kongferry::dns::{
     Desired, DnsErrorKind, DnsProvider, Precondition, ProviderConfig, RecordForm, RecordState, RecordType,
     SecretSource, Share, Side, Target, Ttl, WriteOutcome,
@@ -10,8 +10,8 @@ use kongferry::finding::Severity;
 use kongferry_harness::dns::Bind;
 
 use crate::support::{
-    BLUE, GREEN, ask, assert_served, carry_out, in_bash, percent, plain, plan, queries, record, rollback,
-    server, split, target,
+    BLUE, GREEN, apply, assert_served, measure_first, percent, plain, plan, queries, record, rollback,
+    run_in_bash, server, split, target,
 };
 
 const RECORDS: &str =
@@ -22,10 +22,10 @@ fn config(server: &Bind) -> Rfc2136Config {
         server: server.address().to_string(),
         tsig: TsigConfig {
             name: Bind::KEY_NAME.parse().unwrap(),
-            algorithm: Algorithm::HmacSha256,
+            algorithm: TsigAlgorithm::HmacSha256,
             secret: SecretSource::File(server.secret_file()),
         },
-        timeout_seconds: 10,
+        timeout: std::time::Duration::from_secs(10),
     }
 }
 
@@ -34,7 +34,7 @@ fn provider(server: &Bind) -> Provider {
 }
 
 #[tokio::test]
-async fn traffic_goes_over_and_back_and_the_record_is_as_before() {
+async fn a_cutover_and_its_rollback_restore_the_record() {
     let server = Bind::primary("example.test", RECORDS).await.unwrap();
     let (provider, target) = (provider(&server), target());
     let findings = provider.preflight(&target).await.unwrap();
@@ -43,22 +43,22 @@ async fn traffic_goes_over_and_back_and_the_record_is_as_before() {
     assert_eq!((before.share(), before.max_ttl()), (Some(Share::BLUE), 300));
 
     let lower = Desired { form: RecordForm::AsFound, ..split(1, Share::BLUE, 2) };
-    carry_out(&provider, &target, &lower).await;
+    apply(&provider, &target, &lower).await;
     assert_served(server.address(), &target, Share::BLUE, 100, 2).await;
-    carry_out(&provider, &target, &split(2, Share::GREEN, 2)).await;
+    apply(&provider, &target, &split(2, Share::GREEN, 2)).await;
     assert_served(server.address(), &target, Share::GREEN, 100, 2).await;
-    carry_out(&provider, &target, &rollback(3, 2)).await;
+    apply(&provider, &target, &rollback(3, 2)).await;
     assert_served(server.address(), &target, Share::BLUE, 100, 2).await;
     let marker = provider.read(&target).await.unwrap().marker.unwrap();
     assert_eq!(marker.originals[0].ttl, 300);
 
     let restore = Desired { ttl: Ttl::Each(marker.originals), ..plain(Side::Blue, 0) };
-    carry_out(&provider, &target, &restore).await;
+    apply(&provider, &target, &restore).await;
     assert!(provider.read(&target).await.unwrap().matches(&before));
 }
 
 #[tokio::test]
-async fn several_names_and_types_go_in_one_message() {
+async fn several_names_and_types_move_in_one_message() {
     let records = format!("{RECORDS}\napi 300 IN AAAA ::1\napi 300 IN HTTPS 1 .");
     let server = Bind::primary("example.test", &records).await.unwrap();
     let moved = vec![
@@ -70,19 +70,19 @@ async fn several_names_and_types_go_in_one_message() {
     let provider = provider(&server);
     let found = provider.read(&target).await.unwrap();
     assert_eq!(found.records[0].siblings[0].rtype, "HTTPS");
-    carry_out(&provider, &target, &split(1, Share::GREEN, 20)).await;
+    apply(&provider, &target, &split(1, Share::GREEN, 20)).await;
     for record in target.records() {
         let answers = query::measure(&[self::server(server.address())], record, &queries(50)).await;
         assert_eq!(answers[0].judge(Share::GREEN, false, Some(20)), ShareVerdict::Good, "{}", answers[0]);
     }
     let name = &target.records()[0].key.name;
-    let beside = query::siblings(&self::server(server.address()), name, &queries(1)).await.unwrap();
-    let types: Vec<&str> = beside.iter().map(|one| &*one.rtype).collect();
+    let siblings = query::siblings(&self::server(server.address()), name, &queries(1)).await.unwrap();
+    let types: Vec<&str> = siblings.iter().map(|sibling| &*sibling.rtype).collect();
     assert_eq!(types, ["A", "AAAA", "HTTPS"]);
 }
 
 #[tokio::test]
-async fn what_needs_weights_is_refused_when_it_is_planned() {
+async fn shares_that_need_weights_are_refused_by_plan() {
     let server = Bind::primary("example.test", RECORDS).await.unwrap();
     let provider = provider(&server);
     assert!(!provider.capabilities().can_split(percent(1)));
@@ -107,12 +107,12 @@ async fn of_two_writers_the_second_changes_nothing() {
         (first.outcome(&now), second.outcome(&now)),
         (WriteOutcome::Applied, WriteOutcome::Conflicting)
     );
-    // The same once more, as after a time-out.
+    // A repetition, as after a timeout.
     provider.apply(&first).await.unwrap();
 
     // A stale generation.
     let stale = plan(&provider, &target, &split(2, Share::BLUE, 2)).await.unwrap();
-    carry_out(
+    apply(
         &provider,
         &target,
         &Desired { precondition: Precondition::Overwrite, ..split(2, Share::GREEN, 7) },
@@ -123,7 +123,7 @@ async fn of_two_writers_the_second_changes_nothing() {
 }
 
 #[tokio::test]
-async fn refusals_say_what_to_do_about_them() {
+async fn refusals_have_the_right_kind() {
     let server = Bind::primary("example.test", RECORDS).await.unwrap();
     let target = target();
     let secret = tempfile::NamedTempFile::new().unwrap();
@@ -144,15 +144,15 @@ async fn refusals_say_what_to_do_about_them() {
     let refused = provider.apply(&change).await.unwrap_err();
     assert_eq!(refused.kind, DnsErrorKind::Auth, "{refused}");
 
-    let elsewhere = record("api.example.org", RecordType::A, &[BLUE], &[GREEN]);
-    let elsewhere = Target::new("example.org".parse().unwrap(), vec![elsewhere]).unwrap();
-    let findings = provider.preflight(&elsewhere).await;
-    assert!(findings.map_or(true, |all| all[0].severity == Severity::Blocker));
+    let other_zone = record("api.example.org", RecordType::A, &[BLUE], &[GREEN]);
+    let other_target = Target::new("example.org".parse().unwrap(), vec![other_zone]).unwrap();
+    let findings = provider.preflight(&other_target).await;
+    assert!(findings.map_or(true, |findings| findings[0].severity == Severity::Blocker));
     assert_served(server.address(), &target, Share::BLUE, 20, 300).await;
 }
 
 #[tokio::test]
-async fn a_secondary_that_lags_is_seen_by_its_serial_and_its_answers() {
+async fn a_lagging_secondary_is_detected_by_serial_and_answers() {
     let primary = Bind::primary("example.test", RECORDS).await.unwrap();
     let secondary = Bind::secondary("example.test", &primary).await.unwrap();
     let servers = [server(primary.address()), server(secondary.address())];
@@ -161,30 +161,30 @@ async fn a_secondary_that_lags_is_seen_by_its_serial_and_its_answers() {
         let found = query::serials(&servers, &zone, &queries(1)).await;
         found.into_iter().map(|(_, serial)| serial).collect::<Vec<_>>()
     };
-    // Until it has its first copy.
+    // Wait for the first zone transfer.
     while serials().await[1].is_err() {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     let before = serials().await;
     assert_eq!(before[0], before[1]);
     let target = target();
-    carry_out(&provider(&primary), &target, &split(1, Share::GREEN, 2)).await;
+    apply(&provider(&primary), &target, &split(1, Share::GREEN, 2)).await;
     let after = serials().await;
     assert_ne!(after[0], after[1]);
     assert_eq!(after[1], before[1]);
-    let lagging = ask(secondary.address(), &target, 20).await;
+    let lagging = measure_first(secondary.address(), &target, 20).await;
     assert_eq!(lagging.judge(Share::GREEN, false, None), ShareVerdict::ShareDiffers { z: f64::INFINITY });
 }
 
 #[tokio::test]
-async fn the_manual_command_does_what_it_says() {
+async fn the_manual_command_makes_the_change() {
     let server = Bind::primary("example.test", RECORDS).await.unwrap();
     let (provider, target) = (provider(&server), target());
-    carry_out(&provider, &target, &split(1, Share::GREEN, 2)).await;
+    apply(&provider, &target, &split(1, Share::GREEN, 2)).await;
     let change = plan(&provider, &target, &rollback(2, 2)).await.unwrap();
     let command = provider.manual_command(&change);
     kongferry_harness::tools::nsupdate().unwrap();
-    let output = in_bash(&command, &[]);
+    let output = run_in_bash(&command, &[]);
     assert!(output.status.success(), "{command}\n{}", String::from_utf8_lossy(&output.stderr));
     let now = provider.read(&target).await.unwrap();
     assert!(now.matches(&change.after));
@@ -192,7 +192,7 @@ async fn the_manual_command_does_what_it_says() {
 }
 
 #[tokio::test]
-async fn blue_comes_back_by_hand_from_the_configuration_alone_whatever_stands_there() {
+async fn the_manual_rollback_needs_only_the_configuration_and_overwrites_any_record() {
     let records = format!("{RECORDS}\n*.apps 300 IN A 127.0.0.1\nsix 300 IN AAAA ::1");
     let server = Bind::primary("example.test", &records).await.unwrap();
     let many = vec![
@@ -205,16 +205,16 @@ async fn blue_comes_back_by_hand_from_the_configuration_alone_whatever_stands_th
     let command = config.manual_rollback(&target, 7).unwrap();
     kongferry_harness::tools::nsupdate().unwrap();
     let provider = provider(&server);
-    // Somebody's own address, green's, and after that blue's already.
+    // First over other values, then over blue's own.
     for _ in 0..2 {
-        let output = in_bash(&command, &[]);
+        let output = run_in_bash(&command, &[]);
         assert!(output.status.success(), "{command}\n{}", String::from_utf8_lossy(&output.stderr));
         let now = provider.read(&target).await.unwrap();
-        assert!(now.records.iter().all(|one| one.state == RecordState::Plain(Side::Blue)), "{now:#?}");
+        assert!(now.records.iter().all(|record| record.state == RecordState::Plain(Side::Blue)), "{now:#?}");
         assert_eq!(now.max_ttl(), 7);
     }
-    let green = carry_out(&provider, &target, &split(1, Share::GREEN, 2)).await;
-    assert!(in_bash(&command, &[]).status.success());
+    let green = apply(&provider, &target, &split(1, Share::GREEN, 2)).await;
+    assert!(run_in_bash(&command, &[]).status.success());
     let now = provider.read(&target).await.unwrap();
     assert_eq!((now.share(), now.marker_text), (Some(Share::BLUE), green.after.marker_text));
 }

@@ -1,4 +1,4 @@
-//! Route 53's rules, by the harness's stateful fake.
+//! Route 53's rules, enforced by the harness's stateful fake.
 
 use std::time::Duration;
 
@@ -9,36 +9,36 @@ use kongferry_harness::dns::Moto;
 use kongferry_harness::route53::{FakeRoute53, Fault};
 
 use crate::route53::Credentials;
-use crate::support::{carry_out, in_bash, percent, plain, plan, rollback, split, target};
+use crate::support::{apply, percent, plain, plan, rollback, run_in_bash, split, target};
 
 #[tokio::test]
-async fn a_cutover_and_its_way_back_by_the_rules() {
+async fn a_cutover_and_its_rollback_follow_the_rules() {
     let fake = FakeRoute53::start("api.example.test", 300, "127.0.0.1").await;
     let provider = Credentials::new_provider(fake.url());
     let (provider, target, before) = (&provider.1, target(), fake.sets());
     for (generation, share) in [0, 1, 5, 10, 50, 100, 0].into_iter().enumerate() {
         let share = percent(share);
-        carry_out(provider, &target, &split(generation as u64 + 1, share, 30)).await;
+        apply(provider, &target, &split(generation as u64 + 1, share, 30)).await;
         assert_eq!(provider.read(&target).await.unwrap().share(), Some(share));
     }
     assert_eq!(fake.sets().len(), 3, "{:?}", fake.sets());
-    carry_out(provider, &target, &rollback(8, 30)).await;
-    carry_out(provider, &target, &plain(Side::Blue, 300)).await;
+    apply(provider, &target, &rollback(8, 30)).await;
+    apply(provider, &target, &plain(Side::Blue, 300)).await;
     assert_eq!(fake.sets(), before);
 }
 
 #[tokio::test]
-async fn a_write_is_followed_until_it_is_in_sync() {
+async fn a_write_is_polled_until_it_is_in_sync() {
     let fake = FakeRoute53::start("api.example.test", 300, "127.0.0.1").await;
     let (_files, provider) = Credentials::new_provider(fake.url());
     let change = plan(&provider, &target(), &split(1, percent(1), 30)).await.unwrap();
     let ticket = provider.apply(&change).await.unwrap();
     assert_eq!(ticket.change_id.as_deref(), Some("C1"));
-    let mut seen = Vec::new();
+    let mut states = Vec::new();
     for _ in 0..3 {
-        seen.push(provider.confirm(&ticket).await.unwrap());
+        states.push(provider.confirm(&ticket).await.unwrap());
     }
-    assert_eq!(seen, [Propagation::Pending, Propagation::Pending, Propagation::InSync]);
+    assert_eq!(states, [Propagation::Pending, Propagation::Pending, Propagation::InSync]);
 }
 
 #[tokio::test]
@@ -53,11 +53,11 @@ async fn of_two_writers_the_second_changes_nothing() {
     let refused = provider.apply(&second).await.unwrap_err();
     assert_eq!(refused.kind, DnsErrorKind::Conflict, "{refused}");
     assert_eq!(fake.sets(), after_first);
-    // The same once more, as after a time-out.
+    // A repetition, as after a timeout.
     provider.apply(&first).await.unwrap();
     assert_eq!(fake.sets(), after_first);
 
-    // Somebody changes a weight in the console; the marker is as it was.
+    // Another client changes a weight and keeps the marker.
     let change = plan(&provider, &target, &split(2, percent(5), 30)).await.unwrap();
     fake.tamper(|sets| {
         for set in sets {
@@ -69,12 +69,12 @@ async fn of_two_writers_the_second_changes_nothing() {
         }
     });
     assert_eq!(provider.apply(&change).await.unwrap_err().kind, DnsErrorKind::Conflict);
-    // A rollback does not mind.
-    carry_out(&provider, &target, &rollback(3, 30)).await;
+    // A rollback overwrites it.
+    apply(&provider, &target, &rollback(3, 30)).await;
 }
 
 #[tokio::test]
-async fn each_fault_is_what_it_is_and_none_leaves_half_a_write() {
+async fn each_fault_has_its_kind_and_none_leaves_a_partial_write() {
     let fake = FakeRoute53::start("api.example.test", 300, "127.0.0.1").await;
     let (_files, provider) = Credentials::new_provider(fake.url());
     let target = target();
@@ -104,11 +104,11 @@ async fn each_fault_is_what_it_is_and_none_leaves_half_a_write() {
 }
 
 #[tokio::test]
-async fn all_weights_zero_is_not_taken_for_a_share() {
+async fn all_weights_zero_is_no_share() {
     let fake = FakeRoute53::start("api.example.test", 300, "127.0.0.1").await;
     let (_files, provider) = Credentials::new_provider(fake.url());
     let target = target();
-    carry_out(&provider, &target, &split(1, Share::BLUE, 30)).await;
+    apply(&provider, &target, &split(1, Share::BLUE, 30)).await;
     fake.tamper(|sets| {
         for set in sets {
             if let Some((_, weight)) = &mut set.weighted {
@@ -119,12 +119,10 @@ async fn all_weights_zero_is_not_taken_for_a_share() {
     let now = provider.read(&target).await.unwrap();
     assert!(matches!(now.records[0].state, RecordState::Foreign(_)), "{now:?}");
     assert_eq!(now.share(), None);
-    tokio::time::timeout(Duration::from_secs(60), carry_out(&provider, &target, &rollback(2, 30)))
-        .await
-        .unwrap();
+    tokio::time::timeout(Duration::from_secs(60), apply(&provider, &target, &rollback(2, 30))).await.unwrap();
 }
 
-/// `aws`, as far as the command needs it, over AWS's own library.
+/// The part of `aws` that the command uses, on AWS's own library.
 const AWS: &str = r#"aws() { "$PYTHON" -c '
 import json, sys, boto3
 _, service, _, *rest = sys.argv
@@ -136,7 +134,7 @@ client.change_resource_record_sets(HostedZoneId=given["--hosted-zone-id"], Chang
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn blue_comes_back_by_hand_from_the_configuration_alone_split_or_ordinary() {
+async fn the_manual_rollback_needs_only_the_configuration_for_split_and_ordinary_records() {
     let fake = FakeRoute53::start("api.example.test", 300, "127.0.0.1").await;
     let (_files, provider) = Credentials::new_provider(fake.url());
     let target = target();
@@ -144,7 +142,7 @@ async fn blue_comes_back_by_hand_from_the_configuration_alone_split_or_ordinary(
     let config: ProviderConfig = toml::from_str(&section).unwrap();
     let command = config.manual_rollback(&target, 30).unwrap();
     let python = Moto::python_with_boto3().unwrap();
-    let paste = || async {
+    let run_command = || async {
         let variables = [
             ("PYTHON", python.display().to_string()),
             ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE".to_owned()),
@@ -154,23 +152,23 @@ async fn blue_comes_back_by_hand_from_the_configuration_alone_split_or_ordinary(
         let run = move || {
             let variables: Vec<(&str, &str)> =
                 variables.iter().map(|(name, value)| (*name, &**value)).collect();
-            in_bash(&script, &variables)
+            run_in_bash(&script, &variables)
         };
         let output = tokio::task::spawn_blocking(run).await.unwrap();
         assert!(output.status.success(), "{command}\n{}", String::from_utf8_lossy(&output.stderr));
     };
-    // Weighted sets, on their way and at the end of it.
+    // Weighted sets, during the cutover and at 100 %.
     for (generation, share) in [(1, 10), (2, 100)] {
-        carry_out(&provider, &target, &split(generation, percent(share), 30)).await;
-        paste().await;
+        apply(&provider, &target, &split(generation, percent(share), 30)).await;
+        run_command().await;
         let now = provider.read(&target).await.unwrap();
         assert_eq!((now.share(), now.max_ttl()), (Some(Share::BLUE), 30));
         assert!(now.marker.is_some());
     }
-    // An ordinary record of green, where the first command is refused.
-    carry_out(&provider, &target, &split(3, Share::GREEN, 30)).await;
-    carry_out(&provider, &target, &plain(Side::Green, 300)).await;
-    paste().await;
+    // An ordinary record of green, for which Route 53 rejects the first command.
+    apply(&provider, &target, &split(3, Share::GREEN, 30)).await;
+    apply(&provider, &target, &plain(Side::Green, 300)).await;
+    run_command().await;
     let now = provider.read(&target).await.unwrap();
     assert_eq!((&now.records[0].state, now.max_ttl()), (&RecordState::Plain(Side::Blue), 30));
 }

@@ -1,15 +1,14 @@
-//! moto as the other end of the wire: names, XML, reading back. It knows none of Route 53's rules; see
-//! `fake_route53` for those.
+//! Names, XML and reading back against moto, which does not enforce Route 53's rules; see `fake_route53`.
 
 use kongferry::dns::{DnsErrorKind, DnsProvider, RecordState, Share, Side};
 use kongferry::finding::Severity;
 use kongferry_harness::dns::Moto;
 
 use crate::route53::Credentials;
-use crate::support::{carry_out, percent, plain, rollback, split, target};
+use crate::support::{apply, percent, plain, rollback, split, target};
 
 #[tokio::test]
-async fn a_cutover_and_its_way_back_over_the_wire() {
+async fn a_cutover_and_its_rollback_over_the_wire() {
     let moto = Moto::start().await.unwrap();
     let zone = moto.create_zone("example.test.").await.unwrap();
     let seed = "<ChangeResourceRecordSetsRequest xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\"><ChangeBatch>\
@@ -27,20 +26,20 @@ async fn a_cutover_and_its_way_back_over_the_wire() {
     assert_eq!((&before.records[0].state, before.max_ttl()), (&RecordState::Plain(Side::Blue), 300));
     for (generation, share) in [0, 1, 5, 10, 50, 100].into_iter().enumerate() {
         let share = percent(share);
-        carry_out(&provider, &target, &split(generation as u64 + 1, share, 30)).await;
+        apply(&provider, &target, &split(generation as u64 + 1, share, 30)).await;
         assert_eq!(provider.read(&target).await.unwrap().share(), Some(share));
     }
-    carry_out(&provider, &target, &rollback(7, 30)).await;
+    apply(&provider, &target, &rollback(7, 30)).await;
     assert_eq!(provider.read(&target).await.unwrap().share(), Some(Share::BLUE));
-    // Another TTL than at first: moto refuses to CREATE what it once was told to CREATE, although the same batch deletes
-    // what is there. The very same record is restored in `fake_route53`.
-    carry_out(&provider, &target, &plain(Side::Blue, 60)).await;
+    // Another TTL than at first: moto refuses to CREATE a record a second time, although the same batch deletes the
+    // first one. `fake_route53` restores the identical record.
+    apply(&provider, &target, &plain(Side::Blue, 60)).await;
     let after = provider.read(&target).await.unwrap();
     assert_eq!(
         (&after.records[0].state, after.max_ttl(), after.marker),
         (&before.records[0].state, 60, None)
     );
 
-    let nowhere = credentials.provider(&moto.url(), "ZNOWHERE");
-    assert_eq!(nowhere.read(&target).await.unwrap_err().kind, DnsErrorKind::NotFound);
+    let unknown_zone = credentials.provider(&moto.url(), "ZNOWHERE");
+    assert_eq!(unknown_zone.read(&target).await.unwrap_err().kind, DnsErrorKind::NotFound);
 }

@@ -1,4 +1,4 @@
-//! A real PowerDNS: shares as asked, everything in one request, and nothing lost on the way back.
+//! A real PowerDNS: exact shares, one request per change, and a complete rollback.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -14,8 +14,8 @@ use kongferry_harness::dns::{Forwarder, PowerDns};
 use serde_json::{Value, json};
 
 use crate::support::{
-    BLUE, GREEN, ask, assert_served, carry_out, in_bash, percent, plain, plan, queries, record, rollback,
-    server, split, target,
+    BLUE, GREEN, apply, assert_served, measure_first, percent, plain, plan, queries, record, rollback,
+    run_in_bash, server, split, target,
 };
 
 fn config(server: &PowerDns) -> PowerDnsConfig {
@@ -25,7 +25,7 @@ fn config(server: &PowerDns) -> PowerDnsConfig {
         api_key: SecretSource::File(server.api_key_file()),
         ca_file: None,
         policy: Policy::Random,
-        replica_cache_seconds: 0,
+        replica_cache_ttl: Duration::ZERO,
         lua_records_enabled: false,
     }
 }
@@ -39,9 +39,9 @@ fn rrset(name: &str, rtype: &str, ttl: u32, contents: &[&str]) -> Value {
     json!({ "name": name, "type": rtype, "ttl": ttl, "changetype": "REPLACE", "records": records })
 }
 
-/// A server with `api.example.test` on blue, TTL 300, and a comment of somebody's.
+/// A server with `api.example.test` on blue, TTL 300, and a foreign comment.
 async fn with_zone() -> PowerDns {
-    // As most servers have it; the tests of the cutover run with `shared`.
+    // The usual setting; the tests of the cutover run with `shared`.
     let server = PowerDns::start_with("enable-lua-records=yes\n").await.unwrap();
     let mut api = rrset("api.example.test.", "A", 300, &[BLUE]);
     api["comments"] =
@@ -57,24 +57,24 @@ async fn rrsets(server: &PowerDns, name: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn every_share_is_served_as_asked_and_the_way_back_restores_what_stood_before() {
+async fn every_share_is_served_and_the_end_restores_the_original_records() {
     let server = with_zone().await;
     let (provider, target) = (provider(&server), target());
     let before = rrsets(&server, "api.example.test.").await;
     let findings = provider.preflight(&target).await.unwrap();
     assert!(findings.iter().all(|finding| finding.severity == Severity::Ok), "{findings:?}");
 
-    // As many as the program asks by default; `make soak` asks more.
+    // The program's default; `make soak` sets more.
     let count = std::env::var("KONGFERRY_QUERIES").ok().and_then(|n| n.parse().ok()).unwrap_or(2_000);
     for (generation, share) in [0, 1, 5, 10, 50, 100, 0].into_iter().enumerate() {
         let share = percent(share);
-        carry_out(&provider, &target, &split(generation as u64 + 1, share, 2)).await;
+        apply(&provider, &target, &split(generation as u64 + 1, share, 2)).await;
         assert_served(server.dns(), &target, share, count, 2).await;
     }
     let marker = provider.read(&target).await.unwrap().marker.unwrap();
     assert_eq!((marker.generation, &*marker.owner), (7, "anna@ops-1/4711"));
 
-    carry_out(&provider, &target, &plain(Side::Blue, 300)).await;
+    apply(&provider, &target, &plain(Side::Blue, 300)).await;
     assert_eq!(rrsets(&server, "api.example.test.").await, before);
     assert_served(server.dns(), &target, Share::BLUE, 100, 300).await;
 }
@@ -98,7 +98,7 @@ async fn several_records_of_all_types_move_in_one_request() {
     let target = Target::new("example.test".parse().unwrap(), records).unwrap();
     let provider = provider(&server);
     for (generation, share) in [(1, percent(50)), (2, Share::GREEN)] {
-        carry_out(&provider, &target, &split(generation, share, 20)).await;
+        apply(&provider, &target, &split(generation, share, 20)).await;
         for record in target.records() {
             let answers = query::measure(&[server_of(&server)], record, &queries(1000)).await;
             assert_eq!(
@@ -110,7 +110,7 @@ async fn several_records_of_all_types_move_in_one_request() {
             );
         }
     }
-    carry_out(&provider, &target, &plain(Side::Green, 300)).await;
+    apply(&provider, &target, &plain(Side::Green, 300)).await;
     let mut types: Vec<Value> =
         rrsets(&server, "api.example.test.").await.into_iter().map(|set| set["type"].clone()).collect();
     types.sort_by_key(Value::to_string);
@@ -122,13 +122,13 @@ fn server_of(server: &PowerDns) -> query::NameServer {
 }
 
 #[tokio::test]
-async fn sticky_answers_stay_with_a_client_and_have_the_share_over_many_clients() {
+async fn sticky_answers_are_constant_for_a_client_and_have_the_share_over_many() {
     let server = with_zone().await;
     let provider = Provider::new(PowerDnsConfig { policy: Policy::Hashed, ..config(&server) }).unwrap();
     assert!(provider.capabilities().sticky);
     let target = target();
-    carry_out(&provider, &target, &split(1, percent(10), 2)).await;
-    let answers = ask(server.dns(), &target, 200).await;
+    apply(&provider, &target, &split(1, percent(10), 2)).await;
+    let answers = measure_first(server.dns(), &target, 200).await;
     assert!(answers.blue == 200 || answers.green == 200, "{answers}");
     assert_eq!(answers.judge(percent(10), true, Some(2)), ShareVerdict::Good);
 
@@ -140,14 +140,14 @@ async fn sticky_answers_stay_with_a_client_and_have_the_share_over_many_clients(
 }
 
 #[tokio::test]
-async fn broken_lua_is_noticed_by_query_and_rolled_back() {
+async fn invalid_lua_is_detected_by_queries_and_rolled_back() {
     let server = with_zone().await;
     let (provider, target) = (provider(&server), target());
-    carry_out(&provider, &target, &split(1, percent(10), 2)).await;
-    let broken = rrset("api.example.test.", "LUA", 2, &["A \"pickwrandom({ {99,'127.0.0.1'}\""]);
-    server.call("PATCH", "/zones/example.test.", Some(json!({ "rrsets": [broken] }))).await.unwrap();
+    apply(&provider, &target, &split(1, percent(10), 2)).await;
+    let invalid = rrset("api.example.test.", "LUA", 2, &["A \"pickwrandom({ {99,'127.0.0.1'}\""]);
+    server.call("PATCH", "/zones/example.test.", Some(json!({ "rrsets": [invalid] }))).await.unwrap();
 
-    let answers = ask(server.dns(), &target, 50).await;
+    let answers = measure_first(server.dns(), &target, 50).await;
     assert_eq!(answers.judge(percent(10), false, None), ShareVerdict::Faulty);
     assert_eq!((answers.faulty[0].fault, answers.faulty[0].count), (AnswerFault::ServFail, 50));
     let now = provider.read(&target).await.unwrap();
@@ -155,7 +155,7 @@ async fn broken_lua_is_noticed_by_query_and_rolled_back() {
     let refused = provider.plan(&target, &now, &split(2, percent(50), 2)).unwrap_err();
     assert_eq!(refused.kind, DnsErrorKind::Conflict);
 
-    carry_out(&provider, &target, &rollback(2, 2)).await;
+    apply(&provider, &target, &rollback(2, 2)).await;
     assert_served(server.dns(), &target, Share::BLUE, 100, 2).await;
 }
 
@@ -172,7 +172,7 @@ async fn of_two_writers_the_second_is_refused_and_a_repetition_is_not() {
     provider.apply(&first).await.unwrap();
     assert_eq!(provider.read(&target).await.unwrap().share(), Some(percent(1)));
 
-    // Somebody changes the record itself.
+    // Another client changes the record itself.
     let change = plan(&provider, &target, &split(2, percent(5), 2)).await.unwrap();
     let other =
         rrset("api.example.test.", "LUA", 2, &["A \"pickwrandom({ {1,'127.0.0.1'}, {1,'127.0.0.2'} })\""]);
@@ -185,13 +185,13 @@ async fn a_rehearsal_changes_nothing_but_the_marker() {
     let server = with_zone().await;
     let (provider, target) = (provider(&server), target());
     let rehearsal = Desired { form: RecordForm::AsFound, ttl: Ttl::AsFound, ..split(1, Share::BLUE, 2) };
-    let change = carry_out(&provider, &target, &rehearsal).await;
+    let change = apply(&provider, &target, &rehearsal).await;
     assert!(change.after.has_same_records(&change.before));
     assert_served(server.dns(), &target, Share::BLUE, 100, 300).await;
 }
 
 #[tokio::test]
-async fn refusals_say_what_to_do_about_them() {
+async fn refusals_have_the_right_kind() {
     let server = with_zone().await;
     let target = target();
     let key = tempfile::NamedTempFile::new().unwrap();
@@ -201,9 +201,9 @@ async fn refusals_say_what_to_do_about_them() {
     assert_eq!(refused.kind, DnsErrorKind::Auth, "{refused}");
     assert!(!refused.to_string().contains("wrong"), "{refused}");
 
-    let elsewhere = record("api.example.org", RecordType::A, &[BLUE], &[GREEN]);
-    let elsewhere = Target::new("example.org".parse().unwrap(), vec![elsewhere]).unwrap();
-    let refused = provider(&server).read(&elsewhere).await.unwrap_err();
+    let other_zone = record("api.example.org", RecordType::A, &[BLUE], &[GREEN]);
+    let other_target = Target::new("example.org".parse().unwrap(), vec![other_zone]).unwrap();
+    let refused = provider(&server).read(&other_target).await.unwrap_err();
     assert_eq!(refused.kind, DnsErrorKind::NotFound, "{refused}");
 
     // A CNAME beside an A record: PowerDNS answers 422.
@@ -222,7 +222,7 @@ async fn refusals_say_what_to_do_about_them() {
 }
 
 #[tokio::test]
-async fn without_lua_records_preflight_says_so() {
+async fn preflight_refuses_a_server_without_lua_records() {
     let server = PowerDns::start_with("").await.unwrap();
     server
         .create_zone("example.test.", json!([rrset("api.example.test.", "A", 300, &[BLUE])]))
@@ -230,47 +230,47 @@ async fn without_lua_records_preflight_says_so() {
         .unwrap();
     let blocked = |findings: &[Finding]| findings.iter().any(|f| f.severity == Severity::Blocker);
     assert!(blocked(&provider(&server).preflight(&target()).await.unwrap()));
-    // For this zone alone it may be on: the API does not show that, so the operator says it.
-    let told = Provider::new(PowerDnsConfig { lua_records_enabled: true, ..config(&server) }).unwrap();
-    assert!(!blocked(&told.preflight(&target()).await.unwrap()));
+    // The zone's own metadata may enable them, which the API does not show: the operator declares it.
+    let declared = Provider::new(PowerDnsConfig { lua_records_enabled: true, ..config(&server) }).unwrap();
+    assert!(!blocked(&declared.preflight(&target()).await.unwrap()));
 }
 
 #[tokio::test]
-async fn a_rollback_is_seen_at_once_and_behind_a_resolver_after_the_ttl() {
+async fn a_rollback_is_served_at_once_and_through_a_resolver_after_the_ttl() {
     let server = with_zone().await;
     let (provider, target) = (provider(&server), target());
     let resolver = Forwarder::start(server.dns(), 0).await.unwrap();
-    carry_out(&provider, &target, &split(1, Share::GREEN, 2)).await;
-    let answers = ask(resolver.address(), &target, 20).await;
+    apply(&provider, &target, &split(1, Share::GREEN, 2)).await;
+    let answers = measure_first(resolver.address(), &target, 20).await;
     assert_eq!((answers.green, answers.faulty.len()), (20, 0), "{answers}");
 
-    carry_out(&provider, &target, &rollback(2, 2)).await;
+    apply(&provider, &target, &rollback(2, 2)).await;
     assert_served(server.dns(), &target, Share::BLUE, 200, 2).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let answers = ask(resolver.address(), &target, 20).await;
+    let answers = measure_first(resolver.address(), &target, 20).await;
     assert_eq!(answers.judge(Share::BLUE, false, None), ShareVerdict::Good, "{answers}");
 }
 
 #[tokio::test]
-async fn the_manual_command_does_what_it_says() {
+async fn the_manual_command_makes_the_change() {
     let server = with_zone().await;
     let (provider, target) = (provider(&server), target());
-    carry_out(&provider, &target, &split(1, percent(50), 2)).await;
+    apply(&provider, &target, &split(1, percent(50), 2)).await;
     let change = plan(&provider, &target, &rollback(2, 2)).await.unwrap();
     let command = provider.manual_command(&change);
     assert!(
         !command.contains("kongferry-test-key") && !change.request.to_string().contains("kongferry-test-key")
     );
     kongferry_harness::tools::curl().unwrap();
-    let output = in_bash(&command, &[]);
+    let output = run_in_bash(&command, &[]);
     assert!(output.status.success(), "{command}\n{}", String::from_utf8_lossy(&output.stderr));
     assert!(provider.read(&target).await.unwrap().matches(&change.after));
 }
 
 #[tokio::test]
-async fn blue_comes_back_by_hand_from_the_configuration_alone_whatever_stands_there() {
+async fn the_manual_rollback_needs_only_the_configuration_and_overwrites_any_record() {
     let server = PowerDns::start().await.unwrap();
-    // Another address, a program of somebody's, and a record of green.
+    // Foreign addresses, a foreign Lua program, and a record of green.
     let sets = json!([
         rrset("api.example.test.", "A", 300, &["127.0.0.9"]),
         rrset("api.example.test.", "AAAA", 60, &["::9"]),
@@ -288,7 +288,7 @@ async fn blue_comes_back_by_hand_from_the_configuration_alone_whatever_stands_th
     let command = ProviderConfig::PowerDns(config(&server)).manual_rollback(&target, 7).unwrap();
     kongferry_harness::tools::curl().unwrap();
     for _ in 0..2 {
-        let output = in_bash(&command, &[]);
+        let output = run_in_bash(&command, &[]);
         assert!(output.status.success(), "{command}\n{}", String::from_utf8_lossy(&output.stderr));
         let now = provider(&server).read(&target).await.unwrap();
         assert_eq!((now.share(), now.max_ttl()), (Some(Share::BLUE), 7), "{now:#?}");

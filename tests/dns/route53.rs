@@ -1,4 +1,4 @@
-//! Requests for Route 53: reviewed by a person once (snapshots), and judged by AWS's own model each time.
+//! Requests for Route 53: snapshots, and validation by AWS's own model.
 
 use std::io::Write;
 
@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::support::{BLUE, percent, plain, record, rollback, split, target};
 use kongferry_harness::route53::model;
 
-/// Credentials in files, which live as long as this.
+/// Credentials in files that are deleted on drop.
 pub struct Credentials {
     pub key_id: tempfile::NamedTempFile,
     pub key: tempfile::NamedTempFile,
@@ -28,7 +28,7 @@ impl Credentials {
         Credentials { key_id: file("AKIDEXAMPLE"), key: file("s3cr3t-of-aws") }
     }
 
-    /// For the zone `Z1`. The files must live as long as the provider.
+    /// For the zone `Z1`. Keep the files as long as the provider.
     pub fn new_provider(endpoint: &str) -> (Self, Provider) {
         let credentials = Credentials::new();
         let provider = credentials.provider(endpoint, "Z1");
@@ -48,7 +48,7 @@ impl Credentials {
     }
 }
 
-/// Blue in an ordinary record, as it is read from Route 53.
+/// Ordinary records of blue, as they are read from Route 53.
 fn ordinary(target: &Target) -> Observed {
     let records = target.records().iter().map(|record| {
         let values: Vec<String> = record.blue.iter().map(ToString::to_string).collect();
@@ -62,7 +62,7 @@ fn ordinary(target: &Target) -> Observed {
             "name": record.key.name, "type": record.key.rtype, "weighted": null,
             "ttl": if alias.is_some() { json!(null) } else { json!(ttl) },
             "values": if alias.is_some() { json!([]) } else { json!(values) },
-            "alias": alias, "unknown": [],
+            "alias": alias, "unsupported": [],
         }]);
         ObservedRecord {
             key: record.key.clone(),
@@ -82,11 +82,12 @@ fn body(change: &Change) -> &str {
     }
 }
 
-/// Plans one after the other, each from what the one before leaves.
-fn chain(target: &Target, all: &[Desired]) -> Vec<Change> {
+/// Plans the changes in order, each from the records that the one before leaves.
+fn plan_in_order(target: &Target, desired: &[Desired]) -> Vec<Change> {
     let provider = Credentials::new().provider("https://route53.amazonaws.com", "Z2ABCDEFGHIJKL");
     let mut before = ordinary(target);
-    all.iter()
+    desired
+        .iter()
         .map(|desired| {
             let change = provider.plan(target, &before, desired).unwrap();
             before = change.after.clone();
@@ -96,27 +97,27 @@ fn chain(target: &Target, all: &[Desired]) -> Vec<Change> {
 }
 
 #[test]
-fn a_whole_cutover_is_as_it_was_reviewed() {
+fn the_requests_of_a_whole_cutover() {
     let lower = Desired { form: RecordForm::AsFound, ..split(1, Share::BLUE, 30) };
     let steps = [lower, split(2, percent(1), 30), split(3, Share::GREEN, 30), plain(Side::Green, 300)];
-    for (change, name) in chain(&target(), &steps).iter().zip(["lower", "convert", "all", "finish"]) {
+    for (change, name) in plan_in_order(&target(), &steps).iter().zip(["lower", "convert", "all", "finish"]) {
         insta::assert_snapshot!(name, change.request.to_string());
     }
 }
 
 #[test]
-fn a_rollback_is_an_upsert_that_asks_for_nothing() {
-    let changes = chain(&target(), &[split(1, percent(50), 30), rollback(2, 30)]);
+fn a_rollback_is_an_upsert_without_conditions() {
+    let changes = plan_in_order(&target(), &[split(1, percent(50), 30), rollback(2, 30)]);
     let request = body(&changes[1]);
     assert!(!request.contains("DELETE") && !request.contains("CREATE"), "{request}");
     insta::assert_snapshot!("rollback", changes[1].request.to_string());
     let provider = Credentials::new().provider("https://route53.amazonaws.com", "Z2ABCDEFGHIJKL");
-    insta::assert_snapshot!("rollback_by_hand", provider.manual_command(&changes[1]));
+    insta::assert_snapshot!("manual_command", provider.manual_command(&changes[1]));
 }
 
 #[test]
-fn awss_model_has_nothing_against_any_request() {
-    let many = record("api.example.test", RecordType::A, &[BLUE, "127.0.0.3"], &["127.0.0.2"]);
+fn every_request_is_valid_by_awss_model() {
+    let two_values = record("api.example.test", RecordType::A, &[BLUE, "127.0.0.3"], &["127.0.0.2"]);
     let v6 = record("api.example.test", RecordType::Aaaa, &["::1"], &["::2"]);
     let cname =
         record("www.example.test", RecordType::Cname, &["blue.example.test"], &["green.example.test"]);
@@ -128,19 +129,19 @@ fn awss_model_has_nothing_against_any_request() {
         &["alias+health:Z1ELB/green.elb.example.net"],
     );
     let target =
-        Target::new("example.test".parse().unwrap(), vec![many, v6, cname, wildcard, alias]).unwrap();
+        Target::new("example.test".parse().unwrap(), vec![two_values, v6, cname, wildcard, alias]).unwrap();
     let mut steps =
         vec![Desired { form: RecordForm::AsFound, ttl: Ttl::AsFound, ..split(1, Share::BLUE, 0) }];
     let shares = [0, 1, 5, 10, 50, 100].map(percent);
     steps.extend(shares.into_iter().enumerate().map(|(n, share)| split(n as u64 + 2, share, 60)));
     steps.extend([rollback(8, 60), split(9, percent(50), 60), plain(Side::Blue, 300)]);
-    for change in chain(&target, &steps) {
+    for change in plan_in_order(&target, &steps) {
         assert_eq!(model::complaints(body(&change)), Vec::<String>::new(), "{}", body(&change));
     }
 }
 
 #[test]
-fn what_route_53_cannot_do_is_refused_when_it_is_planned() {
+fn changes_that_route_53_cannot_make_are_refused_by_plan() {
     let provider = Credentials::new().provider("https://route53.amazonaws.com", "Z2ABCDEFGHIJKL");
     let target = target();
     let before = ordinary(&target);
@@ -149,7 +150,7 @@ fn what_route_53_cannot_do_is_refused_when_it_is_planned() {
     assert_eq!(too_fine.kind, DnsErrorKind::Unsupported, "{too_fine}");
     let mut health = before;
     health.records[0].state = RecordState::Foreign("127.0.0.1 (with a health check)".to_owned());
-    health.records[0].raw[0]["unknown"] = json!(["a health check"]);
+    health.records[0].raw[0]["unsupported"] = json!(["a health check"]);
     for precondition in [Precondition::Unchanged, Precondition::Overwrite] {
         let desired = Desired { precondition, ..split(1, percent(1), 30) };
         let refused = provider.plan(&target, &health, &desired).unwrap_err();
@@ -159,7 +160,7 @@ fn what_route_53_cannot_do_is_refused_when_it_is_planned() {
 }
 
 #[test]
-fn nothing_that_is_shown_holds_a_credential() {
+fn no_output_contains_a_credential() {
     let credentials = Credentials::new();
     let provider = credentials.provider("https://route53.amazonaws.com", "/hostedzone/Z2ABCDEFGHIJKL");
     let target = target();

@@ -1,4 +1,4 @@
-//! What all providers' tests say in the same words.
+//! Fixtures and assertions of all providers' tests.
 
 use std::net::SocketAddr;
 use std::process::{Command, Output};
@@ -14,7 +14,7 @@ pub const BLUE: &str = "127.0.0.1";
 pub const GREEN: &str = "127.0.0.2";
 
 pub fn record(name: &str, rtype: RecordType, blue: &[&str], green: &[&str]) -> Record {
-    let texts = |given: &[&str]| given.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
+    let texts = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
     Record::new(name.parse().unwrap(), rtype, &texts(blue), &texts(green)).unwrap()
 }
 
@@ -44,7 +44,7 @@ pub fn marker(generation: u64, share: Share) -> Marker {
     }
 }
 
-/// A share with a TTL, guarded.
+/// A share with a TTL, if nothing has changed.
 pub fn split(generation: u64, share: Share, ttl: u32) -> Desired {
     Desired {
         form: RecordForm::Split(share),
@@ -54,12 +54,12 @@ pub fn split(generation: u64, share: Share, ttl: u32) -> Desired {
     }
 }
 
-/// All traffic back to blue, whatever stands there.
+/// All traffic to blue, whatever the current records are.
 pub fn rollback(generation: u64, ttl: u32) -> Desired {
     Desired { precondition: Precondition::Overwrite, ..split(generation, Share::BLUE, ttl) }
 }
 
-/// An ordinary record again, with its old TTL, and no marker.
+/// An ordinary record without a marker.
 pub fn plain(side: kongferry::dns::Side, ttl: u32) -> Desired {
     Desired {
         form: RecordForm::Plain(side),
@@ -74,8 +74,8 @@ pub async fn plan(provider: &dyn DnsProvider, target: &Target, desired: &Desired
     provider.plan(target, &before, desired)
 }
 
-/// Reads, plans, writes, waits for the provider, and checks that what was planned is what is read.
-pub async fn carry_out(provider: &dyn DnsProvider, target: &Target, desired: &Desired) -> Change {
+/// Reads, plans, writes, polls for the confirmation, and asserts that the records are as planned.
+pub async fn apply(provider: &dyn DnsProvider, target: &Target, desired: &Desired) -> Change {
     let change = plan(provider, target, desired).await.unwrap();
     let ticket = provider.apply(&change).await.unwrap();
     while provider.confirm(&ticket).await.unwrap() == Propagation::Pending {
@@ -91,24 +91,23 @@ pub fn server(address: SocketAddr) -> NameServer {
 }
 
 pub fn queries(count: u32) -> QueryConfig {
-    QueryConfig { count, timeout_ms: 10_000, ..QueryConfig::default() }
+    QueryConfig { count, timeout: Duration::from_secs(10), ..QueryConfig::default() }
 }
 
-/// The answers about the target's first record.
-pub async fn ask(address: SocketAddr, target: &Target, count: u32) -> ShareMeasurement {
+/// The answers for the target's first record.
+pub async fn measure_first(address: SocketAddr, target: &Target, count: u32) -> ShareMeasurement {
     let mut measurements = measure(&[server(address)], &target.records()[0], &queries(count)).await;
     measurements.pop().unwrap()
 }
 
-/// Asserts that the share is served.
 pub async fn assert_served(address: SocketAddr, target: &Target, share: Share, count: u32, ttl: u32) {
-    let answers = ask(address, target, count).await;
+    let answers = measure_first(address, target, count).await;
     assert_eq!(answers.judge(share, false, Some(ttl)), ShareVerdict::Good, "{share}: {answers}\n{answers:?}");
     assert_eq!(answers.blue + answers.green, count, "{answers}");
 }
 
-/// Runs what a person would paste into a shell.
-pub fn in_bash(script: &str, variables: &[(&str, &str)]) -> Output {
+/// Runs a printed command.
+pub fn run_in_bash(script: &str, variables: &[(&str, &str)]) -> Output {
     Command::new("bash")
         .args(["-euo", "pipefail", "-c", script])
         .envs(variables.iter().copied())

@@ -1,49 +1,29 @@
 //! `[provider]` with `kind = "exec"`, and the flags of `cutover init` for it.
 
-use std::sync::Arc;
+use std::time::Duration;
 
-use async_trait::async_trait;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::{Exec, manual_rollback};
-use crate::dns::providers::{InitArgs, ProviderTable};
+use crate::dns::legacy_duration::or_seconds;
+use crate::dns::providers::InitArgs;
 use crate::dns::toml_draft::{TomlDraft, list};
-use crate::dns::{DnsProvider, DnsResult, Target};
-use crate::error::Result;
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExecConfig {
-    /// The program and its arguments. Every user of the machine can read arguments: no credentials in them.
+    /// The program and its arguments, which every user of the machine can read: they must not contain credentials.
     pub command: Vec<String>,
-    /// How long one call may take.
-    #[serde(default = "thirty_seconds")]
-    pub timeout_seconds: u64,
-    /// Environment variables that the program gets, such as those with its credentials.
+    /// Of one call.
+    #[serde(default = "default_timeout", alias = "timeout_seconds", deserialize_with = "or_seconds")]
+    pub timeout: Duration,
+    /// Environment variables that are passed to the program, such as those with its credentials.
     #[serde(default)]
     pub pass_env: Vec<String>,
 }
 
-fn thirty_seconds() -> u64 {
-    30
-}
-
-#[async_trait]
-impl ProviderTable for ExecConfig {
-    type InitArgs = ExecArgs;
-
-    fn check(&self) -> Result<()> {
-        Ok(())
-    }
-
-    async fn connect(self) -> Result<Arc<dyn DnsProvider>> {
-        Ok(Arc::new(Exec::new(self).await?))
-    }
-
-    fn manual_rollback(&self, target: &Target, ttl: u32) -> DnsResult<String> {
-        manual_rollback(self, target, ttl)
-    }
+fn default_timeout() -> Duration {
+    Duration::from_secs(30)
 }
 
 #[derive(Debug, Clone, Default, Args, Serialize)]
@@ -67,7 +47,7 @@ impl InitArgs for ExecArgs {
         let program = self.command.as_deref().unwrap_or("./my-dns");
         let command = list(std::iter::once(program).chain(self.argument.iter().map(String::as_str)));
         table.value("command", &format!("{command}   # JSON in, JSON out: docs/dns-providers.md"));
-        table.example("timeout_seconds = 30", "");
+        table.example("timeout = \"30s\"", "");
         if self.pass_env.is_empty() {
             table.example("pass_env = [\"MY_DNS_TOKEN\"]", "");
         } else {

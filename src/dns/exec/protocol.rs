@@ -1,28 +1,28 @@
-//! What the user's program reads and writes: one JSON object each way, described in docs/dns-providers.md.
+//! The JSON objects that the operator's program reads and writes (docs/dns-providers.md).
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
-use crate::dns::change::Wanted;
+use super::{NAME, error};
+use crate::dns::change::PlannedRecord;
 use crate::dns::{
     Capabilities, Confirmation, DnsError, DnsErrorKind, DnsResult, DomainName, Exclusion, ListedRecord,
     Listing, Observed, ObservedRecord, RecordKey, RecordState, RecordType, SiblingRecord, Side, Target,
     Version, Weights,
 };
 
-const V: u32 = 1;
+const VERSION: u32 = 1;
 
-/// The answer to `capabilities`.
 #[derive(Debug, Deserialize)]
 pub(super) struct CapabilitiesResponse {
-    /// The largest sum of both weights; without, the program can only switch.
+    /// Without it, the program has no weights.
     max_sum: Option<u32>,
-    /// Whether `apply` compares `expect` and the write in one step.
+    /// Whether `apply` checks `expect` and writes in one step.
     #[serde(default)]
     compare_and_swap: bool,
-    /// With it, `confirm` is asked this often.
+    /// The interval of `confirm`; without it, writes are confirmed at once.
     poll_seconds: Option<u64>,
     #[serde(default)]
     min_ttl: u32,
@@ -49,35 +49,33 @@ impl CapabilitiesResponse {
     }
 }
 
-/// The answer to `read`.
 #[derive(Debug, Deserialize)]
-pub(super) struct ReadAnswer {
+pub(super) struct ReadResponse {
     version: Option<String>,
     marker: Option<String>,
-    records: Vec<RecordAnswer>,
+    records: Vec<RecordResponse>,
 }
 
 #[derive(Debug, Deserialize)]
-struct RecordAnswer {
+struct RecordResponse {
     name: DomainName,
     #[serde(rename = "type")]
     rtype: RecordType,
     #[serde(flatten)]
-    state: StateAnswer,
+    state: RecordStateJson,
     ttl: Option<u32>,
     #[serde(default, alias = "neighbours")]
     siblings: Vec<SiblingRecord>,
 }
 
-/// The answer to `list`.
 #[derive(Debug, Deserialize)]
-pub(super) struct ListAnswer {
+pub(super) struct ListResponse {
     zone: DomainName,
-    records: Vec<ListedAnswer>,
+    records: Vec<ListedRecordResponse>,
 }
 
 #[derive(Debug, Deserialize)]
-struct ListedAnswer {
+struct ListedRecordResponse {
     name: DomainName,
     #[serde(rename = "type")]
     rtype: String,
@@ -87,23 +85,22 @@ struct ListedAnswer {
     obstacle: Option<String>,
 }
 
-impl ListAnswer {
+impl ListResponse {
     pub(super) fn listing(self) -> Listing {
-        let records = self.records.into_iter().map(|one| ListedRecord {
-            name: one.name,
-            rtype: one.rtype.to_ascii_uppercase(),
-            ttl: one.ttl,
-            values: one.values,
-            obstacle: one.obstacle,
+        let records = self.records.into_iter().map(|record| ListedRecord {
+            name: record.name,
+            rtype: record.rtype.to_ascii_uppercase(),
+            ttl: record.ttl,
+            values: record.values,
+            obstacle: record.obstacle,
         });
         Listing { zone: self.zone, records: records.collect() }
     }
 }
 
-/// How a record stands, in requests and answers.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
-enum StateAnswer {
+enum RecordStateJson {
     Absent,
     Plain { side: Side },
     Split { blue_weight: u32, green_weight: u32 },
@@ -116,32 +113,30 @@ struct RecordRequest<'a> {
     #[serde(rename = "type")]
     rtype: RecordType,
     #[serde(flatten)]
-    state: StateAnswer,
+    state: RecordStateJson,
     ttl: u32,
 }
 
-/// The answer to `apply`.
 #[derive(Debug, Deserialize)]
-pub(super) struct ApplyAnswer {
+pub(super) struct ApplyResponse {
     pub change_id: Option<String>,
 }
 
-/// The answer to `confirm`.
 #[derive(Debug, Deserialize)]
-pub(super) struct ConfirmAnswer {
-    pub state: Arrival,
+pub(super) struct ConfirmResponse {
+    pub state: PropagationState,
 }
 
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Arrival {
+pub(super) enum PropagationState {
     Pending,
     Insync,
 }
 
-/// The answer to anything, when it failed.
+/// The response to any request that failed.
 #[derive(Debug, Deserialize)]
-struct Failure {
+struct FailureResponse {
     code: String,
     #[serde(default)]
     message: String,
@@ -149,49 +144,49 @@ struct Failure {
 }
 
 pub(super) fn capabilities() -> Json {
-    json!({ "v": V, "op": "capabilities" })
+    json!({ "v": VERSION, "op": "capabilities" })
 }
 
-/// `zone` is null where the program has to find it.
+/// The program finds the zone if `zone` is null.
 pub(super) fn list(zone: Option<&DomainName>, names: &[DomainName]) -> Json {
     let names: Vec<&str> = names.iter().map(DomainName::without_dot).collect();
-    json!({ "v": V, "op": "list", "zone": zone.map(DomainName::without_dot), "names": names })
+    json!({ "v": VERSION, "op": "list", "zone": zone.map(DomainName::without_dot), "names": names })
 }
 
 pub(super) fn read(target: &Target) -> Json {
-    json!({ "v": V, "op": "read", "target": target_json(target) })
+    json!({ "v": VERSION, "op": "read", "target": target_json(target) })
 }
 
 pub(super) fn confirm(change_id: Option<&str>) -> Json {
-    json!({ "v": V, "op": "confirm", "change_id": change_id })
+    json!({ "v": VERSION, "op": "confirm", "change_id": change_id })
 }
 
-/// `id` is the same for the same change; `expect` is the version that must still be there, or null to overwrite.
+/// `id` is the same for the same change; `expect` is the version that must be current, or null to overwrite.
 pub(super) fn apply(
     id: &str,
     target: &Target,
-    wanted: &[Wanted<'_>],
+    records: &[PlannedRecord<'_>],
     marker: Option<&str>,
     expect: Option<&Version>,
 ) -> Json {
-    let records = wanted.iter().map(|one| {
-        let state = match &one.state {
-            RecordState::Absent => StateAnswer::Absent,
-            RecordState::Plain(side) => StateAnswer::Plain { side: *side },
+    let records = records.iter().map(|planned| {
+        let state = match &planned.state {
+            RecordState::Absent => RecordStateJson::Absent,
+            RecordState::Plain(side) => RecordStateJson::Plain { side: *side },
             RecordState::Split { blue, green } => {
-                StateAnswer::Split { blue_weight: *blue, green_weight: *green }
+                RecordStateJson::Split { blue_weight: *blue, green_weight: *green }
             }
-            RecordState::Foreign(text) => StateAnswer::Foreign { text: text.clone() },
+            RecordState::Foreign(text) => RecordStateJson::Foreign { text: text.clone() },
         };
         RecordRequest {
-            name: one.record.key.name.without_dot(),
-            rtype: one.record.key.rtype,
+            name: planned.record.key.name.without_dot(),
+            rtype: planned.record.key.rtype,
             state,
-            ttl: one.ttl,
+            ttl: planned.ttl,
         }
     });
     json!({
-        "v": V,
+        "v": VERSION,
         "op": "apply",
         "id": id,
         "target": target_json(target),
@@ -205,55 +200,54 @@ fn target_json(target: &Target) -> Json {
     json!({ "zone": target.zone().without_dot(), "records": target.records() })
 }
 
-/// Reads what the program wrote: its answer, or the failure that it reports.
-pub(super) fn parse<T: for<'de> Deserialize<'de>>(
-    provider: &'static str,
-    writes: bool,
-    text: &str,
-) -> DnsResult<T> {
+/// The response, or the failure that the program reports.
+pub(super) fn parse<T: for<'de> Deserialize<'de>>(writes: bool, text: &str) -> DnsResult<T> {
     let transient = DnsErrorKind::Transient { may_be_applied: writes };
-    let unreadable = |why: String| {
-        DnsError::new(provider, transient, format!("the program's answer cannot be read ({why})"))
+    let invalid = |reason: String| {
+        error(transient, format!("the program's response is invalid ({reason})")).with_answer(text)
     };
-    let json: Json = serde_json::from_str(text).map_err(|e| unreadable(e.to_string()).answered(text))?;
+    let json: Json = serde_json::from_str(text).map_err(|e| invalid(e.to_string()))?;
     match json.get("ok").and_then(Json::as_bool) {
-        Some(true) => serde_json::from_value(json).map_err(|e| unreadable(e.to_string()).answered(text)),
+        Some(true) => serde_json::from_value(json).map_err(|e| invalid(e.to_string())),
         Some(false) => {
-            let failure: Failure = serde_json::from_value(json).map_err(|e| unreadable(e.to_string()))?;
-            Err(failure.error(provider, transient))
+            let failure: FailureResponse =
+                serde_json::from_value(json).map_err(|e| invalid(e.to_string()))?;
+            Err(failure.error(transient))
         }
-        None => Err(unreadable("\"ok\" is missing".to_owned()).answered(text)),
+        None => Err(invalid("\"ok\" is missing".to_owned())),
     }
 }
 
-impl Failure {
-    fn error(self, provider: &'static str, transient: DnsErrorKind) -> DnsError {
+impl FailureResponse {
+    fn error(self, transient: DnsErrorKind) -> DnsError {
         let (kind, message) = match &*self.code {
-            "conflict" => (DnsErrorKind::Conflict, "the records were changed since they were read"),
-            "auth" => (DnsErrorKind::Auth, "the program's credentials are refused"),
-            "not_found" => (DnsErrorKind::NotFound, "the program does not find it"),
-            "invalid" => (DnsErrorKind::Invalid, "the program refuses the request"),
-            "unsupported" => (DnsErrorKind::Unsupported, "the program cannot do that"),
+            "conflict" => (DnsErrorKind::Conflict, "the records were changed after kongferry read them"),
+            "auth" => (DnsErrorKind::Auth, "the program reports that its credentials were rejected"),
+            "not_found" => (DnsErrorKind::NotFound, "the program does not find the zone or a record"),
+            "invalid" => (DnsErrorKind::Invalid, "the program rejects the request"),
+            "unsupported" => (DnsErrorKind::Unsupported, "the program does not support the request"),
             "throttled" => {
                 let retry_after = self.retry_after_s.map(Duration::from_secs);
-                (DnsErrorKind::Throttled { retry_after }, "the provider is asked too often")
+                (
+                    DnsErrorKind::Throttled { retry_after },
+                    "the program reports that a rate limit was exceeded",
+                )
             }
             _ => (transient, "the program failed"),
         };
-        DnsError::new(provider, kind, message).answered(self.message)
+        error(kind, message).with_answer(self.message)
     }
 }
 
-impl ReadAnswer {
-    /// Every record of the target must be in the answer.
-    pub(super) fn observed(self, provider: &'static str, target: &Target) -> DnsResult<Observed> {
+impl ReadResponse {
+    /// Every record of the target must be in the response.
+    pub(super) fn observed(self, target: &Target) -> DnsResult<Observed> {
         let mut records = Vec::new();
         for record in target.records() {
             let key = &record.key;
-            let found = self.records.iter().find(|one| one.name == key.name && one.rtype == key.rtype);
+            let found = self.records.iter().find(|found| found.name == key.name && found.rtype == key.rtype);
             let found = found.ok_or_else(|| {
-                let kind = DnsErrorKind::Transient { may_be_applied: false };
-                DnsError::new(provider, kind, format!("the program's answer says nothing about {key}"))
+                DnsError::transient(NAME, format!("{key} is missing in the program's response to `read`"))
             })?;
             records.push(found.observed(key));
         }
@@ -265,19 +259,18 @@ impl ReadAnswer {
     }
 }
 
-impl RecordAnswer {
+impl RecordResponse {
     fn observed(&self, key: &RecordKey) -> ObservedRecord {
         let state = match &self.state {
-            StateAnswer::Absent => RecordState::Absent,
-            StateAnswer::Plain { side } => RecordState::Plain(*side),
-            // All zero is no share.
-            StateAnswer::Split { blue_weight: 0, green_weight: 0 } => {
+            RecordStateJson::Absent => RecordState::Absent,
+            RecordStateJson::Plain { side } => RecordState::Plain(*side),
+            RecordStateJson::Split { blue_weight: 0, green_weight: 0 } => {
                 RecordState::Foreign("both weights are 0".to_owned())
             }
-            StateAnswer::Split { blue_weight, green_weight } => {
+            RecordStateJson::Split { blue_weight, green_weight } => {
                 RecordState::Split { blue: *blue_weight, green: *green_weight }
             }
-            StateAnswer::Foreign { text } => RecordState::Foreign(text.clone()),
+            RecordStateJson::Foreign { text } => RecordState::Foreign(text.clone()),
         };
         ObservedRecord {
             key: key.clone(),

@@ -1,18 +1,17 @@
-//! The Lua of a split record, made from typed values only: PowerDNS accepts any text and answers SERVFAIL to everybody
-//! when it is broken.
+//! The Lua code of a split record, made from typed values only: PowerDNS stores any text, and answers SERVFAIL if it is
+//! invalid.
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::dns::{Record, RecordState, RecordType, Value};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Policy {
-    /// `pickwrandom`: each query by itself.
+    /// `pickwrandom`: each query independently.
     #[default]
     Random,
-    /// `pickwhashed`: by the resolver's address, which gets the same answer each time. A client on green stays there
-    /// at each larger share.
+    /// `pickwhashed`: by the resolver's address. A client on green stays there as the share grows.
     Hashed,
 }
 
@@ -24,12 +23,12 @@ impl Policy {
         }
     }
 
-    /// Scales lowest terms: to a sum of 100, which people read as per cent, or of 10,000. A hash is cut by the sum,
-    /// so a sum that changed from step to step would throw all clients about.
+    /// Scales lowest terms to a sum of 100, readable as per cent, or of 10,000. For hashes the sum must be the same in
+    /// all steps: another sum would reassign clients.
     pub(super) fn scaled(self, blue: u32, green: u32) -> (u32, u32) {
         let sum = blue + green;
-        let wanted = if self == Policy::Random && 100 % sum == 0 { 100 } else { 10_000 };
-        (blue * wanted / sum, green * wanted / sum)
+        let target_sum = if self == Policy::Random && 100 % sum == 0 { 100 } else { 10_000 };
+        (blue * target_sum / sum, green * target_sum / sum)
     }
 }
 
@@ -39,7 +38,7 @@ pub(super) fn content(policy: Policy, record: &Record, blue: u32, green: u32) ->
     format!("{before}{blue}{between}{green}{after}")
 }
 
-/// Reads the weights back; `None` for any text that [`content`] would not have made for this record.
+/// Parses the weights; `None` for a text that [`content`] does not produce for this record.
 pub(super) fn state(record: &Record, content: &str) -> Option<RecordState> {
     [Policy::Random, Policy::Hashed].into_iter().find_map(|policy| {
         let [before, between, after] = template(policy, record);
@@ -50,7 +49,7 @@ pub(super) fn state(record: &Record, content: &str) -> Option<RecordState> {
 
 /// The text before blue's weight, between the weights, and after green's.
 ///
-/// With one value on each side it is the plain call; otherwise a side is drawn and all of its values are answered.
+/// With one value on each side a plain call; otherwise a side is drawn, and the answer is all of its values.
 fn template(policy: Policy, record: &Record) -> [String; 3] {
     let function = policy.function();
     let rtype = record.key.rtype;
@@ -73,12 +72,12 @@ fn template(policy: Policy, record: &Record) -> [String; 3] {
     ]
 }
 
-/// Addresses and names hold no quote and no backslash, whatever the user wrote.
+/// Addresses and names contain no quotes and backslashes.
 fn quoted(value: &Value) -> String {
     format!("'{value}'")
 }
 
-/// Whether a LUA record's content is for queries of this type.
+/// Whether a LUA record's content answers queries of this type.
 pub(super) fn is_for(rtype: RecordType, content: &str) -> bool {
     content.split_ascii_whitespace().next().is_some_and(|first| first.eq_ignore_ascii_case(rtype.as_str()))
 }
@@ -88,12 +87,12 @@ mod tests {
     use super::*;
 
     fn record(rtype: RecordType, blue: &[&str], green: &[&str]) -> Record {
-        let texts = |given: &[&str]| given.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
+        let texts = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
         Record::new("api.example.com".parse().unwrap(), rtype, &texts(blue), &texts(green)).unwrap()
     }
 
     #[test]
-    fn one_value_on_each_side_is_the_plain_call() {
+    fn one_value_on_each_side_makes_a_plain_call() {
         let a = record(RecordType::A, &["192.0.2.1"], &["192.0.2.2"]);
         assert_eq!(
             content(Policy::Random, &a, 99, 1),
@@ -107,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn several_values_of_a_side_are_answered_together() {
+    fn an_answer_has_all_values_of_a_side() {
         let a = record(RecordType::A, &["192.0.2.1", "192.0.2.3"], &["192.0.2.2"]);
         assert_eq!(
             content(Policy::Random, &a, 95, 5),
@@ -117,24 +116,24 @@ mod tests {
     }
 
     #[test]
-    fn only_our_own_text_is_read_back() {
-        let one = record(RecordType::Aaaa, &["2001:db8::1"], &["2001:db8::2"]);
-        let many = record(RecordType::A, &["192.0.2.1", "192.0.2.3"], &["192.0.2.2"]);
-        for record in [one, many] {
+    fn only_generated_code_is_parsed() {
+        let single = record(RecordType::Aaaa, &["2001:db8::1"], &["2001:db8::2"]);
+        let multiple = record(RecordType::A, &["192.0.2.1", "192.0.2.3"], &["192.0.2.2"]);
+        for record in [single, multiple] {
             for policy in [Policy::Random, Policy::Hashed] {
                 let text = content(policy, &record, 9999, 1);
                 assert_eq!(state(&record, &text), Some(RecordState::Split { blue: 9999, green: 1 }));
-                for wrong in
+                for invalid in
                     [text.replace("9999", "-1"), text.replace("2.2", "2.9").replace("::2", "::9"), text + " "]
                 {
-                    assert_eq!(state(&record, &wrong), None, "{wrong}");
+                    assert_eq!(state(&record, &invalid), None, "{invalid}");
                 }
             }
         }
     }
 
     #[test]
-    fn weights_read_as_per_cent_where_they_can() {
+    fn weights_are_per_cent_where_possible() {
         assert_eq!(Policy::Random.scaled(99, 1), (99, 1));
         assert_eq!(Policy::Random.scaled(19, 1), (95, 5));
         assert_eq!(Policy::Random.scaled(1, 0), (100, 0));

@@ -1,20 +1,20 @@
-//! PowerDNS's RRsets as JSON: what they say about a record, and what is sent to change them.
+//! PowerDNS's RRsets as JSON: read as the state of a record, and written by a PATCH.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
+use super::NAME;
 use super::lua::{self, Policy};
-use crate::dns::change::Wanted;
+use crate::dns::change::PlannedRecord;
 use crate::dns::listing::{self, ListedRecord};
 use crate::dns::{
     DnsError, DnsErrorKind, DnsResult, DomainName, Marker, Observed, ObservedRecord, Record, RecordState,
-    SiblingRecord, Side, Target,
+    SiblingRecord, Target, Value,
 };
 
-/// Which account our comment is of.
+/// The account of the comment that contains the marker.
 const ACCOUNT: &str = "kongferry";
 
-/// One RRset, as the API shows it.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct RrSet {
     pub name: DomainName,
@@ -23,19 +23,18 @@ pub(super) struct RrSet {
     #[serde(default)]
     pub ttl: u32,
     #[serde(default)]
-    pub records: Vec<Content>,
+    pub records: Vec<RecordContent>,
     #[serde(default)]
     pub comments: Vec<Comment>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct Content {
+pub(super) struct RecordContent {
     pub content: String,
     #[serde(default)]
     pub disabled: bool,
 }
 
-/// A comment on an RRset; ours holds the marker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Comment {
     pub content: String,
@@ -45,14 +44,14 @@ pub(super) struct Comment {
     pub modified_at: i64,
 }
 
-/// An RRset for a first draft; none where clients do not go by it.
+/// For `list`; `None` for types that do not route clients.
 pub(super) fn listed(set: &RrSet) -> Option<ListedRecord> {
-    if !listing::is_decisive(&set.rtype) || set.records.is_empty() {
+    if !listing::is_routing_type(&set.rtype) || set.records.is_empty() {
         return None;
     }
     let obstacle = match set.rtype.as_str() {
-        "LUA" => Some("a program decides what is answered".to_owned()),
-        "ALIAS" => Some("PowerDNS takes its addresses from another name".to_owned()),
+        "LUA" => Some("its answers are computed by a Lua program".to_owned()),
+        "ALIAS" => Some("PowerDNS answers with the addresses of another name".to_owned()),
         _ if set.records.iter().any(|content| content.disabled) => {
             Some("some of its values are disabled".to_owned())
         }
@@ -68,38 +67,30 @@ pub(super) fn listed(set: &RrSet) -> Option<ListedRecord> {
     })
 }
 
-/// What the RRsets of the target's names say.
 pub(super) fn observe(target: &Target, sets: &[RrSet]) -> Observed {
     let records = target.records().iter().map(|record| observe_record(target, record, sets)).collect();
-    let first = target.records().first().map(|record| &record.key.name);
-    let of_first = sets.iter().filter(|set| Some(&set.name) == first);
-    let mut comments = of_first.flat_map(|set| &set.comments);
+    let first_name = target.records().first().map(|record| &record.key.name);
+    let mut comments = sets.iter().filter(|set| Some(&set.name) == first_name).flat_map(|set| &set.comments);
     let marker = comments.find(|comment| comment.account == ACCOUNT).map(|comment| comment.content.clone());
     Observed::new(records, marker)
 }
 
 fn observe_record(target: &Target, record: &Record, sets: &[RrSet]) -> ObservedRecord {
     let key = &record.key;
-    let named = || sets.iter().filter(|set| set.name == key.name);
-    let plain = named().find(|set| set.rtype == key.rtype.as_str() && !set.records.is_empty());
-    let lua = named().find(|set| set.rtype == "LUA" && !set.records.is_empty());
-    let ours = |content: &Content| lua::is_for(key.rtype, &content.content);
-    let split = lua.filter(|set| set.records.iter().any(ours));
+    let of_name = || sets.iter().filter(|set| set.name == key.name && !set.records.is_empty());
+    let plain = of_name().find(|set| set.rtype == key.rtype.as_str());
+    let lua = of_name().find(|set| set.rtype == "LUA");
+    let split = lua.filter(|set| set.records.iter().any(|lua| lua::is_for(key.rtype, &lua.content)));
     let state = match (plain, split) {
         (None, None) => RecordState::Absent,
         (Some(plain), None) => plain_state(record, plain),
         (None, Some(lua)) => lua_state(target, record, lua),
         (Some(plain), Some(lua)) => {
-            RecordState::Foreign(format!("{} beside LUA {}", texts(plain), texts(lua)))
+            RecordState::Foreign(format!("{} and LUA {}", display(plain), display(lua)))
         }
     };
-    let is_target = |set: &RrSet| {
-        target.records().iter().any(|r| r.key.name == set.name && r.key.rtype.as_str() == set.rtype)
-    };
-    let siblings = named().filter(|set| !is_target(set) && set.rtype != "LUA" && !set.records.is_empty());
-    let others =
-        |set: &RrSet| set.comments.iter().filter(|c| c.account != ACCOUNT).cloned().collect::<Vec<_>>();
-    let comments = plain.or(split).map(others).unwrap_or_default();
+    let siblings = of_name().filter(|set| set.rtype != "LUA" && !target.contains(&set.name, &set.rtype));
+    let comments: Vec<&Comment> = plain.or(split).map(foreign_comments).unwrap_or_default();
     ObservedRecord {
         key: key.clone(),
         state,
@@ -110,126 +101,145 @@ fn observe_record(target: &Target, record: &Record, sets: &[RrSet]) -> ObservedR
 }
 
 fn sibling(set: &RrSet) -> SiblingRecord {
-    SiblingRecord { rtype: set.rtype.clone(), ttl: set.ttl, text: texts(set) }
+    SiblingRecord { rtype: set.rtype.clone(), ttl: set.ttl, text: display(set) }
 }
 
-fn texts(set: &RrSet) -> String {
-    let shown =
-        set.records.iter().map(|r| format!("{}{}", r.content, if r.disabled { " (disabled)" } else { "" }));
-    shown.collect::<Vec<_>>().join(", ")
+fn foreign_comments(set: &RrSet) -> Vec<&Comment> {
+    set.comments.iter().filter(|comment| comment.account != ACCOUNT).collect()
+}
+
+fn display(set: &RrSet) -> String {
+    let contents = set.records.iter().map(|record| match record.disabled {
+        true => format!("{} (disabled)", record.content),
+        false => record.content.clone(),
+    });
+    contents.collect::<Vec<_>>().join(", ")
 }
 
 fn plain_state(record: &Record, set: &RrSet) -> RecordState {
-    let parsed = set.records.iter().filter(|content| !content.disabled);
-    let parsed = parsed.map(|content| crate::dns::Value::parse(record.key.rtype, &content.content).ok());
-    let mut values = parsed.collect::<Option<Vec<_>>>().unwrap_or_default();
-    values.sort();
-    let side = [Side::Blue, Side::Green].into_iter().find(|&side| record.values(side) == values);
-    // A disabled value would be lost when the record is written.
-    let whole = set.records.iter().all(|content| !content.disabled);
-    side.filter(|_| whole).map_or_else(|| RecordState::Foreign(texts(set)), RecordState::Plain)
+    let parse = |content: &RecordContent| {
+        // A disabled value would be lost when the record is written.
+        (!content.disabled).then(|| Value::parse(record.key.rtype, &content.content).ok()).flatten()
+    };
+    let values: Option<Vec<Value>> = set.records.iter().map(parse).collect();
+    let side = values.and_then(|values| record.side_of(values));
+    side.map_or_else(|| RecordState::Foreign(display(set)), RecordState::Plain)
 }
 
 fn lua_state(target: &Target, record: &Record, set: &RrSet) -> RecordState {
-    let of_target = |content: &Content| {
+    let of_target = |content: &RecordContent| {
         target.records().iter().any(|r| r.key.name == set.name && lua::is_for(r.key.rtype, &content.content))
     };
-    // All LUA records of a name are written as one RRset, so a stranger among them would be lost.
-    let strangers = set.records.iter().any(|content| content.disabled || !of_target(content));
-    let mut ours = set.records.iter().filter(|content| lua::is_for(record.key.rtype, &content.content));
-    match (ours.next(), ours.next(), strangers) {
+    // All LUA records of a name are written as one RRset, which would delete foreign ones.
+    let has_foreign = set.records.iter().any(|content| content.disabled || !of_target(content));
+    let mut of_type = set.records.iter().filter(|content| lua::is_for(record.key.rtype, &content.content));
+    match (of_type.next(), of_type.next(), has_foreign) {
         (Some(only), None, false) => lua::state(record, &only.content),
         _ => None,
     }
-    .unwrap_or_else(|| RecordState::Foreign(format!("LUA {}", texts(set))))
+    .unwrap_or_else(|| RecordState::Foreign(format!("LUA {}", display(set))))
 }
 
-/// The RRsets of one PATCH. What is deleted comes first: a CNAME may stand beside nothing.
+/// The RRsets of one PATCH. Deletions come first: a CNAME excludes other records.
 pub(super) fn patch(
-    provider: &'static str,
     policy: Policy,
-    wanted: &[Wanted<'_>],
+    records: &[PlannedRecord<'_>],
     marker: Option<&Marker>,
 ) -> DnsResult<Json> {
-    let mut deletes = Vec::new();
-    let mut replaces = Vec::new();
+    let (mut deletes, mut replaces) = (Vec::new(), Vec::new());
     let mut names: Vec<&DomainName> = Vec::new();
-    for one in wanted {
-        if !names.contains(&&one.record.key.name) {
-            names.push(&one.record.key.name);
+    for planned in records {
+        if !names.contains(&&planned.record.key.name) {
+            names.push(&planned.record.key.name);
         }
     }
-    for (position, name) in names.into_iter().enumerate() {
-        let here: Vec<&Wanted<'_>> = wanted.iter().filter(|one| one.record.key.name == *name).collect();
-        let marker = marker.filter(|_| position == 0);
-        of_name(provider, policy, name, &here, marker, &mut deletes, &mut replaces)?;
-    }
-    deletes.append(&mut replaces);
-    Ok(json!({ "rrsets": deletes }))
-}
-
-fn of_name(
-    provider: &'static str,
-    policy: Policy,
-    name: &DomainName,
-    here: &[&Wanted<'_>],
-    marker: Option<&Marker>,
-    deletes: &mut Vec<Json>,
-    replaces: &mut Vec<Json>,
-) -> DnsResult<()> {
-    let delete = |rtype: &str| json!({ "name": name.as_str(), "type": rtype, "changetype": "DELETE" });
-    let replace = |rtype: &str, ttl: u32, contents: Vec<String>, comments: Vec<Comment>| {
-        let records: Vec<Json> =
-            contents.iter().map(|c| json!({ "content": c, "disabled": false })).collect();
-        json!({ "name": name.as_str(), "type": rtype, "ttl": ttl, "changetype": "REPLACE", "records": records,
-                "comments": comments })
-    };
     let mut marker = marker.map(|marker| Comment {
         content: marker.to_text(),
         account: ACCOUNT.to_owned(),
         modified_at: marker.written_at.timestamp(),
     });
-    let mut lua: Vec<String> = Vec::new();
-    let mut lua_ttl = None;
-    let mut lua_comments = Vec::new();
-    for one in here {
-        let record = one.record;
-        let mut comments = others(one.before);
-        match one.state {
-            RecordState::Split { blue, green } => {
-                if lua_ttl.is_some_and(|ttl| ttl != one.ttl) {
-                    let message = format!("all types of {name} share one TTL while they are split");
-                    return Err(DnsError::new(provider, DnsErrorKind::Unsupported, message));
-                }
-                lua_ttl = Some(one.ttl);
-                let (blue, green) = policy.scaled(blue, green);
-                lua.push(lua::content(policy, record, blue, green));
-                comments.retain(|comment| !lua_comments.contains(comment));
-                lua_comments.append(&mut comments);
-                deletes.push(delete(record.key.rtype.as_str()));
-            }
-            RecordState::Plain(side) => {
-                comments.extend(marker.take());
-                let contents = record.values(side).iter().map(ToString::to_string).collect();
-                replaces.push(replace(record.key.rtype.as_str(), one.ttl, contents, comments));
-            }
-            RecordState::Absent | RecordState::Foreign(_) => {
-                let message = format!("{} cannot be written as it is", record.key);
-                return Err(DnsError::new(provider, DnsErrorKind::Conflict, message));
-            }
-        }
+    for name in names {
+        let of_name = records.iter().filter(|planned| planned.record.key.name == *name);
+        let mut changes =
+            NameChanges { name, marker: marker.take(), deletes: Vec::new(), replaces: Vec::new() };
+        changes.add(policy, of_name)?;
+        deletes.append(&mut changes.deletes);
+        replaces.append(&mut changes.replaces);
     }
-    match lua_ttl {
-        Some(ttl) => {
-            lua_comments.extend(marker);
-            replaces.push(replace("LUA", ttl, lua, lua_comments));
-        }
-        None => deletes.push(delete("LUA")),
-    }
-    Ok(())
+    deletes.append(&mut replaces);
+    Ok(json!({ "rrsets": deletes }))
 }
 
-/// Comments of other people, which stay.
-fn others(before: &ObservedRecord) -> Vec<Comment> {
-    before.raw.get("comments").cloned().and_then(|list| serde_json::from_value(list).ok()).unwrap_or_default()
+/// The changes to the RRsets of one name.
+struct NameChanges<'a> {
+    name: &'a DomainName,
+    /// To be added to the first RRset that is written.
+    marker: Option<Comment>,
+    deletes: Vec<Json>,
+    replaces: Vec<Json>,
+}
+
+impl<'a> NameChanges<'a> {
+    fn add(&mut self, policy: Policy, records: impl Iterator<Item = &'a PlannedRecord<'a>>) -> DnsResult<()> {
+        let error = |kind, message: String| Err(DnsError::new(NAME, kind, message));
+        let (mut lua, mut lua_ttl, mut lua_comments) = (Vec::new(), None, Vec::new());
+        for PlannedRecord { record, before, state, ttl } in records {
+            let rtype = record.key.rtype.as_str();
+            let mut comments = stored_comments(before);
+            match *state {
+                RecordState::Split { blue, green } => {
+                    if lua_ttl.is_some_and(|lua_ttl| lua_ttl != *ttl) {
+                        let message = format!("the split records of {} must have one TTL", self.name);
+                        return error(DnsErrorKind::Unsupported, message);
+                    }
+                    lua_ttl = Some(*ttl);
+                    let (blue, green) = policy.scaled(blue, green);
+                    lua.push(lua::content(policy, record, blue, green));
+                    comments.retain(|comment| !lua_comments.contains(comment));
+                    lua_comments.append(&mut comments);
+                    self.delete(rtype);
+                }
+                RecordState::Plain(side) => {
+                    comments.extend(self.marker.take());
+                    let contents = record.values(side).iter().map(ToString::to_string).collect();
+                    self.replace(rtype, *ttl, contents, &comments);
+                }
+                RecordState::Absent | RecordState::Foreign(_) => {
+                    let message =
+                        format!("{} has values of neither side and cannot be rewritten", record.key);
+                    return error(DnsErrorKind::Conflict, message);
+                }
+            }
+        }
+        match lua_ttl {
+            Some(ttl) => {
+                lua_comments.extend(self.marker.take());
+                self.replace("LUA", ttl, lua, &lua_comments);
+            }
+            None => self.delete("LUA"),
+        }
+        Ok(())
+    }
+
+    fn delete(&mut self, rtype: &str) {
+        self.deletes.push(json!({ "name": self.name.as_str(), "type": rtype, "changetype": "DELETE" }));
+    }
+
+    fn replace(&mut self, rtype: &str, ttl: u32, contents: Vec<String>, comments: &[Comment]) {
+        let records = contents.iter().map(|content| json!({ "content": content, "disabled": false }));
+        self.replaces.push(json!({
+            "name": self.name.as_str(),
+            "type": rtype,
+            "ttl": ttl,
+            "changetype": "REPLACE",
+            "records": records.collect::<Json>(),
+            "comments": comments,
+        }));
+    }
+}
+
+/// Comments of other accounts, which are kept.
+fn stored_comments(before: &ObservedRecord) -> Vec<Comment> {
+    let comments = before.raw.get("comments").cloned();
+    comments.and_then(|comments| serde_json::from_value(comments).ok()).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Sends the queries of a measurement, and classifies each answer by the values of both sides.
+//! Sends the queries of a measurement and classifies each answer by the values of both sides.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -10,10 +10,10 @@ use super::{AnswerFault, FaultyAnswers, NameServer, QueryConfig, ShareMeasuremen
 use crate::dns::wire::{self, QueryError, ServerClient};
 use crate::dns::{Record, RecordKey, Side, Value};
 
-/// Queries in flight to one server at the same time.
+/// Concurrent queries to one server.
 const CONCURRENT: usize = 16;
 
-/// Queries every server for the record, `config.count` times.
+/// Queries each server for the record, `config.count` times.
 pub async fn measure(servers: &[NameServer], record: &Record, config: &QueryConfig) -> Vec<ShareMeasurement> {
     let expected = ExpectedValues::resolve(record).await;
     let measurements = servers.iter().map(|server| measure_server(server, &expected, config));
@@ -30,10 +30,8 @@ async fn measure_server(
     } else {
         config.sources.iter().copied().map(Some).collect()
     };
-    let clients: Vec<ServerClient> = sources
-        .into_iter()
-        .map(|source| ServerClient::new(server.address, source, config.timeout()))
-        .collect();
+    let clients: Vec<ServerClient> =
+        sources.into_iter().map(|source| ServerClient::new(server.address, source, config.timeout)).collect();
     let key = expected.key;
     let mut measurement = ShareMeasurement::new(server, key, config.count);
     let rtype = wire::wire_type(key.rtype);
@@ -47,7 +45,7 @@ async fn measure_server(
             Err(error) => {
                 measurement.unanswered += 1;
                 measurement.last_error = Some(error.text().to_owned());
-                // A server that does not run is not queried two thousand times.
+                // Stop early if the server does not run.
                 if matches!(error, QueryError::Unreachable(_))
                     || (measurement.unanswered > 50 && measurement.blue + measurement.green == 0)
                 {
@@ -75,23 +73,22 @@ async fn measure_server(
 }
 
 enum ClassifiedAnswer {
-    /// All values are of one side; with their TTL.
+    /// All values are of one side; the number is their TTL.
     Good(Side, u32),
     Ambiguous,
     Faulty(AnswerFault, String),
 }
 
-/// The values that each side may answer.
+/// The values of each side, aliases resolved.
 struct ExpectedValues<'a> {
     key: &'a RecordKey,
     blue: Vec<Value>,
     green: Vec<Value>,
-    /// A side is an alias, whose addresses change without us.
+    /// The addresses of an alias may change at any time.
     has_alias: bool,
 }
 
 impl<'a> ExpectedValues<'a> {
-    /// Looks up the addresses that aliases have now.
     async fn resolve(record: &'a Record) -> Self {
         let (blue, green) = (resolve_aliases(&record.blue).await, resolve_aliases(&record.green).await);
         ExpectedValues { key: &record.key, blue, green, has_alias: record.has_alias() }
@@ -110,7 +107,7 @@ impl<'a> ExpectedValues<'a> {
         let values: Vec<(Option<Value>, u32)> =
             records.map(|record| (wire::value(&record.data), record.ttl)).collect();
         let Some(ttl) = values.iter().map(|(_, ttl)| *ttl).max() else {
-            return Faulty(AnswerFault::NoData, "no record of this type".to_owned());
+            return Faulty(AnswerFault::NoData, "no record of the type".to_owned());
         };
         let count_of = |side: &[Value]| {
             values
@@ -139,13 +136,13 @@ async fn resolve_aliases(values: &[Value]) -> Vec<Value> {
     for value in values {
         match value {
             Value::Alias(alias) => {
-                let found = tokio::net::lookup_host((alias.name.without_dot(), 0)).await;
-                resolved.extend(found.into_iter().flatten().map(|address| match address.ip() {
+                let addresses = tokio::net::lookup_host((alias.name.without_dot(), 0)).await;
+                resolved.extend(addresses.into_iter().flatten().map(|address| match address.ip() {
                     IpAddr::V4(address) => Value::V4(address),
                     IpAddr::V6(address) => Value::V6(address),
                 }));
             }
-            other => resolved.push(other.clone()),
+            value => resolved.push(value.clone()),
         }
     }
     resolved

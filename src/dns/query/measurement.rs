@@ -1,20 +1,20 @@
-//! The share that one server's answers show, judged by the binomial distribution.
+//! The share of one server's answers, judged by the binomial distribution.
 
 use std::fmt;
 
 use super::NameServer;
 use crate::dns::{RecordKey, Share};
 
-/// How far the measured share may be from the expected one, in standard deviations.
+/// The tolerated distance of the measured share from the expected one, in standard deviations.
 const Z_LIMIT: f64 = 4.0;
 
 /// Why clients cannot use an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AnswerFault {
-    /// What clients see of broken Lua.
+    /// Also the answer of invalid Lua.
     ServFail,
     NxDomain,
-    /// The name exists, without a record of this type.
+    /// The name exists, without a record of the type.
     NoData,
     Refused,
     BothSides,
@@ -26,7 +26,7 @@ impl fmt::Display for AnswerFault {
         f.write_str(match self {
             AnswerFault::ServFail => "SERVFAIL",
             AnswerFault::NxDomain => "NXDOMAIN",
-            AnswerFault::NoData => "no record of this type",
+            AnswerFault::NoData => "no record of the type",
             AnswerFault::Refused => "an error code",
             AnswerFault::BothSides => "values of both sides",
             AnswerFault::OtherValue => "a value of neither side",
@@ -34,7 +34,7 @@ impl fmt::Display for AnswerFault {
     }
 }
 
-/// Answers with the same fault, and one of them as an example.
+/// Answers with the same fault; `example` is one of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FaultyAnswers {
     pub fault: AnswerFault,
@@ -47,32 +47,32 @@ pub struct FaultyAnswers {
 pub struct ShareMeasurement {
     pub server: NameServer,
     pub key: RecordKey,
-    /// Queries that were to be sent.
+    /// The planned number of queries.
     pub queries: u32,
     pub blue: u32,
     pub green: u32,
-    /// Answers with values of neither side where a side is an alias, whose addresses may have changed.
+    /// Answers with values of neither side, if a side is an alias, whose addresses may have changed.
     pub ambiguous: u32,
     pub faulty: Vec<FaultyAnswers>,
     pub unanswered: u32,
-    /// Why the last unanswered query has no answer.
+    /// The error of the last unanswered query.
     pub last_error: Option<String>,
-    /// Least and largest TTL of good answers, in seconds.
+    /// Smallest and largest TTL of good answers, in seconds.
     pub ttl: Option<(u32, u32)>,
 }
 
-/// What a measurement means for an expected share.
+/// The comparison of a measurement with the expected share.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ShareVerdict {
     Good,
-    /// Another share is served; right after a change this means: not yet.
+    /// Right after a change the server may not have it yet.
     ShareDiffers {
-        /// Standard deviations between measured and expected; infinite when a side is answered that must not be.
+        /// Standard deviations between measured and expected share; infinite for answers of a side with share 0.
         z: f64,
     },
-    /// Another TTL is served: old data.
+    /// The server has old data.
     TtlDiffers,
-    /// Clients get answers that they cannot use.
+    /// Clients get unusable answers.
     Faulty,
     TooFewAnswers,
 }
@@ -108,14 +108,14 @@ impl ShareMeasurement {
         }
         let (p, green) = (share.fraction(), f64::from(self.green));
         if share.is_whole() {
-            // The expected variance is 0: one answer of the other side is enough.
+            // The variance is 0: one answer of the other side is a difference.
             let unexpected = if share == Share::BLUE { self.green } else { self.blue };
             return Some(if unexpected == 0 { 0.0 } else { f64::INFINITY });
         }
         Some((green - n * p) / (n * p * (1.0 - p)).sqrt())
     }
 
-    /// Judges where answers do not show the side: clients must get some answer, whatever its values.
+    /// For answers that do not show the side: clients must get an answer with any values.
     pub fn judge_without_sides(&self) -> ShareVerdict {
         let has_values =
             |faulty: &FaultyAnswers| matches!(faulty.fault, AnswerFault::OtherValue | AnswerFault::BothSides);
@@ -125,8 +125,8 @@ impl ShareMeasurement {
         if self.unanswered > self.queries / 2 { ShareVerdict::TooFewAnswers } else { ShareVerdict::Good }
     }
 
-    /// Judges against the expected share. With `sticky` (one address always gets the same answer) only 0 % and 100 %
-    /// are checked, unless the answers differ. `ttl` is the TTL that must be served, if that is known.
+    /// With `sticky` (an address always gets the same answer) answers of one side are good for every share between 0 %
+    /// and 100 %. `ttl` is the expected TTL, if it is known.
     pub fn judge(&self, share: Share, sticky: bool, ttl: Option<u32>) -> ShareVerdict {
         if !self.faulty.is_empty() {
             return ShareVerdict::Faulty;
@@ -135,7 +135,7 @@ impl ShareMeasurement {
         if good == 0 || self.unanswered + self.ambiguous > self.queries / 2 {
             return ShareVerdict::TooFewAnswers;
         }
-        // An authoritative server answers the TTL as it is stored, never the rest of it.
+        // An authoritative server answers with the stored TTL, not with a remaining one.
         if ttl.is_some_and(|expected| self.ttl != Some((expected, expected))) {
             return ShareVerdict::TtlDiffers;
         }
@@ -152,7 +152,7 @@ impl ShareMeasurement {
 }
 
 impl fmt::Display for ShareMeasurement {
-    /// `ns1.example.com (192.0.2.53): 18 of 2000 answers are green (0.90 %)`, and whatever is wrong.
+    /// `ns1.example.com (192.0.2.53): 18 of 2000 answers are green (0.90 %)`, then the faults.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {} of {} answers are green", self.server, self.green, self.blue + self.green)?;
         if let Some(fraction) = self.fraction() {
@@ -162,8 +162,8 @@ impl fmt::Display for ShareMeasurement {
             write!(f, ", {count} with {fault} ({example})")?;
         }
         if self.unanswered > 0 {
-            let reason = self.last_error.as_deref().unwrap_or("no reason given");
-            write!(f, ", {} without an answer ({reason})", self.unanswered)?;
+            let reason = self.last_error.as_deref().unwrap_or("no error reported");
+            write!(f, ", {} queries without an answer ({reason})", self.unanswered)?;
         }
         Ok(())
     }
@@ -181,12 +181,16 @@ mod tests {
         ShareMeasurement { blue, green, ttl: Some((30, 30)), ..empty }
     }
 
+    fn faulty(fault: AnswerFault, count: u32) -> FaultyAnswers {
+        FaultyAnswers { fault, count, example: "192.0.2.77".to_owned() }
+    }
+
     fn percent(percent: u16) -> Share {
         Share::percent(percent).unwrap()
     }
 
     #[test]
-    fn deviations_by_chance_pass_and_another_share_does_not() {
+    fn random_deviations_are_good_and_another_share_is_not() {
         assert_eq!(measured(1980, 20).judge(percent(1), false, None), ShareVerdict::Good);
         assert_eq!(measured(1965, 35).judge(percent(1), false, None), ShareVerdict::Good);
         assert!(
@@ -199,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn at_0_and_100_percent_one_answer_of_the_other_side_fails() {
+    fn at_0_and_100_percent_one_answer_of_the_other_side_differs() {
         assert_eq!(measured(2000, 0).judge(Share::BLUE, false, None), ShareVerdict::Good);
         assert_eq!(
             measured(1999, 1).judge(Share::BLUE, false, None),
@@ -212,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sticky_server_shows_one_side_from_one_address() {
+    fn a_sticky_server_may_answer_with_one_side() {
         assert_eq!(measured(2000, 0).judge(percent(10), true, None), ShareVerdict::Good);
         assert!(matches!(
             measured(1000, 1000).judge(percent(10), true, None),
@@ -221,20 +225,12 @@ mod tests {
     }
 
     #[test]
-    fn behind_a_proxy_any_answer_is_good_and_none_is_not() {
+    fn behind_a_proxy_any_values_are_good_and_missing_answers_are_not() {
         let mut proxied = measured(0, 0);
         proxied.queries = 10;
-        proxied.faulty.push(FaultyAnswers {
-            fault: AnswerFault::OtherValue,
-            count: 10,
-            example: "192.0.2.77".to_owned(),
-        });
+        proxied.faulty.push(faulty(AnswerFault::OtherValue, 10));
         assert_eq!(proxied.judge_without_sides(), ShareVerdict::Good);
-        proxied.faulty.push(FaultyAnswers {
-            fault: AnswerFault::ServFail,
-            count: 1,
-            example: "SERVFAIL".to_owned(),
-        });
+        proxied.faulty.push(faulty(AnswerFault::ServFail, 1));
         assert_eq!(proxied.judge_without_sides(), ShareVerdict::Faulty);
         let mut silent = measured(0, 0);
         (silent.queries, silent.unanswered) = (10, 9);
@@ -242,13 +238,9 @@ mod tests {
     }
 
     #[test]
-    fn wrong_answers_silence_and_old_ttls_are_never_good() {
+    fn faulty_missing_and_outdated_answers_are_never_good() {
         let mut broken = measured(1999, 0);
-        broken.faulty.push(FaultyAnswers {
-            fault: AnswerFault::ServFail,
-            count: 1,
-            example: "SERVFAIL".to_owned(),
-        });
+        broken.faulty.push(faulty(AnswerFault::ServFail, 1));
         assert_eq!(broken.judge(Share::BLUE, false, None), ShareVerdict::Faulty);
         let mut silent = measured(10, 0);
         (silent.queries, silent.unanswered) = (100, 90);

@@ -1,4 +1,4 @@
-//! The authoritative name servers of a zone, and how each is reached.
+//! The authoritative name servers of a zone and their addresses.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,7 +13,7 @@ use hickory_proto::rr::{RData, RecordType as WireType};
 /// One address of an authoritative name server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NameServer {
-    /// As in the zone or the configuration.
+    /// As in the zone or in cutover.toml.
     pub name: String,
     pub address: SocketAddr,
 }
@@ -26,10 +26,10 @@ impl fmt::Display for NameServer {
 }
 
 const REMEDY: &str =
-    "Name the servers to query in cutover.toml, for example: [query] name_servers = [\"192.0.2.53\"]";
+    "List the servers in cutover.toml, for example: [query] name_servers = [\"192.0.2.53\"].";
 
-/// The authoritative name servers of the zone: from the configuration, or by its NS records. A name with several
-/// addresses is several servers; IPv6 addresses count only when this machine has a route for IPv6.
+/// Those of the configuration, or else those of the zone's NS records. Each address of a name is a server; IPv6
+/// addresses are omitted if this machine has no route to them.
 pub async fn name_servers(zone: &DomainName, config: &QueryConfig) -> Result<Vec<NameServer>> {
     let names = if config.name_servers.is_empty() {
         ns_records(zone, config).await?
@@ -40,8 +40,9 @@ pub async fn name_servers(zone: &DomainName, config: &QueryConfig) -> Result<Vec
     let mut failures = Vec::new();
     for name in names {
         match resolve_addresses(&name).await {
-            Ok(found) => {
-                servers.extend(found.into_iter().map(|address| NameServer { name: name.clone(), address }));
+            Ok(addresses) => {
+                servers
+                    .extend(addresses.into_iter().map(|address| NameServer { name: name.clone(), address }));
             }
             Err(error) => failures.push(format!("{name}: {error}")),
         }
@@ -67,19 +68,19 @@ async fn resolve_addresses(name: &str) -> std::io::Result<Vec<SocketAddr>> {
     Ok(tokio::net::lookup_host(with_port).await?.collect())
 }
 
-/// Connecting a UDP socket sends nothing, but fails without a route.
+/// Connecting a UDP socket sends nothing; it fails without a route.
 fn has_route(address: SocketAddr) -> bool {
     std::net::UdpSocket::bind("[::]:0").is_ok_and(|socket| socket.connect(address).is_ok())
 }
 
-/// The names in the zone's NS records, by the system's resolver.
+/// By the system's resolver.
 async fn ns_records(zone: &DomainName, config: &QueryConfig) -> Result<Vec<String>> {
     let not_found =
         || Error::new(Kind::Connection, format!("cannot find the name servers of {zone}")).remedy(REMEDY);
     let text = std::fs::read_to_string("/etc/resolv.conf").map_err(|e| not_found().source(e))?;
     let mut error = not_found();
-    for resolver in resolvers(&text) {
-        match ServerClient::new(resolver, None, config.timeout()).query(zone, WireType::NS).await {
+    for resolver in system_resolvers(&text) {
+        match ServerClient::new(resolver, None, config.timeout).query(zone, WireType::NS).await {
             Ok(message) => {
                 let names = message.answers.iter().filter_map(|record| match &record.data {
                     RData::NS(name) => Some(name.0.to_ascii().trim_end_matches('.').to_owned()),
@@ -89,7 +90,10 @@ async fn ns_records(zone: &DomainName, config: &QueryConfig) -> Result<Vec<Strin
                 if !names.is_empty() {
                     return Ok(names);
                 }
-                error = error.detail(format!("{resolver} answers {}", message.metadata.response_code));
+                error = error.detail(format!(
+                    "{resolver} answers {} without NS records",
+                    message.metadata.response_code
+                ));
             }
             Err(failure) => error = error.detail(format!("{resolver}: {}", failure.text())),
         }
@@ -98,7 +102,7 @@ async fn ns_records(zone: &DomainName, config: &QueryConfig) -> Result<Vec<Strin
 }
 
 /// The addresses of the `nameserver` lines of `/etc/resolv.conf`.
-fn resolvers(resolv_conf: &str) -> impl Iterator<Item = SocketAddr> {
+fn system_resolvers(resolv_conf: &str) -> impl Iterator<Item = SocketAddr> {
     let lines = resolv_conf.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
     lines.filter_map(|rest| rest.trim().parse::<IpAddr>().ok()).map(|address| SocketAddr::new(address, 53))
 }
@@ -108,10 +112,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn resolvers_are_read_from_resolv_conf() {
+    fn system_resolvers_are_parsed_from_resolv_conf() {
         let text =
             "# comment\nsearch example.com\nnameserver 192.0.2.1\nnameserver\t2001:db8::1\noptions edns0\n";
-        let found: Vec<String> = resolvers(text).map(|address| address.to_string()).collect();
+        let found: Vec<String> = system_resolvers(text).map(|address| address.to_string()).collect();
         assert_eq!(found, ["192.0.2.1:53", "[2001:db8::1]:53"]);
     }
 }

@@ -2,91 +2,65 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::time::Duration;
 
-use async_trait::async_trait;
 use clap::Args;
-use hickory_proto::rr::rdata::tsig::TsigAlgorithm;
+use hickory_proto::rr::rdata::tsig::TsigAlgorithm as WireAlgorithm;
 use serde::{Deserialize, Serialize};
 
-use super::{Rfc2136, manual_rollback};
-use crate::dns::providers::{InitArgs, ProviderTable};
+use crate::dns::legacy_duration::or_seconds;
+use crate::dns::providers::InitArgs;
 use crate::dns::toml_draft::{TomlDraft, quote, secret_source};
-use crate::dns::{DnsProvider, DnsResult, DomainName, SecretSource, Target};
+use crate::dns::{DomainName, SecretSource};
 use crate::error::{Error, Result};
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rfc2136Config {
-    /// The primary server, which accepts updates: `ns1.example.com`, `192.0.2.53:53`.
+    /// The primary server, which accepts updates: `ns1.example.com` or `192.0.2.53:53`.
     pub server: String,
     pub tsig: TsigConfig,
-    /// How long an answer may take.
-    #[serde(default = "ten_seconds")]
-    pub timeout_seconds: u64,
+    /// Of each query and update.
+    #[serde(default = "default_timeout", alias = "timeout_seconds", deserialize_with = "or_seconds")]
+    pub timeout: Duration,
 }
 
-fn ten_seconds() -> u64 {
-    10
+fn default_timeout() -> Duration {
+    Duration::from_secs(10)
 }
 
 /// The TSIG key that signs updates.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TsigConfig {
     pub name: DomainName,
     #[serde(default)]
-    pub algorithm: Algorithm,
-    /// The key in base64, as in the server's configuration.
+    pub algorithm: TsigAlgorithm,
+    /// In base64, as in the server's configuration.
     pub secret: SecretSource,
 }
 
-/// TSIG algorithms that are not deprecated; the default is that of `tsig-keygen`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// Those that are not deprecated; the default is that of `tsig-keygen`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Algorithm {
+pub enum TsigAlgorithm {
     #[default]
     HmacSha256,
     HmacSha384,
     HmacSha512,
 }
 
-impl Algorithm {
-    pub(super) fn as_str(self) -> &'static str {
+impl TsigAlgorithm {
+    pub(super) fn wire(self) -> WireAlgorithm {
         match self {
-            Algorithm::HmacSha256 => "hmac-sha256",
-            Algorithm::HmacSha384 => "hmac-sha384",
-            Algorithm::HmacSha512 => "hmac-sha512",
-        }
-    }
-
-    pub(super) fn wire(self) -> TsigAlgorithm {
-        match self {
-            Algorithm::HmacSha256 => TsigAlgorithm::HmacSha256,
-            Algorithm::HmacSha384 => TsigAlgorithm::HmacSha384,
-            Algorithm::HmacSha512 => TsigAlgorithm::HmacSha512,
+            TsigAlgorithm::HmacSha256 => WireAlgorithm::HmacSha256,
+            TsigAlgorithm::HmacSha384 => WireAlgorithm::HmacSha384,
+            TsigAlgorithm::HmacSha512 => WireAlgorithm::HmacSha512,
         }
     }
 }
 
-#[async_trait]
-impl ProviderTable for Rfc2136Config {
-    type InitArgs = Rfc2136Args;
-
-    fn check(&self) -> Result<()> {
-        with_port(&self.server).map(drop)
-    }
-
-    async fn connect(self) -> Result<Arc<dyn DnsProvider>> {
-        Ok(Arc::new(Rfc2136::new(self)?))
-    }
-
-    fn manual_rollback(&self, target: &Target, ttl: u32) -> DnsResult<String> {
-        manual_rollback(self, target, ttl)
-    }
-}
-
-/// The server as `host:port`.
+/// `host:port`, with port 53 by default.
 pub(super) fn with_port(server: &str) -> Result<String> {
     if let Ok(address) = server.parse::<SocketAddr>() {
         return Ok(address.to_string());
@@ -95,20 +69,19 @@ pub(super) fn with_port(server: &str) -> Result<String> {
         return Ok(SocketAddr::new(address, 53).to_string());
     }
     let (host, port) = server.rsplit_once(':').unwrap_or((server, "53"));
-    let wrong = || {
-        Error::usage(
-            "provider.server in cutover.toml must be a name or an address, with :PORT if it is not 53",
-        )
+    let invalid = || {
+        Error::usage(format!("provider.server in cutover.toml is no host: \"{}\"", server.escape_debug()))
+            .remedy("Set server to a name or an address, followed by :PORT if the port is not 53.")
     };
-    let host: DomainName = host.parse().map_err(|_| wrong())?;
-    let port: u16 = port.parse().map_err(|_| wrong())?;
+    let host: DomainName = host.parse().map_err(|_| invalid())?;
+    let port: u16 = port.parse().map_err(|_| invalid())?;
     Ok(format!("{}:{port}", host.without_dot()))
 }
 
 #[derive(Debug, Clone, Default, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Rfc2136Args {
-    /// Primary that accepts updates, ns1.example.com or 192.0.2.53:53
+    /// Primary server, ns1.example.com or 192.0.2.53:53
     #[arg(long, value_name = "ADDRESS", help_heading = "RFC 2136")]
     server: Option<String>,
 
@@ -147,8 +120,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_is_a_name_or_an_address_with_or_without_a_port() {
-        for (given, used) in [
+    fn a_server_is_a_name_or_an_address_with_an_optional_port() {
+        for (configured, expected) in [
             ("ns1.example.com", "ns1.example.com:53"),
             ("ns1.example.com:5353", "ns1.example.com:5353"),
             ("192.0.2.53", "192.0.2.53:53"),
@@ -156,7 +129,7 @@ mod tests {
             ("2001:db8::53", "[2001:db8::53]:53"),
             ("[2001:db8::53]:5353", "[2001:db8::53]:5353"),
         ] {
-            assert_eq!(with_port(given).unwrap(), used);
+            assert_eq!(with_port(configured).unwrap(), expected);
         }
         assert!(with_port("ns1.example.com:x").is_err());
     }

@@ -1,35 +1,30 @@
 //! `[provider]` with `kind = "route53"`, and the flags of `cutover init` for it.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use async_trait::async_trait;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::{Route53, manual_rollback};
-use crate::dns::providers::{InitArgs, ProviderTable};
+use crate::dns::SecretSource;
+use crate::dns::providers::InitArgs;
 use crate::dns::toml_draft::TomlDraft;
-use crate::dns::{DnsProvider, DnsResult, SecretSource, Target, http_api};
-use crate::error::Result;
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Route53Config {
-    /// `Z2ABCDEFGHIJKL`, with or without `/hostedzone/` before it.
+    /// `Z2ABCDEFGHIJKL`, optionally after `/hostedzone/`.
     pub hosted_zone_id: String,
     #[serde(default = "default_key_id")]
     pub access_key_id: SecretSource,
     #[serde(default = "default_key")]
     pub secret_access_key: SecretSource,
-    /// The token of temporary credentials. If absent, `AWS_SESSION_TOKEN`, provided that it is set and the other
-    /// credentials come from the environment.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Of temporary credentials. By default `AWS_SESSION_TOKEN`, if the access key id is an environment variable too.
+    #[serde(default)]
     pub session_token: Option<SecretSource>,
-    /// The region in the signature; differs between AWS partitions.
+    /// Of the signature; differs between AWS partitions.
     #[serde(default = "default_region")]
     pub region: String,
-    /// Base address of the API; differs between AWS partitions and in tests.
+    /// Base address of the API; differs between AWS partitions.
     #[serde(default = "default_endpoint")]
     pub endpoint: String,
 }
@@ -48,23 +43,6 @@ fn default_region() -> String {
 
 pub(super) fn default_endpoint() -> String {
     "https://route53.amazonaws.com".to_owned()
-}
-
-#[async_trait]
-impl ProviderTable for Route53Config {
-    type InitArgs = Route53Args;
-
-    fn check(&self) -> Result<()> {
-        http_api::check_base("endpoint", &self.endpoint)
-    }
-
-    async fn connect(self) -> Result<Arc<dyn DnsProvider>> {
-        Ok(Arc::new(Route53::new(self)?))
-    }
-
-    fn manual_rollback(&self, target: &Target, ttl: u32) -> DnsResult<String> {
-        manual_rollback(self, target, ttl)
-    }
 }
 
 #[derive(Debug, Clone, Default, Args, Serialize)]

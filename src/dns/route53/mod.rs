@@ -1,15 +1,16 @@
 //! Amazon Route 53: weighted record sets, written as one ChangeBatch.
 //!
-//! An ordinary record becomes two weighted ones, and back, in one batch that also replaces the marker. A batch of DELETE
-//! and CREATE is a compare-and-swap (`batch`); the rollback uses UPSERT and asks for nothing. A change is followed by
-//! GetChange until it is INSYNC. Throttling is HTTP 400 here.
+//! One batch converts an ordinary record into weighted ones, or back, and replaces the marker. A batch of DELETE and
+//! CREATE is a compare-and-swap (see `change_batch`); the rollback uses UPSERT, without conditions. GetChange is polled
+//! until the change is INSYNC. Throttling is HTTP 400.
 
-mod batch;
+mod change_batch;
 mod config;
+mod record_sets;
 mod response;
-mod sets;
 mod sigv4;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,52 +19,87 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use super::change::{self, Wanted};
+use super::change::{self, PlannedRecord};
 use super::http_api::HttpResponse;
 use super::listing::Listing;
 use super::providers::ProviderTable;
 use super::{
     Capabilities, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName,
     Exclusion, Observed, Precondition, Propagation, RecordForm, Request, SecretSource, Share, Side, Target,
-    Ticket, Weights, WriteOutcome, http_api,
+    Ticket, Weights, exclusion, http_api,
 };
 use crate::error::{Error, Result};
 use crate::finding::Finding;
-use batch::Batch;
+use change_batch::ChangeBatch;
 pub use config::Route53Config;
-use config::default_endpoint;
-use sets::Set;
-use sigv4::{Credentials, Scope, Unsigned};
+use config::{Route53Args, default_endpoint};
+use record_sets::ResourceRecordSet;
+use response::{
+    ChangeResponse, GetHostedZoneResponse, ListProtectionsResponse, ListResourceRecordSetsResponse,
+};
+use sigv4::{Credentials, SigningScope, UnsignedRequest};
 
 const NAME: &str = "route53";
-const VERSION: &str = "/2013-04-01";
+const API_VERSION: &str = "/2013-04-01";
 
-/// Two weights in lowest terms whose sum is 256 are both 255 at most.
+/// A weight is at most 255. Two positive weights with the sum 256 are.
 const WEIGHTS: Weights = Weights::Whole { max_sum: 256 };
 
-/// Five requests a second are allowed to the whole account, so questions are rare.
+/// The rate limit is five requests a second for the whole account.
 const POLL: Duration = Duration::from_secs(3);
+
+#[async_trait]
+impl ProviderTable for Route53Config {
+    type InitArgs = Route53Args;
+
+    fn check(&self) -> Result<()> {
+        http_api::check_base("endpoint", &self.endpoint)
+    }
+
+    async fn connect(self) -> Result<Arc<dyn DnsProvider>> {
+        Ok(Arc::new(Route53::new(self)?))
+    }
+
+    /// Two commands with UPSERT, which needs no old values. The first one sets kongferry's weighted sets to 100 and 0.
+    /// Route 53 rejects it if there is an ordinary record, which the second one then overwrites. Neither removes foreign
+    /// sets: a DELETE needs their exact values, which are unknown here.
+    fn manual_rollback(&self, target: &Target, ttl: u32) -> DnsResult<String> {
+        let command = |form, operator| {
+            change::plan_manual_rollback(NAME, &WEIGHTS, target, form, ttl, |before, desired, records| {
+                let mut batch = ChangeBatch::plan(target, before, desired, records)?;
+                "kongferry: manual rollback to blue".clone_into(&mut batch.comment);
+                Ok(aws(self, &batch, operator))
+            })
+        };
+        let weighted = command(RecordForm::Split(Share::BLUE), " ||")?;
+        let ordinary = command(RecordForm::Plain(Side::Blue), "")?;
+        Ok(format!("{weighted}\n{ordinary}"))
+    }
+}
 
 #[derive(Debug)]
 pub struct Route53 {
     config: Route53Config,
-    /// As the `Host` header has it.
+    /// The `Host` header.
     host: String,
     caps: Capabilities,
     client: reqwest::Client,
 }
 
 impl Route53 {
-    /// Checks that the credentials are there; connects to nothing.
+    /// Reads the credentials; connects to nothing.
     pub fn new(mut config: Route53Config) -> Result<Self> {
         config.check()?;
-        let bare = config.hosted_zone_id.trim_start_matches("/hostedzone/").to_owned();
-        if bare.is_empty() || bare.len() > 32 || !bare.chars().all(|c| c.is_ascii_alphanumeric()) {
-            return Err(Error::usage("hosted_zone_id must be an id such as Z2ABCDEFGHIJKL"));
+        let id = config.hosted_zone_id.trim_start_matches("/hostedzone/").to_owned();
+        if id.is_empty() || id.len() > 32 || !id.chars().all(|c| c.is_ascii_alphanumeric()) {
+            return Err(Error::usage(
+                "provider.hosted_zone_id in cutover.toml is not the id of a hosted zone",
+            )
+            .remedy("Set hosted_zone_id to an id such as Z2ABCDEFGHIJKL."));
         }
-        config.hosted_zone_id = bare;
+        config.hosted_zone_id = id;
         let url = url::Url::parse(&config.endpoint)
-            .map_err(|e| Error::usage("the endpoint is no URL").source(e))?;
+            .map_err(|e| Error::usage("provider.endpoint in cutover.toml is not a URL").source(e))?;
         let host = url.host_str().unwrap_or_default();
         let host = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
         let caps = Capabilities {
@@ -81,14 +117,16 @@ impl Route53 {
         Ok(route53)
     }
 
-    /// Read again for each request: files with temporary credentials are renewed while a cutover runs for days.
+    /// Read again for each request: files with temporary credentials are renewed during a cutover.
     fn credentials(&self) -> Result<Credentials> {
         let config = &self.config;
-        let from_environment = matches!(config.access_key_id, SecretSource::Env(_));
-        let ambient = std::env::var("AWS_SESSION_TOKEN").ok().filter(|token| !token.is_empty());
-        let session_token = match &config.session_token {
-            Some(source) => Some(source.read("the AWS session token")?),
-            None => ambient.filter(|_| from_environment).map(SecretString::from),
+        let session_token = match (&config.session_token, &config.access_key_id) {
+            (Some(source), _) => Some(source.read("the AWS session token")?),
+            (None, SecretSource::Env(_)) => {
+                let token = std::env::var("AWS_SESSION_TOKEN").ok().filter(|token| !token.is_empty());
+                token.map(SecretString::from)
+            }
+            (None, SecretSource::File(_)) => None,
         };
         Ok(Credentials {
             access_key_id: config.access_key_id.read("the AWS access key id")?,
@@ -98,7 +136,7 @@ impl Route53 {
     }
 
     fn zone_path(&self) -> String {
-        format!("{VERSION}/hostedzone/{}", self.config.hosted_zone_id)
+        format!("{API_VERSION}/hostedzone/{}", self.config.hosted_zone_id)
     }
 
     async fn get<T: for<'de> Deserialize<'de>>(&self, path: &str, query: &[(&str, &str)]) -> DnsResult<T> {
@@ -107,8 +145,7 @@ impl Route53 {
             .map(|(key, value)| format!("{key}={}", utf8_percent_encode(value, UNRESERVED)))
             .collect();
         pairs.sort();
-        let text = self.send("GET", path, &pairs.join("&"), None).await?;
-        response::parse(NAME, &text)
+        response::parse(&self.send("GET", path, &pairs.join("&"), None).await?)
     }
 
     async fn send(
@@ -120,16 +157,20 @@ impl Route53 {
     ) -> DnsResult<String> {
         let writes = body.is_some();
         let credentials = self.credentials().map_err(|e| {
-            let causes = e.causes().join(": ");
-            self.error(DnsErrorKind::Auth, e.message().to_owned()).answered(causes)
+            error(DnsErrorKind::Auth, e.message().to_owned()).with_answer(e.causes().join(": "))
         })?;
-        let unsigned =
-            Unsigned { method, host: &self.host, path, query, body: body.unwrap_or_default().as_bytes() };
-        let scope = Scope { region: &self.config.region, service: NAME, time: Utc::now() };
-        let mark = if query.is_empty() { "" } else { "?" };
-        let url = http_api::join(&self.config.endpoint, &format!("{path}{mark}{query}"));
-        let verb = if writes { reqwest::Method::POST } else { reqwest::Method::GET };
-        let mut request = self.client.request(verb, url);
+        let unsigned = UnsignedRequest {
+            method,
+            host: &self.host,
+            path,
+            query,
+            body: body.unwrap_or_default().as_bytes(),
+        };
+        let scope = SigningScope { region: &self.config.region, service: NAME, time: Utc::now() };
+        let separator = if query.is_empty() { "" } else { "?" };
+        let url = http_api::join(&self.config.endpoint, &format!("{path}{separator}{query}"));
+        let method = if writes { reqwest::Method::POST } else { reqwest::Method::GET };
+        let mut request = self.client.request(method, url);
         for (name, value) in sigv4::headers(&unsigned, &scope, &credentials) {
             request = request.header(name, value);
         }
@@ -141,18 +182,16 @@ impl Route53 {
         if status.is_success() {
             return Ok(text);
         }
-        // The answer to a wrong signature repeats what was signed, the session token too.
-        let token = credentials.session_token.as_ref().map(|token| token.expose_secret().to_owned());
-        let text = token.map_or(text.clone(), |token| text.replace(&token, "(session token)"));
-        Err(response::refusal(NAME, status.as_u16(), retry_after, writes, &text))
+        // The response to a wrong signature repeats what was signed, including the session token.
+        let text = match &credentials.session_token {
+            Some(token) => text.replace(token.expose_secret(), "(session token)"),
+            None => text,
+        };
+        Err(response::error_of(status.as_u16(), retry_after, writes, &text))
     }
 
-    fn error(&self, kind: DnsErrorKind, message: impl Into<String>) -> DnsError {
-        DnsError::new(NAME, kind, message)
-    }
-
-    /// All sets of one name. The list begins at the name and goes on to those behind it.
-    async fn sets_of(&self, name: &DomainName, rtype: Option<&str>) -> DnsResult<Vec<Set>> {
+    /// The sets of one name. The API's list begins at the name and continues with the names after it.
+    async fn sets_of(&self, name: &DomainName, rtype: Option<&str>) -> DnsResult<Vec<ResourceRecordSet>> {
         let path = format!("{}/rrset", self.zone_path());
         let mut sets = Vec::new();
         let (mut next_type, mut next_identifier) = (rtype.map(str::to_owned), None::<String>);
@@ -160,89 +199,69 @@ impl Route53 {
             let mut query = vec![("name", name.as_str()), ("maxitems", "100")];
             query.extend(next_type.as_deref().map(|value| ("type", value)));
             query.extend(next_identifier.as_deref().map(|value| ("identifier", value)));
-            let list: response::ListAnswer = self.get(&path, &query).await?;
-            for set in list.resource_record_sets.sets {
-                let ours =
-                    response::name(&set.name).as_ref() == Some(name) && rtype.is_none_or(|t| t == set.rtype);
-                sets.extend(set.into_set().filter(|_| ours));
-            }
-            let same_name = list.next_record_name.as_deref().and_then(response::name).as_ref() == Some(name);
-            if !list.is_truncated || !same_name {
+            let page: ListResourceRecordSetsResponse = self.get(&path, &query).await?;
+            let found = page.resource_record_sets.sets.into_iter().filter_map(|set| set.into_record_set());
+            sets.extend(
+                found.filter(|set| set.name == *name && rtype.is_none_or(|rtype| rtype == set.rtype)),
+            );
+            let next_name = page.next_record_name.as_deref().and_then(response::parse_name);
+            if !page.is_truncated || next_name.as_ref() != Some(name) {
                 return Ok(sets);
             }
-            (next_type, next_identifier) = (list.next_record_type, list.next_record_identifier);
+            (next_type, next_identifier) = (page.next_record_type, page.next_record_identifier);
         }
     }
 
-    fn batch(&self, change: &Change) -> DnsResult<Batch> {
-        let wanted = self.wanted(&change.target, &change.before, &change.desired)?;
-        Batch::plan(NAME, &change.target, &change.before, &change.desired, &wanted)
-    }
-
-    fn wanted<'a>(
+    fn plan_records<'a>(
         &self,
         target: &'a Target,
         before: &'a Observed,
         desired: &Desired,
-    ) -> DnsResult<Vec<Wanted<'a>>> {
-        let caps = &self.caps;
-        let mut wanted = change::wanted(NAME, &caps.weights, caps.min_ttl, target, before, desired)?;
-        for one in &mut wanted {
-            one.ttl = sets::effective_ttl(one.record, &one.state, one.ttl);
+    ) -> DnsResult<Vec<PlannedRecord<'a>>> {
+        let min_ttl = self.caps.min_ttl;
+        let mut records = change::plan_records(NAME, &WEIGHTS, min_ttl, target, before, desired)?;
+        for planned in &mut records {
+            planned.ttl = record_sets::effective_ttl(planned.record, &planned.state, planned.ttl);
         }
-        Ok(wanted)
-    }
-
-    /// A batch was refused as a whole. Either somebody else wrote, or it is this very change a second time, or Route 53
-    /// has something against it.
-    async fn explain(&self, change: &Change, refused: DnsError) -> DnsResult<Ticket> {
-        let now = self.read(&change.target).await?;
-        if change.outcome(&now) == WriteOutcome::Applied {
-            return Ok(Ticket { change_id: None });
-        }
-        if now.version == change.before.version {
-            return Err(refused);
-        }
-        let by = now.marker.as_ref().map(|marker| format!(" by {} at {}", marker.owner, marker.written_at));
-        let message = format!("the records were changed{} since they were read", by.unwrap_or_default());
-        Err(DnsError { kind: DnsErrorKind::Conflict, message, ..refused })
+        Ok(records)
     }
 
     async fn protections(&self, target: &Target) -> DnsResult<Vec<Finding>> {
         let path = format!("{}/rrsetprotection", self.zone_path());
-        let answer: response::ProtectionsAnswer = match self.get(&path, &[]).await {
-            Ok(answer) => answer,
+        let response: ListProtectionsResponse = match self.get(&path, &[]).await {
+            Ok(response) => response,
             Err(error) if error.is_temporary() => return Err(error),
             Err(error) => {
                 return Ok(vec![Finding::warning(
-                    format!("whether records are protected cannot be seen ({error})"),
-                    "allow route53:ListResourceRecordSetProtections",
+                    format!(
+                        "kongferry cannot read whether the records are protected against changes ({error})"
+                    ),
+                    "Allow route53:ListResourceRecordSetProtections.",
                 )]);
             }
         };
-        let list = answer.resource_record_set_protections.list.into_iter();
-        let ours = list.filter(|protection| {
-            let name = response::name(&protection.record_name);
-            let moved = target.records().iter().any(|record| {
-                Some(&record.key.name) == name.as_ref() && record.key.rtype.as_str() == protection.record_type
-            });
-            moved || (name.as_ref() == Some(&target.marker_name()) && protection.record_type == "TXT")
-        });
-        Ok(ours
-            .map(|protection| {
-                Finding::blocker(
-                    format!(
-                        "{} {} is protected against changes",
-                        protection.record_name, protection.record_type
-                    ),
-                    "remove the protection: aws route53 delete-resource-record-set-protections",
-                )
+        let protections = response.resource_record_set_protections.list.into_iter();
+        let of_target = protections.filter(|protection| {
+            response::parse_name(&protection.record_name).is_some_and(|name| {
+                target.contains(&name, &protection.record_type)
+                    || (name == target.marker_name() && protection.record_type == "TXT")
             })
-            .collect())
+        });
+        let blockers = of_target.map(|protection| {
+            Finding::blocker(
+                format!("{} {} is protected against changes", protection.record_name, protection.record_type),
+                "Remove the protection: aws route53 delete-resource-record-set-protections.",
+            )
+        });
+        Ok(blockers.collect())
     }
 }
 
-/// What SigV4 leaves as it is.
+fn error(kind: DnsErrorKind, message: impl Into<String>) -> DnsError {
+    DnsError::new(NAME, kind, message)
+}
+
+/// The characters that SigV4 does not encode.
 const UNRESERVED: &percent_encoding::AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
@@ -257,22 +276,21 @@ impl DnsProvider for Route53 {
     }
 
     async fn preflight(&self, target: &Target) -> DnsResult<Vec<Finding>> {
-        let zone: response::ZoneAnswer = self.get(&self.zone_path(), &[]).await?;
-        let zone = zone.hosted_zone;
+        let zone = self.get::<GetHostedZoneResponse>(&self.zone_path(), &[]).await?.hosted_zone;
         let id = &self.config.hosted_zone_id;
         let mut findings = Vec::new();
-        if response::name(&zone.name).as_ref() == Some(target.zone()) {
+        if response::parse_name(&zone.name).as_ref() == Some(target.zone()) {
             findings.push(Finding::ok(format!("the hosted zone {id} is {}", target.zone())));
         } else {
             findings.push(Finding::blocker(
                 format!("the hosted zone {id} is {}, not {}", zone.name, target.zone()),
-                "name the right zone or the right id in cutover.toml",
+                "Correct zone or hosted_zone_id in cutover.toml.",
             ));
         }
         if zone.config.and_then(|config| config.private_zone) == Some(true) {
             findings.push(Finding::warning(
-                format!("the hosted zone {id} is private: its name servers answer inside its VPCs only"),
-                "run the cutover inside one of them, with their resolver in [query] name_servers",
+                format!("the hosted zone {id} is private: only resolvers inside its VPCs can query it"),
+                "Run the cutover inside one of the VPCs, with its resolver in [query] name_servers.",
             ));
         }
         findings.extend(self.protections(target).await?);
@@ -280,115 +298,98 @@ impl DnsProvider for Route53 {
     }
 
     async fn list(&self, zone: Option<&DomainName>, names: &[DomainName]) -> DnsResult<Listing> {
-        let answer: response::ZoneAnswer = self.get(&self.zone_path(), &[]).await?;
+        let hosted = self.get::<GetHostedZoneResponse>(&self.zone_path(), &[]).await?.hosted_zone.name;
         let id = &self.config.hosted_zone_id;
-        let not_found = |message: String| self.error(DnsErrorKind::NotFound, message);
-        let hosted = answer.hosted_zone.name;
-        let hosted = response::name(&hosted)
-            .ok_or_else(|| not_found(format!("the hosted zone {id} is {hosted}, which is no name here")))?;
+        let not_found = |message: String| error(DnsErrorKind::NotFound, message);
+        let hosted = response::parse_name(&hosted).ok_or_else(|| {
+            not_found(format!("the hosted zone {id} is {hosted}, a name that kongferry does not support"))
+        })?;
         let outside = names.iter().find(|name| !name.is_in(&hosted));
-        if let Some(wrong) = zone.filter(|zone| **zone != hosted).or(outside) {
-            return Err(not_found(format!("the hosted zone {id} is {hosted}, and not the one of {wrong}")));
+        if let Some(name) = zone.filter(|zone| **zone != hosted).or(outside) {
+            return Err(not_found(format!(
+                "the hosted zone {id} is {hosted}, which is not the zone of {name}"
+            )));
         }
         let mut records = Vec::new();
         for name in names {
-            records.extend(self.sets_of(name, None).await?.iter().filter_map(sets::listed));
+            records.extend(self.sets_of(name, None).await?.iter().filter_map(record_sets::listed));
         }
         Ok(Listing { zone: hosted, records })
     }
 
     async fn read(&self, target: &Target) -> DnsResult<Observed> {
-        let mut names: Vec<&DomainName> = target.records().iter().map(|record| &record.key.name).collect();
-        names.sort();
-        names.dedup();
-        let mut found = self.sets_of(&target.marker_name(), Some("TXT")).await?;
-        for name in names {
-            found.extend(self.sets_of(name, None).await?);
+        let mut sets = self.sets_of(&target.marker_name(), Some("TXT")).await?;
+        for name in target.names() {
+            sets.extend(self.sets_of(name, None).await?);
         }
-        Ok(sets::observe(target, &found))
+        Ok(record_sets::observe(target, &sets))
     }
 
     fn plan(&self, target: &Target, before: &Observed, desired: &Desired) -> DnsResult<Change> {
-        let wanted = self.wanted(target, before, desired)?;
-        let body = Batch::plan(NAME, target, before, desired, &wanted)?.xml();
+        let records = self.plan_records(target, before, desired)?;
         let request = Request::Http {
             method: "POST".to_owned(),
             url: http_api::join(&self.config.endpoint, &format!("{}/rrset/", self.zone_path())),
             headers: vec![("Authorization".to_owned(), "(AWS4-HMAC-SHA256 signature)".to_owned())],
-            body,
+            body: ChangeBatch::plan(target, before, desired, &records)?.xml(),
         };
-        let mut change = change::planned(target, before, desired, &wanted, request);
-        // The next step is planned from these sets, as they will be read.
-        for (after, one) in change.after.records.iter_mut().zip(&wanted) {
-            let written = sets::of_state(one.record, &one.state, one.ttl).unwrap_or_default();
-            after.raw = serde_json::to_value(written).unwrap_or_default();
+        let mut change = Change::new(target, before, desired, &records, request);
+        // The next step is planned from these sets.
+        for (after, planned) in change.after.records.iter_mut().zip(&records) {
+            let sets = record_sets::for_state(planned.record, &planned.state, planned.ttl);
+            after.raw = serde_json::to_value(sets.unwrap_or_default()).unwrap_or_default();
         }
         Ok(change)
     }
 
     async fn apply(&self, change: &Change) -> DnsResult<Ticket> {
-        let Request::Http { body, .. } = &change.request else {
-            return Err(self.error(DnsErrorKind::Unsupported, "this change was planned for another provider"));
-        };
-        let path = format!("{}/rrset/", self.zone_path());
-        match self.send("POST", &path, "", Some(body)).await {
+        let (_, body) = change.http(NAME)?;
+        match self.send("POST", &format!("{}/rrset/", self.zone_path()), "", Some(body)).await {
             Ok(text) => {
-                // It was carried out; an answer that cannot be read does not change that.
-                let answer = response::parse::<response::ChangeAnswer>(NAME, &text).ok();
-                Ok(Ticket { change_id: answer.map(|answer| answer.change_info.id.replace("/change/", "")) })
+                // It was carried out, even if the response is invalid.
+                let response = response::parse::<ChangeResponse>(&text).ok();
+                let id = response.map(|response| response.change_info.id.replace("/change/", ""));
+                Ok(Ticket { change_id: id })
             }
-            Err(refused) if refused.kind == DnsErrorKind::Invalid => {
-                if change.desired.precondition == Precondition::Overwrite {
-                    return Err(refused);
-                }
-                self.explain(change, refused).await
+            // Route 53 rejects a batch as a whole: perhaps because it is repeated, or because of another client's write.
+            Err(refusal)
+                if refusal.kind == DnsErrorKind::Invalid
+                    && change.desired.precondition == Precondition::Unchanged =>
+            {
+                exclusion::explain_refusal(self, change, refusal).await
             }
-            Err(other) => Err(other),
+            Err(error) => Err(error),
         }
     }
 
     async fn confirm(&self, ticket: &Ticket) -> DnsResult<Propagation> {
-        // Without an id (the answer was lost) the name servers are the only ones to ask.
+        // Without an id (the response was lost) only the name servers can tell.
         let Some(id) = &ticket.change_id else { return Ok(Propagation::InSync) };
         let id = utf8_percent_encode(id, UNRESERVED).to_string();
-        let answer: response::ChangeAnswer = self.get(&format!("{VERSION}/change/{id}"), &[]).await?;
-        Ok(if answer.change_info.status == "INSYNC" { Propagation::InSync } else { Propagation::Pending })
+        let response: ChangeResponse = self.get(&format!("{API_VERSION}/change/{id}"), &[]).await?;
+        let is_in_sync = response.change_info.status == "INSYNC";
+        Ok(if is_in_sync { Propagation::InSync } else { Propagation::Pending })
     }
 
     fn manual_command(&self, change: &Change) -> String {
-        let Ok(batch) = self.batch(change) else { return String::new() };
-        aws(&self.config, &batch, "")
+        let Change { target, before, desired, .. } = change;
+        let records = self.plan_records(target, before, desired);
+        let batch = records.and_then(|records| ChangeBatch::plan(target, before, desired, &records));
+        batch.map(|batch| aws(&self.config, &batch, "")).unwrap_or_default()
     }
 }
 
-/// `then` stands where the shell goes on after the command.
-fn aws(config: &Route53Config, batch: &Batch, then: &str) -> String {
+/// `operator` of the shell follows the command.
+fn aws(config: &Route53Config, batch: &ChangeBatch, operator: &str) -> String {
     let endpoint = if config.endpoint == default_endpoint() {
         String::new()
     } else {
-        format!(" --endpoint-url {}", super::shell::quoted(&config.endpoint))
+        format!(" --endpoint-url {}", shell_words::quote(&config.endpoint))
     };
     let id = config.hosted_zone_id.trim_start_matches("/hostedzone/");
     format!(
-        "aws route53 change-resource-record-sets{endpoint} --hosted-zone-id {id} --change-batch file:///dev/stdin <<'JSON'{then}\n{:#}\nJSON",
+        "aws route53 change-resource-record-sets{endpoint} --hosted-zone-id {id} --change-batch file:///dev/stdin \
+         <<'JSON'{operator}\n{:#}\nJSON",
         batch.json()
     )
-}
-
-/// Blue's records by UPSERT, which needs no old values. Where our weighted sets stand, the first command makes them 100
-/// to 0. Route 53 refuses it where an ordinary record stands, and then the second one makes that blue's. Sets of
-/// somebody else's beside them would have to be deleted first, and a DELETE needs their exact values: nobody can write
-/// that down beforehand.
-fn manual_rollback(config: &Route53Config, target: &Target, ttl: u32) -> DnsResult<String> {
-    let before = change::unread(target);
-    let batch = |form| {
-        let desired = change::blue_again(form, ttl);
-        let wanted = change::wanted(NAME, &WEIGHTS, 0, target, &before, &desired)?;
-        Batch::plan(NAME, target, &before, &desired, &wanted)
-    };
-    let mut weighted = batch(RecordForm::Split(Share::BLUE))?;
-    let mut ordinary = batch(RecordForm::Plain(Side::Blue))?;
-    "kongferry: back to blue, by hand".clone_into(&mut weighted.comment);
-    ordinary.comment.clone_from(&weighted.comment);
-    Ok(format!("{}\n{}", aws(config, &weighted, " ||"), aws(config, &ordinary, "")))
 }

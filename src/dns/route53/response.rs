@@ -1,4 +1,4 @@
-//! Route 53's answers: lists of record sets, the state of a change, and errors.
+//! Responses of Route 53's API, named as in its documentation.
 
 use std::time::Duration;
 
@@ -6,13 +6,14 @@ use quick_xml::Reader;
 use quick_xml::events::Event;
 use serde::Deserialize;
 
-use super::sets::Set;
+use super::record_sets::ResourceRecordSet;
+use super::{NAME, error};
 use crate::dns::{Alias, DnsError, DnsErrorKind, DnsResult, DomainName};
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct ListAnswer {
-    pub resource_record_sets: RecordSets,
+pub(super) struct ListResourceRecordSetsResponse {
+    pub resource_record_sets: ResourceRecordSets,
     pub is_truncated: bool,
     pub next_record_name: Option<String>,
     pub next_record_type: Option<String>,
@@ -20,17 +21,17 @@ pub(super) struct ListAnswer {
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct RecordSets {
+pub(super) struct ResourceRecordSets {
     #[serde(rename = "ResourceRecordSet", default)]
-    pub sets: Vec<WireSet>,
+    pub sets: Vec<ResourceRecordSetXml>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct WireSet {
-    pub name: String,
+pub(super) struct ResourceRecordSetXml {
+    name: String,
     #[serde(rename = "Type")]
-    pub rtype: String,
+    rtype: String,
     set_identifier: Option<String>,
     weight: Option<u32>,
     #[serde(rename = "TTL")]
@@ -68,23 +69,24 @@ struct AliasTarget {
     evaluate_target_health: bool,
 }
 
+/// Of `ChangeResourceRecordSets` and `GetChange`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct ChangeAnswer {
+pub(super) struct ChangeResponse {
     pub change_info: ChangeInfo,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct ChangeInfo {
-    /// With `/change/` before it.
+    /// After `/change/`.
     pub id: String,
     pub status: String,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct ZoneAnswer {
+pub(super) struct GetHostedZoneResponse {
     pub hosted_zone: HostedZone,
 }
 
@@ -92,18 +94,18 @@ pub(super) struct ZoneAnswer {
 #[serde(rename_all = "PascalCase")]
 pub(super) struct HostedZone {
     pub name: String,
-    pub config: Option<ZoneConfig>,
+    pub config: Option<HostedZoneConfig>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct ZoneConfig {
+pub(super) struct HostedZoneConfig {
     pub private_zone: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct ProtectionsAnswer {
+pub(super) struct ListProtectionsResponse {
     pub resource_record_set_protections: Protections,
 }
 
@@ -120,17 +122,16 @@ pub(super) struct Protection {
     pub record_type: String,
 }
 
-/// Route 53 writes characters other than letters, digits, - and _ as `\ooo`; a wildcard's star is `\052`.
-pub(super) fn name(text: &str) -> Option<DomainName> {
+/// Route 53 escapes characters other than letters, digits, `-` and `_`: the asterisk of a wildcard is `\052`.
+pub(super) fn parse_name(text: &str) -> Option<DomainName> {
     text.replace("\\052", "*").parse().ok()
 }
 
-impl WireSet {
-    /// As the rest of the module knows it; `None` for a name that cannot be one of ours.
-    pub(super) fn into_set(self) -> Option<Set> {
-        let name = name(&self.name)?;
-        let mut unknown = Vec::new();
-        let mut note = |there: bool, what: &str| unknown.extend(there.then(|| what.to_owned()));
+impl ResourceRecordSetXml {
+    /// `None` for a name that is no `DomainName`.
+    pub(super) fn into_record_set(self) -> Option<ResourceRecordSet> {
+        let mut unsupported = Vec::new();
+        let mut note = |is_used: bool, feature: &str| unsupported.extend(is_used.then(|| feature.to_owned()));
         note(self.health_check_id.is_some(), "a health check");
         note(self.region.is_some(), "latency routing");
         note(self.failover.is_some(), "failover routing");
@@ -147,45 +148,38 @@ impl WireSet {
                     evaluate_target_health: target.evaluate_target_health,
                 }),
                 Err(_) => {
-                    unknown.push("an alias for a name that cannot be read".to_owned());
+                    unsupported.push("an alias with an invalid target name".to_owned());
                     None
                 }
             },
             None => None,
         };
-        let values = self.resource_records.map(|all| all.records.into_iter().map(|one| one.value).collect());
-        Some(Set {
-            name,
+        let records = self.resource_records.map(|records| records.records).unwrap_or_default();
+        Some(ResourceRecordSet {
+            name: parse_name(&self.name)?,
             rtype: self.rtype,
             weighted: self.set_identifier.zip(self.weight),
             ttl: self.ttl,
-            values: values.unwrap_or_default(),
+            values: records.into_iter().map(|record| record.value).collect(),
             alias,
-            unknown,
+            unsupported,
         })
     }
 }
 
-/// Reads an answer that is expected to be of type `T`.
-pub(super) fn parse<T: for<'de> Deserialize<'de>>(provider: &'static str, text: &str) -> DnsResult<T> {
-    quick_xml::de::from_str(text).map_err(|e| {
-        let kind = DnsErrorKind::Transient { may_be_applied: false };
-        DnsError::new(provider, kind, format!("its answer cannot be read ({e})")).answered(text)
-    })
+pub(super) fn parse<T: for<'de> Deserialize<'de>>(text: &str) -> DnsResult<T> {
+    quick_xml::de::from_str(text)
+        .map_err(|e| DnsError::transient(NAME, format!("the response is invalid ({e})")).with_answer(text))
 }
 
-/// What a refusal means. Route 53 throttles with HTTP 400.
-pub(super) fn refusal(
-    provider: &'static str,
-    status: u16,
-    retry_after: Option<Duration>,
-    writes: bool,
-    text: &str,
-) -> DnsError {
+/// Route 53 throttles with HTTP 400.
+pub(super) fn error_of(status: u16, retry_after: Option<Duration>, writes: bool, text: &str) -> DnsError {
     let (code, messages) = code_and_messages(text);
     let (kind, message) = match (&*code, status) {
         ("Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "PriorRequestNotComplete", _)
-        | (_, 429) => (DnsErrorKind::Throttled { retry_after }, "it is asked too often".to_owned()),
+        | (_, 429) => {
+            (DnsErrorKind::Throttled { retry_after }, "the rate limit of the account was exceeded".to_owned())
+        }
         (
             "AccessDenied"
             | "AccessDeniedException"
@@ -201,25 +195,23 @@ pub(super) fn refusal(
             _,
         )
         | (_, 401 | 403) => {
-            (DnsErrorKind::Auth, "it refuses the credentials, or they lack a right".to_owned())
+            (DnsErrorKind::Auth, "the credentials are rejected, or lack a privilege".to_owned())
         }
-        ("NoSuchHostedZone", _) => (DnsErrorKind::NotFound, "it has no such hosted zone".to_owned()),
-        ("NoSuchChange", _) | (_, 404) => (DnsErrorKind::NotFound, "it knows nothing of that".to_owned()),
+        ("NoSuchHostedZone", _) => (DnsErrorKind::NotFound, "the hosted zone does not exist".to_owned()),
+        ("NoSuchChange", _) | (_, 404) => {
+            (DnsErrorKind::NotFound, "the change or path does not exist".to_owned())
+        }
         (_, 500..) => {
-            (DnsErrorKind::Transient { may_be_applied: writes }, format!("it failed with HTTP {status}"))
+            (DnsErrorKind::Transient { may_be_applied: writes }, format!("the API failed with HTTP {status}"))
         }
-        _ => (DnsErrorKind::Invalid, format!("it refuses the request with HTTP {status}")),
+        _ => (DnsErrorKind::Invalid, format!("the API rejects the request with HTTP {status}")),
     };
-    let said = if messages.is_empty() { text.to_owned() } else { messages.join("; ") };
-    DnsError::new(provider, kind, message).answered(if code.is_empty() {
-        said
-    } else {
-        format!("{code}: {said}")
-    })
+    let answer = if messages.is_empty() { text.to_owned() } else { messages.join("; ") };
+    let answer = if code.is_empty() { answer } else { format!("{code}: {answer}") };
+    error(kind, message).with_answer(answer)
 }
 
-/// The code and all messages, whichever of its two forms an error has: `<ErrorResponse><Error>…` or
-/// `<InvalidChangeBatch><Messages>…`.
+/// The code and all messages of an error's two forms: `<ErrorResponse><Error>…` and `<InvalidChangeBatch><Messages>…`.
 fn code_and_messages(text: &str) -> (String, Vec<String>) {
     let mut reader = Reader::from_str(text);
     let mut path: Vec<String> = Vec::new();
@@ -246,6 +238,6 @@ fn code_and_messages(text: &str) -> (String, Vec<String>) {
             _ => {}
         }
     }
-    let named = root.filter(|root| root != "ErrorResponse");
-    (code.or(named).unwrap_or_default(), messages)
+    let root_code = root.filter(|root| root != "ErrorResponse");
+    (code.or(root_code).unwrap_or_default(), messages)
 }

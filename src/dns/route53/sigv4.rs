@@ -1,4 +1,4 @@
-//! AWS Signature Version 4, as far as Route 53 needs it: one request with its body, no streaming, no presigning.
+//! AWS Signature Version 4 for one request with its body. The crate `aws-sigv4` would add the runtime of AWS's SDK.
 
 use chrono::{DateTime, Utc};
 use ring::{digest, hmac};
@@ -12,38 +12,37 @@ pub(super) struct Credentials {
 }
 
 #[derive(Debug)]
-pub(super) struct Unsigned<'a> {
+pub(super) struct UnsignedRequest<'a> {
     pub method: &'a str,
-    /// With the port, if it is not the scheme's own.
+    /// With the port, if it is not the scheme's default.
     pub host: &'a str,
-    /// Of characters that need no encoding.
+    /// Without characters that need encoding.
     pub path: &'a str,
-    /// Sorted by name, encoded.
+    /// Encoded and sorted by name.
     pub query: &'a str,
     pub body: &'a [u8],
 }
 
-/// Where the request is signed for.
 #[derive(Debug)]
-pub(super) struct Scope<'a> {
+pub(super) struct SigningScope<'a> {
     pub region: &'a str,
     pub service: &'a str,
     pub time: DateTime<Utc>,
 }
 
-/// The headers to add to the request; `host` must be sent as it was signed.
+/// The headers to add to the request, whose `Host` header must be `host`.
 pub(super) fn headers(
-    request: &Unsigned<'_>,
-    scope: &Scope<'_>,
+    request: &UnsignedRequest<'_>,
+    scope: &SigningScope<'_>,
     credentials: &Credentials,
 ) -> Vec<(&'static str, String)> {
-    let stamp = scope.time.format("%Y%m%dT%H%M%SZ").to_string();
+    let timestamp = scope.time.format("%Y%m%dT%H%M%SZ").to_string();
     let day = scope.time.format("%Y%m%d").to_string();
     let token = credentials.session_token.as_ref().map(ExposeSecret::expose_secret);
     let token_line = token.map(|token| format!("x-amz-security-token:{token}\n")).unwrap_or_default();
     let names = if token.is_some() { "host;x-amz-date;x-amz-security-token" } else { "host;x-amz-date" };
     let canonical = format!(
-        "{}\n{}\n{}\nhost:{}\nx-amz-date:{stamp}\n{token_line}\n{names}\n{}",
+        "{}\n{}\n{}\nhost:{}\nx-amz-date:{timestamp}\n{token_line}\n{names}\n{}",
         request.method,
         request.path,
         request.query,
@@ -51,18 +50,18 @@ pub(super) fn headers(
         hex(digest::digest(&digest::SHA256, request.body).as_ref()),
     );
     let credential = format!("{day}/{}/{}/aws4_request", scope.region, scope.service);
-    let hashed = hex(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
-    let to_sign = format!("AWS4-HMAC-SHA256\n{stamp}\n{credential}\n{hashed}");
-    let first = format!("AWS4{}", credentials.secret_access_key.expose_secret());
+    let canonical_hash = hex(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
+    let to_sign = format!("AWS4-HMAC-SHA256\n{timestamp}\n{credential}\n{canonical_hash}");
+    let seed = format!("AWS4{}", credentials.secret_access_key.expose_secret());
     let key = [&*day, scope.region, scope.service, "aws4_request"]
         .iter()
-        .fold(first.into_bytes(), |key, part| mac(&key, part.as_bytes()));
+        .fold(seed.into_bytes(), |key, part| mac(&key, part.as_bytes()));
     let signature = hex(&mac(&key, to_sign.as_bytes()));
     let id = credentials.access_key_id.expose_secret();
     let authorization = format!(
         "AWS4-HMAC-SHA256 Credential={id}/{credential}, SignedHeaders={names}, Signature={signature}"
     );
-    let mut headers = vec![("x-amz-date", stamp), ("authorization", authorization)];
+    let mut headers = vec![("x-amz-date", timestamp), ("authorization", authorization)];
     headers.extend(token.map(|token| ("x-amz-security-token", token.to_owned())));
     headers
 }
@@ -87,8 +86,8 @@ mod tests {
             session_token: token.map(SecretString::from),
         };
         let time = "2015-08-30T12:36:00Z".parse().unwrap();
-        let scope = Scope { region: "us-east-1", service: "service", time };
-        let request = Unsigned { method, host: "example.amazonaws.com", path: "/", query, body: b"" };
+        let scope = SigningScope { region: "us-east-1", service: "service", time };
+        let request = UnsignedRequest { method, host: "example.amazonaws.com", path: "/", query, body: b"" };
         let headers = headers(&request, &scope, &credentials);
         let authorization = headers.iter().find(|(name, _)| *name == "authorization").unwrap().1.clone();
         authorization.rsplit_once("Signature=").unwrap().1.to_owned()

@@ -1,76 +1,79 @@
-//! One ChangeBatch: every change that a write makes, as XML for the wire and as JSON for `aws route53`.
+//! One ChangeBatch: all changes of a write, as XML for the API and as JSON for `aws route53`.
 //!
-//! Route 53 carries out all of a batch or nothing, and a DELETE must name exactly what is there. That makes DELETE and
-//! CREATE in one batch a compare-and-swap, of the records and of the marker; UPSERT overwrites whatever is there.
+//! Route 53 makes all changes of a batch or none, and a DELETE must name the exact current values. Therefore DELETE and
+//! CREATE in one batch are a compare-and-swap of the records and the marker. UPSERT overwrites any values.
 
 use std::fmt::Write as _;
 
 use quick_xml::escape::escape;
 use serde_json::{Value as Json, json};
 
-use super::sets::{self, Set};
-use crate::dns::change::Wanted;
-use crate::dns::{Desired, DnsError, DnsErrorKind, DnsResult, Observed, Precondition, Target};
+use super::error;
+use super::record_sets::{self, ResourceRecordSet};
+use crate::dns::change::PlannedRecord;
+use crate::dns::{Desired, DnsErrorKind, DnsResult, Observed, Precondition, Target};
 
 pub(super) const NAMESPACE: &str = "https://route53.amazonaws.com/doc/2013-04-01/";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Action {
+pub(super) enum ChangeAction {
     Create,
     Delete,
     Upsert,
 }
 
-impl Action {
+impl ChangeAction {
     fn as_str(self) -> &'static str {
         match self {
-            Action::Create => "CREATE",
-            Action::Delete => "DELETE",
-            Action::Upsert => "UPSERT",
+            ChangeAction::Create => "CREATE",
+            ChangeAction::Delete => "DELETE",
+            ChangeAction::Upsert => "UPSERT",
         }
     }
 }
 
-/// The changes of one request, in order.
 #[derive(Debug)]
-pub(super) struct Batch {
+pub(super) struct ChangeBatch {
     pub comment: String,
-    pub changes: Vec<(Action, Set)>,
+    pub changes: Vec<(ChangeAction, ResourceRecordSet)>,
 }
 
-impl Batch {
-    /// Works out the changes. The order is that of the precondition: first what must be there, then what shall be there.
+impl ChangeBatch {
+    /// Deletions come first, as the precondition, then the new sets.
     pub(super) fn plan(
-        provider: &'static str,
         target: &Target,
         before: &Observed,
         desired: &Desired,
-        wanted: &[Wanted<'_>],
-    ) -> DnsResult<Batch> {
+        records: &[PlannedRecord<'_>],
+    ) -> DnsResult<ChangeBatch> {
         let mut changes = Vec::new();
-        let old = before.marker_text.as_deref().map(|text| sets::marker(target, text));
-        let new = desired.marker.as_ref().map(|marker| sets::marker(target, &marker.to_text()));
+        let old = before.marker_text.as_deref().map(|text| record_sets::marker(target, text));
+        let new = desired.marker.as_ref().map(|marker| record_sets::marker(target, &marker.to_text()));
         match (desired.precondition, old, new) {
-            (Precondition::Overwrite, _, Some(new)) => changes.push((Action::Upsert, new)),
+            (Precondition::Overwrite, _, Some(new)) => changes.push((ChangeAction::Upsert, new)),
             (_, old, new) => {
-                changes.extend(old.map(|old| (Action::Delete, old)));
-                changes.extend(new.map(|new| (Action::Create, new)));
+                changes.extend(old.map(|old| (ChangeAction::Delete, old)));
+                changes.extend(new.map(|new| (ChangeAction::Create, new)));
             }
         }
-        for one in wanted {
-            let found: Vec<Set> = serde_json::from_value(one.before.raw.clone()).unwrap_or_default();
-            let written = sets::of_state(one.record, &one.state, one.ttl).ok_or_else(|| {
-                let message =
-                    format!("{}: weights for so many values do not fit into 0 to 255", one.record.key);
-                DnsError::new(provider, DnsErrorKind::Unsupported, message)
+        for PlannedRecord { record, before, state, ttl } in records {
+            let found: Vec<ResourceRecordSet> =
+                serde_json::from_value(before.raw.clone()).unwrap_or_default();
+            let written = record_sets::for_state(record, state, *ttl).ok_or_else(|| {
+                let message = format!(
+                    "{} has too many values for weights of at most {}",
+                    record.key,
+                    record_sets::MAX_WEIGHT
+                );
+                error(DnsErrorKind::Unsupported, message)
             })?;
-            replace(provider, desired.precondition, found, written, &mut changes)?;
+            replace(desired.precondition, found, written, &mut changes)?;
         }
         let comment = desired.marker.as_ref().map_or_else(
             || "kongferry: end of the cutover".to_owned(),
             |marker| format!("kongferry: {} to green, generation {}", marker.share, marker.generation),
         );
-        Ok(Batch { comment, changes })
+        Ok(ChangeBatch { comment, changes })
     }
 
     pub(super) fn xml(&self) -> String {
@@ -86,7 +89,7 @@ impl Batch {
         xml
     }
 
-    /// The same for `aws route53 change-resource-record-sets --change-batch`.
+    /// For `aws route53 change-resource-record-sets --change-batch`.
     pub(super) fn json(&self) -> Json {
         let changes: Vec<Json> = self
             .changes
@@ -98,33 +101,31 @@ impl Batch {
 }
 
 fn replace(
-    provider: &'static str,
     precondition: Precondition,
-    found: Vec<Set>,
-    written: Vec<Set>,
-    changes: &mut Vec<(Action, Set)>,
+    found: Vec<ResourceRecordSet>,
+    written: Vec<ResourceRecordSet>,
+    changes: &mut Vec<(ChangeAction, ResourceRecordSet)>,
 ) -> DnsResult<()> {
-    let same_kind = |one: &Set, other: &Set| one.identifier() == other.identifier();
-    // What an UPSERT replaces need not be deleted; the rest is in the way (weighted beside simple is refused).
+    // An UPSERT replaces a set with the same identifier. Others must be deleted: Route 53 refuses weighted sets beside
+    // a simple one.
     let upserts = precondition == Precondition::Overwrite;
     for old in found {
-        let replaced = written.iter().any(|new| same_kind(&old, new));
-        if upserts && replaced {
+        if upserts && written.iter().any(|new| new.identifier() == old.identifier()) {
             continue;
         }
-        if let Some(unknown) = old.unknown.first() {
-            let message = format!("{}/{} has {unknown}, which cannot be written back", old.name, old.rtype);
-            return Err(DnsError::new(provider, DnsErrorKind::Conflict, message));
+        if let Some(feature) = old.unsupported.first() {
+            let message = format!("{}/{} has {feature}, which kongferry cannot restore", old.name, old.rtype);
+            return Err(error(DnsErrorKind::Conflict, message));
         }
-        changes.push((Action::Delete, old));
+        changes.push((ChangeAction::Delete, old));
     }
-    let action = if upserts { Action::Upsert } else { Action::Create };
+    let action = if upserts { ChangeAction::Upsert } else { ChangeAction::Create };
     changes.extend(written.into_iter().map(|new| (action, new)));
     Ok(())
 }
 
-/// In the order that the API demands.
-fn set_xml(xml: &mut String, set: &Set) {
+/// In the order that the API requires.
+fn set_xml(xml: &mut String, set: &ResourceRecordSet) {
     const INDENT: &str = "          ";
     xml.push_str("        <ResourceRecordSet>\n");
     let mut line = |name: &str, value: &str| {
@@ -139,18 +140,17 @@ fn set_xml(xml: &mut String, set: &Set) {
     if let Some(ttl) = set.ttl {
         line("TTL", &ttl.to_string());
     }
-    let mut inner = String::new();
     if !set.values.is_empty() {
-        let _ = writeln!(inner, "{INDENT}<ResourceRecords>");
+        let _ = writeln!(xml, "{INDENT}<ResourceRecords>");
         for value in &set.values {
             let value = escape(value);
-            let _ = writeln!(inner, "{INDENT}  <ResourceRecord><Value>{value}</Value></ResourceRecord>");
+            let _ = writeln!(xml, "{INDENT}  <ResourceRecord><Value>{value}</Value></ResourceRecord>");
         }
-        let _ = writeln!(inner, "{INDENT}</ResourceRecords>");
+        let _ = writeln!(xml, "{INDENT}</ResourceRecords>");
     }
     if let Some(alias) = &set.alias {
         let _ = writeln!(
-            inner,
+            xml,
             "{INDENT}<AliasTarget>\n{INDENT}  <HostedZoneId>{}</HostedZoneId>\n{INDENT}  <DNSName>{}</DNSName>\n\
              {INDENT}  <EvaluateTargetHealth>{}</EvaluateTargetHealth>\n{INDENT}</AliasTarget>",
             escape(&alias.zone_id),
@@ -158,11 +158,10 @@ fn set_xml(xml: &mut String, set: &Set) {
             alias.evaluate_target_health
         );
     }
-    xml.push_str(&inner);
     xml.push_str("        </ResourceRecordSet>\n");
 }
 
-fn set_json(set: &Set) -> Json {
+fn set_json(set: &ResourceRecordSet) -> Json {
     let mut json = serde_json::Map::new();
     let mut put = |key: &str, value: Json| json.insert(key.to_owned(), value);
     put("Name", json!(set.name.as_str()));
