@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Weights {
     /// Two integer weights in lowest terms with at most this sum: 100 allows every whole per cent.
     Whole { max_sum: u32 },
     /// No weights: 0 % or 100 %.
+    #[default]
     SwitchOnly,
 }
 
@@ -24,21 +25,23 @@ impl Weights {
 }
 
 /// How a write is protected from a second writer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Exclusion {
     /// The provider compares and swaps: the second of two writers gets a conflict and writes nothing.
     CompareAndSwap,
     /// Records and marker are read before and after the write: a concurrent write is detected, not prevented. The
     /// lease in the marker separates operators.
+    #[default]
     ReadBack,
 }
 
 /// How the provider confirms that a write has reached its name servers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Confirmation {
     /// By the response to the write.
+    #[default]
     Immediate,
     /// By [`confirm`](super::DnsProvider::confirm), called at this interval.
     Poll {
@@ -47,7 +50,7 @@ pub enum Confirmation {
     },
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Capabilities {
     pub weights: Weights,
     pub exclusion: Exclusion,

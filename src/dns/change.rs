@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::update::DnsUpdate;
 use super::{
-    Desired, DnsError, DnsErrorKind, DnsResult, Marker, Observed, ObservedRecord, Precondition, Record,
-    RecordForm, RecordKey, RecordState, Share, Side, Target, Ttl, Weights,
+    Capabilities, Desired, DnsError, DnsErrorKind, DnsResult, Marker, Observed, ObservedRecord, Precondition,
+    Record, RecordForm, RecordKey, RecordState, Share, Side, Target, Ttl, Weights,
 };
 
 /// A planned write. It holds no credential and can be journaled, printed and sent later, unchanged.
@@ -76,30 +76,6 @@ pub enum WriteOutcome {
 }
 
 impl Change {
-    pub(super) fn new(
-        target: &Target,
-        before: &Observed,
-        desired: &Desired,
-        records: &[PlannedRecord<'_>],
-        request: Request,
-    ) -> Change {
-        let after = records.iter().map(|planned| ObservedRecord {
-            key: planned.record.key.clone(),
-            state: planned.state.clone(),
-            ttl: Some(planned.ttl),
-            siblings: planned.before.siblings.clone(),
-            raw: planned.before.raw.clone(),
-        });
-        Change {
-            id: change_id(before, desired),
-            target: target.clone(),
-            before: before.clone(),
-            desired: desired.clone(),
-            after: Observed::new(after.collect(), desired.marker.as_ref().map(Marker::to_text)),
-            request,
-        }
-    }
-
     /// URL and body of an HTTP request.
     pub(super) fn http(&self, provider: &'static str) -> DnsResult<(&str, &str)> {
         match &self.request {
@@ -135,41 +111,107 @@ pub(super) struct PlannedRecord<'a> {
     pub ttl: u32,
 }
 
-/// The part of planning that all providers share. `before` must be of `target`. Weights are in lowest terms; the
-/// provider scales them.
-pub(super) fn plan_records<'a>(
-    provider: &'static str,
-    weights: &Weights,
-    min_ttl: u32,
-    target: &'a Target,
-    before: &'a Observed,
-    desired: &Desired,
-) -> DnsResult<Vec<PlannedRecord<'a>>> {
-    let unsupported = |message: String| DnsError::new(provider, DnsErrorKind::Unsupported, message);
-    check_generation(provider, before, desired)?;
-    let mut planned = Vec::with_capacity(target.records().len());
-    for record in target.records() {
-        let key = &record.key;
-        let found = before.record(key).ok_or_else(|| unsupported(format!("{key} was not read")))?;
-        let ttl = desired.ttl.for_record(found).ok_or_else(|| {
-            unsupported(format!("{key} does not exist, so the change must give the TTL of the new record"))
-        })?;
-        if ttl < min_ttl {
-            return Err(unsupported(format!(
-                "{key}: a TTL of {ttl} s is below the provider's minimum of {min_ttl} s"
-            )));
+/// A change without its request: what the providers' planning has in common. Weights are in lowest terms.
+#[derive(Debug)]
+pub(super) struct Plan<'a> {
+    pub target: &'a Target,
+    pub before: &'a Observed,
+    pub desired: &'a Desired,
+    pub records: Vec<PlannedRecord<'a>>,
+}
+
+impl<'a> Plan<'a> {
+    /// `before` must be of `target`.
+    pub(super) fn new(
+        provider: &'static str,
+        caps: &Capabilities,
+        target: &'a Target,
+        before: &'a Observed,
+        desired: &'a Desired,
+    ) -> DnsResult<Plan<'a>> {
+        let unsupported = |message: String| DnsError::new(provider, DnsErrorKind::Unsupported, message);
+        check_generation(provider, before, desired)?;
+        let mut records = Vec::with_capacity(target.records().len());
+        for record in target.records() {
+            let key = &record.key;
+            let found = before.record(key).ok_or_else(|| unsupported(format!("{key} was not read")))?;
+            let ttl = desired.ttl.for_record(found).ok_or_else(|| {
+                unsupported(format!(
+                    "{key} does not exist, so the change must give the TTL of the new record"
+                ))
+            })?;
+            if ttl < caps.min_ttl {
+                let min_ttl = caps.min_ttl;
+                let message =
+                    format!("{key}: a TTL of {ttl} s is below the provider's minimum of {min_ttl} s");
+                return Err(unsupported(message));
+            }
+            let state = match desired.form {
+                RecordForm::AsFound => found.state.clone(),
+                RecordForm::Plain(side) => RecordState::Plain(side),
+                RecordForm::Split(share) => split(&caps.weights, share).ok_or_else(|| {
+                    unsupported(format!("{key} cannot be split {share} to green: {}", caps.weights.limits()))
+                })?,
+            };
+            refuse_overwriting_foreign(provider, found, &state, desired.precondition)?;
+            records.push(PlannedRecord { record, before: found, state, ttl });
         }
-        let state = match desired.form {
-            RecordForm::AsFound => found.state.clone(),
-            RecordForm::Plain(side) => RecordState::Plain(side),
-            RecordForm::Split(share) => split(weights, share).ok_or_else(|| {
-                unsupported(format!("{key} cannot be split {share} to green: {}", weights.limits()))
-            })?,
-        };
-        refuse_overwriting_foreign(provider, found, &state, desired.precondition)?;
-        planned.push(PlannedRecord { record, before: found, state, ttl });
+        Ok(Plan { target, before, desired, records })
     }
-    Ok(planned)
+
+    /// Passes on the plan that overwrites unread records with blue's values: the manual rollback.
+    pub(super) fn manual_rollback<T>(
+        provider: &'static str,
+        weights: &Weights,
+        target: &Target,
+        form: RecordForm,
+        ttl: u32,
+        write: impl FnOnce(&Plan<'_>) -> DnsResult<T>,
+    ) -> DnsResult<T> {
+        let unread = target.records().iter().map(|record| ObservedRecord {
+            key: record.key.clone(),
+            state: RecordState::Absent,
+            ttl: None,
+            siblings: Vec::new(),
+            raw: serde_json::Value::Null,
+        });
+        let before = Observed::new(unread.collect(), None);
+        let desired =
+            Desired { form, ttl: Ttl::All(ttl), marker: None, precondition: Precondition::Overwrite };
+        let caps = Capabilities { weights: weights.clone(), ..Capabilities::default() };
+        write(&Plan::new(provider, &caps, target, &before, &desired)?)
+    }
+
+    /// Run and generation of the new marker, or of the one that the change removes.
+    pub(super) fn id(&self) -> String {
+        match (&self.desired.marker, &self.before.marker) {
+            (Some(new), _) => format!("{}-{}", new.run, new.generation),
+            (None, Some(old)) => format!("{}-{}-end", old.run, old.generation),
+            (None, None) => format!("{}-end", self.before.version.0),
+        }
+    }
+
+    pub(super) fn marker_text(&self) -> Option<String> {
+        self.desired.marker.as_ref().map(Marker::to_text)
+    }
+
+    pub(super) fn into_change(self, request: Request) -> Change {
+        let after = self.records.iter().map(|planned| ObservedRecord {
+            key: planned.record.key.clone(),
+            state: planned.state.clone(),
+            ttl: Some(planned.ttl),
+            siblings: planned.before.siblings.clone(),
+            raw: planned.before.raw.clone(),
+        });
+        Change {
+            id: self.id(),
+            after: Observed::new(after.collect(), self.marker_text()),
+            target: self.target.clone(),
+            before: self.before.clone(),
+            desired: self.desired.clone(),
+            request,
+        }
+    }
 }
 
 fn check_generation(provider: &'static str, before: &Observed, desired: &Desired) -> DnsResult<()> {
@@ -218,27 +260,6 @@ fn split(weights: &Weights, share: Share) -> Option<RecordState> {
     }
 }
 
-/// Passes on the plan that overwrites unread records with blue's values: the manual rollback.
-pub(super) fn plan_manual_rollback<T>(
-    provider: &'static str,
-    weights: &Weights,
-    target: &Target,
-    form: RecordForm,
-    ttl: u32,
-    write: impl FnOnce(&Observed, &Desired, &[PlannedRecord<'_>]) -> DnsResult<T>,
-) -> DnsResult<T> {
-    let unread = target.records().iter().map(|record| ObservedRecord {
-        key: record.key.clone(),
-        state: RecordState::Absent,
-        ttl: None,
-        siblings: Vec::new(),
-        raw: serde_json::Value::Null,
-    });
-    let before = Observed::new(unread.collect(), None);
-    let desired = Desired { form, ttl: Ttl::All(ttl), marker: None, precondition: Precondition::Overwrite };
-    write(&before, &desired, &plan_records(provider, weights, 0, target, &before, &desired)?)
-}
-
 pub(super) fn refuse_aliases(provider: &'static str, target: &Target) -> DnsResult<()> {
     match target.records().iter().find(|record| record.has_alias()) {
         None => Ok(()),
@@ -249,26 +270,16 @@ pub(super) fn refuse_aliases(provider: &'static str, target: &Target) -> DnsResu
     }
 }
 
-/// Run and generation of the new marker, or of the one that the change removes.
-pub(super) fn change_id(before: &Observed, desired: &Desired) -> String {
-    match (&desired.marker, &before.marker) {
-        (Some(new), _) => format!("{}-{}", new.run, new.generation),
-        (None, Some(old)) => format!("{}-{}-end", old.run, old.generation),
-        (None, None) => format!("{}-end", before.version.0),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::{DomainName, OriginalTtl, RecordType};
+    use super::super::target::tests::record;
+    use super::super::{OriginalTtl, RecordType, marker};
     use super::*;
 
     const WHOLE: Weights = Weights::Whole { max_sum: 256 };
 
     fn target() -> Target {
-        let (blue, green) = (["192.0.2.1".to_owned()], ["192.0.2.2".to_owned()]);
-        let name: DomainName = "api.example.com".parse().unwrap();
-        let record = Record::new(name, RecordType::A, &blue, &green).unwrap();
+        let record = record(RecordType::A, &["192.0.2.1"], &["192.0.2.2"]);
         Target::new("example.com".parse().unwrap(), vec![record]).unwrap()
     }
 
@@ -283,20 +294,7 @@ mod tests {
     }
 
     fn marker(generation: u64) -> Marker {
-        let time = "2026-11-24T01:00:00Z".parse().unwrap();
-        Marker {
-            run: uuid::Uuid::from_u128(1),
-            generation,
-            state: "step".to_owned(),
-            step: 0,
-            share: Share::BLUE,
-            started_at: time,
-            written_at: time,
-            owner: "anna".to_owned(),
-            lease_until: None,
-            originals: Vec::new(),
-            note: String::new(),
-        }
+        Marker { generation, ..marker::tests::marker("anna", "step") }
     }
 
     fn desired(form: RecordForm, ttl: Ttl, generation: u64, precondition: Precondition) -> Desired {
@@ -305,15 +303,16 @@ mod tests {
 
     fn change(before: &Observed, form: RecordForm, ttl: Ttl) -> Change {
         let (target, desired) = (target(), desired(form, ttl, 1, Precondition::Unchanged));
-        let planned = plan_records("test", &WHOLE, 0, &target, before, &desired).unwrap();
-        let request = Request::Program { command: Vec::new(), input: serde_json::Value::Null };
-        Change::new(&target, before, &desired, &planned, request)
+        let caps = Capabilities { weights: WHOLE, ..Capabilities::default() };
+        let plan = Plan::new("test", &caps, &target, before, &desired).unwrap();
+        plan.into_change(Request::Program { command: Vec::new(), input: serde_json::Value::Null })
     }
 
     fn result(weights: &Weights, before: &Observed, desired: &Desired) -> DnsResult<(RecordState, u32)> {
         let target = target();
-        let planned = plan_records("test", weights, 5, &target, before, desired)?;
-        Ok((planned[0].state.clone(), planned[0].ttl))
+        let caps = Capabilities { weights: weights.clone(), min_ttl: 5, ..Capabilities::default() };
+        let plan = Plan::new("test", &caps, &target, before, desired)?;
+        Ok((plan.records[0].state.clone(), plan.records[0].ttl))
     }
 
     fn kind(weights: &Weights, before: &Observed, desired: &Desired) -> DnsErrorKind {

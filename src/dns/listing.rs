@@ -1,18 +1,22 @@
 //! A provider's records of some names, for the draft of a `cutover.toml`.
 
+use serde::Deserialize;
+
 use super::{DomainName, RecordType};
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Listing {
     pub zone: DomainName,
     /// Of the types that route clients.
     pub records: Vec<ListedRecord>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Deserialized from the response of an `exec` program.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct ListedRecord {
     pub name: DomainName,
     /// As in a zone file; also types that cannot be moved, such as HTTPS.
+    #[serde(rename = "type")]
     pub rtype: String,
     /// In seconds.
     pub ttl: u32,

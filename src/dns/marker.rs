@@ -152,12 +152,12 @@ fn parse_original(text: &str) -> Option<OriginalTtl> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    fn marker(owner: &str, state: &str) -> Marker {
+    pub(in crate::dns) fn marker(owner: &str, state: &str) -> Marker {
         Marker {
             run: Uuid::from_u128(7),
             generation: 12,

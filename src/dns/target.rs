@@ -293,12 +293,17 @@ impl Target {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn record(name: &str, rtype: RecordType, blue: &[&str], green: &[&str]) -> Result<Record> {
+    fn parse_record(name: &str, rtype: RecordType, blue: &[&str], green: &[&str]) -> Result<Record> {
         let texts = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
         Record::new(name.parse()?, rtype, &texts(blue), &texts(green))
+    }
+
+    /// `api.example.com`.
+    pub(in crate::dns) fn record(rtype: RecordType, blue: &[&str], green: &[&str]) -> Record {
+        parse_record("api.example.com", rtype, blue, green).unwrap()
     }
 
     #[test]
@@ -325,19 +330,20 @@ mod tests {
 
     #[test]
     fn each_side_needs_values_of_its_own() {
-        assert!(record("a.b", RecordType::A, &[], &["192.0.2.1"]).is_err());
-        assert!(record("a.b", RecordType::A, &["192.0.2.1"], &["192.0.2.1"]).is_err());
-        assert!(record("a.b", RecordType::A, &["192.0.2.1", "192.0.2.1"], &["192.0.2.2"]).is_err());
-        assert!(record("a.b", RecordType::Cname, &["x.y", "y.x"], &["z.y"]).is_err());
-        assert!(record("a.b", RecordType::Cname, &["x.y"], &["X.Y."]).is_err());
+        assert!(parse_record("a.b", RecordType::A, &[], &["192.0.2.1"]).is_err());
+        assert!(parse_record("a.b", RecordType::A, &["192.0.2.1"], &["192.0.2.1"]).is_err());
+        assert!(parse_record("a.b", RecordType::A, &["192.0.2.1", "192.0.2.1"], &["192.0.2.2"]).is_err());
+        assert!(parse_record("a.b", RecordType::Cname, &["x.y", "y.x"], &["z.y"]).is_err());
+        assert!(parse_record("a.b", RecordType::Cname, &["x.y"], &["X.Y."]).is_err());
     }
 
     #[test]
     fn a_target_is_one_zone_without_duplicates_and_cname_conflicts() {
         let zone: DomainName = "example.com".parse().unwrap();
-        let a = record("api.example.com", RecordType::A, &["192.0.2.1"], &["192.0.2.2"]).unwrap();
-        let cname = record("api.example.com", RecordType::Cname, &["x.y"], &["z.y"]).unwrap();
-        let other_zone = record("api.example.org", RecordType::A, &["192.0.2.1"], &["192.0.2.2"]).unwrap();
+        let a = parse_record("api.example.com", RecordType::A, &["192.0.2.1"], &["192.0.2.2"]).unwrap();
+        let cname = parse_record("api.example.com", RecordType::Cname, &["x.y"], &["z.y"]).unwrap();
+        let other_zone =
+            parse_record("api.example.org", RecordType::A, &["192.0.2.1"], &["192.0.2.2"]).unwrap();
         assert!(Target::new(zone.clone(), vec![a.clone()]).is_ok());
         assert!(Target::new(zone.clone(), vec![]).is_err());
         assert!(Target::new(zone.clone(), vec![a.clone(), a.clone()]).is_err());

@@ -17,19 +17,18 @@ use serde_json::Value as Json;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
+use super::change::{self, Plan};
 use super::providers::ProviderTable;
 use super::{
     Capabilities, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName,
-    Exclusion, Listing, Marker, Observed, Precondition, Propagation, RecordForm, Request, Side, Target,
-    Ticket, Weights, change, exclusion,
+    Exclusion, Listing, Observed, Precondition, Propagation, RecordForm, Request, Side, Target, Ticket,
+    Weights, exclusion,
 };
 use crate::error::{Error, Result};
 use crate::finding::Finding;
 use config::ExecArgs;
 pub use config::ExecConfig;
-use protocol::{
-    ApplyResponse, CapabilitiesResponse, ConfirmResponse, ListResponse, PropagationState, ReadResponse,
-};
+use protocol::{ApplyResponse, CapabilitiesResponse, ConfirmResponse, PropagationState, ReadResponse};
 
 const NAME: &str = "exec";
 
@@ -57,9 +56,8 @@ impl ProviderTable for ExecConfig {
     /// unknown here.
     fn manual_rollback(&self, target: &Target, ttl: u32) -> DnsResult<String> {
         let form = RecordForm::Plain(Side::Blue);
-        change::plan_manual_rollback(NAME, &Weights::SwitchOnly, target, form, ttl, |_, _, records| {
-            let input = protocol::apply("manual-rollback", target, records, None, None);
-            Ok(shell_command(&self.command, &input))
+        Plan::manual_rollback(NAME, &Weights::SwitchOnly, target, form, ttl, |plan| {
+            Ok(shell_command(&self.command, &protocol::apply(plan)))
         })
     }
 }
@@ -154,7 +152,9 @@ impl DnsProvider for Exec {
     }
 
     async fn list(&self, zone: Option<&DomainName>, names: &[DomainName]) -> DnsResult<Listing> {
-        Ok(self.call::<ListResponse>(&protocol::list(zone, names)).await?.listing())
+        let mut listing: Listing = self.call(&protocol::list(zone, names)).await?;
+        listing.records.iter_mut().for_each(|record| record.rtype.make_ascii_uppercase());
+        Ok(listing)
     }
 
     async fn read(&self, target: &Target) -> DnsResult<Observed> {
@@ -162,14 +162,9 @@ impl DnsProvider for Exec {
     }
 
     fn plan(&self, target: &Target, before: &Observed, desired: &Desired) -> DnsResult<Change> {
-        let Capabilities { weights, min_ttl, .. } = &self.caps;
-        let records = change::plan_records(NAME, weights, *min_ttl, target, before, desired)?;
-        let id = change::change_id(before, desired);
-        let marker = desired.marker.as_ref().map(Marker::to_text);
-        let expect = (desired.precondition == Precondition::Unchanged).then_some(&before.version);
-        let input = protocol::apply(&id, target, &records, marker.as_deref(), expect);
-        let request = Request::Program { command: self.config.command.clone(), input };
-        Ok(Change::new(target, before, desired, &records, request))
+        let plan = Plan::new(NAME, &self.caps, target, before, desired)?;
+        let input = protocol::apply(&plan);
+        Ok(plan.into_change(Request::Program { command: self.config.command.clone(), input }))
     }
 
     async fn apply(&self, change: &Change) -> DnsResult<Ticket> {

@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
 use super::{NAME, error};
-use crate::dns::change::PlannedRecord;
+use crate::dns::change::{Plan, PlannedRecord};
 use crate::dns::{
-    Capabilities, Confirmation, DnsError, DnsErrorKind, DnsResult, DomainName, Exclusion, ListedRecord,
-    Listing, Observed, ObservedRecord, RecordKey, RecordState, RecordType, SiblingRecord, Side, Target,
-    Version, Weights,
+    Capabilities, Confirmation, DnsError, DnsErrorKind, DnsResult, DomainName, Exclusion, Observed,
+    ObservedRecord, Precondition, RecordKey, RecordState, RecordType, SiblingRecord, Side, Target, Version,
+    Weights,
 };
 
 const VERSION: u32 = 1;
@@ -66,36 +66,6 @@ struct RecordResponse {
     ttl: Option<u32>,
     #[serde(default, alias = "neighbours")]
     siblings: Vec<SiblingRecord>,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct ListResponse {
-    zone: DomainName,
-    records: Vec<ListedRecordResponse>,
-}
-
-#[derive(Debug, Deserialize)]
-struct ListedRecordResponse {
-    name: DomainName,
-    #[serde(rename = "type")]
-    rtype: String,
-    ttl: u32,
-    values: Vec<String>,
-    #[serde(default)]
-    obstacle: Option<String>,
-}
-
-impl ListResponse {
-    pub(super) fn listing(self) -> Listing {
-        let records = self.records.into_iter().map(|record| ListedRecord {
-            name: record.name,
-            rtype: record.rtype.to_ascii_uppercase(),
-            ttl: record.ttl,
-            values: record.values,
-            obstacle: record.obstacle,
-        });
-        Listing { zone: self.zone, records: records.collect() }
-    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -162,37 +132,29 @@ pub(super) fn confirm(change_id: Option<&str>) -> Json {
 }
 
 /// `id` is the same for the same change; `expect` is the version that must be current, or null to overwrite.
-pub(super) fn apply(
-    id: &str,
-    target: &Target,
-    records: &[PlannedRecord<'_>],
-    marker: Option<&str>,
-    expect: Option<&Version>,
-) -> Json {
-    let records = records.iter().map(|planned| {
-        let state = match &planned.state {
+pub(super) fn apply(plan: &Plan<'_>) -> Json {
+    let records = plan.records.iter().map(|PlannedRecord { record, state, ttl, .. }| RecordRequest {
+        name: record.key.name.without_dot(),
+        rtype: record.key.rtype,
+        state: match state {
             RecordState::Absent => RecordStateJson::Absent,
             RecordState::Plain(side) => RecordStateJson::Plain { side: *side },
             RecordState::Split { blue, green } => {
                 RecordStateJson::Split { blue_weight: *blue, green_weight: *green }
             }
             RecordState::Foreign(text) => RecordStateJson::Foreign { text: text.clone() },
-        };
-        RecordRequest {
-            name: planned.record.key.name.without_dot(),
-            rtype: planned.record.key.rtype,
-            state,
-            ttl: planned.ttl,
-        }
+        },
+        ttl: *ttl,
     });
+    let is_conditional = plan.desired.precondition == Precondition::Unchanged;
     json!({
         "v": VERSION,
         "op": "apply",
-        "id": id,
-        "target": target_json(target),
+        "id": plan.id(),
+        "target": target_json(plan.target),
         "records": records.collect::<Vec<_>>(),
-        "marker": marker,
-        "expect": expect,
+        "marker": plan.marker_text(),
+        "expect": is_conditional.then_some(&plan.before.version),
     })
 }
 

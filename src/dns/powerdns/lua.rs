@@ -85,11 +85,7 @@ pub(super) fn is_for(rtype: RecordType, content: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn record(rtype: RecordType, blue: &[&str], green: &[&str]) -> Record {
-        let texts = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
-        Record::new("api.example.com".parse().unwrap(), rtype, &texts(blue), &texts(green)).unwrap()
-    }
+    use crate::dns::target::tests::record;
 
     #[test]
     fn one_value_on_each_side_makes_a_plain_call() {

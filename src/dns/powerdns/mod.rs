@@ -15,13 +15,13 @@ use reqwest::{Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value as Json;
 
+use super::change::{self, Plan};
 use super::http_api::HttpResponse;
 use super::listing::{self, Listing};
 use super::providers::ProviderTable;
 use super::{
-    Capabilities, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName,
-    Exclusion, Observed, RecordForm, Request, SecretSource, Share, Target, Ticket, Weights, change,
-    exclusion, http_api,
+    Capabilities, Change, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName, Exclusion,
+    Observed, RecordForm, Request, SecretSource, Share, Target, Ticket, Weights, exclusion, http_api,
 };
 use crate::error::{Error, Result};
 use crate::finding::Finding;
@@ -57,8 +57,8 @@ impl ProviderTable for PowerDnsConfig {
     fn manual_rollback(&self, target: &Target, ttl: u32) -> DnsResult<String> {
         change::refuse_aliases(NAME, target)?;
         let form = RecordForm::Split(Share::BLUE);
-        change::plan_manual_rollback(NAME, &WEIGHTS, target, form, ttl, |_, _, records| {
-            let mut patch = rrset::patch(self.policy, records, None)?;
+        Plan::manual_rollback(NAME, &WEIGHTS, target, form, ttl, |plan| {
+            let mut patch = rrset::patch(self.policy, plan)?;
             for rrset in patch.get_mut("rrsets").and_then(Json::as_array_mut).into_iter().flatten() {
                 if let Some(rrset) = rrset.as_object_mut() {
                     rrset.remove("comments");
@@ -97,11 +97,9 @@ impl PowerDns {
         let caps = Capabilities {
             weights: WEIGHTS,
             exclusion: Exclusion::ReadBack,
-            confirmation: Confirmation::Immediate,
-            min_ttl: 0,
             sticky: config.policy == Policy::Hashed,
-            hidden: false,
             settle: config.replica_cache_ttl,
+            ..Capabilities::default()
         };
         Ok(PowerDns { config, key, caps, client })
     }
@@ -247,8 +245,8 @@ impl DnsProvider for PowerDns {
 
     fn plan(&self, target: &Target, before: &Observed, desired: &Desired) -> DnsResult<Change> {
         change::refuse_aliases(NAME, target)?;
-        let records = change::plan_records(NAME, &WEIGHTS, self.caps.min_ttl, target, before, desired)?;
-        let patch = rrset::patch(self.config.policy, &records, desired.marker.as_ref())?;
+        let plan = Plan::new(NAME, &self.caps, target, before, desired)?;
+        let patch = rrset::patch(self.config.policy, &plan)?;
         let key = match &self.config.api_key {
             SecretSource::Env(variable) => format!("(value of {variable})"),
             SecretSource::File(path) => format!("(content of {})", path.display()),
@@ -262,7 +260,7 @@ impl DnsProvider for PowerDns {
             ],
             body: format!("{patch:#}"),
         };
-        Ok(Change::new(target, before, desired, &records, request))
+        Ok(plan.into_change(request))
     }
 
     async fn apply(&self, change: &Change) -> DnsResult<Ticket> {

@@ -5,10 +5,10 @@ use serde_json::{Value as Json, json};
 
 use super::NAME;
 use super::lua::{self, Policy};
-use crate::dns::change::PlannedRecord;
+use crate::dns::change::{Plan, PlannedRecord};
 use crate::dns::listing::{self, ListedRecord};
 use crate::dns::{
-    DnsError, DnsErrorKind, DnsResult, DomainName, Marker, Observed, ObservedRecord, Record, RecordState,
+    DnsError, DnsErrorKind, DnsResult, DomainName, Observed, ObservedRecord, Record, RecordState,
     SiblingRecord, Target, Value,
 };
 
@@ -141,25 +141,21 @@ fn lua_state(target: &Target, record: &Record, set: &RrSet) -> RecordState {
 }
 
 /// The RRsets of one PATCH. Deletions come first: a CNAME excludes other records.
-pub(super) fn patch(
-    policy: Policy,
-    records: &[PlannedRecord<'_>],
-    marker: Option<&Marker>,
-) -> DnsResult<Json> {
+pub(super) fn patch(policy: Policy, plan: &Plan<'_>) -> DnsResult<Json> {
     let (mut deletes, mut replaces) = (Vec::new(), Vec::new());
     let mut names: Vec<&DomainName> = Vec::new();
-    for planned in records {
+    for planned in &plan.records {
         if !names.contains(&&planned.record.key.name) {
             names.push(&planned.record.key.name);
         }
     }
-    let mut marker = marker.map(|marker| Comment {
+    let mut marker = plan.desired.marker.as_ref().map(|marker| Comment {
         content: marker.to_text(),
         account: ACCOUNT.to_owned(),
         modified_at: marker.written_at.timestamp(),
     });
     for name in names {
-        let of_name = records.iter().filter(|planned| planned.record.key.name == *name);
+        let of_name = plan.records.iter().filter(|planned| planned.record.key.name == *name);
         let mut changes =
             NameChanges { name, marker: marker.take(), deletes: Vec::new(), replaces: Vec::new() };
         changes.add(policy, of_name)?;

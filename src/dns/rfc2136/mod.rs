@@ -7,22 +7,21 @@ mod config;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use hickory_proto::op::{DnsRequest, DnsRequestOptions, Message, ResponseCode};
 use hickory_proto::rr::{RData, RecordType as WireType, TSigner};
 use secrecy::ExposeSecret;
 
-use super::change::{self, PlannedRecord};
+use super::change::{self, Plan, PlannedRecord};
 use super::listing::{self, ListedRecord, Listing};
 use super::providers::ProviderTable;
 use super::update::{DnsUpdate, UpdateData, UpdateSet, UpdateStep};
 use super::wire::{self, QueryError, ServerClient};
 use super::{
-    Capabilities, Change, Confirmation, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName,
-    Exclusion, Observed, ObservedRecord, Precondition, Record, RecordForm, RecordState, Request,
-    SiblingRecord, Side, Target, Ticket, Value, Weights, exclusion,
+    Capabilities, Change, Desired, DnsError, DnsErrorKind, DnsProvider, DnsResult, DomainName, Exclusion,
+    Observed, ObservedRecord, Precondition, Record, RecordForm, RecordState, Request, SiblingRecord, Side,
+    Target, Ticket, Value, Weights, exclusion,
 };
 use crate::error::{Error, Result};
 use crate::finding::Finding;
@@ -55,18 +54,11 @@ impl ProviderTable for Rfc2136Config {
         let server =
             with_port(&self.server).map_err(|e| error(DnsErrorKind::Unsupported, e.message().to_owned()))?;
         let form = RecordForm::Plain(Side::Blue);
-        change::plan_manual_rollback(
-            NAME,
-            &Weights::SwitchOnly,
-            target,
-            form,
-            ttl,
-            |before, desired, records| {
-                let mut steps = update_steps(target, before, desired, records)?;
-                steps.retain(|step| !matches!(step, UpdateStep::Delete(UpdateSet::Text(_))));
-                Ok(nsupdate(&self.tsig, &DnsUpdate { server, zone: target.zone().clone(), steps }))
-            },
-        )
+        Plan::manual_rollback(NAME, &Weights::SwitchOnly, target, form, ttl, |plan| {
+            let mut steps = update_steps(plan)?;
+            steps.retain(|step| !matches!(step, UpdateStep::Delete(UpdateSet::Text(_))));
+            Ok(nsupdate(&self.tsig, &DnsUpdate { server, zone: target.zone().clone(), steps }))
+        })
     }
 }
 
@@ -103,11 +95,7 @@ impl Rfc2136 {
         let caps = Capabilities {
             weights: Weights::SwitchOnly,
             exclusion: Exclusion::CompareAndSwap,
-            confirmation: Confirmation::Immediate,
-            min_ttl: 0,
-            sticky: false,
-            hidden: false,
-            settle: Duration::ZERO,
+            ..Capabilities::default()
         };
         Ok(Rfc2136 { config, server, signer, caps })
     }
@@ -259,23 +247,18 @@ fn error_of(code: ResponseCode, zone: &DomainName) -> DnsError {
 }
 
 /// Prerequisites, then the replacement of each record, then that of the marker.
-fn update_steps(
-    target: &Target,
-    before: &Observed,
-    desired: &Desired,
-    records: &[PlannedRecord<'_>],
-) -> DnsResult<Vec<UpdateStep>> {
-    let marker = UpdateSet::Text(target.marker_name());
+fn update_steps(plan: &Plan<'_>) -> DnsResult<Vec<UpdateStep>> {
+    let marker = UpdateSet::Text(plan.target.marker_name());
     let values = |record: &Record, side| {
         record.values(side).iter().cloned().map(UpdateData::Value).collect::<Vec<_>>()
     };
     let mut steps = Vec::new();
-    if desired.precondition == Precondition::Unchanged {
-        steps.push(match &before.marker_text {
+    if plan.desired.precondition == Precondition::Unchanged {
+        steps.push(match &plan.before.marker_text {
             Some(text) => UpdateStep::Require(marker.clone(), vec![UpdateData::Text(text.clone())]),
             None => UpdateStep::RequireAbsent(marker.clone()),
         });
-        for PlannedRecord { record, before, .. } in records {
+        for PlannedRecord { record, before, .. } in &plan.records {
             let set = UpdateSet::Record(record.key.clone());
             steps.push(match before.state {
                 RecordState::Plain(side) => UpdateStep::Require(set, values(record, side)),
@@ -283,7 +266,7 @@ fn update_steps(
             });
         }
     }
-    for PlannedRecord { record, state, ttl, .. } in records {
+    for PlannedRecord { record, state, ttl, .. } in &plan.records {
         let RecordState::Plain(side) = *state else {
             return Err(error(DnsErrorKind::Unsupported, format!("{} cannot be split", record.key)));
         };
@@ -292,9 +275,7 @@ fn update_steps(
         steps.extend(values(record, side).into_iter().map(|data| UpdateStep::Add(set.clone(), *ttl, data)));
     }
     steps.push(UpdateStep::Delete(marker.clone()));
-    if let Some(new) = &desired.marker {
-        steps.push(UpdateStep::Add(marker, MARKER_TTL, UpdateData::Text(new.to_text())));
-    }
+    steps.extend(plan.marker_text().map(|text| UpdateStep::Add(marker, MARKER_TTL, UpdateData::Text(text))));
     Ok(steps)
 }
 
@@ -352,11 +333,10 @@ impl DnsProvider for Rfc2136 {
 
     fn plan(&self, target: &Target, before: &Observed, desired: &Desired) -> DnsResult<Change> {
         change::refuse_aliases(NAME, target)?;
-        let Capabilities { weights, min_ttl, .. } = &self.caps;
-        let records = change::plan_records(NAME, weights, *min_ttl, target, before, desired)?;
-        let steps = update_steps(target, before, desired, &records)?;
+        let plan = Plan::new(NAME, &self.caps, target, before, desired)?;
+        let steps = update_steps(&plan)?;
         let update = DnsUpdate { server: self.server.clone(), zone: target.zone().clone(), steps };
-        Ok(Change::new(target, before, desired, &records, Request::Update(update)))
+        Ok(plan.into_change(Request::Update(update)))
     }
 
     async fn apply(&self, change: &Change) -> DnsResult<Ticket> {

@@ -10,8 +10,8 @@ use serde_json::{Value as Json, json};
 
 use super::error;
 use super::record_sets::{self, ResourceRecordSet};
-use crate::dns::change::PlannedRecord;
-use crate::dns::{Desired, DnsErrorKind, DnsResult, Observed, Precondition, Target};
+use crate::dns::change::{Plan, PlannedRecord};
+use crate::dns::{DnsErrorKind, DnsResult, Precondition};
 
 pub(super) const NAMESPACE: &str = "https://route53.amazonaws.com/doc/2013-04-01/";
 
@@ -40,15 +40,11 @@ pub(super) struct ChangeBatch {
 
 impl ChangeBatch {
     /// Deletions come first, as the precondition, then the new sets.
-    pub(super) fn plan(
-        target: &Target,
-        before: &Observed,
-        desired: &Desired,
-        records: &[PlannedRecord<'_>],
-    ) -> DnsResult<ChangeBatch> {
+    pub(super) fn new(plan: &Plan<'_>) -> DnsResult<ChangeBatch> {
+        let Plan { target, before, desired, records } = plan;
         let mut changes = Vec::new();
         let old = before.marker_text.as_deref().map(|text| record_sets::marker(target, text));
-        let new = desired.marker.as_ref().map(|marker| record_sets::marker(target, &marker.to_text()));
+        let new = plan.marker_text().map(|text| record_sets::marker(target, &text));
         match (desired.precondition, old, new) {
             (Precondition::Overwrite, _, Some(new)) => changes.push((ChangeAction::Upsert, new)),
             (_, old, new) => {

@@ -19,7 +19,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use super::change::{self, PlannedRecord};
+use super::change::{Plan, PlannedRecord};
 use super::http_api::HttpResponse;
 use super::listing::Listing;
 use super::providers::ProviderTable;
@@ -65,8 +65,8 @@ impl ProviderTable for Route53Config {
     /// sets: a DELETE needs their exact values, which are unknown here.
     fn manual_rollback(&self, target: &Target, ttl: u32) -> DnsResult<String> {
         let command = |form, operator| {
-            change::plan_manual_rollback(NAME, &WEIGHTS, target, form, ttl, |before, desired, records| {
-                let mut batch = ChangeBatch::plan(target, before, desired, records)?;
+            Plan::manual_rollback(NAME, &WEIGHTS, target, form, ttl, |plan| {
+                let mut batch = ChangeBatch::new(plan)?;
                 "kongferry: manual rollback to blue".clone_into(&mut batch.comment);
                 Ok(aws(self, &batch, operator))
             })
@@ -106,10 +106,7 @@ impl Route53 {
             weights: WEIGHTS,
             exclusion: Exclusion::CompareAndSwap,
             confirmation: Confirmation::Poll { interval: POLL },
-            min_ttl: 0,
-            sticky: false,
-            hidden: false,
-            settle: Duration::ZERO,
+            ..Capabilities::default()
         };
         let route53 =
             Route53 { config, host, caps, client: crate::http::client(None, crate::http::TIMEOUT)? };
@@ -212,18 +209,17 @@ impl Route53 {
         }
     }
 
-    fn plan_records<'a>(
+    fn planned<'a>(
         &self,
         target: &'a Target,
         before: &'a Observed,
-        desired: &Desired,
-    ) -> DnsResult<Vec<PlannedRecord<'a>>> {
-        let min_ttl = self.caps.min_ttl;
-        let mut records = change::plan_records(NAME, &WEIGHTS, min_ttl, target, before, desired)?;
-        for planned in &mut records {
+        desired: &'a Desired,
+    ) -> DnsResult<Plan<'a>> {
+        let mut plan = Plan::new(NAME, &self.caps, target, before, desired)?;
+        for planned in &mut plan.records {
             planned.ttl = record_sets::effective_ttl(planned.record, &planned.state, planned.ttl);
         }
-        Ok(records)
+        Ok(plan)
     }
 
     async fn protections(&self, target: &Target) -> DnsResult<Vec<Finding>> {
@@ -326,18 +322,22 @@ impl DnsProvider for Route53 {
     }
 
     fn plan(&self, target: &Target, before: &Observed, desired: &Desired) -> DnsResult<Change> {
-        let records = self.plan_records(target, before, desired)?;
+        let plan = self.planned(target, before, desired)?;
         let request = Request::Http {
             method: "POST".to_owned(),
             url: http_api::join(&self.config.endpoint, &format!("{}/rrset/", self.zone_path())),
             headers: vec![("Authorization".to_owned(), "(AWS4-HMAC-SHA256 signature)".to_owned())],
-            body: ChangeBatch::plan(target, before, desired, &records)?.xml(),
+            body: ChangeBatch::new(&plan)?.xml(),
         };
-        let mut change = Change::new(target, before, desired, &records, request);
         // The next step is planned from these sets.
-        for (after, planned) in change.after.records.iter_mut().zip(&records) {
-            let sets = record_sets::for_state(planned.record, &planned.state, planned.ttl);
-            after.raw = serde_json::to_value(sets.unwrap_or_default()).unwrap_or_default();
+        let raw = plan.records.iter().map(|PlannedRecord { record, state, ttl, .. }| {
+            let sets = record_sets::for_state(record, state, *ttl).unwrap_or_default();
+            serde_json::to_value(sets).unwrap_or_default()
+        });
+        let raw: Vec<serde_json::Value> = raw.collect();
+        let mut change = plan.into_change(request);
+        for (after, raw) in change.after.records.iter_mut().zip(raw) {
+            after.raw = raw;
         }
         Ok(change)
     }
@@ -372,9 +372,8 @@ impl DnsProvider for Route53 {
     }
 
     fn manual_command(&self, change: &Change) -> String {
-        let Change { target, before, desired, .. } = change;
-        let records = self.plan_records(target, before, desired);
-        let batch = records.and_then(|records| ChangeBatch::plan(target, before, desired, &records));
+        let plan = self.planned(&change.target, &change.before, &change.desired);
+        let batch = plan.and_then(|plan| ChangeBatch::new(&plan));
         batch.map(|batch| aws(&self.config, &batch, "")).unwrap_or_default()
     }
 }

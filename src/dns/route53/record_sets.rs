@@ -247,10 +247,10 @@ fn split(record: &Record, sets: &[&ResourceRecordSet]) -> Option<RecordState> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dns::target;
 
     fn record(blue: &[&str], green: &[&str]) -> Record {
-        let texts = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
-        Record::new("api.example.com".parse().unwrap(), RecordType::A, &texts(blue), &texts(green)).unwrap()
+        target::tests::record(RecordType::A, blue, green)
     }
 
     fn round_trip(record: &Record, blue: u32, green: u32) {

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use quick_xml::Reader;
-use quick_xml::events::Event;
 use serde::Deserialize;
 
 use super::record_sets::ResourceRecordSet;
@@ -174,7 +172,7 @@ pub(super) fn parse<T: for<'de> Deserialize<'de>>(text: &str) -> DnsResult<T> {
 
 /// Route 53 throttles with HTTP 400.
 pub(super) fn error_of(status: u16, retry_after: Option<Duration>, writes: bool, text: &str) -> DnsError {
-    let (code, messages) = code_and_messages(text);
+    let (code, answer) = code_and_answer(text);
     let (kind, message) = match (&*code, status) {
         ("Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "PriorRequestNotComplete", _)
         | (_, 429) => {
@@ -206,38 +204,37 @@ pub(super) fn error_of(status: u16, retry_after: Option<Duration>, writes: bool,
         }
         _ => (DnsErrorKind::Invalid, format!("the API rejects the request with HTTP {status}")),
     };
-    let answer = if messages.is_empty() { text.to_owned() } else { messages.join("; ") };
-    let answer = if code.is_empty() { answer } else { format!("{code}: {answer}") };
     error(kind, message).with_answer(answer)
 }
 
-/// The code and all messages of an error's two forms: `<ErrorResponse><Error>…` and `<InvalidChangeBatch><Messages>…`.
-fn code_and_messages(text: &str) -> (String, Vec<String>) {
-    let mut reader = Reader::from_str(text);
-    let mut path: Vec<String> = Vec::new();
-    let (mut root, mut code, mut messages) = (None, None, Vec::new());
-    while let Ok(event) = reader.read_event() {
-        match event {
-            Event::Start(start) => {
-                let element = start.local_name().as_ref().to_owned();
-                root.get_or_insert_with(|| element.clone());
-                path.push(element);
-            }
-            Event::End(_) => {
-                path.pop();
-            }
-            Event::Text(text) => {
-                let text = text.to_string();
-                match path.last().map(String::as_str) {
-                    Some("Code") => code = Some(text),
-                    Some("Message") => messages.push(text),
-                    _ => {}
-                }
-            }
-            Event::Eof => break,
-            _ => {}
-        }
-    }
-    let root_code = root.filter(|root| root != "ErrorResponse");
-    (code.or(root_code).unwrap_or_default(), messages)
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct ErrorXml {
+    error: ErrorDetail,
+    messages: Messages,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct ErrorDetail {
+    code: String,
+    message: String,
+}
+
+#[derive(Default, Deserialize)]
+struct Messages {
+    #[serde(rename = "Message", default)]
+    list: Vec<String>,
+}
+
+/// The code and the text of an error's two forms: `<ErrorResponse><Error>…` and `<InvalidChangeBatch><Messages>…`.
+fn code_and_answer(text: &str) -> (String, String) {
+    let ErrorXml { error, messages } = quick_xml::de::from_str(text).unwrap_or_default();
+    let (code, answer) = if messages.list.is_empty() {
+        (error.code, error.message)
+    } else {
+        ("InvalidChangeBatch".to_owned(), messages.list.join("; "))
+    };
+    let answer = if code.is_empty() { text.to_owned() } else { format!("{code}: {answer}") };
+    (code, answer)
 }
