@@ -15,11 +15,11 @@ pub enum Weights {
 }
 
 impl Weights {
-    /// A clause for error messages.
+    /// A clause about the provider, for messages.
     pub fn limits(&self) -> String {
         match self {
-            Weights::Whole { max_sum } => format!("the sum of the provider's weights is at most {max_sum}"),
-            Weights::SwitchOnly => "the provider has no weights and sets only 0 % and 100 %".to_owned(),
+            Weights::Whole { max_sum } => format!("the sum of its weights is at most {max_sum}"),
+            Weights::SwitchOnly => "it has no weights and sets only 0 % and 100 %".to_owned(),
         }
     }
 }
@@ -74,10 +74,7 @@ fn as_seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S:
 impl Capabilities {
     /// One line for `cutover plan`.
     pub fn summary(&self) -> String {
-        let mut parts = vec![match self.weights {
-            Weights::Whole { max_sum } => format!("weights that add up to at most {max_sum}"),
-            Weights::SwitchOnly => "no weights, only 0 % and 100 %".to_owned(),
-        }];
+        let mut parts = vec![self.weights.limits()];
         parts.push(match self.exclusion {
             Exclusion::CompareAndSwap => "a concurrent write is refused".to_owned(),
             Exclusion::ReadBack => "a concurrent write is detected".to_owned(),

@@ -150,7 +150,10 @@ impl<'a> Plan<'a> {
                 RecordForm::AsFound => found.state.clone(),
                 RecordForm::Plain(side) => RecordState::Plain(side),
                 RecordForm::Split(share) => split(&caps.weights, share).ok_or_else(|| {
-                    unsupported(format!("{key} cannot be split {share} to green: {}", caps.weights.limits()))
+                    unsupported(format!(
+                        "the provider cannot send {share} of {key} to green: {}",
+                        caps.weights.limits()
+                    ))
                 })?,
             };
             refuse_overwriting_foreign(provider, found, &state, desired.precondition)?;

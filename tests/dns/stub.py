@@ -38,7 +38,7 @@ if request["op"] == "capabilities":
            hidden=os.path.exists(os.path.join(directory, "hidden")))
 elif request["op"] == "list":
     if not os.path.exists(os.path.join(directory, "list.json")):
-        fail("unsupported", "there is no list.json")
+        fail("unsupported", "it cannot list records")
     with open(os.path.join(directory, "list.json")) as file:
         respond(**json.load(file))
 elif request["op"] == "read":

@@ -142,50 +142,44 @@ fn lua_state(target: &Target, record: &Record, set: &RrSet) -> RecordState {
 
 /// The RRsets of one PATCH. Deletions come first: a CNAME excludes other records.
 pub(super) fn patch(policy: Policy, plan: &Plan<'_>) -> DnsResult<Json> {
-    let (mut deletes, mut replaces) = (Vec::new(), Vec::new());
     let mut names: Vec<&DomainName> = Vec::new();
     for planned in &plan.records {
         if !names.contains(&&planned.record.key.name) {
             names.push(&planned.record.key.name);
         }
     }
-    let mut marker = plan.desired.marker.as_ref().map(|marker| Comment {
+    let marker = plan.desired.marker.as_ref().map(|marker| Comment {
         content: marker.to_text(),
         account: ACCOUNT.to_owned(),
         modified_at: marker.written_at.timestamp(),
     });
+    let mut patch = Patch { marker, deletes: Vec::new(), replaces: Vec::new() };
     for name in names {
-        let of_name = plan.records.iter().filter(|planned| planned.record.key.name == *name);
-        let mut changes =
-            NameChanges { name, marker: marker.take(), deletes: Vec::new(), replaces: Vec::new() };
-        changes.add(policy, of_name)?;
-        deletes.append(&mut changes.deletes);
-        replaces.append(&mut changes.replaces);
+        patch.add(policy, name, &plan.records)?;
     }
-    deletes.append(&mut replaces);
-    Ok(json!({ "rrsets": deletes }))
+    patch.deletes.append(&mut patch.replaces);
+    Ok(json!({ "rrsets": patch.deletes }))
 }
 
-/// The changes to the RRsets of one name.
-struct NameChanges<'a> {
-    name: &'a DomainName,
-    /// To be added to the first RRset that is written.
+struct Patch {
+    /// To be added to the first RRset that is written: one of the first record's name.
     marker: Option<Comment>,
     deletes: Vec<Json>,
     replaces: Vec<Json>,
 }
 
-impl<'a> NameChanges<'a> {
-    fn add(&mut self, policy: Policy, records: impl Iterator<Item = &'a PlannedRecord<'a>>) -> DnsResult<()> {
+impl Patch {
+    fn add(&mut self, policy: Policy, name: &DomainName, records: &[PlannedRecord<'_>]) -> DnsResult<()> {
         let error = |kind, message: String| Err(DnsError::new(NAME, kind, message));
         let (mut lua, mut lua_ttl, mut lua_comments) = (Vec::new(), None, Vec::new());
-        for PlannedRecord { record, before, state, ttl } in records {
+        let of_name = records.iter().filter(|planned| planned.record.key.name == *name);
+        for PlannedRecord { record, before, state, ttl } in of_name {
             let rtype = record.key.rtype.as_str();
             let mut comments = stored_comments(before);
             match *state {
                 RecordState::Split { blue, green } => {
                     if lua_ttl.is_some_and(|lua_ttl| lua_ttl != *ttl) {
-                        let message = format!("the split records of {} must have one TTL", self.name);
+                        let message = format!("the split records of {name} must have one TTL");
                         return error(DnsErrorKind::Unsupported, message);
                     }
                     lua_ttl = Some(*ttl);
@@ -193,12 +187,12 @@ impl<'a> NameChanges<'a> {
                     lua.push(lua::content(policy, record, blue, green));
                     comments.retain(|comment| !lua_comments.contains(comment));
                     lua_comments.append(&mut comments);
-                    self.delete(rtype);
+                    self.delete(name, rtype);
                 }
                 RecordState::Plain(side) => {
                     comments.extend(self.marker.take());
                     let contents = record.values(side).iter().map(ToString::to_string).collect();
-                    self.replace(rtype, *ttl, contents, &comments);
+                    self.replace(name, rtype, *ttl, contents, &comments);
                 }
                 RecordState::Absent | RecordState::Foreign(_) => {
                     let message =
@@ -210,21 +204,28 @@ impl<'a> NameChanges<'a> {
         match lua_ttl {
             Some(ttl) => {
                 lua_comments.extend(self.marker.take());
-                self.replace("LUA", ttl, lua, &lua_comments);
+                self.replace(name, "LUA", ttl, lua, &lua_comments);
             }
-            None => self.delete("LUA"),
+            None => self.delete(name, "LUA"),
         }
         Ok(())
     }
 
-    fn delete(&mut self, rtype: &str) {
-        self.deletes.push(json!({ "name": self.name.as_str(), "type": rtype, "changetype": "DELETE" }));
+    fn delete(&mut self, name: &DomainName, rtype: &str) {
+        self.deletes.push(json!({ "name": name.as_str(), "type": rtype, "changetype": "DELETE" }));
     }
 
-    fn replace(&mut self, rtype: &str, ttl: u32, contents: Vec<String>, comments: &[Comment]) {
+    fn replace(
+        &mut self,
+        name: &DomainName,
+        rtype: &str,
+        ttl: u32,
+        contents: Vec<String>,
+        comments: &[Comment],
+    ) {
         let records = contents.iter().map(|content| json!({ "content": content, "disabled": false }));
         self.replaces.push(json!({
-            "name": self.name.as_str(),
+            "name": name.as_str(),
             "type": rtype,
             "ttl": ttl,
             "changetype": "REPLACE",

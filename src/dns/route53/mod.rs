@@ -11,12 +11,12 @@ mod response;
 mod sigv4;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use chrono::Utc;
+use aws_credential_types::Credentials;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use serde::Deserialize;
 
 use super::change::{Plan, PlannedRecord};
@@ -37,7 +37,7 @@ use record_sets::ResourceRecordSet;
 use response::{
     ChangeResponse, GetHostedZoneResponse, ListProtectionsResponse, ListResourceRecordSetsResponse,
 };
-use sigv4::{Credentials, SigningScope, UnsignedRequest};
+use sigv4::Signer;
 
 const NAME: &str = "route53";
 const API_VERSION: &str = "/2013-04-01";
@@ -80,8 +80,6 @@ impl ProviderTable for Route53Config {
 #[derive(Debug)]
 pub struct Route53 {
     config: Route53Config,
-    /// The `Host` header.
-    host: String,
     caps: Capabilities,
     client: reqwest::Client,
 }
@@ -98,18 +96,13 @@ impl Route53 {
             .remedy("Set hosted_zone_id to an id such as Z2ABCDEFGHIJKL."));
         }
         config.hosted_zone_id = id;
-        let url = url::Url::parse(&config.endpoint)
-            .map_err(|e| Error::usage("provider.endpoint in cutover.toml is not a URL").source(e))?;
-        let host = url.host_str().unwrap_or_default();
-        let host = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
         let caps = Capabilities {
             weights: WEIGHTS,
             exclusion: Exclusion::CompareAndSwap,
             confirmation: Confirmation::Poll { interval: POLL },
             ..Capabilities::default()
         };
-        let route53 =
-            Route53 { config, host, caps, client: crate::http::client(None, crate::http::TIMEOUT)? };
+        let route53 = Route53 { config, caps, client: crate::http::client(None, crate::http::TIMEOUT)? };
         route53.credentials()?;
         Ok(route53)
     }
@@ -118,18 +111,15 @@ impl Route53 {
     fn credentials(&self) -> Result<Credentials> {
         let config = &self.config;
         let session_token = match (&config.session_token, &config.access_key_id) {
-            (Some(source), _) => Some(source.read("the AWS session token")?),
+            (Some(source), _) => Some(source.read("the AWS session token")?.expose_secret().to_owned()),
             (None, SecretSource::Env(_)) => {
-                let token = std::env::var("AWS_SESSION_TOKEN").ok().filter(|token| !token.is_empty());
-                token.map(SecretString::from)
+                std::env::var("AWS_SESSION_TOKEN").ok().filter(|token| !token.is_empty())
             }
             (None, SecretSource::File(_)) => None,
         };
-        Ok(Credentials {
-            access_key_id: config.access_key_id.read("the AWS access key id")?,
-            secret_access_key: config.secret_access_key.read("the AWS secret access key")?,
-            session_token,
-        })
+        let id = config.access_key_id.read("the AWS access key id")?;
+        let key = config.secret_access_key.read("the AWS secret access key")?;
+        Ok(Credentials::new(id.expose_secret(), key.expose_secret(), session_token, None, NAME))
     }
 
     fn zone_path(&self) -> String {
@@ -137,38 +127,32 @@ impl Route53 {
     }
 
     async fn get<T: for<'de> Deserialize<'de>>(&self, path: &str, query: &[(&str, &str)]) -> DnsResult<T> {
-        let mut pairs: Vec<String> = query
-            .iter()
-            .map(|(key, value)| format!("{key}={}", utf8_percent_encode(value, UNRESERVED)))
-            .collect();
-        pairs.sort();
-        response::parse(&self.send("GET", path, &pairs.join("&"), None).await?)
+        let encode =
+            |(key, value): &(&str, &str)| format!("{key}={}", utf8_percent_encode(value, UNRESERVED));
+        let query = query.iter().map(encode).collect::<Vec<_>>().join("&");
+        let separator = if query.is_empty() { "" } else { "?" };
+        response::parse(&self.send(&format!("{path}{separator}{query}"), None).await?)
     }
 
-    async fn send(
-        &self,
-        method: &'static str,
-        path: &str,
-        query: &str,
-        body: Option<&str>,
-    ) -> DnsResult<String> {
+    /// POST with a body, GET without.
+    async fn send(&self, path_and_query: &str, body: Option<&str>) -> DnsResult<String> {
         let writes = body.is_some();
         let credentials = self.credentials().map_err(|e| {
             error(DnsErrorKind::Auth, e.message().to_owned()).with_answer(e.causes().join(": "))
         })?;
-        let unsigned = UnsignedRequest {
-            method,
-            host: &self.host,
-            path,
-            query,
-            body: body.unwrap_or_default().as_bytes(),
-        };
-        let scope = SigningScope { region: &self.config.region, service: NAME, time: Utc::now() };
-        let separator = if query.is_empty() { "" } else { "?" };
-        let url = http_api::join(&self.config.endpoint, &format!("{path}{separator}{query}"));
         let method = if writes { reqwest::Method::POST } else { reqwest::Method::GET };
+        let url = http_api::join(&self.config.endpoint, path_and_query);
+        let signer = Signer {
+            credentials: credentials.clone(),
+            region: &self.config.region,
+            service: NAME,
+            time: SystemTime::now(),
+        };
+        let headers = signer
+            .headers(method.as_str(), &url, body.unwrap_or_default())
+            .map_err(|e| error(DnsErrorKind::Invalid, format!("the request cannot be signed ({e})")))?;
         let mut request = self.client.request(method, url);
-        for (name, value) in sigv4::headers(&unsigned, &scope, &credentials) {
+        for (name, value) in headers {
             request = request.header(name, value);
         }
         if let Some(body) = body {
@@ -180,8 +164,8 @@ impl Route53 {
             return Ok(text);
         }
         // The response to a wrong signature repeats what was signed, including the session token.
-        let text = match &credentials.session_token {
-            Some(token) => text.replace(token.expose_secret(), "(session token)"),
+        let text = match credentials.session_token() {
+            Some(token) => text.replace(token, "(session token)"),
             None => text,
         };
         Err(response::error_of(status.as_u16(), retry_after, writes, &text))
@@ -344,7 +328,7 @@ impl DnsProvider for Route53 {
 
     async fn apply(&self, change: &Change) -> DnsResult<Ticket> {
         let (_, body) = change.http(NAME)?;
-        match self.send("POST", &format!("{}/rrset/", self.zone_path()), "", Some(body)).await {
+        match self.send(&format!("{}/rrset/", self.zone_path()), Some(body)).await {
             Ok(text) => {
                 // It was carried out, even if the response is invalid.
                 let response = response::parse::<ChangeResponse>(&text).ok();

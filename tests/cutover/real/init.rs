@@ -63,7 +63,7 @@ async fn init_reads_powerdns_and_plan_accepts_the_file() {
     let written = call(home.path(), &arguments).await.exits_with(0);
     for message in [
         "Blue's values were read from the provider at ",
-        "weights that add up to at most 10000",
+        "the sum of its weights is at most 10000",
         "api.example.test/A  192.0.2.1  TTL 300 s",
         "api.example.test/HTTPS (1 . alpn=h2",
         "604800 s",
@@ -113,7 +113,7 @@ async fn without_the_provider_init_queries_the_name_servers() {
     let key = key.display().to_string();
     let name = ["--name", "api.example.test", "--name-server", &server];
     let cases: [(&[&str], &str); 4] = [
-        (&["--url", &url, "--api-key-file", &key], "it refuses the API key"),
+        (&["--url", &url, "--api-key-file", &key], "the server rejects the API key"),
         (&["--url", "http://127.0.0.1:9", "--api-key-file", &key], "cannot be reached"),
         (&["--url", &url, "--api-key-env", "KF_NO_SUCH_VARIABLE"], "KF_NO_SUCH_VARIABLE"),
         (&[], "--url was not given"),
@@ -154,7 +154,7 @@ async fn a_server_without_weights_gets_the_step_of_100_percent() {
     arguments.extend(["--name", "api.example.test", "--name", "www.example.test", "--name-server", &server]);
     let written = call(home.path(), &arguments).await.exits_with(0);
     assert!(
-        written.stdout.contains("no weights, only 0 % and 100 %; of two concurrent writers one is refused"),
+        written.stdout.contains("it has no weights and sets only 0 % and 100 %; a concurrent write is refused"),
         "{written:#?}"
     );
     let text = fill_in(home.path(), &["192.0.2.2", "green.example.net"]);
@@ -174,7 +174,7 @@ async fn init_reads_route_53() {
         vec!["init", "--provider", "route53", "--hosted-zone-id", "Z1", "--endpoint", fake.url()];
     arguments.extend(["--name", "api.example.test"]);
     let written = call(home.path(), &arguments).await.exits_with(0);
-    assert!(written.stdout.contains("weights that add up to at most 256"), "{written:#?}");
+    assert!(written.stdout.contains("the sum of its weights is at most 256"), "{written:#?}");
     let text = fill_in(home.path(), &["192.0.2.2"]);
     assert!(!text.contains("s3cr3t") && text.contains("# TTL 300 s"), "{text}");
     call(home.path(), &["plan", "--requests-only"]).await.exits_with(0);
