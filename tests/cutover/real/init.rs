@@ -99,7 +99,8 @@ async fn the_json_has_source_capabilities_and_remarks() {
     assert_eq!(message["records"][0]["moved"], false);
     let remarks = message["remarks"].to_string();
     assert!(
-        remarks.contains("a program decides what is answered") && remarks.contains("no A, AAAA or CNAME"),
+        remarks.contains("its answers are computed by a Lua program")
+            && remarks.contains("no A, AAAA or CNAME"),
         "{message:#}"
     );
 }
@@ -154,7 +155,9 @@ async fn a_server_without_weights_gets_the_step_of_100_percent() {
     arguments.extend(["--name", "api.example.test", "--name", "www.example.test", "--name-server", &server]);
     let written = call(home.path(), &arguments).await.exits_with(0);
     assert!(
-        written.stdout.contains("it has no weights and sets only 0 % and 100 %; a concurrent write is refused"),
+        written
+            .stdout
+            .contains("it has no weights and sets only 0 % and 100 %; a concurrent write is refused"),
         "{written:#?}"
     );
     let text = fill_in(home.path(), &["192.0.2.2", "green.example.net"]);
