@@ -68,9 +68,9 @@ fn count_polls() -> u64 {
     while low < high {
         let middle = (low + high) / 2;
         if Simulation::with(SHORT).start().run_polls(middle).is_some() {
-            high = middle
+            high = middle;
         } else {
-            low = middle + 1
+            low = middle + 1;
         }
     }
     low
