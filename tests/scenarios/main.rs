@@ -35,6 +35,7 @@ mod row_builder;
 mod running;
 mod schemas;
 mod screens;
+mod secret_columns;
 mod shared_ids;
 mod support;
 mod verify;
