@@ -15,6 +15,7 @@ mod enterprise;
 mod enterprise_credentials;
 mod enterprise_incremental;
 mod enterprise_large;
+mod enterprise_rules;
 mod fixtures;
 mod incremental;
 mod interruptions;
