@@ -180,13 +180,15 @@ impl CredentialsReport {
         let encrypted: u64 = self.kinds.iter().map(|kind| kind.encrypted).sum();
         if encrypted > 0 {
             actions.push(format!(
-                "Import blue's keyring on green before it serves (docs/enterprise.md): it encrypts {encrypted} secrets."
+                "Import blue's keyring on green before it serves (docs/enterprise.md): it encrypts {}.",
+                counted(encrypted, "secret")
             ));
         }
         let of_fips_mode: u64 = self.kinds.iter().map(|kind| kind.of_fips_mode).sum();
         if of_fips_mode > 0 {
             actions.push(format!(
-                "Run green in FIPS mode (fips = on), as blue: {of_fips_mode} passwords are hashed so, and accepted nowhere else."
+                "Run green in FIPS mode (fips = on), as blue: the hashes of {} are accepted nowhere else.",
+                counted(of_fips_mode, "password")
             ));
         }
         for (kind, rows) in &self.rejected {
@@ -234,6 +236,10 @@ impl CredentialsReport {
         }
         actions
     }
+}
+
+fn counted(count: u64, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
 
 impl KindReport {

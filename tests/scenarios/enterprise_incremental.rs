@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::databases::Contents;
 use super::enterprise::{BLUES, TEAM_A, blue, default_workspace, green, none_is_left, rows, seeds, verified};
+use super::enterprise_credentials::sha1_ident;
 use super::support::{Ran, kongferry, migrate, migrate_arguments};
 
 const SUPER_ADMIN: &str = "be8f72c3-b791-5b88-be6a-82f54f9d926c";
@@ -41,14 +42,15 @@ async fn seed(green: &Database, workspace: &str) {
 /// A new admin with everything that makes one, as Kong writes it.
 async fn new_admin(blue: &Keyspace, name: &str) {
     let (admin, user, consumer) = (id(1), id(2), id(3));
-    let hash = bcrypt::hash(format!("{name}'s token"), 4).expect("a hash");
+    let token = format!("{name}'s token");
+    let hash = bcrypt::hash(&token, 4).expect("a hash");
     let own = |text: &str| format!("{BLUES}:{text}");
     let password = kongferry_harness::fill::basic_auth_hash(&format!("{name}'s password"), &consumer);
     for (table, row) in [
         ("consumers", json!({ "id": consumer, "ws_id": BLUES, "username": own(name), "type": 2 })),
         (
             "rbac_users",
-            json!({ "id": user, "ws_id": BLUES, "name": own(name), "user_token": hash, "enabled": true }),
+            json!({ "id": user, "ws_id": BLUES, "name": own(name), "user_token": hash, "user_token_ident": sha1_ident(&token), "enabled": true }),
         ),
         ("rbac_user_roles", json!({ "user_id": user, "role_id": SUPER_ADMIN })),
         (
