@@ -263,8 +263,8 @@ fn everywhere() -> Vec<(&'static str, Value)> {
         }
         rows.push(("files", json!({ "id": here("file"), "ws_id": ws, "path": own("specs/a:b.json"), "contents": "x\r\ny", "checksum": "c" })));
         rows.push(("document_objects", json!({ "id": here("document"), "ws_id": ws, "service_id": here("service"), "path": own("specs/a:b.json") })));
-        rows.push(("keyauth_enc_credentials", json!({ "id": here("plain key"), "ws_id": ws, "consumer_id": here("developer consumer 0"), "key": own(&format!("key of {name}")) })));
-        rows.push(("keyauth_enc_credentials", json!({ "id": here("cipher key"), "ws_id": ws, "consumer_id": here("developer consumer 0"), "key": format!("$ke$1$-{name}-00-ff") })));
+        rows.push(("keyauth_enc_credentials", json!({ "id": here("plain key"), "ws_id": ws, "consumer_id": here("developer consumer 0"), "key": own(&format!("key of {name}")), "key_ident": sha1_ident(&format!("key of {name}")) })));
+        rows.push(("keyauth_enc_credentials", json!({ "id": here("cipher key"), "ws_id": ws, "consumer_id": here("developer consumer 0"), "key": format!("$ke$1$-{name}-00-ff"), "key_ident": sha1_ident("who knows") })));
         rows.push(("graphql_ratelimiting_advanced_cost_decoration", json!({ "partition": "graphql_ratelimiting_advanced_cost_decoration", "id": here("cost"), "service_id": here("service"), "type_path": "Query.x", "add_constant": 0.1, "mul_constant": -2.5, "add_arguments": ["b", "a"] })));
     }
     rows
