@@ -352,7 +352,7 @@ fn print_report(report: &CredentialsReport) {
     anstream::println!("{}", table_of_kinds(&report.kinds));
     if !report.admins.is_empty() || report.admins_rejected > 0 {
         anstream::println!("\n{BOLD}Admins{BOLD:#}");
-        anstream::println!("  {}", admins_line(&report.admins));
+        anstream::println!("  {}", login_summary(&report.admins));
         report.admins.iter().for_each(print_admin);
         report.rejected_admins.iter().take(ADMINS_NAMED).for_each(print_left);
         let more = report.rejected_admins.len().saturating_sub(ADMINS_NAMED);
@@ -371,10 +371,10 @@ fn print_report(report: &CredentialsReport) {
 }
 
 /// How many admins can log in, and why the others cannot.
-fn admins_line(admins: &[AdminReport]) -> String {
+fn login_summary(admins: &[AdminReport]) -> String {
     let mut states: BTreeMap<&str, u64> = BTreeMap::new();
     for admin in admins.iter().filter(|admin| !admin.can_log_in) {
-        *states.entry(hindrance(admin)).or_default() += 1;
+        *states.entry(login_obstacle(admin)).or_default() += 1;
     }
     let others: Vec<String> = states.iter().map(|(state, count)| format!("{count} {state}")).collect();
     let can = admins.len() as u64 - states.values().sum::<u64>();
@@ -383,7 +383,7 @@ fn admins_line(admins: &[AdminReport]) -> String {
 }
 
 /// Why an admin cannot log in.
-fn hindrance(admin: &AdminReport) -> &'static str {
+fn login_obstacle(admin: &AdminReport) -> &'static str {
     if !admin.is_complete {
         "broken"
     } else if !admin.status.may_log_in() {

@@ -5,8 +5,9 @@ use futures::{StreamExt, TryStreamExt};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::checker::CONSUMER_COLUMNS;
-use super::store::{CredentialStore, RowQuery, TextRow, WORKSPACE, id_in, row_by_id, rows_named};
+use super::store::{
+    CONSUMER_COLUMNS, CredentialStore, RowQuery, TextRow, WORKSPACE, id_in, row_by_id, rows_named,
+};
 use crate::error::Result;
 
 pub(super) const TABLE: &str = "admins";

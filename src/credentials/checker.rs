@@ -7,7 +7,7 @@ use super::CredentialCheck;
 use super::admins;
 use super::kind::{CREDENTIAL_TABLES, CredentialKind};
 use super::outcome::{CheckOutcome, OutcomeReason};
-use super::store::{CredentialStore, RowQuery, TextRow, id_in, row_by_id, rows_named};
+use super::store::{CONSUMER_COLUMNS, CredentialStore, RowQuery, TextRow, id_in, row_by_id, rows_named};
 use super::stored_secret::{basic_auth, plain};
 use crate::error::Result;
 
@@ -30,8 +30,6 @@ pub(super) const CREDENTIAL_COLUMNS: &[&str] = &[
     "hash_secret",
     "ttl",
 ];
-
-pub(super) const CONSUMER_COLUMNS: &[&str] = &["id", "ws_id", "username", "custom_id", "type"];
 
 /// What depends on the version of Kong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -90,7 +90,7 @@ impl CheckOutcome {
     }
 
     pub(super) fn fips_mode() -> CheckOutcome {
-        let message = "The secret is correct, but it is hashed as in FIPS mode: Kong accepts it where it runs with fips = on, and nowhere else.";
+        let message = "The secret is correct, but it is hashed as in FIPS mode: Kong accepts it only where it runs with fips = on.";
         CheckOutcome::undecided(OutcomeReason::FipsMode, message)
     }
 

@@ -187,7 +187,7 @@ impl CredentialsReport {
         let of_fips_mode: u64 = self.kinds.iter().map(|kind| kind.of_fips_mode).sum();
         if of_fips_mode > 0 {
             actions.push(format!(
-                "Run green in FIPS mode (fips = on), as blue: the hashes of {} are accepted nowhere else.",
+                "Run green in FIPS mode (fips = on), as blue: the hashes of {} are accepted only there.",
                 counted(of_fips_mode, "password")
             ));
         }

@@ -13,6 +13,9 @@ pub(super) type TextRow = BTreeMap<String, String>;
 /// The column with a row's workspace.
 pub(super) const WORKSPACE: &str = "ws_id";
 
+/// What names a consumer, and says whose it is.
+pub(super) const CONSUMER_COLUMNS: &[&str] = &["id", "ws_id", "username", "custom_id", "type"];
+
 /// Which rows are read. Conditions that are `None` do not apply.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct RowQuery<'a> {
