@@ -10,8 +10,10 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use url::Url;
 
-use super::config::PASSWORD_VARIABLE;
 use crate::error::{Error, Result};
+
+/// The environment variable with green's password; it overrides `PGPASSWORD` and `~/.pgpass`.
+pub(crate) const PASSWORD_VARIABLE: &str = "KONGFERRY_GREEN_PASSWORD";
 
 /// Options that sqlx reads, each by one of its names.
 const SUPPORTED: &str = "sslmode, sslrootcert, sslcert, sslkey, host, hostaddr, port, dbname, user, password, options, \

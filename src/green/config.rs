@@ -8,10 +8,8 @@ use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgConnectOptions;
 
 use super::address::Address;
+pub(crate) use super::address::PASSWORD_VARIABLE;
 use crate::error::{Error, Result};
-
-/// The environment variable with green's password; it overrides `PGPASSWORD` and `~/.pgpass`.
-pub(crate) const PASSWORD_VARIABLE: &str = "KONGFERRY_GREEN_PASSWORD";
 
 pub(crate) const DEFAULT_KONG_SCHEMA: &str = "public";
 
