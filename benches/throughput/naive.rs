@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 /// Blue's workspaces, in place of the one that the bootstrap made: the rows refer to them.
 pub async fn prepare(green: &Database, workspaces: &[(Uuid, String)]) -> Result<()> {
-    green.execute("delete from workspaces").await?;
+    green.execute("truncate workspaces cascade").await?;
     for (id, name) in workspaces {
         green.execute(&format!("insert into workspaces (id, name) values ('{id}', '{name}')")).await?;
     }

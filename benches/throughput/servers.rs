@@ -17,9 +17,6 @@ use crate::shape::Shape;
 
 const KEYSPACE: &str = "kong";
 
-/// The line of Kong versions whose tables are used.
-const LINE: &str = "3.3";
-
 /// Tables of the fixture that every Kong has rows in.
 const NEEDED: [&str; 3] = ["schema_meta", "workspaces", "parameters"];
 
@@ -56,9 +53,10 @@ impl Servers {
         let (cassandra, postgres) =
             tokio::try_join!(Cassandra::start(options), LocalPostgres::start(as_in_production()))?;
         let endpoint = cassandra.endpoint();
-        Catalog::of(LINE)?.create(&endpoint.session().await?, KEYSPACE, KeyspaceOptions::default()).await?;
+        let line = shape.line();
+        Catalog::of(line)?.create(&endpoint.session().await?, KEYSPACE, KeyspaceOptions::default()).await?;
         let blue = Keyspace::open(&endpoint, KEYSPACE).await?;
-        let mut fixture = Fixture::shipped(LINE)?;
+        let mut fixture = Fixture::shipped(line)?;
         fixture.blue.retain(|table, _| NEEDED.contains(&table.as_str()));
         blue.load(&fixture, LoadOptions::default()).await?;
         let workspaces = workspaces(&fixture);
@@ -95,7 +93,7 @@ impl Servers {
     pub async fn fresh_green(&self, name: &str) -> Result<Database> {
         let server = PgServer::from(&self.postgres);
         server.maintain(&format!("drop database if exists \"{name}\"")).await?;
-        let green = green::fresh_green(&server, name, LINE).await?;
+        let green = green::fresh_green(&server, name, self.shape.line()).await?;
         // What was written so far goes to the disk now, not in the middle of the next step.
         server.maintain("checkpoint").await?;
         Ok(green)

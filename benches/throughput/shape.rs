@@ -20,6 +20,7 @@ enum Kind {
     Plugins,
     Routes,
     Tokens,
+    Enterprise,
 }
 
 impl Shape {
@@ -29,9 +30,10 @@ impl Shape {
             "plugins" => Kind::Plugins,
             "routes" => Kind::Routes,
             "tokens" => Kind::Tokens,
+            "enterprise" => Kind::Enterprise,
             _ => {
                 return Err(Error::usage(format!(
-                    "SHAPE is consumers, plugins, routes or tokens, not {name}"
+                    "SHAPE is consumers, plugins, routes, tokens or enterprise, not {name}"
                 )));
             }
         };
@@ -44,7 +46,16 @@ impl Shape {
             "plugins" => 20_000,
             "routes" => 100_000,
             "tokens" => 1_000_000,
+            "enterprise" => 150_000,
             _ => 250_000,
+        }
+    }
+
+    /// The line of Kong versions whose tables are used.
+    pub fn line(&self) -> &'static str {
+        match self.kind {
+            Kind::Enterprise => "enterprise-3.3",
+            Kind::Consumers | Kind::Plugins | Kind::Routes | Kind::Tokens => "3.3",
         }
     }
 
@@ -55,6 +66,7 @@ impl Shape {
             Kind::Plugins => &["consumers", "plugins"],
             Kind::Routes => &["services", "routes"],
             Kind::Tokens => &["consumers", "oauth2_credentials", "oauth2_tokens"],
+            Kind::Enterprise => shapes::ENTERPRISE_TABLES,
         }
     }
 
@@ -64,6 +76,7 @@ impl Shape {
             Kind::Plugins => shapes::plugins(keyspace, workspace, self.n).await,
             Kind::Routes => shapes::routes(keyspace, workspace, self.n).await,
             Kind::Tokens => shapes::tokens(keyspace, workspace, self.n).await,
+            Kind::Enterprise => shapes::enterprise(keyspace, workspace, self.n).await,
         }
     }
 
@@ -75,6 +88,7 @@ impl Shape {
             Kind::Plugins => shapes::change_plugins(keyspace, numbers, round).await,
             Kind::Routes => shapes::change_routes(keyspace, numbers, round).await,
             Kind::Tokens => shapes::change_tokens(keyspace, numbers, round).await,
+            Kind::Enterprise => shapes::change_enterprise(keyspace, workspace, numbers, round).await,
         }
     }
 }
@@ -87,6 +101,10 @@ impl fmt::Display for Shape {
             Kind::Plugins => write!(f, "{n} plugins with 20 KB of configuration each"),
             Kind::Routes => write!(f, "{n} routes, which are one partition"),
             Kind::Tokens => write!(f, "{n} oauth2 tokens that expire"),
+            Kind::Enterprise => write!(
+                f,
+                "{n} consumers with a key, and {n} RBAC users with a role, its endpoint and its entity, of Enterprise"
+            ),
         }
     }
 }

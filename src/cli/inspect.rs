@@ -127,11 +127,10 @@ pub async fn run(args: &InspectArgs) -> Result<u8> {
 }
 
 fn to_output(blue: &Blue, green: &Green, inspection: Inspection, survey: DatabaseSizes) -> InspectOutput {
-    let enterprise = inspection.blue.meta.is_enterprise();
     InspectOutput {
         format: 1,
         kong: inspection.blue.map.line.clone().unwrap_or_default(),
-        edition: if enterprise { "enterprise" } else { "open source" },
+        edition: inspection.blue.meta.edition(),
         blue: blue.into(),
         green: green.into(),
         consistency: blue.config().consistency.name().to_owned(),

@@ -77,8 +77,8 @@ pub fn print(report: &MigrationReport, verbose: bool) {
     anstream::println!("  blue   {}", text::side(&report.blue, "keyspace"));
     if report.green.server.is_empty() {
         anstream::println!(
-            "  green  not given; the tables of Kong {} were created in its place\n",
-            report.kong
+            "  green  not given; the tables of {} were created in its place\n",
+            text::kong(report.edition, &report.kong)
         );
     } else {
         anstream::println!("  green  {}\n", text::side(&report.green, "database"));
@@ -100,7 +100,7 @@ pub fn print(report: &MigrationReport, verbose: bool) {
 fn headline(report: &MigrationReport) -> String {
     let on_green = report.totals.applied + report.totals.repaired;
     let time = spent(report.seconds.total);
-    let kong = format!("Kong {}", report.kong);
+    let kong = text::kong(report.edition, &report.kong);
     match report.outcome {
         RunOutcome::Applied if report.incremental && report.changes.is_none() => format!(
             "{GOOD}Unchanged.{GOOD:#} {kong}: {} on blue, none to write ({time}).",

@@ -99,6 +99,11 @@ pub fn without_small<T>(items: Vec<&T>, size: impl Fn(&T) -> Option<u64>) -> (Ve
     (listed, items.iter().enumerate().filter(|(at, _)| is_small(*at)).map(|(_, item)| *item).collect())
 }
 
+/// The edition and line of Kong.
+pub fn kong(edition: &str, line: &str) -> String {
+    if edition == "enterprise" { format!("Kong Enterprise {line}") } else { format!("Kong {line}") }
+}
+
 /// One side in one line, without the suffix that distributors add to the version.
 pub fn side(side: &DatabaseInfo, container: &str) -> String {
     let version = side.version.split(" (").next().unwrap_or(&side.version);

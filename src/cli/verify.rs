@@ -260,22 +260,20 @@ fn describe_part(part: &Restriction) -> String {
 
 fn headline(report: &VerifyReport) -> String {
     let (time, rows) = (format!("{:.1} s", report.seconds), grouped(report.summary.source));
+    let kong = text::kong(report.edition, &report.kong);
     if report.clean && report.partial {
         return format!(
-            "{WARN}No difference in the compared part.{WARN:#} Kong {}: {rows} rows of blue in {time}.",
-            report.kong
+            "{WARN}No difference in the compared part.{WARN:#} {kong}: {rows} rows of blue in {time}."
         );
     }
     if report.clean {
         return format!(
-            "{GOOD}No difference.{GOOD:#} Kong {}: {rows} rows of blue accounted for in {time}.",
-            report.kong
+            "{GOOD}No difference.{GOOD:#} {kong}: {rows} rows of blue accounted for in {time}."
         );
     }
     let sum = &report.summary;
     format!(
-        "{BAD}Differences.{BAD:#} Kong {}: {} different, {} missing, {} extra, {} other findings ({rows} rows, {time}).",
-        report.kong,
+        "{BAD}Differences.{BAD:#} {kong}: {} different, {} missing, {} extra, {} other findings ({rows} rows, {time}).",
         grouped(sum.different),
         grouped(sum.missing),
         grouped(sum.extra),

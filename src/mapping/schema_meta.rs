@@ -42,6 +42,11 @@ impl SchemaMeta {
         self.subsystems.contains_key(ENTERPRISE)
     }
 
+    /// As reports name it.
+    pub fn edition(&self) -> &'static str {
+        if self.is_enterprise() { "enterprise" } else { "open source" }
+    }
+
     /// Migrations that wait to be finished, with their subsystem.
     pub fn pending(&self) -> Vec<(&str, &str)> {
         let each = self.subsystems.iter();

@@ -31,6 +31,8 @@ pub struct MigrationReport {
     /// Why it was refused, if it was.
     pub refusal: Option<Refusal>,
     pub kong: String,
+    /// `open source` or `enterprise`.
+    pub edition: &'static str,
     pub kongferry: &'static str,
     pub blue: DatabaseInfo,
     pub green: DatabaseInfo,

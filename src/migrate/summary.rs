@@ -69,6 +69,7 @@ impl ReportBuilder<'_> {
             outcome: self.outcome,
             refusal: None,
             kong: self.inspection.blue.map.line.clone().unwrap_or_default(),
+            edition: self.inspection.blue.meta.edition(),
             kongferry: env!("CARGO_PKG_VERSION"),
             blue: self.blue.into(),
             green: self.green.into(),

@@ -109,6 +109,7 @@ pub(crate) async fn compare(
         format: 1,
         clean: summary.is_clean() && other_findings == 0,
         kong: blue_side.map.line.clone().unwrap_or_default(),
+        edition: blue_side.meta.edition(),
         kongferry: env!("CARGO_PKG_VERSION"),
         run: run.id,
         blue: blue.as_ref().into(),

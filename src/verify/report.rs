@@ -15,6 +15,8 @@ pub struct VerifyReport {
     /// Whether no difference fails the comparison.
     pub clean: bool,
     pub kong: String,
+    /// `open source` or `enterprise`.
+    pub edition: &'static str,
     pub kongferry: &'static str,
     /// The run whose rejects were taken into account.
     pub run: Option<String>,

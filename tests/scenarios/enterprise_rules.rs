@@ -187,6 +187,36 @@ async fn the_active_key_of_the_keyring_is_active_on_green_run_after_run() {
     assert!(ran.stdout.contains("keyring_meta"), "{ran:#?}");
 }
 
+/// Kong's first start draws a key of the keyring and counts; nothing else of green is written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_green_that_kong_has_started_once_is_migrated_like_a_new_one() {
+    for blue_has_keyring in [true, false] {
+        let (blue, green) = sides().await;
+        let ws = green.json("select to_jsonb(id) from workspaces").await.expect("rows")[0].clone();
+        green
+            .execute("insert into keyring_meta (id, state, created_at) values ('greenkey', 'active', now())")
+            .await
+            .expect("a key");
+        let counter = json!({ "workspace_id": ws, "entity_type": "consumers", "count": 1 });
+        green.insert("workspace_entity_counters", &counter).await.expect("a counter");
+        let node = json!({ "node_id": id(9), "hostname": "green-1" });
+        green.insert("vitals_node_meta", &node).await.expect("a node");
+        if blue_has_keyring {
+            let key = json!({ "id": "blue0key", "state": "alive", "created_at": 1_700_000_000_000_i64 });
+            blue.write_row("keyring_meta", &key).await.expect("a key");
+            let active = json!({ "active": "active", "id": "blue0key" });
+            blue.write_row("keyring_meta_active", &active).await.expect("the active key");
+        }
+        for _ in ["first", "second"] {
+            migrated(&blue, &green).await;
+            let found = rows(&green, "keyring_meta").await;
+            let expected = if blue_has_keyring { "blue0key" } else { "greenkey" };
+            assert_eq!((found.len(), &found[0]["id"], &found[0]["state"]), (1, &json!(expected), &json!("active")));
+            verified(&blue, &green).await;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_without_a_primary_key_follows_blue_run_after_run() {
     let (blue, green) = sides().await;

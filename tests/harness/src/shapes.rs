@@ -190,6 +190,66 @@ pub async fn rbac_users(keyspace: &Keyspace, workspace: Uuid, users: u64) -> Res
     .await
 }
 
+/// The tables that [`enterprise`] fills, parents first.
+pub const ENTERPRISE_TABLES: &[&str] = &[
+    "consumers",
+    "keyauth_credentials",
+    "rbac_users",
+    "rbac_roles",
+    "rbac_user_roles",
+    "rbac_role_endpoints",
+    "rbac_role_entities",
+];
+
+/// Writes seven rows of Enterprise for each of the numbers 0 to `users` − 1: a consumer with a key, and an RBAC user with a
+/// default role of its name, one endpoint and one entity.
+pub async fn enterprise(keyspace: &Keyspace, workspace: Uuid, users: u64) -> Result<()> {
+    let consumers = "INSERT INTO consumers (id, ws_id, created_at, username, username_lower, type) VALUES (?, ?, ?, ?, ?, 0)";
+    each(keyspace, consumers, 0..users, |n| {
+        let (name, lower) = (format!("{workspace}:Consumer-{n}"), format!("{workspace}:consumer-{n}"));
+        (id("consumer", n), workspace, CREATED_AT, name, lower)
+    })
+    .await?;
+    let keys = "INSERT INTO keyauth_credentials (id, ws_id, created_at, consumer_id, key) VALUES (?, ?, ?, ?, ?)";
+    each(keyspace, keys, 0..users, |n| {
+        (id("key-auth", n), workspace, CREATED_AT, id("consumer", n), format!("{workspace}:key-{n}"))
+    })
+    .await?;
+    rbac_users(keyspace, workspace, users).await?;
+    let roles = "INSERT INTO rbac_roles (id, ws_id, created_at, name, is_default) VALUES (?, ?, ?, ?, true)";
+    each(keyspace, roles, 0..users, |n| {
+        (id("rbac-role", n), workspace, CREATED_AT, format!("{workspace}:bot-{n}"))
+    })
+    .await?;
+    let of_user = "INSERT INTO rbac_user_roles (user_id, role_id) VALUES (?, ?)";
+    each(keyspace, of_user, 0..users, |n| (id("rbac-user", n), id("rbac-role", n))).await?;
+    let endpoints = "INSERT INTO rbac_role_endpoints (role_id, workspace, endpoint, actions, negative, created_at) \
+                     VALUES (?, '*', ?, 15, false, ?)";
+    each(keyspace, endpoints, 0..users, |n| (id("rbac-role", n), format!("/services/{n}"), CREATED_AT)).await?;
+    let entities = "INSERT INTO rbac_role_entities (role_id, entity_id, entity_type, actions, negative, created_at) \
+                    VALUES (?, ?, 'consumers', 1, false, ?)";
+    each(keyspace, entities, 0..users, |n| {
+        (id("rbac-role", n), id("consumer", n).to_string(), CREATED_AT)
+    })
+    .await
+}
+
+/// Gives these consumers another custom_id and the RBAC users of the same numbers another comment.
+pub async fn change_enterprise(
+    keyspace: &Keyspace,
+    workspace: Uuid,
+    numbers: impl Iterator<Item = u64> + Clone,
+    round: u32,
+) -> Result<()> {
+    let consumers = "UPDATE consumers SET custom_id = ? WHERE id = ?";
+    each(keyspace, consumers, numbers.clone(), |n| {
+        (format!("{workspace}:custom-{round}-{n}"), id("consumer", n))
+    })
+    .await?;
+    let users = "UPDATE rbac_users SET comment = ? WHERE id = ?";
+    each(keyspace, users, numbers, |n| (format!("round {round}"), id("rbac-user", n))).await
+}
+
 /// What [`rbac_users`] writes as the token of user number `n`.
 pub fn bcrypt_shaped(n: u64) -> String {
     let text = format!("{}{}", id("salt", n).simple(), id("hash", n).simple());
