@@ -83,7 +83,7 @@ fn describe(table: &TablePlan, column: &ColumnPlan) -> String {
     match &column.source {
         ColumnSource::Null => "NULL".to_owned(),
         ColumnSource::CellExpiry { choice, .. } => match choice {
-            ExpiryChoice::Smallest => "read time + smallest TTL of the cells that Kong needs".to_owned(),
+            ExpiryChoice::Smallest => "read time + smallest needed TTL".to_owned(),
             ExpiryChoice::Largest => "read time + largest TTL of the row".to_owned(),
         },
         ColumnSource::WhenNamed { table, value, .. } => {

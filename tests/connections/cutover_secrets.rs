@@ -164,7 +164,7 @@ async fn powerdns_prints_no_secret(json: bool) {
         scene.write(&good, STEPS, "");
         scene.call(&["plan"], 0).await;
         let said = scene.call(&["start", "--yes", "--no-wait"], 0).await;
-        assert!(said.contains("A notification was not taken"), "{said}");
+        assert!(said.contains("A notification was not delivered"), "{said}");
         for arguments in [&["status"][..], &["pause"]] {
             scene.call(arguments, if arguments[0] == "pause" { 4 } else { 0 }).await;
         }
