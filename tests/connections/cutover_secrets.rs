@@ -189,7 +189,7 @@ async fn powerdns_prints_no_secret(json: bool) {
         let more = format!("[hooks.pre_step]\nurl = \"http://127.0.0.1:{closed}/?token={INLINE_TOKEN}\"\n");
         scene.write(&good, STEPS, &more);
         let said = scene.call(&["start", "--yes", "--no-wait"], 3).await;
-        assert!(said.contains("pre_step does not answer"), "{said}");
+        assert!(said.contains("pre_step did not answer"), "{said}");
         scene.call(&["rollback"], 3).await;
     })
     .await;
