@@ -19,7 +19,7 @@ demo: ## Migrate Kong's rows from a real Cassandra to a real PostgreSQL, step by
 # The tests create hundreds of keyspaces and databases: in memory they take a third of the time that they take on a disk.
 test: export TMPDIR := $(or $(TMPDIR),$(shell tests/harness/roomy-memory),/tmp)
 test: ## Run every test, with real servers
-	tests/run.sh
+	cargo test --workspace --no-fail-fast
 
 lint: ## Check formatting, clippy and the links in the code's documentation
 	cargo fmt --all --check

@@ -267,9 +267,7 @@ fn headline(report: &VerifyReport) -> String {
         );
     }
     if report.clean {
-        return format!(
-            "{GOOD}No difference.{GOOD:#} {kong}: {rows} rows of blue accounted for in {time}."
-        );
+        return format!("{GOOD}No difference.{GOOD:#} {kong}: {rows} rows of blue accounted for in {time}.");
     }
     let sum = &report.summary;
     format!(

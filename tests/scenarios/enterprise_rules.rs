@@ -211,7 +211,10 @@ async fn a_green_that_kong_has_started_once_is_migrated_like_a_new_one() {
             migrated(&blue, &green).await;
             let found = rows(&green, "keyring_meta").await;
             let expected = if blue_has_keyring { "blue0key" } else { "greenkey" };
-            assert_eq!((found.len(), &found[0]["id"], &found[0]["state"]), (1, &json!(expected), &json!("active")));
+            assert_eq!(
+                (found.len(), &found[0]["id"], &found[0]["state"]),
+                (1, &json!(expected), &json!("active"))
+            );
             verified(&blue, &green).await;
         }
     }

@@ -210,7 +210,8 @@ pub async fn enterprise(keyspace: &Keyspace, workspace: Uuid, users: u64) -> Res
         (id("consumer", n), workspace, CREATED_AT, name, lower)
     })
     .await?;
-    let keys = "INSERT INTO keyauth_credentials (id, ws_id, created_at, consumer_id, key) VALUES (?, ?, ?, ?, ?)";
+    let keys =
+        "INSERT INTO keyauth_credentials (id, ws_id, created_at, consumer_id, key) VALUES (?, ?, ?, ?, ?)";
     each(keyspace, keys, 0..users, |n| {
         (id("key-auth", n), workspace, CREATED_AT, id("consumer", n), format!("{workspace}:key-{n}"))
     })
@@ -225,13 +226,12 @@ pub async fn enterprise(keyspace: &Keyspace, workspace: Uuid, users: u64) -> Res
     each(keyspace, of_user, 0..users, |n| (id("rbac-user", n), id("rbac-role", n))).await?;
     let endpoints = "INSERT INTO rbac_role_endpoints (role_id, workspace, endpoint, actions, negative, created_at) \
                      VALUES (?, '*', ?, 15, false, ?)";
-    each(keyspace, endpoints, 0..users, |n| (id("rbac-role", n), format!("/services/{n}"), CREATED_AT)).await?;
+    each(keyspace, endpoints, 0..users, |n| (id("rbac-role", n), format!("/services/{n}"), CREATED_AT))
+        .await?;
     let entities = "INSERT INTO rbac_role_entities (role_id, entity_id, entity_type, actions, negative, created_at) \
                     VALUES (?, ?, 'consumers', 1, false, ?)";
-    each(keyspace, entities, 0..users, |n| {
-        (id("rbac-role", n), id("consumer", n).to_string(), CREATED_AT)
-    })
-    .await
+    each(keyspace, entities, 0..users, |n| (id("rbac-role", n), id("consumer", n).to_string(), CREATED_AT))
+        .await
 }
 
 /// Gives these consumers another custom_id and the RBAC users of the same numbers another comment.
