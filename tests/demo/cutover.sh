@@ -33,7 +33,7 @@ drain = { time = "2s", idle_below = 0.5 }
 query = { name_servers = ["$NAME_SERVER"] }
 provider = { kind = "powerdns", url = "$PDNS_URL", api_key = { file = "$PDNS_KEY_FILE" } }
 prometheus = { url = "$PROMETHEUS", window = "3s", kong_blue = "2.8", kong_green = "3.3" }
-preflight = { unproven = ["nodes", "metrics"], acknowledge = ["acme_storage", "oauth2_authorization_codes", "oauth2_tokens", "ratelimiting_metrics", "response_ratelimiting_metrics", "sessions", "keyring_meta"] }
+preflight = { unproven = ["nodes", "metrics"], acknowledge = ["acme_storage", "oauth2_authorization_codes", "oauth2_tokens", "ratelimiting_metrics", "response_ratelimiting_metrics", "sessions", "keyring_meta", "jwt_signer_jwks", "oic_issuers", "workspace_entity_counters"] }
 
 [[record]]
 name = "api.example.test"
