@@ -45,7 +45,7 @@ impl Blue {
         let query =
             "SELECT table_name, default_time_to_live FROM system_schema.tables WHERE keyspace_name = ?";
         let rows = self
-            .rows::<(String, Option<i32>)>(query, (self.keyspace(),), "cannot read the catalog of blue")
+            .rows::<(String, Option<i32>)>(query, (self.keyspace(),), "cannot read blue's catalog")
             .await?;
         Ok(rows.into_iter().map(|(table, seconds)| (table, seconds.unwrap_or(0))).collect())
     }

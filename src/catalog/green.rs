@@ -87,6 +87,17 @@ pub struct Check {
     pub expression: String,
 }
 
+impl Index {
+    /// Whether no two rows of the table, whichever they are, have the same values in its columns, which are plain.
+    pub fn is_unique_over_columns(&self) -> bool {
+        self.unique
+            && self.exclusion.is_empty()
+            && self.predicate.is_none()
+            && !self.columns.is_empty()
+            && self.columns.len() == self.expressions.len()
+    }
+}
+
 impl GreenTable {
     /// Whether one of its triggers calls that function.
     pub fn calls(&self, function: &str) -> bool {
@@ -97,7 +108,6 @@ impl GreenTable {
         self.columns.iter().find(|column| column.name == name)
     }
 
-    /// Whether some unique index covers exactly these columns, in any order and for all rows.
     /// In a table without a primary key, lets a unique index over plain columns identify the rows instead, one that takes
     /// no nulls before others. Enterprise's `event_hooks` is such a table.
     pub fn identify_rows(&mut self) {
@@ -105,14 +115,7 @@ impl GreenTable {
             return;
         }
         let not_null = |name: &String| self.column(name).is_some_and(|column| column.not_null);
-        let is_whole = |index: &&Index| {
-            index.unique
-                && index.exclusion.is_empty()
-                && index.predicate.is_none()
-                && !index.columns.is_empty()
-                && index.columns.len() == index.expressions.len()
-        };
-        let whole = || self.indexes.iter().filter(is_whole);
+        let whole = || self.indexes.iter().filter(|index| index.is_unique_over_columns());
         let chosen = whole().find(|index| index.columns.iter().all(not_null)).or_else(|| whole().next());
         let Some(name) = chosen.map(|index| index.name.clone()) else { return };
         for index in self.indexes.iter_mut().filter(|index| index.name == name) {
@@ -121,12 +124,10 @@ impl GreenTable {
         }
     }
 
+    /// Whether some unique index covers exactly these columns, in any order and for all rows.
     pub fn is_unique_over(&self, columns: &[&str]) -> bool {
         self.indexes.iter().any(|index| {
-            index.unique
-                && index.exclusion.is_empty()
-                && index.predicate.is_none()
-                && index.expressions.len() == columns.len()
+            index.is_unique_over_columns()
                 && index.columns.len() == columns.len()
                 && columns.iter().all(|column| index.columns.iter().any(|name| name == column))
         })

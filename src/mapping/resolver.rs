@@ -23,10 +23,7 @@ pub(super) fn resolve(
     blue: &BlueTable,
     green: &GreenTable,
 ) -> (TablePlan, Vec<Obstacle>) {
-    let inferred = blue
-        .kong_partition(green)
-        .map(|column| Partition { column: column.name.clone(), value: blue.name.clone() });
-    let partition = rules.partition.clone().or(inferred);
+    let partition = rules.partition_of(blue, green);
     let (cells, unconverted, obstacles) = (Vec::new(), Vec::new(), Vec::new());
     let mut resolver = Resolver { map, rules, blue, green, partition, cells, unconverted, obstacles };
     (resolver.resolve(), resolver.obstacles)

@@ -10,6 +10,8 @@ use std::path::Path;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
+use crate::catalog::blue::BlueTable;
+use crate::catalog::green::GreenTable;
 use crate::error::{Error, Kind, Result};
 
 /// The only map format there is so far.
@@ -463,6 +465,15 @@ impl Names {
 }
 
 impl TableRules {
+    /// The partition that Kong reads: the one that a map names; else that of a column which leads blue's key, which green
+    /// lacks, and in which Kong writes the table's name.
+    pub fn partition_of(&self, blue: &BlueTable, green: &GreenTable) -> Option<Partition> {
+        let inferred = blue.kong_partition(green);
+        let inferred =
+            inferred.map(|column| Partition { column: column.name.clone(), value: blue.name.clone() });
+        self.partition.clone().or(inferred)
+    }
+
     fn overlay(&mut self, over: TableRules) {
         if over.replace {
             *self = TableRules { replace: true, observed: self.observed, ..TableRules::default() };

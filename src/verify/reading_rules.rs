@@ -11,7 +11,7 @@ use crate::catalog::blue::{BlueTable, ColumnKind, OnePartition};
 use crate::catalog::green::{GreenColumn, GreenTable};
 use crate::cql::CqlType;
 use crate::green::sql::quote;
-use crate::mapping::schema_map::{BootstrapRow, Names, Partition, Prefix, TableRules, Writer};
+use crate::mapping::schema_map::{BootstrapRow, Names, Prefix, TableRules, Writer};
 
 /// Sets of blue that are lists to Kong: their order matters.
 const ORDERED: &[(&str, &str)] = &[("services", "ca_certificates"), ("oauth2_credentials", "redirect_uris")];
@@ -176,7 +176,7 @@ impl ReadingRules {
         };
         let ttls = blue.columns.iter().filter(|column| expiry.is_some() && has_ttl(column));
         let (ttls, expires_with_first) = expiring(ttls.map(|column| column.name.clone()).collect(), green);
-        let partition = kong_partition(blue, green, rules);
+        let partition = rules.partition_of(blue, green);
         let partition = partition.as_ref();
         let window = rules.expiry.as_ref();
         let mut table = ReadingRules {
@@ -347,14 +347,6 @@ impl ReadingRules {
             _ => None,
         }
     }
-}
-
-/// The partition that Kong reads: as the operator states it, or of a column `partition` that leads the key and that green
-/// lacks, where Kong writes the table's name.
-fn kong_partition(blue: &BlueTable, green: &GreenTable, rules: &TableRules) -> Option<Partition> {
-    let own = blue.kong_partition(green);
-    let own = own.map(|column| Partition { column: column.name.clone(), value: blue.name.clone() });
-    rules.partition.clone().or(own)
 }
 
 /// Of these columns those without which Kong cannot use a row, and that it expires with the first of them; all, and that
